@@ -1,0 +1,77 @@
+#include "base/memory.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The header keeps the block's size and, being as long as the alignment, leaves
+ * what follows it aligned. */
+enum { ALIGNMENT = 64 };
+
+static atomic_size_t in_use, peak;
+static atomic_uint_fast64_t takes, fail_at;
+
+static int fails_now(void) {
+    uint_fast64_t left = atomic_load(&fail_at);
+    while (left && !atomic_compare_exchange_weak(&fail_at, &left, left - 1)) {
+    }
+    return left == 1;
+}
+
+void *memory_take(size_t bytes, const char *what, Error *e) {
+    size_t whole;
+    if (bytes == 0) bytes = 1;
+    if (size_add(bytes, 2 * ALIGNMENT - 1, &whole) != 0) {
+        error_set(e, "%s: a size of %zu bytes cannot be allocated", what, bytes);
+        return NULL;
+    }
+    whole -= whole % ALIGNMENT;
+    char *block = fails_now() ? NULL : aligned_alloc(ALIGNMENT, whole);
+    if (!block) {
+        error_set(e, "%s: out of memory (%zu bytes asked for, %zu in use)", what, bytes,
+                  atomic_load(&in_use));
+        return NULL;
+    }
+    memcpy(block, &bytes, sizeof bytes);
+    size_t now = atomic_fetch_add(&in_use, bytes) + bytes, high = atomic_load(&peak);
+    while (now > high && !atomic_compare_exchange_weak(&peak, &high, now)) {
+    }
+    atomic_fetch_add(&takes, 1);
+    return block + ALIGNMENT;
+}
+
+void *memory_zeroed(size_t count, size_t size, const char *what, Error *e) {
+    size_t bytes;
+    if (size_mul(count, size, &bytes) != 0) {
+        error_set(e, "%s: %zu elements of %zu bytes cannot be allocated", what, count, size);
+        return NULL;
+    }
+    void *block = memory_take(bytes, what, e);
+    if (block) memset(block, 0, bytes);
+    return block;
+}
+
+void memory_free(void *block) {
+    if (!block) return;
+    char *start = (char *)block - ALIGNMENT;
+    size_t bytes;
+    memcpy(&bytes, start, sizeof bytes);
+    atomic_fetch_sub(&in_use, bytes);
+    free(start);
+}
+
+MemoryCount memory_count(void) {
+    return (MemoryCount){atomic_load(&in_use), atomic_load(&peak), atomic_load(&takes)};
+}
+
+void memory_fail_at(uint64_t n) {
+    atomic_store(&fail_at, n);
+}
+
+int size_mul(size_t a, size_t b, size_t *out) {
+    return __builtin_mul_overflow(a, b, out) ? -1 : 0;
+}
+
+int size_add(size_t a, size_t b, size_t *out) {
+    return __builtin_add_overflow(a, b, out) ? -1 : 0;
+}

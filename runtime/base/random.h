@@ -1,0 +1,21 @@
+/* The project's random stream: a counter formula, so that a number depends on
+ * its name and index alone, never on order, threads or sharding.
+ *
+ *     u(name, i) = (splitmix64(fnv1a64(name) + i) >> 40) / 2^24    in [0, 1)
+ */
+#ifndef ADVRT_BASE_RANDOM_H
+#define ADVRT_BASE_RANDOM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* fnv1a64 of n bytes, going on from `hash`; start with RANDOM_EMPTY. Hashing the
+ * parts of a name one after the other equals hashing the whole. */
+#define RANDOM_EMPTY UINT64_C(0xCBF29CE484222325)
+uint64_t random_hash(uint64_t hash, const void *bytes, size_t n);
+/* 64 random bits at place i of the stream `key` (a hash of its name). */
+uint64_t random_bits(uint64_t key, uint64_t i);
+/* u(name, i): a multiple of 2^-24 in [0, 1), exact in float. */
+double random_uniform(uint64_t key, uint64_t i);
+
+#endif

@@ -1,0 +1,49 @@
+/* The Lua side of the core: what main.c calls to open the modules, and what the
+ * module files in this folder share. Only this folder and main.c include lua.h.
+ *
+ * Each C module is opened as "advrt.core.NAME" by luaopen_advrt_core_NAME; the
+ * public modules "advrt.NAME" are Lua files in lua/advrt/ that build on them.
+ *
+ * Two kinds of error: misuse by a script raises a string with the caller's
+ * position (luaL_argerror, luaL_error) and ends in a traceback; what depends on
+ * the outside world raises a failure, a table {message =, status =} with the
+ * registered metatable "advrt.failure", which main.c prints as one line. Loaders
+ * return nil, message instead.
+ */
+#ifndef ADVRT_BIND_BIND_H
+#define ADVRT_BIND_BIND_H
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "tensor/tensor.h"
+
+#define BIND_TENSOR "advrt.tensor"
+#define BIND_FAILURE "advrt.failure"
+
+/* Registers every C module in package.preload and keeps the device for them. */
+void bind_open(lua_State *L, Device *d);
+/* The device that new tensors and plans are made on. */
+Device *bind_device(lua_State *L);
+
+/* Raises a failure with exit status `status` (1 failed, 2 bad options, 130 interrupted). */
+int bind_fail(lua_State *L, int status, const Error *e);
+/* Pushes nil and the message: `return bind_nil(L, &e);` */
+int bind_nil(lua_State *L, const Error *e);
+
+/* An empty tensor userdata on top of the stack, to be filled in by the caller:
+ * the metatable is there first, so that whatever is filled in is also freed. */
+Tensor *bind_new_tensor(lua_State *L);
+/* The tensor at an argument; raises for another type and for an emptied tensor. */
+Tensor *bind_check_tensor(lua_State *L, int arg);
+/* The same, of one element type and, where ndim >= 0, that many dimensions. */
+Tensor *bind_check_tensor_of(lua_State *L, int arg, Dtype t, int ndim);
+/* nil or none: NULL. */
+Tensor *bind_opt_tensor(lua_State *L, int arg);
+/* Reads a table of integers at `arg` as a shape; returns the number of dimensions. */
+int bind_check_shape(lua_State *L, int arg, int64_t shape[TENSOR_DIMS]);
+/* A table or tensor of N classes counted from 0 at `arg` becomes an i64 tensor [N] on top of the
+ * stack; raises unless there are N of them, all in 0 .. K-1. */
+Tensor *bind_check_classes(lua_State *L, int arg, int64_t N, int64_t K);
+
+#endif

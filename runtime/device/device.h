@@ -1,0 +1,142 @@
+/* A device: one struct of functions over its own memory. The CPU fills it in
+ * device/cpu/; a plugin fills it in for another kind of hardware.
+ *
+ * Pointers named `void *` or `float *` here are device memory unless they say
+ * host. Shapes and types have been checked by tensor/ and net/ before a call
+ * gets here, so a device checks only what it alone can know (its memory, its
+ * library). Every function returns 0, or -1 with the error set. Results of one
+ * call do not depend on the number of threads, and the figures of one image do
+ * not depend on its neighbours in the batch.
+ *
+ * Letters: N images, C channels, H W height and width, K classes, D elements of
+ * one image (C*H*W), P elements of a parameter.
+ */
+#ifndef ADVRT_DEVICE_DEVICE_H
+#define ADVRT_DEVICE_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+typedef struct Device Device;
+typedef struct Plan Plan;
+struct Graph;       /* net/graph.h */
+struct PlanRequest; /* net/plan.h */
+
+typedef enum Dtype {
+    DTYPE_F32,
+    DTYPE_F64,
+    DTYPE_F16,
+    DTYPE_BF16,
+    DTYPE_I64,
+    DTYPE_I32,
+    DTYPE_I16,
+    DTYPE_I8,
+    DTYPE_U8,
+    DTYPE_BOOL,
+    DTYPES
+} Dtype;
+
+/* Elementwise operations: out = a OP b. */
+typedef enum BinaryOp {
+    BINARY_ADD,
+    BINARY_SUB,
+    BINARY_MUL,
+    BINARY_DIV,
+    BINARY_MIN,
+    BINARY_MAX,
+    BINARY_OPS
+} BinaryOp;
+
+/* The losses on logits, of which the first is the paper's Eq. 5 (and 6, whose
+ * sign is taken of the image's gradient, not here), the second its logit loss
+ * and the third Eq. 7. */
+typedef enum LossKind { LOSS_CE, LOSS_LOGIT, LOSS_M_LOGIT, LOSS_KINDS } LossKind;
+
+/* What one row of logits says about an image with initial class c and target t. */
+typedef struct LogitStats {
+    float *p_initial, *p_target; /* [N] softmax of c and t */
+    float *z_initial, *z_target; /* [N] logits of c and t */
+    int64_t *prediction;         /* [N] argmax, the lowest class where several tie */
+    uint8_t *subspace;           /* [N] 1, 2, 3: Definition IV.1 with tau = 0.9 */
+} LogitStats;
+
+/* One parameter's update; p, m and v are [P] and updated in place, g is [P]. */
+typedef struct SgdStep {
+    double rate, momentum,
+        weight_decay; /* g' = g + weight_decay p; m = momentum m + g'; p -= rate d */
+    bool nesterov;    /* d = g' + momentum m, else d = m */
+} SgdStep;
+typedef struct AdamStep {
+    double rate, beta1, beta2, eps;
+    double
+        weight_decay; /* added to the gradient, or, decoupled (AdamW), p -= rate weight_decay p */
+    bool decoupled;
+    int64_t t; /* number of this step, from 1, for the bias corrections */
+} AdamStep;
+
+struct Device {
+    const char *name; /* "cpu", "cuda:0" */
+    const char
+        *isa; /* the instruction set of the device's own kernels: "x86-64", "avx2", "avx512" */
+
+    /* Memory. copy_in and copy_out move between host and device and have finished on return. */
+    int (*take)(Device *d, size_t bytes, const char *what, void **out, Error *e);
+    void (*release)(Device *d, void *memory);
+    int (*copy_in)(Device *d, void *to, const void *host, size_t bytes, Error *e);
+    int (*copy_out)(Device *d, void *host, const void *from, size_t bytes, Error *e);
+    int (*copy)(Device *d, void *to, const void *from, size_t bytes, Error *e);
+
+    /* Elementwise over n floats. binary: b is [n]; binary_scalar: b is one number.
+     * out may be a or b. clamp: NaN stays NaN. */
+    int (*fill)(Device *d, float *out, float value, int64_t n, Error *e);
+    int (*binary)(Device *d, BinaryOp op, const float *a, const float *b, float *out, int64_t n,
+                  Error *e);
+    int (*binary_scalar)(Device *d, BinaryOp op, const float *a, float b, float *out, int64_t n,
+                         Error *e);
+    int (*clamp)(Device *d, const float *a, float low, float high, float *out, int64_t n, Error *e);
+    /* out = round half to even (a * levels) / levels: the nearest image on an 8-bit grid for 255.
+     */
+    int (*quantize)(Device *d, const float *a, float levels, float *out, int64_t n, Error *e);
+    /* out = -1, 0, 1; sign of NaN is NaN, of +-0 is 0. out may be a. */
+    int (*sign)(Device *d, const float *a, float *out, int64_t n, Error *e);
+
+    /* Losses. z [N,K] logits, target [N] in 0 .. K-1. value [N] is what the attack ascends
+     * (-J for LOSS_CE), dz [N,K] its gradient, overwritten. kappa is used by LOSS_M_LOGIT. */
+    int (*loss)(Device *d, LossKind kind, double kappa, const float *z, const int64_t *target,
+                int64_t N, int64_t K, float *value, float *dz, Error *e);
+    int (*logit_stats)(Device *d, const float *z, const int64_t *initial, const int64_t *target,
+                       int64_t N, int64_t K, const LogitStats *out, Error *e);
+    /* Mean cross-entropy over the batch and its gradient [N,K] for training; loss is one double,
+     * correct the number of rows whose argmax is the label. */
+    int (*cross_entropy)(Device *d, const float *z, const int64_t *label, int64_t N, int64_t K,
+                         double *host_loss, int64_t *host_correct, float *dz, Error *e);
+
+    /* One pass over q [N,D]: l2 and linf norms in double, and the share of exact zeros; each [N].
+     */
+    int (*norms)(Device *d, const float *q, int64_t N, int64_t D, double *l2, double *linf,
+                 double *zero_share, Error *e);
+    /* Eq. 11-16, in one pass: x = clip(x + a_n q_n) to [0,1], a [N] in double, x and q [N,D];
+     * then l2 and linf [N] of x - x0. The sum is made in double and rounded once. An image whose
+     * a_n is 0 does not move, whatever q_n holds. */
+    int (*step)(Device *d, float *x, const float *q, const double *a, const float *x0, int64_t N,
+                int64_t D, double *l2, double *linf, Error *e);
+
+    int (*sgd)(Device *d, const SgdStep *s, float *p, const float *g, float *m, int64_t P,
+               Error *e);
+    int (*adam)(Device *d, const AdamStep *s, float *p, const float *g, float *m, float *v,
+                int64_t P, Error *e);
+
+    /* Compiles a graph; see net/plan.h for what a plan is and does. */
+    int (*plan_new)(Device *d, const struct Graph *g, const struct PlanRequest *r, Plan **out,
+                    Error *e);
+};
+
+/* The CPU device, always there; threads 0 means the cores this process may use. The device
+ * lives as long as the process. ADVRT_ISA=x86-64|avx2|avx512 in the environment chooses a
+ * lesser instruction set than the processor's for the device's own kernels and oneDNN's. */
+int cpu_device(int threads, Device **out, Error *e);
+
+#endif

@@ -1,0 +1,90 @@
+/* A network as a graph: layers in the order they run, each with one output value,
+ * and the parameters they name. Built once from a definition, then read only.
+ *
+ * The value of layer i is value i. Shapes leave the batch out: [C,H,W] with H = W = 1
+ * once a value is flat. A value may be read by several later layers.
+ *
+ * Letters: C H W channels, height, width of the input, K output channels, R S kernel
+ * height and width.
+ */
+#ifndef ADVRT_NET_GRAPH_H
+#define ADVRT_NET_GRAPH_H
+
+#include "tensor/tensor.h"
+
+typedef enum LayerKind {
+    LAYER_INPUT,
+    LAYER_NORMALIZE, /* (x - mean) / std per channel */
+    LAYER_CONV,      /* weight [K, C/groups, R, S], bias [K] */
+    LAYER_LINEAR,    /* weight [K, C*H*W], bias [K]; flattens its input */
+    LAYER_BATCHNORM, /* weight, bias, running_mean, running_var [C] */
+    LAYER_RELU,      /* min(max(x, 0), cap); cap is infinite for ReLU, 6 for ReLU6 */
+    LAYER_MAXPOOL,
+    LAYER_AVGPOOL, /* torch's adaptive average to [C, out_h, out_w] */
+    LAYER_ADD,
+    LAYER_DROPOUT, /* the identity but in training */
+    LAYER_KINDS
+} LayerKind;
+
+enum { LAYER_NAME = 96, LAYER_PARAMS = 4, PARAM_NAME = 128 };
+
+typedef struct Layer {
+    LayerKind kind;
+    char name[LAYER_NAME]; /* the prefix of its parameters' names; may be empty */
+    int input[2], inputs;  /* values it reads */
+    int64_t C, H, W;       /* shape of its output value */
+    int64_t kernel[2], stride[2];
+    int64_t pad[4]; /* top, left, bottom, right */
+    int64_t groups;
+    int64_t out[2]; /* average pooling's output grid */
+    bool bias;
+    bool ceil_mode;          /* max pooling: round the output grid up */
+    double cap;              /* relu */
+    double eps, momentum;    /* batch norm: of the variance; of the running statistics */
+    double p;                /* dropout */
+    double *mean, *std;      /* [C] normalize */
+    int param[LAYER_PARAMS]; /* indices into Graph.params, -1 where there is none */
+} Layer;
+
+typedef enum ParamRole {
+    PARAM_WEIGHT,
+    PARAM_BIAS,
+    PARAM_NORM_WEIGHT,
+    PARAM_NORM_BIAS,
+    PARAM_RUNNING_MEAN,
+    PARAM_RUNNING_VAR
+} ParamRole;
+
+typedef struct Param {
+    char name[PARAM_NAME];
+    ParamRole role;
+    int layer;
+    Tensor value; /* f32 on the host device; empty until loaded */
+} Param;
+
+typedef struct Graph {
+    Layer *layers;
+    int n_layers, layers_room;
+    Param *params;
+    int n_params, params_room;
+} Graph;
+
+/* A graph with the one input layer [C,H,W]. */
+int graph_new(Graph **out, int64_t C, int64_t H, int64_t W, Error *e);
+void graph_free(Graph *g);
+/* Adds a layer whose attributes and inputs are set in `layer` (mean and std are
+ * copied); works its output shape out, makes its parameters' entries, and returns
+ * its value in *value. Fails where attributes do not fit the input's shape. For
+ * LAYER_CONV and LAYER_LINEAR, layer->C is the number of output channels. */
+int graph_add(Graph *g, const Layer *layer, int *value, Error *e);
+const char *layer_kind_name(LayerKind k);
+
+/* Fills every parameter with golden/README.md's formula of its name followed by
+ * `salt`; those of a batch norm whose layer name ends in `branch_end` (NULL: none)
+ * get a weight ten times smaller. */
+int graph_init_golden(Graph *g, Device *d, const char *salt, const char *branch_end, Error *e);
+/* He initialisation for training from nothing: normal with variance 2 / fan_in for
+ * convolutions (fan out) and linear layers, batch norm to the identity. */
+int graph_init_he(Graph *g, Device *d, uint64_t seed, Error *e);
+
+#endif

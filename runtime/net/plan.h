@@ -1,0 +1,46 @@
+/* A plan: a graph compiled for one batch size and one purpose on one device. It
+ * owns its arena and its own form of the weights; a step allocates nothing.
+ *
+ *   forward   x -> logits
+ *   gradient  x -> logits, then dz -> dx, the gradient with respect to x. Inference
+ *             mode: batch norm uses its running statistics and is folded away.
+ *   training  x -> logits with batch statistics and dropout, then dz -> the gradient of
+ *             every parameter; running statistics are updated in the graph's tensors.
+ *
+ * For forward and gradient the weights are read when the plan is made; a training
+ * plan reads them from the graph's tensors at every forward.
+ */
+#ifndef ADVRT_NET_PLAN_H
+#define ADVRT_NET_PLAN_H
+
+#include "net/graph.h"
+
+typedef enum PlanPurpose { PLAN_FORWARD, PLAN_GRADIENT, PLAN_TRAINING } PlanPurpose;
+
+typedef struct PlanRequest {
+    PlanPurpose purpose;
+    int64_t N;     /* images in a batch */
+    bool direct;   /* no Winograd */
+    uint64_t seed; /* dropout's stream */
+} PlanRequest;
+
+struct Plan {
+    Device *device;
+    PlanRequest request;
+    int64_t C, H, W, K; /* input shape, number of logits */
+
+    /* x [N,C,H,W] -> z [N,K], device memory. */
+    int (*forward)(Plan *p, const float *x, float *z, Error *e);
+    /* dz [N,K] -> dx [N,C,H,W]; the last forward's state is used up. Gradient plans only. */
+    int (*backward)(Plan *p, const float *dz, float *dx, Error *e);
+    /* dz [N,K] -> the gradient of every parameter. Training plans only. */
+    int (*train_backward)(Plan *p, const float *dz, Error *e);
+    /* The gradient of parameter i in the graph's own layout; NULL where it has none
+     * (running statistics). Valid until the next backward. Training plans only. */
+    float *(*gradient_of)(Plan *p, int param);
+    void (*free)(Plan *p);
+};
+
+int plan_new(const Graph *g, Device *d, const PlanRequest *r, Plan **out, Error *e);
+
+#endif

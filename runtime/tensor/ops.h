@@ -1,0 +1,39 @@
+/* Operations on tensors: each checks types, shapes and ranges, then calls the
+ * device that holds the data. f32 unless a type is given. All tensors of a call
+ * are on one device. Results are overwritten. */
+#ifndef ADVRT_TENSOR_OPS_H
+#define ADVRT_TENSOR_OPS_H
+
+#include "tensor/tensor.h"
+
+/* Elementwise, all of one shape; out may be a or b. */
+int tensor_fill(const Tensor *out, float value, Error *e);
+int tensor_binary(BinaryOp op, const Tensor *a, const Tensor *b, const Tensor *out, Error *e);
+int tensor_binary_scalar(BinaryOp op, const Tensor *a, float b, const Tensor *out, Error *e);
+int tensor_clamp(const Tensor *a, float low, float high, const Tensor *out, Error *e);
+int tensor_quantize(const Tensor *a, float levels, const Tensor *out, Error *e);
+int tensor_sign(const Tensor *a, const Tensor *out, Error *e);
+
+/* Losses: z [N,K], target [N] i64 with every class in 0 .. K-1; value [N], dz [N,K]. */
+int tensor_loss(LossKind kind, double kappa, const Tensor *z, const Tensor *target,
+                const Tensor *value, const Tensor *dz, Error *e);
+/* initial, target [N] i64. The outputs are [N]: four f32, prediction i64, subspace u8. */
+int tensor_logit_stats(const Tensor *z, const Tensor *initial, const Tensor *target,
+                       const Tensor out[6], Error *e);
+/* label [N] i64; dz [N,K]. */
+int tensor_cross_entropy(const Tensor *z, const Tensor *label, double *loss, int64_t *correct,
+                         const Tensor *dz, Error *e);
+
+/* q [N,...]; l2, linf, zero_share [N] f64. */
+int tensor_norms(const Tensor *q, const Tensor *l2, const Tensor *linf, const Tensor *zero_share,
+                 Error *e);
+/* x, q, x0 [N,...] of one shape; a, l2, linf [N] f64: Eq. 11-16, see device.h. */
+int tensor_step(const Tensor *x, const Tensor *q, const Tensor *a, const Tensor *x0,
+                const Tensor *l2, const Tensor *linf, Error *e);
+
+/* p, g and the optimiser's state of one shape. */
+int tensor_sgd(const SgdStep *s, const Tensor *p, const Tensor *g, const Tensor *m, Error *e);
+int tensor_adam(const AdamStep *s, const Tensor *p, const Tensor *g, const Tensor *m,
+                const Tensor *v, Error *e);
+
+#endif

@@ -1,0 +1,67 @@
+/* Tensors: a shape and an element type over shared device memory, and the
+ * checked front door to a device's operations.
+ *
+ * A tensor is always contiguous in row-major order. Views (reshape, narrow) share
+ * the storage of what they were made from; the storage lives until its last
+ * tensor is freed. The header is a plain struct held by value: tensor_free gives
+ * its share of the storage back and leaves it empty.
+ *
+ * Not here: strides, broadcasting, type promotion.
+ */
+#ifndef ADVRT_TENSOR_TENSOR_H
+#define ADVRT_TENSOR_TENSOR_H
+
+#include "device/device.h"
+
+enum { TENSOR_DIMS = 8 };
+
+typedef struct Storage Storage;
+
+typedef struct Tensor {
+    Storage *storage; /* NULL: empty, holds nothing */
+    void *data;       /* device memory of the first element */
+    Dtype dtype;
+    int ndim; /* 0: one number */
+    int64_t shape[TENSOR_DIMS];
+} Tensor;
+
+/* Facts about element types: bytes of one, short name ("f32"), and the type of a
+ * name, -1 where there is none such. */
+size_t dtype_size(Dtype t);
+const char *dtype_name(Dtype t);
+int dtype_of(const char *name, Dtype *out);
+
+/* Number of elements; bytes. A made tensor's are known to fit. */
+int64_t tensor_count(const Tensor *t);
+size_t tensor_bytes(const Tensor *t);
+/* Writes "[2,3,224,224]" to text and returns it. */
+char *tensor_shape_text(const Tensor *t, char text[128]);
+char *shape_text(int ndim, const int64_t *shape, char text[128]);
+bool tensor_same_shape(const Tensor *a, const Tensor *b);
+Device *tensor_device(const Tensor *t);
+
+/* Makes an uninitialised tensor. Fails on more than TENSOR_DIMS dimensions, a
+ * negative size, a product that overflows, and when memory runs out. On failure
+ * *out is empty. */
+int tensor_new(Tensor *out, Device *d, Dtype t, int ndim, const int64_t *shape, Error *e);
+/* u(name, i) of base/random.h, f32; key is the hash of the name. */
+int tensor_uniform(Tensor *out, Device *d, uint64_t key, int ndim, const int64_t *shape, Error *e);
+/* A second tensor on the same storage. */
+Tensor tensor_share(const Tensor *t);
+/* Views: the same elements in another shape; rows first .. first+n-1 of dimension 0. */
+int tensor_reshape(Tensor *out, const Tensor *t, int ndim, const int64_t *shape, Error *e);
+int tensor_narrow(Tensor *out, const Tensor *t, int64_t first, int64_t n, Error *e);
+void tensor_free(Tensor *t);
+
+/* Copies between tensors of one type and element count. */
+int tensor_copy(const Tensor *to, const Tensor *from, Error *e);
+/* Copies all elements to or from host memory of tensor_bytes(t). */
+int tensor_to_host(const Tensor *t, void *host, Error *e);
+int tensor_from_host(const Tensor *t, const void *host, Error *e);
+/* A new tensor of the same shape and another type, each value rounded to nearest
+ * even; integers are truncated towards zero and saturate, NaN becomes 0. */
+int tensor_convert(Tensor *out, const Tensor *t, Dtype type, Error *e);
+/* The same conversion between host arrays of n elements. */
+void dtype_convert(Dtype to, void *out, Dtype from, const void *in, int64_t n);
+
+#endif
