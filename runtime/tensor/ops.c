@@ -1,0 +1,211 @@
+#include "tensor/ops.h"
+
+#include <inttypes.h>
+
+/* Wants t to be of the type, on the device of `like`, and, where `shape` is given, of its shape. */
+static int want(const char *operation, const char *name, const Tensor *t, Dtype type,
+                const Tensor *like, const Tensor *shape, Error *e) {
+    char wanted[128], got[128];
+    if (!t->storage) return error_set(e, "%s: %s is an emptied tensor", operation, name);
+    if (t->dtype != type)
+        return error_set(e, "%s: %s must be %s, got %s", operation, name, dtype_name(type),
+                         dtype_name(t->dtype));
+    if (tensor_device(t) != tensor_device(like))
+        return error_set(e, "%s: %s is on device %s, the others on %s", operation, name,
+                         tensor_device(t)->name, tensor_device(like)->name);
+    if (shape && !tensor_same_shape(t, shape))
+        return error_set(e, "%s: %s must be of shape %s, got %s", operation, name,
+                         tensor_shape_text(shape, wanted), tensor_shape_text(t, got));
+    return 0;
+}
+
+/* Wants t to be [N] where N is `rows`. */
+static int want_row(const char *operation, const char *name, const Tensor *t, Dtype type,
+                    const Tensor *like, int64_t rows, Error *e) {
+    Tensor shape = {.ndim = 1, .shape = {rows}};
+    return want(operation, name, t, type, like, &shape, e);
+}
+
+static int want_f32(const char *operation, const char *name, const Tensor *t, const Tensor *like,
+                    const Tensor *shape, Error *e) {
+    return want(operation, name, t, DTYPE_F32, like, shape, e);
+}
+
+int tensor_fill(const Tensor *out, float value, Error *e) {
+    if (want_f32("fill", "out", out, out, NULL, e) != 0) return -1;
+    Device *d = tensor_device(out);
+    return d->fill(d, out->data, value, tensor_count(out), e);
+}
+
+static const char *const binary_names[BINARY_OPS] = {"add", "sub", "mul", "div", "min", "max"};
+
+int tensor_binary(BinaryOp op, const Tensor *a, const Tensor *b, const Tensor *out, Error *e) {
+    const char *name = binary_names[op];
+    if (want_f32(name, "a", a, a, NULL, e) || want_f32(name, "b", b, a, a, e) ||
+        want_f32(name, "out", out, a, a, e))
+        return -1;
+    Device *d = tensor_device(a);
+    return d->binary(d, op, a->data, b->data, out->data, tensor_count(a), e);
+}
+
+int tensor_binary_scalar(BinaryOp op, const Tensor *a, float b, const Tensor *out, Error *e) {
+    const char *name = binary_names[op];
+    if (want_f32(name, "a", a, a, NULL, e) || want_f32(name, "out", out, a, a, e)) return -1;
+    Device *d = tensor_device(a);
+    return d->binary_scalar(d, op, a->data, b, out->data, tensor_count(a), e);
+}
+
+int tensor_clamp(const Tensor *a, float low, float high, const Tensor *out, Error *e) {
+    if (want_f32("clamp", "a", a, a, NULL, e) || want_f32("clamp", "out", out, a, a, e)) return -1;
+    if (!(low <= high))
+        return error_set(e, "clamp: low %g must be at most high %g", (double)low, (double)high);
+    Device *d = tensor_device(a);
+    return d->clamp(d, a->data, low, high, out->data, tensor_count(a), e);
+}
+
+int tensor_quantize(const Tensor *a, float levels, const Tensor *out, Error *e) {
+    if (want_f32("quantize", "a", a, a, NULL, e) || want_f32("quantize", "out", out, a, a, e))
+        return -1;
+    if (!(levels > 0))
+        return error_set(e, "quantize: levels must be above 0, got %g", (double)levels);
+    Device *d = tensor_device(a);
+    return d->quantize(d, a->data, levels, out->data, tensor_count(a), e);
+}
+
+int tensor_sign(const Tensor *a, const Tensor *out, Error *e) {
+    if (want_f32("sign", "a", a, a, NULL, e) || want_f32("sign", "out", out, a, a, e)) return -1;
+    Device *d = tensor_device(a);
+    return d->sign(d, a->data, out->data, tensor_count(a), e);
+}
+
+static int want_logits(const char *operation, const Tensor *z, Error *e) {
+    char text[128];
+    if (want_f32(operation, "z", z, z, NULL, e) != 0) return -1;
+    if (z->ndim != 2 || z->shape[1] < 1)
+        return error_set(e, "%s: z must be [N,K] with at least one class, got %s", operation,
+                         tensor_shape_text(z, text));
+    return 0;
+}
+
+/* Wants t to be i64 [N] with every class in 0 .. K-1, N and K those of z. */
+static int want_classes(const char *operation, const char *name, const Tensor *t, const Tensor *z,
+                        Error *e) {
+    enum { BLOCK = 512 };
+    int64_t host[BLOCK], N = z->shape[0], K = z->shape[1];
+    if (want_row(operation, name, t, DTYPE_I64, z, N, e) != 0) return -1;
+    Device *d = tensor_device(t);
+    for (int64_t i = 0; i < N; i += BLOCK) {
+        int64_t m = N - i < BLOCK ? N - i : BLOCK;
+        if (d->copy_out(d, host, (const int64_t *)t->data + i, (size_t)m * sizeof *host, e) != 0)
+            return -1;
+        for (int64_t j = 0; j < m; j++)
+            if (host[j] < 0 || host[j] >= K)
+                return error_set(e,
+                                 "%s: %s of row %" PRId64 " must be a class in 0 .. %" PRId64
+                                 ", got %" PRId64,
+                                 operation, name, i + j + 1, K - 1, host[j]);
+    }
+    return 0;
+}
+
+int tensor_loss(LossKind kind, double kappa, const Tensor *z, const Tensor *target,
+                const Tensor *value, const Tensor *dz, Error *e) {
+    if (want_logits("loss", z, e) || want_classes("loss", "target", target, z, e) ||
+        want_row("loss", "value", value, DTYPE_F32, z, z->shape[0], e) ||
+        want_f32("loss", "dz", dz, z, z, e))
+        return -1;
+    if (kind == LOSS_M_LOGIT && z->shape[1] < 2)
+        return error_set(e, "m_logit: a margin needs at least 2 classes, got 1");
+    if (kind == LOSS_M_LOGIT && kappa != kappa)
+        return error_set(e, "m_logit: kappa must be a number, got nan");
+    Device *d = tensor_device(z);
+    return d->loss(d, kind, kappa, z->data, target->data, z->shape[0], z->shape[1], value->data,
+                   dz->data, e);
+}
+
+int tensor_logit_stats(const Tensor *z, const Tensor *initial, const Tensor *target,
+                       const Tensor out[6], Error *e) {
+    static const char *const names[6] = {"p_initial", "p_target",   "z_initial",
+                                         "z_target",  "prediction", "subspace"};
+    const char *op = "stats";
+    if (want_logits(op, z, e) || want_classes(op, "initial", initial, z, e) ||
+        want_classes(op, "target", target, z, e))
+        return -1;
+    for (int i = 0; i < 6; i++) {
+        Dtype type = i < 4 ? DTYPE_F32 : i == 4 ? DTYPE_I64 : DTYPE_U8;
+        if (want_row(op, names[i], &out[i], type, z, z->shape[0], e) != 0) return -1;
+    }
+    Device *d = tensor_device(z);
+    LogitStats stats = {out[0].data, out[1].data, out[2].data,
+                        out[3].data, out[4].data, out[5].data};
+    return d->logit_stats(d, z->data, initial->data, target->data, z->shape[0], z->shape[1], &stats,
+                          e);
+}
+
+int tensor_cross_entropy(const Tensor *z, const Tensor *label, double *loss, int64_t *correct,
+                         const Tensor *dz, Error *e) {
+    const char *op = "cross_entropy";
+    if (want_logits(op, z, e) || want_classes(op, "label", label, z, e) ||
+        want_f32(op, "dz", dz, z, z, e))
+        return -1;
+    if (z->shape[0] == 0) return error_set(e, "cross_entropy: the mean over no rows is undefined");
+    Device *d = tensor_device(z);
+    return d->cross_entropy(d, z->data, label->data, z->shape[0], z->shape[1], loss, correct,
+                            dz->data, e);
+}
+
+/* Wants t to be [N,...], f32; *D is the number of elements of one image. */
+static int want_images(const char *operation, const char *name, const Tensor *t, int64_t *D,
+                       Error *e) {
+    if (want_f32(operation, name, t, t, NULL, e) != 0) return -1;
+    if (t->ndim < 1) return error_set(e, "%s: %s must be [N,...], got []", operation, name);
+    *D = 1;
+    for (int i = 1; i < t->ndim; i++) *D *= t->shape[i];
+    return 0;
+}
+
+int tensor_norms(const Tensor *q, const Tensor *l2, const Tensor *linf, const Tensor *zero_share,
+                 Error *e) {
+    const char *op = "norms";
+    int64_t D;
+    if (want_images(op, "q", q, &D, e) != 0) return -1;
+    int64_t N = q->shape[0];
+    if (want_row(op, "l2", l2, DTYPE_F64, q, N, e) ||
+        want_row(op, "linf", linf, DTYPE_F64, q, N, e) ||
+        want_row(op, "zero_share", zero_share, DTYPE_F64, q, N, e))
+        return -1;
+    Device *d = tensor_device(q);
+    return d->norms(d, q->data, N, D, l2->data, linf->data, zero_share->data, e);
+}
+
+int tensor_step(const Tensor *x, const Tensor *q, const Tensor *a, const Tensor *x0,
+                const Tensor *l2, const Tensor *linf, Error *e) {
+    const char *op = "step";
+    int64_t D;
+    if (want_images(op, "x", x, &D, e) != 0) return -1;
+    int64_t N = x->shape[0];
+    if (want_f32(op, "q", q, x, x, e) || want_row(op, "a", a, DTYPE_F64, x, N, e) ||
+        want_f32(op, "x0", x0, x, x, e) || want_row(op, "l2", l2, DTYPE_F64, x, N, e) ||
+        want_row(op, "linf", linf, DTYPE_F64, x, N, e))
+        return -1;
+    Device *d = tensor_device(x);
+    return d->step(d, x->data, q->data, a->data, x0->data, N, D, l2->data, linf->data, e);
+}
+
+int tensor_sgd(const SgdStep *s, const Tensor *p, const Tensor *g, const Tensor *m, Error *e) {
+    if (want_f32("sgd", "p", p, p, NULL, e) || want_f32("sgd", "g", g, p, p, e) ||
+        want_f32("sgd", "m", m, p, p, e))
+        return -1;
+    Device *d = tensor_device(p);
+    return d->sgd(d, s, p->data, g->data, m->data, tensor_count(p), e);
+}
+
+int tensor_adam(const AdamStep *s, const Tensor *p, const Tensor *g, const Tensor *m,
+                const Tensor *v, Error *e) {
+    if (want_f32("adam", "p", p, p, NULL, e) || want_f32("adam", "g", g, p, p, e) ||
+        want_f32("adam", "m", m, p, p, e) || want_f32("adam", "v", v, p, p, e))
+        return -1;
+    if (s->t < 1) return error_set(e, "adam: steps are counted from 1, got %" PRId64, s->t);
+    Device *d = tensor_device(p);
+    return d->adam(d, s, p->data, g->data, m->data, v->data, tensor_count(p), e);
+}
