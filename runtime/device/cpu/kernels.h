@@ -1,0 +1,65 @@
+/* The CPU device's own vector code: one table of functions over plain arrays for
+ * each instruction set, made from one source (kernels.inc) and chosen when the
+ * device is made.
+ *
+ * Every function is threaded by OpenMP over the whole of its arrays, and gives the
+ * same bits for any number of threads, any alignment of its arrays, and any of the
+ * instruction sets: work is cut into pieces whose size does not depend on the
+ * threads, sums are kept in a fixed number of lanes, pieces are added in order, and
+ * products and sums are not contracted.
+ *
+ * Letters: N images, D elements of an image, C channels, HW pixels of a channel.
+ */
+#ifndef ADVRT_DEVICE_CPU_KERNELS_H
+#define ADVRT_DEVICE_CPU_KERNELS_H
+
+#include "device/device.h"
+
+/* What norms and step keep of one piece of an image until the pieces are added up. */
+typedef struct KernelPartial {
+    double square, largest;
+    int64_t zeros;
+} KernelPartial;
+
+typedef struct CpuKernels {
+    const char *isa; /* "x86-64", "avx2", "avx512" */
+
+    /* Elementwise over n floats; out may be an input. */
+    void (*fill)(float *out, float value, int64_t n);
+    /* min and max: NaN where either is. */
+    void (*binary)(BinaryOp op, const float *a, const float *b, float *out, int64_t n);
+    void (*binary_scalar)(BinaryOp op, const float *a, float b, float *out, int64_t n);
+    void (*clamp)(const float *a, float low, float high, float *out, int64_t n);
+    void (*quantize)(const float *a, float levels, float *out, int64_t n);
+    void (*sign)(const float *a, float *out, int64_t n);
+    /* out += b */
+    void (*add)(float *out, const float *b, int64_t n);
+
+    /* Device.norms and Device.step. partial has room for kernel_partials(N, D). */
+    void (*norms)(const float *q, int64_t N, int64_t D, KernelPartial *partial, double *l2,
+                  double *linf, double *zero_share);
+    void (*step)(float *x, const float *q, const double *a, const float *x0, int64_t N, int64_t D,
+                 KernelPartial *partial, double *l2, double *linf);
+
+    void (*sgd)(const SgdStep *s, float *p, const float *g, float *m, int64_t P);
+    void (*adam)(const AdamStep *s, float *p, const float *g, float *m, float *v, int64_t P);
+
+    /* x, out [N,C,HW]: out = (x - mean[c]) / std[c]; out may be x. */
+    void (*normalize)(const float *x, const float *mean, const float *std, float *out, int64_t N,
+                      int64_t C, int64_t HW);
+    /* dx [N,C,HW]: dx *= scale[c]. */
+    void (*scale_channels)(float *dx, const float *scale, int64_t N, int64_t C, int64_t HW);
+
+    /* One bit per element, element i in bit i % 8 of bits[i / 8]; n is a multiple of 8.
+     * relu_mask: the bit is set where 0 < y < cap (cap may be infinite).
+     * apply_mask: g becomes +0 where the bit is clear, whatever it was, NaN too. */
+    void (*relu_mask)(const float *y, float cap, uint8_t *bits, int64_t n);
+    void (*apply_mask)(float *g, const uint8_t *bits, int64_t n);
+} CpuKernels;
+
+/* The number of partial results that norms and step need. */
+size_t kernel_partials(int64_t N, int64_t D);
+
+extern const CpuKernels cpu_kernels_x86_64, cpu_kernels_avx2, cpu_kernels_avx512;
+
+#endif
