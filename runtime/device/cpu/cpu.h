@@ -37,7 +37,7 @@ int cpu_cross_entropy(Device *d, const float *z, const int64_t *label, int64_t N
                       double *host_loss, int64_t *host_correct, float *dz, Error *e);
 
 /* The Device's plan_new (plan.c). */
-int cpu_plan_new(Device *d, const struct Graph *g, const struct PlanRequest *r, Plan **out,
+int cpu_plan_new(Device *d, const struct Program *p, const struct PlanRequest *r, Plan **out,
                  Error *e);
 
 #endif
