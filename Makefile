@@ -1,0 +1,99 @@
+# GNU make. Everything built goes under build/; `make help` lists what there is to ask for.
+
+PREFIX  = /usr/local
+DESTDIR =
+BUILD   = build
+CC      = gcc
+
+# Plain x86-64 is the baseline: own vector code is chosen at run time inside the CPU device.
+OPTIMISE = -O2
+SANITIZE =
+CFLAGS   = -std=gnu11 $(OPTIMISE) -g -fopenmp -Wall -Wextra -Wshadow -Wvla -Werror $(SANITIZE)
+CPPFLAGS = -Iruntime $(shell pkg-config --cflags lua5.4 2>/dev/null) -MMD -MP
+# -E: the C modules of other Lua packages (lfs, lpeg, term, system) find Lua's symbols in advrt.
+LDFLAGS  = -Wl,-E -fopenmp $(SANITIZE)
+LDLIBS   = -llua5.4 -ldnnl -lpng -ljpeg -lzip -lmsgpackc -lz -ljansson -lmd -ldl -lm
+
+SOURCES := $(sort $(shell find runtime -name '*.c'))
+HEADERS := $(sort $(shell find runtime -name '*.h'))
+TESTS   := $(sort $(wildcard tests/c/*.c))
+OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
+PROGRAMS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(filter tests/c/test_%,$(TESTS)))
+SCRIPTS := $(shell grep -lE '^\#!.*\b(sh|bash)$$' .ci/run third_party/* tests/* 2>/dev/null)
+
+.PHONY: all deps deps-dev demo photos weights test check asan programs lint format install clean help
+.DELETE_ON_ERROR:
+all: $(BUILD)/advrt ## build/advrt (the default)
+
+$(BUILD)/advrt: $(OBJECTS)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+# Changes only when the compiler or its flags do, and then everything is built anew.
+COMMAND = $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS)
+$(BUILD)/flags: FORCE
+	@pkg-config --exists lua5.4 || { echo "advrt needs packages to be built: make deps" >&2; exit 1; }
+	@mkdir -p $(@D)
+	@echo '$(COMMAND)' | cmp -s - $@ || echo '$(COMMAND)' >$@
+FORCE:
+
+programs: $(PROGRAMS)
+$(PROGRAMS): $(BUILD)/tests/%: $(BUILD)/tests/c/%.o $(filter-out $(BUILD)/runtime/main.o,$(OBJECTS))
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+
+deps: ## install what building and running need
+	@third_party/install run
+deps-dev: ## that, and what tests and checks need
+	@third_party/install run dev
+
+# The packages come first: what follows them is read by a make of its own.
+demo: deps ## packages, build, and equal perturbation on the bundled net and images
+	@$(MAKE) --no-print-directory all
+	$(BUILD)/advrt experiments/equal_perturbation.lua
+photos: deps ## both experiments on EfficientNet-Lite0 and twenty photographs
+	@$(MAKE) --no-print-directory all
+	@third_party/photos $(BUILD)/photos
+	$(BUILD)/advrt experiments/evaluate.lua $(LITE0)
+	$(BUILD)/advrt experiments/equal_multiplier.lua $(LITE0)
+	$(BUILD)/advrt experiments/equal_perturbation.lua $(LITE0)
+LITE0 = --net nets/efficientnet_lite0.lua --weights $(BUILD)/photos/efficientnet_lite0.pth \
+        --images $(BUILD)/photos/images
+weights: deps-dev ## train the bundled net anew on Fashion-MNIST
+	@$(MAKE) --no-print-directory all
+	$(BUILD)/advrt experiments/train.lua
+
+test: deps-dev ## every test, in under five minutes
+	@$(MAKE) --no-print-directory all programs
+	@tests/run $(BUILD)
+asan: ## build/asan: advrt and the tests' programs under ASan and UBSan
+	@$(MAKE) --no-print-directory BUILD=build/asan OPTIMISE=-O1 \
+	  SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' all programs
+format: ## lay out the C sources
+	clang-format -i $(SOURCES) $(HEADERS) $(TESTS)
+lint: ## layout, luacheck, shellcheck
+	clang-format --dry-run -Werror $(SOURCES) $(HEADERS) $(TESTS)
+	luacheck --quiet .
+	shellcheck $(SCRIPTS)
+
+# Stages of the check: name, the seconds it may take on two cores, command.
+check: deps-dev ## what CI runs: build, lint, tests, tests under the sanitizers; 30 minutes at most
+	@tests/stages \
+	  build      240 '$(MAKE) -j2 all programs' \
+	  lint       120 '$(MAKE) lint' \
+	  tests      300 'tests/run $(BUILD)' \
+	  asan-build 240 '$(MAKE) -j2 asan' \
+	  asan-tests 840 'tests/run build/asan'
+
+install: all ## into $(DESTDIR)$(PREFIX): bin/advrt and share/advrt
+	install -D -m 755 $(BUILD)/advrt $(DESTDIR)$(PREFIX)/bin/advrt
+	for f in $$(find lua nets experiments -type f); do \
+	  install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/advrt/$$f || exit 1; done
+clean: ## remove build/
+	rm -rf build
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+-include $(OBJECTS:.o=.d) $(TESTS:%.c=$(BUILD)/%.d)

@@ -1,0 +1,194 @@
+/* advrt.core.system: what scripts need of the machine and of the command line. */
+#include "bind/system.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "bind/bind.h"
+#include "device/device.h"
+
+static const char options_key;
+int luaopen_advrt_core_system(lua_State *L);
+
+/* ---- interrupts: written by a signal handler, so kept in the process, not in Lua ---- */
+
+static volatile sig_atomic_t interrupt_mark;
+static lua_State *interrupt_state;
+
+static void interrupt_hook(lua_State *L, lua_Debug *ar) {
+    (void)ar;
+    lua_sethook(L, NULL, 0, 0);
+    system_push_failure(L, 130, "interrupted");
+    lua_error(L);
+}
+
+/* lua_sethook is the one function of Lua that a signal handler may call. */
+static void on_interrupt(int signal_number) {
+    (void)signal_number;
+    interrupt_mark = 1;
+    lua_sethook(interrupt_state, interrupt_hook,
+                LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+}
+
+void system_watch_interrupts(lua_State *L) {
+    struct sigaction act;
+    memset(&act, 0, sizeof act);
+    act.sa_handler = on_interrupt;
+    /* The second signal ends the process; and a read from the terminal does not go on. */
+    act.sa_flags = (int)SA_RESETHAND;
+    sigemptyset(&act.sa_mask);
+    interrupt_state = L;
+    interrupt_mark = 0;
+    lua_sethook(L, NULL, 0, 0);
+    sigaction(SIGINT, &act, NULL);
+}
+
+/* interrupted([again]) -> whether SIGINT came. With a true argument it is also forgotten, and
+ * the next one is again the first. */
+static int system_interrupted(lua_State *L) {
+    bool was = interrupt_mark != 0;
+    if (lua_toboolean(L, 1)) system_watch_interrupts(interrupt_state);
+    lua_pushboolean(L, was);
+    return 1;
+}
+
+/* ---- failures ---- */
+
+void system_push_failure(lua_State *L, int status, const char *message) {
+    lua_createtable(L, 0, 2);
+    lua_pushstring(L, message);
+    lua_setfield(L, -2, "message");
+    lua_pushinteger(L, status);
+    lua_setfield(L, -2, "status");
+    luaL_setmetatable(L, BIND_FAILURE);
+}
+
+/* failure(message, status) -> a failure, not raised. */
+static int system_failure(lua_State *L) {
+    system_push_failure(L, (int)luaL_checkinteger(L, 2), luaL_checkstring(L, 1));
+    return 1;
+}
+
+/* ---- the machine ---- */
+
+/* clock() -> seconds that only go forward, from some start. */
+static int system_clock(lua_State *L) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    lua_pushnumber(L, (double)t.tv_sec + 1e-9 * (double)t.tv_nsec);
+    return 1;
+}
+
+/* isatty(fd) -> whether 0, 1 or 2 is a terminal. */
+static int system_isatty(lua_State *L) {
+    lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
+    return 1;
+}
+
+/* columns() -> width of the terminal on standard output or standard error; 80 where neither is
+ * one. */
+static int system_columns(lua_State *L) {
+    struct winsize size;
+    int columns = 80;
+    for (int fd = STDERR_FILENO; fd >= STDOUT_FILENO; fd--)
+        if (ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) columns = size.ws_col;
+    lua_pushinteger(L, columns);
+    return 1;
+}
+
+/* memory() -> {in_use =, peak =, takes =}: bytes and calls of the core's counted memory. */
+static int system_memory(lua_State *L) {
+    MemoryCount count = memory_count();
+    lua_createtable(L, 0, 3);
+    lua_pushinteger(L, (lua_Integer)count.in_use);
+    lua_setfield(L, -2, "in_use");
+    lua_pushinteger(L, (lua_Integer)count.peak);
+    lua_setfield(L, -2, "peak");
+    lua_pushinteger(L, (lua_Integer)count.takes);
+    lua_setfield(L, -2, "takes");
+    return 1;
+}
+
+/* ---- files ---- */
+
+/* sha256(path) -> 64 hexadecimal digits, or nil and a message. */
+static int system_sha256(lua_State *L) {
+    Error e = {""};
+    char hex[FILE_SHA256_TEXT];
+    if (file_sha256(luaL_checkstring(L, 1), hex, &e) != 0) return bind_nil(L, &e);
+    lua_pushstring(L, hex);
+    return 1;
+}
+
+/* write(path, bytes) -> true, or nil and a message. The file is complete under its name, or
+ * what was there before is untouched. */
+static int system_write(lua_State *L) {
+    Error e = {""};
+    size_t n;
+    const char *path = luaL_checkstring(L, 1), *bytes = luaL_checklstring(L, 2, &n);
+    if (file_write(path, bytes, n, &e) != 0) return bind_nil(L, &e);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* replace(from, to) -> true, or nil and a message: gives a file, complete on disk, another name
+ * of the same file system, at once. */
+static int system_replace(lua_State *L) {
+    const char *from = luaL_checkstring(L, 1), *to = luaL_checkstring(L, 2);
+    if (rename(from, to) != 0) {
+        Error e = {""};
+        error_set(&e, "cannot give %s the name %s: %s", from, to, strerror(errno));
+        return bind_nil(L, &e);
+    }
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* ---- the module ---- */
+
+void system_set_options(lua_State *L, const SystemOptions *o) {
+    lua_createtable(L, 0, 10);
+    lua_pushstring(L, o->device);
+    lua_setfield(L, -2, "device");
+    lua_pushstring(L, o->precision);
+    lua_setfield(L, -2, "precision");
+    lua_pushstring(L, o->plan);
+    lua_setfield(L, -2, "plan");
+    lua_pushstring(L, o->isa);
+    lua_setfield(L, -2, "isa");
+    lua_pushstring(L, o->executable);
+    lua_setfield(L, -2, "executable");
+    lua_pushstring(L, o->root);
+    lua_setfield(L, -2, "root");
+    lua_pushliteral(L, SYSTEM_VERSION);
+    lua_setfield(L, -2, "version");
+    lua_pushinteger(L, o->threads);
+    lua_setfield(L, -2, "threads");
+    lua_pushboolean(L, o->quiet);
+    lua_setfield(L, -2, "quiet");
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &options_key);
+}
+
+static const luaL_Reg functions[] = {
+    {"clock", system_clock},     {"columns", system_columns},
+    {"failure", system_failure}, {"interrupted", system_interrupted},
+    {"isatty", system_isatty},   {"memory", system_memory},
+    {"replace", system_replace}, {"sha256", system_sha256},
+    {"write", system_write},     {NULL, NULL},
+};
+
+int luaopen_advrt_core_system(lua_State *L) {
+    luaL_newlib(L, functions);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &options_key);
+    lua_setfield(L, -2, "options");
+    lua_pushstring(L, cpu_onednn_version());
+    lua_setfield(L, -2, "onednn_version");
+    return 1;
+}

@@ -1,0 +1,33 @@
+/* What main.c tells the Lua module advrt.core.system, and how a run is interrupted. */
+#ifndef ADVRT_BIND_SYSTEM_H
+#define ADVRT_BIND_SYSTEM_H
+
+#include <lua.h>
+#include <stdbool.h>
+
+#define SYSTEM_VERSION "0.1.0"
+
+/* What the command line asked for and what was found out at the start. */
+typedef struct SystemOptions {
+    const char *device;     /* "cpu" */
+    const char *precision;  /* "f32" */
+    const char *plan;       /* "fast" or "direct" */
+    const char *isa;        /* the device's own kernels: "x86-64", "avx2", "avx512" */
+    const char *executable; /* absolute path of this program */
+    const char *root;       /* the folder that holds lua/, nets/ and experiments/ */
+    int threads;            /* 1 or more */
+    bool quiet;
+} SystemOptions;
+
+/* Makes the table that scripts see as system.options; before the module is first required. */
+void system_set_options(lua_State *L, const SystemOptions *o);
+
+/* From here on the first SIGINT makes the running Lua code raise a failure with exit status 130,
+ * and sets the mark that system.interrupted() reads; a second one ends the process. L is the
+ * main thread of the state: code inside a coroutine is not interrupted, it asks for the mark. */
+void system_watch_interrupts(lua_State *L);
+
+/* Pushes a failure, the table {message =, status =} that main.c prints as one line. */
+void system_push_failure(lua_State *L, int status, const char *message);
+
+#endif

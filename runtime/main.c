@@ -1,0 +1,410 @@
+/* advrt: the options, Lua's start-up, the script or the session, and the exit status. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <lauxlib.h>
+#include <limits.h>
+#include <lua.h>
+#include <lualib.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "bind/bind.h"
+#include "bind/system.h"
+#include "device/device.h"
+
+enum { DONE = 0, FAILED = 1, BAD_OPTIONS = 2 };
+enum { THREADS_MOST = 1024, NAME_MOST = 32 };
+
+typedef struct Command {
+    SystemOptions system;
+    const char *script; /* NULL: none; "-": standard input */
+    char **argv;        /* the whole command line */
+    int argc, args;     /* args: where the script's own arguments begin */
+    int *code, codes;   /* places of the arguments of -e in argv */
+    bool session, help, version;
+} Command;
+
+static const char usage[] =
+    "usage: advrt [OPTIONS] SCRIPT [ARGS]    run a Lua script; SCRIPT '-' is standard input\n"
+    "       advrt [OPTIONS]                  a session: type Lua, see values\n"
+    "\n"
+    "  --device cpu|cuda[:N]       where networks run (default: cpu; cuda is not there yet)\n"
+    "  --threads N                 default: the cores this process may use\n"
+    "  --precision f32|mixed|bf16  default: f32 (mixed and bf16 are not there yet)\n"
+    "  --plan fast|direct          how convolutions are computed: by the fastest way (default),\n"
+    "                              or directly only, for the tightest numbers\n"
+    "  -e CODE                     run CODE; without SCRIPT or -i that is all, and\n"
+    "                              '-e CODE -- ARGS' gives CODE arguments\n"
+    "  -i                          a session after SCRIPT or CODE\n"
+    "  -q                          no greeting\n"
+    "  --version, --help           say so and exit\n"
+    "\n"
+    "Exit status: 0 done, 1 failed, 2 bad options, 130 interrupted.\n";
+
+/* ---- names and values of options ---- */
+
+static int edit_distance(const char *a, const char *b) {
+    int row[NAME_MOST + 1];
+    int n = (int)strnlen(b, NAME_MOST);
+    for (int j = 0; j <= n; j++) row[j] = j;
+    for (int i = 1; a[i - 1] != '\0'; i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= n; j++) {
+            int best = diagonal + (a[i - 1] != b[j - 1]);
+            if (row[j] + 1 < best) best = row[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[n];
+}
+
+/* The nearest of a NULL-ended list of names; one that begins with `given` is nearest of all. */
+static const char *nearest(const char *given, const char *const names[]) {
+    const char *found = names[0];
+    int least = INT_MAX;
+    for (int i = 0; names[i] != NULL; i++) {
+        int d = edit_distance(given, names[i]);
+        if (given[0] != '\0' && given[1] != '\0' && given[2] != '\0' &&
+            strncmp(names[i], given, strlen(given)) == 0)
+            d = 0;
+        if (d < least) {
+            least = d;
+            found = names[i];
+        }
+    }
+    return found;
+}
+
+static int one_of(const char *option, const char *value, const char *const names[], Error *e) {
+    for (int i = 0; names[i] != NULL; i++)
+        if (strcmp(value, names[i]) == 0) return 0;
+    return error_set(e, "%s has no '%s'; did you mean '%s'?", option, value, nearest(value, names));
+}
+
+/* Returns 0, or the exit status with the error set. */
+static int set_device(SystemOptions *o, const char *value, Error *e) {
+    static const char *const names[] = {"cpu", "cuda", NULL};
+    size_t n = strlen("cuda");
+    if (strncmp(value, "cuda", n) == 0 &&
+        (value[n] == '\0' || (value[n] == ':' && value[n + 1] != '\0' &&
+                              strspn(value + n + 1, "0123456789") == strlen(value + n + 1)))) {
+        error_set(e, "--device %s is not there yet; use --device cpu", value);
+        return FAILED;
+    }
+    if (one_of("--device", value, names, e) != 0) return BAD_OPTIONS;
+    o->device = value;
+    return 0;
+}
+
+static int set_threads(SystemOptions *o, const char *value, Error *e) {
+    char *end;
+    errno = 0;
+    long n = strtol(value, &end, 10);
+    if (errno != 0 || end == value || *end != '\0' || n < 1 || n > THREADS_MOST) {
+        error_set(e, "--threads wants a number from 1 to %d, got '%s'", THREADS_MOST, value);
+        return BAD_OPTIONS;
+    }
+    o->threads = (int)n;
+    return 0;
+}
+
+static int set_precision(SystemOptions *o, const char *value, Error *e) {
+    static const char *const names[] = {"f32", "mixed", "bf16", NULL};
+    if (one_of("--precision", value, names, e) != 0) return BAD_OPTIONS;
+    if (strcmp(value, "f32") != 0) {
+        error_set(e, "--precision %s is not there yet; use --precision f32", value);
+        return BAD_OPTIONS;
+    }
+    o->precision = value;
+    return 0;
+}
+
+static int set_plan(SystemOptions *o, const char *value, Error *e) {
+    static const char *const names[] = {"fast", "direct", NULL};
+    if (one_of("--plan", value, names, e) != 0) return BAD_OPTIONS;
+    o->plan = value;
+    return 0;
+}
+
+static const struct {
+    const char *name;
+    int (*set)(SystemOptions *o, const char *value, Error *e);
+} valued[] = {{"--device", set_device},
+              {"--threads", set_threads},
+              {"--precision", set_precision},
+              {"--plan", set_plan}};
+
+static const char *const option_names[] = {"--device",  "--threads", "--precision", "--plan",
+                                           "--version", "--help",    "-e",          "-i",
+                                           "-q",        NULL};
+
+/* `--name VALUE` or `--name=VALUE` at argv[*i]. Returns 0 with *i on the last word used, or the
+ * exit status. */
+static int parse_valued(Command *c, int *i, Error *e) {
+    const char *word = c->argv[*i], *equals = strchr(word, '=');
+    size_t n = equals != NULL ? (size_t)(equals - word) : strlen(word);
+    for (size_t k = 0; k < sizeof valued / sizeof valued[0]; k++) {
+        if (strlen(valued[k].name) != n || strncmp(valued[k].name, word, n) != 0) continue;
+        if (equals != NULL) return valued[k].set(&c->system, equals + 1, e);
+        if (*i + 1 >= c->argc) {
+            error_set(e, "%s wants a value", word);
+            return BAD_OPTIONS;
+        }
+        *i += 1;
+        return valued[k].set(&c->system, c->argv[*i], e);
+    }
+    char name[NAME_MOST + 1];
+    snprintf(name, sizeof name, "%.*s", (int)(n < NAME_MOST ? n : NAME_MOST), word);
+    error_set(e, "there is no option '%s'; did you mean '%s'?", name, nearest(name, option_names));
+    return BAD_OPTIONS;
+}
+
+/* Reads the command line up to the script; returns 0 or the exit status. c->code has room for
+ * argc places. */
+static int parse(Command *c, Error *e) {
+    int i = 1;
+    for (; i < c->argc && c->argv[i][0] == '-' && c->argv[i][1] != '\0'; i++) {
+        const char *word = c->argv[i];
+        if (strcmp(word, "--") == 0) break;
+        if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+            c->help = true;
+        } else if (strcmp(word, "--version") == 0) {
+            c->version = true;
+        } else if (strcmp(word, "-i") == 0) {
+            c->session = true;
+        } else if (strcmp(word, "-q") == 0) {
+            c->system.quiet = true;
+        } else if (strcmp(word, "-e") == 0) {
+            if (++i == c->argc) {
+                error_set(e, "-e wants Lua code");
+                return BAD_OPTIONS;
+            }
+            c->code[c->codes++] = i;
+        } else {
+            int status = parse_valued(c, &i, e);
+            if (status != 0) return status;
+        }
+    }
+    bool marked = i < c->argc && strcmp(c->argv[i], "--") == 0;
+    if (marked) i++;
+    if (i < c->argc && !(marked && c->codes > 0)) c->script = c->argv[i++];
+    c->args = i;
+    return 0;
+}
+
+/* ---- where things are ---- */
+
+/* Finds this program and the folder that holds lua/: share/advrt of where it is installed, or
+ * the source tree above build/ (or build/NAME/). */
+static int find_root(char executable[PATH_MAX], char root[PATH_MAX], Error *e) {
+    static const char *const places[] = {"../share/advrt", "..", "../.."};
+    ssize_t n = readlink("/proc/self/exe", executable, PATH_MAX - 1);
+    if (n <= 0) return error_set(e, "cannot tell where advrt is: /proc/self/exe cannot be read");
+    executable[n] = '\0';
+    int folder = (int)(strrchr(executable, '/') - executable);
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        char path[2 * PATH_MAX];
+        snprintf(path, sizeof path, "%.*s/%s/lua/advrt/fail.lua", folder, executable, places[i]);
+        if (access(path, R_OK) != 0) continue;
+        snprintf(path, sizeof path, "%.*s/%s", folder, executable, places[i]);
+        if (realpath(path, root) != NULL) return 0;
+    }
+    return error_set(e,
+                     "cannot find advrt's own Lua files beside %s; install it with 'make install'",
+                     executable);
+}
+
+/* ---- Lua ---- */
+
+/* Failures stay as they are; a mistake in a script gets the way that led to it. */
+static int message_handler(lua_State *L) {
+    if (lua_getmetatable(L, 1)) {
+        luaL_getmetatable(L, BIND_FAILURE);
+        if (lua_rawequal(L, -1, -2)) {
+            lua_settop(L, 1);
+            return 1;
+        }
+        lua_settop(L, 1);
+    }
+    const char *message = lua_tostring(L, 1);
+    if (message == NULL) {
+        if (luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING)
+            message = lua_tostring(L, -1);
+        else
+            message = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
+    }
+    luaL_traceback(L, L, message, 1);
+    return 1;
+}
+
+/* Prints the error on top of the stack and returns the exit status. */
+static int report(lua_State *L) {
+    int status = FAILED;
+    if (lua_istable(L, -1)) {
+        lua_getfield(L, -1, "status");
+        if (lua_isinteger(L, -1)) status = (int)lua_tointeger(L, -1);
+        lua_pop(L, 1);
+        lua_getfield(L, -1, "message");
+    }
+    const char *message = lua_tostring(L, -1);
+    fflush(stdout);
+    fprintf(stderr, "advrt: %s\n", message != NULL ? message : "an error without a message");
+    return status;
+}
+
+/* Runs the function below its nargs arguments; raises again what it raised, with a traceback. */
+static void call(lua_State *L, int nargs) {
+    int function = lua_gettop(L) - nargs;
+    lua_pushcfunction(L, message_handler);
+    lua_insert(L, function);
+    if (lua_pcall(L, nargs, 0, function) != LUA_OK) lua_error(L);
+    lua_remove(L, function);
+}
+
+static int push_args(lua_State *L, const Command *c) {
+    int n = c->argc - c->args;
+    luaL_checkstack(L, n, "too many arguments");
+    for (int i = 0; i < n; i++) lua_pushstring(L, c->argv[c->args + i]);
+    return n;
+}
+
+/* The table `arg`, as in lua(1): the script at 0, its arguments from 1, all else below 0. */
+static void set_arg(lua_State *L, const Command *c) {
+    int zero = c->script != NULL ? c->args - 1 : 0;
+    int first = c->args;
+    lua_createtable(L, c->argc - first, zero + 1);
+    for (int i = 0; i <= zero; i++) {
+        lua_pushstring(L, c->argv[i]);
+        lua_rawseti(L, -2, i - zero);
+    }
+    for (int i = first; i < c->argc; i++) {
+        lua_pushstring(L, c->argv[i]);
+        lua_rawseti(L, -2, i - first + 1);
+    }
+    lua_setglobal(L, "arg");
+}
+
+/* advrt's own modules come first, so that no folder near a script can stand in for them. */
+static void set_path(lua_State *L, const Command *c) {
+    luaL_Buffer b;
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "path");
+    const char *before = luaL_optstring(L, -1, "");
+    luaL_buffinit(L, &b);
+    lua_pushfstring(L, "%s/lua/?.lua;%s/lua/?/init.lua;", c->system.root, c->system.root);
+    luaL_addvalue(&b);
+    if (c->script != NULL && strcmp(c->script, "-") != 0) {
+        const char *slash = strrchr(c->script, '/');
+        if (slash == NULL)
+            lua_pushliteral(L, ".");
+        else
+            lua_pushlstring(L, c->script, (size_t)(slash - c->script));
+        const char *folder = lua_tostring(L, -1);
+        lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;", folder, folder);
+        lua_remove(L, -2);
+        luaL_addvalue(&b);
+    }
+    luaL_addstring(&b, before);
+    luaL_pushresult(&b);
+    lua_setfield(L, -3, "path");
+    lua_pop(L, 2);
+}
+
+static void run_session(lua_State *L, const Command *c) {
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "advrt.repl");
+    lua_call(L, 1, 1);
+    lua_pushboolean(L, c->system.quiet);
+    call(L, 1);
+}
+
+/* Everything that may raise; the command is a light userdata at 1, the device at 2. */
+static int run(lua_State *L) {
+    const Command *c = lua_touserdata(L, 1);
+    luaL_openlibs(L);
+    lua_warning(L, "@on", 0);
+    bind_open(L, lua_touserdata(L, 2));
+    system_set_options(L, &c->system);
+    set_path(L, c);
+    set_arg(L, c);
+    system_watch_interrupts(L);
+    for (int i = 0; i < c->codes; i++) {
+        const char *code = c->argv[c->code[i]];
+        if (luaL_loadbufferx(L, code, strlen(code), "=(command line)", "t") != LUA_OK) lua_error(L);
+        call(L, push_args(L, c));
+    }
+    if (c->script != NULL) {
+        const char *name = strcmp(c->script, "-") == 0 ? NULL : c->script;
+        if (luaL_loadfilex(L, name, "t") != LUA_OK) lua_error(L);
+        call(L, push_args(L, c));
+    }
+    if (c->session || (c->script == NULL && c->codes == 0)) run_session(L, c);
+    return 0;
+}
+
+static int run_lua(Command *c) {
+    char executable[PATH_MAX], root[PATH_MAX];
+    Device *device = NULL;
+    Error e = {""};
+    if (c->system.threads == 0) c->system.threads = cpu_threads_default();
+    if (find_root(executable, root, &e) != 0 || cpu_device(c->system.threads, &device, &e) != 0) {
+        fprintf(stderr, "advrt: %s\n", e.text);
+        return FAILED;
+    }
+    c->system.executable = executable;
+    c->system.root = root;
+    c->system.isa = device->isa;
+    lua_State *L = luaL_newstate();
+    if (L == NULL) {
+        fprintf(stderr, "advrt: not enough memory to start Lua\n");
+        return FAILED;
+    }
+    int status = DONE;
+    lua_pushcfunction(L, run);
+    lua_pushlightuserdata(L, c);
+    lua_pushlightuserdata(L, device);
+    if (lua_pcall(L, 2, 0, 0) != LUA_OK) status = report(L);
+    lua_close(L);
+    return status;
+}
+
+/* A full disk behind standard output must not look like success. Runs at every exit, os.exit's
+ * too; _exit, since exit may not be called again from here. */
+static void close_stdout(void) {
+    errno = 0;
+    int failed = fflush(stdout) != 0;
+    if (!failed && !ferror(stdout)) return;
+    fprintf(stderr, "advrt: cannot write standard output: %s\n",
+            failed ? strerror(errno) : "some of it is lost");
+    _exit(FAILED);
+}
+
+int main(int argc, char **argv) {
+    Command c = {.system = {.device = "cpu", .precision = "f32", .plan = "fast"}};
+    Error e = {""};
+    c.argv = argv;
+    c.argc = argc;
+    c.code = calloc((size_t)argc + 1, sizeof *c.code);
+    if (c.code == NULL) return FAILED;
+    atexit(close_stdout);
+    /* A reader that has seen enough ends this program, as it ends any other in a pipe. */
+    signal(SIGPIPE, SIG_DFL);
+    int status = parse(&c, &e);
+    if (status != 0)
+        fprintf(stderr, "advrt: %s\n", e.text);
+    else if (c.help)
+        fputs(usage, stdout);
+    else if (c.version)
+        printf("advrt %s (%s, oneDNN %s)\n", SYSTEM_VERSION, LUA_RELEASE, cpu_onednn_version());
+    else
+        status = run_lua(&c);
+    free(c.code);
+    return status;
+}
