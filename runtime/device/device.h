@@ -22,7 +22,7 @@
 
 typedef struct Device Device;
 typedef struct Plan Plan;
-struct Graph;       /* net/graph.h */
+struct Program;     /* net/passes.h */
 struct PlanRequest; /* net/plan.h */
 
 typedef enum Dtype {
@@ -129,8 +129,8 @@ struct Device {
     int (*adam)(Device *d, const AdamStep *s, float *p, const float *g, float *m, float *v,
                 int64_t P, Error *e);
 
-    /* Compiles a graph; see net/plan.h for what a plan is and does. */
-    int (*plan_new)(Device *d, const struct Graph *g, const struct PlanRequest *r, Plan **out,
+    /* Compiles a program; see net/plan.h for what a plan is and does. Nothing of p is kept but its graph. */
+    int (*plan_new)(Device *d, const struct Program *p, const struct PlanRequest *r, Plan **out,
                     Error *e);
 };
 
@@ -138,5 +138,8 @@ struct Device {
  * lives as long as the process. ADVRT_ISA=x86-64|avx2|avx512 in the environment chooses a
  * lesser instruction set than the processor's for the device's own kernels and oneDNN's. */
 int cpu_device(int threads, Device **out, Error *e);
+/* The threads that threads = 0 stands for, and the version of oneDNN that is loaded ("2.6.3"). */
+int cpu_threads_default(void);
+const char *cpu_onednn_version(void);
 
 #endif
