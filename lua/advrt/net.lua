@@ -8,9 +8,9 @@
 --     name        text
 --     classes     number of logits
 --     input       {C, H, W}
---     preprocess  {resize = R, crop = S}: what an image file goes through; {} where its size must fit
+--     preprocess  {resize = R, crop = S}: what image files go through; {}: their size must fit
 --     mean, std   C numbers each: the net's first layer is (x - mean) / std; may be left out
---     weights     a weight file beside the definition, used where none is asked for; may be left out
+--     weights     a weight file beside the definition, for want of another; may be left out
 --     defaults    {alpha =, magnitude =}: step sizes that suit its scale; may be left out
 --     branch_end  the end of the names of batch norms that close a residual branch; may be left out
 --     build       function(b, x): draws the net with the methods of advrt.nets.builder on the
@@ -30,211 +30,221 @@ local NAMED = 16 -- parameters of each sort that a message names before it count
 local function shape_text(shape) return "[" .. table.concat(shape, ",") .. "]" end
 
 local function copy(t)
-  local out = {}
-  for k, v in pairs(t or {}) do out[k] = v end
-  return out
+    local out = {}
+    for k, v in pairs(t or {}) do out[k] = v end
+    return out
 end
 
 local function whole(v) return math.type(v) == "integer" and v > 0 end
 
 local function whole_shape(v)
-  return type(v) == "table" and #v == 3 and whole(v[1]) and whole(v[2]) and whole(v[3])
+    return type(v) == "table" and #v == 3 and whole(v[1]) and whole(v[2]) and whole(v[3])
 end
 
 -- One number a channel: a number stands for all of them. Returns nil where v does not fit.
 local function per_channel(v, C)
-  local out = {}
-  for c = 1, C do
-    out[c] = type(v) == "table" and (#v == 1 and v[1] or #v == C and v[c]) or type(v) == "number" and v or nil
-    if type(out[c]) ~= "number" or out[c] ~= out[c] or math.abs(out[c]) == math.huge then return nil end
-  end
-  return out
+    if type(v) == "number" then v = {v} end
+    if type(v) ~= "table" or #v ~= 1 and #v ~= C then return nil end
+    local out = {}
+    for c = 1, C do
+        local x = #v == 1 and v[1] or v[c]
+        if type(x) ~= "number" or x ~= x or math.abs(x) == math.huge then return nil end
+        out[c] = x
+    end
+    return out
 end
 
 local function positive(v)
-  for _, x in ipairs(v) do
-    if x <= 0 then return false end
-  end
-  return true
+    for _, x in ipairs(v) do
+        if x <= 0 then return false end
+    end
+    return true
 end
 
 -- Definitions ---------------------------------------------------------------
 
 local function readable(path)
-  local f = io.open(path, "r")
-  if f then f:close() end
-  return f ~= nil
+    local f = io.open(path, "r")
+    if f then f:close() end
+    return f ~= nil
 end
 
 local function find(path)
-  local root = system.options.root or "."
-  local tried = {path, root .. "/" .. path, root .. "/nets/" .. path, root .. "/nets/" .. path .. ".lua"}
-  for _, candidate in ipairs(tried) do
-    if readable(candidate) then return candidate end
-  end
-  return nil, ("no network definition '%s' (looked there and in %s/nets)"):format(path, root)
+    local root = system.options.root
+    local nets = root .. "/nets/"
+    for _, candidate in ipairs {path, root .. "/" .. path, nets .. path, nets .. path .. ".lua"} do
+        if readable(candidate) then return candidate end
+    end
+    return nil, ("no network definition '%s' (looked there and in %s)"):format(path, nets)
 end
 
 local function check_definition(d, path)
-  local function wrong(format, ...) return nil, ("%s: " .. format):format(path, ...) end
-  if type(d) ~= "table" then return wrong("a network definition must return a table, this one returns %s", type(d)) end
-  if type(d.build) ~= "function" then return wrong("has no function 'build'") end
-  if not whole(d.classes) then return wrong("'classes' must be a positive whole number") end
-  if not whole_shape(d.input) then return wrong("'input' must be {channels, height, width}") end
-  return d
+    local function wrong(what) return nil, ("%s: the network definition %s"):format(path, what) end
+    if type(d) ~= "table" then return wrong("returns no table, but " .. type(d)) end
+    if type(d.build) ~= "function" then return wrong("has no function 'build'") end
+    if not whole(d.classes) then return wrong("needs 'classes', a positive whole number") end
+    if not whole_shape(d.input) then return wrong("needs 'input', {channels, height, width}") end
+    return d
 end
 
 --- The definition in a file, as the table described above, and the path it was found at; looked
 -- for as given, then in the installation's nets/. nil and a message where it cannot be had.
 function M.definition(path)
-  local found, message = find(path)
-  if not found then return nil, message end
-  local chunk
-  chunk, message = loadfile(found, "t")
-  if not chunk then return nil, message end
-  local ok, d = pcall(chunk, found)
-  if not ok then return nil, tostring(d) end
-  d, message = check_definition(d, found)
-  if not d then return nil, message end
-  return d, found
+    local found, message = find(path)
+    if not found then return nil, message end
+    local chunk
+    chunk, message = loadfile(found, "t")
+    if not chunk then return nil, message end
+    local ok, d = pcall(chunk, found)
+    if not ok then return nil, tostring(d) end
+    d, message = check_definition(d, found)
+    if not d then return nil, message end
+    return d, found
 end
 
 -- Building ------------------------------------------------------------------
 
 local function draw(g, d, opts, path)
-  local C = g.input[1]
-  local ok, graph = pcall(core.new, g.input)
-  if not ok then return nil, ("%s: %s"):format(path, tostring(graph)) end
-  local b, x = builder.new(graph, g.classes, g.input)
-  if opts.mean or opts.std or d.mean or d.std then
-    local mean, std = per_channel(opts.mean or d.mean or 0, C), per_channel(opts.std or d.std or 1, C)
-    if not (mean and std and positive(std)) then
-      return nil, ("%s: mean and std need 1 or %d finite numbers each, std above 0"):format(path, C)
+    local C = g.input[1]
+    local ok, graph = pcall(core.new, g.input)
+    if not ok then return nil, ("%s: %s"):format(path, tostring(graph)) end
+    local b, x = builder.new(graph, g.classes, g.input)
+    if opts.mean or opts.std or d.mean or d.std then
+        local mean = per_channel(opts.mean or d.mean or 0, C)
+        local std = per_channel(opts.std or d.std or 1, C)
+        if not (mean and std and positive(std)) then
+            return nil, ("%s: mean and std need 1 or %d finite numbers each, std above 0")
+                :format(path, C)
+        end
+        g.preprocess.mean, g.preprocess.std = mean, std
+        x = b:normalize(x, mean, std)
     end
-    g.preprocess.mean, g.preprocess.std = mean, std
-    x = b:normalize(x, mean, std)
-  end
-  local built, z = pcall(d.build, b, x)
-  if not built then return nil, ("%s: %s"):format(path, tostring(z)) end
-  if z == nil or z ~= b.last then
-    return nil, ("%s: build must return the logits, the layer it added last"):format(path)
-  end
-  if z.C ~= g.classes or z.H ~= 1 or z.W ~= 1 then
-    return nil, ("%s: build returns [%d,%d,%d], which is not one logit for each of %d classes")
-      :format(path, z.C, z.H, z.W, g.classes)
-  end
-  g.head = b.head
-  return graph
+    local built, z = pcall(d.build, b, x)
+    if not built then return nil, ("%s: %s"):format(path, tostring(z)) end
+    if z == nil or z ~= b.last then
+        return nil, ("%s: build must return the logits, the layer it added last"):format(path)
+    end
+    if z.C ~= g.classes or z.H ~= 1 or z.W ~= 1 then
+        return nil, ("%s: build returns [%d,%d,%d], which is not one logit for each of %d classes")
+            :format(path, z.C, z.H, z.W, g.classes)
+    end
+    g.head = b.head
+    return graph
 end
 
 local function list(names)
-  table.sort(names)
-  local shown = table.concat(names, ", ", 1, math.min(#names, NAMED))
-  return #names > NAMED and ("%s and %d more"):format(shown, #names - NAMED) or shown
+    table.sort(names)
+    local shown = table.concat(names, ", ", 1, math.min(#names, NAMED))
+    return #names > NAMED and ("%s and %d more"):format(shown, #names - NAMED) or shown
 end
 
 local function same_shape(a, b)
-  if #a ~= #b then return false end
-  for i = 1, #a do
-    if a[i] ~= b[i] then return false end
-  end
-  return true
+    if #a ~= #b then return false end
+    for i = 1, #a do
+        if a[i] ~= b[i] then return false end
+    end
+    return true
 end
 
 -- Copies `state` (name -> tensor) into the graph; returns true, or nil and a message that names
 -- every parameter that does not fit. Names in `skip` are left as they are.
 local function fill(g, state, path, skip)
-  local missing, unexpected, misshaped, wanted = {}, {}, {}, {}
-  for _, p in ipairs(g.graph:parameters()) do
-    local t = state[p.name]
-    wanted[p.name] = true
-    if not t and not skip[p.name] then
-      missing[#missing + 1] = p.name
-    elseif not skip[p.name] and not same_shape(t:shape(), p.shape) then
-      misshaped[#misshaped + 1] =
-        ("%s (%s, wanted %s)"):format(p.name, shape_text(t:shape()), shape_text(p.shape))
+    local missing, unexpected, misshaped, wanted = {}, {}, {}, {}
+    for _, p in ipairs(g.graph:parameters()) do
+        local t = state[p.name]
+        wanted[p.name] = true
+        if not t and not skip[p.name] then
+            missing[#missing + 1] = p.name
+        elseif not skip[p.name] and not same_shape(t:shape(), p.shape) then
+            misshaped[#misshaped + 1] =
+                ("%s (%s, wanted %s)"):format(p.name, shape_text(t:shape()), shape_text(p.shape))
+        end
     end
-  end
-  for name in pairs(state) do
-    if not wanted[name] and not name:find("num_batches_tracked$") then unexpected[#unexpected + 1] = name end
-  end
-  local wrong = {}
-  if #missing > 0 then wrong[#wrong + 1] = "missing: " .. list(missing) end
-  if #unexpected > 0 then wrong[#wrong + 1] = "unexpected: " .. list(unexpected) end
-  if #misshaped > 0 then wrong[#wrong + 1] = "misshaped: " .. list(misshaped) end
-  if #wrong > 0 then
-    return nil, ("weights %s do not fit net %s: %s"):format(path, g.name, table.concat(wrong, "; "))
-  end
-  for name in pairs(wanted) do
-    if not skip[name] then
-      local ok, message = pcall(g.graph.set, g.graph, name, state[name])
-      if not ok then return nil, ("weights %s: %s"):format(path, tostring(message)) end
+    for name in pairs(state) do
+        if not wanted[name] and not name:find("num_batches_tracked$") then
+            unexpected[#unexpected + 1] = name
+        end
     end
-  end
-  return true
+    local wrong = {}
+    if #missing > 0 then wrong[#wrong + 1] = "missing: " .. list(missing) end
+    if #unexpected > 0 then wrong[#wrong + 1] = "unexpected: " .. list(unexpected) end
+    if #misshaped > 0 then wrong[#wrong + 1] = "misshaped: " .. list(misshaped) end
+    if #wrong > 0 then
+        return nil, ("weights %s do not fit net %s: %s")
+            :format(path, g.name, table.concat(wrong, "; "))
+    end
+    for name in pairs(wanted) do
+        if not skip[name] then
+            local ok, message = pcall(g.graph.set, g.graph, name, state[name])
+            if not ok then return nil, ("weights %s: %s"):format(path, tostring(message)) end
+        end
+    end
+    return true
 end
 
 local function initialise(g, d, opts)
-  if opts.init == "golden" then
-    g.graph:init_golden(opts.salt or "", d.branch_end)
-  elseif opts.init == "he" or opts.new_head then
-    g.graph:init_he(opts.seed or 0)
-  end
+    if opts.init == "golden" then
+        g.graph:init_golden(opts.salt or "", d.branch_end)
+    elseif opts.init == "he" or opts.new_head then
+        g.graph:init_he(opts.seed or 0)
+    end
 end
 
 local function load_weights(g, d, opts)
-  local path = opts.weights
-  if not path and d.weights and g.definition then
-    path = (g.definition:match("^(.*/)") or "") .. d.weights
-  end
-  if not path then
-    return nil, ("net %s has no bundled weights: name a file of weights"):format(g.name)
-  end
-  local state, message = weights.load(path)
-  if not state then return nil, message end
-  g.weights = path
-  local skip = {}
-  if opts.new_head then
-    skip[g.head .. ".weight"], skip[g.head .. ".bias"] = true, true
-  end
-  local done
-  done, message = fill(g, state, path, skip)
-  if not done then return nil, message end
-  return g
+    local path = opts.weights
+    if not path and d.weights and g.definition then
+        path = (g.definition:match("^(.*/)") or "") .. d.weights
+    end
+    if not path then
+        return nil, ("net %s has no bundled weights: name a file of weights"):format(g.name)
+    end
+    local state, message = weights.load(path)
+    if not state then return nil, message end
+    g.weights = path
+    local skip = {}
+    if opts.new_head then
+        skip[g.head .. ".weight"], skip[g.head .. ".bias"] = true, true
+    end
+    local done
+    done, message = fill(g, state, path, skip)
+    if not done then return nil, message end
+    return g
 end
 
 --- A net from a definition table; opts as for load. `path` names the definition in messages.
 function M.build(d, opts, path)
-  opts = opts or {}
-  if opts.init and opts.init ~= "golden" and opts.init ~= "he" then
-    error(("init must be 'golden' or 'he', got '%s'"):format(tostring(opts.init)), 2)
-  end
-  local message
-  d, message = check_definition(d, path or "network")
-  if not d then return nil, message end
-  local input = opts.input or d.input
-  if not whole_shape(input) then return nil, "the input shape must be {channels, height, width}" end
-  local g = setmetatable({
-    name = d.name or path or "network",
-    classes = opts.classes or d.classes,
-    input = {input[1], input[2], input[3]},
-    preprocess = copy(d.preprocess),
-    defaults = copy(d.defaults),
-    definition = path,
-    plans = {forward = {}, gradient = {}, training = {}},
-    direct = (opts.plan or system.options.plan) == "direct",
-  }, Net)
-  g.graph, message = draw(g, d, opts, path or g.name)
-  if not g.graph then return nil, message end
-  initialise(g, d, opts)
-  if opts.init then return g end
-  return load_weights(g, d, opts)
+    opts = opts or {}
+    if opts.init and opts.init ~= "golden" and opts.init ~= "he" then
+        error(("init must be 'golden' or 'he', got '%s'"):format(tostring(opts.init)), 2)
+    end
+    local message
+    d, message = check_definition(d, path or "network")
+    if not d then return nil, message end
+    local input = opts.input or d.input
+    if not whole_shape(input) then
+        return nil, "the input shape must be {channels, height, width}"
+    end
+    local g = setmetatable({
+        name = d.name or path or "network",
+        classes = opts.classes or d.classes,
+        input = {input[1], input[2], input[3]},
+        preprocess = copy(d.preprocess),
+        defaults = copy(d.defaults),
+        definition = path,
+        plans = {forward = {}, gradient = {}, training = {}},
+        direct = (opts.plan or system.options.plan) == "direct",
+    }, Net)
+    g.graph, message = draw(g, d, opts, path or g.name)
+    if not g.graph then return nil, message end
+    initialise(g, d, opts)
+    if opts.init then return g end
+    return load_weights(g, d, opts)
 end
 
 --- Loads the definition at `path` (looked for as given, then in the installation's nets/).
 -- opts:
 --   weights   file of weights (.safetensors, .pth, .msgpack); default: the definition's own
---   init      instead of weights: "golden" (a formula of each name and `salt`) or "he" (from `seed`)
+--   init      instead of weights: "golden" (a formula of name and `salt`) or "he" (from `seed`)
 --   input     {C, H, W} instead of the definition's;  classes: number of logits instead of its own
 --   new_head  true: the last linear layer is He-initialised from `seed`, not read from the weights
 --   mean, std a number, or one a channel, instead of the definition's
@@ -243,72 +253,75 @@ end
 -- unexpected or misshaped are named. Fields of a net: name, classes, input, preprocess {resize,
 -- crop, mean, std}, defaults, definition (path), weights (path).
 function M.load(path, opts)
-  local d, found = M.definition(path)
-  if not d then return nil, found end
-  return M.build(d, opts, found)
+    local d, found = M.definition(path)
+    if not d then return nil, found end
+    return M.build(d, opts, found)
 end
 
 -- Use -----------------------------------------------------------------------
 
 -- Raises at the position of the caller of the method that called this.
 local function check_batch(g, x, method)
-  local input, shape = g.input, type(x) == "userdata" and x:shape()
-  if not shape or #shape ~= 4 or shape[2] ~= input[1] or shape[3] ~= input[2] or shape[4] ~= input[3]
-    or shape[1] < 1 or x:dtype() ~= "f32" then
-    local got = shape and x:dtype() .. " " .. shape_text(shape) or type(x)
-    error(("bad argument #1 to '%s' (net wants f32 [N,%d,%d,%d], got %s)")
-      :format(method, input[1], input[2], input[3], got), 3)
-  end
-  return shape[1]
+    local input, shape = g.input, type(x) == "userdata" and x:shape()
+    if shape and #shape == 4 and shape[1] > 0 and shape[2] == input[1] and shape[3] == input[2]
+        and shape[4] == input[3] and x:dtype() == "f32" then
+        return shape[1]
+    end
+    local got = shape and shape_text(shape) or type(x)
+    if shape and x:dtype() ~= "f32" then got = got .. " of " .. x:dtype() end
+    error(("bad argument #1 to '%s' (net wants [N,%d,%d,%d], got %s)")
+        :format(method, input[1], input[2], input[3], got), 3)
 end
 
 --- The plan for N images and a purpose ("forward", "gradient", "training"), made at its first use
 -- and kept. Forward and gradient plans hold the weights as they were when they were made.
 function Net:plan(purpose, N, seed)
-  local kept = self.plans[purpose]
-  local plan = kept[N]
-  if not plan then
-    plan = self.graph:plan {purpose = purpose, batch = N, direct = self.direct, seed = seed or 0}
-    kept[N] = plan
-  end
-  return plan
+    local kept = self.plans[purpose]
+    local plan = kept[N]
+    if not plan then
+        plan = self.graph:plan {
+            purpose = purpose, batch = N, direct = self.direct, seed = seed or 0,
+        }
+        kept[N] = plan
+    end
+    return plan
 end
 
 --- Drops the plans that have been kept: their memory goes, and new ones read the weights afresh.
 function Net:forget_plans()
-  self.plans = {forward = {}, gradient = {}, training = {}}
-  self.traced = nil
+    self.plans = {forward = {}, gradient = {}, training = {}}
+    self.traced = nil
 end
 
 --- Logits [N,K] of x [N,C,H,W], f32 in [0,1]; into z where it is given.
 function Net:forward(x, z)
-  return self:plan("forward", check_batch(self, x, "forward")):forward(x, z)
+    return self:plan("forward", check_batch(self, x, "forward")):forward(x, z)
 end
 
 --- The same, keeping what backward needs. May differ from forward in the last bits.
 function Net:trace(x, z)
-  local plan = self:plan("gradient", check_batch(self, x, "trace"))
-  z = plan:forward(x, z)
-  self.traced = plan
-  return z
+    local plan = self:plan("gradient", check_batch(self, x, "trace"))
+    z = plan:forward(x, z)
+    self.traced = plan
+    return z
 end
 
 --- The gradient [N,C,H,W] with respect to the traced x of sum(dz * z), dz [N,K]; into q where
 -- it is given. Each backward uses up one trace.
 function Net:backward(dz, q)
-  local plan = self.traced
-  if not plan then error("backward needs a trace before it, and each trace serves one backward", 2) end
-  self.traced = nil
-  return plan:backward(dz, q)
+    local plan = self.traced
+    if not plan then error("backward needs a trace before it; a trace serves one backward", 2) end
+    self.traced = nil
+    return plan:backward(dz, q)
 end
 
 --- Logits z [N,K] and the ascent direction q [N,C,H,W] of a loss towards `target` (a table or
 -- tensor of N classes, counted from 0) for x [N,C,H,W].
 function Net:gradient(x, loss, target)
-  local plan = self:plan("gradient", check_batch(self, x, "gradient"))
-  local z = plan:forward(x)
-  local _, dz = loss:evaluate(z, target)
-  return z, loss:direction(plan:backward(dz))
+    local plan = self:plan("gradient", check_batch(self, x, "gradient"))
+    local z = plan:forward(x)
+    local _, dz = loss:evaluate(z, target)
+    return z, loss:direction(plan:backward(dz))
 end
 
 --- Every parameter: an array of {name =, shape =, role =} in the order of the layers.
@@ -316,24 +329,25 @@ function Net:parameters() return self.graph:parameters() end
 
 --- name -> tensor of every parameter, sharing storage with the net's own.
 function Net:state()
-  local state = {}
-  for _, p in ipairs(self.graph:parameters()) do state[p.name] = self.graph:get(p.name) end
-  return state
+    local state = {}
+    for _, p in ipairs(self.graph:parameters()) do state[p.name] = self.graph:get(p.name) end
+    return state
 end
 
 --- Writes the parameters to a .safetensors or .msgpack file; true, or nil and a message.
 function Net:save(path) return weights.save(path, self:state()) end
 
 function Net:__tostring()
-  local count = 0
-  for _, p in ipairs(self.graph:parameters()) do
-    if not p.role:find("^running") then
-      local n = 1
-      for _, size in ipairs(p.shape) do n = n * size end
-      count = count + n
+    local count = 0
+    for _, p in ipairs(self.graph:parameters()) do
+        if not p.role:find("^running") then
+            local n = 1
+            for _, size in ipairs(p.shape) do n = n * size end
+            count = count + n
+        end
     end
-  end
-  return ("net %s: %s -> %d classes, %d parameters"):format(self.name, shape_text(self.input), self.classes, count)
+    return ("net %s: %s -> %d classes, %d parameters")
+        :format(self.name, shape_text(self.input), self.classes, count)
 end
 
 return M
