@@ -1,0 +1,69 @@
+#include "bind/bind.h"
+
+#include <lualib.h>
+
+#include "bind/tensor.h"
+
+static const char device_key;
+
+int luaopen_advrt_core_tensor(lua_State *L);
+int luaopen_advrt_core_loss(lua_State *L);
+int luaopen_advrt_core_net(lua_State *L);
+int luaopen_advrt_core_image(lua_State *L);
+int luaopen_advrt_core_weights(lua_State *L);
+int luaopen_advrt_core_record(lua_State *L);
+int luaopen_advrt_core_system(lua_State *L);
+int luaopen_advrt_core_batch(lua_State *L);
+
+static const luaL_Reg modules[] = {
+    {"advrt.core.tensor", luaopen_advrt_core_tensor},
+    {"advrt.core.loss", luaopen_advrt_core_loss},
+    {"advrt.core.net", luaopen_advrt_core_net},
+    {"advrt.core.image", luaopen_advrt_core_image},
+    {"advrt.core.weights", luaopen_advrt_core_weights},
+    {"advrt.core.record", luaopen_advrt_core_record},
+    {"advrt.core.system", luaopen_advrt_core_system},
+    {"advrt.core.batch", luaopen_advrt_core_batch},
+    {NULL, NULL},
+};
+
+static int failure_text(lua_State *L) {
+    lua_getfield(L, 1, "message");
+    luaL_tolstring(L, -1, NULL);
+    return 1;
+}
+
+void bind_open(lua_State *L, Device *d) {
+    lua_pushlightuserdata(L, d);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &device_key);
+    bind_tensor_metatable(L);
+    luaL_newmetatable(L, BIND_FAILURE);
+    lua_pushcfunction(L, failure_text);
+    lua_setfield(L, -2, "__tostring");
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    luaL_setfuncs(L, modules, 0);
+    lua_pop(L, 2);
+}
+
+Device *bind_device(lua_State *L) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &device_key);
+    Device *d = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return d;
+}
+
+int bind_fail(lua_State *L, int status, const Error *e) {
+    lua_createtable(L, 0, 2);
+    lua_pushstring(L, e->text);
+    lua_setfield(L, -2, "message");
+    lua_pushinteger(L, status);
+    lua_setfield(L, -2, "status");
+    luaL_setmetatable(L, BIND_FAILURE);
+    return lua_error(L);
+}
+
+int bind_nil(lua_State *L, const Error *e) {
+    lua_pushnil(L);
+    lua_pushstring(L, e->text);
+    return 2;
+}

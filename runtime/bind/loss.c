@@ -1,0 +1,65 @@
+/* "advrt.core.loss": the losses on logits and what the records keep of them. */
+#include "bind/tensor.h"
+#include "tensor/ops.h"
+
+/* evaluate(kind, kappa, z, target[, value, dz]): kind is "ce", "logit" or "m_logit"; kappa is
+ * read for m_logit alone, nil elsewhere will do. z [N,K], target N classes from 0. Returns what
+ * the attack ascends, value [N], and its gradient dz [N,K]. */
+static int evaluate(lua_State *L) {
+    static const char *const kinds[] = {"ce", "logit", "m_logit", NULL};
+    static const LossKind kind_of[] = {LOSS_CE, LOSS_LOGIT, LOSS_M_LOGIT};
+    Error e;
+    lua_settop(L, 6);
+    LossKind kind = kind_of[luaL_checkoption(L, 1, NULL, kinds)];
+    double kappa = kind == LOSS_M_LOGIT ? luaL_checknumber(L, 2) : 0;
+    Tensor *z = bind_check_tensor_of(L, 3, DTYPE_F32, 2);
+    if (kind == LOSS_M_LOGIT)
+        luaL_argcheck(L, z->shape[1] >= 2, 3, "a margin needs at least 2 classes");
+    Tensor *target = bind_check_classes(L, 4, z->shape[0], z->shape[1]);
+    Tensor *value = bind_output(L, 5, DTYPE_F32, 1, z->shape);
+    Tensor *dz = bind_output(L, 6, DTYPE_F32, 2, z->shape);
+    if (tensor_loss(kind, kappa, z, target, value, dz, &e) != 0) luaL_error(L, "%s", e.text);
+    return 2;
+}
+
+/* stats(z, initial, target[, out]): the tensors [N] p_initial, p_target, z_initial, z_target
+ * (f32), prediction (i64; -1 where a logit is NaN) and subspace (u8: 1, 2, 3, Definition IV.1
+ * with tau = 0.9), in the table `out` where one is given: tensors that it has are written to. */
+static int stats(lua_State *L) {
+    static const struct {
+        const char *name;
+        Dtype type;
+    } fields[6] = {{"p_initial", DTYPE_F32}, {"p_target", DTYPE_F32},   {"z_initial", DTYPE_F32},
+                   {"z_target", DTYPE_F32},  {"prediction", DTYPE_I64}, {"subspace", DTYPE_U8}};
+    Error e;
+    Tensor out[6];
+    Tensor *z = bind_check_tensor_of(L, 1, DTYPE_F32, 2);
+    if (lua_isnoneornil(L, 4)) {
+        lua_settop(L, 3);
+        lua_newtable(L);
+    }
+    luaL_checktype(L, 4, LUA_TTABLE);
+    lua_settop(L, 4);
+    Tensor *initial = bind_check_classes(L, 2, z->shape[0], z->shape[1]);
+    Tensor *target = bind_check_classes(L, 3, z->shape[0], z->shape[1]);
+    for (int i = 0; i < 6; i++) {
+        lua_getfield(L, 4, fields[i].name);
+        out[i] = *bind_output(L, lua_gettop(L), fields[i].type, 1, z->shape);
+        lua_setfield(L, 4, fields[i].name);
+        lua_pop(L, 1);
+    }
+    if (tensor_logit_stats(z, initial, target, out, &e) != 0) luaL_error(L, "%s", e.text);
+    lua_settop(L, 4);
+    return 1;
+}
+
+static const luaL_Reg functions[] = {
+    {"evaluate", evaluate},
+    {"stats", stats},
+    {NULL, NULL},
+};
+
+int luaopen_advrt_core_loss(lua_State *L) {
+    luaL_newlib(L, functions);
+    return 1;
+}

@@ -1,0 +1,20 @@
+/* What the files that make up "advrt.core.tensor" share. */
+#ifndef ADVRT_BIND_TENSOR_H
+#define ADVRT_BIND_TENSOR_H
+
+#include "bind/bind.h"
+
+/* Registers the tensors' metatable, so that any module can make tensors. */
+void bind_tensor_metatable(lua_State *L);
+/* A new, uninitialised tensor on top of the stack; raises a failure where it cannot be made. */
+Tensor *bind_make_tensor(lua_State *L, Dtype t, int ndim, const int64_t *shape);
+/* An optional output argument: pushes the one given, whose type and shape are checked, or a
+ * new one. */
+Tensor *bind_output(lua_State *L, int arg, Dtype t, int ndim, const int64_t *shape);
+/* The element type named at `arg`. */
+Dtype bind_opt_dtype(lua_State *L, int arg, Dtype otherwise);
+
+/* Methods on tensors, and functions of the module, from tensor_ops.c. */
+extern const luaL_Reg bind_tensor_operations[], bind_tensor_operators[], bind_tensor_functions[];
+
+#endif

@@ -1,0 +1,472 @@
+/* "advrt.core.tensor": arithmetic on tensors, reductions to host numbers, norms and the step of
+ * Eq. 11-16, and the optimisers. Images and logits are f32 and stay on their device; the few
+ * numbers per image in f64 (norms, multipliers) are worked on here, on the host. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+#include "bind/tensor.h"
+#include "tensor/ops.h"
+
+enum { BLOCK = 512 };
+
+static void want_done(lua_State *L, int failed, const Error *e) {
+    if (failed) luaL_error(L, "%s", e->text);
+}
+
+/* Arithmetic ------------------------------------------------------------------------------- */
+
+static double apply(BinaryOp op, double a, double b) {
+    switch (op) {
+    case BINARY_ADD: return a + b;
+    case BINARY_SUB: return a - b;
+    case BINARY_MUL: return a * b;
+    case BINARY_DIV: return a / b;
+    case BINARY_MIN: return a < b || isnan(a) ? a : b;
+    case BINARY_MAX: return a > b || isnan(a) ? a : b;
+    default: return NAN;
+    }
+}
+
+/* f64 operands: a or b may be NULL, then the number stands for it. */
+static int binary_f64(BinaryOp op, const Tensor *a, double a_number, const Tensor *b,
+                      double b_number, const Tensor *out, Error *e) {
+    double left[BLOCK], right[BLOCK];
+    Device *d = tensor_device(out);
+    int64_t n = tensor_count(out);
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        size_t m = (size_t)(n - i < BLOCK ? n - i : BLOCK), bytes = m * sizeof *left;
+        if (a && d->copy_out(d, left, (double *)a->data + i, bytes, e) != 0) return -1;
+        if (b && d->copy_out(d, right, (double *)b->data + i, bytes, e) != 0) return -1;
+        for (size_t j = 0; j < m; j++)
+            left[j] = apply(op, a ? left[j] : a_number, b ? right[j] : b_number);
+        if (d->copy_in(d, (double *)out->data + i, left, bytes, e) != 0) return -1;
+    }
+    return 0;
+}
+
+/* number OP b: as operations on tensors, rounded as the one operation would be. */
+static int number_first(BinaryOp op, float a, const Tensor *b, const Tensor *out, Error *e) {
+    Tensor filled;
+    switch (op) {
+    case BINARY_SUB:
+        return tensor_binary_scalar(BINARY_MUL, b, -1, out, e) ||
+               tensor_binary_scalar(BINARY_ADD, out, a, out, e);
+    case BINARY_DIV:
+        if (tensor_new(&filled, tensor_device(b), DTYPE_F32, b->ndim, b->shape, e) != 0) return -1;
+        int failed = tensor_fill(&filled, a, e) || tensor_binary(op, &filled, b, out, e);
+        tensor_free(&filled);
+        return failed;
+    default: return tensor_binary_scalar(op, b, a, out, e);
+    }
+}
+
+/* Arguments 1 and 2 are the operands, a tensor at least one of them; the result is a new tensor,
+ * or, in place, the first operand. */
+static int arithmetic(lua_State *L, BinaryOp op, bool in_place) {
+    Error e;
+    char p[128], q[128];
+    bool number[2];
+    for (int i = 0; i < 2; i++) number[i] = lua_type(L, i + 1) == LUA_TNUMBER;
+    const Tensor *a = number[0] && !number[1] ? NULL : bind_check_tensor(L, 1);
+    const Tensor *b = number[1] ? NULL : bind_check_tensor(L, 2);
+    const Tensor *like = a ? a : b;
+    if (like->dtype != DTYPE_F32 && like->dtype != DTYPE_F64) {
+        lua_pushfstring(L, "wanted a tensor of f32 or f64, got %s", dtype_name(like->dtype));
+        luaL_argerror(L, a ? 1 : 2, lua_tostring(L, -1));
+    }
+    if (a && b && (a->dtype != b->dtype || !tensor_same_shape(a, b))) {
+        lua_pushfstring(L, "wanted %s %s, got %s %s", dtype_name(a->dtype), tensor_shape_text(a, p),
+                        dtype_name(b->dtype), tensor_shape_text(b, q));
+        luaL_argerror(L, 2, lua_tostring(L, -1));
+    }
+    const Tensor *out = a;
+    if (in_place)
+        lua_settop(L, 2);
+    else
+        out = bind_make_tensor(L, like->dtype, like->ndim, like->shape);
+    int failed;
+    if (like->dtype == DTYPE_F64)
+        failed = binary_f64(op, a, lua_tonumber(L, 1), b, lua_tonumber(L, 2), out, &e);
+    else if (!a)
+        failed = number_first(op, (float)lua_tonumber(L, 1), b, out, &e);
+    else if (!b)
+        failed = tensor_binary_scalar(op, a, (float)lua_tonumber(L, 2), out, &e);
+    else
+        failed = tensor_binary(op, a, b, out, &e);
+    want_done(L, failed, &e);
+    if (in_place) lua_settop(L, 1);
+    return 1;
+}
+
+#define ARITHMETIC(name, op)                                                                       \
+    static int name(lua_State *L) {                                                                \
+        return arithmetic(L, op, false);                                                           \
+    }                                                                                              \
+    static int name##_in_place(lua_State *L) {                                                     \
+        return arithmetic(L, op, true);                                                            \
+    }
+ARITHMETIC(add, BINARY_ADD)
+ARITHMETIC(sub, BINARY_SUB)
+ARITHMETIC(mul, BINARY_MUL)
+ARITHMETIC(divide, BINARY_DIV)
+ARITHMETIC(least, BINARY_MIN)
+ARITHMETIC(greatest, BINARY_MAX)
+
+static int negative(lua_State *L) {
+    lua_settop(L, 1);
+    lua_pushinteger(L, -1);
+    return arithmetic(L, BINARY_MUL, false);
+}
+
+static int fill(lua_State *L) {
+    Error e;
+    Tensor *t = bind_check_tensor(L, 1);
+    double value = luaL_checknumber(L, 2);
+    if (t->dtype == DTYPE_F64)
+        want_done(L, binary_f64(BINARY_ADD, NULL, value, NULL, -0.0, t, &e), &e);
+    else
+        want_done(L, tensor_fill(t, (float)value, &e), &e);
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* A new tensor like argument 1, which must be f32, or in place that one; left on top. */
+static const Tensor *result(lua_State *L, const Tensor *a, bool in_place) {
+    if (!in_place) return bind_make_tensor(L, DTYPE_F32, a->ndim, a->shape);
+    lua_pushvalue(L, 1);
+    return a;
+}
+
+static int clamp_to(lua_State *L, bool in_place) {
+    Error e;
+    Tensor *a = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
+    float low = (float)luaL_checknumber(L, 2), high = (float)luaL_checknumber(L, 3);
+    luaL_argcheck(L, low <= high, 3, "the upper limit is below the lower");
+    want_done(L, tensor_clamp(a, low, high, result(L, a, in_place), &e), &e);
+    return 1;
+}
+
+static int clamp(lua_State *L) {
+    return clamp_to(L, false);
+}
+
+static int clamp_in_place(lua_State *L) {
+    return clamp_to(L, true);
+}
+
+/* abs(): max(x, -x). */
+static int absolute(lua_State *L) {
+    Error e;
+    Tensor *a = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
+    const Tensor *out = result(L, a, false);
+    want_done(L, tensor_binary_scalar(BINARY_MUL, a, -1, out, &e), &e);
+    want_done(L, tensor_binary(BINARY_MAX, a, out, out, &e), &e);
+    return 1;
+}
+
+/* sign_(): -1, 0, 1; sign(0) = 0. */
+static int sign_in_place(lua_State *L) {
+    Error e;
+    Tensor *a = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
+    want_done(L, tensor_sign(a, a, &e), &e);
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* quantize_(levels): to the nearest multiple of 1/levels, half to even. */
+static int quantize_in_place(lua_State *L) {
+    Error e;
+    Tensor *a = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
+    float levels = (float)luaL_checknumber(L, 2);
+    luaL_argcheck(L, levels > 0, 2, "levels must be above 0");
+    want_done(L, tensor_quantize(a, levels, a, &e), &e);
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* Reductions ------------------------------------------------------------------------------- */
+
+/* What one pass over a tensor of any type finds; least and greatest leave NaN out. */
+typedef struct Scan {
+    double sum, least, greatest;
+    int64_t count, nans;
+} Scan;
+
+static int scan(const Tensor *t, Scan *s, Error *e) {
+    double raw[BLOCK], v[BLOCK];
+    Device *d = tensor_device(t);
+    size_t bytes = dtype_size(t->dtype);
+    *s = (Scan){.least = INFINITY, .greatest = -INFINITY, .count = tensor_count(t)};
+    for (int64_t i = 0; i < s->count; i += BLOCK) {
+        int64_t m = s->count - i < BLOCK ? s->count - i : BLOCK;
+        const char *at = (const char *)t->data + (size_t)i * bytes;
+        if (d->copy_out(d, raw, at, (size_t)m * bytes, e) != 0) return -1;
+        dtype_convert(DTYPE_F64, v, t->dtype, raw, m);
+        for (int64_t j = 0; j < m; j++) {
+            s->sum += v[j];
+            s->nans += isnan(v[j]) != 0;
+            if (v[j] < s->least) s->least = v[j];
+            if (v[j] > s->greatest) s->greatest = v[j];
+        }
+    }
+    return 0;
+}
+
+static Scan scanned(lua_State *L) {
+    Error e;
+    Scan s = {0};
+    want_done(L, scan(bind_check_tensor(L, 1), &s, &e), &e);
+    return s;
+}
+
+static int sum(lua_State *L) {
+    lua_pushnumber(L, scanned(L).sum);
+    return 1;
+}
+
+static int mean(lua_State *L) {
+    Scan s = scanned(L);
+    lua_pushnumber(L, s.sum / (double)s.count);
+    return 1;
+}
+
+/* minimum(), maximum(): NaN where any element is, and of no elements. */
+static int minimum(lua_State *L) {
+    Scan s = scanned(L);
+    lua_pushnumber(L, s.nans || !s.count ? NAN : s.least);
+    return 1;
+}
+
+static int maximum(lua_State *L) {
+    Scan s = scanned(L);
+    lua_pushnumber(L, s.nans || !s.count ? NAN : s.greatest);
+    return 1;
+}
+
+static int to_string(lua_State *L) {
+    char text[128], range[80] = "";
+    Tensor *t = luaL_checkudata(L, 1, BIND_TENSOR);
+    if (!t->storage) {
+        lua_pushliteral(L, "tensor (emptied)");
+        return 1;
+    }
+    Scan s = scanned(L);
+    if (s.count > s.nans) snprintf(range, sizeof range, " in %.6g .. %.6g", s.least, s.greatest);
+    lua_pushfstring(L, "tensor %s %s%s, %I NaN", dtype_name(t->dtype), tensor_shape_text(t, text),
+                    range, (lua_Integer)s.nans);
+    return 1;
+}
+
+/* equal(other): the same type, shape and elements; NaN equals nothing. */
+static int equal(lua_State *L) {
+    Error e;
+    double a[BLOCK], b[BLOCK], raw[BLOCK];
+    const Tensor *t[2] = {bind_check_tensor(L, 1), bind_check_tensor(L, 2)};
+    bool same = t[0]->dtype == t[1]->dtype && tensor_same_shape(t[0], t[1]);
+    int64_t n = tensor_count(t[0]);
+    size_t bytes = dtype_size(t[0]->dtype);
+    for (int64_t i = 0; i < n && same; i += BLOCK) {
+        int64_t m = n - i < BLOCK ? n - i : BLOCK;
+        for (int k = 0; k < 2; k++) {
+            Device *d = tensor_device(t[k]);
+            const char *at = (const char *)t[k]->data + (size_t)i * bytes;
+            want_done(L, d->copy_out(d, raw, at, (size_t)m * bytes, &e), &e);
+            dtype_convert(DTYPE_F64, k ? b : a, t[k]->dtype, raw, m);
+        }
+        for (int64_t j = 0; j < m; j++) same = same && a[j] == b[j];
+    }
+    lua_pushboolean(L, same);
+    return 1;
+}
+
+/* Copies row `row`, of K elements, of t to the host as doubles; raw has room for K of any type. */
+static void row_to_host(lua_State *L, const Tensor *t, int64_t row, int64_t K, void *raw,
+                        double *out) {
+    Error e;
+    Device *d = tensor_device(t);
+    size_t bytes = (size_t)K * dtype_size(t->dtype);
+    want_done(L, d->copy_out(d, raw, (const char *)t->data + (size_t)row * bytes, bytes, &e), &e);
+    dtype_convert(DTYPE_F64, out, t->dtype, raw, K);
+}
+
+/* argmax(): over the last dimension, i64, counted from 0; the lowest where several tie, -1 where
+ * an element is NaN. */
+static int argmax(lua_State *L) {
+    Error e;
+    Tensor *t = bind_check_tensor(L, 1);
+    luaL_argcheck(L, t->ndim > 0 && t->shape[t->ndim - 1] > 0, 1, "there is nothing to compare");
+    int64_t K = t->shape[t->ndim - 1], rows = tensor_count(t) / K;
+    double *raw = lua_newuserdatauv(L, (size_t)K * 2 * sizeof *raw, 0), *v = raw + K;
+    int64_t *best = lua_newuserdatauv(L, (size_t)rows * sizeof *best + 1, 0);
+    for (int64_t i = 0; i < rows; i++) {
+        row_to_host(L, t, i, K, raw, v);
+        best[i] = isnan(v[0]) ? -1 : 0;
+        for (int64_t k = 1; k < K && best[i] >= 0; k++)
+            if (isnan(v[k]))
+                best[i] = -1;
+            else if (v[k] > v[best[i]])
+                best[i] = k;
+    }
+    Tensor *out = bind_make_tensor(L, DTYPE_I64, t->ndim - 1, t->shape);
+    want_done(L, tensor_from_host(out, best, &e), &e);
+    return 1;
+}
+
+/* rank(labels): [N,K] -> i64 [N], the number of classes before the label when classes are sorted
+ * by falling logit, a tie for the lower class: below 5 means within the top five. */
+static int rank(lua_State *L) {
+    Error e;
+    Tensor *z = bind_check_tensor(L, 1);
+    luaL_argcheck(L, z->ndim == 2, 1, "wanted logits [N,K]");
+    int64_t N = z->shape[0], K = z->shape[1];
+    Tensor *label = bind_check_classes(L, 2, N, K);
+    int64_t *host = lua_newuserdatauv(L, (size_t)N * sizeof *host + 1, 0);
+    want_done(L, tensor_to_host(label, host, &e), &e);
+    double *raw = lua_newuserdatauv(L, (size_t)K * 2 * sizeof *raw + 1, 0), *v = raw + K;
+    for (int64_t i = 0; i < N; i++) {
+        int64_t own = host[i], before = 0;
+        row_to_host(L, z, i, K, raw, v);
+        for (int64_t k = 0; k < K; k++)
+            before += k != own && !(v[k] < v[own] || (v[k] == v[own] && k > own));
+        host[i] = before;
+    }
+    want_done(L, tensor_from_host(bind_make_tensor(L, DTYPE_I64, 1, &N), host, &e), &e);
+    return 1;
+}
+
+/* Norms and the step ----------------------------------------------------------------------- */
+
+/* norms(q[, l2, linf, zero_share]): f64 [N] each, of every image of q [N,...]. */
+static int norms(lua_State *L) {
+    Error e;
+    Tensor *q = bind_check_tensor_of(L, 1, DTYPE_F32, -1), *out[3];
+    luaL_argcheck(L, q->ndim > 0, 1, "wanted images [N,...]");
+    lua_settop(L, 4);
+    for (int i = 0; i < 3; i++) out[i] = bind_output(L, 2 + i, DTYPE_F64, 1, q->shape);
+    want_done(L, tensor_norms(q, out[0], out[1], out[2], &e), &e);
+    return 3;
+}
+
+/* step_(q, a, x0[, l2, linf]): x = clip(x + a_n q_n), Eq. 11-16; the distances from x0, f64 [N]. */
+static int step_in_place(lua_State *L) {
+    Error e;
+    Tensor *x = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
+    luaL_argcheck(L, x->ndim > 0, 1, "wanted images [N,...]");
+    Tensor *q = bind_check_tensor_of(L, 2, DTYPE_F32, -1);
+    Tensor *a = bind_check_tensor_of(L, 3, DTYPE_F64, 1);
+    Tensor *x0 = bind_check_tensor_of(L, 4, DTYPE_F32, -1), *out[2];
+    lua_settop(L, 6);
+    for (int i = 0; i < 2; i++) out[i] = bind_output(L, 5 + i, DTYPE_F64, 1, x->shape);
+    want_done(L, tensor_step(x, q, a, x0, out[0], out[1], &e), &e);
+    return 2;
+}
+
+/* Optimisers ------------------------------------------------------------------------------- */
+
+static double option(lua_State *L, int arg, const char *name, double otherwise) {
+    int number = 1;
+    double v = otherwise;
+    if (lua_getfield(L, arg, name) != LUA_TNIL) v = lua_tonumberx(L, -1, &number);
+    if (!number || isnan(v)) {
+        lua_pushfstring(L, "'%s' must be a number, got %s", name, luaL_tolstring(L, -1, NULL));
+        luaL_argerror(L, arg, lua_tostring(L, -1));
+    }
+    lua_pop(L, 1);
+    return v;
+}
+
+static bool flag(lua_State *L, int arg, const char *name) {
+    lua_getfield(L, arg, name);
+    bool v = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return v;
+}
+
+/* sgd(p, g, m, {rate=, momentum=0, weight_decay=0, nesterov=false}): one parameter's update. */
+static int sgd(lua_State *L) {
+    Error e;
+    Tensor *t[3];
+    for (int i = 0; i < 3; i++) t[i] = bind_check_tensor(L, i + 1);
+    luaL_checktype(L, 4, LUA_TTABLE);
+    SgdStep s = {.rate = option(L, 4, "rate", NAN),
+                 .momentum = option(L, 4, "momentum", 0),
+                 .weight_decay = option(L, 4, "weight_decay", 0),
+                 .nesterov = flag(L, 4, "nesterov")};
+    want_done(L, tensor_sgd(&s, t[0], t[1], t[2], &e), &e);
+    return 0;
+}
+
+/* adam(p, g, m, v, {rate=, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0, decoupled=false,
+ * t=}): one parameter's update; t is the number of the step, from 1. */
+static int adam(lua_State *L) {
+    Error e;
+    Tensor *t[4];
+    for (int i = 0; i < 4; i++) t[i] = bind_check_tensor(L, i + 1);
+    luaL_checktype(L, 5, LUA_TTABLE);
+    AdamStep s = {.rate = option(L, 5, "rate", NAN),
+                  .beta1 = option(L, 5, "beta1", 0.9),
+                  .beta2 = option(L, 5, "beta2", 0.999),
+                  .eps = option(L, 5, "eps", 1e-8),
+                  .weight_decay = option(L, 5, "weight_decay", 0),
+                  .decoupled = flag(L, 5, "decoupled"),
+                  .t = (int64_t)option(L, 5, "t", NAN)};
+    want_done(L, tensor_adam(&s, t[0], t[1], t[2], t[3], &e), &e);
+    return 0;
+}
+
+/* cross_entropy(z, labels, dz): the mean loss and the number of rows that are right; dz is its
+ * gradient. */
+static int cross_entropy(lua_State *L) {
+    Error e;
+    double loss;
+    int64_t correct;
+    Tensor *z = bind_check_tensor_of(L, 1, DTYPE_F32, 2);
+    Tensor *dz = bind_check_tensor_of(L, 3, DTYPE_F32, 2);
+    Tensor *label = bind_check_classes(L, 2, z->shape[0], z->shape[1]);
+    want_done(L, tensor_cross_entropy(z, label, &loss, &correct, dz, &e), &e);
+    lua_pushnumber(L, loss);
+    lua_pushinteger(L, correct);
+    return 2;
+}
+
+const luaL_Reg bind_tensor_operations[] = {
+    {"add", add},
+    {"sub", sub},
+    {"mul", mul},
+    {"div", divide},
+    {"min", least},
+    {"max", greatest},
+    {"add_", add_in_place},
+    {"sub_", sub_in_place},
+    {"mul_", mul_in_place},
+    {"div_", divide_in_place},
+    {"min_", least_in_place},
+    {"max_", greatest_in_place},
+    {"fill", fill},
+    {"clamp", clamp},
+    {"clamp_", clamp_in_place},
+    {"abs", absolute},
+    {"sign_", sign_in_place},
+    {"quantize_", quantize_in_place},
+    {"sum", sum},
+    {"mean", mean},
+    {"minimum", minimum},
+    {"maximum", maximum},
+    {"argmax", argmax},
+    {"rank", rank},
+    {"equal", equal},
+    {"norms", norms},
+    {"step_", step_in_place},
+    {NULL, NULL},
+};
+
+const luaL_Reg bind_tensor_operators[] = {
+    {"__add", add},    {"__sub", sub},      {"__mul", mul},
+    {"__div", divide}, {"__unm", negative}, {"__tostring", to_string},
+    {NULL, NULL},
+};
+
+const luaL_Reg bind_tensor_functions[] = {
+    {"norms", norms}, {"sgd", sgd}, {"adam", adam}, {"cross_entropy", cross_entropy}, {NULL, NULL},
+};
