@@ -1,0 +1,290 @@
+--- The paper's attack loop (Eq. 11-16), one loss at a time:
+--
+--     x_{n+1} = P(x_n + a_n q_n),   P clips to [0,1]
+--
+-- q_n is the loss's direction at x_n and a_n the multiplier: one constant (equal multiplier), or
+-- whatever makes the norm of a_n q_n the same for every loss, image and step (equal perturbation).
+
+local fail = require "advrt.fail"
+local logits = require "advrt.core.loss"
+local system = require "advrt.core.system"
+local tensor = require "advrt.tensor"
+
+local attack = {}
+
+local Multiplier = {}
+Multiplier.__index = Multiplier
+Multiplier.__name = "advrt.multiplier"
+
+--- a_n from the norms of q_n: l2, linf and a are f64 [N]; a is overwritten and returned. Where q_n
+-- is exactly zero (its largest element is) a_n is 0, whatever the rule.
+function Multiplier:__call(l2, linf, a)
+    for i = 1, #linf do
+        a:set(linf:get(i) > 0 and self.rule(l2:get(i), linf:get(i)) or 0, i)
+    end
+    return a
+end
+
+local function check_positive(value, what, level)
+    if not math.type(value) or not (value > 0 and value < math.huge) then
+        error(("%s must be a number above 0, got %s"):format(what, tostring(value)), level + 1)
+    end
+end
+
+--- Equal multiplier: a_n = alpha for all images and steps. Raises unless alpha > 0.
+function attack.equal_multiplier(alpha)
+    check_positive(alpha, "alpha", 2)
+    return setmetatable({name = "equal_multiplier", alpha = alpha,
+        rule = function() return alpha end}, Multiplier)
+end
+
+--- Equal perturbation (Eq. 16): a_n = magnitude / ||q_n|| for each image, in double.
+-- options.norm: 2 (the default) or "inf". Raises for other norms and unless magnitude > 0.
+function attack.equal_perturbation(magnitude, options)
+    check_positive(magnitude, "magnitude", 2)
+    local norm = options and options.norm or 2
+    if norm ~= 2 and norm ~= "inf" then
+        error(("norm must be 2 or \"inf\", got %s"):format(tostring(norm)), 2)
+    end
+    local rules = {
+        [2] = function(l2) return magnitude / l2 end,
+        inf = function(_, linf) return magnitude / linf end,
+    }
+    return setmetatable({name = "equal_perturbation", magnitude = magnitude, norm = norm,
+        rule = rules[norm]}, Multiplier)
+end
+
+--- The series of a run and their element types, in the order in which records hold them.
+attack.series = {
+    {"p_initial", "f32"}, {"p_target", "f32"}, {"z_initial", "f32"}, {"z_target", "f32"},
+    {"grad_l2", "f64"}, {"step_l2", "f64"}, {"l2", "f64"}, {"linf", "f64"},
+    {"zero_share", "f64"}, {"subspace", "u8"},
+}
+
+--- Everything a run writes to, made once: image-sized buffers, numbers per image, and the series,
+-- of which rows[n] holds the views [N] for step n, so that the core writes into them directly.
+local function new_workspace(shape, K, iterations)
+    local N = shape[1]
+    local w = {
+        x = tensor.new(shape), x0 = tensor.new(shape), q = tensor.new(shape),
+        first = tensor.new(shape), z = tensor.new {N, K}, dz = tensor.new {N, K},
+        value = tensor.new {N}, prediction = tensor.new({N}, "i64"),
+        q_l2 = tensor.new({N}, "f64"), q_linf = tensor.new({N}, "f64"),
+        q_zero = tensor.new({N}, "f64"), a = tensor.new({N}, "f64"),
+        flip_iteration = tensor.new({N}, "i64"), zero_steps = tensor.new({N}, "i64"),
+        flip_l2 = tensor.new({N}, "f64"), flip_linf = tensor.new({N}, "f64"),
+        survives_8bit = tensor.new({N}, "u8"),
+        series = {}, rows = {},
+    }
+    for _, s in ipairs(attack.series) do
+        w.series[s[1]] = tensor.new({iterations + 1, N}, s[2])
+    end
+    for n = 0, iterations do
+        local row = {prediction = w.prediction}
+        for name, all in pairs(w.series) do row[name] = all[n + 1] end
+        w.rows[n] = row
+    end
+    return w
+end
+
+local function workspace_of(spec, shape, K)
+    local key = ("%s/%d/%d"):format(table.concat(shape, ","), K, spec.iterations)
+    local kept = spec.workspace or {}
+    if kept.key ~= key then
+        kept.key, kept.buffers = key, new_workspace(shape, K, spec.iterations)
+    end
+    return kept.buffers
+end
+
+--- N classes as an i64 tensor from a table or tensor; raises unless all are in 0 .. K-1.
+local function check_classes(given, what, N, K)
+    local list = given
+    if type(given) == "userdata" then list = given:totable() end
+    if type(list) ~= "table" or #list ~= N then
+        error(("%s: want %d classes, one for each image, got %s"):format(what, N,
+            type(list) == "table" and #list or type(list)), 3)
+    end
+    for i, class in ipairs(list) do
+        local c = math.tointeger(class)
+        if not c or c < 0 or c >= K then
+            error(("%s[%d]: want a class in 0 .. %d, got %s"):format(what, i, K - 1,
+                tostring(class)), 3)
+        end
+    end
+    return tensor.from(list, "i64")
+end
+
+--- What error messages call image i.
+local function name_of(spec, i)
+    return spec.names and ("image %d (%s)"):format(i, spec.names[i]) or "image " .. i
+end
+
+--- Checks the arguments of attack.run; returns the images' shape, labels and targets (i64 [N]).
+local function check(spec)
+    local g, x, loss, iterations = spec.net, spec.images, spec.loss, spec.iterations
+    if type(g) ~= "table" or not g.trace then error("attack.run: net is missing", 3) end
+    if type(loss) ~= "table" or not loss.evaluate or not loss.direction then
+        error("attack.run: loss wants a loss such as loss.ce, got " .. type(loss), 3)
+    end
+    if not spec.multiplier then
+        error("attack.run: multiplier is missing (attack.equal_perturbation(0.05) is one)", 3)
+    end
+    if math.type(iterations) ~= "integer" or iterations < 1 then
+        error(("attack.run: iterations must be an integer of at least 1, got %s"):format(
+            tostring(iterations)), 3)
+    end
+    if type(x) ~= "userdata" or x:dtype() ~= "f32" or x:dim() ~= 4 or x:size(1) < 1 then
+        error(("attack.run: images must be an f32 tensor [N,C,H,W], got %s"):format(tostring(x)), 3)
+    end
+    local shape, input = x:shape(), g.input
+    if shape[2] ~= input[1] or shape[3] ~= input[2] or shape[4] ~= input[3] then
+        error(("attack.run: net wants [N,%s], got [%s]"):format(table.concat(input, ","),
+            table.concat(shape, ",")), 3)
+    end
+    if loss.min_classes and g.classes < loss.min_classes then
+        error(("attack.run: loss %s needs at least %d classes, the net has %d"):format(loss.name,
+            loss.min_classes, g.classes), 3)
+    end
+    for i = 1, shape[1] do
+        local low, high = x[i]:minimum(), x[i]:maximum()
+        if not (low >= 0 and high <= 1) then
+            error(("attack.run: %s must lie in [0,1], its values range from %g to %g"):format(
+                name_of(spec, i), low, high), 3)
+        end
+    end
+    local labels = check_classes(spec.labels, "labels", shape[1], g.classes)
+    local targets = check_classes(spec.targets, "targets", shape[1], g.classes)
+    for i = 1, shape[1] do
+        if labels:get(i) == targets:get(i) then
+            fail("%s: the target %d equals the label; a targeted attack wants another class",
+                name_of(spec, i), targets:get(i))
+        end
+    end
+    return shape, labels, targets
+end
+
+--- Fails where step n met a logit or gradient that is no finite number: no direction follows.
+local function check_finite(spec, n, row)
+    for i = 1, #row.p_target do
+        local p, norm = row.p_target:get(i), row.grad_l2:get(i)
+        if p ~= p or norm ~= norm or norm == math.huge then
+            fail("%s: the %s not finite at step %d of loss %s; check the weights and the "
+                .. "preprocessing", name_of(spec, i), p ~= p and "logits are" or "gradient is", n,
+                spec.loss.name)
+        end
+    end
+end
+
+--- Notes the images that are classified as their target for the first time at step n, and keeps
+-- them. Views of single images are made here alone, at most N times in a run.
+local function note_flips(w, n, row, targets)
+    for i = 1, #targets do
+        if w.flip_iteration:get(i) < 0 and w.prediction:get(i) == targets:get(i) then
+            w.flip_iteration:set(n, i)
+            w.flip_l2:set(row.l2:get(i), i)
+            w.flip_linf:set(row.linf:get(i), i)
+            w.first[i]:copy(w.x[i])
+        end
+    end
+end
+
+--- Whether each image at its flip still is the target when rounded to 8 bits: one forward pass.
+local function try_8bit(w, g, targets)
+    w.q:copy(w.first)
+    g:forward(w.q:quantize_(255), w.z)
+    local predictions = w.z:argmax()
+    for i = 1, #targets do
+        local flipped = w.flip_iteration:get(i) >= 0
+        w.survives_8bit:set(flipped and predictions:get(i) == targets:get(i) and 1 or 0, i)
+    end
+end
+
+--- Runs one attack to its full number of iterations.
+--
+-- spec.net         a network (advrt.net)
+-- spec.images      f32 [N,C,H,W] in [0,1]; not changed
+-- spec.labels      initial classes, spec.targets: target classes; tables or tensors of N classes
+--                  counted from 0, each target other than its label
+-- spec.loss        a loss (advrt.loss)
+-- spec.multiplier  attack.equal_multiplier, attack.equal_perturbation, or any function
+--                  (l2, linf, a) that fills a [N] from the norms of q, all f64 [N]
+-- spec.iterations  number of steps, at least 1
+-- spec.names       optional: N names of the images for error messages
+-- spec.progress    optional: called with (n, iterations) after each n = 0 .. iterations
+-- spec.workspace   optional table in which the buffers are kept for the next run of the same
+--                  shapes; the results of a run are then overwritten by the next one
+--
+-- Returns a table: adversarial [N,C,H,W], the images after the last step; first, the images at
+-- their first flip, i.e. the first n with argmax z = target (the original where there is none);
+-- flip_iteration i64 [N] (-1: never); flip_l2, flip_linf f64 [N], the distances from the original
+-- at the flip (nan: never); survives_8bit u8 [N], 1 where the image at the flip is still the target
+-- when rounded to 8 bits; zero_steps i64 [N], the steps not taken since q was all zero; series,
+-- tensors [iterations+1,N] named in attack.series, n = 0 .. iterations (norms in double; grad_l2
+-- before any sign, step_l2 = a_n ||q_n||_2 before clipping); seconds, the time spent in forward,
+-- backward and step together, and time, a table of the three.
+--
+-- At n = iterations all is computed and no step is taken. Arguments of a wrong kind raise; a target
+-- that equals its label and logits or gradients that are not finite are failures that name the image.
+function attack.run(spec)
+    local shape, labels, targets = check(spec)
+    local g, loss, multiplier, iterations = spec.net, spec.loss, spec.multiplier, spec.iterations
+    local w = workspace_of(spec, shape, g.classes)
+    local x, x0, q, z, dz = w.x, w.x0, w.q, w.z, w.dz
+    x0:copy(spec.images)
+    x:copy(x0)
+    w.first:copy(x0)
+    w.flip_iteration:fill(-1)
+    w.flip_l2:fill(0 / 0)
+    w.flip_linf:fill(0 / 0)
+    w.zero_steps:fill(0)
+    w.rows[0].l2:fill(0)
+    w.rows[0].linf:fill(0)
+
+    local clock = system.clock
+    local forward, backward, step = 0, 0, 0
+    for n = 0, iterations do
+        local row, after = w.rows[n], w.rows[n + 1]
+        local t0 = clock()
+        g:trace(x, z)                                         -- z = g(x_n)
+        local t1 = clock()
+        loss:evaluate(z, targets, w.value, dz)
+        g:backward(dz, q)                                     -- the loss's gradient at x_n
+        local t2 = clock()
+        q:norms(row.grad_l2, w.q_linf, row.zero_share)
+        local q_l2, q_linf = row.grad_l2, w.q_linf
+        loss:direction(q)                                     -- q_n, Eq. 12-15
+        if loss.signed then
+            q_l2, q_linf = w.q_l2, w.q_linf
+            q:norms(q_l2, q_linf, w.q_zero)
+        end
+        multiplier(q_l2, q_linf, w.a)                         -- a_n, Eq. 16
+        local t3 = clock()
+
+        logits.stats(z, labels, targets, row)
+        check_finite(spec, n, row)
+        note_flips(w, n, row, targets)
+        for i = 1, shape[1] do row.step_l2:set(w.a:get(i) * q_l2:get(i), i) end
+
+        local t4 = clock()
+        if n < iterations then
+            for i = 1, shape[1] do
+                if q_linf:get(i) == 0 then w.zero_steps:set(w.zero_steps:get(i) + 1, i) end
+            end
+            x:step_(q, w.a, x0, after.l2, after.linf)         -- x_{n+1} = P(x_n + a_n q_n)
+        end
+        local t5 = clock()
+        forward, backward = forward + t1 - t0, backward + t2 - t1
+        step = step + (t3 - t2) + (t5 - t4)
+        if spec.progress then spec.progress(n, iterations) end
+        if system.interrupted() then fail.interrupted() end
+    end
+    try_8bit(w, g, targets)
+    return {
+        adversarial = x, first = w.first, flip_iteration = w.flip_iteration, flip_l2 = w.flip_l2,
+        flip_linf = w.flip_linf, survives_8bit = w.survives_8bit, zero_steps = w.zero_steps,
+        series = w.series, seconds = forward + backward + step,
+        time = {forward = forward, backward = backward, step = step},
+    }
+end
+
+return attack

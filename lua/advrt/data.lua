@@ -1,0 +1,334 @@
+--- Folders of images with their classes, read as batches; and the rules that choose targets.
+--
+-- A folder is listed, not opened: images are decoded when they are asked for, so that memory does
+-- not grow with the folder and starting costs the listing alone. Files are sorted by the bytes of
+-- their path relative to the folder, and known by it.
+
+local fail = require "advrt.fail"
+local image = require "advrt.core.image"
+local lfs = require "lfs"
+local tensor = require "advrt.tensor"
+
+local data = {}
+
+local suffixes = {png = true, jpg = true, jpeg = true}
+local DEEPEST = 32 -- folders in folders; more is taken for a link that leads back
+
+local function is_image(name)
+    local suffix = name:match("%.(%w+)$")
+    return suffix and suffixes[suffix:lower()] or false
+end
+
+--- Collects the images below `dir` into `found`, and its own subfolders into `folders`. Only
+-- names that are not images are asked whether they are folders.
+local function list(dir, prefix, depth, found, folders)
+    if depth > DEEPEST then fail("%s: folders nested deeper than %d", dir, DEEPEST) end
+    local ok, iterator, state = pcall(lfs.dir, dir)
+    if not ok then
+        local reason = lfs.attributes(dir, "mode") and "cannot be listed as a folder" or
+            "there is no such folder"
+        fail("images: %s: %s", dir, reason)
+    end
+    for name in iterator, state do
+        if name:sub(1, 1) ~= "." then
+            local path = dir .. "/" .. name
+            if is_image(name) then
+                found[#found + 1] = prefix .. name
+            elseif lfs.attributes(path, "mode") == "directory" then
+                if folders then folders[#folders + 1] = name end
+                list(path, prefix .. name .. "/", depth + 1, found)
+            end
+        end
+    end
+end
+
+local function read_file(path)
+    local file, message = io.open(path, "rb")
+    if not file then return nil, message end
+    local text, problem = file:read("a")
+    file:close()
+    return text, problem
+end
+
+--- Reads one CSV field at `at`; returns it and the place after it, or nil and what is wrong.
+local function csv_field(text, at)
+    if text:sub(at, at) ~= '"' then
+        local field, after = text:match('^([^,\r\n]*)()', at)
+        if field:find('"', 1, true) then return nil, "a quote inside a field that is not quoted" end
+        return field, after
+    end
+    local parts, from = {}, at + 1
+    while true do
+        local close = text:find('"', from, true)
+        if not close then return nil, "a quote that is never closed" end
+        parts[#parts + 1] = text:sub(from, close - 1)
+        if text:sub(close + 1, close + 1) ~= '"' then
+            return table.concat(parts, '"'), close + 1
+        end
+        from = close + 2
+    end
+end
+
+--- Parses CSV (RFC 4180; lines end in LF or CRLF) strictly. Returns an array of
+-- {line = number of its first line, field, ...} without empty lines, or nil and a message that
+-- starts with the line.
+function data.parse_csv(text)
+    local records, at, line = {}, 1, 1
+    if text:sub(1, 3) == "\xEF\xBB\xBF" then at = 4 end
+    while at <= #text do
+        local record = {line = line}
+        repeat
+            local field, after = csv_field(text, at)
+            if not field then return nil, ("line %d: %s"):format(line, after) end
+            record[#record + 1] = field
+            local _, newlines = field:gsub("\n", "")
+            line = line + newlines
+            at = after + 1
+            local separator = text:sub(after, after)
+        until separator ~= ","
+        local finish = text:match("^\r?\n()", at - 1)
+        if finish then
+            at, line = finish, line + 1
+        elseif at <= #text then
+            return nil, ("line %d: text after a closing quote"):format(line)
+        end
+        if #record > 1 or record[1] ~= "" then records[#records + 1] = record end
+    end
+    return records
+end
+
+--- A class number written in decimal digits alone, or nil.
+local function class_number(text)
+    return text:match("^%d+$") and #text < 10 and math.tointeger(tonumber(text)) or nil
+end
+
+--- Reads labels.csv: file -> class. `known` is the set of the images listed.
+local function read_labels(path, classes, known)
+    local text, problem = read_file(path)
+    if not text then fail("%s", problem) end
+    local records, message = data.parse_csv(text)
+    if not records then fail("%s: %s", path, message) end
+    local labels, lines = {}, {}
+    for i, record in ipairs(records) do
+        local file, label = record[1], record[2]
+        if #record ~= 2 then
+            fail("%s: line %d: want file,label, got %d fields", path, record.line, #record)
+        end
+        if not (i == 1 and file == "file" and label == "label") then
+            local class = class_number(label)
+            if not known[file] then
+                fail("%s: line %d: there is no image '%s' in the folder", path, record.line, file)
+            elseif lines[file] then
+                fail("%s: line %d: '%s' was given before, in line %d", path, record.line, file,
+                    lines[file])
+            elseif not class or class >= classes then
+                fail("%s: line %d: label '%s' is not a class of the net (0 .. %d)", path,
+                    record.line, label, classes - 1)
+            end
+            labels[file], lines[file] = class, record.line
+        end
+    end
+    for _, file in ipairs(known) do
+        if not labels[file] then fail("%s: no label for the image '%s'", path, file) end
+    end
+    return labels
+end
+
+--- classes.txt: line i, counted from 0, names class i; nil where there is no such file.
+local function read_class_names(path, classes)
+    if not lfs.attributes(path, "mode") then return nil end
+    local text, problem = read_file(path)
+    if not text then fail("%s", problem) end
+    local numbers, i = {}, 0
+    for name in (text:gsub("\r\n", "\n"):gsub("\n*$", "\n")):gmatch("([^\n]*)\n") do
+        if numbers[name] then
+            fail("%s: line %d: '%s' stands in line %d too", path, i + 1, name, numbers[name] + 1)
+        end
+        numbers[name], i = i, i + 1
+    end
+    if i > classes then fail("%s: %d classes, but the net has %d", path, i, classes) end
+    return numbers
+end
+
+--- The class of each folder where all folders agree to one rule: name -> class, or nil.
+local function classes_by(folders, rule)
+    local map = {}
+    for _, name in ipairs(folders) do
+        map[name] = rule(name)
+        if not map[name] then return nil end
+    end
+    return map
+end
+
+--- The class of each subfolder, by the first rule of the contract that fits all of them.
+local function folder_classes(dir, folders, classes)
+    table.sort(folders)
+    local by_number = classes_by(folders, class_number)
+    local names = read_class_names(dir .. "/classes.txt", classes)
+    local by_name = names and classes_by(folders, function(name) return names[name] end)
+    if by_number then
+        for _, name in ipairs(folders) do
+            if by_number[name] >= classes then
+                fail("%s/%s: the folder's name is no class of the net (0 .. %d)", dir, name,
+                    classes - 1)
+            elseif by_name and by_name[name] ~= by_number[name] then
+                fail("%s/%s: by its name it holds class %d, by classes.txt class %d; remove "
+                    .. "classes.txt or rename the folders", dir, name, by_number[name],
+                    by_name[name])
+            end
+        end
+        return by_number
+    elseif by_name then
+        return by_name
+    elseif #folders == classes then
+        for i, name in ipairs(folders) do folders[name] = i - 1 end
+        return folders
+    end
+    fail("%s: cannot tell the classes of its images: there is no labels.csv (lines file,label), "
+        .. "its %d subfolders are neither class numbers nor lines of classes.txt, and the net has "
+        .. "%d classes", dir, #folders, classes)
+end
+
+local Folder = {}
+Folder.__index = Folder
+Folder.__len = function(self) return #self.files end
+
+--- Lists a folder of PNG and JPEG images and finds their classes.
+--
+-- dir      the folder; options.classes: number of classes of the net
+-- options.input       {C,H,W}, what the net takes
+-- options.resize, options.crop   as the image loader's, or nil: an image of another size fails
+--
+-- Classes: labels.csv in the folder (file,label with every image once); else subfolders, whose
+-- names are all class numbers, or all lines of classes.txt (the line number counted from 0 is the
+-- class), or are as many as the net has classes, in sorted order. Names that start with a dot are
+-- passed over. Anything else is a failure that says so.
+--
+-- Returns an object: files (sorted relative paths), #folder, folder:label(i), folder:load(i, x, k).
+function data.folder(dir, options)
+    local files, folders = {}, {}
+    list(dir, "", 1, files, folders)
+    if #files == 0 then fail("images: %s: no PNG or JPEG file in it", dir) end
+    table.sort(files)
+    local self = setmetatable({dir = dir, files = files, input = options.input,
+        resize = options.resize, crop = options.crop}, Folder)
+    local csv = dir .. "/labels.csv"
+    if lfs.attributes(csv, "mode") then
+        local known = {}
+        for i, file in ipairs(files) do known[i], known[file] = file, true end
+        self.labels = read_labels(csv, options.classes, known)
+        return self
+    end
+    if #folders == 0 then
+        fail("%s: cannot tell the classes of its images: there is neither a labels.csv (lines "
+            .. "file,label) nor a subfolder for each class", dir)
+    end
+    self.folders = folder_classes(dir, folders, options.classes)
+    for _, file in ipairs(files) do
+        if not file:find("/", 1, true) then
+            fail("%s/%s: an image outside the class folders, and there is no labels.csv", dir, file)
+        end
+    end
+    return self
+end
+
+--- The class of image i, counted from 0.
+function Folder:label(i)
+    local file = self.files[i]
+    if self.labels then return self.labels[file] end
+    return self.folders[file:match("^[^/]+")]
+end
+
+--- Reads image i into row k of x, f32 [N,C,H,W] in [0,1]. Fails where it cannot be read, and where
+-- it has another size than the net takes.
+function Folder:load(i, x, k)
+    local path, input = self.dir .. "/" .. self.files[i], self.input
+    local pixels, message = image.load(path, {resize = self.resize, crop = self.crop,
+        channels = input[1]})
+    if not pixels then fail("%s", message) end
+    local got = pixels:shape()
+    if got[2] ~= input[2] or got[3] ~= input[3] then
+        fail("%s: the image %s %d x %d (width x height), the net takes %d x %d; %s", path,
+            (self.resize or self.crop) and "becomes" or "has", got[3], got[2], input[3], input[2],
+            "give --resize and --crop that lead there")
+    end
+    x:set_image(k, pixels)
+end
+
+--- Iterates over batches of images first .. last, in order: yields x [B,C,H,W] and the numbers of
+-- its images in the folder. x is the same tensor every time. A short last batch is padded by
+-- repeating its last image, so that no number depends on how many there are.
+function Folder:batches(first, last, B)
+    local x = tensor.new {B, table.unpack(self.input)}
+    local from = first
+    return function()
+        if from > last then return nil end
+        local numbers = {}
+        for k = 1, math.min(B, last - from + 1) do
+            numbers[k] = from + k - 1
+            self:load(numbers[k], x, k)
+        end
+        for k = #numbers + 1, B do x[k]:copy(x[#numbers]) end
+        from = from + #numbers
+        return x, numbers
+    end
+end
+
+--- The part of n pieces of work that is shard i of N: first and last, a run of neighbours, so that
+-- the shards' records in order are the whole's.
+function data.shard(n, i, N)
+    return (i - 1) * n // N + 1, i * n // N
+end
+
+--- The place of the largest (sign = 1) or smallest (-1) of z's numbers but the label's, from 0; the
+-- lowest class where several tie.
+local function extreme(z, label, sign)
+    local best
+    for k, value in ipairs(z) do
+        if k - 1 ~= label and (not best or sign * value > sign * z[best + 1]) then best = k - 1 end
+    end
+    return best
+end
+
+--- The rule that --targets names, for a net of K classes and a seed: a function
+-- (file, label, z) -> target, or nil where the image is to be left out. z is the image's row of
+-- clean logits, f32 [K].
+--
+--     random        u("SEED:FILE:target", 0) chooses among the other classes
+--     offset:K      (label + K) mod classes
+--     least-likely  the smallest logit;  second: the largest but the label's
+--     class:K       K; images of class K are left out
+--
+-- Returns nil and a message for anything else.
+function data.targets(rule, K, seed)
+    local name, number = rule:match("^([%a-]+):?(%d*)$")
+    number = tonumber(number)
+    if rule == "random" then
+        return function(file, label)
+            local u = tensor.uniform(("%d:%s:target"):format(seed, file), {1}):get(1)
+            local other = math.floor(u * (K - 1))
+            return other < label and other or other + 1
+        end
+    elseif rule == "least-likely" then
+        return function(_, label, z) return extreme(z:totable(), label, -1) end
+    elseif rule == "second" then
+        return function(_, label, z) return extreme(z:totable(), label, 1) end
+    elseif name == "offset" and number then
+        if number % K == 0 then
+            return nil, ("offset:%d leads back to the label itself"):format(number)
+        end
+        return function(_, label) return (label + number) % K end
+    elseif name == "class" and number then
+        if number >= K then
+            return nil, ("class:%d is not a class of the net (0 .. %d)"):format(number, K - 1)
+        end
+        return function(_, label)
+            if label == number then return nil end
+            return number
+        end
+    end
+    return nil, ("'%s' is none of random, offset:K, least-likely, second, class:K"):format(
+        rule)
+end
+
+return data

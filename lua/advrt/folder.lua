@@ -1,0 +1,101 @@
+--- The folder of a run: claimed before the work, taken back where the work failed before it left
+-- anything, and written to so that a file is complete under its final name or absent.
+
+local fail = require "advrt.fail"
+local lfs = require "lfs"
+local system = require "advrt.core.system"
+
+local folder = {}
+
+local Folder = {}
+Folder.__index = Folder
+
+local function is_empty(path)
+    for name in lfs.dir(path) do
+        if name ~= "." and name ~= ".." then return false end
+    end
+    return true
+end
+
+--- Makes `path` and the folders above it that are missing; adds those made to `made`, outermost
+-- first. Returns true, or nil and a message.
+local function make(path, made)
+    if lfs.attributes(path, "mode") == "directory" then return true end
+    local above = path:match("^(.*[^/])/+[^/]+/*$")
+    if above then
+        local done, message = make(above, made)
+        if not done then return nil, message end
+    end
+    local done, message = lfs.mkdir(path)
+    if not done then return nil, ("cannot make the folder %s: %s"):format(path, message) end
+    made[#made + 1] = path
+    return true
+end
+
+--- A name of its own below runs/: two runs that start in the same second do not meet.
+local function claim_default(name, made)
+    local stem = ("runs/%s-%s"):format(name, os.date("!%Y%m%d-%H%M%S"))
+    local done, message = make("runs", made)
+    if not done then fail("%s", message) end
+    for attempt = 1, 1000 do
+        local path = attempt == 1 and stem or ("%s-%d"):format(stem, attempt)
+        done, message = lfs.mkdir(path)
+        if done then
+            made[#made + 1] = path
+            return path
+        elseif not lfs.attributes(path, "mode") then
+            break
+        end
+    end
+    fail("cannot make a folder %s: %s", stem, message)
+end
+
+--- Claims the folder `path`, new or empty, or where it is nil a new one runs/NAME-TIME (UTC). To be
+-- held in a to-be-closed variable: where an error closes it, what is temporary is removed, and so
+-- are the folders made here as far as they are empty then.
+function folder.claim(path, name)
+    local made = {}
+    if not path then
+        path = claim_default(name, made)
+    else
+        local mode = lfs.attributes(path, "mode")
+        if mode and mode ~= "directory" then
+            fail.option("--out %s: a file of that name is there; give a new or empty folder", path)
+        elseif mode and not is_empty(path) then
+            fail.option("--out %s: the folder is not empty; give a new or empty one", path)
+        end
+        local done, message = make(path, made)
+        if not done then fail("--out: %s", message) end
+    end
+    return setmetatable({path = path, made = made, temporary = {}}, Folder)
+end
+
+--- The path of a file in the folder.
+function Folder:file(name) return self.path .. "/" .. name end
+
+--- The same for a file that must not outlive a failure.
+function Folder:scratch(name)
+    local path = self:file(name)
+    self.temporary[#self.temporary + 1] = path
+    return path
+end
+
+--- Writes a file at once: complete or not at all.
+function Folder:write(name, text)
+    local done, message = system.write(self:file(name), text)
+    if not done then fail("%s", message) end
+end
+
+--- Makes a folder in it.
+function Folder:folder(name)
+    local done, message = make(self:file(name), self.made)
+    if not done then fail("%s", message) end
+end
+
+function Folder:__close(problem)
+    for _, path in ipairs(self.temporary) do os.remove(path) end
+    if problem == nil then return end
+    for i = #self.made, 1, -1 do lfs.rmdir(self.made[i]) end
+end
+
+return folder

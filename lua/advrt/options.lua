@@ -1,0 +1,241 @@
+--- The options of the experiments: names, defaults, ranges and help in one table, read with
+-- lua-argparse. A bad option is one line with the nearest valid name, and exit status 2.
+
+local argparse = require "argparse"
+local data = require "advrt.data"
+local fail = require "advrt.fail"
+local loss = require "advrt.loss"
+local nearest = require "advrt.nearest"
+
+local options = {}
+
+-- Readers of values: each returns the value, or nil and what is wanted instead.
+
+local function integer(least, most)
+    local wanted = most and ("a whole number from %d to %d"):format(least, most)
+        or ("a whole number of at least %d"):format(least)
+    return function(text)
+        local n = text:match("^[+-]?%d+$") and math.tointeger(tonumber(text))
+        if n and n >= least and n <= (most or n) then return n end
+        return nil, wanted
+    end
+end
+
+local function finite(text)
+    local n = text:match("^[%deE.+-]+$") and tonumber(text)
+    return n and n == n and math.abs(n) < math.huge and n + 0.0 or nil
+end
+
+local function above_zero(text)
+    local n = finite(text)
+    if n and n > 0 then return n end
+    return nil, "a number above 0"
+end
+
+local function not_negative(text)
+    local n = finite(text)
+    if n and n >= 0 then return n end
+    return nil, "a number of at least 0"
+end
+
+local function choice(...)
+    local names = {...}
+    return function(text)
+        for _, name in ipairs(names) do
+            if text == name then return text end
+        end
+        return nil, table.concat(names, " or "), nearest(text, names)
+    end
+end
+
+local function norm(text)
+    local chosen, wanted, near = choice("2", "inf")(text)
+    return chosen and (tonumber(chosen) or chosen), wanted, near
+end
+
+local function numbers(least)
+    return function(text)
+        local list = {}
+        for part in (text .. ","):gmatch("([^,]*),") do
+            local n = finite(part)
+            if not n or n <= least then
+                return nil, "numbers, one for each channel, with commas between"
+                    .. (least == 0 and ", all above 0" or "")
+            end
+            list[#list + 1] = n
+        end
+        return list
+    end
+end
+
+local function losses(text)
+    local list, seen = {}, {}
+    for name in (text .. ","):gmatch("([^,]*),") do
+        local found, message = loss.get(name)
+        if not found then return nil, nil, nil, message end
+        if seen[name] then return nil, nil, nil, ("loss '%s' is given twice"):format(name) end
+        seen[name], list[#list + 1] = true, name
+    end
+    return list
+end
+
+local function targets(text)
+    local rule, message = data.targets(text, math.maxinteger, 0)
+    if not rule then return nil, nil, nil, message end
+    return text
+end
+
+local function shard(text)
+    local i, n = text:match("^(%d+)/(%d+)$")
+    i, n = math.tointeger(tonumber(i)), math.tointeger(tonumber(n))
+    if i and n and i >= 1 and i <= n then return {i, n} end
+    return nil, "I/N with 1 <= I <= N, such as 2/4"
+end
+
+local function path(text)
+    if text ~= "" then return text end
+    return nil, "a path"
+end
+
+-- name, metavar, reader, default (nil: none), help. The key of a value is its name with _ for -.
+local known = {
+    {"net", "FILE", path, "nets/fashion.lua", "a network definition (default: the bundled net)"},
+    {"weights", "FILE", path, nil,
+        ".safetensors, .pth or .msgpack (default: those bundled with the net)"},
+    {"images", "DIR", path, "nets/fashion-images",
+        "PNG and JPEG with labels.csv or a folder for each class (default: the bundled images)"},
+    {"resize", "N", integer(1), nil, "shortest side becomes N (default: the net's own)"},
+    {"crop", "N", integer(1), nil, "centre crop to N x N (default: the net's own)"},
+    {"mean", "M,..", numbers(-math.huge), nil,
+        "subtracted from each channel, in [0,1] (default: the net's own)"},
+    {"std", "S,..", numbers(0), nil, "each channel is divided by it (default: the net's own)"},
+    {"targets", "RULE", targets, "random",
+        "random, offset:K, least-likely, second or class:K (default: random)"},
+    {"losses", "LIST", losses, {"ce", "ce_sign", "logit", "m_logit"},
+        "with commas between (default: ce,ce_sign,logit,m_logit)"},
+    {"iterations", "N", integer(1, 1000000), 250, "steps of each attack (default: 250)"},
+    {"alpha", "A", above_zero, nil, "the constant multiplier (default: the net's own, else 0.01)"},
+    {"magnitude", "M", above_zero, nil,
+        "norm of each step's perturbation (default: the net's own, else 0.05)"},
+    {"norm", "P", norm, 2, "the norm that is held equal: 2 or inf (default: 2)"},
+    {"kappa", "K", not_negative, 20.0, "margin at which m_logit rests (default: 20)"},
+    {"batch", "B", integer(1, 65536), 32, "images at a time (default: 32)"},
+    {"limit", "N", integer(1), nil,
+        "the first N files in sorted order, before selection (default: all)"},
+    {"seed", "S", integer(0), 0, "of every random choice (default: 0)"},
+    {"save-adversarial", "WHEN", choice("first", "last"), nil,
+        "keep the float32 images at the first flip or after the last step"},
+    {"out", "DIR", path, nil, "folder for the results, new or empty (default: runs/NAME-TIME)"},
+    {"shard", "I/N", shard, {1, 1}, "the I-th of N parts of the work (default: 1/1)"},
+}
+
+local by_name = {}
+for _, option in ipairs(known) do by_name[option[1]] = option end
+
+local later = {["--require"] = true, ["--resume"] = true}
+local of_advrt = {["--device"] = true, ["--threads"] = true, ["--precision"] = true,
+    ["--plan"] = true}
+
+local function key_of(name) return (name:gsub("-", "_")) end
+
+--- The reader as argparse wants one: the value, or nil and a line.
+local function converter(name, read)
+    return function(text)
+        local value, wanted, near, message = read(text)
+        if value ~= nil then return value end
+        if message then return nil, ("--%s: %s"):format(name, message) end
+        return nil, ("--%s wants %s, got '%s'%s"):format(name, wanted, text,
+            near and ("; did you mean '%s'?"):format(near) or "")
+    end
+end
+
+--- Options that are refused with a line of their own; and a value that begins with a minus is tied
+-- to its option, which argparse would else take for another option.
+local function prepare(argv, names)
+    local args = {}
+    for i, word in ipairs(argv) do
+        local name = word:match("^%-%-[^=]+")
+        if later[name] then fail.option("%s is not there yet", name) end
+        if of_advrt[name] then
+            fail.option("%s is an option of advrt itself: give it before the script", name)
+        end
+        local before = args[#args]
+        local takes_value = before and before:match("^%-%-([^=]+)$")
+        if takes_value and names["--" .. takes_value] == "value" and word:match("^%-[%d.]") then
+            args[#args] = before .. "=" .. word
+        else
+            args[#args + 1] = argv[i]
+        end
+    end
+    return args
+end
+
+--- The first word that is neither an option nor an option's value.
+local function stray(args, names)
+    for i, word in ipairs(args) do
+        local before = i > 1 and names[args[i - 1]]
+        if not names[word:match("^[^=]*")] and before ~= "value" then return word end
+    end
+end
+
+local function complain(message, names, args, places)
+    local unknown = message:match("^unknown option '(.-)'")
+    if unknown then
+        local list = {}
+        for name in pairs(names) do list[#list + 1] = name end
+        table.sort(list)
+        fail.option("there is no option '%s'; did you mean '%s'?", unknown, nearest(unknown, list))
+    end
+    if message == "too many arguments" and places == 0 then
+        fail.option("'%s' is no option; all that this script takes are options (--help)",
+            stray(args, names))
+    end
+    fail.option("%s", (message:match("^[^\n]*")))
+end
+
+--- Reads a command line.
+--
+-- argv             array of words (the global arg)
+-- spec.name        what the script is called in its help
+-- spec.description one sentence
+-- spec.options     names of the options it takes, from the table above
+-- spec.flags       optional: array of {name, help}; spec.arguments: optional array of {name, help}
+--
+-- Returns a table of values by name with _ for -; flags are true or absent. --help prints the help
+-- and ends the program. Anything wrong is a failure with status 2.
+function options.parse(argv, spec)
+    local parser = argparse(spec.name, spec.description):add_help(false)
+    parser:help_max_width(96):usage_max_width(96):help_description_margin(28)
+    local names = {["--help"] = "flag"}
+    for _, argument in ipairs(spec.arguments or {}) do
+        parser:argument(argument[1], argument[2])
+    end
+    for _, name in ipairs(spec.options) do
+        local option = by_name[name]
+        local metavar, read, help = option[2], option[3], option[5]
+        parser:option("--" .. name, help):argname(metavar):target(key_of(name))
+            :convert(converter(name, read))
+        names["--" .. name] = "value"
+    end
+    for _, flag in ipairs(spec.flags or {}) do
+        parser:flag("--" .. flag[1], flag[2]):target(key_of(flag[1]))
+        names["--" .. flag[1]] = "flag"
+    end
+    parser:flag("-h --help", "this help"):action(function()
+        io.stdout:write(parser:get_help(), "\n")
+        os.exit(true, true)
+    end)
+    local args = prepare(argv, names)
+    local ok, values = parser:pparse(args)
+    if not ok then complain(values, names, args, #(spec.arguments or {})) end
+    for _, name in ipairs(spec.options) do
+        local key = key_of(name)
+        if values[key] == nil then values[key] = by_name[name][4] end
+    end
+    return values
+end
+
+--- The names of the options that every experiment on a folder of images takes.
+options.of_images = {"net", "weights", "images", "resize", "crop", "mean", "std", "batch", "limit"}
+
+return options

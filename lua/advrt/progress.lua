@@ -1,0 +1,58 @@
+--- Progress on standard error: one line rewritten in place on a terminal, plain lines elsewhere.
+
+local system = require "advrt.core.system"
+
+local progress = {}
+
+local Progress = {}
+Progress.__index = Progress
+
+local TERMINAL_EVERY, PLAIN_EVERY = 0.1, 10 -- seconds between two lines
+
+--- "41 s", "3:07", "2:10:45".
+function progress.duration(seconds)
+    local s = math.floor(seconds + 0.5)
+    if s < 60 then return s .. " s" end
+    if s < 3600 then return ("%d:%02d"):format(s // 60, s % 60) end
+    return ("%d:%02d:%02d"):format(s // 3600, s // 60 % 60, s % 60)
+end
+
+--- Starts a count of `unit`s, of which there will be about `total`.
+function progress.start(unit, total)
+    local now = system.clock()
+    return setmetatable({unit = unit, total = total, done = 0, began = now, shown = now,
+        terminal = system.isatty(2)}, Progress)
+end
+
+function Progress:line(what)
+    local passed = system.clock() - self.began
+    local rate = passed > 0 and self.done / passed or 0
+    local left = rate > 0 and progress.duration((self.total - self.done) / rate) or "?"
+    return ("%3d %%  %s  %.4g %s/s  %s left"):format(
+        self.total > 0 and 100 * self.done // self.total or 100, what, rate, self.unit, left)
+end
+
+--- Moves on to `done` units; `what` says what is being done.
+function Progress:update(done, what)
+    self.done = done
+    local now = system.clock()
+    if now - self.shown < (self.terminal and TERMINAL_EVERY or PLAIN_EVERY) then return end
+    self.shown = now
+    if self.terminal then
+        local text = self:line(what):sub(1, system.columns() - 1)
+        io.stderr:write("\r\27[K", text)
+    else
+        io.stderr:write(self:line(what), "\n")
+    end
+    io.stderr:flush()
+end
+
+--- Ends with one plain line that stays.
+function Progress:finish(what)
+    local passed = system.clock() - self.began
+    io.stderr:write(self.terminal and "\r\27[K" or "", ("%s in %s, %.4g %s/s\n"):format(what,
+        progress.duration(passed), passed > 0 and self.done / passed or 0, self.unit))
+    io.stderr:flush()
+end
+
+return progress

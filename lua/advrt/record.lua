@@ -1,0 +1,44 @@
+--- The record of one image and loss: what records.msgpack holds, in its order.
+
+local attack = require "advrt.attack"
+local core = require "advrt.core.record"
+local tensor = require "advrt.tensor"
+
+local record = {}
+
+--- The series of image i of a run, [iterations+1] each, as {name, tensor} pairs. The tensors are
+-- those of `kept`, overwritten by the next call.
+local function series_of(r, i, kept)
+    local pairs_of = {}
+    for k, s in ipairs(attack.series) do
+        local all = r.series[s[1]]
+        local one = kept[s[1]]
+        if not one or #one ~= #all then
+            one = tensor.new({#all}, s[2])
+            kept[s[1]] = one
+        end
+        for n = 1, #all do one:set(all:get(n, i), n) end
+        pairs_of[k] = {s[1], one}
+    end
+    return pairs_of
+end
+
+local kept = {}
+
+--- The bytes of one record, a msgpack map: `about` holds file, label, target, loss and setting, r is
+-- what attack.run returned, i the image's row in it.
+function record.pack(about, r, i)
+    local flip = r.flip_iteration:get(i)
+    local fields = {
+        {"file", about.file}, {"label", about.label}, {"target", about.target},
+        {"loss", about.loss}, {"setting", about.setting},
+        {"flip_iteration", flip},
+        {"flip_l2", r.flip_l2:get(i)}, {"flip_linf", r.flip_linf:get(i)},
+        {"survives_8bit", r.survives_8bit:get(i) == 1},
+        {"zero_steps", r.zero_steps:get(i)},
+    }
+    table.move(series_of(r, i, kept), 1, #attack.series, #fields + 1, fields)
+    return core.pack(fields)
+end
+
+return record
