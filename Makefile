@@ -55,12 +55,14 @@ demo: deps ## packages, build, and equal perturbation on the bundled net and ima
 	$(BUILD)/advrt experiments/equal_perturbation.lua
 photos: deps ## both experiments on EfficientNet-Lite0 and twenty photographs
 	@$(MAKE) --no-print-directory all
+	@third_party/install photos
 	@third_party/photos $(BUILD)/photos
 	$(BUILD)/advrt experiments/evaluate.lua $(LITE0)
-	$(BUILD)/advrt experiments/equal_multiplier.lua $(LITE0)
-	$(BUILD)/advrt experiments/equal_perturbation.lua $(LITE0)
-LITE0 = --net nets/efficientnet_lite0.lua --weights $(BUILD)/photos/efficientnet_lite0.pth \
-        --images $(BUILD)/photos/images
+	$(BUILD)/advrt experiments/equal_multiplier.lua $(LITE0) $(PHOTOS) --alpha 0.001
+	$(BUILD)/advrt experiments/equal_perturbation.lua $(LITE0) $(PHOTOS) --magnitude 0.05
+LITE0  = --net nets/efficientnet_lite0.lua --weights $(BUILD)/photos/efficientnet_lite0.pth \
+         --images $(BUILD)/photos/images
+PHOTOS = --targets offset:500 --iterations 60
 weights: deps-dev ## train the bundled net anew on Fashion-MNIST
 	@$(MAKE) --no-print-directory all
 	$(BUILD)/advrt experiments/train.lua

@@ -1,0 +1,5 @@
+std = "lua54"
+max_line_length = 110
+exclude_files = {"build", "runs"}
+files["tests/lua"] = {std = "lua54+busted"}
+files["tests/system"] = {std = "lua54+busted"}
