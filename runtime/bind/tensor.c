@@ -471,6 +471,19 @@ static int image_u8(lua_State *L) {
     return 1;
 }
 
+/* bytes(): the elements as they lie in memory, row-major and little-endian, as a string: what a
+ * script writes to a file of its own. */
+static int bytes_of(lua_State *L) {
+    Error e;
+    luaL_Buffer b;
+    Tensor *t = bind_check_tensor(L, 1);
+    size_t bytes = tensor_bytes(t);
+    char *host = luaL_buffinitsize(L, &b, bytes);
+    want_done(L, tensor_to_host(t, host, &e), &e);
+    luaL_pushresultsize(&b, bytes);
+    return 1;
+}
+
 /* x[i]: a view of row i; x.name: a method. */
 static int row_or_method(lua_State *L) {
     if (lua_type(L, 2) == LUA_TNUMBER) {
@@ -500,7 +513,7 @@ static const luaL_Reg methods[] = {
     {"item", item},         {"get", get},         {"set", set},
     {"narrow", narrow},     {"reshape", reshape}, {"clone", clone},
     {"copy", copy},         {"to", to},           {"set_image", set_image},
-    {"image_u8", image_u8}, {NULL, NULL},
+    {"image_u8", image_u8}, {"bytes", bytes_of},  {NULL, NULL},
 };
 
 static const luaL_Reg metamethods[] = {
