@@ -233,10 +233,12 @@ function attack.run(spec)
     x0:copy(spec.images)
     x:copy(x0)
     w.first:copy(x0)
-    w.flip_iteration:fill(-1)
+    for i = 1, shape[1] do
+        w.flip_iteration:set(-1, i)
+        w.zero_steps:set(0, i)
+    end
     w.flip_l2:fill(0 / 0)
     w.flip_linf:fill(0 / 0)
-    w.zero_steps:fill(0)
     w.rows[0].l2:fill(0)
     w.rows[0].linf:fill(0)
 
