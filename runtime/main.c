@@ -382,7 +382,7 @@ static void close_stdout(void) {
     int failed = fflush(stdout) != 0;
     if (!failed && !ferror(stdout)) return;
     fprintf(stderr, "advrt: cannot write standard output: %s\n",
-            failed ? strerror(errno) : "some of it is lost");
+            failed ? strerror(errno) : "some of it is lost (a full disk?)");
     _exit(FAILED);
 }
 

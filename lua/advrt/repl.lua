@@ -30,9 +30,11 @@ local function compile(text)
     return load(text, "=stdin", "t")
 end
 
+-- The way to a mistake, as far as it is the user's.
 local function explain(problem)
     if fail.is(problem) then return problem end
-    return debug.traceback(tostring(problem), 2)
+    local trace = debug.traceback(tostring(problem), 2)
+    return (trace:gsub("in upvalue 'chunk'.*", "in main chunk"))
 end
 
 local function evaluate(chunk)

@@ -20,6 +20,7 @@ int luaopen_advrt_core_system(lua_State *L);
 /* ---- interrupts: written by a signal handler, so kept in the process, not in Lua ---- */
 
 static volatile sig_atomic_t interrupt_mark;
+static double interrupt_time; /* of the first signal; the handler's own */
 static lua_State *interrupt_state;
 
 static void interrupt_hook(lua_State *L, lua_Debug *ar) {
@@ -29,20 +30,30 @@ static void interrupt_hook(lua_State *L, lua_Debug *ar) {
     lua_error(L);
 }
 
-/* lua_sethook is the one function of Lua that a signal handler may call. */
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* lua_sethook is the one function of Lua that a signal handler may call. timeout(1) sends its
+ * signal to the process and to its group, so two at once are one. */
 static void on_interrupt(int signal_number) {
-    (void)signal_number;
-    interrupt_mark = 1;
-    lua_sethook(interrupt_state, interrupt_hook,
-                LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+    if (interrupt_mark == 0) {
+        interrupt_mark = 1;
+        interrupt_time = now();
+        lua_sethook(interrupt_state, interrupt_hook,
+                    LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+    } else if (now() - interrupt_time > 0.2) {
+        signal(signal_number, SIG_DFL);
+        raise(signal_number);
+    }
 }
 
 void system_watch_interrupts(lua_State *L) {
     struct sigaction act;
     memset(&act, 0, sizeof act);
-    act.sa_handler = on_interrupt;
-    /* The second signal ends the process; and a read from the terminal does not go on. */
-    act.sa_flags = (int)SA_RESETHAND;
+    act.sa_handler = on_interrupt; /* no SA_RESTART: a read from the terminal does not go on */
     sigemptyset(&act.sa_mask);
     interrupt_state = L;
     interrupt_mark = 0;
@@ -80,9 +91,7 @@ static int system_failure(lua_State *L) {
 
 /* clock() -> seconds that only go forward, from some start. */
 static int system_clock(lua_State *L) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    lua_pushnumber(L, (double)t.tv_sec + 1e-9 * (double)t.tv_nsec);
+    lua_pushnumber(L, now());
     return 1;
 }
 

@@ -23,7 +23,7 @@ typedef struct SystemOptions {
 void system_set_options(lua_State *L, const SystemOptions *o);
 
 /* From here on the first SIGINT makes the running Lua code raise a failure with exit status 130,
- * and sets the mark that system.interrupted() reads; a second one ends the process. L is the
+ * and sets the mark that system.interrupted() reads; a later one ends the process. L is the
  * main thread of the state: code inside a coroutine is not interrupted, it asks for the mark. */
 void system_watch_interrupts(lua_State *L);
 

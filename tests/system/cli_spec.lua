@@ -1,0 +1,317 @@
+-- advrt as a user meets it: options, exit statuses, messages.
+
+local lfs = require "lfs"
+local system = require "advrt.core.system"
+
+local advrt = system.options.executable
+local here = lfs.currentdir()
+local folder
+
+local function quoted(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
+
+local function read(path)
+    local f = assert(io.open(path, "rb"))
+    local bytes = f:read("a")
+    f:close()
+    return bytes
+end
+
+local function write(name, text)
+    local f = assert(io.open(folder .. "/" .. name, "wb"))
+    f:write(text)
+    f:close()
+    return folder .. "/" .. name
+end
+
+-- Runs a shell command in which ADVRT is the program; returns status, standard output and error.
+local function shell(command)
+    local out, err = folder .. "/out", folder .. "/err"
+    local _, kind, status = os.execute(("ADVRT=%s; { %s ; } >%s 2>%s"):format(
+        quoted(advrt), command, quoted(out), quoted(err)))
+    assert.equal("exit", kind)
+    return status, read(out), read(err)
+end
+
+local function run(...)
+    local words = {'"$ADVRT"'}
+    for _, word in ipairs {...} do words[#words + 1] = quoted(word) end
+    return shell(table.concat(words, " ") .. " </dev/null")
+end
+
+-- One line for a person, without the way that led there.
+local function one_line(text, wanted)
+    assert.matches("^advrt: [^\n]+\n$", text)
+    assert.truthy(text:find(wanted, 1, true), ("%q is not in %q"):format(wanted, text))
+end
+
+describe("the command line", function()
+    before_each(function()
+        folder = os.tmpname()
+        os.remove(folder)
+        assert(lfs.mkdir(folder))
+    end)
+    after_each(function()
+        lfs.chdir(here)
+        os.execute("rm -rf " .. quoted(folder))
+    end)
+
+    it("tells its version and its options", function()
+        local status, out = run("--version")
+        assert.equal(0, status)
+        assert.matches("^advrt %d+%.%d+%.%d+ %(Lua 5%.4%.%d+, oneDNN 2%.%d+%.%d+%)\n$", out)
+        status, out = run("--help")
+        assert.equal(0, status)
+        for _, option in ipairs {"--device", "--threads", "--precision", "--plan", "-e", "-i", "-q"} do
+            assert.truthy(out:find("\n  " .. option .. " ", 1, true) or
+                              out:find("\n  " .. option .. ",", 1, true), option)
+        end
+    end)
+
+    it("answers a bad option with one line that names the nearest, and status 2", function()
+        for given, wanted in pairs {
+            ["--devcie"] = "--device", ["--thread"] = "--threads", ["--prec"] = "--precision",
+            ["--plam=fast"] = "--plan", ["--verison"] = "--version", ["-E"] = "-e"
+        } do
+            local status, out, err = run(given, "script.lua")
+            assert.equal(2, status)
+            assert.equal("", out)
+            one_line(err, "'" .. wanted .. "'")
+        end
+    end)
+
+    it("answers a bad value with one line and status 2", function()
+        for _, case in ipairs {
+            {"cpu", "--device", "gpu"}, {"cpu", "--device", ""}, {"cuda", "--device", "cuda:x"},
+            {"fast", "--plan", "fats"}, {"f32", "--precision", "fp32"}, {"1 to", "--threads", "0"},
+            {"1 to", "--threads", "two"}, {"1 to", "--threads=99999999999999999999"},
+            {"--threads", "--threads"}, {"-e", "-e"}
+        } do
+            local status, _, err = run(table.unpack(case, 2))
+            assert.equal(2, status)
+            one_line(err, case[1])
+        end
+    end)
+
+    it("refuses what is not there yet with one line", function()
+        for _, precision in ipairs {"mixed", "bf16"} do
+            local status, _, err = run("--precision", precision, "-e", "print(1)")
+            assert.equal(2, status)
+            one_line(err, "not there yet")
+        end
+        for _, device in ipairs {"cuda", "cuda:1"} do
+            local status, _, err = run("--device", device, "-e", "print(1)")
+            assert.equal(1, status)
+            one_line(err, "not there yet")
+        end
+    end)
+
+    it("passes its options on", function()
+        local code = [[local o = require "advrt.core.system".options
+            print(o.device, o.threads, o.precision, o.plan, o.quiet)]]
+        local status, out = run("--device", "cpu", "--threads", "3", "--plan=direct", "-q", "-e", code)
+        assert.equal(0, status)
+        assert.equal("cpu\t3\tf32\tdirect\ttrue\n", out)
+        status, out = run("-e", code)
+        assert.equal(0, status)
+        assert.matches("^cpu\t[1-9]%d*\tf32\tfast\tfalse\n$", out)
+    end)
+
+    it("runs a script with arg and ..., and finds modules beside it", function()
+        write("beside.lua", "return {name = 'beside'}")
+        local script = write("script.lua", [[
+            print(arg[0], arg[1], arg[2], arg[-1], ...)
+            print(require "beside".name, require "advrt.fail" ~= nil)]])
+        local status, out, err = run("-q", script, "--devcie", "two words")
+        assert.equal("", err)
+        assert.equal(0, status)
+        assert.equal(("%s\t--devcie\ttwo words\t-q\t--devcie\ttwo words\nbeside\ttrue\n"):format(script), out)
+    end)
+
+    it("lets no folder beside a script stand in for its own modules", function()
+        assert(lfs.mkdir(folder .. "/advrt"))
+        write("advrt/fail.lua", "error 'the wrong one'")
+        local status, out = run(write("script.lua", "print(require 'advrt.fail' ~= nil)"))
+        assert.equal(0, status)
+        assert.equal("true\n", out)
+    end)
+
+    it("runs from any working folder", function()
+        write("script.lua", "print(require 'advrt.fail' ~= nil, ...)")
+        assert(lfs.chdir(folder))
+        for _, script in ipairs {"script.lua", "./script.lua"} do
+            local status, out = run(script, "a")
+            assert.equal(0, status)
+            assert.equal("true\ta\n", out)
+        end
+    end)
+
+    it("is found through a link, and says so where its own files are missing", function()
+        assert(lfs.link(advrt, folder .. "/link", true))
+        local status, out = shell(quoted(folder .. "/link") .. " -e 'print(require \"advrt.fail\" ~= nil)'")
+        assert.equal(0, status)
+        assert.equal("true\n", out)
+        local _, err
+        status, _, err = shell(('cp "$ADVRT" %s && %s -e "print(1)"'):format(
+            quoted(folder .. "/copy"), quoted(folder .. "/copy")))
+        assert.equal(1, status)
+        one_line(err, "Lua files")
+    end)
+
+    it("takes a script from standard input", function()
+        local status, out = shell([[echo 'local a, b = ... print(arg[0], a, b)' | "$ADVRT" - x y]])
+        assert.equal(0, status)
+        assert.equal("-\tx\ty\n", out)
+    end)
+
+    it("runs -e before the script, alone where there is none, with arguments after --", function()
+        local script = write("script.lua", "print('script', x, ...)")
+        local status, out = run("-e", "x = 1", "-e", "x = x + 1", script, "a")
+        assert.equal(0, status)
+        assert.equal("script\t2\ta\n", out)
+        status, out = run("-e", "print(arg[1], arg[2], ...)", "--", "a", "-e")
+        assert.equal(0, status)
+        assert.equal("a\t-e\ta\t-e\n", out)
+        status, out = run("--", script)
+        assert.equal(0, status)
+        assert.equal("script\tnil\n", out)
+    end)
+
+    it("gives a mistake its position and traceback, and status 1", function()
+        local script = write("script.lua",
+            "local function deep()\n  local x = nil\n  return x.y\nend\ndeep()\n")
+        local status, out, err = run(script)
+        assert.equal(1, status)
+        assert.equal("", out)
+        assert.truthy(err:find(script .. ":3: attempt to index a nil value", 1, true), err)
+        assert.truthy(err:find("stack traceback:", 1, true))
+        assert.truthy(err:find(script .. ":5: in main chunk", 1, true), err)
+    end)
+
+    it("gives what can be expected to fail one line and its own status", function()
+        for call, wanted in pairs {
+            ["fail('no file %q', 'a\\nb')"] = 1, ["fail.failed('it broke')"] = 1,
+            ["fail.option('bad --x')"] = 2, ["fail.interrupted()"] = 130
+        } do
+            local status, _, err = run("-e", "local fail = require 'advrt.fail' " .. call)
+            assert.equal(wanted, status)
+            one_line(err, "")
+        end
+    end)
+
+    it("tells failures from other errors", function()
+        local fail = require "advrt.fail"
+        local ok, failure = pcall(fail.option, "bad %d%%", 7)
+        assert.is_false(ok)
+        assert.is_true(fail.is(failure))
+        assert.equal("bad 7%", failure.message)
+        assert.equal("bad 7%", tostring(failure))
+        assert.equal(2, failure.status)
+        assert.is_false(fail.is {message = "x", status = 2})
+        assert.is_false(fail.is "x")
+    end)
+
+    it("reports an error that is no string", function()
+        local status, _, err = run("-e", "error({})")
+        assert.equal(1, status)
+        assert.matches("^advrt: %(error object is a table value%)\n", err)
+        status, _, err = run("-e", "error(setmetatable({}, {__tostring = function() return 'odd' end}))")
+        assert.equal(1, status)
+        assert.matches("^advrt: odd\n", err)
+    end)
+
+    it("answers a missing, unreadable, misspelt or compiled script with one line", function()
+        local status, _, err = run(folder .. "/none.lua")
+        assert.equal(1, status)
+        one_line(err, "none.lua")
+        status, _, err = run(folder)
+        assert.equal(1, status)
+        one_line(err, folder)
+        status, _, err = run(write("bad.lua", "x = = 1"))
+        assert.equal(1, status)
+        one_line(err, "bad.lua:1:")
+        status, _, err = run(write("compiled.lua", string.dump(function() return 1 end)))
+        assert.equal(1, status)
+        one_line(err, "binary")
+    end)
+
+    it("does not take a full disk for success", function()
+        for _, code in ipairs {"print(1)", "io.write(('x'):rep(1e6))", "print(1) os.exit(0)",
+                               "print(1) os.exit(true, true)"} do
+            local status, _, err = shell(([["$ADVRT" -e %s >/dev/full]]):format(quoted(code)))
+            assert.equal(1, status)
+            one_line(err, "standard output")
+        end
+        local status, _, err = shell([["$ADVRT" --help >/dev/full]])
+        assert.equal(1, status)
+        one_line(err, "No space left")
+    end)
+
+    it("ends quietly when its reader has seen enough", function()
+        local status, out, err = shell([[timeout 20 "$ADVRT" -e 'while true do print(1) end' | head -n 1]])
+        assert.equal(0, status)
+        assert.equal("1\n", out)
+        assert.equal("", err)
+    end)
+
+    it("ends an interrupted script with one line and status 130", function()
+        local status, _, err = shell(
+            [[timeout --preserve-status -s INT 1 "$ADVRT" -e 'while true do end']])
+        assert.equal(130, status)
+        one_line(err, "interrupted")
+        -- A script may clean up, and learns of it.
+        local out
+        status, out = shell([[timeout --preserve-status -s INT 1 "$ADVRT" -e '
+            local ok, failure = pcall(function() while true do end end)
+            print(ok, failure.status, require "advrt.core.system".interrupted())']])
+        assert.equal(0, status)
+        assert.equal("false\t130\ttrue\n", out)
+    end)
+
+    it("is ended by a second interrupt where the first is held up", function()
+        local status = shell([["$ADVRT" -e '
+            local system = require "advrt.core.system"
+            while true do pcall(function() while not system.interrupted() do end end) end' &
+            sleep 1; kill -INT $!; sleep 0.3; kill -INT $!; wait $!]])
+        assert.equal(130, status)
+    end)
+
+    it("holds a session on standard input", function()
+        local status, out, err = shell(
+            [[printf '1 + 1\nx = 3\nfor i = 1, 2 do\nprint(i)\nend\nx, nil\n' | "$ADVRT"]])
+        assert.equal("", err)
+        assert.equal(0, status)
+        assert.equal("2\n1\n2\n3\tnil\n", out)
+    end)
+
+    it("keeps a session alive after an error, and tells in its status", function()
+        local status, out, err = shell([[printf 'error("b")\n5\nx = = 1\n6\n' | "$ADVRT"]])
+        assert.equal(1, status)
+        assert.equal("5\n6\n", out)
+        assert.truthy(err:find("advrt: stdin:1: b\n", 1, true), err)
+        assert.falsy(err:find("repl.lua", 1, true), err)
+    end)
+
+    it("goes on with a session after code or a script where -i asks for it", function()
+        local script = write("script.lua", "x = 40")
+        for _, first in ipairs {"-e 'x = 40'", quoted(script)} do
+            local words = first:sub(1, 2) == "-e" and first .. " -i" or "-i " .. first
+            local status, out = shell([[echo 'x + 2' | "$ADVRT" ]] .. words)
+            assert.equal(0, status)
+            assert.equal("42\n", out)
+        end
+    end)
+
+    it("prompts and greets on a terminal alone", function()
+        local status, out = shell([[printf 'x = 1 +\n2\nx\n\004' | script -qec "$ADVRT" /dev/null]])
+        assert.equal(0, status)
+        assert.matches("Ctrl%-D ends the session", out)
+        assert.matches("\n> >> > 3\r?\n", out)
+    end)
+
+    it("warns of an error in a finaliser", function()
+        local status, _, err = run("-e",
+            "setmetatable({}, {__gc = function() error 'lost' end}) collectgarbage()")
+        assert.equal(0, status)
+        assert.truthy(err:find("lost", 1, true), err)
+    end)
+end)
