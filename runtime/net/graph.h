@@ -83,8 +83,8 @@ const char *layer_kind_name(LayerKind k);
  * `salt`; those of a batch norm whose layer name ends in `branch_end` (NULL: none)
  * get a weight ten times smaller. */
 int graph_init_golden(Graph *g, Device *d, const char *salt, const char *branch_end, Error *e);
-/* He initialisation for training from nothing: normal with variance 2 / fan_in for
- * convolutions (fan out) and linear layers, batch norm to the identity. */
+/* He initialisation (arXiv:1502.01852) for training from nothing: weights of convolutions
+ * and linear layers normal with variance 2 / fan_in, biases 0, batch norm the identity. */
 int graph_init_he(Graph *g, Device *d, uint64_t seed, Error *e);
 
 #endif

@@ -13,6 +13,7 @@
 #error "advrt builds against oneDNN 2.x (Debian: libdnnl-dev); found a newer one"
 #else
 #include <oneapi/dnnl/dnnl.h>
+#include <oneapi/dnnl/dnnl_debug.h>
 #endif
 
 #endif

@@ -1,0 +1,254 @@
+/* Emitting a plan's steps: buffers, kernels, primitives, and gradients' sinks. */
+#include <string.h>
+
+#include "base/memory.h"
+#include "device/cpu/plan.h"
+
+dnnl_engine_t cpu_engine(void) {
+    static dnnl_engine_t engine;
+    if (!engine && dnnl_engine_create(&engine, dnnl_cpu, 0) != dnnl_success) engine = NULL;
+    return engine;
+}
+
+dnnl_stream_t cpu_stream(void) {
+    static dnnl_stream_t stream;
+    if (!stream &&
+        dnnl_stream_create(&stream, cpu_engine(), dnnl_stream_default_flags) != dnnl_success)
+        stream = NULL;
+    return stream;
+}
+
+int cpu_block(const CpuDevice *d) {
+    return d->isa == CPU_AVX512 ? 16 : 8;
+}
+
+int room_for(void **array, int count, int *room, size_t size, Error *e) {
+    if (count < *room) return 0;
+    int wanted = *room ? 2 * *room : 64;
+    void *larger = memory_zeroed((size_t)wanted, size, "plan", e);
+    if (!larger) return -1;
+    if (count) memcpy(larger, *array, (size_t)count * size);
+    memory_free(*array);
+    *array = larger;
+    *room = wanted;
+    return 0;
+}
+
+/* --- buffers -----------------------------------------------------------------------------------
+ */
+
+int buffer_new(Compiler *c, size_t bytes, Error *e) {
+    CpuPlan *p = c->plan;
+    if (room_for((void **)&p->buffers, p->n_buffers, &p->buffers_room, sizeof *p->buffers, e))
+        return -1;
+    p->buffers[p->n_buffers] = (Buffer){.bytes = bytes, .first = -1, .last = -1};
+    return p->n_buffers++;
+}
+
+int buffer_fixed(Compiler *c, void *memory, Error *e) {
+    int b = buffer_new(c, 0, e);
+    if (b >= 0) c->plan->buffers[b].fixed = memory;
+    return b;
+}
+
+int buffer_owned(Compiler *c, size_t bytes, const char *what, void **memory, Error *e) {
+    CpuPlan *p = c->plan;
+    if (room_for((void **)&p->owned, p->n_owned, &p->owned_room, sizeof *p->owned, e)) return -1;
+    *memory = memory_zeroed(1, bytes, what, e);
+    if (!*memory) return -1;
+    p->owned[p->n_owned++] = *memory;
+    return buffer_fixed(c, *memory, e);
+}
+
+int param_gradient(Compiler *c, int param, Error *e) {
+    int *b = &c->plan->param_buffer[param];
+    void *memory;
+    if (*b == NO_BUFFER)
+        *b = buffer_owned(c, tensor_bytes(&c->program->graph->params[param].value),
+                          "parameter gradients", &memory, e);
+    return *b;
+}
+
+/* --- steps -------------------------------------------------------------------------------------
+ */
+
+static Step *next_step(Compiler *c, const char *what, Error *e) {
+    CpuPlan *p = c->plan;
+    if (room_for((void **)&p->steps, p->n_steps, &p->steps_room, sizeof *p->steps, e)) return NULL;
+    Step *s = &p->steps[p->n_steps];
+    memset(s, 0, sizeof *s);
+    s->what = what;
+    s->node = c->node;
+    return s;
+}
+
+static void use(Compiler *c, Step *s, int buffer) {
+    Buffer *b = &c->plan->buffers[buffer];
+    int now = (int)(s - c->plan->steps);
+    if (b->first < 0) b->first = now;
+    b->last = now;
+    s->buffer[s->buffers++] = buffer;
+}
+
+Step *emit_kernel(Compiler *c, const char *what, void (*kernel)(const CpuPlan *, const Step *),
+                  int n, const int *buffers, Error *e) {
+    Step *s = next_step(c, what, e);
+    if (!s) return NULL;
+    s->kernel = kernel;
+    for (int i = 0; i < n; i++) use(c, s, buffers[i]);
+    c->plan->n_steps++;
+    return s;
+}
+
+static int add_arg(Compiler *c, Step *s, dnnl_primitive_desc_t pd, int arg, int buffer, Error *e) {
+    Layout l = descriptor_layout(pd, arg);
+    int slot = s->buffers;
+    if (layout_bytes(&l) == 0) return 0;
+    if (onednn_check(dnnl_memory_create(&s->args[slot].memory, &l, cpu_engine(), DNNL_MEMORY_NONE),
+                     s->what, e))
+        return -1;
+    s->args[slot].arg = arg;
+    use(c, s, buffer);
+    return 0;
+}
+
+int emit_primitive(Compiler *c, const char *what, dnnl_primitive_desc_t pd, int n, const Arg *args,
+                   Error *e) {
+    Layout scratch = descriptor_layout(pd, DNNL_ARG_SCRATCHPAD);
+    int scratchpad = NO_BUFFER;
+    if (layout_bytes(&scratch) > 0) {
+        scratchpad = buffer_new(c, layout_bytes(&scratch), e);
+        if (scratchpad < 0) return -1;
+    }
+    Step *s = next_step(c, what, e);
+    if (!s || onednn_check(dnnl_primitive_create(&s->primitive, pd), what, e)) return -1;
+    c->plan->n_steps++; /* from here on the plan frees it */
+    for (int i = 0; i < n; i++)
+        if (add_arg(c, s, pd, args[i].arg, args[i].buffer, e)) return -1;
+    return scratchpad < 0 ? 0 : add_arg(c, s, pd, DNNL_ARG_SCRATCHPAD, scratchpad, e);
+}
+
+/* A flat [N,C] layout as the [N,C,1,1] of the same bytes, so that both can be reordered. */
+static Layout as_grid(const Layout *l) {
+    return l->ndims == 2 ? layout_plain(l->dims[0], l->dims[1], 1, 1) : *l;
+}
+
+int emit_reorder(Compiler *c, const Layout *from, int in, const Layout *to, int out, Error *e) {
+    dnnl_primitive_desc_t pd;
+    dnnl_primitive_attr_t attr;
+    Layout a = as_grid(from), b = as_grid(to);
+    if (onednn_check(dnnl_primitive_attr_create(&attr), "attributes", e)) return -1;
+    dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
+    dnnl_status_t made =
+        dnnl_reorder_primitive_desc_create(&pd, &a, cpu_engine(), &b, cpu_engine(), attr);
+    dnnl_primitive_attr_destroy(attr);
+    if (onednn_check(made, "reorder", e)) return -1;
+    int status =
+        emit_primitive(c, "reorder", pd, 2, (Arg[]){{DNNL_ARG_FROM, in}, {DNNL_ARG_TO, out}}, e);
+    dnnl_primitive_desc_destroy(pd);
+    return status;
+}
+
+static void run_relu(const CpuPlan *p, const Step *s) {
+    p->kernels->clamp(s->at[0], 0.0F, (float)s->number, s->at[1], s->size[0]);
+}
+
+static void run_add(const CpuPlan *p, const Step *s) {
+    p->kernels->add(s->at[1], s->at[0], s->size[0]);
+}
+
+static void run_copy(const CpuPlan *p, const Step *s) {
+    p->kernels->binary_scalar(BINARY_ADD, s->at[0], 0.0F, s->at[1], s->size[0]);
+}
+
+static Step *emit_pair(Compiler *c, const char *what, void (*kernel)(const CpuPlan *, const Step *),
+                       const Layout *l, int in, int out, Error *e) {
+    Step *s = emit_kernel(c, what, kernel, 2, (int[]){in, out}, e);
+    if (s) s->size[0] = (int64_t)(layout_bytes(l) / sizeof(float));
+    return s;
+}
+
+int emit_relu(Compiler *c, const Layout *l, double cap, int in, int out, Error *e) {
+    Step *s = emit_pair(c, "relu", run_relu, l, in, out, e);
+    if (!s) return -1;
+    s->number = cap;
+    return 0;
+}
+
+int emit_add(Compiler *c, const Layout *l, int in, int out, Error *e) {
+    return emit_pair(c, "add", run_add, l, in, out, e) ? 0 : -1;
+}
+
+int emit_copy(Compiler *c, const Layout *l, int in, int out, Error *e) {
+    return emit_pair(c, "copy", run_copy, l, in, out, e) ? 0 : -1;
+}
+
+/* --- values and gradients ----------------------------------------------------------------------
+ */
+
+int value_as(Compiler *c, int node, const Layout *layout, Error *e) {
+    const Value *v = &c->values[node];
+    if (layout_same(&v->layout, layout)) return v->buffer;
+    int copy = buffer_new(c, layout_bytes(layout), e);
+    if (copy < 0 || emit_reorder(c, &v->layout, v->buffer, layout, copy, e)) return -1;
+    return copy;
+}
+
+int sink_open(Compiler *c, int node, const Layout *layout, bool can_sum, Sink *s, Error *e) {
+    const Value *v = &c->values[node];
+    *s = (Sink){.node = node, .layout = *layout};
+    if (v->gradient != NO_BUFFER && can_sum && layout_same(layout, &v->layout) &&
+        c->plan->buffers[v->gradient].holders == 1) {
+        s->buffer = v->gradient;
+        s->sum = true;
+        return 0;
+    }
+    s->buffer = buffer_new(c, layout_bytes(layout), e);
+    return s->buffer < 0 ? -1 : 0;
+}
+
+static void hold(Compiler *c, Value *v, int buffer) {
+    if (v->gradient != NO_BUFFER) c->plan->buffers[v->gradient].holders--;
+    c->plan->buffers[buffer].holders++;
+    v->gradient = buffer;
+}
+
+int sink_close(Compiler *c, const Sink *s, Error *e) {
+    Value *v = &c->values[s->node];
+    int made = s->buffer;
+    if (s->sum) return 0;
+    if (!layout_same(&s->layout, &v->layout)) {
+        made = buffer_new(c, layout_bytes(&v->layout), e);
+        if (made < 0 || emit_reorder(c, &s->layout, s->buffer, &v->layout, made, e)) return -1;
+    }
+    if (v->gradient == NO_BUFFER) {
+        hold(c, v, made);
+        return 0;
+    }
+    if (c->plan->buffers[v->gradient].holders == 1)
+        return emit_add(c, &v->layout, made, v->gradient, e);
+    if (emit_add(c, &v->layout, v->gradient, made, e)) return -1;
+    hold(c, v, made);
+    return 0;
+}
+
+int sink_share(Compiler *c, int input, int buffer, Error *e) {
+    Value *v = &c->values[input];
+    const Value *from = &c->values[c->node];
+    if (!v->wanted) return 0;
+    if (!layout_same(&v->layout, &from->layout)) {
+        int made = buffer_new(c, layout_bytes(&v->layout), e);
+        if (made < 0 || emit_reorder(c, &from->layout, buffer, &v->layout, made, e)) return -1;
+        return sink_close(c, &(Sink){.node = input, .buffer = made, .layout = v->layout}, e);
+    }
+    if (v->gradient == NO_BUFFER) {
+        hold(c, v, buffer);
+        return 0;
+    }
+    if (c->plan->buffers[v->gradient].holders > 1) {
+        int copy = buffer_new(c, layout_bytes(&v->layout), e);
+        if (copy < 0 || emit_copy(c, &v->layout, v->gradient, copy, e)) return -1;
+        hold(c, v, copy);
+    }
+    return emit_add(c, &v->layout, buffer, v->gradient, e);
+}

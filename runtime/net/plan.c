@@ -1,0 +1,21 @@
+#include "net/plan.h"
+
+#include "net/passes.h"
+
+int plan_new(const Graph *g, Device *d, const PlanRequest *r, Plan **out, Error *e) {
+    const Layer *last = &g->layers[g->n_layers - 1];
+    if (r->N < 1 || r->N > 1 << 20)
+        return error_set(e, "a batch has 1 to 2^20 images, got %lld", (long long)r->N);
+    if (g->n_layers < 2 || last->H != 1 || last->W != 1)
+        return error_set(e, "a network must end in one number per class, got [%lld,%lld,%lld]",
+                         (long long)last->C, (long long)last->H, (long long)last->W);
+    for (int i = 0; i < g->n_params; i++)
+        if (!g->params[i].value.storage)
+            return error_set(e, "parameter '%s' has no values yet: load weights or initialise them",
+                             g->params[i].name);
+    Program *p;
+    if (program_new(&p, g, r->purpose, e)) return -1;
+    int status = d->plan_new(d, p, r, out, e);
+    program_free(p);
+    return status;
+}
