@@ -231,7 +231,7 @@ function M.build(d, opts, path)
         preprocess = copy(d.preprocess),
         defaults = copy(d.defaults),
         definition = path,
-        plans = {forward = {}, gradient = {}, training = {}},
+        plans = {forward = {}, gradient = {}},
         direct = (opts.plan or system.options.plan) == "direct",
     }, Net)
     g.graph, message = draw(g, d, opts, path or g.name)
@@ -273,23 +273,29 @@ local function check_batch(g, x, method)
         :format(method, input[1], input[2], input[3], got), 3)
 end
 
---- The plan for N images and a purpose ("forward", "gradient", "training"), made at its first use
--- and kept. Forward and gradient plans hold the weights as they were when they were made.
-function Net:plan(purpose, N, seed)
+--- The plan for N images and a purpose, "forward" or "gradient", made at its first use and kept.
+-- It holds the weights as they were when it was made.
+function Net:plan(purpose, N)
     local kept = self.plans[purpose]
     local plan = kept[N]
     if not plan then
-        plan = self.graph:plan {
-            purpose = purpose, batch = N, direct = self.direct, seed = seed or 0,
-        }
+        plan = self.graph:plan {purpose = purpose, batch = N, direct = self.direct}
         kept[N] = plan
     end
     return plan
 end
 
+--- A new plan for training on N images at a time, which reads the net's weights at every step;
+-- `seed` names dropout's random stream.
+function Net:training_plan(N, seed)
+    return self.graph:plan {
+        purpose = "training", batch = N, direct = self.direct, seed = seed or 0,
+    }
+end
+
 --- Drops the plans that have been kept: their memory goes, and new ones read the weights afresh.
 function Net:forget_plans()
-    self.plans = {forward = {}, gradient = {}, training = {}}
+    self.plans = {forward = {}, gradient = {}}
     self.traced = nil
 end
 

@@ -6,8 +6,8 @@
 --     x = b:conv(x, "conv1", {out = 64, kernel = 7, stride = 2, pad = 3, bias = false})
 --     x = b:relu(b:batchnorm(x, "bn1"))
 --
--- Names are the prefixes of the parameters' names: "conv1" has "conv1.weight". What does
--- not fit raises an error at the line of the definition that asked for it.
+-- Names are the prefixes of the parameters' names: "conv1" has "conv1.weight". What does not
+-- fit raises an error at the line of the definition that asked for it (a tail call has none).
 -- `b.classes` is the number of logits that the last layer must have.
 
 local Builder = {}
@@ -17,8 +17,9 @@ local function pair(v, default, what, level)
     if v == nil then v = default end
     if math.type(v) == "integer" then return {v, v} end
     if type(v) == "table" and #v == 2 then return v end
-    error(("%s must be a whole number or {height, width}, got %s")
-        :format(what, tostring(v)), level or 3)
+    error(("%s must be a whole number or {height, width}%s, got %s"):format(
+        what, what == "pad" and ", \"same\" or {top, left, bottom, right}" or "", tostring(v)),
+        level or 3)
 end
 
 -- TensorFlow's "same": ceil(in / stride) outputs, the odd element of padding after the input.
@@ -34,7 +35,7 @@ local function padding(x, pad, kernel, stride)
         return {top, left, bottom, right}
     end
     if type(pad) == "table" and #pad == 4 then return pad end
-    local p = pair(pad, 0, "pad ('same', {top, left, bottom, right},)", 4)
+    local p = pair(pad, 0, "pad", 4)
     return {p[1], p[2], p[1], p[2]}
 end
 
@@ -56,16 +57,17 @@ local function add(self, layer, ...)
     return self.last
 end
 
-local function named(kind, name)
+local function check(kind, name, o)
     if type(name) ~= "string" or name == "" then
         error(kind .. " needs the name of its parameters", 3)
     end
+    if o ~= nil and type(o) ~= "table" then error(kind .. " takes a table of attributes", 3) end
 end
 
 --- Convolution. o: out (channels), kernel, stride = 1, pad = 0 | "same" | {top, left, bottom,
 -- right}, groups = 1, bias = true; kernel, stride and pad may be {height, width}.
 function Builder:conv(x, name, o)
-    named("conv", name)
+    check("conv", name, o or false)
     local kernel, stride = pair(o.kernel, nil, "kernel"), pair(o.stride, 1, "stride")
     return add(self, {
         kind = "conv", name = name, out = o.out, kernel = kernel, stride = stride,
@@ -76,7 +78,7 @@ end
 --- Batch normalisation over channels. o: eps = 1e-5, momentum = 0.1 (PyTorch's meaning: the
 -- share of the new batch in the running statistics).
 function Builder:batchnorm(x, name, o)
-    named("batchnorm", name)
+    check("batchnorm", name, o)
     o = o or {}
     return add(self, {
         kind = "batchnorm", name = name, eps = o.eps or 1e-5, momentum = o.momentum or 0.1,
@@ -113,7 +115,7 @@ function Builder:dropout(x, p) return add(self, {kind = "dropout", p = p or 0.5}
 
 --- Fully connected layer on the flattened x. o: bias = true.
 function Builder:linear(x, name, out, o)
-    named("linear", name)
+    check("linear", name, o)
     self.head = name
     local bias = not (o and o.bias == false)
     return add(self, {kind = "linear", name = name, out = out, bias = bias}, x)

@@ -1,0 +1,256 @@
+--- Definitions, the builder and net.load: parameters, shapes, weights that do not fit.
+local net = require "advrt.net"
+local tensor = require "advrt.tensor"
+local weights = require "advrt.core.weights"
+
+local function count(g)
+    local sum = 0
+    for _, p in ipairs(g:parameters()) do
+        local n = 1
+        for _, size in ipairs(p.shape) do n = n * size end
+        if not p.role:find("^running") then sum = sum + n end
+    end
+    return sum
+end
+
+local function shapes(g)
+    local out = {}
+    for _, p in ipairs(g:parameters()) do out[p.name] = table.concat(p.shape, "x") end
+    return out
+end
+
+local function load(name, opts)
+    opts = opts or {}
+    opts.init = opts.init or "he"
+    return assert(net.load("nets/" .. name .. ".lua", opts))
+end
+
+-- A file that is gone after the test.
+local function scratch(suffix, text)
+    local path = os.tmpname() .. suffix
+    finally(function() os.remove(path) end)
+    if text then
+        local f = assert(io.open(path, "w"))
+        f:write(text)
+        f:close()
+    end
+    return path
+end
+
+describe("the definitions", function()
+    -- Parameters without running statistics, as torchvision and the PyPI package count them.
+    local published = {
+        alexnet = 61100840, resnet18 = 11689512, resnet34 = 21797672, resnet50 = 25557032,
+        resnet152 = 60192808, vgg16 = 138357544, efficientnet_lite0 = 4652008,
+    }
+    for name, parameters in pairs(published) do
+        it(name .. " has its published number of parameters", function()
+            local g = load(name)
+            assert.are.equal(parameters, count(g))
+            assert.are.same({3, 224, 224}, g.input)
+            assert.are.equal(1000, g.classes)
+            assert.are.equal(256, g.preprocess.resize)
+            assert.are.equal(224, g.preprocess.crop)
+            collectgarbage()
+        end)
+    end
+
+    it("name parameters as torchvision does", function()
+        local s = shapes(load "resnet50")
+        assert.are.equal("64x3x7x7", s["conv1.weight"])
+        assert.are.equal("256x64x1x1", s["layer1.0.downsample.0.weight"])
+        assert.are.equal("256", s["layer1.0.downsample.1.running_var"])
+        assert.are.equal("512x512x3x3", s["layer4.2.conv2.weight"])
+        assert.is_nil(s["layer1.1.downsample.0.weight"])
+        assert.are.equal("1000x2048", s["fc.weight"])
+        s = shapes(load "efficientnet_lite0")
+        assert.are.equal("32x1x3x3", s["_blocks.0._depthwise_conv.weight"])
+        assert.is_nil(s["_blocks.0._expand_conv.weight"])
+        assert.are.equal("320x1152x1x1", s["_blocks.15._project_conv.weight"])
+        assert.are.equal("1280", s["_bn1.running_mean"])
+    end)
+
+    it("are small enough to be bundled", function()
+        assert.is_true(count(load "fashion") < 400000)
+        assert.are.equal(784 * 256 + 256 + 2560 + 10, count(load "mlp"))
+    end)
+
+    it("work at other sizes and with other heads", function()
+        local g = load("resnet18", {input = {3, 65, 97}, classes = 5})
+        assert.are.same({2, 5}, g:forward(tensor.uniform("x", {2, 3, 65, 97})):shape())
+        g = load("efficientnet_lite0", {input = {3, 57, 72}, classes = 3})
+        assert.are.same({1, 3}, g:forward(tensor.uniform("x", {1, 3, 57, 72})):shape())
+        g = load("alexnet", {input = {3, 70, 80}, classes = 2})
+        assert.are.same({1, 2}, g:forward(tensor.uniform("x", {1, 3, 70, 80})):shape())
+        local nothing, message = net.load("nets/vgg16.lua", {init = "he", input = {3, 16, 16}})
+        assert.is_nil(nothing)
+        assert.matches("nets/vgg16.lua:%d+: .*maxpool", message)
+    end)
+
+    it("take another normalisation", function()
+        local x = tensor.uniform("x", {2, 1, 28, 28})
+        local z = load("mlp", {init = "golden", mean = {0.25}, std = 0.5}):forward(x)
+        local plain = load("mlp", {init = "golden", mean = 0, std = 1})
+        local expected = plain:forward(x:sub(0.25):div(0.5))
+        for i = 1, 2 do
+            for k = 1, 10 do assert.near(expected:get(i, k), z:get(i, k), 1e-5) end
+        end
+        local _, message = net.load("nets/mlp.lua", {init = "he", mean = {1, 2}})
+        assert.matches("mean and std need 1 or 1 finite numbers each", message)
+        _, message = net.load("nets/mlp.lua", {init = "he", std = 0})
+        assert.matches("std above 0", message)
+    end)
+end)
+
+describe("a definition that is wrong", function()
+    local function message_of(text)
+        local path = scratch(".lua", text)
+        local g, message = net.load(path, {init = "he"})
+        assert.is_nil(g)
+        assert.is_nil(message:find("\n"))
+        return message, path
+    end
+    local function drawn(line)
+        return message_of("return {classes = 2, input = {1, 8, 8},\nbuild = function(b, x)\n"
+            .. line .. "\nreturn z end}")
+    end
+
+    it("is named with its line", function()
+        local _, none = net.load("nets/none.lua")
+        assert.matches("^no network definition 'nets/none.lua'", none)
+        assert.matches("lua:1: .*expected", (message_of "return {"))
+        assert.matches("lua:2: boom$", (message_of "\nerror 'boom'"))
+        assert.matches("returns no table", (message_of "return 1"))
+        assert.matches("has no function 'build'", (message_of "return {classes = 2}"))
+        assert.matches("lua:3: conv needs the name", (drawn "local z = b:conv(x)"))
+        assert.matches("lua:3: kernel must be", (drawn "local z = b:conv(x, 'c', {out = 2})"))
+        assert.matches("lua:3: .*input 2 is not a layer's output", (drawn "local z = b:add(x, nil)"))
+        assert.matches("lua:3: .*larger than its padded input",
+            (drawn "local z = b:conv(x, 'c', {out = 2, kernel = 9})"))
+        assert.matches("lua:3: two layers have a parameter named 'a.weight'",
+            (drawn "local z = b:linear(b:linear(x, 'a', 2), 'a', 2)"))
+        assert.matches("returns %[1,8,8%], which is not one logit for each of 2 classes",
+            (drawn "local z = b:relu(x)"))
+        assert.matches("must return the logits, the layer it added last",
+            (drawn "local z = b:linear(x, 'a', 2) b:relu(z)"))
+        assert.matches("must return the logits", (drawn "b:linear(x, 'a', 2)"))
+    end)
+
+    it("is found from the installation's nets/ by its name", function()
+        assert.are.equal("mlp", assert(net.load("mlp", {init = "he"})).name)
+        assert.matches("nets/mlp.lua$", net.load("mlp.lua", {init = "he"}).definition)
+    end)
+end)
+
+describe("weights", function()
+    local function state_of(name) return load(name, {init = "golden"}):state() end
+    local function misfit(state)
+        local path = scratch(".safetensors")
+        assert(weights.save(path, state))
+        local g, message = net.load("nets/mlp.lua", {weights = path})
+        assert.is_nil(g)
+        assert.is_nil(message:find("\n"))
+        return message
+    end
+
+    it("load by name and give the same logits", function()
+        local path, g = scratch(".safetensors"), load("fashion", {init = "golden"})
+        assert(g:save(path))
+        local again = assert(net.load("nets/fashion.lua", {weights = path}))
+        assert.are.equal(path, again.weights)
+        local x = tensor.uniform("x", {3, 1, 28, 28})
+        assert.are.same(g:forward(x):totable(), again:forward(x):totable())
+    end)
+
+    it("may carry PyTorch's batch counters", function()
+        local path, state = scratch(".safetensors"), state_of "mlp"
+        state["bn1.num_batches_tracked"] = tensor.from({3}, "i64")
+        assert(weights.save(path, state))
+        assert.is_truthy(net.load("nets/mlp.lua", {weights = path}))
+    end)
+
+    it("that do not fit are named, each parameter of them", function()
+        local state = state_of "mlp"
+        state["hidden.bias"] = nil
+        state["extra.weight"] = tensor.new {2}
+        state["out.weight"] = tensor.new {10, 100}
+        local message = misfit(state)
+        assert.matches("do not fit net mlp", message)
+        assert.matches("missing: hidden.bias;", message)
+        assert.matches("unexpected: extra.weight;", message)
+        assert.matches("misshaped: out.weight %(%[10,100%], wanted %[10,256%]%)$", message)
+    end)
+
+    it("of quite another net are counted past sixteen", function()
+        local message = misfit(load("resnet18", {input = {3, 32, 32}}):state())
+        assert.matches("missing: hidden.bias, hidden.weight, out.bias, out.weight;", message)
+        assert.matches("unexpected: bn1.bias, .* and %d+ more$", message)
+        assert.is_true(#message < 800)
+    end)
+
+    it("are asked for where a net has none bundled, and must be there", function()
+        local g, message = net.load("nets/resnet18.lua")
+        assert.is_nil(g)
+        assert.matches("resnet18 has no bundled weights", message)
+        g, message = net.load("nets/resnet18.lua", {weights = "no/such.pth"})
+        assert.is_nil(g)
+        assert.matches("no/such.pth", message)
+    end)
+
+    it("leave a new head alone", function()
+        local path, g = scratch(".safetensors"), load("fashion", {init = "golden"})
+        assert(g:save(path))
+        local two = assert(net.load("nets/fashion.lua",
+            {weights = path, classes = 2, new_head = true, seed = 4}))
+        assert.are.same(g:state()["conv1.weight"]:totable(), two:state()["conv1.weight"]:totable())
+        assert.are.same({2, 64}, two:state()["fc.weight"]:shape())
+        assert.are.same({0, 0}, two:state()["fc.bias"]:totable())
+    end)
+end)
+
+describe("a net in use", function()
+    local g = load("mlp", {init = "golden"})
+
+    it("says at the caller's line what shape it wants", function()
+        local wrong = {
+            ["got %[8,3,28,28%]"] = tensor.new {8, 3, 28, 28},
+            ["got %[28,28%]"] = tensor.new {28, 28},
+            ["of f64"] = tensor.new({1, 1, 28, 28}, "f64"),
+            ["got table"] = {},
+            ["got nil"] = false,
+        }
+        for pattern, x in pairs(wrong) do
+            for _, method in ipairs {"forward", "trace", "gradient"} do
+                local ok, message = pcall(function() g[method](g, x or nil) end)
+                assert.is_false(ok)
+                assert.matches("nets_spec.lua:%d+: bad argument #1 to '" .. method, message)
+                assert.matches("net wants %[N,1,28,28%], .*" .. pattern, message)
+            end
+        end
+    end)
+
+    it("keeps one plan for each batch size and purpose", function()
+        local x = tensor.uniform("x", {2, 1, 28, 28})
+        g:forward(x)
+        local plan = g.plans.forward[2]
+        g:forward(x)
+        assert.are.equal(plan, g.plans.forward[2])
+        g:forward(tensor.uniform("x", {3, 1, 28, 28}))
+        assert.are_not.equal(plan, g.plans.forward[3])
+        g:forget_plans()
+        assert.is_nil(next(g.plans.forward))
+    end)
+
+    it("gives a linear net's gradient exactly", function()
+        local function build(b, x) return b:linear(x, "a", 3) end
+        local d = {classes = 3, input = {2, 1, 1}, build = build}
+        local line = assert(net.build(d, {init = "golden"}))
+        local z = line:trace(tensor.uniform("x", {1, 2, 1, 1}))
+        assert.are.same({1, 3}, z:shape())
+        local q = line:backward(tensor.from {{0, 1, 0}})
+        local w = line:state()["a.weight"]
+        assert.near(w:get(2, 1), q:get(1, 1, 1, 1), 1e-7)
+        assert.near(w:get(2, 2), q:get(1, 2, 1, 1), 1e-7)
+        assert.has_error(function() line:backward(tensor.from {{0, 1, 0}}) end)
+    end)
+end)

@@ -1,0 +1,256 @@
+--- Training against float64 numbers made elsewhere: tests/golden/training.safetensors; and the
+-- trainer on a problem of its own.
+local net = require "advrt.net"
+local tensor = require "advrt.tensor"
+local core = require "advrt.core.tensor"
+local train = require "advrt.train"
+local weights = require "advrt.core.weights"
+
+local function small_net()
+    local function conv(b, x, i, out, stride)
+        x = b:conv(x, "conv" .. i, {out = out, kernel = 3, stride = stride, pad = 1, bias = false})
+        return b:batchnorm(x, "bn" .. i)
+    end
+    local definition = {
+        name = "small", classes = 4, input = {3, 16, 16},
+        build = function(b, x)
+            x = b:relu(conv(b, x, 1, 8, 1))
+            local y = conv(b, b:relu(conv(b, x, 2, 8, 1)), 3, 8, 1)
+            x = b:maxpool(b:relu(b:add(x, y)), {kernel = 2})
+            x = b:relu(conv(b, x, 4, 16, 2))
+            return b:linear(b:avgpool(x, {1, 1}), "fc", 4)
+        end,
+    }
+    return assert(net.build(definition, {init = "golden", plan = "direct"}))
+end
+
+local function relative(a, b)
+    a, b = a:reshape({-1}):totable(), b:reshape({-1}):totable()
+    assert.are.equal(#b, #a)
+    local d, bb = 0, 0
+    for i = 1, #b do d, bb = d + (a[i] - b[i]) ^ 2, bb + b[i] ^ 2 end
+    return math.sqrt(d / bb)
+end
+
+local function below(value, limit, what)
+    assert.is_true(value <= limit, ("%s: %g, at most %g allowed"):format(what, value, limit))
+end
+
+describe("ten training steps", function()
+    local golden = assert(weights.load "tests/golden/training.safetensors")
+    local function check_gradients(g, plan)
+        for _, p in ipairs(g:parameters()) do
+            if not p.role:find("^running") then
+                local wanted = golden["grad0." .. p.name]
+                below(relative(plan:gradient(p.name), wanted), 1e-5, "gradient of " .. p.name)
+            end
+        end
+    end
+    local optimisers = {
+        sgd = function() return train.sgd {rate = 0.05, momentum = 0.9, weight_decay = 5e-4} end,
+        adam = function() return train.adam {rate = 1e-3, weight_decay = 1e-4} end,
+    }
+    for kind, make in pairs(optimisers) do
+        it("of " .. kind .. " follow the golden run", function()
+            local g, optimiser = small_net(), make()
+            local plan, dz, losses = g:training_plan(8), tensor.new {8, 4}, {}
+            for step = 0, 9 do
+                local labels = {}
+                for i = 0, 7 do labels[i + 1] = (7 * i + 3 * step) % 4 end
+                local z = plan:forward(tensor.uniform("batch" .. step, {8, 3, 16, 16}))
+                losses[step + 1] = core.cross_entropy(z, labels, dz)
+                plan:train_backward(dz)
+                if step == 0 then check_gradients(g, plan) end
+                optimiser:step(g, plan)
+            end
+            below(relative(tensor.from(losses), golden[kind .. ".losses"]), 1e-4, "losses")
+            for name, value in pairs(g:state()) do
+                below(relative(value, golden[kind .. "." .. name]), 1e-4, name)
+            end
+            g:forget_plans()
+            local z = g:forward(tensor.uniform("batch0", {8, 3, 16, 16}))
+            below(relative(z, golden[kind .. ".logits"]), 1e-4, "logits in inference mode")
+        end)
+    end
+end)
+
+local function refuses(pattern, f, ...)
+    local args = table.pack(...)
+    local ok, message = pcall(function() f(table.unpack(args)) end)
+    assert.is_false(ok)
+    assert.matches(pattern, message)
+end
+
+describe("optimisers", function()
+    -- One parameter of a linear net without bias: z = w x, so that updates can be done by hand.
+    local function one()
+        local d = {classes = 1, input = {1, 1, 1}, build = function(b, x)
+            return b:linear(x, "a", 1, {bias = false})
+        end}
+        local g = assert(net.build(d, {init = "golden"}))
+        g:state()["a.weight"]:fill(2)
+        local plan = g:training_plan(1)
+        local function step(optimiser, slope)
+            plan:forward(tensor.from {{{{1}}}})
+            plan:train_backward(tensor.from {{slope}})
+            optimiser:step(g, plan)
+            return g:state()["a.weight"]:get(1, 1)
+        end
+        return step
+    end
+
+    it("look ahead with Nesterov momentum", function()
+        local step, o = one(), train.sgd {rate = 0.1, momentum = 0.5, nesterov = true}
+        assert.near(2 - 0.1 * 1.5, step(o, 1), 1e-6)
+        assert.near(2 - 0.1 * 1.5 - 0.1 * (1 + 0.5 * 1.5), step(o, 1), 1e-6)
+    end)
+
+    it("decay weights apart from Adam's gradient on request", function()
+        local step, o = one(), train.adam {rate = 0.1, weight_decay = 0.5, decoupled = true}
+        assert.near(2 * (1 - 0.05) - 0.1, step(o, 3), 1e-5)
+        step, o = one(), train.adam {rate = 0.1, weight_decay = 0.5}
+        assert.near(2 - 0.1, step(o, 3), 1e-5)
+    end)
+
+    it("refuse settings they do not have", function()
+        refuses("training_spec.lua:%d+: sgd has no setting 'rat'", train.sgd, {rat = 1})
+        refuses("adam has no setting 'momentum'", train.adam, {momentum = 1})
+    end)
+end)
+
+describe("schedules", function()
+    it("fall along half a cosine after a rise", function()
+        local rate = train.cosine(0.2, 0.1)
+        assert.near(0.2 * 0.5, rate(4.5, 100), 1e-12)
+        assert.near(0.2, rate(9.5, 100), 1e-12)
+        assert.near(0.1, rate(54.5, 100), 1e-12)
+        assert.is_true(rate(99, 100) < 0.001)
+    end)
+    it("fall in steps", function()
+        local rate = train.steps(1, {0.5, 0.75})
+        assert.near(1, rate(49, 100), 1e-12)
+        assert.near(0.1, rate(50, 100), 1e-12)
+        assert.near(0.01, rate(75, 100), 1e-12)
+    end)
+end)
+
+describe("the trainer", function()
+    -- Bright left or bright right half, in noise.
+    local function halves(n)
+        local images, labels = {}, {}
+        local u = tensor.uniform("noise", {n * 64}):totable()
+        for i = 1, n do
+            local image, label = {}, i % 2
+            for y = 1, 8 do
+                image[y] = {}
+                for x = 1, 8 do
+                    local bright = (x > 4) == (label == 1) and 60 or 0
+                    image[y][x] = math.floor(u[(i - 1) * 64 + (y - 1) * 8 + x] * 120) + bright
+                end
+            end
+            images[i], labels[i] = {image}, label
+        end
+        return tensor.from(images, "u8"), labels
+    end
+    local function fit(seed, options)
+        local definition = {classes = 2, input = {1, 8, 8}, build = function(b, x)
+            x = b:relu(b:batchnorm(b:conv(x, "c", {out = 4, kernel = 3, pad = 1}), "n"))
+            return b:linear(b:dropout(b:avgpool(x, {2, 2}), 0.2), "f", 2)
+        end}
+        local g = assert(net.build(definition, {init = "he", seed = seed}))
+        local images, labels = halves(200)
+        local o = {
+            net = g, images = images, labels = labels, epochs = 5, batch = 16, seed = seed,
+            optimiser = train.sgd {rate = 0.05, momentum = 0.9}, augment = {shift = 1},
+        }
+        for k, v in pairs(options or {}) do o[k] = v end
+        local entries = train.run(o)
+        return g, train.accuracy(g, images, labels, 64), entries
+    end
+
+    it("learns", function()
+        local _, accuracy, entries = fit(1)
+        assert.are.equal(5, #entries)
+        assert.is_true(entries[5].loss < entries[1].loss)
+        assert.is_true(accuracy > 0.95)
+    end)
+
+    it("gives the same weights for the same seed, others for another", function()
+        local function weight(seed) return fit(seed, {epochs = 1}):state()["c.weight"]:totable() end
+        local first = weight(1)
+        assert.are.same(first, weight(1))
+        assert.are_not.same(first, weight(2))
+    end)
+
+    it("stops where the loss is not finite", function()
+        local ok, failure = pcall(fit, 1, {schedule = function() return 1e30 end})
+        assert.is_false(ok)
+        assert.matches("training: the loss is .* a lower rate may help", tostring(failure))
+    end)
+
+    it("says what is wrong with its data", function()
+        local images, labels = halves(20)
+        refuses("got 1 labels for 20 images", fit, 1, {images = images, labels = {1}})
+        labels[3] = 2
+        refuses("label 2 is not one of 2 classes", fit, 1, {images = images, labels = labels})
+        refuses("a batch of 500 needs as many images, got 200", fit, 1, {batch = 500})
+        refuses("needs 'epochs'", fit, 1, {epochs = 0})
+        refuses("net wants u8 images %[M,1,8,8%]", fit, 1,
+            {images = tensor.new({20, 1, 9, 9}, "u8")})
+    end)
+
+    it("shuffles every image in, differently for each name", function()
+        local seen, order = {}, train.shuffle("a", 1000):totable()
+        for _, i in ipairs(order) do seen[i] = true end
+        for i = 0, 999 do assert.is_true(seen[i]) end
+        assert.are.same(order, train.shuffle("a", 1000):totable())
+        assert.are_not.same(order, train.shuffle("b", 1000):totable())
+    end)
+end)
+
+describe("batches", function()
+    local batch = require "advrt.core.batch"
+    local images = tensor.from({{{{0, 51}, {102, 255}}}, {{{1, 2}, {3, 4}}}}, "u8")
+    local labels, order = tensor.from({5, 6}, "i64"), tensor.from({1, 0, 1}, "i64")
+
+    it("pick images and labels in order, over 255", function()
+        local x, y = tensor.new {2, 1, 2, 2}, tensor.new({2}, "i64")
+        batch.gather(images, labels, order, 2, x, y)
+        assert.are.same({5, 6}, y:totable())
+        assert.near(0.2, x:get(1, 1, 1, 2), 1e-7)
+        assert.are.equal(1, x:get(1, 1, 2, 2))
+        assert.near(3 / 255, x:get(2, 1, 2, 1), 1e-7)
+    end)
+
+    it("mirror and shift by the stream alone", function()
+        local one = tensor.from({{{{10, 20, 30}, {40, 50, 60}, {70, 80, 90}}}}, "u8")
+        local x, y = tensor.new {1, 1, 3, 3}, tensor.new({1}, "i64")
+        local zero, mirrored, shifts = tensor.from({0}, "i64"), 0, {}
+        for i = 1, 300 do
+            local a = {flip = true, shift = 1, stream = "s" .. i}
+            batch.gather(one, zero, zero, 1, x, y, a)
+            local middle = math.floor(x:get(1, 1, 2, 2) * 255 + 0.5)
+            shifts[middle] = (shifts[middle] or 0) + 1
+            local right = math.floor(x:get(1, 1, 2, 3) * 255 + 0.5)
+            if right ~= 0 and right < middle then mirrored = mirrored + 1 end
+        end
+        for value = 10, 90, 10 do assert.is_true((shifts[value] or 0) > 10) end
+        assert.is_true(mirrored > 60 and mirrored < 140) -- half of the two thirds where it shows
+        batch.gather(one, zero, zero, 1, x, y, {flip = false, shift = 0, stream = "s"})
+        assert.near(50 / 255, x:get(1, 1, 2, 2), 1e-7)
+    end)
+
+    it("refuse what does not fit", function()
+        local x, y = tensor.new {2, 1, 2, 2}, tensor.new({2}, "i64")
+        local function refused(pattern, ...) refuses(pattern, batch.gather, ...) end
+        refused("not in an order of 3", images, labels, order, 3, x, y)
+        refused("must be 1 or more", images, labels, order, 0, x, y)
+        refused("names image 2 of 2", images, labels, tensor.from({2, 0}, "i64"), 1, x, y)
+        refused("images must be u8", x, labels, order, 1, x, y)
+        refused("must be f32 of their size", images, labels, order, 1, tensor.new {2, 1, 3, 2}, y)
+        refused("labels must be i64 %[2%]", images, order, order, 1, x, y)
+        refused("batch's labels", images, labels, order, 1, x, order)
+        refused("order must be", images, labels, x, 1, x, y)
+        refused("shift must be", images, labels, order, 1, x, y, {shift = -1, stream = ""})
+    end)
+end)
