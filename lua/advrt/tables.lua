@@ -1,0 +1,264 @@
+--- The tables of a run, computed from records.msgpack in one pass: means and standard deviations
+-- over images for each loss and iteration, Table I's row for each loss, and the least
+-- perturbations. Memory grows with iterations and losses; with images only by a few numbers each.
+
+local attack = require "advrt.attack"
+local fail = require "advrt.fail"
+local record = require "advrt.core.record"
+local tensor = require "advrt.tensor"
+
+local tables = {}
+
+local RESAMPLES = 1000 -- of the bootstrap
+
+--- The series of which curves are made, in the order of curves.csv: all but the subspace.
+tables.curves = {}
+for _, s in ipairs(attack.series) do
+    if s[1] ~= "subspace" then tables.curves[#tables.curves + 1] = s[1] end
+end
+
+--- A number as the CSV files hold it: 9 digits, `nan` whatever its sign.
+function tables.number(v)
+    if v ~= v then return "nan" end
+    return math.type(v) == "integer" and ("%d"):format(v) or ("%.9g"):format(v)
+end
+
+--- A CSV field, quoted where it must be.
+function tables.field(text)
+    if text:find('[",\r\n]') then return '"' .. text:gsub('"', '""') .. '"' end
+    return text
+end
+
+--- Mean and sample standard deviation of a list; nan where there are too few.
+function tables.mean_std(list)
+    local mean, m2 = 0, 0
+    for i, v in ipairs(list) do
+        local d = v - mean
+        mean = mean + d / i
+        m2 = m2 + d * (v - mean)
+    end
+    if #list == 0 then return 0 / 0, 0 / 0 end
+    return mean, #list > 1 and math.sqrt(m2 / (#list - 1)) or 0 / 0
+end
+
+--- Running mean and sum of squared deviations (Welford) of one series, [0 .. iterations].
+local function new_curve(iterations)
+    local c = {mean = {}, m2 = {}}
+    for n = 0, iterations do c.mean[n], c.m2[n] = 0, 0 end
+    return c
+end
+
+local function add_to_curve(c, count, values)
+    for n = 0, #values - 1 do
+        local v = values[n + 1]
+        local d = v - c.mean[n]
+        c.mean[n] = c.mean[n] + d / count
+        c.m2[n] = c.m2[n] + d * (v - c.mean[n])
+    end
+end
+
+local function new_loss(name, iterations)
+    local s = {name = name, images = 0, flips = {}, flip_l2 = {}, flip_linf = {}, common = {},
+        curves = {}, subspaces = {}}
+    for _, series in ipairs(tables.curves) do s.curves[series] = new_curve(iterations) end
+    for n = 0, iterations do s.subspaces[n] = {0, 0, 0} end
+    return s
+end
+
+local function add_record(s, r)
+    s.images = s.images + 1
+    for name, curve in pairs(s.curves) do add_to_curve(curve, s.images, r[name]) end
+    for n = 0, #r.subspace - 1 do
+        local count = s.subspaces[n]
+        count[r.subspace[n + 1]] = count[r.subspace[n + 1]] + 1
+    end
+    if r.flip_iteration >= 0 then
+        s.flips[#s.flips + 1] = r.flip_iteration
+        s.flip_l2[#s.flip_l2 + 1] = r.flip_l2
+        s.flip_linf[#s.flip_linf + 1] = r.flip_linf
+    end
+end
+
+local function least_row(r)
+    local flipped = r.flip_iteration >= 0
+    return ("%s,%s,%d,%d,%d,%s,%s,%d"):format(tables.field(r.loss), tables.field(r.file), r.label,
+        r.target, r.flip_iteration, tables.number(flipped and r.flip_l2 or 0 / 0),
+        tables.number(flipped and r.flip_linf or 0 / 0), flipped and r.survives_8bit and 1 or 0)
+end
+
+--- 2.5 % and 97.5 % points of the mean of `list` under resampling with replacement; which images
+-- are drawn depends on the seed alone, so the losses are compared on the same draws.
+local function bootstrap(list, seed)
+    local n, means = #list, {}
+    if n == 0 then return 0 / 0, 0 / 0 end
+    for k = 1, RESAMPLES do
+        local u = tensor.uniform(("%d:bootstrap:%d"):format(seed, k), {n}):totable()
+        local sum = 0
+        for i = 1, n do sum = sum + list[math.floor(u[i] * n) + 1] end
+        means[k] = sum / n
+    end
+    table.sort(means)
+    return tables.quantile(means, 0.025), tables.quantile(means, 0.975)
+end
+
+--- The p-quantile of a sorted list, linear between its elements; nan of an empty one.
+function tables.quantile(sorted, p)
+    if #sorted == 0 then return 0 / 0 end
+    local at = 1 + p * (#sorted - 1)
+    local low = math.floor(at)
+    local high = math.min(low + 1, #sorted)
+    return sorted[low] + (at - low) * (sorted[high] - sorted[low])
+end
+
+--- Reads the records and sums them up.
+--
+-- path: records.msgpack; losses: names, in the order given; iterations; seed of the bootstrap.
+-- Returns a table: losses, an array of {name, images, flips, flip_l2, flip_linf (lists over the
+-- flipped), common (iterations over the images that every loss flipped), curves[series].mean and
+-- .std [0 .. iterations], subspaces[n] = counts of S1, S2, S3}; iterations; setting;
+-- least, the rows of least_perturbation.csv.
+function tables.summarise(path, losses, iterations, seed)
+    local summary = {losses = {}, iterations = iterations, seed = seed, least = {}}
+    local by_name, group = {}, {}
+    for i, name in ipairs(losses) do
+        by_name[name] = new_loss(name, iterations)
+        summary.losses[i] = by_name[name]
+    end
+    for r in record.each(path) do
+        local s = by_name[r.loss]
+        if not s or #r.l2 ~= iterations + 1 then
+            fail("%s: holds a record of another run (loss %s, %d steps)", path, r.loss, #r.l2 - 1)
+        end
+        add_record(s, r)
+        summary.setting = r.setting
+        summary.least[#summary.least + 1] = least_row(r)
+        if r.loss == losses[1] then group = {} end
+        if r.flip_iteration >= 0 then group[#group + 1] = r.flip_iteration end
+        if r.loss == losses[#losses] and #group == #losses then
+            for i, s_i in ipairs(summary.losses) do
+                s_i.common[#s_i.common + 1] = group[i]
+            end
+        end
+    end
+    for _, s in ipairs(summary.losses) do
+        for _, curve in pairs(s.curves) do
+            curve.std = {}
+            for n = 0, iterations do
+                curve.std[n] = s.images > 1 and math.sqrt(curve.m2[n] / (s.images - 1)) or 0 / 0
+                if s.images == 0 then curve.mean[n] = 0 / 0 end
+            end
+        end
+    end
+    return summary
+end
+
+--- The columns of table1.csv.
+tables.table1_header = {"setting", "loss", "images", "flipped", "iterations_mean",
+    "iterations_std", "common_images", "common_mean", "common_low", "common_high", "seconds"}
+
+--- Table I's rows: one table with the columns of table1.csv by name for each loss. seconds: loss
+-- name -> seconds spent in forward, backward and step.
+function tables.table1(summary, setting, seconds)
+    local rows = {}
+    for i, s in ipairs(summary.losses) do
+        local mean, std = tables.mean_std(s.flips)
+        local low, high = bootstrap(s.common, summary.seed)
+        rows[i] = {setting = setting, loss = s.name, images = s.images, flipped = #s.flips,
+            iterations_mean = mean, iterations_std = std, common_images = #s.common,
+            common_mean = (tables.mean_std(s.common)), common_low = low, common_high = high,
+            seconds = seconds[s.name]}
+    end
+    return rows
+end
+
+--- CSV text of Table I's rows.
+function tables.table1_csv(rows)
+    local lines = {table.concat(tables.table1_header, ",")}
+    for _, row in ipairs(rows) do
+        local fields = {}
+        for i, name in ipairs(tables.table1_header) do
+            local v = row[name]
+            fields[i] = type(v) == "string" and tables.field(v) or tables.number(v)
+        end
+        lines[#lines + 1] = table.concat(fields, ",")
+    end
+    return table.concat(lines, "\n") .. "\n"
+end
+
+--- CSV text of the mean curves and, in columns named NAME_std, their standard deviations.
+function tables.curves_csv(summary)
+    local header = {"loss", "iteration"}
+    table.move(tables.curves, 1, #tables.curves, 3, header)
+    for _, name in ipairs(tables.curves) do header[#header + 1] = name .. "_std" end
+    local lines = {table.concat(header, ",")}
+    for _, s in ipairs(summary.losses) do
+        for n = 0, summary.iterations do
+            local fields = {tables.field(s.name), tables.number(n)}
+            for _, part in ipairs {"mean", "std"} do
+                for _, name in ipairs(tables.curves) do
+                    fields[#fields + 1] = tables.number(s.curves[name][part][n])
+                end
+            end
+            lines[#lines + 1] = table.concat(fields, ",")
+        end
+    end
+    return table.concat(lines, "\n") .. "\n"
+end
+
+--- CSV text of the least perturbations, in the order of the records.
+function tables.least_perturbation_csv(summary)
+    local header = "loss,file,label,target,iteration,l2,linf,survives_8bit\n"
+    if #summary.least == 0 then return header end
+    return header .. table.concat(summary.least, "\n") .. "\n"
+end
+
+local titles = {ce = "CE", ce_sign = "CE-Sign", logit = "Logit", m_logit = "M-Logit"}
+
+--- A loss's name as the paper writes it; other losses keep their own.
+function tables.title(name) return titles[name] or name end
+
+--- "93.2 ± 31.0", "nan" parts as "-".
+local function plus_minus(mean, std)
+    if mean ~= mean then return "-" end
+    return ("%.1f ± %s"):format(mean, std ~= std and "-" or ("%.1f"):format(std))
+end
+
+local function pad(text, width)
+    return text .. (" "):rep(width - utf8.len(text))
+end
+
+local settings = {equal_multiplier = "Equal Multiplier", equal_perturbation = "Equal Perturbation"}
+
+--- Table I as text, in the paper's form: for each setting iterations to the flip and seconds. The
+-- groups are arrays of rows as table1 makes them, of the same losses in the same order.
+function tables.table1_text(groups)
+    local lines = {pad("", 10), pad("", 10)}
+    for _, rows in ipairs(groups) do
+        lines[1] = lines[1] .. pad(settings[rows[1].setting] or rows[1].setting, 57)
+        lines[2] = lines[2] .. pad("Iterations", 16) .. pad("flipped", 12)
+            .. pad("on common images", 20) .. pad("Time (s)", 9)
+    end
+    for i, first in ipairs(groups[1]) do
+        local line = pad(tables.title(first.loss), 10)
+        for _, rows in ipairs(groups) do
+            local r = rows[i]
+            local common = r.common_images > 0
+                and ("%.1f [%.1f, %.1f]"):format(r.common_mean, r.common_low, r.common_high) or "-"
+            line = line .. pad(plus_minus(r.iterations_mean, r.iterations_std), 16)
+                .. pad(("%d of %d"):format(r.flipped, r.images), 12) .. pad(common, 20)
+                .. pad(("%.2f"):format(r.seconds), 9)
+        end
+        lines[#lines + 1] = line
+    end
+    local notes = {}
+    for i, rows in ipairs(groups) do
+        notes[i] = ("%s: %d images that every loss flipped"):format(
+            settings[rows[1].setting] or rows[1].setting, rows[1].common_images)
+    end
+    lines[#lines + 1] = "Iterations: mean ± standard deviation to the first flip, over the flipped."
+    lines[#lines + 1] = "Common images, mean and 95 % interval: " .. table.concat(notes, "; ") .. "."
+    for i, line in ipairs(lines) do lines[i] = line:gsub(" +$", "") end
+    return table.concat(lines, "\n") .. "\n"
+end
+
+return tables
