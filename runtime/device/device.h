@@ -59,8 +59,9 @@ typedef enum LossKind { LOSS_CE, LOSS_LOGIT, LOSS_M_LOGIT, LOSS_KINDS } LossKind
 typedef struct LogitStats {
     float *p_initial, *p_target; /* [N] softmax of c and t */
     float *z_initial, *z_target; /* [N] logits of c and t */
-    int64_t *prediction;         /* [N] argmax, the lowest class where several tie */
-    uint8_t *subspace;           /* [N] 1, 2, 3: Definition IV.1 with tau = 0.9 */
+    int64_t
+        *prediction;   /* [N] argmax, the lowest class where several tie, -1 where a logit is NaN */
+    uint8_t *subspace; /* [N] 1, 2, 3: Definition IV.1 with tau = 0.9 */
 } LogitStats;
 
 /* One parameter's update; p, m and v are [P] and updated in place, g is [P]. */
@@ -129,7 +130,8 @@ struct Device {
     int (*adam)(Device *d, const AdamStep *s, float *p, const float *g, float *m, float *v,
                 int64_t P, Error *e);
 
-    /* Compiles a program; see net/plan.h for what a plan is and does. Nothing of p is kept but its graph. */
+    /* Compiles a program; see net/plan.h for what a plan is and does. Nothing of p is kept but its
+     * graph. */
     int (*plan_new)(Device *d, const struct Program *p, const struct PlanRequest *r, Plan **out,
                     Error *e);
 };

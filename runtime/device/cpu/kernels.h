@@ -57,8 +57,13 @@ typedef struct CpuKernels {
     void (*apply_mask)(float *g, const uint8_t *bits, int64_t n);
 } CpuKernels;
 
+/* Elements of an image that one thread takes at a time where sums are made. */
+enum { KERNEL_PIECE = 8192 };
+
 /* The number of partial results that norms and step need. */
-size_t kernel_partials(int64_t N, int64_t D);
+static inline size_t kernel_partials(int64_t N, int64_t D) {
+    return (size_t)N * (size_t)((D + KERNEL_PIECE - 1) / KERNEL_PIECE);
+}
 
 extern const CpuKernels cpu_kernels_x86_64, cpu_kernels_avx2, cpu_kernels_avx512;
 

@@ -1,0 +1,10 @@
+/* kernels.inc for processors with AVX2 and FMA. */
+#include <math.h>
+
+#include "device/cpu/kernels.h"
+
+#pragma GCC target("avx2,fma,f16c")
+
+#define KERNELS cpu_kernels_avx2
+#define KERNELS_ISA "avx2"
+#include "device/cpu/kernels.inc"

@@ -1,0 +1,128 @@
+/* The losses on logits. A row is a thousand numbers at most against the network's
+ * milliseconds, so these are plain loops; exp and log are the C library's, which keep
+ * the subnormal numbers that gradients live on when the softmax saturates. */
+#include <math.h>
+
+#include "device/cpu/cpu.h"
+
+/* Rows times classes below which threads cost more than they save. */
+enum { SERIAL = 4096 };
+
+static const double tau = 0.9; /* of Definition IV.1 */
+
+/* The greatest element, NaN where one is. */
+static float row_max(const float *z, int64_t K) {
+    float m = z[0];
+    for (int64_t k = 1; k < K; k++)
+        if (z[k] > m || isnan(z[k])) m = z[k];
+    return m;
+}
+
+/* The index of the greatest, the lowest where several tie, leaving out class `without`
+ * (-1: none); -1 where an element that counts is NaN. */
+static int64_t row_argmax(const float *z, int64_t K, int64_t without) {
+    int64_t best = -1;
+    for (int64_t k = 0; k < K; k++) {
+        if (k == without) continue;
+        if (isnan(z[k])) return -1;
+        if (best < 0 || z[k] > z[best]) best = k;
+    }
+    return best;
+}
+
+/* log sum exp(z - m), in float as frameworks keep it; the sum itself is made in double. */
+static float row_log_sum(const float *z, int64_t K, float m) {
+    double sum = 0;
+    for (int64_t k = 0; k < K; k++) sum += (double)expf(z[k] - m);
+    return logf((float)sum);
+}
+
+/* Eq. 5 ascended: log p_t, with gradient onehot - softmax. In float p_t rounds to 1 past a
+ * margin of about 16.7 and the target's element is then exactly 0, as frameworks have it. */
+static void ce_row(const float *z, int64_t t, int64_t K, float *value, float *dz) {
+    float m = row_max(z, K), log_sum = row_log_sum(z, K, m);
+    *value = (z[t] - m) - log_sum;
+    for (int64_t k = 0; k < K; k++) dz[k] = -expf((z[k] - m) - log_sum);
+    dz[t] += 1.0f;
+}
+
+static void logit_row(const float *z, int64_t t, int64_t K, float *value, float *dz) {
+    *value = z[t];
+    for (int64_t k = 0; k < K; k++) dz[k] = 0;
+    dz[t] = 1.0f;
+}
+
+/* Eq. 7: min(z_t - max of the others, kappa). A NaN logit makes value and gradient NaN. */
+static void m_logit_row(const float *z, int64_t t, int64_t K, float kappa, float *value,
+                        float *dz) {
+    int64_t other = row_argmax(z, K, t);
+    float margin = other < 0 ? NAN : z[t] - z[other];
+    *value = margin > kappa ? kappa : margin;
+    for (int64_t k = 0; k < K; k++) dz[k] = isnan(margin) ? NAN : 0;
+    if (margin <= kappa) {
+        dz[t] = 1.0f;
+        dz[other] = -1.0f;
+    }
+}
+
+int cpu_loss(Device *d, LossKind kind, double kappa, const float *z, const int64_t *target,
+             int64_t N, int64_t K, float *value, float *dz, Error *e) {
+    (void)d;
+    if (kind == LOSS_M_LOGIT && K < 2)
+        return error_set(e, "m_logit: a margin needs at least 2 classes, got %lld", (long long)K);
+#pragma omp parallel for schedule(static) if (N * K > SERIAL)
+    for (int64_t n = 0; n < N; n++) {
+        const float *row = z + n * K;
+        switch (kind) {
+        case LOSS_CE: ce_row(row, target[n], K, value + n, dz + n * K); break;
+        case LOSS_LOGIT: logit_row(row, target[n], K, value + n, dz + n * K); break;
+        case LOSS_M_LOGIT:
+            m_logit_row(row, target[n], K, (float)kappa, value + n, dz + n * K);
+            break;
+        default: break;
+        }
+    }
+    return 0;
+}
+
+/* One image's line of the record; the probabilities are made in double and rounded once, and
+ * the subspace is told from the rounded ones, so that the record agrees with itself. */
+static void stats_row(const float *z, int64_t c, int64_t t, int64_t K, const LogitStats *out,
+                      int64_t n) {
+    double m = (double)row_max(z, K), sum = 0;
+    for (int64_t k = 0; k < K; k++) sum += exp((double)z[k] - m);
+    int64_t best = row_argmax(z, K, -1);
+    float p_best = (float)(1 / sum); /* exp(0) / sum; NaN where a logit is */
+    float p_target = (float)(exp((double)z[t] - m) / sum);
+    out->p_initial[n] = (float)(exp((double)z[c] - m) / sum);
+    out->p_target[n] = p_target;
+    out->z_initial[n] = z[c];
+    out->z_target[n] = z[t];
+    out->prediction[n] = best;
+    out->subspace[n] = (double)p_target >= tau ? 3 : best != t && (double)p_best >= tau ? 1 : 2;
+}
+
+int cpu_logit_stats(Device *d, const float *z, const int64_t *initial, const int64_t *target,
+                    int64_t N, int64_t K, const LogitStats *out, Error *e) {
+    (void)d, (void)e;
+#pragma omp parallel for schedule(static) if (N * K > SERIAL)
+    for (int64_t n = 0; n < N; n++) stats_row(z + n * K, initial[n], target[n], K, out, n);
+    return 0;
+}
+
+int cpu_cross_entropy(Device *d, const float *z, const int64_t *label, int64_t N, int64_t K,
+                      double *host_loss, int64_t *host_correct, float *dz, Error *e) {
+    (void)d, (void)e;
+    double loss = 0;
+    int64_t correct = 0;
+    for (int64_t n = 0; n < N; n++) {
+        float value, *row = dz + n * K;
+        ce_row(z + n * K, label[n], K, &value, row);
+        loss -= (double)value;
+        correct += row_argmax(z + n * K, K, -1) == label[n];
+        for (int64_t k = 0; k < K; k++) row[k] = -row[k] / (float)N;
+    }
+    *host_loss = loss / (double)N;
+    *host_correct = correct;
+    return 0;
+}
