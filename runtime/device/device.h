@@ -59,9 +59,8 @@ typedef enum LossKind { LOSS_CE, LOSS_LOGIT, LOSS_M_LOGIT, LOSS_KINDS } LossKind
 typedef struct LogitStats {
     float *p_initial, *p_target; /* [N] softmax of c and t */
     float *z_initial, *z_target; /* [N] logits of c and t */
-    int64_t
-        *prediction;   /* [N] argmax, the lowest class where several tie, -1 where a logit is NaN */
-    uint8_t *subspace; /* [N] 1, 2, 3: Definition IV.1 with tau = 0.9 */
+    int64_t *prediction;         /* [N] argmax, the lowest of a tie; -1 where a logit is NaN */
+    uint8_t *subspace;           /* [N] 1, 2, 3: Definition IV.1 with tau = 0.9 */
 } LogitStats;
 
 /* One parameter's update; p, m and v are [P] and updated in place, g is [P]. */

@@ -1,0 +1,50 @@
+--- Tensors: numbers of one type in a row-major shape, on the device of the run.
+--
+-- Dimensions and indices count from 1, classes from 0. A view (`x[i]`, narrow,
+-- reshape) shares its numbers with what it was made from. Image-sized work is f32
+-- and stays on the device; names that end in `_` change the tensor they are called on.
+--
+--   tensor.new{2, 3}                     zeros, f32; tensor.new(shape, dtype)
+--   tensor.from{{1, 2}, {3, 4}}          from nested tables; tensor.from(table, dtype, shape)
+--   tensor.uniform("input", {2, 3})      u(name, i) of the project's random stream, in [0, 1)
+--   tensor.stack(list)                   [n, ...] of n tensors of one shape
+--   tensor.concat(list)                  joined along the first dimension
+--   tensor.load(path), tensor.save(path, tensors)
+--
+--   x:size(d) x:shape() x:dim() x:numel() x:dtype() #x tostring(x)
+--   x:totable() x:item() x:get(i, j, ...) x:set(v, i, j, ...)
+--   x[i] x:narrow(first, n) x:reshape{...} x:clone() x:copy(from) x:to(dtype) x:fill(v)
+--   x:set_image(i, img) x:image_u8(i)
+--   x + y x - y x * y x / y -x, y a tensor of the same shape or a number; add sub mul div min max,
+--   and the same with `_`; also for f64
+--   x:clamp(low, high) x:clamp_(low, high) x:abs() x:sign_() x:quantize_(levels)
+--   x:sum() x:mean() x:minimum() x:maximum() x:equal(y) x:argmax() z:rank(labels)
+--   q:norms([l2, linf, zero_share]) x:step_(q, a, x0[, l2, linf])
+--   tensor.sgd, tensor.adam, tensor.cross_entropy: what training is made of
+--
+-- @module advrt.tensor
+
+local core = require "advrt.core.tensor"
+
+local tensor = {}
+for name, operation in pairs(core) do
+  tensor[name] = operation
+end
+
+--- Reads a file of named tensors: .safetensors, .pth (zip or legacy) or .msgpack, told by content.
+-- @param path the file
+-- @return a table name -> tensor; or nil and one line that says why not
+function tensor.load(path)
+  return require("advrt.core.weights").load(path)
+end
+
+--- Writes named tensors, complete under the final name or not at all.
+-- @param path a name that ends in .safetensors or .msgpack
+-- @param tensors a table name -> tensor
+-- @param metadata optional table string -> string
+-- @return true; or nil and one line that says why not
+function tensor.save(path, tensors, metadata)
+  return require("advrt.core.weights").save(path, tensors, metadata)
+end
+
+return tensor
