@@ -1,0 +1,124 @@
+-- advrt.core.system: files written whole, hashes, the clock, what the command line said.
+
+local lfs = require "lfs"
+local system = require "advrt.core.system"
+
+local folder
+
+local function put(name, bytes)
+    local f = assert(io.open(folder .. "/" .. name, "wb"))
+    f:write(bytes)
+    f:close()
+    return folder .. "/" .. name
+end
+
+local function get(path)
+    local f = assert(io.open(path, "rb"))
+    local bytes = f:read("a")
+    f:close()
+    return bytes
+end
+
+local function names()
+    local list = {}
+    for name in lfs.dir(folder) do
+        if name ~= "." and name ~= ".." then list[#list + 1] = name end
+    end
+    table.sort(list)
+    return table.concat(list, " ")
+end
+
+describe("system", function()
+    before_each(function()
+        folder = os.tmpname()
+        os.remove(folder)
+        assert(lfs.mkdir(folder))
+    end)
+    after_each(function() os.execute("rm -rf " .. folder) end)
+
+    it("hashes files", function()
+        assert.equal("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            system.sha256(put("empty", "")))
+        assert.equal("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            system.sha256(put("abc", "abc")))
+        -- FIPS 180-4's example of a million a's.
+        assert.equal("cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0",
+            system.sha256(put("long", ("a"):rep(1000000))))
+    end)
+
+    it("says which file it cannot hash", function()
+        local hex, message = system.sha256(folder .. "/none")
+        assert.is_nil(hex)
+        assert.truthy(message:find(folder .. "/none", 1, true), message)
+        hex, message = system.sha256(folder)
+        assert.is_nil(hex)
+        assert.truthy(message:find(folder, 1, true), message)
+    end)
+
+    it("writes a file whole, over an older one too, and leaves nothing else", function()
+        local path, bytes = folder .. "/file", "a\0b\n" .. ("x"):rep(100000)
+        assert.is_true(system.write(path, "before"))
+        assert.is_true(system.write(path, bytes))
+        assert.equal(bytes, get(path))
+        assert.equal("file", names())
+        assert.is_true(system.write(path, ""))
+        assert.equal("", get(path))
+    end)
+
+    it("says where it cannot write, and leaves nothing", function()
+        local done, message = system.write(folder .. "/none/file", "x")
+        assert.is_nil(done)
+        assert.truthy(message:find("/none/file", 1, true), message)
+        assert(lfs.mkdir(folder .. "/taken"))
+        put("taken/inside", "kept")
+        done, message = system.write(folder .. "/taken", "x")
+        assert.is_nil(done)
+        assert.truthy(message:find("/taken", 1, true), message)
+        assert.equal("taken", names())
+        assert.equal("kept", get(folder .. "/taken/inside"))
+    end)
+
+    it("gives a file another's name at once", function()
+        local from, to = put("from", "new"), put("to", "old")
+        assert.is_true(system.replace(from, to))
+        assert.equal("new", get(to))
+        assert.equal("to", names())
+        local done, message = system.replace(from, to)
+        assert.is_nil(done)
+        assert.truthy(message:find(from, 1, true), message)
+        assert.equal("new", get(to))
+    end)
+
+    it("has a clock that goes forward in seconds", function()
+        local start = system.clock()
+        os.execute("sleep 0.2")
+        local took = system.clock() - start
+        assert.is_true(took >= 0.2 and took < 10, tostring(took))
+    end)
+
+    it("knows that a file is no terminal, and a width all the same", function()
+        assert.is_false(system.isatty(0))
+        assert.is_true(math.type(system.columns()) == "integer" and system.columns() > 0)
+        assert.is_false(system.interrupted())
+    end)
+
+    it("counts the core's memory", function()
+        local tensor = require "advrt.core.tensor"
+        local before = system.memory()
+        local x = tensor.new {1000}
+        local during = system.memory()
+        assert.is_true(during.in_use - before.in_use >= 4000)
+        assert.is_true(during.peak >= during.in_use)
+        assert.is_true(during.takes > before.takes)
+        assert.equal(1000, x:numel())
+    end)
+
+    it("tells where it is and what it stands on", function()
+        local o = system.options
+        assert.equal("file", lfs.attributes(o.executable, "mode"))
+        assert.equal("file", lfs.attributes(o.root .. "/lua/advrt/fail.lua", "mode"))
+        assert.equal("/", o.root:sub(1, 1))
+        assert.matches("^2%.%d+%.%d+$", system.onednn_version)
+        assert.truthy(({["x86-64"] = true, avx2 = true, avx512 = true})[o.isa])
+    end)
+end)
