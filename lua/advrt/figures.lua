@@ -1,6 +1,7 @@
 --- The paper's Figures 1 to 5 as gnuplot scripts, from a run's summary (advrt.tables).
 --
--- Each function returns the text of a script; see advrt.plot for how it is kept and run.
+-- Each function takes the picture's name and a summary, and returns the text of a script; see
+-- advrt.plot for how it is kept and run.
 
 local plot = require "advrt.plot"
 local tables = require "advrt.tables"
@@ -44,9 +45,9 @@ end
 
 --- The key above two panels, shared by them: it stands outside of both.
 local shared_key = [[
-set multiplot layout 1,2 margins screen 0.085,0.985,0.13,0.80 spacing screen 0.095,0
-set label 100 %s at screen 0.5,0.965 center font "sans,13"
-set key at screen 0.5,0.905 center center horizontal samplen 3 width 1]]
+set multiplot layout 1,2 margins screen 0.085,0.975,0.15,0.79 spacing screen 0.095,0
+set label 100 %s at screen 0.5,0.97 center font "sans,13"
+set key at screen 0.5,0.895 center center horizontal maxrows 1 samplen 3 width 1]]
 
 --- The subspace in which most images are at each step, as runs {subspace, first, last}.
 local function majority_runs(s, iterations)
@@ -70,7 +71,7 @@ local shades = {"#DCE6F2", "#FFF2CC", "#DDEEDD"}
 
 --- Fig. 1: mean softmax of the initial and the target class under one loss (ce_sign, or else the
 -- first), shaded by the subspace of most images.
-function figures.fig1(summary)
+function figures.fig1(name, summary)
     local index, s = 1, summary.losses[1]
     for i, one in ipairs(summary.losses) do
         if one.name == "ce_sign" then index, s = i, one end
@@ -94,12 +95,13 @@ set xrange [0:%d]
 set yrange [0:1.1]
 set ytics 0,0.2,1
 unset grid
-set key outside bottom center horizontal samplen 3
+set bmargin 6.2
+set key at graph 0.5,-0.25 center center horizontal samplen 3
 plot $%s using 1:2 with lines linewidth 2 dashtype 2 linecolor rgb '#333333' title 'initial class c', \
      $%s using 1:4 with lines linewidth 2 linecolor rgb '%s' title 'target class t']])
         :format(plot.quote(caption(summary, "Prediction under " .. tables.title(s.name))), T,
             block_name(index), block_name(index), style.colour)
-    return plot.script("fig1", "Fig. 1: softmax of the initial and the target class", 720, 460,
+    return plot.script(name, "Fig. 1: softmax of the initial and the target class", 720, 460,
         curve_blocks(summary, {"p_initial", "p_target"}), table.concat(commands, "\n"))
 end
 
@@ -172,6 +174,16 @@ local function box_of(list)
     return {low, q1, median, q3, high}, beyond
 end
 
+--- A log axis that holds least .. most, with labels at 1, 2, 5 where it spans few decades.
+local function log_axis(least, most)
+    local ticks, steps = {}, most > 1000 * least and {1} or {1, 2, 5}
+    for e = math.floor(math.log(least, 10)) - 1, math.ceil(math.log(most, 10)) do
+        for _, step in ipairs(steps) do ticks[#ticks + 1] = ("%g"):format(step * 10.0 ^ e) end
+    end
+    return ("set logscale y\nset ytics (%s)\nset yrange [%g:%g]"):format(table.concat(ticks, ", "),
+        least / 1.4, most * 1.4)
+end
+
 --- Blocks and commands of one panel of box plots; `key` is the list in each loss's summary.
 local function box_panel(summary, key, prefix, blocks)
     local styles, parts, least, most = plot.styles(names_of(summary)), {}, math.huge, 0
@@ -192,8 +204,8 @@ local function box_panel(summary, key, prefix, blocks)
             end
         end
     end
-    local log = least > 0 and most > 20 * least
-    local scale = log and "set logscale y\nset yrange [*:*]" or "unset logscale y\nset yrange [0:*]"
+    local scale = "unset logscale y\nset ytics autofreq\nset yrange [0:*]"
+    if least > 0 and most > 20 * least then scale = log_axis(least, most) end
     if #parts == 0 then
         return "set label 1 'no image became its target' at graph 0.5,0.5 center\n"
             .. "unset logscale y\nset yrange [0:1]\nplot 1/0 notitle\nunset label 1"
@@ -209,7 +221,7 @@ function figures.least(name, summary)
             #s.flips, s.images, i)
     end
     local commands = table.concat({
-        "set multiplot layout 1,2 margins screen 0.085,0.985,0.15,0.87 spacing screen 0.105,0",
+        "set multiplot layout 1,2 margins screen 0.085,0.975,0.15,0.87 spacing screen 0.105,0",
         ("set label 100 %s at screen 0.5,0.955 center font 'sans,13'"):format(plot.quote(
             caption(summary, "Least perturbation that makes the target"))),
         "unset key\nset boxwidth 0.5 absolute",
@@ -217,7 +229,7 @@ function figures.least(name, summary)
             table.concat(ticks, ", ")),
         "set ylabel 'L_2 distance at the flip (pixels in [0,1])'",
         box_panel(summary, "flip_l2", "l2_", blocks),
-        "unset label 100\nset ylabel 'L_{/Symbol \\245} distance at the flip (pixels in [0,1])'",
+        "unset label 100\nset ylabel 'L_∞ distance at the flip (pixels in [0,1])'",
         box_panel(summary, "flip_linf", "linf_", blocks),
         "unset multiplot",
     }, "\n")
@@ -260,19 +272,19 @@ end
 
 --- Fig. 4: magnitude of the gradient before any sign, and of the perturbation added in a step,
 -- which is where the sign shows; means over images, log scale.
-function figures.fig4(summary)
+function figures.fig4(name, summary)
     local commands = table.concat({
         shared_key:format(plot.quote(caption(summary, "Gradient magnitude (mean)"))),
         ("set xlabel 'Iteration n'\nset xrange [0:%d]\nset logscale y\nset format y '10^{%%T}'")
             :format(summary.iterations),
-        "set title 'gradient, before any sign' offset 0,-0.7\nset ylabel '||gradient||_2'",
+        "set title 'gradient, before any sign' offset 0,-0.7\nset ylabel '‖gradient‖_2'",
         magnitude_panel(summary, "grad_l2", 2, true),
         "unset key\nunset label 100\nset ytics autofreq",
-        "set title 'perturbation added in a step' offset 0,-0.7\nset ylabel '||a_n q_n||_2'",
+        "set title 'perturbation added in a step' offset 0,-0.7\nset ylabel '‖a_n q_n‖_2'",
         magnitude_panel(summary, "step_l2", 4, false),
         "unset multiplot",
     }, "\n")
-    return plot.script("fig4", "Fig. 4: gradient magnitude", 980, 450,
+    return plot.script(name, "Fig. 4: gradient magnitude", 980, 450,
         curve_blocks(summary, {"grad_l2", "step_l2"}), commands)
 end
 
@@ -280,7 +292,7 @@ end
 -- perturbation. examples: array of {file, label, target, original = {path, W, H}, losses = array of
 -- {name, iteration, l2, adversarial = path, perturbation = path, factor}}, paths relative to the
 -- run's folder.
-function figures.fig5(summary, examples)
+function figures.fig5(name, summary, examples)
     local columns, parts, labels = 1 + 2 * #summary.losses, {}, {}
     local function tile(path, column, row, W, H)
         local scale = math.max(W, H) / 0.94
@@ -319,7 +331,7 @@ set xrange [-0.05:%g]
 set yrange [%g:1.25]
 plot ]]):format(columns + 0.05, bottom) .. table.concat(parts, ", \\\n     ")
     local width = 108 * columns
-    return plot.script("fig5", "Fig. 5: image; adversarial image at the first flip and perturbation, "
+    return plot.script(name, "Fig. 5: image; adversarial image at the first flip and perturbation, "
         .. "amplified around grey, for each loss", width,
         math.floor(width / (columns + 0.1) * (1.25 - bottom)), "", commands)
 end

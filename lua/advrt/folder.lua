@@ -80,6 +80,14 @@ function Folder:scratch(name)
     return path
 end
 
+--- A file that was to go with a failure is worth keeping after all.
+function Folder:keep(name)
+    local path = self:file(name)
+    for i, temporary in ipairs(self.temporary) do
+        if temporary == path then return table.remove(self.temporary, i) end
+    end
+end
+
 --- Writes a file at once: complete or not at all.
 function Folder:write(name, text)
     local done, message = system.write(self:file(name), text)

@@ -99,10 +99,10 @@ end
 
 -- name, metavar, reader, default (nil: none), help. The key of a value is its name with _ for -.
 local known = {
-    {"net", "FILE", path, "nets/fashion.lua", "a network definition (default: the bundled net)"},
+    {"net", "FILE", path, "fashion", "a network definition (default: the bundled net)"},
     {"weights", "FILE", path, nil,
         ".safetensors, .pth or .msgpack (default: those bundled with the net)"},
-    {"images", "DIR", path, "nets/fashion-images",
+    {"images", "DIR", path, nil,
         "PNG and JPEG with labels.csv or a folder for each class (default: the bundled images)"},
     {"resize", "N", integer(1), nil, "shortest side becomes N (default: the net's own)"},
     {"crop", "N", integer(1), nil, "centre crop to N x N (default: the net's own)"},

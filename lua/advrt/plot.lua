@@ -50,6 +50,7 @@ local frame = [[
 # %s
 # gnuplot %s.gp makes %s.svg and %s.png.
 %s
+set encoding utf8
 if (!exists("suffix")) suffix = ""
 do for [kind in "svg png"] {
   if (kind eq "svg") {

@@ -1,0 +1,22 @@
+--- Equal perturbation (the paper's Section V-B, second setting; Fig. 1, 3, 5 and Table I).
+--
+--     x_{n+1} = P(x_n + a_n q_n),   a_n = magnitude / ||q_n||            (Eq. 16)
+--
+-- For each image the multiplier follows the gradient, so that every loss adds a perturbation of the
+-- same norm in each step, and the numbers of iterations can be compared.
+
+local attack = require "advrt.attack"
+local experiment = require "advrt.experiment"
+
+experiment.run({
+    setting = "equal_perturbation",
+    description = "Attacks images with each loss, every step's perturbation of the same norm.",
+    step = "magnitude",
+    default = 0.05,
+    norm = true,
+    multiplier = function(o) return attack.equal_perturbation(o.magnitude, {norm = o.norm}) end,
+    figures = {
+        {"fig1", "fig1"}, {"fig3a", "softmax"}, {"fig3b", "logits"}, {"fig3c", "least"},
+        {"fig5", "fig5"},
+    },
+}, arg)
