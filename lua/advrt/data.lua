@@ -4,6 +4,7 @@
 -- not grow with the folder and starting costs the listing alone. Files are sorted by the bytes of
 -- their path relative to the folder, and known by it.
 
+local csv = require "advrt.csv"
 local fail = require "advrt.fail"
 local image = require "advrt.core.image"
 local lfs = require "lfs"
@@ -42,61 +43,6 @@ local function list(dir, prefix, depth, found, folders)
     end
 end
 
-local function read_file(path)
-    local file, message = io.open(path, "rb")
-    if not file then return nil, message end
-    local text, problem = file:read("a")
-    file:close()
-    return text, problem
-end
-
---- Reads one CSV field at `at`; returns it and the place after it, or nil and what is wrong.
-local function csv_field(text, at)
-    if text:sub(at, at) ~= '"' then
-        local field, after = text:match('^([^,\r\n]*)()', at)
-        if field:find('"', 1, true) then return nil, "a quote inside a field that is not quoted" end
-        return field, after
-    end
-    local parts, from = {}, at + 1
-    while true do
-        local close = text:find('"', from, true)
-        if not close then return nil, "a quote that is never closed" end
-        parts[#parts + 1] = text:sub(from, close - 1)
-        if text:sub(close + 1, close + 1) ~= '"' then
-            return table.concat(parts, '"'), close + 1
-        end
-        from = close + 2
-    end
-end
-
---- Parses CSV (RFC 4180; lines end in LF or CRLF) strictly. Returns an array of
--- {line = number of its first line, field, ...} without empty lines, or nil and a message that
--- starts with the line.
-function data.parse_csv(text)
-    local records, at, line = {}, 1, 1
-    if text:sub(1, 3) == "\xEF\xBB\xBF" then at = 4 end
-    while at <= #text do
-        local record = {line = line}
-        repeat
-            local field, after = csv_field(text, at)
-            if not field then return nil, ("line %d: %s"):format(line, after) end
-            record[#record + 1] = field
-            local _, newlines = field:gsub("\n", "")
-            line = line + newlines
-            at = after + 1
-            local separator = text:sub(after, after)
-        until separator ~= ","
-        local finish = text:match("^\r?\n()", at - 1)
-        if finish then
-            at, line = finish, line + 1
-        elseif at <= #text then
-            return nil, ("line %d: text after a closing quote"):format(line)
-        end
-        if #record > 1 or record[1] ~= "" then records[#records + 1] = record end
-    end
-    return records
-end
-
 --- A class number written in decimal digits alone, or nil.
 local function class_number(text)
     return text:match("^%d+$") and #text < 10 and math.tointeger(tonumber(text)) or nil
@@ -104,9 +50,9 @@ end
 
 --- Reads labels.csv: file -> class. `known` is the set of the images listed.
 local function read_labels(path, classes, known)
-    local text, problem = read_file(path)
+    local text, problem = csv.read(path)
     if not text then fail("%s", problem) end
-    local records, message = data.parse_csv(text)
+    local records, message = csv.parse(text)
     if not records then fail("%s: %s", path, message) end
     local labels, lines = {}, {}
     for i, record in ipairs(records) do
@@ -137,7 +83,7 @@ end
 --- classes.txt: line i, counted from 0, names class i; nil where there is no such file.
 local function read_class_names(path, classes)
     if not lfs.attributes(path, "mode") then return nil end
-    local text, problem = read_file(path)
+    local text, problem = csv.read(path)
     if not text then fail("%s", problem) end
     local numbers, i = {}, 0
     for name in (text:gsub("\r\n", "\n"):gsub("\n*$", "\n")):gmatch("([^\n]*)\n") do
@@ -212,11 +158,11 @@ function data.folder(dir, options)
     table.sort(files)
     local self = setmetatable({dir = dir, files = files, input = options.input,
         resize = options.resize, crop = options.crop}, Folder)
-    local csv = dir .. "/labels.csv"
-    if lfs.attributes(csv, "mode") then
+    local labels = dir .. "/labels.csv"
+    if lfs.attributes(labels, "mode") then
         local known = {}
         for i, file in ipairs(files) do known[i], known[file] = file, true end
-        self.labels = read_labels(csv, options.classes, known)
+        self.labels = read_labels(labels, options.classes, known)
         return self
     end
     if #folders == 0 then

@@ -1,6 +1,7 @@
 --- Examples of a run as PNG: the image, and for each loss the adversarial image and the
 -- perturbation, amplified around grey so that it can be seen.
 
+local csv = require "advrt.csv"
 local fail = require "advrt.fail"
 local image = require "advrt.core.image"
 local tables = require "advrt.tables"
@@ -72,8 +73,8 @@ function Examples:save(out)
             shown[i].losses[k] = {name = l.name, iteration = l.iteration, l2 = l.l2,
                 factor = factor, adversarial = save(out, stem .. "-adversarial.png", l.x),
                 perturbation = save(out, ("%s-perturbation-x%g.png"):format(stem, factor), amplified)}
-            rows[#rows + 1] = ("%d,%s,%d,%d,%s,%d,%s,%s,%g"):format(i, tables.field(one.file),
-                one.label, one.target, tables.field(l.name), l.iteration, tables.number(l.l2),
+            rows[#rows + 1] = ("%d,%s,%d,%d,%s,%d,%s,%s,%g"):format(i, csv.field(one.file),
+                one.label, one.target, csv.field(l.name), l.iteration, tables.number(l.l2),
                 tables.number(l.linf), factor)
         end
     end

@@ -3,6 +3,7 @@
 -- perturbations. Memory grows with iterations and losses; with images only by a few numbers each.
 
 local attack = require "advrt.attack"
+local csv = require "advrt.csv"
 local fail = require "advrt.fail"
 local record = require "advrt.core.record"
 local tensor = require "advrt.tensor"
@@ -21,12 +22,6 @@ end
 function tables.number(v)
     if v ~= v then return "nan" end
     return math.type(v) == "integer" and ("%d"):format(v) or ("%.9g"):format(v)
-end
-
---- A CSV field, quoted where it must be.
-function tables.field(text)
-    if text:find('[",\r\n]') then return '"' .. text:gsub('"', '""') .. '"' end
-    return text
 end
 
 --- Mean and sample standard deviation of a list; nan where there are too few.
@@ -81,7 +76,7 @@ end
 
 local function least_row(r)
     local flipped = r.flip_iteration >= 0
-    return ("%s,%s,%d,%d,%d,%s,%s,%d"):format(tables.field(r.loss), tables.field(r.file), r.label,
+    return ("%s,%s,%d,%d,%d,%s,%s,%d"):format(csv.field(r.loss), csv.field(r.file), r.label,
         r.target, r.flip_iteration, tables.number(flipped and r.flip_l2 or 0 / 0),
         tables.number(flipped and r.flip_linf or 0 / 0), flipped and r.survives_8bit and 1 or 0)
 end
@@ -178,11 +173,39 @@ function tables.table1_csv(rows)
         local fields = {}
         for i, name in ipairs(tables.table1_header) do
             local v = row[name]
-            fields[i] = type(v) == "string" and tables.field(v) or tables.number(v)
+            fields[i] = type(v) == "string" and csv.field(v) or tables.number(v)
         end
         lines[#lines + 1] = table.concat(fields, ",")
     end
     return table.concat(lines, "\n") .. "\n"
+end
+
+--- Reads table1.csv back: rows as table1 makes them; nil and a message where it is not one.
+function tables.read_table1(path)
+    local text, message = csv.read(path)
+    if not text then return nil, message end
+    local records, problem = csv.parse(text)
+    if not records then return nil, ("%s: %s"):format(path, problem) end
+    local header, rows = records[1], {}
+    if not header or table.concat(header, ",") ~= table.concat(tables.table1_header, ",") then
+        return nil, path .. ": not a run's table1.csv"
+    end
+    for i = 2, #records do
+        local row = {}
+        for k, name in ipairs(tables.table1_header) do
+            local field = records[i][k]
+            if not field then
+                return nil, ("%s: line %d: a field is missing"):format(path, records[i].line)
+            end
+            row[name] = k <= 2 and field or field == "nan" and 0 / 0 or tonumber(field)
+            if not row[name] then
+                return nil, ("%s: line %d: '%s' is no number"):format(path, records[i].line, field)
+            end
+        end
+        rows[i - 1] = row
+    end
+    if #rows == 0 then return nil, path .. ": holds no loss" end
+    return rows
 end
 
 --- CSV text of the mean curves and, in columns named NAME_std, their standard deviations.
@@ -193,7 +216,7 @@ function tables.curves_csv(summary)
     local lines = {table.concat(header, ",")}
     for _, s in ipairs(summary.losses) do
         for n = 0, summary.iterations do
-            local fields = {tables.field(s.name), tables.number(n)}
+            local fields = {csv.field(s.name), tables.number(n)}
             for _, part in ipairs {"mean", "std"} do
                 for _, name in ipairs(tables.curves) do
                     fields[#fields + 1] = tables.number(s.curves[name][part][n])

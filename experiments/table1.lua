@@ -1,0 +1,50 @@
+--- Joins an equal-multiplier and an equal-perturbation run into the paper's Table I.
+--
+--     advrt experiments/table1.lua runs/equal_multiplier-... runs/equal_perturbation-...
+
+local fail = require "advrt.fail"
+local folder = require "advrt.folder"
+local options = require "advrt.options"
+local tables = require "advrt.tables"
+
+local settings = {"equal_multiplier", "equal_perturbation"}
+
+local o = options.parse(arg, {
+    name = "table1.lua",
+    description = "Joins an equal-multiplier and an equal-perturbation run into Table I.",
+    options = {"out"},
+    flags = {{"csv", "print CSV instead of the table"}},
+    arguments = {
+        {"run_a", "folder of a run of one setting"},
+        {"run_b", "folder of a run of the other"},
+    },
+})
+
+local groups, found = {}, {}
+for _, dir in ipairs {o.run_a, o.run_b} do
+    local rows, message = tables.read_table1(dir .. "/table1.csv")
+    if not rows then fail("%s", message) end
+    found[rows[1].setting] = rows
+end
+for i, setting in ipairs(settings) do
+    groups[i] = found[setting]
+    if not groups[i] then
+        fail("neither %s nor %s is a run of %s", o.run_a, o.run_b, setting)
+    end
+end
+for i = 1, math.max(#groups[1], #groups[2]) do
+    local a, b = groups[1][i], groups[2][i]
+    if not (a and b and a.loss == b.loss) then
+        fail("%s and %s were run with other losses; give both the same --losses", o.run_a, o.run_b)
+    end
+end
+
+local joined = table.move(groups[2], 1, #groups[2], #groups[1] + 1,
+    table.move(groups[1], 1, #groups[1], 1, {}))
+local text, csv = tables.table1_text(groups), tables.table1_csv(joined)
+io.write(o.csv and csv or text)
+if o.out then
+    local out <close> = folder.claim(o.out)
+    out:write("table1.csv", csv)
+    out:write("table1.txt", text)
+end

@@ -1,0 +1,67 @@
+--- Comma-separated values by RFC 4180, strictly.
+
+local csv = {}
+
+--- The whole text of a file; nil and a message where it cannot be read.
+function csv.read(path)
+    local file, message = io.open(path, "rb")
+    if not file then return nil, message end
+    local text, problem = file:read("a")
+    file:close()
+    return text, problem
+end
+
+--- Reads one CSV field at `at`; returns it and the place after it, or nil and what is wrong.
+local function take_field(text, at)
+    if text:sub(at, at) ~= '"' then
+        local field, after = text:match('^([^,\r\n]*)()', at)
+        if field:find('"', 1, true) then return nil, "a quote inside a field that is not quoted" end
+        return field, after
+    end
+    local parts, from = {}, at + 1
+    while true do
+        local close = text:find('"', from, true)
+        if not close then return nil, "a quote that is never closed" end
+        parts[#parts + 1] = text:sub(from, close - 1)
+        if text:sub(close + 1, close + 1) ~= '"' then
+            return table.concat(parts, '"'), close + 1
+        end
+        from = close + 2
+    end
+end
+
+--- Parses CSV (RFC 4180; lines end in LF or CRLF) strictly. Returns an array of
+-- {line = number of its first line, field, ...} without empty lines, or nil and a message that
+-- starts with the line.
+function csv.parse(text)
+    local records, at, line = {}, 1, 1
+    if text:sub(1, 3) == "\xEF\xBB\xBF" then at = 4 end
+    while at <= #text do
+        local record = {line = line}
+        repeat
+            local field, after = take_field(text, at)
+            if not field then return nil, ("line %d: %s"):format(line, after) end
+            record[#record + 1] = field
+            local _, newlines = field:gsub("\n", "")
+            line = line + newlines
+            at = after + 1
+            local separator = text:sub(after, after)
+        until separator ~= ","
+        local finish = text:match("^\r?\n()", at - 1)
+        if finish then
+            at, line = finish, line + 1
+        elseif at <= #text then
+            return nil, ("line %d: text after a closing quote"):format(line)
+        end
+        if #record > 1 or record[1] ~= "" then records[#records + 1] = record end
+    end
+    return records
+end
+
+--- A field as it is written: quoted where it must be.
+function csv.field(text)
+    if text:find('[",\r\n]') then return '"' .. text:gsub('"', '""') .. '"' end
+    return text
+end
+
+return csv
