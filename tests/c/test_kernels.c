@@ -1,0 +1,464 @@
+/* The CPU device's own vector code: each instruction set that this processor has against scalar
+ * references in double, and all of them, on any number of threads and at any alignment, against
+ * each other bit for bit. */
+#include <float.h>
+#include <math.h>
+#include <omp.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/random.h"
+#include "device/cpu/cpu.h"
+
+static const int64_t sizes[] = {0, 1, 7, 8, 15, 16, 17, 33, 1000, 8191, 8192, 8193, 40001};
+enum { SIZES = sizeof sizes / sizeof *sizes, MOST = 40001 };
+
+static const CpuKernels *kernels;
+
+/* Each test runs once per instruction set; its number is the test's state. */
+static int choose(void **state) {
+    CpuIsa isa = (CpuIsa)(intptr_t)*state;
+    kernels = cpu_isa_present(isa) ? cpu_isa_kernels(isa) : NULL;
+    omp_set_num_threads(2);
+    return 0;
+}
+
+static void want_isa(void) {
+    if (!kernels) skip();
+}
+
+/* n floats of stream `key` in [-1.5, 1.5), none of them 0, every 97th tiny or subnormal. */
+static float *floats(uint64_t key, int64_t n) {
+    float *v = malloc((size_t)(n + 1) * sizeof *v);
+    for (int64_t i = 0; i < n; i++) {
+        v[i] = (float)(3 * random_uniform(key, (uint64_t)i) - 1.5) + 1e-4f;
+        if (i % 97 == 5) v[i] *= 1e-30f;
+        if (i % 97 == 6) v[i] *= 1e-42f;
+    }
+    return v;
+}
+
+static bool same(float a, float b) {
+    return (isnan(a) && isnan(b)) || memcmp(&a, &b, sizeof a) == 0;
+}
+
+static void want_same(const char *what, int64_t i, float got, float wanted) {
+    if (!same(got, wanted))
+        fail_msg("%s %s: element %lld is %.9g, wanted %.9g", kernels->isa, what, (long long)i,
+                 (double)got, (double)wanted);
+}
+
+static void want_near(const char *what, int64_t i, double got, double wanted, double relative) {
+    if (!(fabs(got - wanted) <= relative * fabs(wanted)))
+        fail_msg("%s %s: element %lld is %.17g, wanted %.17g", kernels->isa, what, (long long)i,
+                 got, wanted);
+}
+
+static void want_within(const char *what, int64_t i, double got, double wanted, double distance) {
+    if (!(fabs(got - wanted) <= distance))
+        fail_msg("%s %s: element %lld is %.17g, wanted %.17g", kernels->isa, what, (long long)i,
+                 got, wanted);
+}
+
+static float apply(BinaryOp op, float a, float b) {
+    switch (op) {
+    case BINARY_ADD: return (float)((double)a + (double)b);
+    case BINARY_SUB: return (float)((double)a - (double)b);
+    case BINARY_MUL: return (float)((double)a * (double)b);
+    case BINARY_DIV: return (float)((double)a / (double)b);
+    case BINARY_MIN: return isnan(a) || isnan(b) ? NAN : a < b ? a : b;
+    default: return isnan(a) || isnan(b) ? NAN : a > b ? a : b;
+    }
+}
+
+static void test_binary(void **state) {
+    (void)state;
+    want_isa();
+    float *a = floats(1, MOST), *b = floats(2, MOST), *out = floats(3, MOST);
+    a[3] = NAN, b[4] = NAN, a[5] = INFINITY, b[7] = 0;
+    for (int s = 0; s < SIZES; s++)
+        for (int op = 0; op < BINARY_OPS; op++) {
+            int64_t n = sizes[s];
+            out[n] = 12;
+            kernels->binary((BinaryOp)op, a, b, out, n);
+            for (int64_t i = 0; i < n; i++)
+                want_same("binary", i, out[i], apply((BinaryOp)op, a[i], b[i]));
+            kernels->binary_scalar((BinaryOp)op, a, 0.7f, out, n);
+            for (int64_t i = 0; i < n; i++)
+                want_same("binary_scalar", i, out[i], apply((BinaryOp)op, a[i], 0.7f));
+            memcpy(out, a, (size_t)n * sizeof *out);
+            kernels->binary((BinaryOp)op, out, out, out, n); /* in place */
+            for (int64_t i = 0; i < n; i++)
+                want_same("binary in place", i, out[i], apply((BinaryOp)op, a[i], a[i]));
+            assert_true(out[n] == 12);
+        }
+    kernels->binary_scalar(BINARY_MIN, a, NAN, out, 20);
+    for (int i = 0; i < 20; i++) assert_true(isnan(out[i]));
+    memcpy(out, a, MOST * sizeof *out);
+    kernels->add(out, b, MOST);
+    for (int64_t i = 0; i < MOST; i++) want_same("add", i, out[i], apply(BINARY_ADD, a[i], b[i]));
+    free(a), free(b), free(out);
+}
+
+static void test_unary(void **state) {
+    (void)state;
+    want_isa();
+    float *a = floats(1, MOST), *out = floats(3, MOST);
+    a[1] = NAN, a[2] = 0, a[3] = -0.0f, a[4] = INFINITY, a[8] = -INFINITY;
+    for (int s = 0; s < SIZES; s++) {
+        int64_t n = sizes[s];
+        out[n] = 12;
+        kernels->clamp(a, -0.25f, 0.5f, out, n);
+        for (int64_t i = 0; i < n; i++)
+            want_same("clamp", i, out[i], a[i] < -0.25f ? -0.25f : a[i] > 0.5f ? 0.5f : a[i]);
+        kernels->sign(a, out, n);
+        for (int64_t i = 0; i < n; i++) {
+            float wanted = isnan(a[i]) ? NAN : a[i] == 0 ? 0 : copysignf(1, a[i]);
+            want_same("sign", i, out[i], wanted);
+        }
+        kernels->quantize(a, 255, out, n);
+        for (int64_t i = 0; i < n; i++)
+            want_same("quantize", i, out[i], nearbyintf(a[i] * 255) / 255);
+        kernels->fill(out, 0.1f, n);
+        for (int64_t i = 0; i < n; i++) want_same("fill", i, out[i], 0.1f);
+        assert_true(out[n] == 12);
+    }
+    /* Halves go to the even level. */
+    const float halves[] = {0.5f, 1.5f, 2.5f, 3.5f, -0.5f, -1.5f, -2.5f, 8388609.0f};
+    const float evens[] = {0, 2, 2, 4, -0.0f, -2, -2, 8388609.0f};
+    kernels->quantize(halves, 1, out, 8);
+    for (int i = 0; i < 8; i++) want_same("quantize", i, out[i], evens[i]);
+    free(a), free(out);
+}
+
+/* Reference of one image's norms, summed exactly enough in long double. */
+static void reference_norms(const float *q, int64_t D, double *l2, double *linf, double *zeros) {
+    long double sum = 0;
+    *linf = 0, *zeros = 0;
+    for (int64_t i = 0; i < D; i++) {
+        sum += (long double)q[i] * (long double)q[i];
+        *linf = fmax(*linf, fabs((double)q[i]));
+        *zeros += q[i] == 0;
+    }
+    *l2 = (double)sqrtl(sum);
+    if (D) *zeros /= (double)D;
+}
+
+static void test_norms(void **state) {
+    (void)state;
+    want_isa();
+    enum { N = 3 };
+    float *q = floats(4, N * MOST);
+    KernelPartial *partial = malloc(kernel_partials(N, MOST) * sizeof *partial);
+    for (int64_t i = 0; i < N * MOST; i += 5) q[i] = i % 2 ? 0.0f : -0.0f;
+    for (int s = 0; s < SIZES; s++) {
+        int64_t D = sizes[s];
+        double l2[N], linf[N], zeros[N], wanted[3];
+        kernels->norms(q, N, D, partial, l2, linf, zeros);
+        for (int n = 0; n < N; n++) {
+            reference_norms(q + n * D, D, &wanted[0], &wanted[1], &wanted[2]);
+            want_near("l2", D, l2[n], wanted[0], 1e-13);
+            want_near("linf", D, linf[n], wanted[1], 0);
+            want_near("zero_share", D, zeros[n], wanted[2], 0);
+        }
+    }
+    free(q), free(partial);
+}
+
+/* Gradients near 1e-23, whose float norm is 0, and subnormal ones have norms; NaN shows. */
+static void test_norms_of_tiny_gradients(void **state) {
+    (void)state;
+    want_isa();
+    enum { D = 1000 };
+    float q[D];
+    KernelPartial partial;
+    double l2, linf, zeros;
+    const float tiny[] = {1e-23f, 1e-44f, FLT_TRUE_MIN};
+    for (int k = 0; k < 3; k++) {
+        for (int i = 0; i < D; i++) q[i] = i % 2 ? tiny[k] : -tiny[k];
+        kernels->norms(q, 1, D, &partial, &l2, &linf, &zeros);
+        want_near("l2", k, l2, sqrt(D) * (double)tiny[k], 1e-13);
+        want_near("linf", k, linf, (double)tiny[k], 0);
+        assert_true(zeros == 0);
+    }
+    memset(q, 0, sizeof q);
+    q[D - 1] = FLT_TRUE_MIN;
+    kernels->norms(q, 1, D, &partial, &l2, &linf, &zeros);
+    assert_true(l2 == (double)FLT_TRUE_MIN && linf == l2 && zeros == 0.999);
+    for (int at = 0; at < D; at += 37) {
+        q[at] = NAN;
+        kernels->norms(q, 1, D, &partial, &l2, &linf, &zeros);
+        assert_true(isnan(l2) && isnan(linf));
+        q[at] = 0;
+    }
+    q[D / 2] = -INFINITY;
+    kernels->norms(q, 1, D, &partial, &l2, &linf, &zeros);
+    assert_true(isinf(l2) && isinf(linf));
+}
+
+static void test_step(void **state) {
+    (void)state;
+    want_isa();
+    enum { N = 3 };
+    float *q = floats(5, N * MOST), *x = floats(6, N * MOST), *x0 = floats(7, N * MOST);
+    float *before = malloc(N * MOST * sizeof *before);
+    KernelPartial *partial = malloc(kernel_partials(N, MOST) * sizeof *partial);
+    for (int64_t i = 0; i < N * MOST; i++) x[i] = x0[i] = (float)random_uniform(8, (uint64_t)i);
+    const double a[N] = {0.3, 0, 1e-3 / 7};
+    for (int s = 0; s < SIZES; s++) {
+        int64_t D = sizes[s];
+        double l2[N], linf[N];
+        memcpy(before, x, N * MOST * sizeof *before);
+        if (D) q[D] = NAN; /* of the image that does not move */
+        kernels->step(x, q, a, x0, N, D, partial, l2, linf);
+        if (D) q[D] = 1;
+        for (int n = 0; n < N; n++) {
+            long double sum = 0;
+            double most = 0;
+            for (int64_t i = n * D; i < (n + 1) * D; i++) {
+                double v = (double)before[i] + a[n] * (double)q[i];
+                float wanted = a[n] == 0 ? before[i] : (float)fmin(fmax(v, 0), 1);
+                want_same("step", i, x[i], wanted);
+                double d = (double)wanted - (double)x0[i];
+                sum += (long double)d * (long double)d;
+                most = fmax(most, fabs(d));
+            }
+            want_near("step's l2", D, l2[n], (double)sqrtl(sum), 1e-13);
+            want_near("step's linf", D, linf[n], most, 0);
+        }
+    }
+    /* A tiny gradient and the large multiplier that its norm asks for. */
+    double l2, linf, scale = 0.05 / (1e-23 * sqrt(100));
+    for (int i = 0; i < 100; i++) x[i] = x0[i] = 0.5f, q[i] = 1e-23f;
+    kernels->step(x, q, &scale, x0, 1, 100, partial, &l2, &linf);
+    want_near("step along a tiny gradient", 0, l2, 0.05, 1e-5);
+    q[50] = NAN;
+    kernels->step(x, q, &scale, x0, 1, 100, partial, &l2, &linf);
+    assert_true(isnan(x[50]) && isnan(l2) && isnan(linf));
+    free(q), free(x), free(x0), free(before), free(partial);
+}
+
+static void test_optimisers(void **state) {
+    (void)state;
+    want_isa();
+    enum { P = 1003, STEPS = 4 };
+    float *p[3], *g = floats(9, P), *m = calloc(P, sizeof *m), *v = calloc(P, sizeof *v);
+    double w, rm, rv;
+    for (int k = 0; k < 3; k++) p[k] = floats(10, P);
+    for (int nesterov = 0; nesterov < 2; nesterov++) {
+        SgdStep s = {.rate = 0.1, .momentum = 0.9, .weight_decay = 0.01, .nesterov = nesterov};
+        memset(m, 0, P * sizeof *m);
+        float *start = floats(10, P);
+        for (int t = 0; t < STEPS; t++) kernels->sgd(&s, p[nesterov], g, m, P);
+        for (int i = 0; i < P; i++) {
+            w = (double)start[i], rm = 0;
+            for (int t = 0; t < STEPS; t++) {
+                double d = (double)g[i] + 0.01 * w;
+                rm = 0.9 * rm + d;
+                w -= 0.1 * (nesterov ? d + 0.9 * rm : rm);
+            }
+            want_within("sgd", i, p[nesterov][i], w, 3e-6);
+        }
+        free(start);
+    }
+    for (int decoupled = 0; decoupled < 2; decoupled++) {
+        float *start = floats(10, P);
+        memcpy(p[2], start, P * sizeof *start);
+        memset(m, 0, P * sizeof *m);
+        for (int t = 1; t <= STEPS; t++) {
+            AdamStep s = {.rate = 0.02,
+                          .beta1 = 0.9,
+                          .beta2 = 0.999,
+                          .eps = 1e-8,
+                          .weight_decay = 0.01,
+                          .decoupled = decoupled,
+                          .t = t};
+            if (t == 1) memset(v, 0, P * sizeof *v);
+            kernels->adam(&s, p[2], g, m, v, P);
+        }
+        for (int i = 0; i < P; i++) {
+            w = (double)start[i], rm = 0, rv = 0;
+            for (int t = 1; t <= STEPS; t++) {
+                double d = (double)g[i] + (decoupled ? 0 : 0.01 * w);
+                rm = 0.9 * rm + 0.1 * d;
+                rv = 0.999 * rv + 0.001 * d * d;
+                if (decoupled) w -= 0.02 * 0.01 * w;
+                w -= 0.02 * (rm / (1 - pow(0.9, t))) / (sqrt(rv / (1 - pow(0.999, t))) + 1e-8);
+            }
+            /* A subnormal gradient's square is 0 in float, and eps decides. */
+            if (fabs((double)g[i]) > 1e-4) want_within("adam", i, p[2][i], w, 3e-6);
+            assert_true(isfinite(p[2][i]));
+        }
+        free(start);
+    }
+    for (int k = 0; k < 3; k++) free(p[k]);
+    free(g), free(m), free(v);
+}
+
+static void test_channels(void **state) {
+    (void)state;
+    want_isa();
+    const float mean[] = {0.485f, 0.456f, 0.406f}, std[] = {0.229f, 0.224f, 0.225f};
+    float *x = floats(11, 6 * MOST), *out = floats(12, 6 * MOST);
+    for (int s = 0; s < SIZES; s++) {
+        int64_t HW = sizes[s];
+        kernels->normalize(x, mean, std, out, 2, 3, HW);
+        for (int64_t i = 0; i < 6 * HW; i++) {
+            int c = (int)(i / HW % 3);
+            want_same("normalize", i, out[i], (x[i] - mean[c]) / std[c]);
+        }
+        kernels->scale_channels(out, std, 2, 3, HW);
+        for (int64_t i = 0; i < 6 * HW; i++) {
+            int c = (int)(i / HW % 3);
+            want_same("scale_channels", i, out[i], (x[i] - mean[c]) / std[c] * std[c]);
+        }
+    }
+    free(x), free(out);
+}
+
+static void test_masks(void **state) {
+    (void)state;
+    want_isa();
+    float *y = floats(13, MOST), *g = floats(14, MOST), *got = malloc(MOST * sizeof *got);
+    uint8_t *bits = malloc(MOST / 8 + 1);
+    y[0] = 0, y[1] = -0.0f, y[2] = NAN, y[3] = FLT_TRUE_MIN, y[4] = 1, y[5] = nextafterf(1, 0);
+    y[9] = INFINITY, g[2] = NAN, g[8] = -INFINITY, g[10] = NAN;
+    for (int s = 0; s < SIZES; s++)
+        for (int capped = 0; capped < 2; capped++) {
+            int64_t n = sizes[s] / 8 * 8;
+            float cap = capped ? 1 : INFINITY;
+            bits[n / 8] = 0xa5;
+            kernels->relu_mask(y, cap, bits, n);
+            assert_int_equal(bits[n / 8], 0xa5);
+            memcpy(got, g, MOST * sizeof *got);
+            kernels->apply_mask(got, bits, n);
+            for (int64_t i = 0; i < MOST; i++) {
+                bool open = i >= n || (y[i] > 0 && y[i] < cap);
+                if (i < n) assert_int_equal(bits[i / 8] >> (i % 8) & 1, open);
+                want_same("apply_mask", i, got[i], open ? g[i] : 0);
+            }
+        }
+    free(y), free(g), free(got), free(bits);
+}
+
+/* Everything whose order of operations could differ, into one digest. */
+static uint64_t digest(const CpuKernels *k, int threads, int offset) {
+    enum { N = 3, D = 20011 };
+    omp_set_num_threads(threads);
+    float *memory[5], *v[5];
+    for (int i = 0; i < 5; i++) {
+        float *made = floats(20 + (uint64_t)i, N * D);
+        memory[i] = malloc((N * D + 16) * sizeof(float));
+        v[i] = memory[i] + offset;
+        memcpy(v[i], made, N * D * sizeof(float));
+        free(made);
+    }
+    KernelPartial *partial = malloc(kernel_partials(N, D) * sizeof *partial);
+    double f[5][N], a[N] = {0.1, 0.7, 0.3};
+    k->norms(v[0], N, D, partial, f[0], f[1], f[2]);
+    k->clamp(v[1], 0, 1, v[1], N * D);
+    k->step(v[1], v[0], a, v[2], N, D, partial, f[3], f[4]);
+    SgdStep sgd = {.rate = 0.1, .momentum = 0.9, .weight_decay = 0.01, .nesterov = true};
+    k->sgd(&sgd, v[2], v[0], v[3], N * D);
+    AdamStep adam = {.rate = 0.1, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .t = 3};
+    k->binary(BINARY_MUL, v[4], v[4], v[4], N * D);
+    k->adam(&adam, v[2], v[0], v[3], v[4], N * D);
+    k->quantize(v[0], 255, v[0], N * D);
+    k->relu_mask(v[3], INFINITY, (uint8_t *)v[4], N * D / 8 * 8);
+    k->apply_mask(v[2], (uint8_t *)v[4], N * D / 8 * 8);
+    uint64_t hash = random_hash(RANDOM_EMPTY, f, sizeof f);
+    for (int i = 0; i < 5; i++) hash = random_hash(hash, v[i], N * D * sizeof(float));
+    for (int i = 0; i < 5; i++) free(memory[i]);
+    free(partial);
+    return hash;
+}
+
+static void test_same_bits(void **state) {
+    (void)state;
+    want_isa();
+    uint64_t wanted = digest(cpu_isa_kernels(CPU_X86_64), 1, 0);
+    for (int threads = 1; threads <= 3; threads++)
+        for (int offset = 0; offset < 4; offset++)
+            if (digest(kernels, threads, offset) != wanted)
+                fail_msg("%s: other bits on %d threads at offset %d", kernels->isa, threads,
+                         offset);
+    omp_set_num_threads(2);
+}
+
+/* An image's figures do not depend on its neighbours or its place. */
+static void test_neighbours(void **state) {
+    (void)state;
+    want_isa();
+    enum { N = 4, D = 9001 };
+    float *q = floats(15, N * D);
+    KernelPartial *partial = malloc(kernel_partials(N, D) * sizeof *partial);
+    double all[3][N], alone[3];
+    kernels->norms(q, N, D, partial, all[0], all[1], all[2]);
+    for (int n = 0; n < N; n++) {
+        kernels->norms(q + n * D, 1, D, partial, &alone[0], &alone[1], &alone[2]);
+        for (int k = 0; k < 3; k++) assert_true(all[k][n] == alone[k]);
+    }
+    free(q), free(partial);
+}
+
+/* The environment chooses, and a name that it does not know is refused. */
+static void test_choice(void **state) {
+    (void)state;
+    Error e;
+    CpuIsa isa;
+    setenv("ADVRT_ISA", "x86-64", 1);
+    assert_int_equal(cpu_isa_choose(&isa, &e), 0);
+    assert_int_equal(isa, CPU_X86_64);
+    setenv("ADVRT_ISA", "avx9", 1);
+    assert_int_equal(cpu_isa_choose(&isa, &e), -1);
+    assert_string_equal(e.text, "ADVRT_ISA=avx9: must be x86-64, avx2 or avx512");
+    for (int i = 0; i < CPU_ISAS; i++) {
+        setenv("ADVRT_ISA", cpu_isa_kernels((CpuIsa)i)->isa, 1);
+        assert_int_equal(cpu_isa_choose(&isa, &e), cpu_isa_present((CpuIsa)i) ? 0 : -1);
+        if (!cpu_isa_present((CpuIsa)i)) assert_non_null(strstr(e.text, "does not have it"));
+    }
+    unsetenv("ADVRT_ISA");
+    assert_int_equal(cpu_isa_choose(&isa, &e), 0);
+    assert_true(cpu_isa_present(isa));
+    Device *d;
+    assert_int_equal(cpu_device(-1, &d, &e), -1);
+    assert_int_equal(cpu_device(0, &d, &e), 0);
+    int threads = ((CpuDevice *)d)->threads;
+    assert_true(threads >= 1);
+    setenv("OMP_NUM_THREADS", "1", 1);
+    assert_int_equal(cpu_threads_default(), 1);
+    unsetenv("OMP_NUM_THREADS");
+    assert_int_equal(cpu_threads_default(), threads);
+}
+
+#define ISAS(test)                                                                                 \
+    {"x86-64 " #test, test, choose, NULL, (void *)CPU_X86_64},                                     \
+        {"avx2 " #test, test, choose, NULL, (void *)CPU_AVX2}, {                                   \
+        "avx512 " #test, test, choose, NULL, (void *)CPU_AVX512                                    \
+    }
+
+int main(void) {
+    unsetenv("ADVRT_ISA");
+    unsetenv("OMP_NUM_THREADS");
+    const struct CMUnitTest tests[] = {
+        ISAS(test_binary),
+        ISAS(test_unary),
+        ISAS(test_norms),
+        ISAS(test_norms_of_tiny_gradients),
+        ISAS(test_step),
+        ISAS(test_optimisers),
+        ISAS(test_channels),
+        ISAS(test_masks),
+        ISAS(test_same_bits),
+        ISAS(test_neighbours),
+        cmocka_unit_test(test_choice),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
