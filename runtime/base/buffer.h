@@ -1,0 +1,23 @@
+/* A byte buffer that grows, in counted memory. Its bytes move when it grows.
+ * A zeroed Buffer is an empty one; a failed append leaves it as it was.
+ */
+#ifndef ADVRT_BASE_BUFFER_H
+#define ADVRT_BASE_BUFFER_H
+
+#include <stddef.h>
+
+#include "base/error.h"
+
+typedef struct Buffer {
+    unsigned char *bytes; /* NULL while nothing was appended */
+    size_t size, capacity;
+} Buffer;
+
+/* Makes room for n more bytes. */
+int buffer_reserve(Buffer *b, size_t n, Error *e);
+/* Adds n bytes at the end. */
+int buffer_append(Buffer *b, const void *bytes, size_t n, Error *e);
+/* Gives the memory back and leaves the buffer empty. */
+void buffer_free(Buffer *b);
+
+#endif

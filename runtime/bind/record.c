@@ -1,0 +1,276 @@
+/* advrt.core.record: making, keeping and reading records (io/record.h). */
+#include <string.h>
+
+#include "base/memory.h"
+#include "bind/bind.h"
+#include "io/record.h"
+
+#define BUFFER "advrt.buffer"
+#define READER "advrt.record_reader"
+#define PART "advrt.record_part"
+
+static int raise(lua_State *L, const Error *e) {
+    return luaL_error(L, "%s", e->text);
+}
+
+/* A buffer that is freed with its userdata, so that a Lua error on the way loses nothing. */
+static Buffer *new_buffer(lua_State *L) {
+    Buffer *b = lua_newuserdatauv(L, sizeof *b, 0);
+    *b = (Buffer){0};
+    luaL_setmetatable(L, BUFFER);
+    return b;
+}
+
+static int free_buffer(lua_State *L) {
+    buffer_free(luaL_checkudata(L, 1, BUFFER));
+    return 0;
+}
+
+/* --- pack ------------------------------------------------------------------------- */
+
+static int pack_tensor(Buffer *out, Buffer *host, const char *key, const Tensor *t, Error *e) {
+    host->size = 0;
+    if (buffer_reserve(host, tensor_bytes(t), e) != 0) return -1;
+    if (tensor_count(t) && tensor_to_host(t, host->bytes, e) != 0) return -1;
+    return record_series(out, key, t->dtype, host->bytes, tensor_count(t), e);
+}
+
+/* The table on top of the stack: an array of integers, or of numbers with a real among them. */
+static int pack_array(lua_State *L, Buffer *out, Buffer *host, const char *key, Error *e) {
+    lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+    bool real = false;
+    for (lua_Integer i = 1; i <= n; i++) {
+        if (lua_rawgeti(L, -1, i) != LUA_TNUMBER)
+            luaL_argerror(L, 1, lua_pushfstring(L, "element %d of '%s' is no number", (int)i, key));
+        real |= !lua_isinteger(L, -1);
+        lua_pop(L, 1);
+    }
+    host->size = 0;
+    for (lua_Integer i = 1; i <= n; i++) {
+        lua_rawgeti(L, -1, i);
+        double d = lua_tonumber(L, -1);
+        int64_t k = real ? 0 : lua_tointeger(L, -1);
+        lua_pop(L, 1);
+        if (buffer_append(host, real ? (void *)&d : (void *)&k, 8, e) != 0) return -1;
+    }
+    return record_series(out, key, real ? DTYPE_F64 : DTYPE_I64, host->bytes, n, e);
+}
+
+/* The value on top of the stack, under a key. */
+static int pack_value(lua_State *L, Buffer *out, Buffer *host, const char *key, Error *e) {
+    size_t n;
+    const Tensor *t = luaL_testudata(L, -1, BIND_TENSOR);
+    if (t && t->storage && t->ndim == 1) return pack_tensor(out, host, key, t, e);
+    switch (lua_type(L, -1)) {
+    case LUA_TSTRING: {
+        const char *text = lua_tolstring(L, -1, &n);
+        return record_text(out, key, text, n, e);
+    }
+    case LUA_TBOOLEAN: return record_boolean(out, key, lua_toboolean(L, -1), e);
+    case LUA_TNUMBER:
+        if (lua_isinteger(L, -1)) return record_integer(out, key, lua_tointeger(L, -1), e);
+        return record_real(out, key, lua_tonumber(L, -1), e);
+    case LUA_TTABLE: return pack_array(L, out, host, key, e);
+    default:
+        return luaL_argerror(L, 1,
+                             lua_pushfstring(L,
+                                             "'%s' must be a string, number, boolean, array of "
+                                             "numbers or tensor of one dimension",
+                                             key));
+    }
+}
+
+/* pack{{key, value}, ...} -> the bytes of one record, its fields in this order. A value is a
+ * string, integer, float, boolean, tensor [n] or array of numbers. */
+static int pack(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TTABLE);
+    Error e = {""};
+    lua_Integer n = (lua_Integer)lua_rawlen(L, 1);
+    luaL_argcheck(L, n <= RECORD_FIELDS, 1, "too many fields");
+    Buffer *out = new_buffer(L), *host = new_buffer(L);
+    if (record_begin(out, (size_t)n, &e) != 0) return raise(L, &e);
+    for (lua_Integer i = 1; i <= n; i++) {
+        if (lua_rawgeti(L, 1, i) != LUA_TTABLE)
+            return luaL_argerror(L, 1, "wants a list of {key, value}");
+        size_t length;
+        if (lua_rawgeti(L, -1, 1) != LUA_TSTRING)
+            return luaL_argerror(L, 1, "a field's key must be a string");
+        const char *key = lua_tolstring(L, -1, &length);
+        luaL_argcheck(L, length < RECORD_KEY && strlen(key) == length, 1,
+                      "a field's key is too long or holds a NUL byte");
+        lua_rawgeti(L, -2, 2);
+        if (pack_value(L, out, host, key, &e) != 0) return raise(L, &e);
+        lua_pop(L, 3);
+    }
+    lua_pushlstring(L, (const char *)out->bytes, out->size);
+    buffer_free(out);
+    buffer_free(host);
+    return 1;
+}
+
+/* --- each ------------------------------------------------------------------------- */
+
+static int close_reader(lua_State *L) {
+    RecordReader **r = luaL_checkudata(L, 1, READER);
+    record_close(*r);
+    *r = NULL;
+    return 0;
+}
+
+static void push_field(lua_State *L, const RecordField *f) {
+    switch (f->kind) {
+    case RECORD_NIL: lua_pushnil(L); break;
+    case RECORD_BOOLEAN: lua_pushboolean(L, (int)f->integer); break;
+    case RECORD_INTEGER: lua_pushinteger(L, f->integer); break;
+    case RECORD_REAL: lua_pushnumber(L, f->real); break;
+    case RECORD_TEXT: lua_pushlstring(L, f->text, f->count); break;
+    case RECORD_INTEGERS:
+        lua_createtable(L, (int)f->count, 0);
+        for (size_t i = 0; i < f->count; i++) {
+            lua_pushinteger(L, f->integers[i]);
+            lua_rawseti(L, -2, (lua_Integer)i + 1);
+        }
+        break;
+    case RECORD_REALS:
+        lua_createtable(L, (int)f->count, 0);
+        for (size_t i = 0; i < f->count; i++) {
+            lua_pushnumber(L, f->reals[i]);
+            lua_rawseti(L, -2, (lua_Integer)i + 1);
+        }
+        break;
+    }
+}
+
+/* One step of the iteration: the next record as a table. A damaged file is a failure. */
+static int next_record(lua_State *L) {
+    RecordReader **r = luaL_checkudata(L, lua_upvalueindex(1), READER);
+    const RecordField *fields = NULL;
+    size_t count;
+    Error e = {""};
+    if (*r && record_next(*r, &fields, &count, &e) != 0) return bind_fail(L, 1, &e);
+    if (!fields) {
+        record_close(*r);
+        *r = NULL;
+        return 0;
+    }
+    lua_createtable(L, 0, (int)count);
+    for (size_t i = 0; i < count; i++) {
+        push_field(L, &fields[i]);
+        lua_setfield(L, -2, fields[i].key);
+    }
+    return 1;
+}
+
+/* each(path) -> iterator over the records of a finished file or of a part file; each a new table,
+ * series as arrays. Raises a failure where the file cannot be read or is damaged. */
+static int each(lua_State *L) {
+    const char *path = luaL_checkstring(L, 1);
+    Error e = {""};
+    RecordReader **r = lua_newuserdatauv(L, sizeof *r, 0);
+    *r = NULL;
+    luaL_setmetatable(L, READER);
+    if (record_open(r, path, &e) != 0) return bind_fail(L, 1, &e);
+    lua_pushvalue(L, -1);
+    lua_pushcclosure(L, next_record, 1);
+    lua_insert(L, -2);
+    /* As a for loop's fourth value the reader is closed where the loop ends, early too. */
+    lua_pushnil(L);
+    lua_pushnil(L);
+    lua_rotate(L, -3, 2);
+    return 4;
+}
+
+/* --- part ------------------------------------------------------------------------- */
+
+static RecordPart *check_part(lua_State *L) {
+    RecordPart **p = luaL_checkudata(L, 1, PART);
+    luaL_argcheck(L, *p, 1, "the part file is closed");
+    return *p;
+}
+
+/* part(path[, "append"]) -> writer of a part file: empty, or behind the whole frames of the one
+ * that is there; or nil and a message. */
+static int part(lua_State *L) {
+    static const char *const modes[] = {"new", "append", NULL};
+    const char *path = luaL_checkstring(L, 1);
+    int mode = luaL_checkoption(L, 2, "new", modes);
+    Error e = {""};
+    RecordPart **p = lua_newuserdatauv(L, sizeof *p, 0);
+    *p = NULL;
+    luaL_setmetatable(L, PART);
+    return record_part_open(p, path, mode == 1, &e) == 0 ? 1 : bind_nil(L, &e);
+}
+
+/* append(bytes): a frame, on disk when this returns true; or nil and a message. */
+static int part_append(lua_State *L) {
+    RecordPart *p = check_part(L);
+    size_t n;
+    const char *bytes = luaL_checklstring(L, 2, &n);
+    Error e = {""};
+    if (record_part_append(p, bytes, n, &e) != 0) return bind_nil(L, &e);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static int part_close(lua_State *L) {
+    RecordPart **p = luaL_checkudata(L, 1, PART);
+    record_part_close(*p);
+    *p = NULL;
+    return 0;
+}
+
+/* finish(path): the records under their final name, the part file gone and closed; true, or nil
+ * and a message, and then the part file is as it was. */
+static int part_finish(lua_State *L) {
+    RecordPart *p = check_part(L);
+    const char *path = luaL_checkstring(L, 2);
+    Error e = {""};
+    if (record_part_finish(p, path, &e) != 0) return bind_nil(L, &e);
+    part_close(L);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* part_recover(path) -> bytes of payload and frames that are whole, what follows them cut off; or
+ * nil and a message. */
+static int part_recover(lua_State *L) {
+    uint64_t frames, bytes;
+    Error e = {""};
+    if (record_recover(luaL_checkstring(L, 1), &frames, &bytes, &e) != 0) return bind_nil(L, &e);
+    lua_pushinteger(L, (lua_Integer)bytes);
+    lua_pushinteger(L, (lua_Integer)frames);
+    return 2;
+}
+
+static void new_type(lua_State *L, const char *name, lua_CFunction collect,
+                     const luaL_Reg *methods) {
+    luaL_newmetatable(L, name);
+    lua_pushcfunction(L, collect);
+    lua_setfield(L, -2, "__gc");
+    lua_pushcfunction(L, collect);
+    lua_setfield(L, -2, "__close");
+    if (methods) {
+        lua_newtable(L);
+        luaL_setfuncs(L, methods, 0);
+        lua_setfield(L, -2, "__index");
+    }
+    lua_pop(L, 1);
+}
+
+int luaopen_advrt_core_record(lua_State *L) {
+    static const luaL_Reg functions[] = {
+        {"pack", pack}, {"each", each}, {"part", part}, {"part_recover", part_recover},
+        {NULL, NULL},
+    };
+    static const luaL_Reg methods[] = {
+        {"append", part_append},
+        {"finish", part_finish},
+        {"close", part_close},
+        {NULL, NULL},
+    };
+    new_type(L, BUFFER, free_buffer, NULL);
+    new_type(L, READER, close_reader, NULL);
+    new_type(L, PART, part_close, methods);
+    luaL_newlib(L, functions);
+    return 1;
+}

@@ -1,0 +1,267 @@
+#include "io/pth.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <zip.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "io/pth_read.h"
+
+/* --- zip ----------------------------------------------------------------------- */
+
+typedef struct ZipFile {
+    PthObjects objects; /* first: the hooks' context */
+    zip_t *zip;
+    zip_file_t *entry;   /* the one being read */
+    const char *reading; /* its name in messages */
+    char prefix[PICKLE_NAME];
+} ZipFile;
+
+static int zip_next(void *context, void *out, size_t n, size_t *got, Error *e) {
+    ZipFile *z = context;
+    zip_int64_t read = zip_fread(z->entry, out, n);
+    if (read < 0)
+        return error_set(e, "'%s' in the archive is damaged (%s)", z->reading,
+                         zip_file_strerror(z->entry));
+    *got = (size_t)read;
+    return 0;
+}
+
+static int zip_exactly(void *context, void *out, size_t n, Error *e) {
+    ZipFile *z = context;
+    for (size_t done = 0, got = 0; done < n; done += got) {
+        if (zip_next(z, (char *)out + done, n - done, &got, e) != 0) return -1;
+        if (got == 0) return error_set(e, "'%s' in the archive is cut off", z->reading);
+    }
+    return 0;
+}
+
+static void zip_done(void *context) {
+    ZipFile *z = context;
+    if (z->entry) zip_fclose(z->entry);
+    z->entry = NULL;
+}
+
+/* Opens PREFIX + name and tells its size. Compressed entries are refused: torch.save writes none,
+ * and so no entry is larger than the file. */
+static int zip_enter(ZipFile *z, const char *name, zip_uint64_t *size, Error *e) {
+    char path[2 * PICKLE_NAME];
+    zip_stat_t s;
+    if ((size_t)snprintf(path, sizeof path, "%s%s", z->prefix, name) >= sizeof path)
+        return error_set(e, "has a storage with a name longer than %d bytes", PICKLE_NAME);
+    if (zip_stat(z->zip, path, 0, &s) != 0) return error_set(e, "the archive has no '%s'", path);
+    const zip_uint64_t wanted = ZIP_STAT_SIZE | ZIP_STAT_COMP_METHOD | ZIP_STAT_ENCRYPTION_METHOD;
+    if ((s.valid & wanted) != wanted || s.comp_method != ZIP_CM_STORE ||
+        s.encryption_method != ZIP_EM_NONE)
+        return error_set(e,
+                         "'%s' in the archive is compressed or encrypted; torch.save writes "
+                         "entries as they are",
+                         path);
+    z->reading = name;
+    z->entry = zip_fopen(z->zip, path, 0);
+    if (!z->entry)
+        return error_set(e, "'%s' in the archive cannot be read (%s)", path, zip_strerror(z->zip));
+    *size = s.size;
+    return 0;
+}
+
+static int zip_storage(void *context, const PthStorage *s, size_t bytes, Error *e) {
+    ZipFile *z = context;
+    char name[PICKLE_NAME + 8];
+    zip_uint64_t size;
+    snprintf(name, sizeof name, "data/%.*s", PICKLE_NAME, s->key);
+    if (zip_enter(z, name, &size, e) != 0) return -1;
+    z->reading = s->key;
+    if (size == bytes) return 0;
+    zip_done(z);
+    return error_set(e, "storage '%s' has %" PRIu64 " bytes, %" PRId64 " elements of %s want %zu",
+                     s->key, (uint64_t)size, s->elements, dtype_name(s->dtype), bytes);
+}
+
+/* torch.save puts everything into one folder of any name. */
+static int zip_find_prefix(ZipFile *z, Error *e) {
+    zip_int64_t n = zip_get_num_entries(z->zip, 0);
+    int found = 0;
+    for (zip_int64_t i = 0; i < n; i++) {
+        const char *name = zip_get_name(z->zip, (zip_uint64_t)i, 0);
+        const char *slash = name ? strchr(name, '/') : NULL;
+        if (!name || strcmp(slash ? slash + 1 : name, "data.pkl") != 0) continue;
+        size_t length = slash ? (size_t)(slash + 1 - name) : 0;
+        if (found++) return error_set(e, "the archive has more than one data.pkl");
+        if (length >= sizeof z->prefix)
+            return error_set(e, "the archive's folder has a name longer than %d bytes",
+                             PICKLE_NAME - 1);
+        memcpy(z->prefix, name, length);
+        z->prefix[length] = 0;
+    }
+    if (found) return 0;
+    return error_set(e, "a zip archive without data.pkl, so not one that torch.save wrote");
+}
+
+static int zip_check_order(ZipFile *z, Error *e) {
+    char path[PICKLE_NAME + 16], order[8] = "";
+    zip_uint64_t size;
+    snprintf(path, sizeof path, "%sbyteorder", z->prefix);
+    if (zip_name_locate(z->zip, path, 0) < 0) return 0; /* older files have none */
+    if (zip_enter(z, "byteorder", &size, e) != 0) return -1;
+    int failed = size >= sizeof order ? 0 : zip_exactly(z, order, (size_t)size, e);
+    zip_done(z);
+    if (failed || strcmp(order, "little") == 0) return failed;
+    return error_set(e, "its byte order is not 'little', the only one supported");
+}
+
+static int zip_read_tensors(ZipFile *z, uint64_t file_size, Device *d, TensorList *list, Error *e) {
+    PickleHooks hooks = pth_hooks();
+    hooks.context = z;
+    hooks.read = zip_next;
+    PthSource source = {z, zip_storage, zip_exactly, zip_done};
+    Pickle *p = NULL;
+    PickleValue root;
+    zip_uint64_t size;
+    if (zip_find_prefix(z, e) != 0 || zip_check_order(z, e) != 0 ||
+        zip_enter(z, "data.pkl", &size, e) != 0)
+        return -1;
+    int failed = pickle_open(&p, &hooks, e);
+    if (!failed) failed = pickle_next(p, &root, e);
+    zip_done(z);
+    if (!failed) failed = pth_sort_storages(&z->objects, e);
+    if (!failed) failed = pth_find_entries(&z->objects, &root, e);
+    if (!failed) failed = pth_read_tensors(&z->objects, &source, file_size, d, list, e);
+    pth_objects_free(&z->objects);
+    pickle_close(p);
+    return failed;
+}
+
+int pth_read_zip(int fd, uint64_t size, Device *d, TensorList *list, Error *e) {
+    int own = dup(fd), code = 0; /* libzip closes what it is given */
+    if (own < 0) return error_set(e, "%s", strerror(errno));
+    ZipFile z = {.zip = zip_fdopen(own, 0, &code)};
+    if (!z.zip) {
+        zip_error_t why;
+        zip_error_init_with_code(&why, code);
+        if (code == ZIP_ER_NOZIP || code == ZIP_ER_INCONS)
+            error_set(e, "a zip archive without its end: the file is cut off or damaged");
+        else
+            error_set(e, "the zip archive cannot be read (%s)", zip_error_strerror(&why));
+        zip_error_fini(&why);
+        close(own);
+        return -1;
+    }
+    int failed = zip_read_tensors(&z, size, d, list, e);
+    zip_discard(z.zip);
+    return failed;
+}
+
+/* --- legacy -------------------------------------------------------------------- */
+
+typedef struct LegacyFile {
+    PthObjects objects; /* first: the hooks' context */
+    int fd;
+    uint64_t size, position; /* of the file; of the next byte to read */
+} LegacyFile;
+
+static int legacy_next(void *context, void *out, size_t n, size_t *got, Error *e) {
+    LegacyFile *f = context;
+    *got = f->size - f->position < n ? (size_t)(f->size - f->position) : n;
+    if (*got && file_read_at(f->fd, out, *got, f->position, e) != 0) return -1;
+    f->position += *got;
+    return 0;
+}
+
+static int legacy_exactly(void *context, void *out, size_t n, Error *e) {
+    size_t got;
+    if (legacy_next(context, out, n, &got, e) != 0) return -1;
+    return got == n ? 0 : error_set(e, "is cut off inside its storages");
+}
+
+static int legacy_storage(void *context, const PthStorage *s, size_t bytes, Error *e) {
+    LegacyFile *f = context;
+    (void)bytes;
+    if (s->position == 0) return error_set(e, "storage '%s' is not in the file", s->key);
+    f->position = s->position;
+    return 0;
+}
+
+static void legacy_done(void *context) {
+    (void)context;
+}
+
+/* The magic number 0x1950a86a20f9469cfc6c and the format's version. */
+static int legacy_check(const PickleValue *magic, const PickleValue *version, Error *e) {
+    static const unsigned char wanted[] = {0x6c, 0xfc, 0x9c, 0x46, 0xf9,
+                                           0x20, 0x6a, 0xa8, 0x50, 0x19};
+    if (magic->kind != PICKLE_LONG || magic->text->length != sizeof wanted ||
+        memcmp(magic->text->bytes, wanted, sizeof wanted) != 0)
+        return error_set(e, "a pickle that torch.save did not write");
+    if (version->kind != PICKLE_INTEGER || version->integer != 1001)
+        return error_set(e, "its legacy format is not version 1001, the only one supported");
+    return 0;
+}
+
+static int legacy_check_order(const PickleValue *info, Error *e) {
+    const PickleValue *little =
+        info->kind == PICKLE_DICT ? pickle_find(info->list, "little_endian") : NULL;
+    if (!little || little->kind != PICKLE_BOOLEAN || little->integer) return 0;
+    return error_set(e, "its byte order is not 'little', the only one supported");
+}
+
+/* The storages follow the pickles in the order of their keys, each behind its element count. */
+static int legacy_place(LegacyFile *f, const PickleValue *keys, Error *e) {
+    if (keys->kind != PICKLE_LIST)
+        return error_set(e, "has no list of storages behind its tensors");
+    for (size_t i = 0; i < keys->list->count; i++) {
+        const PickleValue *key = &keys->list->items[i];
+        PthStorage *s =
+            key->kind == PICKLE_TEXT ? pth_find_storage(&f->objects, key->text->bytes) : NULL;
+        int64_t elements;
+        size_t bytes;
+        if (!s || s->position)
+            return error_set(e, "lists a storage that none of its tensors has, or one twice");
+        if (legacy_exactly(f, &elements, sizeof elements, e) != 0) return -1;
+        if (elements != s->elements)
+            return error_set(e, "storage '%s' has %" PRId64 " elements, its tensors say %" PRId64,
+                             s->key, elements, s->elements);
+        if (size_mul((size_t)elements, dtype_size(s->dtype), &bytes) != 0 ||
+            bytes > f->size - f->position)
+            return error_set(e,
+                             "is cut off: storage '%s' of %" PRId64 " elements of %s does not "
+                             "fit the %" PRIu64 " bytes left",
+                             s->key, elements, dtype_name(s->dtype), f->size - f->position);
+        s->position = f->position;
+        f->position += bytes;
+    }
+    return 0;
+}
+
+static int legacy_read_tensors(LegacyFile *f, Pickle *p, Device *d, TensorList *list, Error *e) {
+    PickleValue magic, version, info, root, keys;
+    PthSource source = {f, legacy_storage, legacy_exactly, legacy_done};
+    if (pickle_next(p, &magic, e) != 0 || pickle_next(p, &version, e) != 0 ||
+        legacy_check(&magic, &version, e) != 0)
+        return -1;
+    if (pickle_next(p, &info, e) != 0 || legacy_check_order(&info, e) != 0 ||
+        pickle_next(p, &root, e) != 0 || pickle_next(p, &keys, e) != 0)
+        return -1;
+    f->position = pickle_position(p);
+    if (pth_sort_storages(&f->objects, e) != 0 || legacy_place(f, &keys, e) != 0 ||
+        pth_find_entries(&f->objects, &root, e) != 0)
+        return -1;
+    return pth_read_tensors(&f->objects, &source, f->size, d, list, e);
+}
+
+int pth_read_legacy(int fd, uint64_t size, Device *d, TensorList *list, Error *e) {
+    LegacyFile f = {.fd = fd, .size = size};
+    PickleHooks hooks = pth_hooks();
+    hooks.context = &f;
+    hooks.read = legacy_next;
+    Pickle *p;
+    if (pickle_open(&p, &hooks, e) != 0) return -1;
+    int failed = legacy_read_tensors(&f, p, d, list, e);
+    pth_objects_free(&f.objects);
+    pickle_close(p);
+    return failed;
+}

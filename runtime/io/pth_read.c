@@ -1,0 +1,159 @@
+#include "io/pth_read.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+/* Tensors may share elements, as tied weights do, so they may be larger than the file, within
+ * reason. */
+enum { REPEATS = 4, REPEATS_SMALL = 16 << 20 };
+
+typedef struct View {
+    const PthEntry *entry;
+    PthStorage *storage;
+    size_t item;  /* of the list */
+    size_t first; /* byte of the storage, for a contiguous view */
+    size_t bytes;
+    bool contiguous;
+} View;
+
+static bool is_contiguous(const PthTensor *t) {
+    int64_t stride = 1;
+    for (int i = t->ndim - 1; i >= 0; i--) {
+        if (t->shape[i] != 1 && t->stride[i] != stride) return false;
+        stride *= t->shape[i];
+    }
+    return true;
+}
+
+static int by_storage(const void *a, const void *b) {
+    const View *v = a, *w = b;
+    int order = strcmp(v->storage->key, w->storage->key);
+    return order ? order : (v->first > w->first) - (v->first < w->first);
+}
+
+static int describe(const PthObjects *o, uint64_t file_size, View *views, Error *e) {
+    size_t total = 0, limit;
+    if (size_mul((size_t)file_size, REPEATS, &limit) != 0 ||
+        size_add(limit, REPEATS_SMALL, &limit) != 0)
+        limit = SIZE_MAX;
+    for (size_t i = 0; i < o->entry_count; i++) {
+        const PthTensor *t = o->entries[i].tensor;
+        View *v = &views[i];
+        *v = (View){.entry = &o->entries[i], .storage = pth_find_storage(o, t->storage->key)};
+        if (tensors_bytes_of(v->storage->dtype, t->ndim, t->shape, &v->bytes, e) != 0)
+            return error_prefix(e, "tensor '%s'", o->entries[i].name);
+        v->contiguous = v->bytes == 0 || is_contiguous(t);
+        v->first = (size_t)t->offset * dtype_size(v->storage->dtype);
+        if (size_add(total, v->bytes, &total) != 0 || total > limit)
+            return error_set(e, "its tensors would take far more than the %llu bytes of the file",
+                             (unsigned long long)file_size);
+    }
+    qsort(views, o->entry_count, sizeof *views, by_storage);
+    return 0;
+}
+
+/* Gathers a strided view, row-major, from the whole storage. */
+static int gather(const View *v, const unsigned char *storage, unsigned char *piece,
+                  const Tensor *to, Error *e) {
+    const PthTensor *t = v->entry->tensor;
+    size_t size = dtype_size(v->storage->dtype), filled = 0, done = 0;
+    int64_t index[TENSOR_DIMS] = {0}, at = t->offset, n = tensor_count(to);
+    for (int64_t k = 0; k < n; k++) {
+        memcpy(piece + filled, storage + (size_t)at * size, size);
+        filled += size;
+        if (filled == TENSORS_PIECE || k == n - 1) {
+            if (tensors_put(to, done, piece, filled, e) != 0) return -1;
+            done += filled;
+            filled = 0;
+        }
+        for (int i = t->ndim - 1; i >= 0; i--) {
+            at += t->stride[i];
+            if (++index[i] < t->shape[i]) break;
+            at -= t->stride[i] * t->shape[i];
+            index[i] = 0;
+        }
+    }
+    return 0;
+}
+
+/* Hands the storage's bytes first .. first+n-1 to every contiguous view that has some of them. */
+static int spread(const View *views, size_t count, TensorList *list, size_t first,
+                  unsigned char *bytes, size_t n, Error *e) {
+    for (size_t i = 0; i < count && views[i].first < first + n; i++) {
+        const View *v = &views[i];
+        size_t low = v->first > first ? v->first : first;
+        size_t high = v->first + v->bytes < first + n ? v->first + v->bytes : first + n;
+        if (!v->contiguous || low >= high) continue;
+        if (tensors_put(&list->items[v->item].tensor, low - v->first, bytes + (low - first),
+                        high - low, e) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int read_whole(const View *views, size_t count, const PthSource *source, size_t bytes,
+                      unsigned char *piece, TensorList *list, Error *e) {
+    unsigned char *storage = memory_take(bytes, "a storage", e);
+    if (!storage) return -1;
+    int failed = source->read(source->context, storage, bytes, e);
+    if (!failed) failed = spread(views, count, list, 0, storage, bytes, e);
+    for (size_t i = 0; i < count && !failed; i++)
+        if (!views[i].contiguous)
+            failed = gather(&views[i], storage, piece, &list->items[views[i].item].tensor, e);
+    memory_free(storage);
+    return failed;
+}
+
+static int read_pieces(const View *views, size_t count, const PthSource *source, size_t bytes,
+                       unsigned char *piece, TensorList *list, Error *e) {
+    for (size_t at = 0; at < bytes;) {
+        size_t n = bytes - at < TENSORS_PIECE ? bytes - at : TENSORS_PIECE;
+        if (source->read(source->context, piece, n, e) != 0) return -1;
+        if (spread(views, count, list, at, piece, n, e) != 0) return -1;
+        at += n;
+    }
+    return 0;
+}
+
+/* Makes and fills the tensors of one storage. */
+static int read_storage(View *views, size_t count, const PthSource *source, Device *d,
+                        unsigned char *piece, TensorList *list, Error *e) {
+    const PthStorage *s = views[0].storage;
+    size_t bytes, needed = 0;
+    bool strided = false;
+    if (size_mul((size_t)s->elements, dtype_size(s->dtype), &bytes) != 0)
+        return error_set(e, "storage '%s' has more bytes than can be counted", s->key);
+    if (source->open(source->context, s, bytes, e) != 0) return -1;
+    int failed = 0;
+    for (size_t i = 0; i < count && !failed; i++) {
+        const PthTensor *t = views[i].entry->tensor;
+        const char *name = views[i].entry->name;
+        Tensor made;
+        failed = tensor_new(&made, d, s->dtype, t->ndim, t->shape, e);
+        if (!failed && (failed = tensors_add(list, name, strlen(name), &made, e)) != 0)
+            tensor_free(&made);
+        views[i].item = list->count - 1;
+        needed += views[i].bytes;
+        strided |= !views[i].contiguous;
+    }
+    if (!failed && needed > 0)
+        failed = (strided ? read_whole : read_pieces)(views, count, source, bytes, piece, list, e);
+    source->close(source->context);
+    return failed;
+}
+
+int pth_read_tensors(const PthObjects *o, const PthSource *source, uint64_t file_size, Device *d,
+                     TensorList *list, Error *e) {
+    View *views = memory_zeroed(o->entry_count, sizeof *views, "a list of tensors", e);
+    unsigned char *piece = memory_take(TENSORS_PIECE, "a piece of a file", e);
+    int failed = !views || !piece ? -1 : describe(o, file_size, views, e);
+    for (size_t i = 0, n; i < o->entry_count && !failed; i += n) {
+        for (n = 1; i + n < o->entry_count && views[i + n].storage == views[i].storage;) n++;
+        failed = read_storage(views + i, n, source, d, piece, list, e);
+    }
+    memory_free(views);
+    memory_free(piece);
+    return failed;
+}

@@ -1,0 +1,26 @@
+/* From the description of a PyTorch file's tensors to tensors: each storage is
+ * read once, front to back, into the tensors that view it.
+ */
+#ifndef ADVRT_IO_PTH_READ_H
+#define ADVRT_IO_PTH_READ_H
+
+#include "io/pth_objects.h"
+#include "io/tensors.h"
+
+/* Where storages lie. One is open at a time. */
+typedef struct PthSource {
+    void *context;
+    /* Fails where the file has no storage of that key and size. */
+    int (*open)(void *context, const PthStorage *s, size_t bytes, Error *e);
+    /* The next n bytes, all of them. */
+    int (*read)(void *context, void *out, size_t n, Error *e);
+    void (*close)(void *context);
+} PthSource;
+
+/* Adds the entries' tensors to the list, contiguous and on device d. Besides the tensors it holds
+ * one piece, or one storage where a view of it is not contiguous. Refuses tensors of far more
+ * bytes than the file has (views that repeat its elements). */
+int pth_read_tensors(const PthObjects *o, const PthSource *source, uint64_t file_size, Device *d,
+                     TensorList *list, Error *e);
+
+#endif

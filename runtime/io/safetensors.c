@@ -1,0 +1,270 @@
+#include "io/safetensors.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+
+#define METADATA "__metadata__"
+
+/* The format's names, in the order of Dtype. */
+static const char *const names[DTYPES] = {"F32", "F64", "F16", "BF16", "I64",
+                                          "I32", "I16", "I8",  "U8",   "BOOL"};
+
+typedef struct Entry {
+    const char *name;
+    Dtype dtype;
+    int ndim;
+    int64_t shape[TENSOR_DIMS];
+    uint64_t begin, end; /* bytes of the data */
+} Entry;
+
+/* --- reading --------------------------------------------------------------------- */
+
+static int read_dtype(const json_t *v, Dtype *out, Error *e) {
+    const char *name = json_string_value(v);
+    if (!name) return error_set(e, "has no dtype");
+    for (int t = 0; t < DTYPES; t++)
+        if (strcmp(name, names[t]) == 0) {
+            *out = (Dtype)t;
+            return 0;
+        }
+    return error_set(e,
+                     "has dtype '%s'; F64, F32, F16, BF16, I64, I32, I16, I8, U8 and BOOL are "
+                     "supported",
+                     name);
+}
+
+static int read_shape(const json_t *v, Entry *out, Error *e) {
+    if (!json_is_array(v)) return error_set(e, "has no shape");
+    if (json_array_size(v) > TENSOR_DIMS)
+        return error_set(e, "has %zu dimensions, at most %d are supported", json_array_size(v),
+                         TENSOR_DIMS);
+    out->ndim = (int)json_array_size(v);
+    for (int i = 0; i < out->ndim; i++) {
+        const json_t *size = json_array_get(v, (size_t)i);
+        if (!json_is_integer(size) || json_integer_value(size) < 0)
+            return error_set(e, "has a shape of something other than natural numbers");
+        out->shape[i] = json_integer_value(size);
+    }
+    return 0;
+}
+
+static int read_offsets(const json_t *v, uint64_t data, Entry *out, Error *e) {
+    const json_t *begin = json_array_get(v, 0), *end = json_array_get(v, 1);
+    if (json_array_size(v) != 2 || !json_is_integer(begin) || !json_is_integer(end) ||
+        json_integer_value(begin) < 0 || json_integer_value(end) < json_integer_value(begin))
+        return error_set(e, "has data_offsets that are no [begin, end]");
+    out->begin = (uint64_t)json_integer_value(begin);
+    out->end = (uint64_t)json_integer_value(end);
+    if (out->end <= data) return 0;
+    return error_set(e, "ends at byte %llu of the data, of which the file has %llu",
+                     (unsigned long long)out->end, (unsigned long long)data);
+}
+
+static int read_entry(const char *name, const json_t *v, uint64_t data, Entry *out, Error *e) {
+    char text[128];
+    size_t bytes;
+    out->name = name;
+    if (!json_is_object(v)) return error_set(e, "is described by no object");
+    if (read_dtype(json_object_get(v, "dtype"), &out->dtype, e) != 0 ||
+        read_shape(json_object_get(v, "shape"), out, e) != 0 ||
+        tensors_bytes_of(out->dtype, out->ndim, out->shape, &bytes, e) != 0 ||
+        read_offsets(json_object_get(v, "data_offsets"), data, out, e) != 0)
+        return -1;
+    if (bytes == out->end - out->begin) return 0;
+    return error_set(e, "is %s %s, which takes %zu bytes, but has %llu", names[out->dtype],
+                     shape_text(out->ndim, out->shape, text), bytes,
+                     (unsigned long long)(out->end - out->begin));
+}
+
+static int by_place(const void *a, const void *b) {
+    const Entry *x = a, *y = b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    return (x->end > y->end) - (x->end < y->end);
+}
+
+/* The tensors, in the order of their data, must fill it. */
+static int check_cover(const Entry *entries, size_t n, uint64_t data, Error *e) {
+    uint64_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (entries[i].begin < at)
+            return error_set(e, "tensors '%s' and '%s' overlap", entries[i - 1].name,
+                             entries[i].name);
+        if (entries[i].begin > at)
+            return error_set(e, "%llu bytes before tensor '%s' belong to no tensor",
+                             (unsigned long long)(entries[i].begin - at), entries[i].name);
+        at = entries[i].end;
+    }
+    if (at == data) return 0;
+    return error_set(e, "the last %llu bytes belong to no tensor", (unsigned long long)(data - at));
+}
+
+static int read_tensor(int fd, uint64_t position, const Entry *entry, Device *d,
+                       unsigned char *piece, TensorList *list, Error *e) {
+    Tensor t;
+    if (tensor_new(&t, d, entry->dtype, entry->ndim, entry->shape, e) != 0) return -1;
+    uint64_t bytes = entry->end - entry->begin;
+    int failed = 0;
+    for (uint64_t at = 0; at < bytes && !failed; at += TENSORS_PIECE) {
+        size_t n = bytes - at < TENSORS_PIECE ? (size_t)(bytes - at) : TENSORS_PIECE;
+        failed = file_read_at(fd, piece, n, position + entry->begin + at, e);
+        if (!failed) failed = tensors_put(&t, (size_t)at, piece, n, e);
+    }
+    if (!failed) failed = tensors_add(list, entry->name, strlen(entry->name), &t, e);
+    if (failed) tensor_free(&t);
+    return failed;
+}
+
+/* entries has room for one per key of the header; `data` bytes of the file start at `position`. */
+static int read_all(int fd, uint64_t position, uint64_t data, json_t *header, Entry *entries,
+                    Device *d, TensorList *list, Error *e) {
+    const char *name;
+    json_t *v;
+    size_t n = 0;
+    json_object_foreach(header, name, v) {
+        if (strcmp(name, METADATA) == 0) continue;
+        if (read_entry(name, v, data, &entries[n++], e) != 0)
+            return error_prefix(e, "tensor '%s'", name);
+    }
+    if (n) qsort(entries, n, sizeof *entries, by_place);
+    if (check_cover(entries, n, data, e) != 0) return -1;
+    unsigned char *piece = memory_take(TENSORS_PIECE, "a piece of a file", e);
+    int failed = piece ? 0 : -1;
+    for (size_t i = 0; i < n && !failed; i++)
+        failed = read_tensor(fd, position, &entries[i], d, piece, list, e);
+    memory_free(piece);
+    return failed;
+}
+
+static int parse_header(int fd, size_t length, json_t **out, Error *e) {
+    json_error_t why;
+    char *text = memory_take(length, "a safetensors header", e);
+    if (!text) return -1;
+    int failed = file_read_at(fd, text, length, 8, e);
+    if (!failed) {
+        *out = json_loadb(text, length, JSON_REJECT_DUPLICATES, &why);
+        if (!*out)
+            failed =
+                error_set(e, "its header is no valid JSON (byte %d: %s)", why.position, why.text);
+        else if (!json_is_object(*out))
+            failed = error_set(e, "its header is no JSON object");
+    }
+    memory_free(text);
+    return failed;
+}
+
+int safetensors_read(int fd, uint64_t size, Device *d, TensorList *list, Error *e) {
+    unsigned char prefix[8];
+    uint64_t length = 0;
+    if (size < 8) return error_set(e, "too short for a safetensors file");
+    if (file_read_at(fd, prefix, 8, 0, e) != 0) return -1;
+    for (int i = 8; i-- > 0;) length = length << 8 | prefix[i];
+    if (length > size - 8)
+        return error_set(e, "its header of %llu bytes does not fit the file of %llu bytes",
+                         (unsigned long long)length, (unsigned long long)size);
+    if (length > SAFETENSORS_HEADER)
+        return error_set(e, "its header of %llu bytes is longer than the %d that the format allows",
+                         (unsigned long long)length, SAFETENSORS_HEADER);
+    json_t *header = NULL;
+    Entry *entries = NULL;
+    int failed = parse_header(fd, (size_t)length, &header, e);
+    if (!failed) {
+        entries = memory_zeroed(json_object_size(header), sizeof *entries, "a list of tensors", e);
+        failed = !entries
+                     ? -1
+                     : read_all(fd, 8 + length, size - 8 - length, header, entries, d, list, e);
+    }
+    memory_free(entries);
+    json_decref(header);
+    return failed;
+}
+
+/* --- writing --------------------------------------------------------------------- */
+
+static int by_size_then_place(const void *a, const void *b) {
+    const NamedTensor *x = *(const NamedTensor *const *)a, *y = *(const NamedTensor *const *)b;
+    size_t m = dtype_size(x->tensor.dtype), n = dtype_size(y->tensor.dtype);
+    if (m != n) return m > n ? -1 : 1;
+    return (x > y) - (x < y);
+}
+
+static json_t *describe(const Tensor *t, uint64_t begin) {
+    json_t *shape = json_array();
+    for (int i = 0; i < t->ndim; i++)
+        json_array_append_new(shape, json_integer((json_int_t)t->shape[i]));
+    return json_pack("{s:s, s:o, s:[I,I]}", "dtype", names[t->dtype], "shape", shape,
+                     "data_offsets", (json_int_t)begin, (json_int_t)(begin + tensor_bytes(t)));
+}
+
+/* The header's text, padded with spaces so that the data starts at a multiple of 8; to be freed
+ * with free(). */
+static char *make_header(const char *path, const NamedTensor **order, size_t n,
+                         const TextPair *pairs, size_t pair_count, size_t *length, Error *e) {
+    json_t *header = json_object();
+    int failed = header == NULL;
+    if (pair_count > 0) {
+        json_t *about = json_object();
+        for (size_t i = 0; i < pair_count; i++)
+            failed |= json_object_set_new(about, pairs[i].key, json_string(pairs[i].value));
+        failed |= json_object_set_new(header, METADATA, about);
+    }
+    uint64_t at = 0;
+    for (size_t i = 0; i < n && !failed; at += tensor_bytes(&order[i++]->tensor))
+        failed = json_object_set_new(header, order[i]->name, describe(&order[i]->tensor, at));
+    size_t bytes = failed ? 0 : json_dumpb(header, NULL, 0, JSON_COMPACT);
+    *length = (bytes + 7) / 8 * 8;
+    char *text = bytes ? malloc(*length) : NULL;
+    if (text) {
+        json_dumpb(header, text, bytes, JSON_COMPACT);
+        memset(text + bytes, ' ', *length - bytes);
+    } else {
+        error_set(e, "%s: its header cannot be made: a name is no UTF-8, or memory ran out", path);
+    }
+    json_decref(header);
+    return text;
+}
+
+static int write_all(FileWriter *w, const char *header, size_t length, const NamedTensor **order,
+                     size_t n, Error *e) {
+    unsigned char prefix[8];
+    for (int i = 0; i < 8; i++) prefix[i] = (unsigned char)((uint64_t)length >> (8 * i));
+    if (file_writer_put(w, prefix, 8, e) != 0 || file_writer_put(w, header, length, e) != 0)
+        return -1;
+    unsigned char *piece = memory_take(TENSORS_PIECE, "a piece of a file", e);
+    int failed = piece ? 0 : -1;
+    for (size_t i = 0; i < n && !failed; i++) {
+        size_t bytes = tensor_bytes(&order[i]->tensor);
+        for (size_t at = 0; at < bytes && !failed; at += TENSORS_PIECE) {
+            size_t m = bytes - at < TENSORS_PIECE ? bytes - at : TENSORS_PIECE;
+            failed = tensors_get(&order[i]->tensor, at, piece, m, e);
+            if (!failed) failed = file_writer_put(w, piece, m, e);
+        }
+    }
+    memory_free(piece);
+    return failed;
+}
+
+int safetensors_write(const char *path, const TensorList *list, const TextPair *pairs,
+                      size_t pair_count, Error *e) {
+    size_t n = list->count, length = 0;
+    if (tensors_find(list, METADATA))
+        return error_set(e, "%s: safetensors keeps the name '%s' for itself, no tensor can have it",
+                         path, METADATA);
+    const NamedTensor **order = memory_zeroed(n, sizeof *order, "a list of tensors", e);
+    if (!order) return -1;
+    for (size_t i = 0; i < n; i++) order[i] = &list->items[i];
+    if (n) qsort(order, n, sizeof *order, by_size_then_place);
+    char *header = make_header(path, order, n, pairs, pair_count, &length, e);
+    FileWriter *w = NULL;
+    int failed = header ? file_writer_open(&w, path, e) : -1;
+    if (!failed) {
+        failed = write_all(w, header, length, order, n, e);
+        failed = file_writer_close(w, failed, e);
+    }
+    free(header);
+    memory_free(order);
+    return failed;
+}

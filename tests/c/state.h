@@ -1,0 +1,181 @@
+/* What the tests of weight files share: the device, the tensors that golden/weights/state.json
+ * lists, files made and read, and the checks that every reader must pass. */
+#ifndef ADVRT_TESTS_STATE_H
+#define ADVRT_TESTS_STATE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buffer.h"
+#include "base/memory.h"
+#include "io/weights.h"
+
+#define GOLDEN "tests/golden/weights/"
+
+static Device *device;
+static char folder[] = "/tmp/advrt-test-XXXXXX";
+
+static int state_setup(void **state) {
+    (void)state;
+    Error e = {""};
+    return cpu_device(1, &device, &e) != 0 || !mkdtemp(folder);
+}
+
+static int state_teardown(void **state) {
+    (void)state;
+    char command[64];
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    return system(command);
+}
+
+/* FOLDER/name, in one of a few buffers. */
+static const char *state_path(const char *name) {
+    static char paths[4][128];
+    static int next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    return path;
+}
+
+static void state_write(const char *path, const void *bytes, size_t n) {
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    if (n) assert_int_equal(fwrite(bytes, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* The bytes of a file, to be freed by free(). */
+static unsigned char *state_read(const char *path, size_t *n) {
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, 0, SEEK_END), 0);
+    *n = (size_t)ftell(f);
+    rewind(f);
+    unsigned char *bytes = malloc(*n + 1);
+    assert_non_null(bytes);
+    if (*n) assert_int_equal(fread(bytes, 1, *n, f), *n);
+    fclose(f);
+    return bytes;
+}
+
+static Dtype state_dtype(const char *name) {
+    return strcmp(name, "half") == 0                     ? DTYPE_F16
+           : strcmp(name, "brain") == 0                  ? DTYPE_BF16
+           : strcmp(name, "bn.running_var") == 0         ? DTYPE_F64
+           : strcmp(name, "bn.num_batches_tracked") == 0 ? DTYPE_I64
+                                                         : DTYPE_F32;
+}
+
+/* Every tensor of state.json and no other, equal in type, shape and every value. */
+static void state_check(const TensorList *list) {
+    json_error_t why;
+    json_t *all = json_load_file(GOLDEN "state.json", 0, &why), *one;
+    const char *name;
+    assert_non_null(all);
+    assert_int_equal(list->count, json_object_size(all));
+    json_object_foreach(all, name, one) {
+        const Tensor *t = tensors_find(list, name);
+        json_t *shape = json_object_get(one, "shape"), *values = json_object_get(one, "values");
+        double got[64];
+        if (!t) fail_msg("no tensor '%s'", name);
+        assert_int_equal(t->dtype, state_dtype(name));
+        assert_int_equal(t->ndim, json_array_size(shape));
+        for (int i = 0; i < t->ndim; i++)
+            assert_int_equal(t->shape[i], json_integer_value(json_array_get(shape, (size_t)i)));
+        assert_int_equal(tensor_count(t), json_array_size(values));
+        assert_true(tensor_count(t) <= 64);
+        dtype_convert(DTYPE_F64, got, t->dtype, t->data, tensor_count(t));
+        for (size_t i = 0; i < json_array_size(values); i++)
+            if (got[i] != json_number_value(json_array_get(values, i)))
+                fail_msg("%s[%zu] is %.17g", name, i, got[i]);
+    }
+    json_decref(all);
+}
+
+static void state_load(const char *path, TensorList *list) {
+    Error e = {""};
+    if (weights_load(path, device, list, &e) != 0) fail_msg("%s", e.text);
+    assert_string_equal(e.text, "");
+}
+
+/* The file is refused with "path: message", one line, nothing kept, and next to no memory. */
+static void state_refused(const char *path, const char *message) {
+    enum { SMALL = 1 << 20 };
+    Error e = {""};
+    TensorList list;
+    char wanted[ERROR_TEXT];
+    snprintf(wanted, sizeof wanted, "%s: %s", path, message);
+    MemoryCount before = memory_count();
+    assert_int_equal(weights_load(path, device, &list, &e), -1);
+    MemoryCount after = memory_count();
+    assert_string_equal(e.text, wanted);
+    assert_null(list.items);
+    assert_int_equal(after.in_use, before.in_use);
+    if (after.peak > before.peak) assert_true(after.peak - before.in_use < SMALL);
+}
+
+/* Any outcome but a crash, a leak or an empty message. */
+static void state_survives(const void *bytes, size_t n) {
+    const char *path = state_path("survives");
+    Error e = {""};
+    TensorList list;
+    size_t before = memory_count().in_use;
+    state_write(path, bytes, n);
+    if (weights_load(path, device, &list, &e) == 0)
+        tensors_free(&list);
+    else
+        assert_true(strlen(e.text) > strlen(path) + 2);
+    assert_int_equal(memory_count().in_use, before);
+}
+
+/* The file cut at every length, and with every byte changed in a few ways. */
+static void state_damaged(const char *path) {
+    static const unsigned char flips[] = {0x01, 0x80, 0xff};
+    size_t n;
+    unsigned char *bytes = state_read(path, &n);
+    for (size_t cut = 0; cut < n; cut += cut < 256 ? 1 : 7) {
+        unsigned char *copy =
+            malloc(cut + 1); /* its own block, so that the sanitizer sees its end */
+        memcpy(copy, bytes, cut);
+        state_survives(copy, cut);
+        free(copy);
+    }
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < sizeof flips; k++) {
+            bytes[i] ^= flips[k];
+            state_survives(bytes, n);
+            bytes[i] ^= flips[k];
+        }
+    free(bytes);
+}
+
+/* A load in which every allocation fails in turn says so and keeps nothing. */
+static void state_starved(const char *path) {
+    size_t before = memory_count().in_use;
+    for (uint64_t n = 1;; n++) {
+        Error e = {""};
+        TensorList list;
+        memory_fail_at(n);
+        int failed = weights_load(path, device, &list, &e);
+        memory_fail_at(0);
+        if (!failed) {
+            assert_true(n > 10);
+            tensors_free(&list);
+            assert_int_equal(memory_count().in_use, before);
+            return;
+        }
+        assert_non_null(strstr(e.text, "out of memory"));
+        assert_int_equal(memory_count().in_use, before);
+    }
+}
+
+#endif
