@@ -1,0 +1,261 @@
+/* The losses on logits: against references in double and finite differences, and where float
+ * stops: the margins that the paper's argument turns on. */
+#include <math.h>
+#include <omp.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/random.h"
+#include "device/cpu/cpu.h"
+
+enum { MOST = 1000 };
+
+static Device *device;
+
+static int open_device(void **state) {
+    Error e;
+    (void)state;
+    return cpu_device(2, &device, &e);
+}
+
+static void logits(float *z, int64_t n, uint64_t key, double scale) {
+    for (int64_t i = 0; i < n; i++)
+        z[i] = (float)(scale * (random_uniform(key, (uint64_t)i) - 0.5));
+}
+
+static float run(LossKind kind, double kappa, const float *z, int64_t t, int64_t K, float *dz) {
+    Error e;
+    float value;
+    assert_int_equal(device->loss(device, kind, kappa, z, &t, 1, K, &value, dz, &e), 0);
+    return value;
+}
+
+/* What the paper's equations say, in double. */
+static double reference(LossKind kind, double kappa, const double *z, int64_t t, int64_t K) {
+    double m = -INFINITY, other = -INFINITY, sum = 0;
+    for (int64_t k = 0; k < K; k++) {
+        m = fmax(m, z[k]);
+        if (k != t) other = fmax(other, z[k]);
+    }
+    for (int64_t k = 0; k < K; k++) sum += exp(z[k] - m);
+    if (kind == LOSS_CE) return z[t] - m - log(sum);
+    if (kind == LOSS_LOGIT) return z[t];
+    return fmin(z[t] - other, kappa);
+}
+
+static void test_values_and_gradients(void **state) {
+    (void)state;
+    static float z[MOST], dz[MOST];
+    static double wide[MOST];
+    const int64_t classes[] = {2, 3, 10, MOST};
+    for (int kind = 0; kind < LOSS_KINDS; kind++)
+        for (int c = 0; c < 4; c++)
+            for (int64_t t = 0; t < 2; t++) {
+                int64_t K = classes[c];
+                logits(z, K, 31 + (uint64_t)c, 12);
+                for (int64_t k = 0; k < K; k++) wide[k] = (double)z[k];
+                double value = run((LossKind)kind, 20, z, t, K, dz);
+                assert_true(fabs(value - reference((LossKind)kind, 20, wide, t, K)) < 5e-6);
+                for (int64_t k = 0; k < K; k++) {
+                    const double h = 1e-5;
+                    wide[k] = (double)z[k] + h;
+                    double up = reference((LossKind)kind, 20, wide, t, K);
+                    wide[k] = (double)z[k] - h;
+                    double down = reference((LossKind)kind, 20, wide, t, K);
+                    wide[k] = (double)z[k];
+                    assert_true(fabs((double)dz[k] - (up - down) / (2 * h)) < 1e-6);
+                }
+            }
+}
+
+static void row_with_margin(float *z, int64_t K, float margin) {
+    for (int64_t k = 0; k < K; k++) z[k] = 0;
+    z[1] = margin;
+}
+
+static bool all_zero(const float *v, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (v[i] != 0) return false;
+    return true;
+}
+
+/* science.md's float precision: where p_t rounds to 1, and where everything is 0. */
+static void test_where_float_stops(void **state) {
+    (void)state;
+    static float z[MOST], dz[MOST];
+    row_with_margin(z, 2, 16.5f);
+    run(LOSS_CE, 0, z, 1, 2, dz);
+    assert_true(dz[1] > 0 && dz[0] < 0);
+    row_with_margin(z, 2, 16.8f);
+    float value = run(LOSS_CE, 0, z, 1, 2, dz);
+    assert_true(dz[1] == 0 && value == 0);
+    assert_true(fabs((double)dz[0] / -exp(-16.8) - 1) < 1e-5);
+
+    row_with_margin(z, MOST, 22.5f);
+    run(LOSS_CE, 0, z, 1, MOST, dz);
+    assert_true(dz[1] > 0);
+    row_with_margin(z, MOST, 24);
+    run(LOSS_CE, 0, z, 1, MOST, dz);
+    assert_true(dz[1] == 0 && dz[0] < 0 && dz[MOST - 1] < 0);
+
+    row_with_margin(z, 10, 103);
+    run(LOSS_CE, 0, z, 1, 10, dz);
+    assert_true(dz[0] < 0 && fpclassify(dz[0]) == FP_SUBNORMAL);
+    row_with_margin(z, 10, 104.5f);
+    run(LOSS_CE, 0, z, 1, 10, dz);
+    assert_true(all_zero(dz, 10));
+    run(LOSS_LOGIT, 0, z, 1, 10, dz);
+    assert_true(dz[1] == 1);
+}
+
+/* Beyond kappa nothing is left; at kappa itself, as torch.clamp, the gradient still passes. */
+static void test_margin(void **state) {
+    (void)state;
+    float z[4] = {1, 21, 1, 0}, dz[4];
+    assert_true(run(LOSS_M_LOGIT, 20, z, 1, 4, dz) == 20);
+    const float at_kappa[4] = {-1, 1, 0, 0}; /* of two equal others the first */
+    assert_memory_equal(dz, at_kappa, sizeof dz);
+    z[1] = nextafterf(21, 30);
+    assert_true(run(LOSS_M_LOGIT, 20, z, 1, 4, dz) == 20);
+    assert_true(all_zero(dz, 4));
+    assert_true(run(LOSS_M_LOGIT, 0, z, 3, 4, dz) == -z[1]);
+    const float behind[4] = {0, -1, 0, 1};
+    assert_memory_equal(dz, behind, sizeof dz);
+    Error e;
+    float value;
+    int64_t t = 0;
+    assert_int_equal(device->loss(device, LOSS_M_LOGIT, 20, z, &t, 1, 1, &value, dz, &e), -1);
+}
+
+/* NaN anywhere shows in what comes out; nothing is read or written out of bounds. */
+static void test_nan(void **state) {
+    (void)state;
+    for (int at = 0; at < 3; at++) {
+        float z[3] = {1, 2, 3}, dz[3];
+        z[at] = NAN;
+        assert_true(isnan(run(LOSS_CE, 0, z, 1, 3, dz)));
+        for (int k = 0; k < 3; k++) assert_true(isnan(dz[k]));
+        assert_true(isnan(run(LOSS_M_LOGIT, 20, z, 1, 3, dz)));
+        for (int k = 0; k < 3; k++) assert_true(isnan(dz[k]));
+    }
+    float z[3] = {INFINITY, 0, INFINITY}, dz[3];
+    assert_true(isnan(run(LOSS_CE, 0, z, 0, 3, dz)));
+    assert_true(isnan(run(LOSS_M_LOGIT, 20, z, 0, 3, dz)));
+}
+
+typedef struct Row {
+    float p_initial, p_target, z_initial, z_target;
+    int64_t prediction;
+    uint8_t subspace;
+} Row;
+
+static Row stats(const float *z, int64_t c, int64_t t, int64_t K) {
+    Error e;
+    Row r;
+    LogitStats out = {&r.p_initial, &r.p_target,   &r.z_initial,
+                      &r.z_target,  &r.prediction, &r.subspace};
+    assert_int_equal(device->logit_stats(device, z, &c, &t, 1, K, &out, &e), 0);
+    return r;
+}
+
+static void test_stats(void **state) {
+    (void)state;
+    const float z[4] = {2, -1, 0.5f, 2};
+    double sum = 2 * exp(2) + exp(-1) + exp(0.5);
+    Row r = stats(z, 3, 1, 4);
+    assert_true(fabs((double)r.p_initial - exp(2) / sum) < 1e-7);
+    assert_true(fabs((double)r.p_target - exp(-1) / sum) < 1e-7);
+    assert_true(r.z_initial == 2 && r.z_target == -1);
+    assert_int_equal(r.prediction, 0); /* the lower of two that tie */
+    assert_int_equal(r.subspace, 2);
+
+    /* Two classes: p of the first is 1 / (1 + exp(-margin)); 0.9 at log 9 = 2.1972. */
+    const float below[2] = {2.197f, 0}, above[2] = {2.198f, 0};
+    assert_int_equal(stats(below, 0, 1, 2).subspace, 2);
+    assert_int_equal(stats(above, 0, 1, 2).subspace, 1);
+    assert_int_equal(stats(below, 1, 0, 2).subspace, 2);
+    assert_int_equal(stats(above, 1, 0, 2).subspace, 3);
+
+    const float far[2] = {-100, 0}, broken[3] = {0, NAN, 1};
+    r = stats(far, 0, 1, 2);
+    assert_true(r.p_initial > 0 && r.p_target == 1);
+    r = stats(broken, 0, 2, 3);
+    assert_int_equal(r.prediction, -1);
+    assert_int_equal(r.subspace, 2);
+    assert_true(isnan(r.p_target) && r.z_target == 1);
+}
+
+static void test_cross_entropy(void **state) {
+    (void)state;
+    enum { N = 5, K = 7 };
+    Error e;
+    float z[N * K], dz[N * K];
+    double loss, wanted = 0;
+    int64_t correct, label[N] = {0, 6, 2, 3, 3}, right = 0;
+    logits(z, N * K, 77, 6);
+    for (int n = 0; n < N; n++) {
+        double wide[K];
+        int best = 0;
+        for (int k = 0; k < K; k++) {
+            wide[k] = (double)z[n * K + k];
+            if (wide[k] > wide[best]) best = k;
+        }
+        wanted -= reference(LOSS_CE, 0, wide, label[n], K) / N;
+        right += best == label[n];
+    }
+    assert_int_equal(device->cross_entropy(device, z, label, N, K, &loss, &correct, dz, &e), 0);
+    assert_true(fabs(loss - wanted) < 1e-6);
+    assert_int_equal(correct, right);
+    for (int n = 0; n < N; n++) {
+        double sum = 0, total = 0;
+        for (int k = 0; k < K; k++) sum += exp((double)z[n * K + k]);
+        for (int k = 0; k < K; k++) {
+            double softmax = exp((double)z[n * K + k]) / sum;
+            double d = (double)dz[n * K + k];
+            assert_true(fabs(d - (softmax - (k == label[n])) / N) < 1e-7);
+            total += d;
+        }
+        assert_true(fabs(total) < 1e-7);
+    }
+}
+
+/* Rows do not see each other, and threads do not change a bit. */
+static void test_rows_alone(void **state) {
+    (void)state;
+    enum { N = 9 };
+    static float z[N * MOST], dz[N * MOST], alone[MOST];
+    float value[N];
+    int64_t t[N];
+    Error e;
+    logits(z, N * MOST, 5, 30);
+    for (int n = 0; n < N; n++) t[n] = 11 * n;
+    for (int kind = 0; kind < LOSS_KINDS; kind++)
+        for (int threads = 1; threads <= 2; threads++) {
+            omp_set_num_threads(threads);
+            assert_int_equal(device->loss(device, (LossKind)kind, 20, z, t, N, MOST, value, dz, &e),
+                             0);
+            for (int n = 0; n < N; n++) {
+                float v = run((LossKind)kind, 20, z + n * MOST, t[n], MOST, alone);
+                assert_memory_equal(&v, &value[n], sizeof v);
+                assert_memory_equal(alone, dz + n * MOST, sizeof alone);
+            }
+        }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_values_and_gradients),
+        cmocka_unit_test(test_where_float_stops),
+        cmocka_unit_test(test_margin),
+        cmocka_unit_test(test_nan),
+        cmocka_unit_test(test_stats),
+        cmocka_unit_test(test_cross_entropy),
+        cmocka_unit_test(test_rows_alone),
+    };
+    return cmocka_run_group_tests(tests, open_device, NULL);
+}
