@@ -7,8 +7,8 @@
  *   training  x -> logits with batch statistics and dropout, then dz -> the gradient of
  *             every parameter; running statistics are updated in the graph's tensors.
  *
- * For forward and gradient the weights are read when the plan is made; a training
- * plan reads them from the graph's tensors at every forward.
+ * A training plan reads the weights from the graph's tensors at every forward. The other two
+ * may keep copies of some: where weights have changed, make a new plan.
  */
 #ifndef ADVRT_NET_PLAN_H
 #define ADVRT_NET_PLAN_H

@@ -55,6 +55,16 @@ typedef struct CpuKernels {
      * apply_mask: g becomes +0 where the bit is clear, whatever it was, NaN too. */
     void (*relu_mask)(const float *y, float cap, uint8_t *bits, int64_t n);
     void (*apply_mask)(float *g, const uint8_t *bits, int64_t n);
+
+    /* Linear layers of C inputs and K outputs: x [N,C], w [K,C], bias [K] or NULL, y [N,K].
+     * linear: y = x w' + bias. linear_data: dx = dy w. linear_weights: dw = dy' x, and db, where
+     * it is not NULL, the sum of dy over images. */
+    void (*linear)(const float *x, const float *w, const float *bias, float *y, int64_t N,
+                   int64_t C, int64_t K);
+    void (*linear_data)(const float *dy, const float *w, float *dx, int64_t N, int64_t C,
+                        int64_t K);
+    void (*linear_weights)(const float *dy, const float *x, float *dw, float *db, int64_t N,
+                           int64_t C, int64_t K);
 } CpuKernels;
 
 /* Elements of an image that one thread takes at a time where sums are made. */

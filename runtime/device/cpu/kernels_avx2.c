@@ -1,5 +1,6 @@
 /* kernels.inc for processors with AVX2 and FMA. */
 #include <math.h>
+#include <string.h>
 
 #include "device/cpu/kernels.h"
 

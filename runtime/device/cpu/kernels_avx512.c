@@ -1,5 +1,6 @@
 /* kernels.inc for processors with AVX-512 (F, BW, DQ, VL). */
 #include <math.h>
+#include <string.h>
 
 #include "device/cpu/kernels.h"
 

@@ -1,5 +1,6 @@
 /* kernels.inc for any x86-64 processor. */
 #include <math.h>
+#include <string.h>
 
 #include "device/cpu/kernels.h"
 

@@ -34,6 +34,7 @@ static int host_weights(const Compiler *c, const Node *n, HostWeights *w, Error 
     if (w->bias && !node_weights(c->program, n, w->weight, w->bias, e)) return 0;
     memory_free(w->weight);
     memory_free(w->bias);
+    w->weight = w->bias = NULL;
     return -1;
 }
 

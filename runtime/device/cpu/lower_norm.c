@@ -205,18 +205,21 @@ static int batchnorm_train_back(Compiler *c, const Node *n, Value *v, Error *e) 
     if (!pd) return error_set(e, "oneDNN has no batch norm of this shape");
     int status = -1, dscale = param_gradient(c, l->param[0], e),
         dshift = param_gradient(c, l->param[1], e);
+    int shift = param_buffer(c, n, 1, e);
     bool wanted = c->values[n->input[0]].wanted;
-    if (dscale < 0 || dshift < 0 || sink_open(c, n->input[0], &v->layout, false, &sink, e))
+    if (shift < 0 || dscale < 0 || dshift < 0 ||
+        sink_open(c, n->input[0], &v->layout, false, &sink, e))
         goto done;
-    Arg args[8] = {{DNNL_ARG_SRC, c->values[n->input[0]].buffer},
+    Arg args[9] = {{DNNL_ARG_SRC, c->values[n->input[0]].buffer},
                    {DNNL_ARG_DIFF_DST, v->gradient},
                    {DNNL_ARG_MEAN, v->saved[0]},
                    {DNNL_ARG_VARIANCE, v->saved[1]},
                    {DNNL_ARG_SCALE, v->saved[2]},
                    {DNNL_ARG_DIFF_SRC, sink.buffer},
                    {DNNL_ARG_DIFF_SCALE, dscale},
-                   {DNNL_ARG_DIFF_SHIFT, dshift}};
-    if (emit_primitive(c, "batch norm back", pd, 8, args, e)) goto done;
+                   {DNNL_ARG_DIFF_SHIFT, dshift},
+                   {DNNL_ARG_SHIFT, shift}};
+    if (emit_primitive(c, "batch norm back", pd, 9, args, e)) goto done;
     status = wanted ? sink_close(c, &sink, e) : 0;
 done:
     dnnl_primitive_desc_destroy(pd);

@@ -1,0 +1,389 @@
+/* "advrt.core.net": networks as graphs, built layer by layer, and their compiled plans.
+ * Values are counted from 1, the input first. */
+#include <math.h>
+#include <string.h>
+
+#include "bind/tensor.h"
+#include "net/plan.h"
+
+#define GRAPH "advrt.graph"
+#define PLAN "advrt.plan"
+
+/* A plan's userdata; its one user value is the graph, which training plans read and write. */
+typedef struct PlanBox {
+    Plan *plan;
+    const Graph *graph;
+} PlanBox;
+
+static Graph *check_graph(lua_State *L) {
+    Graph **g = luaL_checkudata(L, 1, GRAPH);
+    luaL_argcheck(L, *g, 1, "the graph has been freed");
+    return *g;
+}
+
+static PlanBox *check_plan(lua_State *L) {
+    PlanBox *b = luaL_checkudata(L, 1, PLAN);
+    luaL_argcheck(L, b->plan, 1, "the plan has been freed");
+    return b;
+}
+
+/* --- building ----------------------------------------------------------------------------------
+ */
+
+/* new{C, H, W} -> graph. */
+static int graph_make(lua_State *L) {
+    int64_t shape[TENSOR_DIMS];
+    Error e;
+    luaL_argcheck(L, bind_check_shape(L, 1, shape) == 3, 1, "an input shape is {C, H, W}");
+    Graph **g = lua_newuserdatauv(L, sizeof *g, 0);
+    *g = NULL;
+    luaL_setmetatable(L, GRAPH);
+    if (graph_new(g, shape[0], shape[1], shape[2], &e)) return luaL_argerror(L, 1, e.text);
+    return 1;
+}
+
+static int graph_gc(lua_State *L) {
+    Graph **g = luaL_checkudata(L, 1, GRAPH);
+    graph_free(*g);
+    *g = NULL;
+    return 0;
+}
+
+static LayerKind kind_field(lua_State *L) {
+    lua_getfield(L, 2, "kind");
+    const char *name = luaL_checkstring(L, -1);
+    for (int k = LAYER_NORMALIZE; k < LAYER_KINDS; k++)
+        if (!strcmp(layer_kind_name((LayerKind)k), name)) return (LayerKind)k;
+    luaL_error(L, "unknown kind of layer '%s'", name);
+    return LAYER_KINDS;
+}
+
+/* Reads up to n integers from the array field `name` over the defaults in `out`; returns how many.
+ */
+static int integers_field(lua_State *L, const char *name, int n, int64_t *out) {
+    if (lua_getfield(L, 2, name) == LUA_TNIL) return 0;
+    if (!lua_istable(L, -1)) return luaL_error(L, "field '%s' must be a table of integers", name);
+    int count = (int)luaL_len(L, -1);
+    if (count > n)
+        return luaL_error(L, "field '%s' takes at most %d integers, got %d", name, n, count);
+    for (int i = 0; i < count; i++) {
+        int is_integer;
+        lua_geti(L, -1, i + 1);
+        out[i] = lua_tointegerx(L, -1, &is_integer);
+        if (!is_integer) return luaL_error(L, "field '%s' must be a table of integers", name);
+        lua_pop(L, 1);
+    }
+    return count;
+}
+
+static double number_field(lua_State *L, const char *name, double otherwise) {
+    int is_number;
+    if (lua_getfield(L, 2, name) == LUA_TNIL) return otherwise;
+    double value = lua_tonumberx(L, -1, &is_number);
+    if (!is_number) luaL_error(L, "field '%s' must be a number", name);
+    return value;
+}
+
+static int64_t integer_field(lua_State *L, const char *name, int64_t otherwise) {
+    int is_integer;
+    if (lua_getfield(L, 2, name) == LUA_TNIL) return otherwise;
+    int64_t value = lua_tointegerx(L, -1, &is_integer);
+    if (!is_integer) luaL_error(L, "field '%s' must be an integer", name);
+    return value;
+}
+
+static bool boolean_field(lua_State *L, const char *name) {
+    lua_getfield(L, 2, name);
+    return lua_toboolean(L, -1);
+}
+
+/* One number per channel of the input; the array is a userdata that Lua collects. */
+static double *channels_field(lua_State *L, const char *name, int64_t C) {
+    if (lua_getfield(L, 2, name) != LUA_TTABLE || (int64_t)luaL_len(L, -1) != C)
+        luaL_error(L, "field '%s' needs one number for each of %d channels", name, (int)C);
+    int table = lua_gettop(L);
+    double *out = lua_newuserdatauv(L, (size_t)C * sizeof *out, 0);
+    for (int64_t c = 0; c < C; c++) {
+        lua_geti(L, table, c + 1);
+        out[c] = luaL_checknumber(L, -1);
+        lua_pop(L, 1);
+    }
+    return out;
+}
+
+/* add{kind =, name =, input = {i[, j]}, ...} -> value, C, H, W. The fields are those of
+ * net/graph.h's Layer: out (output channels), kernel, stride, pad = {top, left, bottom, right},
+ * groups, bias, ceil_mode, cap, eps, momentum, p, mean, std, grid. Raises where they do not fit the
+ * input. */
+static int graph_add_layer(lua_State *L) {
+    Graph *g = check_graph(L);
+    Error e;
+    int value;
+    luaL_checktype(L, 2, LUA_TTABLE);
+    luaL_checkstack(L, 40, "too many fields");
+    int64_t input[2] = {0};
+    Layer l = {.kind = kind_field(L), .kernel = {1, 1}, .stride = {1, 1}, .out = {1, 1}};
+    l.inputs = integers_field(L, "input", 2, input);
+    for (int i = 0; i < l.inputs; i++) {
+        if (input[i] < 1 || input[i] > g->n_layers)
+            return luaL_error(L, "input %d of a layer is value %I of %d", i + 1,
+                              (LUAI_UACINT)input[i], g->n_layers);
+        l.input[i] = (int)input[i] - 1;
+    }
+    lua_getfield(L, 2, "name");
+    const char *name = luaL_optstring(L, -1, "");
+    if (strlen(name) >= sizeof l.name)
+        return luaL_error(L, "a layer's name has at most %d bytes", LAYER_NAME - 1);
+    strcpy(l.name, name);
+    integers_field(L, "kernel", 2, l.kernel);
+    integers_field(L, "stride", 2, l.stride);
+    integers_field(L, "pad", 4, l.pad);
+    integers_field(L, "grid", 2, l.out);
+    l.C = integer_field(L, "out", 0);
+    l.groups = integer_field(L, "groups", 1);
+    l.bias = boolean_field(L, "bias");
+    l.ceil_mode = boolean_field(L, "ceil_mode");
+    l.cap = number_field(L, "cap", HUGE_VAL);
+    l.eps = number_field(L, "eps", 1e-5);
+    l.momentum = number_field(L, "momentum", 0.1);
+    l.p = number_field(L, "p", 0.5);
+    if (l.kind == LAYER_NORMALIZE && l.inputs == 1) {
+        l.mean = channels_field(L, "mean", g->layers[l.input[0]].C);
+        l.std = channels_field(L, "std", g->layers[l.input[0]].C);
+    }
+    if (graph_add(g, &l, &value, &e)) return luaL_error(L, "%s", e.text);
+    const Layer *made = &g->layers[value];
+    lua_pushinteger(L, value + 1);
+    lua_pushinteger(L, made->C);
+    lua_pushinteger(L, made->H);
+    lua_pushinteger(L, made->W);
+    return 4;
+}
+
+/* layers() -> array of {kind =, name =, C =, H =, W =}, in order; [i] made value i. */
+static int graph_layers(lua_State *L) {
+    const Graph *g = check_graph(L);
+    lua_createtable(L, g->n_layers, 0);
+    for (int i = 0; i < g->n_layers; i++) {
+        const Layer *l = &g->layers[i];
+        lua_createtable(L, 0, 5);
+        lua_pushstring(L, layer_kind_name(l->kind));
+        lua_setfield(L, -2, "kind");
+        lua_pushstring(L, l->name);
+        lua_setfield(L, -2, "name");
+        lua_pushinteger(L, l->C);
+        lua_setfield(L, -2, "C");
+        lua_pushinteger(L, l->H);
+        lua_setfield(L, -2, "H");
+        lua_pushinteger(L, l->W);
+        lua_setfield(L, -2, "W");
+        lua_seti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+/* --- parameters --------------------------------------------------------------------------------
+ */
+
+/* parameters() -> array of {name =, shape =, role =} in the order of the layers. */
+static int graph_parameters(lua_State *L) {
+    static const char *const roles[] = {"weight",    "bias",         "norm_weight",
+                                        "norm_bias", "running_mean", "running_var"};
+    const Graph *g = check_graph(L);
+    lua_createtable(L, g->n_params, 0);
+    for (int i = 0; i < g->n_params; i++) {
+        const Param *p = &g->params[i];
+        lua_createtable(L, 0, 3);
+        lua_pushstring(L, p->name);
+        lua_setfield(L, -2, "name");
+        lua_pushstring(L, roles[p->role]);
+        lua_setfield(L, -2, "role");
+        lua_createtable(L, p->value.ndim, 0);
+        for (int d = 0; d < p->value.ndim; d++) {
+            lua_pushinteger(L, p->value.shape[d]);
+            lua_seti(L, -2, d + 1);
+        }
+        lua_setfield(L, -2, "shape");
+        lua_seti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+static int param_index(lua_State *L, const Graph *g, int arg) {
+    const char *name = luaL_checkstring(L, arg);
+    for (int i = 0; i < g->n_params; i++)
+        if (!strcmp(g->params[i].name, name)) return i;
+    return luaL_error(L, "the network has no parameter '%s'", name);
+}
+
+/* set(name, tensor): copies the values, converted to f32; raises for another shape. A plan made
+ * before keeps its own weights, unless it is a training plan. */
+static int graph_set(lua_State *L) {
+    Graph *g = check_graph(L);
+    Param *p = &g->params[param_index(L, g, 2)];
+    Tensor *t = bind_check_tensor(L, 3), copy;
+    char got[128], wanted[128];
+    Error e;
+    if (!tensor_same_shape(t, &p->value))
+        return luaL_error(L, "parameter '%s' is %s, got %s", p->name,
+                          tensor_shape_text(&p->value, wanted), tensor_shape_text(t, got));
+    if (tensor_convert(&copy, t, DTYPE_F32, &e)) return bind_fail(L, 1, &e);
+    if (!p->value.storage) {
+        p->value = copy;
+        return 0;
+    }
+    int status = tensor_copy(&p->value, &copy, &e);
+    tensor_free(&copy);
+    return status ? bind_fail(L, 1, &e) : 0;
+}
+
+/* get(name) -> the parameter's tensor, sharing its storage; nil where it has no values yet. */
+static int graph_get(lua_State *L) {
+    const Graph *g = check_graph(L);
+    const Param *p = &g->params[param_index(L, g, 2)];
+    if (!p->value.storage) return 0;
+    *bind_new_tensor(L) = tensor_share(&p->value);
+    return 1;
+}
+
+/* init_golden(salt[, branch_end]): the golden formula; branch_end is the end of the names of the
+ * batch norms whose weight is ten times smaller. */
+static int graph_golden(lua_State *L) {
+    Graph *g = check_graph(L);
+    Error e;
+    const char *salt = luaL_checkstring(L, 2), *branch_end = luaL_optstring(L, 3, NULL);
+    return graph_init_golden(g, bind_device(L), salt, branch_end, &e) ? bind_fail(L, 1, &e) : 0;
+}
+
+/* init_he(seed). */
+static int graph_he(lua_State *L) {
+    Graph *g = check_graph(L);
+    Error e;
+    return graph_init_he(g, bind_device(L), (uint64_t)luaL_checkinteger(L, 2), &e)
+               ? bind_fail(L, 1, &e)
+               : 0;
+}
+
+/* --- plans -------------------------------------------------------------------------------------
+ */
+
+/* plan{purpose = "forward"|"gradient"|"training", batch =, direct =, seed =} -> plan. */
+static int graph_plan(lua_State *L) {
+    static const char *const purposes[] = {"forward", "gradient", "training", NULL};
+    Graph *g = check_graph(L);
+    Error e;
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 2);
+    lua_getfield(L, 2, "purpose");
+    PlanRequest r = {.purpose = (PlanPurpose)luaL_checkoption(L, 3, NULL, purposes)};
+    r.N = integer_field(L, "batch", 0);
+    r.seed = (uint64_t)integer_field(L, "seed", 0);
+    r.direct = boolean_field(L, "direct");
+    PlanBox *b = lua_newuserdatauv(L, sizeof *b, 1);
+    *b = (PlanBox){NULL, g};
+    luaL_setmetatable(L, PLAN);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, 1);
+    if (plan_new(g, bind_device(L), &r, &b->plan, &e)) return bind_fail(L, 1, &e);
+    return 1;
+}
+
+static int plan_gc(lua_State *L) {
+    PlanBox *b = luaL_checkudata(L, 1, PLAN);
+    if (b->plan) b->plan->free(b->plan);
+    b->plan = NULL;
+    return 0;
+}
+
+static Tensor *check_shaped(lua_State *L, int arg, int ndim, const int64_t *shape,
+                            const char *who) {
+    char got[128], wanted[128];
+    Tensor *t = bind_check_tensor_of(L, arg, DTYPE_F32, -1);
+    if (t->ndim == ndim && !memcmp(t->shape, shape, (size_t)ndim * sizeof *shape)) return t;
+    lua_pushfstring(L, "%s wants %s, got %s", who, shape_text(ndim, shape, wanted),
+                    tensor_shape_text(t, got));
+    luaL_argerror(L, arg, lua_tostring(L, -1));
+    return NULL;
+}
+
+/* forward(x[, z]) -> z: x [N,C,H,W], z [N,K]. */
+static int plan_forward(lua_State *L) {
+    Plan *p = check_plan(L)->plan;
+    Error e;
+    int64_t in[4] = {p->request.N, p->C, p->H, p->W}, out[2] = {p->request.N, p->K};
+    Tensor *x = check_shaped(L, 2, 4, in, "net");
+    Tensor *z = bind_output(L, 3, DTYPE_F32, 2, out);
+    return p->forward(p, x->data, z->data, &e) ? bind_fail(L, 1, &e) : 1;
+}
+
+/* backward(dz[, dx]) -> dx: dz [N,K], dx [N,C,H,W]; uses up what the last forward kept. */
+static int plan_backward(lua_State *L) {
+    Plan *p = check_plan(L)->plan;
+    Error e;
+    int64_t in[4] = {p->request.N, p->C, p->H, p->W}, out[2] = {p->request.N, p->K};
+    if (!p->backward) return luaL_error(L, "only a gradient plan goes back to the image");
+    Tensor *dz = check_shaped(L, 2, 2, out, "net");
+    Tensor *dx = bind_output(L, 3, DTYPE_F32, 4, in);
+    return p->backward(p, dz->data, dx->data, &e) ? luaL_error(L, "%s", e.text) : 1;
+}
+
+/* train_backward(dz): the gradients of all parameters; see gradient(). */
+static int plan_train_backward(lua_State *L) {
+    Plan *p = check_plan(L)->plan;
+    Error e;
+    int64_t out[2] = {p->request.N, p->K};
+    if (!p->train_backward)
+        return luaL_error(L, "only a training plan makes the parameters' gradients");
+    Tensor *dz = check_shaped(L, 2, 2, out, "net");
+    return p->train_backward(p, dz->data, &e) ? luaL_error(L, "%s", e.text) : 0;
+}
+
+/* gradient(name[, out]) -> a copy of that parameter's gradient, of its shape; nil for running
+ * statistics, which have none. */
+static int plan_gradient(lua_State *L) {
+    PlanBox *b = check_plan(L);
+    Error e;
+    int i = param_index(L, b->graph, 2);
+    const Tensor *value = &b->graph->params[i].value;
+    float *from = b->plan->gradient_of(b->plan, i);
+    if (!from) return 0;
+    Tensor *out = bind_output(L, 3, DTYPE_F32, value->ndim, value->shape);
+    Device *d = b->plan->device;
+    return d->copy(d, out->data, from, tensor_bytes(out), &e) ? bind_fail(L, 1, &e) : 1;
+}
+
+static const luaL_Reg graph_methods[] = {
+    {"add", graph_add_layer}, {"layers", graph_layers}, {"parameters", graph_parameters},
+    {"set", graph_set},       {"get", graph_get},       {"init_golden", graph_golden},
+    {"init_he", graph_he},    {"plan", graph_plan},     {NULL, NULL},
+};
+
+static const luaL_Reg plan_methods[] = {
+    {"forward", plan_forward},
+    {"backward", plan_backward},
+    {"train_backward", plan_train_backward},
+    {"gradient", plan_gradient},
+    {NULL, NULL},
+};
+
+static void make_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc) {
+    luaL_newmetatable(L, name);
+    lua_pushcfunction(L, gc);
+    lua_setfield(L, -2, "__gc");
+    lua_newtable(L);
+    luaL_setfuncs(L, methods, 0);
+    lua_setfield(L, -2, "__index");
+    lua_pushliteral(L, "locked");
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+}
+
+int luaopen_advrt_core_net(lua_State *L);
+int luaopen_advrt_core_net(lua_State *L) {
+    make_class(L, GRAPH, graph_methods, graph_gc);
+    make_class(L, PLAN, plan_methods, plan_gc);
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, graph_make);
+    lua_setfield(L, -2, "new");
+    return 1;
+}

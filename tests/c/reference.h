@@ -1,0 +1,240 @@
+/* A network computed in double by loops that read like the formulas, forward and
+ * backward, straight from the graph: what plans are held against. Nothing is fused,
+ * folded or fast here. */
+#ifndef ADVRT_TESTS_REFERENCE_H
+#define ADVRT_TESTS_REFERENCE_H
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/graph.h"
+
+typedef struct Reference {
+    const Graph *g;
+    int64_t N;
+    bool training;
+    double **value, **grad;   /* per layer [N,C,H,W] */
+    double **param, **dparam; /* per parameter */
+    double **mean, **var;     /* batch statistics per layer */
+} Reference;
+
+static inline int64_t ref_size(const Layer *l) {
+    return l->C * l->H * l->W;
+}
+
+static inline Reference ref_new(const Graph *g, int64_t N, bool training) {
+    Reference r = {g, N, training, 0, 0, 0, 0, 0, 0};
+    size_t L = (size_t)g->n_layers, P = (size_t)g->n_params;
+    r.value = calloc(L, sizeof(double *));
+    r.grad = calloc(L, sizeof(double *));
+    r.mean = calloc(L, sizeof(double *));
+    r.var = calloc(L, sizeof(double *));
+    r.param = calloc(P + 1, sizeof(double *));
+    r.dparam = calloc(P + 1, sizeof(double *));
+    for (size_t i = 0; i < L; i++) {
+        r.value[i] = calloc((size_t)(N * ref_size(&g->layers[i])), sizeof(double));
+        r.grad[i] = calloc((size_t)(N * ref_size(&g->layers[i])), sizeof(double));
+        r.mean[i] = calloc((size_t)g->layers[i].C, sizeof(double));
+        r.var[i] = calloc((size_t)g->layers[i].C, sizeof(double));
+    }
+    for (size_t i = 0; i < P; i++) {
+        size_t n = (size_t)tensor_count(&g->params[i].value);
+        float *host = malloc(n * sizeof *host);
+        r.param[i] = calloc(n, sizeof(double));
+        r.dparam[i] = calloc(n, sizeof(double));
+        if (tensor_to_host(&g->params[i].value, host, NULL)) abort();
+        for (size_t k = 0; k < n; k++) r.param[i][k] = host[k];
+        free(host);
+    }
+    return r;
+}
+
+static inline void ref_free(Reference *r) {
+    for (int i = 0; i < r->g->n_layers; i++)
+        free(r->value[i]), free(r->grad[i]), free(r->mean[i]), free(r->var[i]);
+    for (int i = 0; i < r->g->n_params; i++) free(r->param[i]), free(r->dparam[i]);
+    free(r->value), free(r->grad), free(r->mean), free(r->var), free(r->param), free(r->dparam);
+}
+
+/* Visits every product of a convolution: output o, input x, weight w, all flat indices. */
+#define REF_CONV_EACH(l, in, N, BODY)                                                              \
+    do {                                                                                           \
+        int64_t Kg = (l)->C / (l)->groups, Cg = (in)->C / (l)->groups;                             \
+        int64_t R = (l)->kernel[0], S = (l)->kernel[1];                                            \
+        for (int64_t n = 0; n < (N); n++)                                                          \
+            for (int64_t k = 0; k < (l)->C; k++)                                                   \
+                for (int64_t i = 0; i < (l)->H; i++)                                               \
+                    for (int64_t j = 0; j < (l)->W; j++)                                           \
+                        for (int64_t c = 0; c < Cg; c++)                                           \
+                            for (int64_t r = 0; r < R; r++)                                        \
+                                for (int64_t s = 0; s < S; s++) {                                  \
+                                    int64_t h = i * (l)->stride[0] + r - (l)->pad[0];              \
+                                    int64_t v = j * (l)->stride[1] + s - (l)->pad[1];              \
+                                    if (h < 0 || h >= (in)->H || v < 0 || v >= (in)->W) continue;  \
+                                    int64_t o = ((n * (l)->C + k) * (l)->H + i) * (l)->W + j;      \
+                                    int64_t x = ((n * (in)->C + k / Kg * Cg + c) * (in)->H + h) *  \
+                                                    (in)->W +                                      \
+                                                v;                                                 \
+                                    int64_t w = ((k * Cg + c) * R + r) * S + s;                    \
+                                    BODY                                                           \
+                                }                                                                  \
+    } while (0)
+
+static inline void ref_conv(Reference *r, int i) {
+    const Layer *l = &r->g->layers[i], *in = &r->g->layers[l->input[0]];
+    double *y = r->value[i], *X = r->value[l->input[0]], *W = r->param[l->param[0]];
+    int64_t HW = l->H * l->W;
+    for (int64_t o = 0; o < r->N * ref_size(l); o++)
+        y[o] = l->bias ? r->param[l->param[1]][o / HW % l->C] : 0;
+    REF_CONV_EACH(l, in, r->N, y[o] += X[x] * W[w];);
+}
+
+static inline void ref_conv_back(Reference *r, int i) {
+    const Layer *l = &r->g->layers[i], *in = &r->g->layers[l->input[0]];
+    double *dy = r->grad[i], *X = r->value[l->input[0]], *dX = r->grad[l->input[0]];
+    double *W = r->param[l->param[0]], *dW = r->dparam[l->param[0]];
+    int64_t HW = l->H * l->W;
+    REF_CONV_EACH(l, in, r->N, dX[x] += dy[o] * W[w]; dW[w] += dy[o] * X[x];);
+    for (int64_t o = 0; l->bias && o < r->N * ref_size(l); o++)
+        r->dparam[l->param[1]][o / HW % l->C] += dy[o];
+}
+
+static inline void ref_linear(Reference *r, int i, bool back) {
+    const Layer *l = &r->g->layers[i], *in = &r->g->layers[l->input[0]];
+    int64_t D = ref_size(in);
+    double *W = r->param[l->param[0]], *dW = r->dparam[l->param[0]];
+    for (int64_t n = 0; n < r->N; n++)
+        for (int64_t k = 0; k < l->C; k++) {
+            double *x = r->value[l->input[0]] + n * D, *dx = r->grad[l->input[0]] + n * D;
+            double dy = r->grad[i][n * l->C + k], sum = l->bias ? r->param[l->param[1]][k] : 0;
+            for (int64_t d = 0; d < D; d++) {
+                sum += x[d] * W[k * D + d];
+                if (back) dx[d] += dy * W[k * D + d], dW[k * D + d] += dy * x[d];
+            }
+            if (!back) r->value[i][n * l->C + k] = sum;
+            if (back && l->bias) r->dparam[l->param[1]][k] += dy;
+        }
+}
+
+static inline void ref_batchnorm(Reference *r, int i, bool back) {
+    const Layer *l = &r->g->layers[i];
+    int64_t HW = l->H * l->W, M = r->N * HW;
+    double *x = r->value[l->input[0]], *dx = r->grad[l->input[0]], *y = r->value[i],
+           *dy = r->grad[i];
+    for (int64_t c = 0; c < l->C; c++) {
+        double mean = r->param[l->param[2]][c], var = r->param[l->param[3]][c];
+#define REF_CHANNEL(BODY)                                                                          \
+    for (int64_t n = 0; n < r->N; n++)                                                             \
+        for (int64_t q = 0; q < HW; q++) {                                                         \
+            int64_t o = (n * l->C + c) * HW + q;                                                   \
+            BODY                                                                                   \
+        }
+        if (r->training) {
+            mean = var = 0;
+            REF_CHANNEL(mean += x[o] / (double)M;)
+            REF_CHANNEL(var += (x[o] - mean) * (x[o] - mean) / (double)M;)
+        }
+        r->mean[i][c] = mean;
+        r->var[i][c] = var;
+        double gamma = r->param[l->param[0]][c], beta = r->param[l->param[1]][c];
+        double inv = 1 / sqrt(var + l->eps), sum_dy = 0, sum_dyx = 0;
+        if (!back) {
+            REF_CHANNEL(y[o] = (x[o] - mean) * inv * gamma + beta;)
+            continue;
+        }
+        REF_CHANNEL(sum_dy += dy[o]; sum_dyx += dy[o] * (x[o] - mean) * inv;)
+        r->dparam[l->param[0]][c] += sum_dyx;
+        r->dparam[l->param[1]][c] += sum_dy;
+        if (r->training) {
+            REF_CHANNEL(dx[o] +=
+                        gamma * inv *
+                        (dy[o] - sum_dy / (double)M - (x[o] - mean) * inv * sum_dyx / (double)M);)
+        } else {
+            REF_CHANNEL(dx[o] += gamma * inv * dy[o];)
+        }
+    }
+}
+
+static inline void ref_maxpool(Reference *r, int i, bool back) {
+    const Layer *l = &r->g->layers[i], *in = &r->g->layers[l->input[0]];
+    double *x = r->value[l->input[0]];
+    for (int64_t o = 0; o < r->N * ref_size(l); o++) {
+        int64_t j = o % l->W, h = o / l->W % l->H, plane = o / (l->W * l->H), best = -1;
+        for (int64_t a = 0; a < l->kernel[0]; a++)
+            for (int64_t b = 0; b < l->kernel[1]; b++) {
+                int64_t p = h * l->stride[0] + a - l->pad[0], q = j * l->stride[1] + b - l->pad[1];
+                if (p < 0 || p >= in->H || q < 0 || q >= in->W) continue;
+                int64_t at = (plane * in->H + p) * in->W + q;
+                if (best < 0 || x[at] > x[best]) best = at;
+            }
+        if (back)
+            r->grad[l->input[0]][best] += r->grad[i][o];
+        else
+            r->value[i][o] = x[best];
+    }
+}
+
+static inline void ref_avgpool(Reference *r, int i, bool back) {
+    const Layer *l = &r->g->layers[i], *in = &r->g->layers[l->input[0]];
+    for (int64_t o = 0; o < r->N * ref_size(l); o++) {
+        int64_t j = o % l->W, h = o / l->W % l->H, plane = o / (l->W * l->H);
+        int64_t y0 = h * in->H / l->H, y1 = ((h + 1) * in->H + l->H - 1) / l->H;
+        int64_t x0 = j * in->W / l->W, x1 = ((j + 1) * in->W + l->W - 1) / l->W;
+        double count = (double)((y1 - y0) * (x1 - x0));
+        if (!back) r->value[i][o] = 0;
+        for (int64_t p = y0; p < y1; p++)
+            for (int64_t q = x0; q < x1; q++) {
+                int64_t at = (plane * in->H + p) * in->W + q;
+                if (back)
+                    r->grad[l->input[0]][at] += r->grad[i][o] / count;
+                else
+                    r->value[i][o] += r->value[l->input[0]][at] / count;
+            }
+    }
+}
+
+static inline void ref_pointwise(Reference *r, int i, bool back) {
+    const Layer *l = &r->g->layers[i];
+    double *a = r->value[l->input[0]], *da = r->grad[l->input[0]], *dy = r->grad[i];
+    double *b = l->inputs > 1 ? r->value[l->input[1]] : NULL, *db = b ? r->grad[l->input[1]] : NULL;
+    for (int64_t o = 0; o < r->N * ref_size(l); o++) {
+        int64_t c = o / (l->H * l->W) % l->C;
+        double slope = 1, y = a[o];
+        if (l->kind == LAYER_RELU)
+            slope = a[o] > 0 && a[o] < l->cap, y = fmin(fmax(a[o], 0), l->cap);
+        if (l->kind == LAYER_NORMALIZE) slope = 1 / l->std[c], y = (a[o] - l->mean[c]) / l->std[c];
+        if (b) y += b[o];
+        if (!back) r->value[i][o] = y;
+        if (back) da[o] += slope * dy[o];
+        if (back && b) db[o] += dy[o];
+    }
+}
+
+static inline void ref_layer(Reference *r, int i, bool back) {
+    switch (r->g->layers[i].kind) {
+    case LAYER_INPUT: break;
+    case LAYER_CONV: back ? ref_conv_back(r, i) : ref_conv(r, i); break;
+    case LAYER_LINEAR: ref_linear(r, i, back); break;
+    case LAYER_BATCHNORM: ref_batchnorm(r, i, back); break;
+    case LAYER_MAXPOOL: ref_maxpool(r, i, back); break;
+    case LAYER_AVGPOOL: ref_avgpool(r, i, back); break;
+    default: ref_pointwise(r, i, back);
+    }
+}
+
+/* Values of all layers from x; the logits are the last layer's. */
+static inline void ref_forward(Reference *r, const float *x) {
+    for (int64_t o = 0; o < r->N * ref_size(&r->g->layers[0]); o++) r->value[0][o] = (double)x[o];
+    for (int i = 0; i < r->g->n_layers; i++) ref_layer(r, i, false);
+}
+
+/* Gradients of all values (grad[0] is the image's) and parameters from dz. */
+static inline void ref_backward(Reference *r, const float *dz) {
+    int last = r->g->n_layers - 1;
+    for (int64_t o = 0; o < r->N * ref_size(&r->g->layers[last]); o++)
+        r->grad[last][o] = (double)dz[o];
+    for (int i = last; i >= 0; i--) ref_layer(r, i, true);
+}
+
+#endif

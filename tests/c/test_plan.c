@@ -1,0 +1,495 @@
+/* Plans against the double reference: sample nets that between them use every layer in
+ * the shapes that take different ways through the device. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/memory.h"
+#include "base/random.h"
+#include "net/plan.h"
+#include "reference.h"
+
+static Device *device;
+
+/* --- sample nets -------------------------------------------------------------------------------
+ */
+
+static int add(Graph *g, Layer l, int a, int b) {
+    static int serial;
+    Error e = {""};
+    int value = -1;
+    l.input[0] = a;
+    l.input[1] = b;
+    l.inputs = b >= 0 ? 2 : 1;
+    if (l.kind == LAYER_RELU && l.cap == 0) l.cap = INFINITY;
+    if (l.kind == LAYER_BATCHNORM) l.eps = 1e-3, l.momentum = 0.1;
+    if (l.kind == LAYER_CONV && !l.groups) l.groups = 1;
+    snprintf(l.name, sizeof l.name, "%s%d", layer_kind_name(l.kind), serial++);
+    if (graph_add(g, &l, &value, &e)) fail_msg("%s", e.text);
+    return value;
+}
+
+static int conv(Graph *g, int x, int64_t K, int64_t R, int64_t stride, int64_t pad,
+                int64_t groups) {
+    return add(g,
+               (Layer){.kind = LAYER_CONV,
+                       .C = K,
+                       .kernel = {R, R},
+                       .stride = {stride, stride},
+                       .pad = {pad, pad, pad, pad},
+                       .groups = groups,
+                       .bias = K % 3 != 0},
+               x, -1);
+}
+
+static int norm(Graph *g, int x) {
+    return add(g, (Layer){.kind = LAYER_BATCHNORM}, x, -1);
+}
+
+static int relu(Graph *g, int x, double cap) {
+    return add(g, (Layer){.kind = LAYER_RELU, .cap = cap}, x, -1);
+}
+
+static int maxpool(Graph *g, int x, int64_t R, int64_t stride, int64_t pad, bool ceil_mode) {
+    return add(g,
+               (Layer){.kind = LAYER_MAXPOOL,
+                       .kernel = {R, R},
+                       .stride = {stride, stride},
+                       .pad = {pad, pad, pad, pad},
+                       .ceil_mode = ceil_mode},
+               x, -1);
+}
+
+static int avgpool(Graph *g, int x, int64_t h, int64_t w) {
+    return add(g, (Layer){.kind = LAYER_AVGPOOL, .out = {h, w}}, x, -1);
+}
+
+static int linear(Graph *g, int x, int64_t K) {
+    return add(g, (Layer){.kind = LAYER_LINEAR, .C = K, .bias = K % 2 == 1}, x, -1);
+}
+
+static int sum(Graph *g, int a, int b) {
+    return add(g, (Layer){.kind = LAYER_ADD}, a, b);
+}
+
+static int normalize(Graph *g, int x) {
+    double mean[3] = {0.485, 0.456, 0.406}, std[3] = {0.229, 0.224, 0.225};
+    return add(g, (Layer){.kind = LAYER_NORMALIZE, .mean = mean, .std = std}, x, -1);
+}
+
+static Graph *start(int64_t C, int64_t H, int64_t W) {
+    Graph *g;
+    Error e;
+    assert_int_equal(graph_new(&g, C, H, W, &e), 0);
+    return g;
+}
+
+/* ResNet's stem and both kinds of its basic block. */
+static Graph *net_residual(void) {
+    Graph *g = start(3, 33, 29);
+    int x = normalize(g, 0);
+    x = maxpool(g, relu(g, norm(g, conv(g, x, 16, 7, 2, 3, 1)), 0), 3, 2, 1, false);
+    int y = norm(g, conv(g, relu(g, norm(g, conv(g, x, 16, 3, 1, 1, 1)), 0), 16, 3, 1, 1, 1));
+    x = relu(g, sum(g, y, x), 0);
+    y = norm(g, conv(g, relu(g, norm(g, conv(g, x, 32, 3, 2, 1, 1)), 0), 32, 3, 1, 1, 1));
+    x = relu(g, sum(g, y, norm(g, conv(g, x, 32, 1, 2, 0, 1))), 0);
+    linear(g, avgpool(g, x, 1, 1), 11);
+    return g;
+}
+
+/* ResNet's bottleneck, whose first convolution adds to the shortcut's gradient. */
+static Graph *net_bottleneck(void) {
+    Graph *g = start(3, 20, 24);
+    int x = relu(g, norm(g, conv(g, normalize(g, 0), 24, 3, 1, 1, 1)), 0);
+    for (int i = 0; i < 3; i++) {
+        int64_t stride = i == 1 ? 2 : 1, K = i ? 48 : 24;
+        int y = relu(g, norm(g, conv(g, x, 8, 1, 1, 0, 1)), 0);
+        y = relu(g, norm(g, conv(g, y, 8, 3, stride, 1, 1)), 0);
+        y = norm(g, conv(g, y, K, 1, 1, 0, 1));
+        x = relu(g, sum(g, y, i == 1 ? norm(g, conv(g, x, K, 1, 2, 0, 1)) : x), 0);
+    }
+    linear(g, avgpool(g, x, 1, 1), 10);
+    return g;
+}
+
+/* EfficientNet-Lite's inverted residual: depthwise, ReLU6, asymmetric padding. */
+static Graph *net_mobile(void) {
+    Graph *g = start(3, 32, 32);
+    Layer same = {
+        .kind = LAYER_CONV, .C = 16, .kernel = {3, 3}, .stride = {2, 2}, .pad = {0, 0, 1, 1}};
+    int x = relu(g, norm(g, add(g, same, normalize(g, 0), -1)), 6);
+    int y = relu(g, norm(g, conv(g, x, 48, 1, 1, 0, 1)), 6);
+    y = relu(g, norm(g, conv(g, y, 48, 5, 1, 2, 48)), 6);
+    x = sum(g, norm(g, conv(g, y, 16, 1, 1, 0, 1)), x);
+    y = relu(g, norm(g, conv(g, x, 40, 1, 1, 0, 1)), 6);
+    same.C = same.groups = 40;
+    y = relu(g, norm(g, add(g, same, y, -1)), 6);
+    same = (Layer){.kind = LAYER_CONV,
+                   .C = 40,
+                   .groups = 40,
+                   .kernel = {5, 5},
+                   .stride = {2, 2},
+                   .pad = {1, 1, 2, 2}};
+    y = relu(g, norm(g, add(g, same, y, -1)), 6);
+    y = norm(g, conv(g, y, 20, 1, 1, 0, 1));
+    linear(g, avgpool(g, relu(g, y, 6), 1, 1), 7);
+    return g;
+}
+
+/* AlexNet's and VGG's parts: large strided kernels, pools, a grid into linear layers. */
+static Graph *net_plain(void) {
+    Graph *g = start(3, 67, 63);
+    int x = maxpool(g, relu(g, conv(g, normalize(g, 0), 16, 11, 4, 2, 1), 0), 3, 2, 0, false);
+    x = maxpool(g, relu(g, conv(g, x, 32, 5, 1, 2, 1), 0), 2, 2, 0, false);
+    x = avgpool(g, x, 2, 2);
+    x = relu(g, linear(g, x, 30), 0);
+    x = add(g, (Layer){.kind = LAYER_DROPOUT, .p = 0}, x, -1);
+    linear(g, relu(g, linear(g, x, 17), 0), 5);
+    return g;
+}
+
+/* Odd channel counts, groups, ceiling pools, uneven averages, batch norm and ReLU that stand alone.
+ */
+static Graph *net_odd(void) {
+    Graph *g = start(3, 19, 23);
+    int x = norm(g, 0);
+    x = relu(g, conv(g, x, 12, 3, 1, 1, 3), 0);
+    x = maxpool(g, x, 3, 2, 1, true);
+    int y = norm(g, x), z = relu(g, y, 2);
+    x = sum(g, conv(g, z, 12, 3, 1, 1, 1), conv(g, y, 12, 1, 1, 0, 1));
+    x = sum(g, x, relu(g, x, 0));
+    x = conv(g, x, 5, 3, 3, 1, 1);
+    linear(g, avgpool(g, x, 3, 2), 4);
+    return g;
+}
+
+static Graph *net_perceptron(void) {
+    Graph *g = start(2, 1, 1);
+    int x = relu(g, linear(g, 0, 33), 0);
+    x = relu(g, norm(g, linear(g, x, 20)), 0);
+    x = linear(g, x, 20);
+    linear(g, sum(g, x, relu(g, x, 0)), 2);
+    return g;
+}
+
+/* Small stems and shapes of the bundled kind: grey, stride 1, batch of no block's size. */
+static Graph *net_small(void) {
+    Graph *g = start(1, 14, 14);
+    int x = maxpool(g, relu(g, norm(g, conv(g, 0, 8, 3, 1, 1, 1)), 0), 2, 2, 0, false);
+    int y = norm(g, conv(g, relu(g, norm(g, conv(g, x, 8, 3, 1, 1, 1)), 0), 8, 3, 1, 1, 1));
+    x = relu(g, sum(g, x, y), 0);
+    x = relu(g, norm(g, conv(g, x, 16, 3, 2, 1, 1)), 0);
+    linear(g, avgpool(g, x, 1, 1), 4);
+    return g;
+}
+
+static Graph *net_linear(void) {
+    Graph *g = start(3, 5, 4);
+    linear(g, normalize(g, 0), 3);
+    return g;
+}
+
+typedef Graph *(*MakeNet)(void);
+static const struct {
+    const char *name;
+    MakeNet make;
+} nets[] = {
+    {"residual", net_residual}, {"bottleneck", net_bottleneck},
+    {"mobile", net_mobile},     {"plain", net_plain},
+    {"odd", net_odd},           {"perceptron", net_perceptron},
+    {"small", net_small},       {"linear", net_linear},
+};
+enum { NETS = sizeof nets / sizeof *nets };
+
+/* --- comparison --------------------------------------------------------------------------------
+ */
+
+/* ||a - b|| / ||b||, or ||a|| where b is 0. */
+static double distance(const float *a, const double *b, int64_t n) {
+    double error = 0, size = 0;
+    for (int64_t i = 0; i < n; i++) {
+        error += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        size += b[i] * b[i];
+    }
+    return sqrt(error / (size > 0 ? size : 1));
+}
+
+static float *uniform(const char *name, int64_t n, double low, double high) {
+    float *out = malloc((size_t)n * sizeof *out);
+    uint64_t key = random_hash(RANDOM_EMPTY, name, strlen(name));
+    for (int64_t i = 0; i < n; i++)
+        out[i] = (float)(low + (high - low) * random_uniform(key, (uint64_t)i));
+    return out;
+}
+
+static Plan *make_plan(Graph *g, PlanPurpose purpose, int64_t N) {
+    Plan *p = NULL;
+    Error e = {""};
+    PlanRequest r = {.purpose = purpose, .N = N, .direct = true};
+    if (plan_new(g, device, &r, &p, &e)) fail_msg("%s", e.text);
+    return p;
+}
+
+static Graph *golden_net(MakeNet make) {
+    Graph *g = make();
+    Error e = {""};
+    if (graph_init_golden(g, device, "", NULL, &e)) fail_msg("%s", e.text);
+    return g;
+}
+
+/* A ReLU on the fence opens for one order of summation and not for another: the sample nets and
+ * their inputs have none, so float is as close as float can be. */
+static const double tolerance = 2e-6;
+
+static void inference(MakeNet make, int64_t N) {
+    Graph *g = golden_net(make);
+    Error e = {""};
+    Plan *p = make_plan(g, PLAN_GRADIENT, N), *f = make_plan(g, PLAN_FORWARD, N);
+    int64_t in = N * p->C * p->H * p->W, out = N * p->K;
+    float *x = uniform("input", in, 0, 1), *dz = uniform("dz", out, -1, 1);
+    float *z = calloc((size_t)out, sizeof *z), *z2 = calloc((size_t)out, sizeof *z);
+    float *dx = calloc((size_t)in, sizeof *dx);
+    Reference r = ref_new(g, N, false);
+    ref_forward(&r, x);
+    ref_backward(&r, dz);
+    for (int again = 0; again < 2; again++) {
+        memset(dx, 0xff, (size_t)in * sizeof *dx);
+        assert_int_equal(p->forward(p, x, z, &e), 0);
+        assert_int_equal(p->backward(p, dz, dx, &e), 0);
+        double zd = distance(z, r.value[g->n_layers - 1], out), xd = distance(dx, r.grad[0], in);
+        if (zd > tolerance || xd > tolerance)
+            fail_msg("logits differ by %g, the gradient by %g", zd, xd);
+    }
+    assert_int_equal(f->forward(f, x, z2, &e), 0);
+    assert_true(distance(z2, r.value[g->n_layers - 1], out) < tolerance);
+    assert_int_not_equal(p->backward(p, dz, dx, &e), 0); /* the forward's state is used up */
+    ref_free(&r);
+    free(x), free(dz), free(z), free(z2), free(dx);
+    p->free(p), f->free(f), graph_free(g);
+}
+
+static void training(MakeNet make, int64_t N) {
+    Graph *g = golden_net(make);
+    Error e = {""};
+    Reference r = ref_new(g, N, true);
+    Plan *p = make_plan(g, PLAN_TRAINING, N);
+    int64_t in = N * p->C * p->H * p->W, out = N * p->K;
+    float *x = uniform("input", in, 0, 1), *dz = uniform("dz", out, -1, 1);
+    float *z = calloc((size_t)out, sizeof *z);
+    ref_forward(&r, x);
+    ref_backward(&r, dz);
+    assert_int_equal(p->forward(p, x, z, &e), 0);
+    if (p->train_backward(p, dz, &e)) fail_msg("%s", e.text);
+    double zd = distance(z, r.value[g->n_layers - 1], out);
+    if (zd > 1e-5) fail_msg("logits differ by %g", zd);
+    for (int i = 0; i < g->n_params; i++) {
+        const Param *q = &g->params[i];
+        float *got = p->gradient_of(p, i);
+        if (q->role == PARAM_RUNNING_MEAN || q->role == PARAM_RUNNING_VAR) {
+            assert_null(got);
+            continue;
+        }
+        double size = 0, gd = distance(got, r.dparam[i], tensor_count(&q->value));
+        for (int64_t k = 0; k < tensor_count(&q->value); k++) size += fabs(r.dparam[i][k]);
+        /* a bias before a batch norm has no gradient but rounding */
+        if (size > 1e-9 && gd > 2e-5) fail_msg("gradient of '%s' differs by %g", q->name, gd);
+    }
+    for (int i = 0; i < g->n_layers; i++) {
+        const Layer *l = &g->layers[i];
+        if (l->kind != LAYER_BATCHNORM) continue;
+        double M = (double)(N * l->H * l->W);
+        float *mean = g->params[l->param[2]].value.data, *var = g->params[l->param[3]].value.data;
+        for (int64_t c = 0; c < l->C; c++) {
+            assert_true(fabs((double)mean[c] -
+                             (0.9 * r.param[l->param[2]][c] + 0.1 * r.mean[i][c])) < 1e-5);
+            assert_true(fabs((double)var[c] - (0.9 * r.param[l->param[3]][c] +
+                                               0.1 * r.var[i][c] * M / (M - 1))) < 1e-4);
+        }
+    }
+    ref_free(&r);
+    free(x), free(dz), free(z);
+    p->free(p), graph_free(g);
+}
+
+static void test_inference(void **state) {
+    (void)state;
+    for (int i = 0; i < NETS; i++)
+        for (int64_t N = 1; N <= 3; N += 2) {
+            print_message("  %s, batch %d\n", nets[i].name, (int)N);
+            inference(nets[i].make, N);
+        }
+}
+
+static void test_training(void **state) {
+    (void)state;
+    for (int i = 0; i < NETS; i++) {
+        print_message("  %s\n", nets[i].name);
+        training(nets[i].make, 3);
+    }
+}
+
+/* The reference itself, by central differences of a random functional of the logits. */
+static void test_reference(void **state) {
+    (void)state;
+    for (int i = 0; i < NETS; i++) {
+        Graph *g = golden_net(nets[i].make);
+        for (int mode = 0; mode < 2; mode++) {
+            Reference r = ref_new(g, 2, mode == 1);
+            int64_t in = 2 * ref_size(&g->layers[0]),
+                    out = 2 * ref_size(&g->layers[g->n_layers - 1]);
+            float *x = uniform("input", in, 0, 1), *dz = uniform("dz", out, -1, 1);
+            ref_forward(&r, x);
+            ref_backward(&r, dz);
+            for (int64_t k = 0; k < 5; k++) {
+                int64_t at = (k * 7919 + 13) % in;
+                double side[2], step = 1e-6;
+                for (int s = 0; s < 2; s++) {
+                    for (int64_t o = 0; o < in; o++) r.value[0][o] = (double)x[o];
+                    r.value[0][at] += s ? step : -step;
+                    for (int l = 0; l < g->n_layers; l++) ref_layer(&r, l, false);
+                    side[s] = 0;
+                    for (int64_t o = 0; o < out; o++)
+                        side[s] += r.value[g->n_layers - 1][o] * (double)dz[o];
+                }
+                double slope = (side[1] - side[0]) / (2 * step), want = r.grad[0][at];
+                if (fabs(slope - want) > 1e-4 * (fabs(want) + 0.1))
+                    fail_msg("%s: slope %g, gradient %g", nets[i].name, slope, want);
+            }
+            ref_free(&r);
+            free(x), free(dz);
+        }
+        graph_free(g);
+    }
+}
+
+/* An image's logits and gradient have the same bits at any place in the batch. */
+static void test_neighbours(void **state) {
+    (void)state;
+    for (int i = 0; i < NETS; i++) {
+        enum { N = 5 };
+        Graph *g = golden_net(nets[i].make);
+        Error e = {""};
+        Plan *p = make_plan(g, PLAN_GRADIENT, N);
+        int64_t D = p->C * p->H * p->W, K = p->K;
+        float *x = uniform("input", N * D, 0, 1), *dz = uniform("dz", N * K, -1, 1);
+        float *z = calloc(N * (size_t)K, sizeof *z), *dx = calloc(N * (size_t)D, sizeof *dx);
+        float first_z[64];
+        float *first_dx = calloc((size_t)D, sizeof *dx);
+        for (int at = 0; at < N; at++) {
+            float *moved = uniform("others", N * D, 0, 1),
+                  *moved_dz = uniform("other dz", N * K, -1, 1);
+            memcpy(moved + at * D, x, (size_t)D * sizeof *x);
+            memcpy(moved_dz + at * K, dz, (size_t)K * sizeof *dz);
+            assert_int_equal(p->forward(p, moved, z, &e), 0);
+            assert_int_equal(p->backward(p, moved_dz, dx, &e), 0);
+            if (at == 0) {
+                memcpy(first_z, z, (size_t)K * sizeof *z);
+                memcpy(first_dx, dx, (size_t)D * sizeof *dx);
+            }
+            if (memcmp(first_z, z + at * K, (size_t)K * sizeof *z)) fail_msg("%s: logits at %d", nets[i].name, at);
+            if (memcmp(first_dx, dx + at * D, (size_t)D * sizeof *dx)) fail_msg("%s: gradient at %d", nets[i].name, at);
+            free(moved), free(moved_dz);
+        }
+        free(x), free(dz), free(z), free(dx), free(first_dx);
+        p->free(p), graph_free(g);
+    }
+}
+
+static void test_no_allocation_in_a_step(void **state) {
+    (void)state;
+    Graph *g = golden_net(net_residual);
+    Error e = {""};
+    Plan *p = make_plan(g, PLAN_GRADIENT, 2);
+    int64_t D = p->C * p->H * p->W;
+    float *x = uniform("input", 2 * D, 0, 1), *dz = uniform("dz", 2 * p->K, -1, 1);
+    float *z = calloc(2 * (size_t)p->K, sizeof *z), *dx = calloc(2 * (size_t)D, sizeof *dx);
+    uint64_t before = memory_count().takes;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(p->forward(p, x, z, &e), 0);
+        assert_int_equal(p->backward(p, dz, dx, &e), 0);
+    }
+    assert_int_equal(memory_count().takes, before);
+    free(x), free(dz), free(z), free(dx);
+    p->free(p), graph_free(g);
+}
+
+/* Every allocation in turn fails while a plan is made: an error, and nothing is lost. */
+static void test_out_of_memory(void **state) {
+    (void)state;
+    const PlanPurpose purposes[] = {PLAN_FORWARD, PLAN_GRADIENT, PLAN_TRAINING};
+    Graph *g = golden_net(net_residual);
+    for (int i = 0; i < 3; i++) {
+        size_t before = memory_count().in_use;
+        int failures = 0;
+        for (uint64_t n = 1;; n++, failures++) {
+            Error e = {""};
+            Plan *p = NULL;
+            memory_fail_at(n);
+            int status =
+                plan_new(g, device, &(PlanRequest){.purpose = purposes[i], .N = 2}, &p, &e);
+            memory_fail_at(0);
+            if (status == 0) {
+                p->free(p);
+                break;
+            }
+            assert_non_null(strstr(e.text, "out of memory"));
+            assert_int_equal(memory_count().in_use, before);
+        }
+        assert_true(failures > 10);
+    }
+    graph_free(g);
+}
+
+static void test_misfits(void **state) {
+    (void)state;
+    Error e = {""};
+    Graph *g = start(3, 8, 8);
+    int value;
+    Layer big = {.kind = LAYER_CONV,
+                 .inputs = 1,
+                 .C = 4,
+                 .kernel = {11, 11},
+                 .stride = {1, 1},
+                 .groups = 1,
+                 .name = "big"};
+    assert_int_not_equal(graph_add(g, &big, &value, &e), 0);
+    assert_string_equal(e.text, "layer 'big' (conv): the kernel is larger than its padded input");
+    Layer groups = {.kind = LAYER_CONV,
+                    .inputs = 1,
+                    .C = 4,
+                    .kernel = {3, 3},
+                    .stride = {1, 1},
+                    .groups = 2,
+                    .name = "g"};
+    assert_int_not_equal(graph_add(g, &groups, &value, &e), 0);
+    Layer ahead = {.kind = LAYER_RELU, .inputs = 1, .input = {5}, .cap = 1, .name = "r"};
+    assert_int_not_equal(graph_add(g, &ahead, &value, &e), 0);
+    Plan *p;
+    assert_int_not_equal(plan_new(g, device, &(PlanRequest){.N = 1}, &p, &e), 0);
+    linear(g, 0, 3);
+    assert_int_not_equal(plan_new(g, device, &(PlanRequest){.N = 1}, &p, &e), 0);
+    assert_non_null(strstr(e.text, "has no values yet"));
+    graph_free(g);
+}
+
+int main(void) {
+    Error e;
+    if (cpu_device(0, &device, &e)) {
+        fprintf(stderr, "%s\n", e.text);
+        return 1;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reference),
+        cmocka_unit_test(test_inference),
+        cmocka_unit_test(test_training),
+        cmocka_unit_test(test_neighbours),
+        cmocka_unit_test(test_no_allocation_in_a_step),
+        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_misfits),
+    };
+    return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
+}
