@@ -30,6 +30,7 @@ function experiment.load_net(o)
     o.weights, o.net = g.weights, g.definition
     o.resize = o.resize or g.preprocess.resize
     o.crop = o.crop or g.preprocess.crop
+    o.mean, o.std = o.mean or g.preprocess.mean, o.std or g.preprocess.std
     return g
 end
 

@@ -19,13 +19,22 @@ local function distance(a, b)
     return row[#b]
 end
 
---- Returns the element of `names` (an array of strings) nearest to `name`, the first of several
--- at the same distance; nil where `names` is empty.
+--- Number of letters that two strings begin with in common.
+local function common_start(a, b)
+    local n = 0
+    while n < #a and a:byte(n + 1) == b:byte(n + 1) do n = n + 1 end
+    return n
+end
+
+--- Returns the element of `names` (an array of strings) nearest to `name`; of several at the same
+-- distance the first of those that begin most alike. nil where `names` is empty.
 return function(name, names)
-    local best, least
+    local best, least, most
     for _, known in ipairs(names) do
-        local d = distance(name:lower(), known:lower())
-        if not least or d < least then best, least = known, d end
+        local d, start = distance(name:lower(), known:lower()), common_start(name, known)
+        if not least or d < least or d == least and start > most then
+            best, least, most = known, d, start
+        end
     end
     return best
 end

@@ -1,0 +1,102 @@
+--- What several specs need: temporary folders, files, commands as a user types them, and small nets.
+
+local lfs = require "lfs"
+local system = require "advrt.core.system"
+local tensor = require "advrt.tensor"
+
+local support = {}
+
+function support.quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
+
+--- A new empty folder; removed by support.remove.
+function support.folder()
+    local path = os.tmpname()
+    os.remove(path)
+    assert(lfs.mkdir(path))
+    return path
+end
+
+function support.remove(path) os.execute("rm -rf " .. support.quote(path)) end
+
+function support.read(path)
+    local file = assert(io.open(path, "rb"))
+    local bytes = file:read("a")
+    file:close()
+    return bytes
+end
+
+function support.write(path, text)
+    local file = assert(io.open(path, "wb"))
+    file:write(text)
+    file:close()
+    return path
+end
+
+function support.exists(path) return lfs.attributes(path, "mode") ~= nil end
+
+--- Sorted names in a folder.
+function support.list(path)
+    local names = {}
+    for name in lfs.dir(path) do
+        if name ~= "." and name ~= ".." then names[#names + 1] = name end
+    end
+    table.sort(names)
+    return names
+end
+
+--- Runs this advrt with the words as its arguments; returns status, standard output and error.
+-- `environment` is put before the command as it is.
+function support.advrt(words, environment)
+    local folder <close> = setmetatable({path = support.folder()},
+        {__close = function(self) support.remove(self.path) end})
+    local parts = {environment or "", support.quote(system.options.executable)}
+    for _, word in ipairs(words) do parts[#parts + 1] = support.quote(word) end
+    local out, err = folder.path .. "/out", folder.path .. "/err"
+    local _, kind, status = os.execute(("%s </dev/null >%s 2>%s"):format(table.concat(parts, " "),
+        out, err))
+    assert(kind == "exit", "advrt was ended by a signal")
+    return status, support.read(out), support.read(err)
+end
+
+--- A linear net in Lua with advrt.net's methods, z = A x + b in double: what attacks do can be
+-- checked by hand. rows: K rows of C*H*W numbers; input: {C,H,W}.
+function support.linear(rows, bias, input)
+    local g = {classes = #rows, input = input}
+    local D = #rows[1]
+    local function logits(x, z)
+        local N = x:size(1)
+        z = z or tensor.new {N, #rows}
+        local flat = x:reshape {N, D}
+        for i = 1, N do
+            for k, row in ipairs(rows) do
+                local sum = bias[k]
+                for d = 1, D do sum = sum + row[d] * flat:get(i, d) end
+                z:set(sum, i, k)
+            end
+        end
+        return z
+    end
+    function g:forward(x, z) return logits(x, z) end
+    function g:trace(x, z)
+        self.traced = true
+        return logits(x, z)
+    end
+    function g:backward(dz, q)
+        assert(self.traced, "backward without a trace")
+        self.traced = false
+        local N = dz:size(1)
+        q = q or tensor.new {N, table.unpack(input)}
+        local flat = q:reshape {N, D}
+        for i = 1, N do
+            for d = 1, D do
+                local sum = 0
+                for k, row in ipairs(rows) do sum = sum + row[d] * dz:get(i, k) end
+                flat:set(sum, i, d)
+            end
+        end
+        return q
+    end
+    return g
+end
+
+return support
