@@ -1,0 +1,253 @@
+-- Folders of images, their classes, batches and targets.
+
+local csv = require "advrt.csv"
+local data = require "advrt.data"
+local image = require "advrt.core.image"
+local lfs = require "lfs"
+local support = require "support"
+local tensor = require "advrt.tensor"
+
+local INPUT = {1, 2, 3}
+
+describe("CSV", function()
+    it("is read with quotes, CRLF, empty lines and a byte order mark", function()
+        local records = assert(csv.parse('\xEF\xBB\xBFfile,label\r\n"a ""b"", c.png",3\r\n\r\n'
+            .. 'd.png,\n"x\ny",1'))
+        assert.same({
+            {line = 1, "file", "label"}, {line = 2, 'a "b", c.png', "3"}, {line = 4, "d.png", ""},
+            {line = 5, "x\ny", "1"},
+        }, records)
+        assert.same({}, csv.parse(""))
+    end)
+
+    it("is refused with the line where it is broken", function()
+        for text, wanted in pairs {
+            ['a,1\nb"c,2\n'] = "line 2: a quote inside a field that is not quoted",
+            ['a,1\n"b,2\n'] = "line 2: a quote that is never closed",
+            ['"a"b,1\n'] = "line 1: text after a closing quote",
+        } do
+            local none, message = csv.parse(text)
+            assert.is_nil(none)
+            assert.equal(wanted, message)
+        end
+    end)
+
+    it("comes back from its own writing", function()
+        for _, text in ipairs {"plain", 'with "quotes"', "a,b", "a\nb", ""} do
+            assert.equal(text, csv.parse(csv.field(text) .. ",1\n")[1][1])
+        end
+    end)
+end)
+
+describe("a folder of images", function()
+    local dir
+
+    -- Writes an image whose pixels are all `level`, of the size that INPUT wants or another.
+    local function picture(name, level, height)
+        local above = name:match("^(.*)/")
+        if above then lfs.mkdir(dir .. "/" .. above) end
+        local pixels = tensor.new {1, height or 2, 3}
+        assert(image.save(dir .. "/" .. name, pixels:fill((level or 0) / 255)))
+    end
+
+    local function labels(text) support.write(dir .. "/labels.csv", text) end
+    local function open(classes, changes)
+        local options = {classes = classes or 10, input = INPUT}
+        for key, value in pairs(changes or {}) do options[key] = value end
+        return data.folder(dir, options)
+    end
+
+    -- The message of the failure; everything that a folder holds wrong is one.
+    local function failure(...)
+        local ok, problem = pcall(open, ...)
+        assert.is_false(ok)
+        assert.equal("table", type(problem), tostring(problem))
+        assert.equal(1, problem.status)
+        return problem.message
+    end
+
+    before_each(function() dir = support.folder() end)
+    after_each(function() support.remove(dir) end)
+
+    it("is sorted by the bytes of relative paths and labelled by labels.csv", function()
+        for _, name in ipairs {"b.png", "B.png", "a/z.png", "a.png", ".hidden.png"} do picture(name) end
+        support.write(dir .. "/notes.txt", "not an image")
+        labels("file,label\r\nb.png,3\r\na.png,0\r\n\"a/z.png\",9\r\nB.png,1\r\n")
+        local folder = open()
+        assert.same({"B.png", "a.png", "a/z.png", "b.png"}, folder.files)
+        local found = {}
+        for i = 1, #folder do found[i] = folder:label(i) end
+        assert.same({1, 0, 9, 3}, found)
+    end)
+
+    it("needs no header in labels.csv", function()
+        picture("a.png")
+        labels("a.png,4\n")
+        assert.equal(4, open():label(1))
+    end)
+
+    it("refuses a labels.csv that does not fit, with its line", function()
+        picture("a.png")
+        picture("b.png")
+        for text, wanted in pairs {
+            ["file,label\na.png,1\nc.png,2\n"] = "line 3: there is no image 'c.png'",
+            ["file,label\na.png,1\n\na.png,1\n"] = "line 4: 'a.png' was given before, in line 2",
+            ["file,label\na.png,10\nb.png,1\n"] = "line 2: label '10' is not a class of the net (0 .. 9)",
+            ["file,label\na.png,-1\nb.png,1\n"] = "line 2: label '-1' is not a class",
+            ["file,label\na.png,1.0\nb.png,1\n"] = "line 2: label '1.0' is not a class",
+            ["a.png,cat\nb.png,1\n"] = "line 1: label 'cat' is not a class",
+            ["file,label\na.png\n"] = "line 2: want file,label, got 1 fields",
+            ["file,label\na.png,1,2\n"] = "line 2: want file,label, got 3 fields",
+            ["file,label\n\"a.png,1\n"] = "line 2: a quote that is never closed",
+            ["file,label\na.png,1\n"] = "no label for the image 'b.png'",
+        } do
+            labels(text)
+            local message = failure()
+            assert.truthy(message:find(wanted, 1, true), message .. " / " .. wanted)
+            assert.truthy(message:find("/labels.csv: ", 1, true), message)
+        end
+    end)
+
+    it("takes folders that are class numbers", function()
+        for _, name in ipairs {"0/a.png", "9/a.png", "07/a.png"} do picture(name) end
+        local folder = open()
+        assert.same({"0/a.png", "07/a.png", "9/a.png"}, folder.files)
+        assert.same({0, 7, 9}, {folder:label(1), folder:label(2), folder:label(3)})
+        assert.matches("/9: the folder's name is no class of the net %(0 .. 8%)", failure(9))
+    end)
+
+    it("takes folders that are lines of classes.txt", function()
+        for _, name in ipairs {"dog/a.png", "cat/b.PNG"} do picture(name) end
+        support.write(dir .. "/classes.txt", "fish\r\ndog\r\ncat\r\n")
+        local folder = open()
+        assert.same({2, 1}, {folder:label(1), folder:label(2)})
+        assert.matches("3 classes, but the net has 2", failure(2))
+        support.write(dir .. "/classes.txt", "fish\ndog\ndog\n")
+        assert.matches("line 3: 'dog' stands in line 2 too", failure())
+    end)
+
+    it("does not choose between numbers and a classes.txt that says otherwise", function()
+        picture("1/a.png")
+        support.write(dir .. "/classes.txt", "1\n2\n")
+        assert.matches("by its name it holds class 1, by classes.txt class 0", failure())
+    end)
+
+    it("takes as many folders as the net has classes in sorted order", function()
+        for _, name in ipairs {"n02/a.png", "n01/a.png", "n03/x.png"} do picture(name) end
+        local folder = open(3)
+        assert.same({0, 1, 2}, {folder:label(1), folder:label(2), folder:label(3)})
+        local message = failure(4)
+        assert.matches("cannot tell the classes", message)
+        assert.matches("3 subfolders .* 4 classes", message)
+    end)
+
+    it("says so where there are no classes, no images or no folder", function()
+        assert.matches("no PNG or JPEG", failure())
+        picture("a.png")
+        assert.matches("neither a labels.csv", failure())
+        picture("1/a.png")
+        assert.matches("/a.png: an image outside the class folders", failure())
+        support.remove(dir)
+        assert.matches("there is no such folder", failure())
+        support.write(dir, "a file")
+        assert.matches("cannot be listed as a folder", failure())
+        os.remove(dir)
+    end)
+
+    it("is read in batches of one shape, a short one padded with its last image", function()
+        local text = {}
+        for i = 1, 5 do
+            picture(i .. ".png", 10 * i)
+            text[i] = i .. ".png,0\n"
+        end
+        labels(table.concat(text))
+        local seen, shapes = {}, {}
+        for x, numbers in open():batches(2, 5, 3) do
+            seen[#seen + 1] = table.concat(numbers, " ")
+            local levels = {}
+            for k = 1, 3 do levels[k] = math.floor(x:get(k, 1, 2, 3) * 255 + 0.5) end
+            shapes[#shapes + 1] = table.concat(levels, " ")
+        end
+        assert.same({"2 3 4", "5"}, seen)
+        assert.same({"20 30 40", "50 50 50"}, shapes)
+    end)
+
+    it("refuses an image of another size and one that is broken, by name", function()
+        picture("a.png", 0, 5)
+        support.write(dir .. "/b.png", "no picture")
+        labels("a.png,0\nb.png,0\n")
+        local folder, x = open(), tensor.new {1, 1, 2, 3}
+        local ok, problem = pcall(folder.load, folder, 1, x, 1)
+        assert.is_false(ok)
+        assert.matches("a.png: the image has 3 x 5 .* the net takes 3 x 2", problem.message)
+        ok, problem = pcall(folder.load, folder, 2, x, 1)
+        assert.is_false(ok)
+        assert.matches("b.png", problem.message)
+        assert.equal(1, problem.status)
+    end)
+end)
+
+describe("shards", function()
+    it("are neighbours that make up the whole", function()
+        for n = 0, 12 do
+            for N = 1, 5 do
+                local at = 1
+                for i = 1, N do
+                    local first, last = data.shard(n, i, N)
+                    assert.equal(at, first)
+                    assert.is_true(last - first + 1 >= n // N and last - first + 1 <= n // N + 1)
+                    at = last + 1
+                end
+                assert.equal(n + 1, at)
+            end
+        end
+    end)
+end)
+
+describe("targets", function()
+    it("by random depend on seed and file alone, and are never the label", function()
+        local rule = assert(data.targets("random", 10, 7))
+        local count = {}
+        for k = 0, 9 do count[k] = 0 end
+        for i = 1, 2000 do
+            local file, label = i .. ".png", i % 10
+            local target = rule(file, label)
+            assert.equal(target, rule(file, label))
+            assert.is_true(target ~= label and target >= 0 and target < 10)
+            count[target] = count[target] + 1
+        end
+        for k = 0, 9 do assert.is_true(count[k] > 140 and count[k] < 260, k .. ": " .. count[k]) end
+        local u = tensor.uniform("7:3.png:target", {1}):item()
+        local other = math.floor(u * 9)
+        assert.equal(other < 3 and other or other + 1, rule("3.png", 3))
+        local differ = 0
+        for i = 1, 50 do
+            if data.targets("random", 10, 8)(i .. ".png", 0) ~= rule(i .. ".png", 0) then
+                differ = differ + 1
+            end
+        end
+        assert.is_true(differ > 30)
+    end)
+
+    it("follow the other rules", function()
+        local z = tensor.from {3, -1, 5, -1, 4}
+        assert.equal(1, data.targets("least-likely", 5, 0)("a", 2, z))
+        assert.equal(3, data.targets("least-likely", 5, 0)("a", 1, z))
+        assert.equal(4, data.targets("second", 5, 0)("a", 2, z))
+        assert.equal(0, data.targets("offset:3", 5, 0)("a", 2, z))
+        assert.equal(4, data.targets("class:4", 5, 0)("a", 2, z))
+        assert.is_nil(data.targets("class:4", 5, 0)("a", 4, z))
+    end)
+
+    it("refuse what is no rule or leads to the label", function()
+        for rule, wanted in pairs {
+            ["offset:0"] = "label itself", ["offset:10"] = "label itself",
+            ["class:10"] = "not a class of the net (0 .. 9)", offset = "none of random",
+            ["class:x"] = "none of random", [""] = "none of random", ["random:1"] = "none of random",
+        } do
+            local none, message = data.targets(rule, 10, 0)
+            assert.is_nil(none, rule)
+            assert.truthy(message:find(wanted, 1, true), message)
+        end
+    end)
+end)
