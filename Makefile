@@ -1,9 +1,11 @@
-# GNU make. Everything built goes under build/; `make help` lists what there is to ask for.
+# GNU make. Everything built goes under build/; `make help` lists what there is to ask for, and
+# `make Q=` shows whole commands.
 
 PREFIX  = /usr/local
 DESTDIR =
 BUILD   = build
 CC      = gcc
+Q       = @
 
 # Plain x86-64 is the baseline: own vector code is chosen at run time inside the CPU device.
 OPTIMISE = -O2
@@ -15,7 +17,7 @@ LDFLAGS  = -Wl,-E -fopenmp $(SANITIZE)
 LDLIBS   = -llua5.4 -ldnnl -lpng -ljpeg -lzip -lmsgpackc -lz -ljansson -lmd -ldl -lm
 
 SOURCES := $(sort $(shell find runtime -name '*.c'))
-HEADERS := $(sort $(shell find runtime -name '*.h'))
+HEADERS := $(sort $(shell find runtime tests/c -name '*.h'))
 TESTS   := $(sort $(wildcard tests/c/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 PROGRAMS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(filter tests/c/test_%,$(TESTS)))
@@ -26,7 +28,8 @@ SCRIPTS := $(shell grep -lE '^\#!.*\b(sh|bash)$$' .ci/run third_party/* tests/* 
 all: $(BUILD)/advrt ## build/advrt (the default)
 
 $(BUILD)/advrt: $(OBJECTS)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	@echo "  link $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # The kernels round alike on every instruction set, so no product and sum are contracted; they read
 # neither errno nor the floating-point flags, which would keep their loops from vectors.
@@ -34,7 +37,8 @@ $(BUILD)/runtime/device/cpu/kernels_%.o: private CFLAGS += -ffp-contract=off -fn
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+	@echo "  compile $<"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
 # Changes only when the compiler or its flags do, and then everything is built anew.
 COMMAND = $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS)
@@ -46,7 +50,8 @@ FORCE:
 
 programs: $(PROGRAMS)
 $(PROGRAMS): $(BUILD)/tests/%: $(BUILD)/tests/c/%.o $(filter-out $(BUILD)/runtime/main.o,$(OBJECTS))
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+	@echo "  link $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
 deps: ## install what building and running need
 	@third_party/install run
@@ -78,11 +83,11 @@ asan: ## build/asan: advrt and the tests' programs under ASan and UBSan
 	@$(MAKE) --no-print-directory BUILD=build/asan OPTIMISE=-O1 \
 	  SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' all programs
 format: ## lay out the C sources
-	clang-format -i $(SOURCES) $(HEADERS) $(TESTS)
+	@clang-format -i $(SOURCES) $(HEADERS) $(TESTS)
 lint: ## layout, luacheck, shellcheck
-	clang-format --dry-run -Werror $(SOURCES) $(HEADERS) $(TESTS)
-	luacheck --quiet .
-	shellcheck $(SCRIPTS)
+	@clang-format --dry-run -Werror $(SOURCES) $(HEADERS) $(TESTS)
+	@luacheck --quiet .
+	@shellcheck $(SCRIPTS)
 
 # Stages of the check: name, the seconds it may take on two cores, command.
 check: deps-dev ## what CI runs: build, lint, tests, tests under the sanitizers; 30 minutes at most
