@@ -44,8 +44,9 @@ typedef struct CpuKernels {
     void (*sgd)(const SgdStep *s, float *p, const float *g, float *m, int64_t P);
     void (*adam)(const AdamStep *s, float *p, const float *g, float *m, float *v, int64_t P);
 
-    /* x, out [N,C,HW]: out = (x - mean[c]) / std[c]; out may be x. */
-    void (*normalize)(const float *x, const float *mean, const float *std, float *out, int64_t N,
+    /* x, out [N,C,HW]: out = (x - mean[c]) / std[c] in double, rounded once: a mean rounded to
+     * float would shift a whole channel. out may be x. */
+    void (*normalize)(const float *x, const double *mean, const double *std, float *out, int64_t N,
                       int64_t C, int64_t HW);
     /* dx [N,C,HW]: dx *= scale[c]. */
     void (*scale_channels)(float *dx, const float *scale, int64_t N, int64_t C, int64_t HW);

@@ -46,13 +46,18 @@ static int channel_constants(Compiler *c, int64_t C, float **memory, Error *e) {
     return b;
 }
 
+static int channel_doubles(Compiler *c, int64_t C, const double *values, Error *e) {
+    void *made;
+    int b = buffer_owned(c, (size_t)C * sizeof(double), "normalisation", &made, e);
+    if (b >= 0) memcpy(made, values, (size_t)C * sizeof(double));
+    return b;
+}
+
 static int normalize_forward(Compiler *c, const Node *n, Value *v, Error *e) {
     const Layer *l = n->layer;
-    float *mean, *std;
-    int means = channel_constants(c, l->C, &mean, e);
-    int stds = means < 0 ? -1 : channel_constants(c, l->C, &std, e);
+    int means = channel_doubles(c, l->C, l->mean, e);
+    int stds = means < 0 ? -1 : channel_doubles(c, l->C, l->std, e);
     if (stds < 0) return -1;
-    for (int64_t i = 0; i < l->C; i++) mean[i] = (float)l->mean[i], std[i] = (float)l->std[i];
     v->layout = layout_plain(c->request->N, l->C, l->H, l->W);
     v->buffer = buffer_new(c, layout_bytes(&v->layout), e);
     int from = value_as(c, n->input[0], &v->layout, e);
