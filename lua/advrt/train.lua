@@ -61,7 +61,8 @@ function Optimiser:prepare(g)
             local state = {}
             for i = 1, self.states do state[i] = tensor.new(p.shape) end
             self.parameters[#self.parameters + 1] = {
-                name = p.name, value = g.graph:get(p.name), state = state,
+                name = p.name, value = g.graph:get(p.name), gradient = tensor.new(p.shape),
+                state = state,
             }
         end
     end
@@ -77,7 +78,7 @@ function Optimiser:step(g, plan)
     self.t = self.t + 1
     self.settings.t = self.states == 2 and self.t or nil
     for _, p in ipairs(self.parameters) do
-        local gradient = plan:gradient(p.name)
+        local gradient = plan:gradient(p.name, p.gradient)
         if self.states == 2 then
             self.update(p.value, gradient, p.state[1], p.state[2], self.settings)
         else

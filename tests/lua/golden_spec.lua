@@ -37,7 +37,7 @@ local function sample(q, image)
 end
 
 local function check_gradient(name, kind, q, golden)
-    local l2, linf = q:norms(q)
+    local l2, linf = q:norms()
     for image = 1, 2 do
         local what = ("%s, %s, image %d"):format(name, kind, image)
         local error, cosine = compare(sample(q, image), row(golden[kind .. ".sample"], image))

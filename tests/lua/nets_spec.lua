@@ -21,7 +21,7 @@ end
 
 local function load(name, opts)
     opts = opts or {}
-    opts.init = opts.init or "he"
+    opts.init = opts.init or "golden"
     return assert(net.load("nets/" .. name .. ".lua", opts))
 end
 
@@ -128,7 +128,7 @@ describe("a definition that is wrong", function()
         assert.matches("lua:3: .*larger than its padded input",
             (drawn "local z = b:conv(x, 'c', {out = 2, kernel = 9})"))
         assert.matches("lua:3: two layers have a parameter named 'a.weight'",
-            (drawn "local z = b:linear(b:linear(x, 'a', 2), 'a', 2)"))
+            (drawn "x = b:linear(x, 'a', 2) x = b:linear(x, 'a', 2)"))
         assert.matches("returns %[1,8,8%], which is not one logit for each of 2 classes",
             (drawn "local z = b:relu(x)"))
         assert.matches("must return the logits, the layer it added last",
