@@ -1,71 +1,15 @@
-/* What the tests of weight files share: the device, the tensors that golden/weights/state.json
- * lists, files made and read, and the checks that every reader must pass. */
+/* What the tests of weight files share: the tensors that golden/weights/state.json lists, and the
+ * checks that every reader must pass. */
 #ifndef ADVRT_TESTS_STATE_H
 #define ADVRT_TESTS_STATE_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "scratch.h"
 
-#include <cmocka.h>
 #include <jansson.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
-#include "base/buffer.h"
-#include "base/memory.h"
 #include "io/weights.h"
 
 #define GOLDEN "tests/golden/weights/"
-
-static Device *device;
-static char folder[] = "/tmp/advrt-test-XXXXXX";
-
-static int state_setup(void **state) {
-    (void)state;
-    Error e = {""};
-    return cpu_device(1, &device, &e) != 0 || !mkdtemp(folder);
-}
-
-static int state_teardown(void **state) {
-    (void)state;
-    char command[64];
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    return system(command);
-}
-
-/* FOLDER/name, in one of a few buffers. */
-static const char *state_path(const char *name) {
-    static char paths[4][128];
-    static int next;
-    char *path = paths[next++ % 4];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    return path;
-}
-
-static void state_write(const char *path, const void *bytes, size_t n) {
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    if (n) assert_int_equal(fwrite(bytes, 1, n, f), n);
-    assert_int_equal(fclose(f), 0);
-}
-
-/* The bytes of a file, to be freed by free(). */
-static unsigned char *state_read(const char *path, size_t *n) {
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    assert_int_equal(fseek(f, 0, SEEK_END), 0);
-    *n = (size_t)ftell(f);
-    rewind(f);
-    unsigned char *bytes = malloc(*n + 1);
-    assert_non_null(bytes);
-    if (*n) assert_int_equal(fread(bytes, 1, *n, f), *n);
-    fclose(f);
-    return bytes;
-}
 
 static Dtype state_dtype(const char *name) {
     return strcmp(name, "half") == 0                     ? DTYPE_F16
@@ -125,11 +69,11 @@ static void state_refused(const char *path, const char *message) {
 
 /* Any outcome but a crash, a leak or an empty message. */
 static void state_survives(const void *bytes, size_t n) {
-    const char *path = state_path("survives");
+    const char *path = scratch_path("survives");
     Error e = {""};
     TensorList list;
     size_t before = memory_count().in_use;
-    state_write(path, bytes, n);
+    scratch_write(path, bytes, n);
     if (weights_load(path, device, &list, &e) == 0)
         tensors_free(&list);
     else
@@ -141,7 +85,7 @@ static void state_survives(const void *bytes, size_t n) {
 static void state_damaged(const char *path) {
     static const unsigned char flips[] = {0x01, 0x80, 0xff};
     size_t n;
-    unsigned char *bytes = state_read(path, &n);
+    unsigned char *bytes = scratch_read(path, &n);
     for (size_t cut = 0; cut < n; cut += cut < 256 ? 1 : 7) {
         unsigned char *copy =
             malloc(cut + 1); /* its own block, so that the sanitizer sees its end */

@@ -29,7 +29,7 @@ static void add(Buffer *b, const void *bytes, size_t n) {
 /* A legacy file whose object is this pickle, with `count` floats 0, 1, 2 .. in storage '0' where
  * count >= 0. */
 static const char *legacy(const void *object, size_t n, int64_t count) {
-    const char *path = state_path("legacy.pth");
+    const char *path = scratch_path("legacy.pth");
     Buffer b = {0};
     add(&b, PIECE(MAGIC VERSION INFO));
     add(&b, object, n);
@@ -44,7 +44,7 @@ static const char *legacy(const void *object, size_t n, int64_t count) {
             add(&b, &f, sizeof f);
         }
     }
-    state_write(path, b.bytes, b.size);
+    scratch_write(path, b.bytes, b.size);
     buffer_free(&b);
     return path;
 }
@@ -71,7 +71,7 @@ typedef struct Member {
 } Member;
 
 static const char *archive(const Member *members, size_t n) {
-    const char *path = state_path("made.pth");
+    const char *path = scratch_path("made.pth");
     unlink(path);
     zip_t *z = zip_open(path, ZIP_CREATE | ZIP_TRUNCATE, NULL);
     assert_non_null(z);
@@ -258,8 +258,8 @@ static void test_refuses_damage(void **state) {
     memset(deep, '(', sizeof deep);
     state_refused(legacy(deep, sizeof deep, -1),
                   DAMAGED "282: containers are nested more deeply than a list of tensors is");
-    const char *other = state_path("other.pth");
-    state_write(other, PIECE("\x80\x02K\x01.\x80\x02K\x01."));
+    const char *other = scratch_path("other.pth");
+    scratch_write(other, PIECE("\x80\x02K\x01.\x80\x02K\x01."));
     state_refused(other, "a pickle that torch.save did not write");
 }
 
@@ -328,5 +328,5 @@ int main(void) {
         cmocka_unit_test(test_archives),        cmocka_unit_test(test_large_storage),
         cmocka_unit_test(test_damaged),         cmocka_unit_test(test_starved),
     };
-    return cmocka_run_group_tests(tests, state_setup, state_teardown);
+    return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

@@ -33,11 +33,11 @@ static void test_no_files(void **state) {
     (void)state;
     state_refused("tests/golden", "is a directory");
     state_refused("tests/golden/weights/absent.pth", "No such file or directory");
-    const char *fifo = state_path("fifo.safetensors");
+    const char *fifo = scratch_path("fifo.safetensors");
     assert_int_equal(mkfifo(fifo, 0600), 0);
     state_refused(fifo, "is no regular file");
-    const char *other = state_path("other.pth");
-    state_write(other, "\x89PNG\r\n\x1a\n, and more", 18);
+    const char *other = scratch_path("other.pth");
+    scratch_write(other, "\x89PNG\r\n\x1a\n, and more", 18);
     state_refused(other, "is no weight file: neither safetensors nor PyTorch's .pth nor msgpack "
                          "with format = 'advrt.tensors'");
 }
@@ -61,8 +61,8 @@ static void refuse_header(const char *header, size_t n, const char *message) {
     buffer_append(&b, length, 8, &e);
     buffer_append(&b, header, strlen(header), &e);
     buffer_append(&b, zeros, n, &e);
-    const char *path = state_path("header.safetensors");
-    state_write(path, b.bytes, b.size);
+    const char *path = scratch_path("header.safetensors");
+    scratch_write(path, b.bytes, b.size);
     buffer_free(&b);
     state_refused(path, message);
 }
@@ -95,11 +95,11 @@ static void test_safetensors_refusals(void **state) {
 static void test_padded_header(void **state) {
     (void)state;
     enum { LENGTH = 4096 };
-    const char *path = state_path("long.safetensors");
+    const char *path = scratch_path("long.safetensors");
     unsigned char bytes[8 + LENGTH] = {[1] = LENGTH >> 8, [8] = '{', [9] = '}'};
     TensorList list;
     memset(bytes + 10, ' ', LENGTH - 2);
-    state_write(path, bytes, sizeof bytes);
+    scratch_write(path, bytes, sizeof bytes);
     state_load(path, &list);
     assert_int_equal(list.count, 0);
     tensors_free(&list);
@@ -114,15 +114,15 @@ static void test_round_trip(void **state) {
     for (int i = 0; i < 4; i++) {
         Error e = {""};
         TensorList again;
-        if (weights_save(state_path(names[i]), &list, about, 2, &e) != 0) fail_msg("%s", e.text);
-        state_load(state_path(names[i]), &again);
+        if (weights_save(scratch_path(names[i]), &list, about, 2, &e) != 0) fail_msg("%s", e.text);
+        state_load(scratch_path(names[i]), &again);
         state_check(&again);
         tensors_free(&again);
     }
     for (int i = 0; i < 4; i += 2) {
         size_t m, n;
-        unsigned char *x = state_read(state_path(names[i]), &m);
-        unsigned char *y = state_read(state_path(names[i + 1]), &n);
+        unsigned char *x = scratch_read(scratch_path(names[i]), &m);
+        unsigned char *y = scratch_read(scratch_path(names[i + 1]), &n);
         assert_int_equal(m, n);
         assert_memory_equal(x, y, n);
         if (i == 0) {
@@ -155,8 +155,8 @@ static void test_every_type(void **state) {
                 tensors_add(&list, dtype_name((Dtype)t), strlen(dtype_name((Dtype)t)), &one, &e),
                 0);
         }
-        if (weights_save(state_path(names[f]), &list, NULL, 0, &e) != 0) fail_msg("%s", e.text);
-        state_load(state_path(names[f]), &again);
+        if (weights_save(scratch_path(names[f]), &list, NULL, 0, &e) != 0) fail_msg("%s", e.text);
+        state_load(scratch_path(names[f]), &again);
         assert_int_equal(again.count, DTYPES);
         for (size_t i = 0; i < again.count; i++) {
             const Tensor *t = &again.items[i].tensor;
@@ -171,8 +171,8 @@ static void test_every_type(void **state) {
 }
 
 static void refuse_msgpack(const char *bytes, size_t n, const char *message) {
-    const char *path = state_path("bad.msgpack");
-    state_write(path, bytes, n);
+    const char *path = scratch_path("bad.msgpack");
+    scratch_write(path, bytes, n);
     state_refused(path, message);
 }
 
@@ -256,10 +256,10 @@ static void test_damaged(void **state) {
     TensorList list;
     Error e = {""};
     state_load(GOLDEN "state.safetensors", &list);
-    assert_int_equal(weights_save(state_path("whole.msgpack"), &list, NULL, 0, &e), 0);
+    assert_int_equal(weights_save(scratch_path("whole.msgpack"), &list, NULL, 0, &e), 0);
     tensors_free(&list);
     state_damaged(GOLDEN "state.safetensors");
-    state_damaged(state_path("whole.msgpack"));
+    state_damaged(scratch_path("whole.msgpack"));
 }
 
 static void test_starved(void **state) {
@@ -267,9 +267,9 @@ static void test_starved(void **state) {
     TensorList list;
     Error e = {""};
     state_load(GOLDEN "state.safetensors", &list);
-    assert_int_equal(weights_save(state_path("fed.msgpack"), &list, NULL, 0, &e), 0);
+    assert_int_equal(weights_save(scratch_path("fed.msgpack"), &list, NULL, 0, &e), 0);
     state_starved(GOLDEN "state.safetensors");
-    state_starved(state_path("fed.msgpack"));
+    state_starved(scratch_path("fed.msgpack"));
     static const char *const names[] = {"starved.safetensors", "starved.msgpack"};
     for (int f = 0; f < 2; f++) {
         size_t before = memory_count().in_use;
@@ -277,10 +277,10 @@ static void test_starved(void **state) {
         for (uint64_t n = 1; failed; n++) {
             e.text[0] = 0;
             memory_fail_at(n);
-            failed = weights_save(state_path(names[f]), &list, NULL, 0, &e);
+            failed = weights_save(scratch_path(names[f]), &list, NULL, 0, &e);
             memory_fail_at(0);
             assert_int_equal(memory_count().in_use, before);
-            assert_int_equal(access(state_path(names[f]), F_OK), failed ? -1 : 0);
+            assert_int_equal(access(scratch_path(names[f]), F_OK), failed ? -1 : 0);
             if (failed) assert_non_null(strstr(e.text, "out of memory"));
         }
     }
@@ -300,15 +300,15 @@ static void test_save_refusals(void **state) {
     state_load(GOLDEN "state.safetensors", &list);
     refuse_save("x.pth", &list,
                 "x.pth: weights are written to names that end in .safetensors or .msgpack");
-    symlink("/dev/full", state_path("full.safetensors"));
-    symlink("/dev/full", state_path("full.msgpack"));
+    symlink("/dev/full", scratch_path("full.safetensors"));
+    symlink("/dev/full", scratch_path("full.msgpack"));
     char message[256];
     for (int f = 0; f < 2; f++) {
-        const char *path = state_path(f ? "full.msgpack" : "full.safetensors");
+        const char *path = scratch_path(f ? "full.msgpack" : "full.safetensors");
         snprintf(message, sizeof message, "%s: No space left on device", path);
         refuse_save(path, &list, message);
     }
-    const char *nowhere = state_path("absent/x.safetensors");
+    const char *nowhere = scratch_path("absent/x.safetensors");
     snprintf(message, sizeof message, "%s: No such file or directory", nowhere);
     refuse_save(nowhere, &list, message);
     Tensor twin = tensor_share(&list.items[0].tensor);
@@ -325,7 +325,7 @@ static void test_reserved_name(void **state) {
     Error e = {""};
     assert_int_equal(tensor_new(&t, device, DTYPE_F32, 0, NULL, &e), 0);
     assert_int_equal(tensors_add(&list, "__metadata__", 12, &t, &e), 0);
-    const char *path = state_path("reserved.safetensors");
+    const char *path = scratch_path("reserved.safetensors");
     char message[256];
     snprintf(message, sizeof message,
              "%s: safetensors keeps the name '__metadata__' for itself, no tensor can have it",
@@ -343,5 +343,5 @@ int main(void) {
         cmocka_unit_test(test_damaged),       cmocka_unit_test(test_starved),
         cmocka_unit_test(test_save_refusals), cmocka_unit_test(test_reserved_name),
     };
-    return cmocka_run_group_tests(tests, state_setup, state_teardown);
+    return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }
