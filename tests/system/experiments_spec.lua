@@ -1,0 +1,299 @@
+-- The experiments as a user runs them, on a small net with weights by formula and made-up images.
+
+local image = require "advrt.core.image"
+local json = require "dkjson"
+local lfs = require "lfs"
+local net = require "advrt.net"
+local record = require "advrt.core.record"
+local support = require "support"
+local system = require "advrt.core.system"
+local tensor = require "advrt.tensor"
+
+local scripts = system.options.root .. "/experiments/"
+local COUNT, WRONG = 7, 3 -- images, and the one whose label is wrong
+
+describe("the experiments", function()
+    local base, images, weights, common
+
+    -- Made-up images whose labels are what the net says, but for one.
+    local function make_images(g)
+        local x = tensor.uniform("experiments", {COUNT, 1, 28, 28})
+        for i = 1, COUNT do x[i]:mul_(0.4):add_(0.08 * i) end
+        x:clamp_(0, 1):quantize_(255)
+        local predictions, lines = g:forward(x):argmax(), {"file,label"}
+        lfs.mkdir(images)
+        for i = 1, COUNT do
+            assert(image.save(("%s/%d.png"):format(images, i), x[i]))
+            local label = predictions:get(i)
+            lines[#lines + 1] = ("%d.png,%d"):format(i, i == WRONG and (label + 1) % 10 or label)
+        end
+        support.write(images .. "/labels.csv", table.concat(lines, "\n") .. "\n")
+    end
+
+    setup(function()
+        base = support.folder()
+        images, weights = base .. "/it's images", base .. "/weights.safetensors"
+        local g = assert(net.load("nets/fashion.lua", {init = "golden"}))
+        assert(g:save(weights))
+        make_images(g)
+        common = {"--weights", weights, "--images", images, "--iterations", "8", "--batch", "3"}
+    end)
+    teardown(function() support.remove(base) end)
+
+    local function run(name, words, environment)
+        local all = {scripts .. name}
+        for _, word in ipairs(common) do all[#all + 1] = word end
+        for _, word in ipairs(words) do all[#all + 1] = word end
+        return support.advrt(all, environment)
+    end
+
+    local function run_well(name, words)
+        local status, out, err = run(name, words)
+        assert.equal(0, status, err)
+        return out, err
+    end
+
+    -- A failure is one line and leaves nothing behind.
+    local function fails(wanted_status, wanted, name, words, environment)
+        local status, out, err = run(name, words, environment)
+        assert.equal(wanted_status, status, err)
+        assert.matches("^advrt: [^\n]+\n$", err)
+        assert.truthy(err:find(wanted, 1, true), err .. " / " .. wanted)
+        assert.equal("", out)
+    end
+
+    local function records(dir)
+        local list = {}
+        for r in record.each(dir .. "/records.msgpack") do list[#list + 1] = r end
+        return list
+    end
+
+    local figures = {
+        equal_multiplier = {"fig1", "fig2a", "fig2b", "fig2c", "fig4", "fig5"},
+        equal_perturbation = {"fig1", "fig3a", "fig3b", "fig3c", "fig5"},
+    }
+
+    for setting, step in pairs {equal_multiplier = "--alpha", equal_perturbation = "--magnitude"} do
+        it("leave every file of " .. setting, function()
+            local dir = base .. "/" .. setting
+            local out, err = run_well(setting .. ".lua", {step, "0.25", "--out", dir})
+            local wanted = {"curves.csv", "examples", "least_perturbation.csv", "records.msgpack",
+                "run.json", "table1.csv"}
+            for _, name in ipairs(figures[setting]) do
+                for _, kind in ipairs {"gp", "png", "svg"} do
+                    wanted[#wanted + 1] = name .. "." .. kind
+                end
+            end
+            table.sort(wanted)
+            assert.same(wanted, support.list(dir))
+            assert.equal(4 * 9 + 1, #support.list(dir .. "/examples"))
+            assert.matches("7 images, 6 right on the clean image %(85.71 %%%), 6 attacked", out)
+            assert.matches("\nCE%-Sign ", out)
+            assert.truthy(out:find("Pictures: " .. dir, 1, true))
+            assert.matches("6 images attacked with 4 losses", err)
+            assert.is_nil(err:find("\r", 1, true))
+            local r = records(dir)
+            assert.equal(24, #r)
+            assert.same({"1.png", "ce"}, {r[1].file, r[1].loss})
+            assert.same({"1.png", "m_logit"}, {r[4].file, r[4].loss})
+            assert.same({"2.png", "ce"}, {r[5].file, r[5].loss})
+            assert.same({"4.png", "ce"}, {r[9].file, r[9].loss})
+            assert.equal(setting, r[24].setting)
+            assert.equal(9, #r[24].subspace)
+            local expected = setting == "equal_perturbation" and 0.25 or 0.25 * r[1].grad_l2[1]
+            assert.near(expected, r[1].step_l2[1], 1e-12)
+            assert.equal(r[1].l2[1], 0)
+        end)
+    end
+
+    it("write down what was run", function()
+        local dir = base .. "/about"
+        run_well("equal_perturbation.lua", {"--out", dir, "--no-figures", "--norm", "inf",
+            "--seed", "5", "--targets", "class:2", "--losses", "logit"})
+        local about = assert(json.decode(support.read(dir .. "/run.json")))
+        assert.equal("equal_perturbation", about.setting)
+        assert.equal(7, about.images_found)
+        assert.equal(1, about.images_wrong)
+        assert.near(6 / 7, about.clean_accuracy, 1e-12)
+        assert.equal(6, about.images_left_out + about.images_attacked)
+        assert.equal(system.sha256(weights), about.weights_sha256)
+        assert.equal(64, #about.net_sha256)
+        assert.equal(system.options.threads, about.threads)
+        assert.equal(system.options.isa, about.isa)
+        assert.equal("inf", about.options.norm)
+        assert.equal(5, about.options.seed)
+        assert.equal(0.05, about.options.magnitude)
+        assert.same({"logit"}, about.options.losses)
+        assert.equal(images, about.options.images)
+        assert.matches("^%d+%-%d+%-%d+T", about["end"])
+        for _, r in ipairs(records(dir)) do assert.equal(2, r.target) end
+        local bytes = support.read(dir .. "/records.msgpack")
+        assert.is_nil(bytes:find(base, 1, true))
+    end)
+
+    it("give the same bytes twice, alone, in shards and among all", function()
+        local function bytes(name, words)
+            local dir = base .. "/same-" .. name
+            words[#words + 1], words[#words + 2] = "--out", dir
+            words[#words + 1] = "--no-figures"
+            run_well("equal_perturbation.lua", words)
+            return support.read(dir .. "/records.msgpack")
+        end
+        local all = bytes("all", {})
+        assert.equal(all, bytes("again", {}))
+        local alone = bytes("alone", {"--limit", "1"})
+        assert.is_true(#alone > 1000)
+        assert.equal(all:sub(1, #alone), alone)
+        local parts = {}
+        for i = 1, 3 do parts[i] = bytes("shard" .. i, {"--shard", i .. "/3"}) end
+        assert.equal(all, table.concat(parts))
+        assert.is_true(all ~= bytes("seed", {"--seed", "1"}))
+    end)
+
+    it("keep adversarial images in float32 that are what was recorded", function()
+        local dir = base .. "/kept"
+        run_well("equal_perturbation.lua", {"--out", dir, "--no-figures", "--magnitude", "0.5",
+            "--save-adversarial", "last", "--losses", "ce,logit"})
+        assert.is_false(support.exists(dir .. "/adversarial-1.part"))
+        local kept = assert(tensor.load(dir .. "/adversarial.safetensors"))
+        assert.same({6, 1, 28, 28}, kept.logit:shape())
+        assert.same({8, 8, 8, 8, 8, 8}, kept["ce.iteration"]:totable())
+        local k = {ce = 0, logit = 0}
+        for _, r in ipairs(records(dir)) do
+            k[r.loss] = k[r.loss] + 1
+            local original = tensor.new {1, 1, 28, 28}
+            original:set_image(1, assert(image.load(images .. "/" .. r.file, {channels = 1})))
+            local x = kept[r.loss]:narrow(k[r.loss], 1)
+            local l2, linf = (x - original):norms()
+            assert.near(r.l2[9], l2:item(), 1e-6)
+            assert.near(r.linf[9], linf:item(), 1e-6)
+            assert.equal(r.target, kept[r.loss .. ".target"]:get(k[r.loss]))
+        end
+        dir = base .. "/first"
+        run_well("equal_perturbation.lua", {"--out", dir, "--no-figures", "--magnitude", "0.5",
+            "--save-adversarial", "first", "--losses", "ce"})
+        kept = assert(tensor.load(dir .. "/adversarial.safetensors"))
+        local flips = {}
+        for _, r in ipairs(records(dir)) do
+            if r.flip_iteration >= 0 then flips[#flips + 1] = r.flip_iteration end
+        end
+        assert.is_true(#flips > 0)
+        assert.same(flips, kept["ce.iteration"]:totable())
+        assert.equal(#flips, #kept.ce)
+    end)
+
+    it("join into Table I", function()
+        local a, b = base .. "/join_a", base .. "/join_b"
+        run_well("equal_multiplier.lua", {"--out", a, "--no-figures"})
+        run_well("equal_perturbation.lua", {"--out", b, "--no-figures"})
+        local script = scripts .. "table1.lua"
+        for _, order in ipairs {{a, b}, {b, a}} do
+            local status, out = support.advrt {script, order[1], order[2]}
+            assert.equal(0, status)
+            assert.matches("Equal Multiplier +Equal Perturbation\n", out)
+            assert.matches("\nM%-Logit ", out)
+        end
+        local status, out = support.advrt {script, a, b, "--csv", "--out", base .. "/joined"}
+        assert.equal(0, status)
+        assert.equal(out, support.read(base .. "/joined/table1.csv"))
+        assert.equal(9, select(2, out:gsub("\n", "")))
+        local err
+        status, out, err = support.advrt {script, a, a}
+        assert.equal(1, status)
+        assert.equal("", out)
+        assert.matches("^advrt: neither [^\n]+ is a run of equal_perturbation\n$", err)
+        status, out, err = support.advrt {script, a, base}
+        assert.equal(1, status)
+        assert.equal("", out)
+        assert.matches("^advrt: [^\n]*table1.csv[^\n]*\n$", err)
+    end)
+
+    it("evaluate a net on a folder", function()
+        local status, out = support.advrt {scripts .. "evaluate.lua", "--weights", weights,
+            "--images", images, "--batch", "4"}
+        assert.equal(0, status)
+        assert.matches("7 images\ntop%-1 +85.71 %%  %(6 right%)\ntop%-5 +%d+.%d%d %%", out)
+        status, out = support.advrt {scripts .. "evaluate.lua", "--weights", weights,
+            "--images", images, "--limit", "2"}
+        assert.equal(0, status)
+        assert.matches("top%-1 +100.00 %%  %(2 right%)", out)
+    end)
+
+    it("go to a folder of their own below runs/ where none is named", function()
+        local home = lfs.currentdir()
+        assert(lfs.chdir(base))
+        local status, out, err = run("equal_perturbation.lua", {"--no-figures", "--limit", "1"})
+        assert(lfs.chdir(home))
+        assert.equal(0, status, err)
+        local made = support.list(base .. "/runs")
+        assert.equal(1, #made)
+        assert.matches("^equal_perturbation%-%d+%-%d+$", made[1])
+        assert.truthy(out:find("runs/" .. made[1], 1, true))
+    end)
+
+    it("refuse what cannot work in one line and leave nothing", function()
+        local dir = base .. "/refused"
+        local out = {"--out", dir}
+        local function with(...)
+            local words = {...}
+            return table.move(out, 1, 2, #words + 1, words)
+        end
+        local twin = base .. "/twin"
+        lfs.mkdir(twin)
+        image.save(twin .. "/a.png", tensor.new {1, 28, 29})
+        support.write(twin .. "/labels.csv", "a.png,0\n")
+        support.write(base .. "/noise.safetensors", "noise")
+        local mlp = "nets/mlp.lua"
+        for _, case in ipairs {
+            {2, "'--iteration'; did you mean '--iterations'?", with("--iteration", "5")},
+            {2, "leads back to the label itself", with("--targets", "offset:10")},
+            {2, "not a class of the net", with("--targets", "class:10")},
+            {2, "not there yet", with("--resume")},
+            {1, "there is no such folder", with("--images", base .. "/nowhere")},
+            {1, "nowhere.safetensors", with("--weights", base .. "/nowhere.safetensors")},
+            {1, "noise.safetensors", with("--weights", base .. "/noise.safetensors")},
+            {1, "nowhere.lua", with("--net", base .. "/nowhere.lua")},
+            {1, "missing", with("--net", mlp)},
+            {1, "29 x 28 (width x height), the net takes 28 x 28", with("--images", twin)},
+            {1, "mean and std", with("--mean", "0.1,0.2")},
+        } do
+            fails(case[1], case[2], "equal_perturbation.lua", case[3])
+            assert.is_false(support.exists(dir), case[2])
+        end
+    end)
+
+    it("refuse a folder that is not empty", function()
+        local dir = base .. "/taken"
+        lfs.mkdir(dir)
+        support.write(dir .. "/mine", "x")
+        fails(2, "not empty", "equal_perturbation.lua", {"--out", dir})
+        assert.same({"mine"}, support.list(dir))
+    end)
+
+    it("say so before the work where gnuplot is missing", function()
+        local dir = base .. "/without"
+        fails(1, "gnuplot is not found", "equal_perturbation.lua", {"--out", dir}, "PATH=/nowhere")
+        assert.is_false(support.exists(dir))
+    end)
+
+    it("say so where nothing is left to attack", function()
+        local dir, only = base .. "/nothing", base .. "/only_wrong"
+        lfs.mkdir(only)
+        support.write(only .. "/w.png", support.read(("%s/%d.png"):format(images, WRONG)))
+        local labels = support.read(images .. "/labels.csv")
+        support.write(only .. "/labels.csv", "w.png," .. labels:match(WRONG .. ".png,(%d)") .. "\n")
+        local status, out, err = run("equal_perturbation.lua", {"--images", only, "--out", dir})
+        assert.equal(1, status)
+        assert.equal("", out)
+        assert.matches("\nadvrt: nothing to attack: of 1 images [^\n]+ 1 wrong [^\n]+\n$", "\n" .. err)
+        assert.is_false(support.exists(dir))
+    end)
+
+    it("fail in one line on a full disk", function()
+        local status, _, err = run("equal_perturbation.lua", {"--out", base .. "/full", "--no-figures"},
+            "trap '' XFSZ; ulimit -f 4;")
+        assert.equal(1, status)
+        assert.matches("advrt: [^\n]+\n$", err)
+        assert.is_false(support.exists(base .. "/full/records.msgpack"))
+    end)
+end)
