@@ -22,6 +22,22 @@ static int evaluate(lua_State *L) {
     return 2;
 }
 
+/* The tensor [N] in field `name` of the table at argument 4, checked, or a new one put there. */
+static Tensor *field_output(lua_State *L, const char *name, Dtype type, int64_t N) {
+    int kind = lua_getfield(L, 4, name);
+    Tensor *t = luaL_testudata(L, -1, BIND_TENSOR);
+    if (kind == LUA_TNIL) {
+        t = bind_make_tensor(L, type, 1, &N);
+        lua_setfield(L, 4, name);
+    } else if (!t || !t->storage || t->dtype != type || t->ndim != 1 || t->shape[0] != N) {
+        lua_pushfstring(L, "field %s: wanted a tensor of %s [%I], got %s", name, dtype_name(type),
+                        (lua_Integer)N, luaL_tolstring(L, -1, NULL));
+        luaL_argerror(L, 4, lua_tostring(L, -1));
+    }
+    lua_pop(L, 1);
+    return t;
+}
+
 /* stats(z, initial, target[, out]): the tensors [N] p_initial, p_target, z_initial, z_target
  * (f32), prediction (i64; -1 where a logit is NaN) and subspace (u8: 1, 2, 3, Definition IV.1
  * with tau = 0.9), in the table `out` where one is given: tensors that it has are written to. */
@@ -42,12 +58,8 @@ static int stats(lua_State *L) {
     lua_settop(L, 4);
     Tensor *initial = bind_check_classes(L, 2, z->shape[0], z->shape[1]);
     Tensor *target = bind_check_classes(L, 3, z->shape[0], z->shape[1]);
-    for (int i = 0; i < 6; i++) {
-        lua_getfield(L, 4, fields[i].name);
-        out[i] = *bind_output(L, lua_gettop(L), fields[i].type, 1, z->shape);
-        lua_setfield(L, 4, fields[i].name);
-        lua_pop(L, 1);
-    }
+    for (int i = 0; i < 6; i++)
+        out[i] = *field_output(L, fields[i].name, fields[i].type, z->shape[0]);
     if (tensor_logit_stats(z, initial, target, out, &e) != 0) luaL_error(L, "%s", e.text);
     lua_settop(L, 4);
     return 1;

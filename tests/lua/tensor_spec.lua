@@ -262,7 +262,9 @@ describe("logits", function()
         assert.are.same({0, 4}, row.z_target:totable())
         assert.are.same({2, 2}, row.subspace:totable())
         close(1 / (1 + math.exp(-1) + math.exp(-2) + math.exp(-3)), row.p_initial:get(2))
-        refuses(function() losses.stats(two, {0, 0}, {3, 1}, {subspace = prediction}) end, "u8")
+        refuses(function() losses.stats(two, {0, 0}, {3, 1}, {subspace = prediction}) end,
+            "bad argument #4", "field subspace: wanted a tensor of u8 [2], got tensor i64 [2]")
+        refuses(function() losses.stats(two, {0, 0}, {3, 1}, {p_target = 1}) end, "got 1")
     end)
 
     it("train nets", function()
