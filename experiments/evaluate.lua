@@ -4,6 +4,7 @@
 local experiment = require "advrt.experiment"
 local options = require "advrt.options"
 local progress = require "advrt.progress"
+local tensor = require "advrt.tensor"
 
 local o = options.parse(arg, {
     name = "evaluate.lua",
@@ -13,12 +14,13 @@ local o = options.parse(arg, {
 local net = experiment.load_net(o)
 local images = experiment.open_images(o, net)
 local count = math.min(#images, o.limit or #images)
-local shown = progress.start("images", count)
+local shown <close> = progress.start("images", count)
+local z = tensor.new {o.batch, net.classes}
 local done, top1, top5 = 0, 0, 0
 for x, numbers in images:batches(1, count, o.batch) do
     local labels = {}
     for k = 1, o.batch do labels[k] = images:label(numbers[math.min(k, #numbers)]) end
-    local before = net:forward(x):rank(labels) -- classes with a larger logit than the label's
+    local before = net:forward(x, z):rank(labels) -- classes with a larger logit than the label's
     for k = 1, #numbers do
         if before:get(k) < 1 then top1 = top1 + 1 end
         if before:get(k) < 5 then top5 = top5 + 1 end

@@ -189,7 +189,8 @@ end
 -- it has another size than the net takes.
 function Folder:load(i, x, k)
     local path, input = self.dir .. "/" .. self.files[i], self.input
-    local pixels, message = image.load(path, {resize = self.resize, crop = self.crop,
+    -- Closed by hand: the collector sees a handle of a few bytes, not the pixels behind it.
+    local pixels <close>, message = image.load(path, {resize = self.resize, crop = self.crop,
         channels = input[1]})
     if not pixels then fail("%s", message) end
     local got = pixels:shape()

@@ -69,9 +69,10 @@ local function clear(queue) queue.files, queue.labels, queue.targets = {}, {}, {
 local Run = {}
 Run.__index = Run
 
---- Appends a record. From the first one on records.part is worth keeping, whatever comes.
-function Run:append(bytes)
-    local done, message = self.part:append(bytes)
+--- Appends an image's records, one for each loss. From the first image on records.part is worth
+-- keeping, whatever comes.
+function Run:append(records)
+    local done, message = self.part:append(table.concat(records))
     if not done then fail("%s", message) end
     self.out:keep("records.part")
 end
@@ -79,6 +80,7 @@ end
 --- Attacks a batch of images with each loss; records are appended image by image.
 function Run:attack(queue)
     local real, packed = pad(queue), {}
+    for k = 1, real do packed[k] = {} end
     local steps = self.o.iterations + 1
     for l, one in ipairs(self.losses) do
         local what = ("%s, images %d to %d"):format(tables.title(one.name), self.attacked + 1,
@@ -93,17 +95,14 @@ function Run:attack(queue)
         }
         self.work = self.work + real * steps
         self.seconds[one.name] = self.seconds[one.name] + r.seconds
-        packed[l] = {}
         for k = 1, real do
-            packed[l][k] = record.pack({file = queue.files[k], label = queue.labels[k],
+            packed[k][l] = record.pack({file = queue.files[k], label = queue.labels[k],
                 target = queue.targets[k], loss = one.name, setting = self.setting}, r, k)
         end
         self.examples:add(queue, real, one.name, r)
         if self.keep then self.keep:add(queue, real, one.name, r) end
     end
-    for k = 1, real do
-        for l = 1, #self.losses do self:append(packed[l][k]) end
-    end
+    for k = 1, real do self:append(packed[k]) end
     self.attacked = self.attacked + real
     clear(queue)
 end
@@ -237,10 +236,11 @@ function experiment.run(spec, argv)
     for _, name in ipairs(o.losses) do run.seconds[name] = 0 end
     run.examples = examples.new()
     run.keep = o.save_adversarial and keep.new(out, o.losses, o.save_adversarial, g.input) or nil
-    run.progress = progress.start("image steps",
+    local shown <close> = progress.start("image steps",
         math.max(0, last - first + 1) * #losses * (o.iterations + 1))
+    run.progress = shown
     run:go(images, first, last, target_of)
-    run.progress:finish(("%d images attacked with %d losses"):format(run.attacked, #losses))
+    shown:finish(("%d images attacked with %d losses"):format(run.attacked, #losses))
     if run.attacked == 0 and o.shard[2] == 1 then
         fail("nothing to attack: of %d images in %s the net gets %d wrong and %d are left out by "
             .. "--targets; check the weights, the preprocessing and the labels "

@@ -17,7 +17,7 @@ function progress.duration(seconds)
     return ("%d:%02d:%02d"):format(s // 3600, s // 60 % 60, s % 60)
 end
 
---- Starts a count of `unit`s, of which there will be about `total`.
+--- Starts a count of `unit`s, of which there will be about `total`; for a to-be-closed variable.
 function progress.start(unit, total)
     local now = system.clock()
     return setmetatable({unit = unit, total = total, done = 0, began = now, shown = now,
@@ -47,8 +47,14 @@ function Progress:update(done, what)
     io.stderr:flush()
 end
 
+--- Where work ends early the line on the terminal makes room for what is said next.
+function Progress:__close()
+    if self.terminal and not self.finished then io.stderr:write("\r\27[K") end
+end
+
 --- Ends with one plain line that stays.
 function Progress:finish(what)
+    self.finished = true
     local passed = system.clock() - self.began
     io.stderr:write(self.terminal and "\r\27[K" or "", ("%s in %s, %.4g %s/s\n"):format(what,
         progress.duration(passed), passed > 0 and self.done / passed or 0, self.unit))
