@@ -41,13 +41,22 @@ int buffer_new(Compiler *c, size_t bytes, Error *e) {
     CpuPlan *p = c->plan;
     if (room_for((void **)&p->buffers, p->n_buffers, &p->buffers_room, sizeof *p->buffers, e))
         return -1;
-    p->buffers[p->n_buffers] = (Buffer){.bytes = bytes, .first = -1, .last = -1};
+    p->buffers[p->n_buffers] =
+        (Buffer){.bytes = bytes, .first = -1, .last = -1, .parent = NO_BUFFER};
     return p->n_buffers++;
 }
 
 int buffer_fixed(Compiler *c, void *memory, Error *e) {
     int b = buffer_new(c, 0, e);
     if (b >= 0) c->plan->buffers[b].fixed = memory;
+    return b;
+}
+
+int buffer_view(Compiler *c, int parent, size_t offset, Error *e) {
+    int b = buffer_new(c, 0, e);
+    if (b < 0) return -1;
+    c->plan->buffers[b].parent = parent;
+    c->plan->buffers[b].offset = offset;
     return b;
 }
 
@@ -83,10 +92,12 @@ static Step *next_step(Compiler *c, const char *what, Error *e) {
 }
 
 static void use(Compiler *c, Step *s, int buffer) {
-    Buffer *b = &c->plan->buffers[buffer];
     int now = (int)(s - c->plan->steps);
-    if (b->first < 0) b->first = now;
-    b->last = now;
+    for (int id = buffer; id != NO_BUFFER; id = c->plan->buffers[id].parent) {
+        Buffer *b = &c->plan->buffers[id];
+        if (b->first < 0) b->first = now;
+        b->last = now;
+    }
     s->buffer[s->buffers++] = buffer;
 }
 
@@ -126,6 +137,46 @@ int emit_primitive(Compiler *c, const char *what, dnnl_primitive_desc_t pd, int 
     for (int i = 0; i < n; i++)
         if (add_arg(c, s, pd, args[i].arg, args[i].buffer, e)) return -1;
     return scratchpad < 0 ? 0 : add_arg(c, s, pd, DNNL_ARG_SCRATCHPAD, scratchpad, e);
+}
+
+static bool is_batch(int arg) {
+    return arg == DNNL_ARG_SRC || arg == DNNL_ARG_DST || arg == DNNL_ARG_DIFF_SRC ||
+           arg == DNNL_ARG_DIFF_DST;
+}
+
+static int emit_images(Compiler *c, const char *name, dnnl_primitive_desc_t one, int n,
+                       const Arg *args, Error *e) {
+    for (int64_t image = 0; image < c->request->N; image++) {
+        Arg views[STEP_ARGS];
+        for (int i = 0; i < n; i++) {
+            Layout l = descriptor_layout(one, args[i].arg);
+            views[i] = args[i];
+            if (!is_batch(args[i].arg)) continue;
+            views[i].buffer = buffer_view(c, args[i].buffer, (size_t)image * layout_bytes(&l), e);
+            if (views[i].buffer < 0) return -1;
+        }
+        if (emit_primitive(c, name, one, n, views, e)) return -1;
+    }
+    return 0;
+}
+
+int emit_convolution(Compiler *c, const char *name, dnnl_primitive_desc_t pd, const ConvShape *s,
+                     ConvWhat what, const PostOps *post, int n, const Arg *args, Error *e) {
+    bool data = what == CONV_DATA;
+    if (c->request->N == 1 || what == CONV_TRAIN || !descriptor_cuts_images(pd))
+        return emit_primitive(c, name, pd, n, args, e);
+    ConvShape image = *s;
+    Layout src = descriptor_layout(pd, data ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC);
+    Layout dst = descriptor_layout(pd, data ? DNNL_ARG_DIFF_DST : DNNL_ARG_DST);
+    image.src = layout_of_image(&src);
+    image.dst = layout_of_image(&dst);
+    image.weights = descriptor_layout(pd, DNNL_ARG_WEIGHTS);
+    dnnl_primitive_desc_t one;
+    if (conv_descriptor(cpu_engine(), &image, what, false, post, NULL, true, &one, e)) return -1;
+    if (!one) return error_set(e, "oneDNN has no convolution of this shape for one image");
+    int status = emit_images(c, name, one, n, args, e);
+    dnnl_primitive_desc_destroy(one);
+    return status;
 }
 
 /* A flat [N,C] layout as the [N,C,1,1] of the same bytes, so that both can be reordered. */

@@ -57,6 +57,7 @@ typedef struct Value {
 typedef struct Buffer {
     size_t bytes, offset;
     void *fixed;     /* not in the arena */
+    int parent;      /* of a view, which lies `offset` bytes into it; else NO_BUFFER */
     int first, last; /* steps that use it; -1: none yet */
     int holders;
 } Buffer;
@@ -85,6 +86,8 @@ extern const Lowering cpu_lower_input, cpu_lower_normalize, cpu_lower_conv, cpu_
 int buffer_new(Compiler *c, size_t bytes, Error *e);
 int buffer_owned(Compiler *c, size_t bytes, const char *what, void **memory, Error *e);
 int buffer_fixed(Compiler *c, void *memory, Error *e);
+/* A stretch of another buffer. */
+int buffer_view(Compiler *c, int parent, size_t offset, Error *e);
 
 /* A step that runs `kernel`; the caller fills in sizes. Buffers are listed in the order of `at`.
  * NULL with the error set. */
@@ -97,6 +100,10 @@ typedef struct Arg {
  * one. */
 int emit_primitive(Compiler *c, const char *what, dnnl_primitive_desc_t pd, int n, const Arg *args,
                    Error *e);
+/* A convolution on a batch, in steps of one image each where its implementation would let an
+ * image's bits depend on its place. s, what and post are those that pd was made with. */
+int emit_convolution(Compiler *c, const char *name, dnnl_primitive_desc_t pd, const ConvShape *s,
+                     ConvWhat what, const PostOps *post, int n, const Arg *args, Error *e);
 /* Copies a buffer into another layout. */
 int emit_reorder(Compiler *c, const Layout *from, int in, const Layout *to, int out, Error *e);
 /* out = relu(in), out = in + out, out = in: for whole layouts, block padding included. */

@@ -10,18 +10,12 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "device/cpu/compile.h"
+#include "device/cpu/lower_conv.h"
 
 /* --- weights -----------------------------------------------------------------------------------
  */
 
-/* A small array of host weights in the graph's layout: [K][C/groups][R][S]. */
-typedef struct HostWeights {
-    float *weight, *bias;
-    int64_t G, K, C, R, S; /* K and C are those of one group */
-} HostWeights;
-
-static int host_weights(const Compiler *c, const Node *n, HostWeights *w, Error *e) {
+int conv_host_weights(const Compiler *c, const Node *n, HostWeights *w, Error *e) {
     const Layer *l = n->layer;
     const Tensor *t = &c->program->graph->params[l->param[0]].value;
     *w = (HostWeights){.G = l->groups,
@@ -38,14 +32,14 @@ static int host_weights(const Compiler *c, const Node *n, HostWeights *w, Error 
     return -1;
 }
 
-static void free_weights(HostWeights *w) {
+void conv_free_host_weights(HostWeights *w) {
     memory_free(w->weight);
     memory_free(w->bias);
 }
 
 /* Host weights in `from` become a fixed buffer in the layout that pd wants. */
-static int keep_weights(Compiler *c, const Layout *from, const float *host,
-                        dnnl_primitive_desc_t pd, int *buffer, Error *e) {
+int conv_keep_weights(Compiler *c, const Layout *from, const float *host, dnnl_primitive_desc_t pd,
+                      int *buffer, Error *e) {
     Layout to = descriptor_layout(pd, DNNL_ARG_WEIGHTS);
     void *memory;
     *buffer = buffer_owned(c, layout_bytes(&to), "weights", &memory, e);
@@ -53,7 +47,7 @@ static int keep_weights(Compiler *c, const Layout *from, const float *host,
     return reorder_now(cpu_engine(), cpu_stream(), from, host, &to, memory, e);
 }
 
-static int keep_bias(Compiler *c, const float *host, int64_t K, int *buffer, Error *e) {
+int conv_keep_bias(Compiler *c, const float *host, int64_t K, int *buffer, Error *e) {
     void *memory;
     *buffer = buffer_owned(c, (size_t)K * sizeof(float), "bias", &memory, e);
     if (*buffer < 0) return -1;
@@ -76,7 +70,7 @@ static int live_weights(Compiler *c, const Layer *l, const Layout *from, dnnl_pr
 /* --- forward -----------------------------------------------------------------------------------
  */
 
-static ConvShape forward_shape(const Compiler *c, const Node *n) {
+ConvShape conv_forward_shape(const Compiler *c, const Node *n) {
     const Layer *l = n->layer;
     const Value *x = &c->values[n->input[0]];
     int64_t C = c->program->nodes[n->input[0]].layer->C;
@@ -125,28 +119,33 @@ static int bind_parameters(Compiler *c, const Node *n, dnnl_primitive_desc_t pd,
         return *bias < 0 ? -1 : 0;
     }
     HostWeights w;
-    if (host_weights(c, n, &w, e)) return -1;
-    int status =
-        keep_weights(c, &plain, w.weight, pd, weights, e) || keep_bias(c, w.bias, l->C, bias, e);
-    free_weights(&w);
+    if (conv_host_weights(c, n, &w, e)) return -1;
+    int status = conv_keep_weights(c, &plain, w.weight, pd, weights, e) ||
+                 conv_keep_bias(c, w.bias, l->C, bias, e);
+    conv_free_host_weights(&w);
     return status ? -1 : 0;
 }
 
 static int conv_forward(Compiler *c, const Node *n, Value *v, Error *e) {
     bool training = c->request->purpose == PLAN_TRAINING;
-    ConvShape s = forward_shape(c, n);
+    ConvShape s = conv_forward_shape(c, n);
     s.has_bias = !training || n->layer->param[1] >= 0;
     PostOps post = {.sum = n->residual >= 0, .relu = n->relu, .cap = n->cap}, none = {0};
     dnnl_primitive_desc_t pd;
-    if (forward_descriptor(&s, training ? CONV_TRAIN : CONV_FORWARD, &post, &pd, e)) return -1;
+    if (!training && conv_reads_image(c, n)) {
+        bool done;
+        if (conv_image_forward(c, n, v, &done, e)) return -1;
+        if (done) return 0;
+    }
+    ConvWhat what = training ? CONV_TRAIN : CONV_FORWARD;
+    if (forward_descriptor(&s, what, &post, &pd, e)) return -1;
     bool fused = pd != NULL;
     if (fused && post.sum) {
         Layout dst = descriptor_layout(pd, DNNL_ARG_DST);
         fused = layout_same(&dst, &c->values[n->residual].layout);
         if (!fused) dnnl_primitive_desc_destroy(pd);
     }
-    if (!fused && forward_descriptor(&s, training ? CONV_TRAIN : CONV_FORWARD, &none, &pd, e))
-        return -1;
+    if (!fused && forward_descriptor(&s, what, &none, &pd, e)) return -1;
     if (!pd) return no_implementation(e);
     v->descriptor = pd;
     v->layout = descriptor_layout(pd, DNNL_ARG_DST);
@@ -162,7 +161,9 @@ static int conv_forward(Compiler *c, const Node *n, Value *v, Error *e) {
                    {DNNL_ARG_WEIGHTS, weights},
                    {DNNL_ARG_DST, v->buffer},
                    {DNNL_ARG_BIAS, bias}};
-    if (emit_primitive(c, "conv", pd, bias == NO_BUFFER ? 3 : 4, args, e)) return -1;
+    if (emit_convolution(c, "conv", pd, &s, what, fused ? &post : &none, bias == NO_BUFFER ? 3 : 4,
+                         args, e))
+        return -1;
     if (fused) return 0;
     if (n->residual >= 0) {
         int other = value_as(c, n->residual, &v->layout, e);
@@ -186,8 +187,8 @@ static void rotate(const HostWeights *w, float *out) {
                                       w->S - 1 - q];
 }
 
-static int emit_data_convolution(Compiler *c, const char *what, dnnl_primitive_desc_t pd,
-                                 const Value *v, int weights, int out, Error *e) {
+int conv_emit_data(Compiler *c, const char *what, dnnl_primitive_desc_t pd, const Value *v,
+                   int weights, int out, Error *e) {
     Layout dy = descriptor_layout(pd, DNNL_ARG_SRC);
     int in = v->gradient;
     if (!layout_same(&dy, &v->layout)) {
@@ -216,7 +217,13 @@ static int rotated_descriptor(Compiler *c, const Node *n, const Value *v, bool s
                    .stride = {1, 1}};
     for (int i = 0; i < 4; i++) s.pad[i] = l->kernel[i % 2] - 1 - l->pad[i];
     PostOps post = {.sum = sum};
-    return conv_descriptor(cpu_engine(), &s, CONV_FORWARD, false, &post, NULL, false, pd, e);
+    if (conv_descriptor(cpu_engine(), &s, CONV_FORWARD, false, &post, NULL, false, pd, e))
+        return -1;
+    if (*pd && descriptor_cuts_images(*pd)) {
+        dnnl_primitive_desc_destroy(*pd);
+        *pd = NULL;
+    }
+    return 0;
 }
 
 /* *done is false where oneDNN has no fast convolution of the kind. */
@@ -239,14 +246,14 @@ static int rotated_backward(Compiler *c, const Node *n, const Value *v, bool *do
         if (rotated_descriptor(c, n, v, false, &pd, e)) return -1;
         if (!pd) return no_implementation(e);
     }
-    if (host_weights(c, n, &w, e)) goto done;
+    if (conv_host_weights(c, n, &w, e)) goto done;
     rotated = memory_take((size_t)(w.G * w.K * w.C * w.R * w.S) * sizeof(float), "weights", e);
     if (rotated) rotate(&w, rotated);
-    free_weights(&w);
+    conv_free_host_weights(&w);
     Layer t = transposed(l, C);
     Layout plain = layout_weights(&t, l->C, false);
-    if (rotated && !keep_weights(c, &plain, rotated, pd, &weights, e) &&
-        !emit_data_convolution(c, "conv back", pd, v, weights, sink.buffer, e))
+    if (rotated && !conv_keep_weights(c, &plain, rotated, pd, &weights, e) &&
+        !conv_emit_data(c, "conv back", pd, v, weights, sink.buffer, e))
         status = sink_close(c, &sink, e);
 done:
     memory_free(rotated);
@@ -257,10 +264,10 @@ done:
 /* oneDNN's own data gradient, in the value's layouts if it is fast there. */
 static int data_backward(Compiler *c, const Node *n, const Value *v, Error *e) {
     bool training = c->request->purpose == PLAN_TRAINING;
-    ConvShape s = forward_shape(c, n);
+    ConvShape s = conv_forward_shape(c, n);
     s.dst = v->layout;
     s.src = c->values[n->input[0]].layout;
-    if (s.src.ndims == 2) s.src = forward_shape(c, n).src;
+    if (s.src.ndims == 2) s.src = conv_forward_shape(c, n).src;
     dnnl_primitive_desc_t pd = NULL;
     for (int attempt = 0; attempt < 3 && !pd; attempt++) {
         if (attempt == 1) {
@@ -280,7 +287,8 @@ static int data_backward(Compiler *c, const Node *n, const Value *v, Error *e) {
     HostWeights w = {0};
     if (training) {
         if (live_weights(c, n->layer, &plain, pd, &weights, e)) goto done;
-    } else if (host_weights(c, n, &w, e) || keep_weights(c, &plain, w.weight, pd, &weights, e)) {
+    } else if (conv_host_weights(c, n, &w, e) ||
+               conv_keep_weights(c, &plain, w.weight, pd, &weights, e)) {
         goto done;
     }
     if (!layout_same(&dy, &v->layout)) {
@@ -290,149 +298,10 @@ static int data_backward(Compiler *c, const Node *n, const Value *v, Error *e) {
     if (sink_open(c, n->input[0], &dx, false, &sink, e)) goto done;
     Arg args[3] = {
         {DNNL_ARG_DIFF_DST, in}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DIFF_SRC, sink.buffer}};
-    if (!emit_primitive(c, "conv back", pd, 3, args, e)) status = sink_close(c, &sink, e);
+    if (!emit_convolution(c, "conv back", pd, &s, CONV_DATA, NULL, 3, args, e))
+        status = sink_close(c, &sink, e);
 done:
-    free_weights(&w);
-    dnnl_primitive_desc_destroy(pd);
-    return status;
-}
-
-/* --- from the image ----------------------------------------------------------------------------
- */
-
-/* One direction of the phase form. Input row h meets output row o through kernel row r where
- * h + pad = stride o + r. With u = (h + pad) div stride and a = (h + pad) mod stride, r = a +
- * stride m and o = u - m, so each phase a is a stride-1 convolution over dy with `taps` taps. Rows
- * u below `skip` belong to the padding. */
-typedef struct Phase {
-    int64_t stride, pad, taps, skip, rows; /* rows of the phase grid */
-    int64_t before, after;                 /* its padding */
-} Phase;
-
-static Phase phase_of(int64_t size, int64_t out, int64_t kernel, int64_t stride, int64_t pad) {
-    Phase p = {.stride = stride, .pad = pad};
-    p.taps = (kernel + stride - 1) / stride;
-    p.skip = pad / stride < p.taps - 1 ? pad / stride : p.taps - 1;
-    p.rows = (size - 1 + pad) / stride + 1 - p.skip;
-    p.before = p.taps - 1 - p.skip;
-    p.after = p.rows - out - p.before + p.taps - 1;
-    return p;
-}
-
-/* Channel (c, a, b) of the phases, tap (i, j) from output channel k. */
-static void phase_weights(const HostWeights *w, const Phase *y, const Phase *x, float *out) {
-    for (int64_t ch = 0; ch < w->C; ch++)
-        for (int64_t a = 0; a < y->stride; a++)
-            for (int64_t b = 0; b < x->stride; b++)
-                for (int64_t k = 0; k < w->K; k++)
-                    for (int64_t i = 0; i < y->taps; i++)
-                        for (int64_t j = 0; j < x->taps; j++) {
-                            int64_t r = a + y->stride * (y->taps - 1 - i),
-                                    q = b + x->stride * (x->taps - 1 - j);
-                            *out++ = r < w->R && q < w->S
-                                         ? w->weight[((k * w->C + ch) * w->R + r) * w->S + q]
-                                         : 0;
-                        }
-}
-
-/* dx[n,c,h,w] = scale[c] phases[n,(c,a,b),u,v]. at: phases, dx, scale.
- * size: N, C, H, W, then stride and pad packed for each direction, grid, block. */
-static void run_shuffle(const CpuPlan *p, const Step *s) {
-    (void)p;
-    const float *in = s->at[0], *scale = s->at[2];
-    float *dx = s->at[1];
-    const int64_t *g = s->at[3];
-    int64_t N = s->size[0], C = s->size[1], H = s->size[2], W = s->size[3], block = s->size[4];
-    int64_t sy = g[0], py = g[1], ky = g[2], U = g[3], sx = g[4], px = g[5], kx = g[6], V = g[7];
-    int64_t blocks = (C * sy * sx + block - 1) / block;
-#pragma omp parallel for collapse(2)
-    for (int64_t n = 0; n < N; n++)
-        for (int64_t ch = 0; ch < C; ch++)
-            for (int64_t h = 0; h < H; h++) {
-                int64_t u = (h + py) / sy - ky, a = (h + py) % sy;
-                float *row = dx + ((n * C + ch) * H + h) * W;
-                for (int64_t b = 0; b < sx; b++) {
-                    int64_t channel = (ch * sy + a) * sx + b;
-                    const float *from = in +
-                                        (((n * blocks + channel / block) * U + u) * V) * block +
-                                        channel % block;
-                    int64_t first = ((b - px) % sx + sx) % sx;
-                    from += ((first + px) / sx - kx) * block;
-                    for (int64_t w = first; w < W; w += sx, from += block)
-                        row[w] = scale[ch] * *from;
-                }
-            }
-}
-
-/* 1 / std of the normalisation before this convolution, or ones. */
-static int input_scale(Compiler *c, int node, int *buffer, Error *e) {
-    const Layer *l = c->program->nodes[node].layer;
-    void *memory;
-    *buffer = buffer_owned(c, (size_t)l->C * sizeof(float), "scale", &memory, e);
-    if (*buffer < 0) return -1;
-    for (int64_t i = 0; i < l->C; i++)
-        ((float *)memory)[i] = l->kind == LAYER_NORMALIZE ? (float)(1 / l->std[i]) : 1.0F;
-    return 0;
-}
-
-static bool reads_image(const Compiler *c, const Node *n) {
-    const Node *x = &c->program->nodes[n->input[0]];
-    bool image = x->layer->kind == LAYER_INPUT ||
-                 (x->layer->kind == LAYER_NORMALIZE &&
-                  c->program->nodes[x->input[0]].layer->kind == LAYER_INPUT &&
-                  c->program->nodes[x->input[0]].readers == 1);
-    return image && x->readers == 1 && n->layer->groups == 1;
-}
-
-static int emit_shuffle(Compiler *c, const Node *n, const Phase *y, const Phase *x,
-                        const Layout *phases, int in, Error *e) {
-    const Layer *image = c->program->nodes[n->input[0]].layer;
-    int scale, geometry;
-    void *memory;
-    if (input_scale(c, n->input[0], &scale, e)) return -1;
-    int64_t g[8] = {y->stride, y->pad, y->skip, y->rows, x->stride, x->pad, x->skip, x->rows};
-    geometry = buffer_owned(c, sizeof g, "geometry", &memory, e);
-    if (geometry < 0) return -1;
-    memcpy(memory, g, sizeof g);
-    Step *s = emit_kernel(c, "shuffle", run_shuffle, 4, (int[]){in, BUFFER_DX, scale, geometry}, e);
-    if (!s) return -1;
-    int64_t size[5] = {c->request->N, image->C, image->H, image->W, layout_block(phases)};
-    memcpy(s->size, size, sizeof size);
-    return 0;
-}
-
-static int image_backward(Compiler *c, const Node *n, const Value *v, bool *done, Error *e) {
-    const Layer *l = n->layer, *image = c->program->nodes[n->input[0]].layer;
-    Phase y = phase_of(image->H, l->H, l->kernel[0], l->stride[0], l->pad[0]);
-    Phase x = phase_of(image->W, l->W, l->kernel[1], l->stride[1], l->pad[1]);
-    *done = false;
-    if (y.after < 0 || x.after < 0) return 0;
-    int64_t channels = image->C * y.stride * x.stride;
-    Layer t = {.C = channels, .groups = 1, .kernel = {y.taps, x.taps}};
-    ConvShape s = {
-        .src = v->layout,
-        .weights = layout_weights(&t, l->C, true),
-        .dst = layout_blocked(cpu_block(c->device), c->request->N, channels, y.rows, x.rows),
-        .stride = {1, 1},
-        .pad = {y.before, x.before, y.after, x.after}};
-    dnnl_primitive_desc_t pd;
-    if (conv_descriptor(cpu_engine(), &s, CONV_FORWARD, false, NULL, NULL, false, &pd, e))
-        return -1;
-    if (!pd) return 0;
-    HostWeights w;
-    int status = -1, weights, phases = buffer_new(c, layout_bytes(&s.dst), e);
-    if (phases < 0 || host_weights(c, n, &w, e)) goto done;
-    float *made =
-        memory_take((size_t)(channels * l->C * y.taps * x.taps) * sizeof(float), "weights", e);
-    if (made) phase_weights(&w, &y, &x, made);
-    Layout plain = layout_weights(&t, l->C, false);
-    if (made && !keep_weights(c, &plain, made, pd, &weights, e) &&
-        !emit_data_convolution(c, "conv back", pd, v, weights, phases, e))
-        status = emit_shuffle(c, n, &y, &x, &s.dst, phases, e);
-    memory_free(made);
-    free_weights(&w);
-    *done = true;
-done:
+    conv_free_host_weights(&w);
     dnnl_primitive_desc_destroy(pd);
     return status;
 }
@@ -443,7 +312,7 @@ done:
 static int weights_backward(Compiler *c, const Node *n, const Value *v, Error *e) {
     const Layer *l = n->layer;
     int64_t C = c->program->nodes[n->input[0]].layer->C;
-    ConvShape s = forward_shape(c, n);
+    ConvShape s = conv_forward_shape(c, n);
     s.src = descriptor_layout(v->descriptor, DNNL_ARG_SRC);
     s.dst = v->layout;
     s.has_bias = l->param[1] >= 0;
@@ -492,8 +361,8 @@ static int conv_backward(Compiler *c, const Node *n, Value *v, Error *e) {
         if (weights_backward(c, n, v, e)) return -1;
         return c->values[n->input[0]].wanted ? data_backward(c, n, v, e) : 0;
     }
-    if (reads_image(c, n)) {
-        if (image_backward(c, n, v, &done, e)) return -1;
+    if (conv_reads_image(c, n)) {
+        if (conv_image_backward(c, n, v, &done, e)) return -1;
         if (done) return 0;
     }
     if (l->stride[0] == 1 && l->stride[1] == 1) {

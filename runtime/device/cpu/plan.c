@@ -147,7 +147,7 @@ static int make_arena(CpuPlan *p, Error *e) {
     if (!ids) return -1;
     for (int i = BUFFERS_OUTSIDE; i < n; i++) {
         Buffer *b = &p->buffers[i];
-        if (b->fixed || b->first < 0) continue;
+        if (b->fixed || b->parent != NO_BUFFER || b->first < 0) continue;
         b->bytes = (b->bytes + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT;
         int k = count++;
         for (; k > 0 && p->buffers[ids[k - 1]].bytes < b->bytes; k--) ids[k] = ids[k - 1];
@@ -178,13 +178,17 @@ static int bind_buffers(CpuPlan *p, Error *e) {
         Step *s = &p->steps[i];
         for (int j = 0; j < s->buffers; j++) {
             const Buffer *b = &p->buffers[s->buffer[j]];
-            if (s->buffer[j] >= BUFFERS_OUTSIDE) {
-                if (set_address(s, j, b->fixed ? b->fixed : p->arena + b->offset, e)) return -1;
+            size_t offset = b->parent == NO_BUFFER ? 0 : b->offset;
+            int whole = b->parent == NO_BUFFER ? s->buffer[j] : b->parent;
+            b = &p->buffers[whole];
+            if (whole >= BUFFERS_OUTSIDE) {
+                char *start = b->fixed ? b->fixed : p->arena + b->offset;
+                if (set_address(s, j, start + offset, e)) return -1;
                 continue;
             }
             if (room_for((void **)&p->uses, p->n_uses, &p->uses_room, sizeof *p->uses, e))
                 return -1;
-            p->uses[p->n_uses++] = (OutsideUse){s->buffer[j], i, j};
+            p->uses[p->n_uses++] = (OutsideUse){whole, i, j, offset};
         }
     }
     return 0;
@@ -194,7 +198,8 @@ static int give_outside(CpuPlan *p, int buffer, void *address, Error *e) {
     if (p->outside[buffer] == address) return 0;
     for (int i = 0; i < p->n_uses; i++)
         if (p->uses[i].buffer == buffer &&
-            set_address(&p->steps[p->uses[i].step], p->uses[i].slot, address, e))
+            set_address(&p->steps[p->uses[i].step], p->uses[i].slot,
+                        address ? (char *)address + p->uses[i].offset : NULL, e))
             return -1;
     p->outside[buffer] = address;
     return 0;

@@ -8,6 +8,7 @@
 /* Where a step reads an address that the caller gives anew at every run. */
 typedef struct OutsideUse {
     int buffer, step, slot;
+    size_t offset;
 } OutsideUse;
 
 struct CpuPlan {

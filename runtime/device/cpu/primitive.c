@@ -90,10 +90,25 @@ static int make_attributes(const PostOps *post, dnnl_primitive_attr_t *out, Erro
     return status;
 }
 
-static bool is_reference(const_dnnl_primitive_desc_t pd) {
+static const char *implementation(const_dnnl_primitive_desc_t pd) {
     const char *name = "";
     dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, (void *)&name);
+    return name;
+}
+
+static bool is_reference(const_dnnl_primitive_desc_t pd) {
+    const char *name = implementation(pd);
     return !strncmp(name, "ref", 3) || !strncmp(name, "simple", 6);
+}
+
+bool descriptor_cuts_images(dnnl_primitive_desc_t pd) {
+    return strstr(implementation(pd), "gemm") != NULL;
+}
+
+Layout layout_of_image(const Layout *l) {
+    Layout one = *l;
+    one.dims[0] = one.padded_dims[0] = 1;
+    return one;
 }
 
 int best_descriptor(dnnl_engine_t engine, const_dnnl_op_desc_t op, const PostOps *post,

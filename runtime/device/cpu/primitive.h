@@ -54,6 +54,11 @@ int conv_descriptor(dnnl_engine_t engine, const ConvShape *s, ConvWhat what, boo
 int best_descriptor(dnnl_engine_t engine, const_dnnl_op_desc_t op, const PostOps *post,
                     dnnl_primitive_desc_t hint, bool any_implementation, dnnl_primitive_desc_t *out,
                     Error *e);
+/* True for convolutions by matrix products, which share a batch out among threads in pieces that
+ * cut through images, so that an image's bits depend on its place. */
+bool descriptor_cuts_images(dnnl_primitive_desc_t pd);
+/* One image of a batch's layout. */
+Layout layout_of_image(const Layout *l);
 /* The layout that a descriptor wants for an argument (DNNL_ARG_...). */
 Layout descriptor_layout(dnnl_primitive_desc_t pd, int arg);
 

@@ -1,0 +1,35 @@
+/* What the two files on convolutions share: lower_conv.c and lower_image.c. */
+#ifndef ADVRT_DEVICE_CPU_LOWER_CONV_H
+#define ADVRT_DEVICE_CPU_LOWER_CONV_H
+
+#include "device/cpu/compile.h"
+
+/* Host weights in the graph's layout, batch norm folded in: [G][K][C][R][S], K and C those of one
+ * group. The bias is that of all groups. */
+typedef struct HostWeights {
+    float *weight, *bias;
+    int64_t G, K, C, R, S;
+} HostWeights;
+int conv_host_weights(const Compiler *c, const Node *n, HostWeights *w, Error *e);
+void conv_free_host_weights(HostWeights *w);
+
+/* Host weights in the layout `from` become a fixed buffer in the layout that pd wants; the bias
+ * becomes one as it is. */
+int conv_keep_weights(Compiler *c, const Layout *from, const float *host, dnnl_primitive_desc_t pd,
+                      int *buffer, Error *e);
+int conv_keep_bias(Compiler *c, const float *host, int64_t K, int *buffer, Error *e);
+
+/* The layer as oneDNN's forward sees it, from its input's own layout to blocks of channels. */
+ConvShape conv_forward_shape(const Compiler *c, const Node *n);
+
+/* A forward convolution over the gradient of v, which is put into pd's layout first. */
+int conv_emit_data(Compiler *c, const char *what, dnnl_primitive_desc_t pd, const Value *v,
+                   int weights, int out, Error *e);
+
+/* The node reads the image, normalised or not, and nothing else does. */
+bool conv_reads_image(const Compiler *c, const Node *n);
+/* Inference in phase form; *done is false, and nothing is emitted, where it does not serve. */
+int conv_image_forward(Compiler *c, const Node *n, Value *v, bool *done, Error *e);
+int conv_image_backward(Compiler *c, const Node *n, const Value *v, bool *done, Error *e);
+
+#endif
