@@ -1,0 +1,140 @@
+/* advrt.core.image: image and IDX files as u8 tensors, and PNG files from tensors (io/image.h,
+ * io/idx.h). */
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "bind/bind.h"
+#include "io/idx.h"
+#include "io/image.h"
+
+/* A natural number up to `most` in the table at argument 2; 0 where it is nil. */
+static lua_Integer opt_field(lua_State *L, const char *name, lua_Integer most) {
+    int whole;
+    if (lua_getfield(L, 2, name) == LUA_TNIL) {
+        lua_pop(L, 1);
+        return 0;
+    }
+    lua_Integer v = lua_tointegerx(L, -1, &whole);
+    if (!whole || v < 1 || v > most)
+        luaL_argerror(L, 2,
+                      lua_pushfstring(L, "%s must be an integer from 1 to %I, got %s", name,
+                                      (LUAI_UACINT)most, luaL_tolstring(L, -1, NULL)));
+    lua_pop(L, 1);
+    return v;
+}
+
+static ImageWish check_wish(lua_State *L) {
+    ImageWish wish = {0};
+    if (lua_isnoneornil(L, 2)) return wish;
+    luaL_checktype(L, 2, LUA_TTABLE);
+    wish.resize = (uint32_t)opt_field(L, "resize", IMAGE_SIDE);
+    wish.crop = (uint32_t)opt_field(L, "crop", IMAGE_SIDE);
+    wish.channels = (int)opt_field(L, "channels", 3);
+    if (wish.channels == 2) luaL_argerror(L, 2, "channels must be 1 or 3, got 2");
+    return wish;
+}
+
+static int tensor_of_image(Tensor *t, Device *d, const Image *image, Error *e) {
+    int64_t shape[] = {image->C, image->H, image->W};
+    if (tensor_new(t, d, DTYPE_U8, 3, shape, e) != 0) return -1;
+    unsigned char *planes = memory_take(tensor_bytes(t), "an image", e);
+    if (!planes) return -1;
+    image_planes(image, planes);
+    int failed = tensor_from_host(t, planes, e);
+    memory_free(planes);
+    return failed;
+}
+
+/* load(path[, {resize=N, crop=N, channels=1|3}]) -> u8 tensor [C,H,W], or nil and a message. */
+static int load(lua_State *L) {
+    const char *path = luaL_checkstring(L, 1);
+    ImageWish wish = check_wish(L);
+    Error e = {""};
+    Image image;
+    Tensor *t = bind_new_tensor(L);
+    if (image_load(path, &wish, &image, &e) != 0) return bind_nil(L, &e);
+    int failed = tensor_of_image(t, bind_device(L), &image, &e);
+    image_free(&image);
+    return failed ? bind_nil(L, &e) : 1;
+}
+
+/* size(path) -> width, height, "grey" or "rgb", by the file's header; or nil and a message. */
+static int size(lua_State *L) {
+    Error e = {""};
+    uint32_t W, H;
+    int C;
+    if (image_size(luaL_checkstring(L, 1), &W, &H, &C, &e) != 0) return bind_nil(L, &e);
+    lua_pushinteger(L, W);
+    lua_pushinteger(L, H);
+    lua_pushstring(L, C == 1 ? "grey" : "rgb");
+    return 3;
+}
+
+static unsigned char level(float v) {
+    if (!(v > 0)) return 0; /* NaN too */
+    return (unsigned char)rintf((v < 1 ? v : 1) * 255);
+}
+
+/* The tensor's values as u8 in counted memory; NULL where it cannot be. */
+static unsigned char *host_levels(const Tensor *t, Error *e) {
+    size_t n = (size_t)tensor_count(t);
+    void *host = memory_take(tensor_bytes(t), "an image", e);
+    if (!host) return NULL;
+    if (tensor_to_host(t, host, e) != 0) {
+        memory_free(host);
+        return NULL;
+    }
+    /* In place: byte i is written after the float that holds it was read. */
+    if (t->dtype == DTYPE_F32)
+        for (size_t i = 0; i < n; i++) {
+            float v;
+            memcpy(&v, (char *)host + i * sizeof v, sizeof v);
+            ((unsigned char *)host)[i] = level(v);
+        }
+    return host;
+}
+
+/* save(path, u8 or f32 tensor [1|3,H,W] or [H,W]) -> true, or nil and a message. f32 is clamped to
+ * [0,1], times 255, rounded half to even; NaN becomes 0. */
+static int save(lua_State *L) {
+    const char *path = luaL_checkstring(L, 1);
+    const Tensor *t = bind_check_tensor(L, 2);
+    Error e = {""};
+    char text[128];
+    int64_t C = t->ndim == 3 ? t->shape[0] : 1;
+    if ((t->dtype != DTYPE_U8 && t->dtype != DTYPE_F32) || (t->ndim != 3 && t->ndim != 2) ||
+        (C != 1 && C != 3))
+        luaL_argerror(L, 2,
+                      lua_pushfstring(L, "wanted u8 or f32 [1,H,W], [3,H,W] or [H,W], got %s %s",
+                                      dtype_name(t->dtype), tensor_shape_text(t, text)));
+    unsigned char *levels = host_levels(t, &e);
+    if (!levels) return bind_nil(L, &e);
+    int failed = image_save_png(path, levels, (int)C, (uint64_t)t->shape[t->ndim - 2],
+                                (uint64_t)t->shape[t->ndim - 1], &e);
+    memory_free(levels);
+    if (failed) return bind_nil(L, &e);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* idx(path) -> u8 tensor of the file's shape, or nil and a message. */
+static int idx(lua_State *L) {
+    const char *path = luaL_checkstring(L, 1);
+    Error e = {""};
+    IdxArray file;
+    Tensor *t = bind_new_tensor(L);
+    if (idx_load(path, &file, &e) != 0) return bind_nil(L, &e);
+    int failed = tensor_new(t, bind_device(L), DTYPE_U8, file.ndim, file.shape, &e);
+    if (!failed) failed = tensor_from_host(t, file.data, &e);
+    idx_free(&file);
+    return failed ? bind_nil(L, &e) : 1;
+}
+
+int luaopen_advrt_core_image(lua_State *L);
+int luaopen_advrt_core_image(lua_State *L) {
+    static const luaL_Reg functions[] = {
+        {"load", load}, {"size", size}, {"save", save}, {"idx", idx}, {NULL, NULL}};
+    luaL_newlib(L, functions);
+    return 1;
+}

@@ -1,0 +1,152 @@
+#include "io/jpeg.h"
+
+#include <setjmp.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <jerror.h>
+#include <jpeglib.h>
+
+#include "base/memory.h"
+
+/* A file of few bytes can hold many scans, each of which costs a pass over the image. */
+enum { SCANS = 500 };
+
+/* What libjpeg's callbacks need. Nothing that is used after a jump is a local variable. */
+typedef struct Reader {
+    struct jpeg_decompress_struct jpeg;
+    struct jpeg_error_mgr errors;
+    struct jpeg_progress_mgr progress;
+    Error *e;
+    jmp_buf jump;
+    const unsigned char *bytes;
+    size_t n;
+    Image *out; /* NULL: the header is enough */
+    uint32_t W, H;
+    int C;
+} Reader;
+
+/* --- what libjpeg calls ------------------------------------------------------------ */
+
+static _Noreturn void on_error(j_common_ptr jpeg) {
+    Reader *r = jpeg->client_data;
+    char text[JMSG_LENGTH_MAX];
+    int code = jpeg->err->msg_code;
+    jpeg->err->format_message(jpeg, text);
+    if (code == JERR_OUT_OF_MEMORY)
+        error_set(r->e, "libjpeg: out of memory");
+    else if (code == JWRN_JPEG_EOF)
+        error_set(r->e, "is truncated: its %zu bytes end before the image does", r->n);
+    else if (code == JERR_BAD_PRECISION)
+        error_set(r->e, "is a JPEG of %d bits; 8 are supported", jpeg->err->msg_parm.i[0]);
+    else
+        error_set(r->e, "is damaged: %s", text);
+    longjmp(r->jump, 1);
+}
+
+/* Whether a warning means that pixels are lost; the others tell of bytes between the markers and
+ * of fields that decoding does without. */
+static bool loses_pixels(int code) {
+    switch (code) {
+    case JWRN_JPEG_EOF:
+    case JWRN_HIT_MARKER:
+    case JWRN_HUFF_BAD_CODE:
+    case JWRN_MUST_RESYNC:
+    case JWRN_NOT_SEQUENTIAL: return true;
+    default: return false;
+    }
+}
+
+static void on_message(j_common_ptr jpeg, int level) {
+    if (level < 0 && loses_pixels(jpeg->err->msg_code)) on_error(jpeg);
+}
+
+static void on_output(j_common_ptr jpeg) {
+    (void)jpeg;
+}
+
+static void on_progress(j_common_ptr jpeg) {
+    Reader *r = jpeg->client_data;
+    if (!jpeg->is_decompressor || r->jpeg.input_scan_number <= SCANS) return;
+    error_set(r->e, "is a JPEG of more than %d scans", SCANS);
+    longjmp(r->jump, 1);
+}
+
+/* --- reading --------------------------------------------------------------------- */
+
+static void refuse(Reader *r, const char *what) {
+    error_set(r->e, "is a JPEG of %s; grey and colour (YCbCr, RGB) are supported", what);
+    longjmp(r->jump, 1);
+}
+
+static void read_header(Reader *r) {
+    jpeg_create_decompress(&r->jpeg);
+    r->jpeg.progress = &r->progress;
+    jpeg_mem_src(&r->jpeg, r->bytes, r->n);
+    jpeg_read_header(&r->jpeg, TRUE);
+    r->W = r->jpeg.image_width;
+    r->H = r->jpeg.image_height;
+    if (image_check_size(r->W, r->H, r->e) != 0) longjmp(r->jump, 1);
+    switch (r->jpeg.jpeg_color_space) {
+    case JCS_GRAYSCALE: r->C = 1; break;
+    case JCS_YCbCr:
+    case JCS_RGB: r->C = 3; break;
+    case JCS_CMYK:
+    case JCS_YCCK: refuse(r, "CMYK"); break;
+    default: refuse(r, "an unknown colour space");
+    }
+}
+
+static void read_pixels(Reader *r) {
+    r->jpeg.out_color_space = r->C == 1 ? JCS_GRAYSCALE : JCS_RGB;
+    r->jpeg.dct_method = JDCT_ISLOW;
+    r->jpeg.do_fancy_upsampling = TRUE;
+    if (image_new(r->out, r->W, r->H, r->C, r->e) != 0) longjmp(r->jump, 1);
+    jpeg_start_decompress(&r->jpeg);
+    while (r->jpeg.output_scanline < r->jpeg.output_height) {
+        JSAMPROW row = r->out->pixels + (size_t)r->jpeg.output_scanline * r->W * (size_t)r->C;
+        jpeg_read_scanlines(&r->jpeg, &row, 1);
+    }
+    jpeg_finish_decompress(&r->jpeg);
+}
+
+static int read_file(Reader *r) {
+    if (setjmp(r->jump)) return -1;
+    read_header(r);
+    if (r->out) read_pixels(r);
+    return 0;
+}
+
+static int run(Reader *r) {
+    r->jpeg.err = jpeg_std_error(&r->errors);
+    r->jpeg.client_data = r;
+    r->errors.error_exit = on_error;
+    r->errors.emit_message = on_message;
+    r->errors.output_message = on_output;
+    r->progress.progress_monitor = on_progress;
+    int failed = read_file(r);
+    jpeg_destroy_decompress(&r->jpeg);
+    return failed;
+}
+
+bool image_is_jpeg(const unsigned char *bytes, size_t n) {
+    return n >= 3 && memcmp(bytes, "\xff\xd8\xff", 3) == 0;
+}
+
+int image_from_jpeg(const unsigned char *bytes, size_t n, Image *out, Error *e) {
+    Reader r = {.e = e, .bytes = bytes, .n = n, .out = out};
+    *out = (Image){0};
+    if (run(&r) == 0) return 0;
+    image_free(out);
+    return -1;
+}
+
+int image_jpeg_size(const unsigned char *bytes, size_t n, uint32_t *W, uint32_t *H, int *C,
+                    Error *e) {
+    Reader r = {.e = e, .bytes = bytes, .n = n};
+    if (run(&r) != 0) return -1;
+    *W = r.W;
+    *H = r.H;
+    *C = r.C;
+    return 0;
+}

@@ -1,0 +1,19 @@
+/* JPEG files in memory, by libjpeg. Messages do not name the file. */
+#ifndef ADVRT_IO_JPEG_H
+#define ADVRT_IO_JPEG_H
+
+#include <stdbool.h>
+
+#include "io/image.h"
+
+/* Whether the bytes start with a JPEG's first marker. */
+bool image_is_jpeg(const unsigned char *bytes, size_t n);
+/* Baseline and progressive, grey or colour, of 8 bits; colour becomes RGB with the accurate integer
+ * inverse DCT and smooth upsampling. CMYK is refused, and so is a file that is cut off or whose
+ * data do not decode, even where libjpeg would only warn. */
+int image_from_jpeg(const unsigned char *bytes, size_t n, Image *out, Error *e);
+/* The size and channels that image_from_jpeg would give, by the header. */
+int image_jpeg_size(const unsigned char *bytes, size_t n, uint32_t *W, uint32_t *H, int *C,
+                    Error *e);
+
+#endif
