@@ -62,11 +62,12 @@ int frame_check(int fd, uint64_t position, uint64_t size, bool *whole, uint32_t 
  * never written read as zeros. */
 static int check_start(int fd, uint64_t size, Error *e) {
     unsigned char start[FRAME_MAGIC] = {0};
-    static const unsigned char zeros[FRAME_MAGIC] = {0};
-    size_t n = size < FRAME_MAGIC ? (size_t)size : FRAME_MAGIC;
+    size_t n = size < FRAME_MAGIC ? (size_t)size : FRAME_MAGIC, same = 0;
     if (n == 0) return 0;
     if (file_read_at(fd, start, n, 0, e) != 0) return -1;
-    if (memcmp(start, frame_magic, n) == 0 || memcmp(start, zeros, n) == 0) return 0;
+    while (same < n && start[same] == frame_magic[same]) same++;
+    while (same < n && start[same] == 0) same++;
+    if (same == n) return 0;
     return error_set(e, "is no file of unfinished records");
 }
 
