@@ -141,7 +141,9 @@ describe("attack.run", function()
 
     it("gives the same numbers with a workspace used before", function()
         local kept = {}
-        run {workspace = kept, loss = loss.ce, iterations = 3}
+        local rests = run {workspace = kept, loss = loss.m_logit {kappa = 0}, iterations = 3,
+            images = tensor.from {{{{0, 1}}}, {{{1, 0.75}}}}, targets = {1, 1}}
+        assert.same({3, 3}, rests.zero_steps:totable())
         local again = run {workspace = kept, iterations = 3}
         local fresh = run {iterations = 3}
         assert.is_true(again.adversarial:equal(fresh.adversarial))
