@@ -64,19 +64,19 @@ static inline void ref_free(Reference *r) {
         int64_t R = (l)->kernel[0], S = (l)->kernel[1];                                            \
         for (int64_t n = 0; n < (N); n++)                                                          \
             for (int64_t k = 0; k < (l)->C; k++)                                                   \
-                for (int64_t i = 0; i < (l)->H; i++)                                               \
-                    for (int64_t j = 0; j < (l)->W; j++)                                           \
+                for (int64_t oh = 0; oh < (l)->H; oh++)                                            \
+                    for (int64_t ow = 0; ow < (l)->W; ow++)                                        \
                         for (int64_t c = 0; c < Cg; c++)                                           \
-                            for (int64_t r = 0; r < R; r++)                                        \
-                                for (int64_t s = 0; s < S; s++) {                                  \
-                                    int64_t h = i * (l)->stride[0] + r - (l)->pad[0];              \
-                                    int64_t v = j * (l)->stride[1] + s - (l)->pad[1];              \
+                            for (int64_t kr = 0; kr < R; kr++)                                     \
+                                for (int64_t ks = 0; ks < S; ks++) {                               \
+                                    int64_t h = oh * (l)->stride[0] + kr - (l)->pad[0];            \
+                                    int64_t v = ow * (l)->stride[1] + ks - (l)->pad[1];            \
                                     if (h < 0 || h >= (in)->H || v < 0 || v >= (in)->W) continue;  \
-                                    int64_t o = ((n * (l)->C + k) * (l)->H + i) * (l)->W + j;      \
+                                    int64_t o = ((n * (l)->C + k) * (l)->H + oh) * (l)->W + ow;    \
                                     int64_t x = ((n * (in)->C + k / Kg * Cg + c) * (in)->H + h) *  \
                                                     (in)->W +                                      \
                                                 v;                                                 \
-                                    int64_t w = ((k * Cg + c) * R + r) * S + s;                    \
+                                    int64_t w = ((k * Cg + c) * R + kr) * S + ks;                  \
                                     BODY                                                           \
                                 }                                                                  \
     } while (0)
