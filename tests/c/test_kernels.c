@@ -322,6 +322,58 @@ static void test_channels(void **state) {
     free(x), free(out);
 }
 
+/* Channel c of image n at cell i of a blocked tensor. */
+static int64_t blocked_at(int64_t n, int64_t c, int64_t i, int64_t C, int64_t cells, int64_t B) {
+    int64_t blocks = (C + B - 1) / B;
+    return ((n * blocks + c / B) * cells + i) * B + c % B;
+}
+
+static void want_batchnorm(int64_t N, int64_t C, int64_t cells, int64_t B) {
+    int64_t all = N * ((C + B - 1) / B * B) * cells;
+    float *x = calloc((size_t)all, sizeof *x), *y = floats(31, all), *from = floats(30, all);
+    float *scale = floats(32, C), *shift = floats(33, C), mean[40], variance[40];
+    double *work = malloc(kernel_batchnorm_work(N, C, B) * sizeof *work);
+    for (int64_t c = 0; c < C; c++)
+        for (int64_t i = 0; i < N * cells; i++) {
+            int64_t at = blocked_at(i / cells, c, i % cells, C, cells, B);
+            x[at] = from[at] / 8 + 100; /* far from 0, where a single pass in float would fail */
+        }
+    kernels->batchnorm(x, scale, shift, 1e-5, y, mean, variance, work, N, C, cells, B);
+    for (int64_t c = 0; c < (C + B - 1) / B * B; c++) {
+        double m = 0, v = 0;
+        for (int64_t i = 0; i < N * cells; i++)
+            m += (double)x[blocked_at(i / cells, c, i % cells, C, cells, B)];
+        m /= (double)(N * cells);
+        for (int64_t i = 0; i < N * cells; i++) {
+            double d = (double)x[blocked_at(i / cells, c, i % cells, C, cells, B)] - m;
+            v += d * d / (double)(N * cells);
+        }
+        if (c < C) want_within("batch mean", c, (double)mean[c], m, 6.1e-8 * fabs(m));
+        if (c < C) want_within("batch variance", c, (double)variance[c], v, 6.1e-8 * v);
+        for (int64_t i = 0; i < N * cells; i++) {
+            int64_t at = blocked_at(i / cells, c, i % cells, C, cells, B);
+            double wanted = 0;
+            if (c < C)
+                wanted = ((double)x[at] - m) / sqrt(v + 1e-5) * (double)scale[c] + (double)shift[c];
+            /* within half a unit of the wanted value's last place, and a hair */
+            assert_true(fabs((double)y[at] - wanted) <= 6.1e-8 * fabs(wanted) + 1e-11);
+        }
+    }
+    free(x), free(y), free(from), free(scale), free(shift), free(work);
+}
+
+static void test_batchnorm(void **state) {
+    (void)state;
+    want_isa();
+    static const int64_t blocks[] = {1, 8, 16};
+    for (int b = 0; b < 3; b++) {
+        want_batchnorm(1, 3, 5, blocks[b]);
+        want_batchnorm(2, 16, 1, blocks[b]);
+        want_batchnorm(3, 37, 49, blocks[b]);
+        want_batchnorm(8, 40, 961, blocks[b]);
+    }
+}
+
 static void test_masks(void **state) {
     (void)state;
     want_isa();
@@ -447,12 +499,19 @@ int main(void) {
     unsetenv("ADVRT_ISA");
     unsetenv("OMP_NUM_THREADS");
     const struct CMUnitTest tests[] = {
-        ISAS(test_binary),     ISAS(test_unary),
-        ISAS(test_norms),      ISAS(test_norms_of_tiny_gradients),
-        ISAS(test_step),       ISAS(test_sgd),
-        ISAS(test_adam),       ISAS(test_channels),
-        ISAS(test_masks),      ISAS(test_same_bits),
-        ISAS(test_neighbours), cmocka_unit_test(test_choice),
+        ISAS(test_binary),
+        ISAS(test_unary),
+        ISAS(test_norms),
+        ISAS(test_norms_of_tiny_gradients),
+        ISAS(test_step),
+        ISAS(test_sgd),
+        ISAS(test_adam),
+        ISAS(test_channels),
+        ISAS(test_batchnorm),
+        ISAS(test_masks),
+        ISAS(test_same_bits),
+        ISAS(test_neighbours),
+        cmocka_unit_test(test_choice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -50,6 +50,14 @@ typedef struct CpuKernels {
                       int64_t C, int64_t HW);
     /* dx [N,C,HW]: dx *= scale[c]. */
     void (*scale_channels)(float *dx, const float *scale, int64_t N, int64_t C, int64_t HW);
+    /* Batch norm with the batch's own statistics, in double and rounded once. x, y
+     * [N, blocks, cells, B] in blocks of B = 1, 8 or 16 channels, of which those from C on hold
+     * zeros and are given zeros; scale, shift [C]. mean, variance [C] are made: of a channel over
+     * images and cells, the variance biased. y = (x - mean) / sqrt(variance + eps) * scale +
+     * shift; y may be x. work: kernel_batchnorm_work(N, C, B) doubles. */
+    void (*batchnorm)(const float *x, const float *scale, const float *shift, double eps, float *y,
+                      float *mean, float *variance, double *work, int64_t N, int64_t C,
+                      int64_t cells, int64_t B);
 
     /* One bit per element, element i in bit i % 8 of bits[i / 8]; n is a multiple of 8.
      * relu_mask: the bit is set where 0 < y < cap (cap may be infinite).
@@ -74,6 +82,10 @@ enum { KERNEL_PIECE = 8192 };
 /* The number of partial results that norms and step need. */
 static inline size_t kernel_partials(int64_t N, int64_t D) {
     return (size_t)N * (size_t)((D + KERNEL_PIECE - 1) / KERNEL_PIECE);
+}
+
+static inline size_t kernel_batchnorm_work(int64_t N, int64_t C, int64_t B) {
+    return (size_t)((N + 3) * ((C + B - 1) / B * B));
 }
 
 extern const CpuKernels cpu_kernels_x86_64, cpu_kernels_avx2, cpu_kernels_avx512;

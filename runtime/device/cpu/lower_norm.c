@@ -159,38 +159,50 @@ static int param_buffer(Compiler *c, const Node *n, int i, Error *e) {
 
 static const unsigned norm_flags = dnnl_use_scale | dnnl_use_shift;
 
-static int batchnorm_train(Compiler *c, const Node *n, Value *v, Error *e) {
-    const Layer *l = n->layer;
-    int64_t count = c->request->N * l->H * l->W;
-    if (count < 2)
-        return error_set(e, "batch norm in training needs more than one value per channel");
+/* at: x, y, scale, shift, mean, variance, work. size: N, C, cells, channels of a block. */
+static void run_batchnorm(const CpuPlan *p, const Step *s) {
+    p->kernels->batchnorm(s->at[0], s->at[2], s->at[3], s->number, s->at[1], s->at[4], s->at[5],
+                          s->at[6], s->size[0], s->size[1], s->size[2], s->size[3]);
+}
+
+/* The primitive of this shape is only a hint for its backward. */
+static int batchnorm_hint(const Layer *l, Value *v, Error *e) {
     dnnl_batch_normalization_desc_t op;
-    v->layout = c->values[n->input[0]].layout;
     if (onednn_check(dnnl_batch_normalization_forward_desc_init(
                          &op, dnnl_forward_training, &v->layout, (float)l->eps, norm_flags),
                      "batch norm", e) ||
         best_descriptor(cpu_engine(), &op, NULL, NULL, true, &v->descriptor, e))
         return -1;
-    if (!v->descriptor) return error_set(e, "oneDNN has no batch norm of this shape");
+    return v->descriptor ? 0 : error_set(e, "oneDNN has no batch norm of this shape");
+}
+
+static int batchnorm_train(Compiler *c, const Node *n, Value *v, Error *e) {
+    const Layer *l = n->layer;
+    int64_t N = c->request->N, cells = l->H * l->W, count = N * cells;
+    if (count < 2)
+        return error_set(e, "batch norm in training needs more than one value per channel");
+    v->layout = c->values[n->input[0]].layout;
+    if (batchnorm_hint(l, v, e)) return -1;
+    int64_t B = layout_block(&v->layout);
     int scale = param_buffer(c, n, 0, e), shift = param_buffer(c, n, 1, e);
     int running_mean = param_buffer(c, n, 2, e), running_var = param_buffer(c, n, 3, e);
     size_t vector = (size_t)l->C * sizeof(float);
     v->buffer = buffer_new(c, layout_bytes(&v->layout), e);
     int mean = v->saved[0] = buffer_new(c, vector, e),
-        variance = v->saved[1] = buffer_new(c, vector, e);
+        variance = v->saved[1] = buffer_new(c, vector, e),
+        work = buffer_new(c, kernel_batchnorm_work(N, l->C, B) * sizeof(double), e);
     v->saved[2] = scale;
     if (scale < 0 || shift < 0 || running_mean < 0 || running_var < 0 || v->buffer < 0 ||
-        mean < 0 || variance < 0)
+        mean < 0 || variance < 0 || work < 0)
         return -1;
-    Arg args[6] = {{DNNL_ARG_SRC, c->values[n->input[0]].buffer},
-                   {DNNL_ARG_DST, v->buffer},
-                   {DNNL_ARG_MEAN, mean},
-                   {DNNL_ARG_VARIANCE, variance},
-                   {DNNL_ARG_SCALE, scale},
-                   {DNNL_ARG_SHIFT, shift}};
-    if (emit_primitive(c, "batch norm", v->descriptor, 6, args, e)) return -1;
-    Step *s = emit_kernel(c, "statistics", run_statistics, 4,
-                          (int[]){mean, variance, running_mean, running_var}, e);
+    int x = c->values[n->input[0]].buffer;
+    Step *s = emit_kernel(c, "batch norm", run_batchnorm, 7,
+                          (int[]){x, v->buffer, scale, shift, mean, variance, work}, e);
+    if (!s) return -1;
+    s->number = l->eps;
+    s->size[0] = N, s->size[1] = l->C, s->size[2] = cells, s->size[3] = B;
+    s = emit_kernel(c, "statistics", run_statistics, 4,
+                    (int[]){mean, variance, running_mean, running_var}, e);
     if (!s) return -1;
     s->number = l->momentum;
     s->size[0] = l->C, s->size[1] = count;
