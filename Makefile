@@ -93,10 +93,10 @@ lint: ## layout, luacheck, shellcheck
 check: deps-dev ## what CI runs: build, lint, tests, tests under the sanitizers; 30 minutes at most
 	@tests/stages \
 	  build      240 '$(MAKE) -j2 all programs' \
-	  lint       120 '$(MAKE) lint' \
-	  tests      300 'tests/run $(BUILD)' \
+	  lint        90 '$(MAKE) lint' \
+	  tests      400 'tests/run $(BUILD)' \
 	  asan-build 240 '$(MAKE) -j2 asan' \
-	  asan-tests 840 'TEST_LIMIT=400 tests/run build/asan'
+	  asan-tests 820 'TEST_LIMIT=400 tests/run build/asan'
 
 install: all ## into $(DESTDIR)$(PREFIX): bin/advrt and share/advrt
 	install -D -m 755 $(BUILD)/advrt $(DESTDIR)$(PREFIX)/bin/advrt
