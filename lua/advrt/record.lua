@@ -41,4 +41,24 @@ function record.pack(about, r, i)
     return core.pack(fields)
 end
 
+--- Iterates over the records of a finished records.msgpack, or of a records.part as far as it is
+-- whole: `for r in record.each(path) do print(r.file, r.loss, r.l2[1]) end`. Each r is a new table,
+-- its series arrays whose first element is n = 0. A file that cannot be read, or is damaged, is a
+-- failure. Memory is bounded by the largest record, whatever the file claims.
+record.each = core.each
+
+--- Opens a file in which a run keeps its records until it is finished: record.part(path) an empty
+-- one, record.part(path, "append") behind what record.recover leaves of the one that is there.
+-- Returns the part, or nil and a message.
+--
+--   part:append(bytes)       true once the records in bytes are on disk; else nil, message
+--   part:finish(final_path)  all records under that name at once, and the part file gone; else nil,
+--                            message, and the part file is as it was
+--   part:close()             leaves the part file for later; also done by garbage collection
+record.part = core.part
+
+--- Cuts off what a crash left behind the last whole frame of a part file; returns the bytes of
+-- records and the number of frames that are whole, or nil and a message.
+record.recover = core.part_recover
+
 return record

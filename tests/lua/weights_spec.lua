@@ -1,0 +1,151 @@
+-- Weight files and records as scripts see them.
+
+local json = require "dkjson"
+local record = require "advrt.record"
+local core = require "advrt.core.record"
+local support = require "support"
+local tensor = require "advrt.tensor"
+
+local golden = "tests/golden/weights/"
+
+local read = support.read
+
+-- The tensors of state.json and no others.
+local function check(tensors)
+    local count = 0
+    for name, wanted in pairs(json.decode(read(golden .. "state.json"))) do
+        local t = assert(tensors[name], name)
+        assert.same(wanted.shape, t:shape(), name)
+        local values = t:numel() == 0 and {} or t:to("f64"):reshape({t:numel()}):totable()
+        assert.same(wanted.values, values, name)
+        count = count + 1
+    end
+    for _ in pairs(tensors) do count = count - 1 end
+    assert.equal(0, count)
+end
+
+describe("weight files", function()
+    local dir
+    before_each(function() dir = support.folder() end)
+    after_each(function() support.remove(dir) end)
+
+    it("give the tensors that are in them, whatever their format", function()
+        for _, name in ipairs {"state.safetensors", "state.pth", "state_legacy.pth", "checkpoint.pth"} do
+            local tensors = assert(tensor.load(golden .. name))
+            assert.equal("f16", tensors.half:dtype())
+            check(tensors)
+        end
+    end)
+
+    it("come back from what tensor.save wrote, with the same bytes each time", function()
+        local tensors = assert(tensor.load(golden .. "state.pth"))
+        for _, suffix in ipairs {".safetensors", ".msgpack"} do
+            local one, two = dir .. "/one" .. suffix, dir .. "/two" .. suffix
+            assert.is_true(tensor.save(one, tensors, {made = "by a test", again = "yes"}))
+            assert.is_true(tensor.save(two, tensors, {again = "yes", made = "by a test"}))
+            check(assert(tensor.load(one)))
+            assert.equal(read(one), read(two))
+        end
+    end)
+
+    it("are refused with one line, and nothing in them is run", function()
+        local tensors, message = tensor.load(golden .. "bad_executes.pth")
+        assert.is_nil(tensors)
+        assert.equal(golden .. "bad_executes.pth: refuses to run 'posix.system' "
+            .. "(only tensors are read from a .pth file)", message)
+        assert.is_false(support.exists("pwned.txt"))
+        for _, name in ipairs {"bad_empty.pth", "bad_header.safetensors", "bad_json.safetensors",
+            "bad_no_pickle.pth", "bad_offsets.safetensors", "bad_overflow.safetensors",
+            "bad_overlap.safetensors", "bad_shape.safetensors", "bad_text.pth",
+            "bad_truncated.pth"} do
+            tensors, message = tensor.load(golden .. name)
+            assert.is_nil(tensors)
+            assert.equal(1, (message:find(golden .. name .. ": ", 1, true)))
+            assert.is_nil(message:find("\n", 1, true))
+        end
+    end)
+
+    it("are written from a table of named tensors and nothing else", function()
+        local x = tensor.new {2}
+        assert.error_matches(function() tensor.save(dir .. "/x.safetensors", {x = 1}) end,
+            "'x' must be a tensor, got a number")
+        assert.error_matches(function() tensor.save(dir .. "/x.safetensors", {x}) end,
+            "names must be strings, got a number")
+        assert.error_matches(function() tensor.save(dir .. "/x.safetensors", {x = x}, {y = 2}) end,
+            "'y' must be a string")
+        local ok, message = tensor.save(dir .. "/x.pth", {x = x})
+        assert.is_nil(ok)
+        assert.equal(dir .. "/x.pth: weights are written to names that end in .safetensors or "
+            .. ".msgpack", message)
+    end)
+end)
+
+describe("records", function()
+    local dir, path
+    before_each(function()
+        dir = support.folder()
+        path = dir .. "/records.part"
+    end)
+    after_each(function() support.remove(dir) end)
+
+    local function pack(i)
+        return core.pack {{"file", "a.png"}, {"number", i}, {"half", 0.5}, {"flag", false},
+            {"series", tensor.from({0.5, 1.5, 2.5}, "f32")}, {"counts", {1, 2, 300}},
+            {"mixed", {1, 0.5}}, {"none", {}}, {"bytes", tensor.from({1, 2, 3}, "u8")}}
+    end
+
+    local function check_records(file, n)
+        local i = 0
+        for r in record.each(file) do
+            i = i + 1
+            assert.same({file = "a.png", number = i, half = 0.5, flag = false,
+                series = {0.5, 1.5, 2.5}, counts = {1, 2, 300}, mixed = {1.0, 0.5}, none = {},
+                bytes = {1, 2, 3}}, r)
+            assert.equal("integer", math.type(r.counts[1]))
+            assert.equal("float", math.type(r.series[1]))
+        end
+        assert.equal(n, i)
+    end
+
+    it("survive in a part file until the finished file replaces it", function()
+        local part = assert(record.part(path))
+        assert.is_true(part:append(pack(1)))
+        part:close()
+        local file = assert(io.open(path, "ab"))
+        file:write("advp torn")
+        file:close()
+        check_records(path, 1)
+        local bytes, frames = record.recover(path)
+        assert.equal(#pack(1), bytes)
+        assert.equal(1, frames)
+        part = assert(record.part(path, "append"))
+        assert.is_true(part:append(pack(2) .. pack(3)))
+        assert.is_true(part:finish(dir .. "/records.msgpack"))
+        check_records(dir .. "/records.msgpack", 3)
+        assert.equal(pack(1) .. pack(2) .. pack(3), read(dir .. "/records.msgpack"))
+        assert.is_false(support.exists(path))
+        assert.error_matches(function() part:append("") end, "the part file is closed")
+    end)
+
+    it("raise a failure where the file is missing or damaged", function()
+        local ok, failure = pcall(record.each, dir .. "/absent")
+        assert.is_false(ok)
+        assert.equal(dir .. "/absent: No such file or directory", failure.message)
+        assert.equal(1, failure.status)
+        support.write(path, pack(1) .. pack(2):sub(1, -2))
+        local seen = 0
+        ok, failure = pcall(function() for _ in record.each(path) do seen = seen + 1 end end)
+        assert.is_false(ok)
+        assert.equal(1, seen)
+        assert.equal(path .. ": is cut off or damaged: a value claims 3 elements, 2 bytes are left",
+            failure.message)
+    end)
+
+    it("take no other values than texts, numbers, booleans and series", function()
+        assert.error_matches(function() core.pack {{"x", print}} end, "'x' must be a string, number")
+        assert.error_matches(function() core.pack {{"x", {1, "a"}}} end, "element 2 of 'x'")
+        assert.error_matches(function() core.pack {{"x", tensor.new {2, 2}}} end, "'x' must be")
+        assert.error_matches(function() core.pack {{1, 2}} end, "key must be a string")
+        assert.error_matches(function() core.pack {7} end, "wants a list of {key, value}")
+    end)
+end)
