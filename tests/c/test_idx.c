@@ -194,7 +194,7 @@ static void test_damage(void **state) {
     (void)state;
     static const unsigned char flips[] = {0x01, 0x80, 0xff};
     size_t n, m;
-    unsigned char *made = make(8, 2, (const uint32_t[]){10, 30}, 300, &n);
+    unsigned char *made = make(8, 2, (const uint32_t[]){5, 20}, 100, &n);
     for (int packed = 0; packed < 2; packed++) {
         unsigned char *bytes = scratch_read(put(made, n, packed), &m);
         for (size_t cut = 0; cut < m; cut++)

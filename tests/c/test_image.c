@@ -8,6 +8,8 @@
 #include <zlib.h>
 
 #include "io/image.h"
+#include "io/jpeg.h"
+#include "io/png.h"
 #include "io/weights.h"
 
 #define GOLDEN "tests/golden/images/"
@@ -633,18 +635,15 @@ static void test_starved(void **state) {
     starve(save_starved, 8);
 }
 
-/* Any outcome but a crash, a leak, or a message that is not about this file. */
-static int survives(const void *bytes, size_t n) {
-    const char *path = scratch_path("survives");
+/* Any outcome but a crash, a leak or an empty message. */
+static int survives(const unsigned char *bytes, size_t n) {
     Error e = {""};
-    Image image;
+    Image image = {0};
     size_t before = memory_count().in_use;
-    scratch_write(path, bytes, n);
-    int failed = image_load(path, &as_is, &image, &e);
-    if (failed) {
-        assert_int_equal(strncmp(e.text, path, strlen(path)), 0);
-        assert_true(strlen(e.text) > strlen(path) + 2);
-    }
+    int failed = image_is_png(bytes, n)    ? image_from_png(bytes, n, &image, &e)
+                 : image_is_jpeg(bytes, n) ? image_from_jpeg(bytes, n, &image, &e)
+                                           : error_set(&e, "neither");
+    if (failed) assert_true(strlen(e.text) > 0);
     image_free(&image);
     assert_int_equal(memory_count().in_use, before);
     return failed;
@@ -655,7 +654,8 @@ static void damage(const char *path, size_t step) {
     size_t n;
     unsigned char *bytes = scratch_read(path, &n);
     for (size_t cut = 0; cut < n; cut += cut + 40 < n ? step : 1) {
-        unsigned char *copy = malloc(cut + 1);
+        unsigned char *copy =
+            malloc(cut + 1); /* its own block, so that the sanitizer sees its end */
         memcpy(copy, bytes, cut);
         if (survives(copy, cut) == 0) fail_msg("%s is read though cut at %zu", path, cut);
         free(copy);
@@ -674,10 +674,10 @@ static void damage(const char *path, size_t step) {
 static void test_damage(void **state) {
     (void)state;
     damage(GOLDEN "upscaled.png", 1);
-    damage(GOLDEN "palette4_transparent.png", 3);
-    damage(GOLDEN "grey.jpg", 13);
-    damage(GOLDEN "base420.jpg", 13);
-    damage(GOLDEN "progressive.jpg", 13);
+    damage(GOLDEN "palette4_transparent.png", 1);
+    damage(GOLDEN "grey.jpg", 7);
+    damage(GOLDEN "base420.jpg", 7);
+    damage(GOLDEN "progressive.jpg", 7);
 }
 
 int main(void) {
