@@ -3,6 +3,8 @@
 
 #include <zip.h>
 
+#include "io/pickle.h"
+
 /* --- making files ------------------------------------------------------------------ */
 
 /* A pickle's code as a C string may hold NULs, so pieces carry their length. */
@@ -264,6 +266,28 @@ static void test_refuses_damage(void **state) {
     state_refused(other, "a pickle that torch.save did not write");
 }
 
+/* A small file whose values would take gigabytes: copies of a dictionary, one after another. */
+static void test_refuses_bombs(void **state) {
+    (void)state;
+    enum { PAIRS = 2000, COPIES = 4000 };
+    Buffer b = {0};
+    add(&b, PIECE("\x80\x02"
+                  "ccollections\nCounter\nq\0}("));
+    for (int i = 0; i < PAIRS; i++) add(&b, PIECE("NN"));
+    add(&b, PIECE("uq\1"));
+    for (int i = 0; i < COPIES; i++) add(&b, PIECE("h\0h\1\x85R"));
+    add(&b, PIECE("."));
+    const char *path = legacy(b.bytes, b.size, -1);
+    Error e = {""};
+    TensorList list;
+    size_t before = memory_count().in_use;
+    assert_int_equal(weights_load(path, device, &list, &e), -1);
+    assert_non_null(strstr(e.text, "its pickle needs more than the 128 MiB"));
+    assert_int_equal(memory_count().in_use, before);
+    assert_true(memory_count().peak < PICKLE_MEMORY + (1 << 20));
+    buffer_free(&b);
+}
+
 #define TENSOR(offset, shape, strides)                                                             \
     "\x80\x02}" NAME("a") REBUILD STORAGE("0", "\x03") offset shape strides REST "s."
 
@@ -328,6 +352,7 @@ int main(void) {
         cmocka_unit_test(test_dictionaries),    cmocka_unit_test(test_views),
         cmocka_unit_test(test_archives),        cmocka_unit_test(test_large_storage),
         cmocka_unit_test(test_damaged),         cmocka_unit_test(test_starved),
+        cmocka_unit_test(test_refuses_bombs),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

@@ -2,6 +2,8 @@
 #include "scratch.h"
 
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "io/record.h"
@@ -209,6 +211,31 @@ static void test_finish_fails(void **state) {
     record_part_close(p);
 }
 
+/* A frame for which there is no room leaves no trace, and the next one that fits is whole. */
+static void test_full_disk(void **state) {
+    (void)state;
+    const char *path = scratch_path("tight.part");
+    size_t end;
+    RecordPart *p = make_part(path, 1, &end);
+    Buffer b = {0};
+    make(&b, 1);
+    struct rlimit whole, tight;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &whole), 0);
+    tight = whole;
+    tight.rlim_cur = end + FRAME_HEADER + 20;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+    int failed = record_part_append(p, b.bytes, b.size, &e);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &whole), 0);
+    assert_int_equal(failed, -1);
+    assert_non_null(strstr(e.text, "tight.part: File too large"));
+    assert_int_equal(file_size(path), end);
+    assert_int_equal(record_part_append(p, b.bytes, b.size, &e), 0);
+    record_part_close(p);
+    buffer_free(&b);
+    check_file(path, 2);
+}
+
 static void refuse(const void *bytes, size_t n, const char *message) {
     const char *path = scratch_path("bad.msgpack");
     char wanted[256];
@@ -323,10 +350,11 @@ static void test_starved(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bytes),    cmocka_unit_test(test_part),
-        cmocka_unit_test(test_recovery), cmocka_unit_test(test_not_a_part),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_finish_fails),
-        cmocka_unit_test(test_numbers),  cmocka_unit_test(test_starved),
+        cmocka_unit_test(test_bytes),     cmocka_unit_test(test_part),
+        cmocka_unit_test(test_recovery),  cmocka_unit_test(test_not_a_part),
+        cmocka_unit_test(test_refusals),  cmocka_unit_test(test_finish_fails),
+        cmocka_unit_test(test_numbers),   cmocka_unit_test(test_starved),
+        cmocka_unit_test(test_full_disk),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }
