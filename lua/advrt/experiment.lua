@@ -25,7 +25,8 @@ local experiment = {}
 
 --- The network that the options name. What does not fit is a failure in one line.
 function experiment.load_net(o)
-    local g, message = net.load(o.net, {weights = o.weights, mean = o.mean, std = o.std})
+    local g, message = net.load(o.net,
+        {weights = o.weights, mean = o.mean, std = o.std, crop = o.crop})
     if not g then fail("%s", message) end
     o.weights, o.net = g.weights, g.definition
     o.resize = o.resize or g.preprocess.resize

@@ -221,6 +221,7 @@ function M.build(d, opts, path)
     d, message = check_definition(d, path or "network")
     if not d then return nil, message end
     local input = opts.input or d.input
+    if opts.crop then input = {input[1], opts.crop, opts.crop} end
     if not whole_shape(input) then
         return nil, "the input shape must be {channels, height, width}"
     end
@@ -245,7 +246,8 @@ end
 -- opts:
 --   weights   file of weights (.safetensors, .pth, .msgpack); default: the definition's own
 --   init      instead of weights: "golden" (a formula of name and `salt`) or "he" (from `seed`)
---   input     {C, H, W} instead of the definition's;  classes: number of logits instead of its own
+--   input     {C, H, W} instead of the definition's; crop = S is short for {C, S, S}
+--   classes   number of logits instead of the definition's
 --   new_head  true: the last linear layer is He-initialised from `seed`, not read from the weights
 --   mean, std a number, or one a channel, instead of the definition's
 --   plan      "fast" or "direct"; default: the command line's
