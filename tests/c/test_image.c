@@ -376,6 +376,22 @@ static void test_jpeg_scans(void **state) {
     assert_non_null(strstr(e.text, ": is a JPEG of more than 500 scans"));
 }
 
+/* Pixels that are lost are an error even where the file has a proper end. */
+static void test_jpeg_lost(void **state) {
+    (void)state;
+    size_t n;
+    const char *path = scratch_path("lost.jpg");
+    unsigned char *bytes = scratch_read(GOLDEN "grey.jpg", &n);
+    /* No code consists of ones alone. libjpeg looks only near the end of a file. */
+    for (size_t i = n - 300; i < n - 200; i += 2) memcpy(bytes + i, "\xff\0", 2);
+    scratch_write(path, bytes, n);
+    refused(path, "is damaged: Corrupt JPEG data: bad Huffman code");
+    memcpy(bytes + n / 2, "\xff\xd9", 2);
+    scratch_write(path, bytes, n / 2 + 2);
+    refused(path, "is damaged: Corrupt JPEG data: premature end of data segment");
+    free(bytes);
+}
+
 /* Bytes between markers and after the end are passed over, as every reader does. */
 static void test_jpeg_harmless(void **state) {
     (void)state;
@@ -401,19 +417,21 @@ static void test_jpeg_harmless(void **state) {
 
 static void test_channels(void **state) {
     (void)state;
-    static const unsigned char rgb[] = {255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255, 1, 2, 3};
-    static const unsigned char grey[] = {76, 150, 29, 255, 2};
+    /* The last three tell each weight from its neighbours. */
+    static const unsigned char rgb[] = {255, 0,   0,   0,   255, 0, 0,   0,   255, 255, 255,
+                                        255, 195, 110, 216, 244, 8, 218, 251, 190, 166};
+    static const unsigned char grey[] = {76, 150, 29, 255, 147, 103, 206};
     const Made made = {.bits = 8, .type = PNG_COLOR_TYPE_RGB};
     Image image;
-    const char *path = make_png(&made, rgb, 5, 1, 15);
+    const char *path = make_png(&made, rgb, 7, 1, 21);
     load(path, &(ImageWish){.channels = 1}, &image);
     assert_int_equal(image.C, 1);
-    assert_memory_equal(image.pixels, grey, 5);
+    assert_memory_equal(image.pixels, grey, 7);
     image_free(&image);
     const Made of_grey = {.bits = 8, .type = PNG_COLOR_TYPE_GRAY};
-    load(make_png(&of_grey, grey, 5, 1, 5), &(ImageWish){.channels = 3}, &image);
+    load(make_png(&of_grey, grey, 7, 1, 7), &(ImageWish){.channels = 3}, &image);
     assert_int_equal(image.C, 3);
-    for (int i = 0; i < 15; i++) assert_int_equal(image.pixels[i], grey[i / 3]);
+    for (int i = 0; i < 21; i++) assert_int_equal(image.pixels[i], grey[i / 3]);
     image_free(&image);
 }
 
@@ -689,12 +707,12 @@ int main(void) {
         cmocka_unit_test(test_png_interlaced), cmocka_unit_test(test_png_transparent_rgb),
         cmocka_unit_test(test_png_checksums),  cmocka_unit_test(test_jpeg_cmyk),
         cmocka_unit_test(test_jpeg_scans),     cmocka_unit_test(test_jpeg_harmless),
-        cmocka_unit_test(test_channels),       cmocka_unit_test(test_resize_by_hand),
-        cmocka_unit_test(test_resize_shape),   cmocka_unit_test(test_resize_refused),
-        cmocka_unit_test(test_crop),           cmocka_unit_test(test_crop_pads),
-        cmocka_unit_test(test_save),           cmocka_unit_test(test_save_refused),
-        cmocka_unit_test(test_save_full_disk), cmocka_unit_test(test_starved),
-        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_jpeg_lost),      cmocka_unit_test(test_channels),
+        cmocka_unit_test(test_resize_by_hand), cmocka_unit_test(test_resize_shape),
+        cmocka_unit_test(test_resize_refused), cmocka_unit_test(test_crop),
+        cmocka_unit_test(test_crop_pads),      cmocka_unit_test(test_save),
+        cmocka_unit_test(test_save_refused),   cmocka_unit_test(test_save_full_disk),
+        cmocka_unit_test(test_starved),        cmocka_unit_test(test_damage),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }
