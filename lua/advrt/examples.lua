@@ -15,11 +15,12 @@ Examples.__index = Examples
 
 function examples.new() return setmetatable({images = {}, by_file = {}}, Examples) end
 
---- The amplification: the largest of 1, 2, 5, 10, ... that keeps a perturbation of this Linf norm
--- within the grey's distance from black and white.
-function examples.factor(linf)
-    if linf <= 0 then return 1 end
-    local most = 0.5 / linf
+--- The amplification of a perturbation of this L2 norm over D numbers: the largest of 1, 2, 5, 10,
+-- ... at which four times its root mean square stays between grey and white. The few numbers
+-- beyond are clipped; by the largest one nothing but it would be seen.
+function examples.factor(l2, D)
+    if l2 <= 0 then return 1 end
+    local most = 0.5 / (4 * l2 / math.sqrt(D))
     local decade = 10.0 ^ math.floor(math.log(most, 10))
     for _, step in ipairs {5, 2, 1} do
         if step * decade <= most then return math.max(1, step * decade) end
@@ -68,7 +69,7 @@ function Examples:save(out)
                 W = shape[3], H = shape[2]}}
         for k, l in ipairs(one.losses) do
             local stem = ("examples/%02d-%s"):format(i, (l.name:gsub("[^%w_-]", "_")))
-            local factor = examples.factor(l.linf)
+            local factor = examples.factor(l.l2, one.x0:numel())
             local amplified = (l.x - one.x0):mul_(factor):add_(0.5):clamp_(0, 1)
             shown[i].losses[k] = {name = l.name, iteration = l.iteration, l2 = l.l2,
                 factor = factor, adversarial = save(out, stem .. "-adversarial.png", l.x),

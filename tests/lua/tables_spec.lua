@@ -194,3 +194,15 @@ describe("the folder of a run", function()
         end
     end)
 end)
+
+describe("the amplification of a perturbation", function()
+    it("is 1, 2 or 5 times a power of ten, by its root mean square", function()
+        local factor = require "advrt.examples".factor
+        assert.equal(1, factor(0, 100))
+        assert.equal(1, factor(5, 100)) -- rms 0.5
+        assert.equal(10, factor(0.1, 100)) -- 0.5 / (4 rms) = 12.5
+        assert.equal(20, factor(0.05, 100))
+        assert.equal(50, factor(0.025, 100))
+        assert.equal(1000, factor(0.001, 100))
+    end)
+end)
