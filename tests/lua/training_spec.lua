@@ -175,6 +175,19 @@ describe("the trainer", function()
         assert.is_true(accuracy > 0.95)
     end)
 
+    it("counts every image once, in batches that do not divide their number", function()
+        local images, labels = halves(50)
+        for i = 1, 30 do labels[i] = 0 end -- so that some are wrong, whatever the net says
+        local g = fit(1, {epochs = 1})
+        local x, right = tensor.new {50, 1, 8, 8}, 0
+        for i = 1, 50 do x:set_image(i, images[i]) end
+        local guess = g:forward(x):argmax()
+        for i = 1, 50 do right = right + (guess:get(i) == labels[i] and 1 or 0) end
+        assert.is_true(right > 0 and right < 50)
+        assert.are.equal(right / 50, train.accuracy(g, images, labels, 16))
+        assert.are.equal(right / 50, train.accuracy(g, images, labels, 100))
+    end)
+
     it("gives the same weights for the same seed, others for another", function()
         local function weight(seed) return fit(seed, {epochs = 1}):state()["c.weight"]:totable() end
         local first = weight(1)
