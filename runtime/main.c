@@ -45,7 +45,7 @@ static const char usage[] =
     "\n"
     "Exit status: 0 done, 1 failed, 2 bad options, 130 interrupted.\n";
 
-/* ---- names and values of options ---- */
+/* --- names and values of options --- */
 
 static int edit_distance(const char *a, const char *b) {
     int row[NAME_MOST + 1];
@@ -199,7 +199,7 @@ static int parse(Command *c, Error *e) {
     return 0;
 }
 
-/* ---- where things are ---- */
+/* --- where things are --- */
 
 /* Finds this program and the folder that holds lua/: share/advrt of where it is installed, or
  * the source tree above build/ (or build/NAME/). */
@@ -221,7 +221,7 @@ static int find_root(char executable[PATH_MAX], char root[PATH_MAX], Error *e) {
                      executable);
 }
 
-/* ---- Lua ---- */
+/* --- Lua --- */
 
 /* Failures stay as they are; a mistake in a script gets the way that led to it. */
 static int message_handler(lua_State *L) {

@@ -28,7 +28,7 @@ static int system_error(Error *e, const char *path) {
     return error_set(e, "%s: %s", path, strerror(errno));
 }
 
-/* ---- writing ---- */
+/* --- writing --- */
 
 static char *copy_text(const char *text, size_t extra, Error *e) {
     size_t n = strlen(text) + 1;
@@ -164,7 +164,7 @@ int file_write(const char *path, const void *bytes, size_t n, Error *e) {
     return file_writer_close(w, file_writer_put(w, bytes, n, e), e);
 }
 
-/* ---- reading ---- */
+/* --- reading --- */
 
 int file_open_read(const char *path, int *fd, uint64_t *size, Error *e) {
     struct stat s;

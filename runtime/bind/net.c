@@ -27,8 +27,7 @@ static PlanBox *check_plan(lua_State *L) {
     return b;
 }
 
-/* --- building ----------------------------------------------------------------------------------
- */
+/* --- building --- */
 
 /* new{C, H, W} -> graph. */
 static int graph_make(lua_State *L) {
@@ -182,8 +181,7 @@ static int graph_layers(lua_State *L) {
     return 1;
 }
 
-/* --- parameters --------------------------------------------------------------------------------
- */
+/* --- parameters --- */
 
 /* parameters() -> array of {name =, shape =, role =} in the order of the layers. */
 static int graph_parameters(lua_State *L) {
@@ -264,8 +262,7 @@ static int graph_he(lua_State *L) {
                : 0;
 }
 
-/* --- plans -------------------------------------------------------------------------------------
- */
+/* --- plans --- */
 
 /* plan{purpose = "forward"|"gradient"|"training", batch =, direct =, seed =} -> plan. */
 static int graph_plan(lua_State *L) {

@@ -26,7 +26,7 @@ static int free_buffer(lua_State *L) {
     return 0;
 }
 
-/* --- pack ------------------------------------------------------------------------- */
+/* --- pack --- */
 
 static int pack_tensor(Buffer *out, Buffer *host, const char *key, const Tensor *t, Error *e) {
     host->size = 0;
@@ -108,7 +108,7 @@ static int pack(lua_State *L) {
     return 1;
 }
 
-/* --- each ------------------------------------------------------------------------- */
+/* --- each --- */
 
 static int close_reader(lua_State *L) {
     RecordReader **r = luaL_checkudata(L, 1, READER);
@@ -180,7 +180,7 @@ static int each(lua_State *L) {
     return 4;
 }
 
-/* --- part ------------------------------------------------------------------------- */
+/* --- part --- */
 
 static RecordPart *check_part(lua_State *L) {
     RecordPart **p = luaL_checkudata(L, 1, PART);

@@ -17,7 +17,7 @@
 static const char options_key;
 int luaopen_advrt_core_system(lua_State *L);
 
-/* ---- interrupts: written by a signal handler, so kept in the process, not in Lua ---- */
+/* --- interrupts: written by a signal handler, so kept in the process, not in Lua --- */
 
 static volatile sig_atomic_t interrupt_mark;
 static double interrupt_time; /* of the first signal; the handler's own */
@@ -70,7 +70,7 @@ static int system_interrupted(lua_State *L) {
     return 1;
 }
 
-/* ---- failures ---- */
+/* --- failures --- */
 
 void system_push_failure(lua_State *L, int status, const char *message) {
     lua_createtable(L, 0, 2);
@@ -87,7 +87,7 @@ static int system_failure(lua_State *L) {
     return 1;
 }
 
-/* ---- the machine ---- */
+/* --- the machine --- */
 
 /* clock() -> seconds that only go forward, from some start. */
 static int system_clock(lua_State *L) {
@@ -125,7 +125,7 @@ static int system_memory(lua_State *L) {
     return 1;
 }
 
-/* ---- files ---- */
+/* --- files --- */
 
 /* sha256(path) -> 64 hexadecimal digits, or nil and a message. */
 static int system_sha256(lua_State *L) {
@@ -160,7 +160,7 @@ static int system_replace(lua_State *L) {
     return 1;
 }
 
-/* ---- the module ---- */
+/* --- the module --- */
 
 void system_set_options(lua_State *L, const SystemOptions *o) {
     lua_createtable(L, 0, 10);

@@ -37,7 +37,7 @@ static void replace(Image *image, const Image *by) {
     *image = *by;
 }
 
-/* --- channels -------------------------------------------------------------------- */
+/* --- channels --- */
 
 /* In place: the first third of the memory is what counts afterwards. */
 static void make_grey(Image *image) {
@@ -66,7 +66,7 @@ void image_planes(const Image *image, unsigned char *planes) {
         for (size_t i = 0; i < n; i++) planes[c * n + i] = image->pixels[i * C + c];
 }
 
-/* --- the middle ------------------------------------------------------------------ */
+/* --- the middle --- */
 
 /* Half of n, rounded half to even. */
 static uint64_t half(uint64_t n) {
@@ -100,7 +100,7 @@ int image_crop(Image *in, uint64_t W, uint64_t H, Error *e) {
     return 0;
 }
 
-/* --- files ----------------------------------------------------------------------- */
+/* --- files --- */
 
 typedef enum Kind { KIND_NONE, KIND_PNG, KIND_JPEG } Kind;
 

@@ -26,7 +26,7 @@ typedef struct Reader {
     int C;
 } Reader;
 
-/* --- what libjpeg calls ------------------------------------------------------------ */
+/* --- what libjpeg calls --- */
 
 static _Noreturn void on_error(j_common_ptr jpeg) {
     Reader *r = jpeg->client_data;
@@ -72,7 +72,7 @@ static void on_progress(j_common_ptr jpeg) {
     longjmp(r->jump, 1);
 }
 
-/* --- reading --------------------------------------------------------------------- */
+/* --- reading --- */
 
 static void refuse(Reader *r, const char *what) {
     error_set(r->e, "is a JPEG of %s; grey and colour (YCbCr, RGB) are supported", what);

@@ -11,7 +11,7 @@
 
 enum { VERSION = 1, NAME = 4096, KEY = 64 };
 
-/* --- reading --------------------------------------------------------------------- */
+/* --- reading --- */
 
 typedef struct Input {
     MsgpackReader reader;
@@ -154,7 +154,7 @@ int msgpack_tensors_read(int fd, uint64_t size, Device *d, TensorList *list, Err
     return failed;
 }
 
-/* --- writing --------------------------------------------------------------------- */
+/* --- writing --- */
 
 typedef struct Output {
     FileWriter *file;

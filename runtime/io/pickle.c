@@ -28,7 +28,7 @@ struct Pickle {
     unsigned char input[INPUT];
 };
 
-/* --- memory ------------------------------------------------------------------ */
+/* --- memory --- */
 
 static void *counted_take(Pickle *p, size_t bytes, Error *e) {
     if (bytes > (size_t)PICKLE_MEMORY - p->memory) {
@@ -86,7 +86,7 @@ const PickleValue *pickle_find(const PickleList *dict, const char *key) {
     return NULL;
 }
 
-/* --- input ------------------------------------------------------------------- */
+/* --- input --- */
 
 static int fetch(Pickle *p, void *out, size_t n, Error *e) {
     unsigned char *to = out;
@@ -142,7 +142,7 @@ static int fetch_text(Pickle *p, uint64_t length, const PickleText **out, Error 
     return fetch(p, text->bytes, (size_t)length, e);
 }
 
-/* --- stack and memo ---------------------------------------------------------- */
+/* --- stack and memo --- */
 
 static int damaged(const Pickle *p, const char *what, Error *e) {
     error_set(e, "its pickle is damaged near byte %llu: %s", (unsigned long long)p->consumed, what);
@@ -232,7 +232,7 @@ static int memo_get(Pickle *p, uint64_t at, Error *e) {
     return push(p, p->memo[at], e);
 }
 
-/* --- opcodes: each is called with its code ------------------------------------ */
+/* --- opcodes: each is called with its code --- */
 
 static int op_proto(Pickle *p, int code, Error *e) {
     uint64_t version;
@@ -458,7 +458,7 @@ static Operation *const operations[256] = {
     ['b'] = op_build,        ['Q'] = op_persistent,
 };
 
-/* --- the door ---------------------------------------------------------------- */
+/* --- the door --- */
 
 int pickle_open(Pickle **out, const PickleHooks *hooks, Error *e) {
     *out = memory_zeroed(1, sizeof **out, "a pickle", e);

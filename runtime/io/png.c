@@ -68,7 +68,7 @@ static int guard(Codec *c, void (*work)(Codec *)) {
     return 0;
 }
 
-/* --- reading --------------------------------------------------------------------- */
+/* --- reading --- */
 
 static uint32_t big_endian(const unsigned char *p) {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
@@ -157,7 +157,7 @@ int image_from_png(const unsigned char *bytes, size_t n, Image *out, Error *e) {
     return error_set(e, "%s", why.text);
 }
 
-/* --- writing --------------------------------------------------------------------- */
+/* --- writing --- */
 
 static void on_write(png_structp png, png_bytep bytes, size_t n) {
     Codec *c = png_get_io_ptr(png);

@@ -11,7 +11,7 @@
 #include "base/memory.h"
 #include "io/pth_read.h"
 
-/* --- zip ----------------------------------------------------------------------- */
+/* --- zip --- */
 
 typedef struct ZipFile {
     PthObjects objects; /* first: the hooks' context */
@@ -156,7 +156,7 @@ int pth_read_zip(int fd, uint64_t size, Device *d, TensorList *list, Error *e) {
     return failed;
 }
 
-/* --- legacy -------------------------------------------------------------------- */
+/* --- legacy --- */
 
 typedef struct LegacyFile {
     PthObjects objects; /* first: the hooks' context */

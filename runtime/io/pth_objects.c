@@ -14,7 +14,7 @@ typedef struct StorageView {
     int64_t first, elements;
 } StorageView;
 
-/* --- the names that are known -------------------------------------------------- */
+/* --- the names that are known --- */
 
 typedef enum GlobalKind {
     GLOBAL_DICT,
@@ -78,7 +78,7 @@ static int find_global(void *context, const char *module, const char *name, int6
                      name);
 }
 
-/* --- storages ------------------------------------------------------------------ */
+/* --- storages --- */
 
 static int remember_storage(PthObjects *o, PthStorage *s, Error *e) {
     if (o->storage_count == o->storage_capacity) {
@@ -149,7 +149,7 @@ PthStorage *pth_find_storage(const PthObjects *o, const char *key) {
     return found ? *found : NULL;
 }
 
-/* --- tensors ------------------------------------------------------------------- */
+/* --- tensors --- */
 
 /* A tuple (or list) of n sizes, none negative. */
 static int read_sizes(const PickleValue *v, int64_t sizes[TENSOR_DIMS], int *n, Error *e) {
@@ -262,7 +262,7 @@ PickleHooks pth_hooks(void) {
     return (PickleHooks){.global = find_global, .call = call_global, .persistent = make_storage};
 }
 
-/* --- the state dictionary ------------------------------------------------------ */
+/* --- the state dictionary --- */
 
 static const PthTensor *tensor_of(const PickleValue *v) {
     return v->kind == PICKLE_OBJECT && v->type == OBJECT_TENSOR ? v->object : NULL;

@@ -9,7 +9,7 @@
 #include "io/msgpack_read.h"
 #include "io/record_frame.h"
 
-/* --- making a record -------------------------------------------------------------- */
+/* --- making a record --- */
 
 typedef struct Output {
     Buffer *buffer;
@@ -89,7 +89,7 @@ int record_series(Buffer *out, const char *key, Dtype t, const void *values, int
     return failed ? -1 : 0;
 }
 
-/* --- reading ---------------------------------------------------------------------- */
+/* --- reading --- */
 
 struct RecordReader {
     char *path;

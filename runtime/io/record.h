@@ -19,7 +19,7 @@ enum {
     RECORD_BYTES = 64 << 20, /* of one record when read, and of one frame */
 };
 
-/* --- making a record: begin, then as many fields as were announced ---------------- */
+/* --- making a record: begin, then as many fields as were announced --- */
 
 int record_begin(Buffer *out, size_t fields, Error *e);
 int record_text(Buffer *out, const char *key, const char *text, size_t length, Error *e);
@@ -30,7 +30,7 @@ int record_boolean(Buffer *out, const char *key, bool value, Error *e);
  * f16 and bf16 are written as the f32 of the same value, booleans as 0 and 1. */
 int record_series(Buffer *out, const char *key, Dtype t, const void *values, int64_t n, Error *e);
 
-/* --- reading ---------------------------------------------------------------------- */
+/* --- reading --- */
 
 typedef enum RecordKind {
     RECORD_NIL,
@@ -64,7 +64,7 @@ int record_open(RecordReader **out, const char *path, Error *e);
 int record_next(RecordReader *r, const RecordField **fields, size_t *count, Error *e);
 void record_close(RecordReader *r);
 
-/* --- part files ------------------------------------------------------------------- */
+/* --- part files --- */
 
 typedef struct RecordPart RecordPart;
 

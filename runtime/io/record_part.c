@@ -20,7 +20,7 @@ struct RecordPart {
     uint64_t size;
 };
 
-/* --- frames ----------------------------------------------------------------------- */
+/* --- frames --- */
 
 static void put32(unsigned char *to, uint32_t v) {
     for (int i = 0; i < 4; i++) to[i] = (unsigned char)(v >> (8 * i));
@@ -56,7 +56,7 @@ int frame_check(int fd, uint64_t position, uint64_t size, bool *whole, uint32_t 
     return 0;
 }
 
-/* --- recovery --------------------------------------------------------------------- */
+/* --- recovery --- */
 
 /* A part file starts with the magic, or with as much of it as a crash left; blocks that were
  * never written read as zeros. */
@@ -104,7 +104,7 @@ int record_recover(const char *path, uint64_t *frames, uint64_t *bytes, Error *e
     return failed;
 }
 
-/* --- writing ---------------------------------------------------------------------- */
+/* --- writing --- */
 
 int record_part_open(RecordPart **out, const char *path, bool append, Error *e) {
     uint64_t frames, bytes;

@@ -21,7 +21,7 @@ typedef struct Entry {
     uint64_t begin, end; /* bytes of the data */
 } Entry;
 
-/* --- reading --------------------------------------------------------------------- */
+/* --- reading --- */
 
 static int read_dtype(const json_t *v, Dtype *out, Error *e) {
     const char *name = json_string_value(v);
@@ -182,7 +182,7 @@ int safetensors_read(int fd, uint64_t size, Device *d, TensorList *list, Error *
     return failed;
 }
 
-/* --- writing --------------------------------------------------------------------- */
+/* --- writing --- */
 
 static int by_size_then_place(const void *a, const void *b) {
     const NamedTensor *x = *(const NamedTensor *const *)a, *y = *(const NamedTensor *const *)b;

@@ -38,7 +38,7 @@ static void refused(const char *path, const char *message) {
     if (after.peak > before.peak) assert_true(after.peak - before.in_use < SMALL);
 }
 
-/* --- golden files ------------------------------------------------------------------ */
+/* --- golden files --- */
 
 static void test_golden(void **state) {
     (void)state;
@@ -111,7 +111,7 @@ static void test_bad_files(void **state) {
     refused(GOLDEN "absent.png", "No such file or directory");
 }
 
-/* --- PNG files made here ----------------------------------------------------------- */
+/* --- PNG files made here --- */
 
 typedef struct Made {
     int bits, type, interlace;
@@ -302,7 +302,7 @@ static void test_png_checksums(void **state) {
     refused(path, "is damaged: tEXt: CRC error");
 }
 
-/* --- JPEG files made here ---------------------------------------------------------- */
+/* --- JPEG files made here --- */
 
 static void test_jpeg_cmyk(void **state) {
     (void)state;
@@ -413,7 +413,7 @@ static void test_jpeg_harmless(void **state) {
     image_free(&plain);
 }
 
-/* --- channels, resize, crop -------------------------------------------------------- */
+/* --- channels, resize, crop --- */
 
 static void test_channels(void **state) {
     (void)state;
@@ -540,7 +540,7 @@ static void test_crop_pads(void **state) {
     image_free(&image);
 }
 
-/* --- saving ------------------------------------------------------------------------ */
+/* --- saving --- */
 
 static void fill(unsigned char *bytes, size_t n) {
     for (size_t i = 0; i < n; i++) bytes[i] = (unsigned char)(i * 89 + i / 7);
@@ -617,7 +617,7 @@ static void test_save_full_disk(void **state) {
     free(planes);
 }
 
-/* --- memory and damage ------------------------------------------------------------- */
+/* --- memory and damage --- */
 
 static const char *starved;
 

@@ -15,8 +15,7 @@
 
 static Device *device;
 
-/* --- sample nets -------------------------------------------------------------------------------
- */
+/* --- sample nets --- */
 
 static int add(Graph *g, Layer l, int a, int b) {
     static int serial;
@@ -205,8 +204,7 @@ static const struct {
 };
 enum { NETS = sizeof nets / sizeof *nets };
 
-/* --- comparison --------------------------------------------------------------------------------
- */
+/* --- comparison --- */
 
 /* ||a - b|| / ||b||, or ||a|| where b is 0. */
 static double distance(const float *a, const double *b, int64_t n) {
@@ -390,8 +388,10 @@ static void test_neighbours(void **state) {
                 memcpy(first_z, z, (size_t)K * sizeof *z);
                 memcpy(first_dx, dx, (size_t)D * sizeof *dx);
             }
-            if (memcmp(first_z, z + at * K, (size_t)K * sizeof *z)) fail_msg("%s: logits at %d", nets[i].name, at);
-            if (memcmp(first_dx, dx + at * D, (size_t)D * sizeof *dx)) fail_msg("%s: gradient at %d", nets[i].name, at);
+            if (memcmp(first_z, z + at * K, (size_t)K * sizeof *z))
+                fail_msg("%s: logits at %d", nets[i].name, at);
+            if (memcmp(first_dx, dx + at * D, (size_t)D * sizeof *dx))
+                fail_msg("%s: gradient at %d", nets[i].name, at);
             free(moved), free(moved_dz);
         }
         free(x), free(dz), free(z), free(dx), free(first_dx);

@@ -5,7 +5,7 @@
 
 #include "io/pickle.h"
 
-/* --- making files ------------------------------------------------------------------ */
+/* --- making files --- */
 
 /* A pickle's code as a C string may hold NULs, so pieces carry their length. */
 #define PIECE(text) text, sizeof(text) - 1
@@ -88,7 +88,7 @@ static const char *archive(const Member *members, size_t n) {
     return path;
 }
 
-/* --- files that PyTorch wrote -------------------------------------------------------- */
+/* --- files that PyTorch wrote --- */
 
 static const char *const good[] = {GOLDEN "state.pth", GOLDEN "state_legacy.pth",
                                    GOLDEN "checkpoint.pth"};
@@ -114,7 +114,7 @@ static void test_starved(void **state) {
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) state_starved(good[i]);
 }
 
-/* --- what may be in a state dictionary ------------------------------------------------ */
+/* --- what may be in a state dictionary --- */
 
 #define VECTOR REBUILD STORAGE("0", "\x03") "K\0K\x03\x85K\x01\x85" REST
 static const float three[] = {0, 1, 2};
@@ -211,7 +211,7 @@ static void test_large_storage(void **state) {
     }
 }
 
-/* --- refusals --------------------------------------------------------------------------- */
+/* --- refusals --- */
 
 #define ONLY " (only tensors are read from a .pth file)"
 #define DAMAGED "its pickle is damaged near byte "

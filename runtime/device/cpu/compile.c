@@ -34,8 +34,7 @@ int room_for(void **array, int count, int *room, size_t size, Error *e) {
     return 0;
 }
 
-/* --- buffers -----------------------------------------------------------------------------------
- */
+/* --- buffers --- */
 
 int buffer_new(Compiler *c, size_t bytes, Error *e) {
     CpuPlan *p = c->plan;
@@ -78,8 +77,7 @@ int param_gradient(Compiler *c, int param, Error *e) {
     return *b;
 }
 
-/* --- steps -------------------------------------------------------------------------------------
- */
+/* --- steps --- */
 
 static Step *next_step(Compiler *c, const char *what, Error *e) {
     CpuPlan *p = c->plan;
@@ -234,8 +232,7 @@ int emit_copy(Compiler *c, const Layout *l, int in, int out, Error *e) {
     return emit_pair(c, "copy", run_copy, l, in, out, e) ? 0 : -1;
 }
 
-/* --- values and gradients ----------------------------------------------------------------------
- */
+/* --- values and gradients --- */
 
 int value_as(Compiler *c, int node, const Layout *layout, Error *e) {
     const Value *v = &c->values[node];

@@ -12,8 +12,7 @@
 #include "base/memory.h"
 #include "device/cpu/lower_conv.h"
 
-/* --- weights -----------------------------------------------------------------------------------
- */
+/* --- weights --- */
 
 int conv_host_weights(const Compiler *c, const Node *n, HostWeights *w, Error *e) {
     const Layer *l = n->layer;
@@ -67,8 +66,7 @@ static int live_weights(Compiler *c, const Layer *l, const Layout *from, dnnl_pr
     return *buffer < 0 ? -1 : emit_reorder(c, from, source, &to, *buffer, e);
 }
 
-/* --- forward -----------------------------------------------------------------------------------
- */
+/* --- forward --- */
 
 ConvShape conv_forward_shape(const Compiler *c, const Node *n) {
     const Layer *l = n->layer;
@@ -172,8 +170,7 @@ static int conv_forward(Compiler *c, const Node *n, Value *v, Error *e) {
     return n->relu ? emit_relu(c, &v->layout, n->cap, v->buffer, v->buffer, e) : 0;
 }
 
-/* --- the gradient with respect to the input ----------------------------------------------------
- */
+/* --- the gradient with respect to the input --- */
 
 /* [G][K][C][R][S] becomes [G][C][K][R][S], rotated by half a turn. */
 static void rotate(const HostWeights *w, float *out) {
@@ -306,8 +303,7 @@ done:
     return status;
 }
 
-/* --- the gradient with respect to the weights --------------------------------------------------
- */
+/* --- the gradient with respect to the weights --- */
 
 static int weights_backward(Compiler *c, const Node *n, const Value *v, Error *e) {
     const Layer *l = n->layer;

@@ -42,8 +42,7 @@ static int geometry_buffer(Compiler *c, const Phase *y, const Phase *x, int *buf
     return 0;
 }
 
-/* --- backward ----------------------------------------------------------------------------------
- */
+/* --- backward --- */
 
 /* Channel (c, a, b) of the phases, tap (i, j) from output channel k. */
 static void phase_weights(const HostWeights *w, const Phase *y, const Phase *x, float *out) {
@@ -156,8 +155,7 @@ done:
     return status;
 }
 
-/* --- forward -----------------------------------------------------------------------------------
- */
+/* --- forward --- */
 
 /* Channel (c, a, b) of the image's phases at tap (i, j) for output channel k. */
 static void forward_weights(const HostWeights *w, const Phase *y, const Phase *x, float *out) {

@@ -3,8 +3,7 @@
 
 #include "device/cpu/plan.h"
 
-/* --- input -------------------------------------------------------------------------------------
- */
+/* --- input --- */
 
 static int input_forward(Compiler *c, const Node *n, Value *v, Error *e) {
     (void)e;
@@ -21,8 +20,7 @@ static int input_backward(Compiler *c, const Node *n, Value *v, Error *e) {
 
 const Lowering cpu_lower_input = {input_forward, input_backward};
 
-/* --- normalisation -----------------------------------------------------------------------------
- */
+/* --- normalisation --- */
 
 static void run_normalize(const CpuPlan *p, const Step *s) {
     p->kernels->normalize(s->at[0], s->at[2], s->at[3], s->at[1], s->size[0], s->size[1],
@@ -85,8 +83,7 @@ static int normalize_backward(Compiler *c, const Node *n, Value *v, Error *e) {
 
 const Lowering cpu_lower_normalize = {normalize_forward, normalize_backward};
 
-/* --- batch norm at inference, where no convolution took it in ----------------------------------
- */
+/* --- batch norm at inference, where no convolution took it in --- */
 
 /* out = scale[c] in + shift[c] over planes of one channel block; shift may be absent.
  * at: in, out, scale, shift. size: N, channel blocks, cells, channels of a block. */
@@ -136,8 +133,7 @@ static int affine_backward(Compiler *c, const Node *n, Value *v, Error *e) {
     return sink_close(c, &sink, e);
 }
 
-/* --- batch norm in training --------------------------------------------------------------------
- */
+/* --- batch norm in training --- */
 
 /* running = (1 - momentum) running + momentum batch, the variance unbiased by count / (count - 1).
  * at: mean, variance, running mean, running variance. */

@@ -5,8 +5,7 @@
 #include "base/random.h"
 #include "device/cpu/plan.h"
 
-/* --- ReLU --------------------------------------------------------------------------------------
- */
+/* --- ReLU --- */
 
 /* In place where nothing else reads the input: no kind of layer needs its own output again. */
 static int relu_forward(Compiler *c, const Node *n, Value *v, Error *e) {
@@ -24,8 +23,7 @@ static int relu_backward(Compiler *c, const Node *n, Value *v, Error *e) {
 
 const Lowering cpu_lower_relu = {relu_forward, relu_backward};
 
-/* --- sum ---------------------------------------------------------------------------------------
- */
+/* --- sum --- */
 
 static void run_sum(const CpuPlan *p, const Step *s) {
     p->kernels->binary(BINARY_ADD, s->at[0], s->at[1], s->at[2], s->size[0]);
@@ -51,8 +49,7 @@ static int add_backward(Compiler *c, const Node *n, Value *v, Error *e) {
 
 const Lowering cpu_lower_add = {add_forward, add_backward};
 
-/* --- dropout -----------------------------------------------------------------------------------
- */
+/* --- dropout --- */
 
 /* out = in / (1 - p) where u >= p, else 0, with u from the layer's stream at this run of the plan.
  * at: in, out, bits. */

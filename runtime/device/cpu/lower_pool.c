@@ -4,8 +4,7 @@
 
 #include "device/cpu/compile.h"
 
-/* --- maximum -----------------------------------------------------------------------------------
- */
+/* --- maximum --- */
 
 /* A max pooling's window in oneDNN's arrays. */
 typedef struct PoolWindow {
@@ -74,8 +73,7 @@ static int maxpool_backward(Compiler *c, const Node *n, Value *v, Error *e) {
 
 const Lowering cpu_lower_maxpool = {maxpool_forward, maxpool_backward};
 
-/* --- adaptive average --------------------------------------------------------------------------
- */
+/* --- adaptive average --- */
 
 /* size: planes (images times channel blocks), channels of a block, H, W, out H, out W. Output cell
  * i of n averages the rows from floor(i H / n) to ceil((i + 1) H / n). */

@@ -19,8 +19,7 @@ static const Lowering *const lowerings[LAYER_KINDS] = {
     [LAYER_DROPOUT] = &cpu_lower_dropout,
 };
 
-/* --- lowering a program ------------------------------------------------------------------------
- */
+/* --- lowering a program --- */
 
 static void run_mask(const CpuPlan *p, const Step *s) {
     p->kernels->relu_mask(s->at[0], (float)s->number, s->at[1], s->size[0]);
@@ -113,8 +112,7 @@ static int lower_backward(Compiler *c, Error *e) {
     return 0;
 }
 
-/* --- the arena ---------------------------------------------------------------------------------
- */
+/* --- the arena --- */
 
 static bool lives_overlap(const Buffer *a, const Buffer *b) {
     return a->first <= b->last && b->first <= a->last;
@@ -162,8 +160,7 @@ static int make_arena(CpuPlan *p, Error *e) {
     return p->arena ? 0 : -1;
 }
 
-/* --- binding and running -----------------------------------------------------------------------
- */
+/* --- binding and running --- */
 
 static int set_address(Step *s, int slot, void *address, Error *e) {
     if (!s->primitive) {
@@ -265,8 +262,7 @@ static void free_plan(Plan *base) {
     memory_free(p);
 }
 
-/* --- making a plan -----------------------------------------------------------------------------
- */
+/* --- making a plan --- */
 
 static CpuPlan *empty_plan(CpuDevice *d, const Program *program, const PlanRequest *r, Error *e) {
     CpuPlan *p = memory_zeroed(1, sizeof *p, "plan", e);
