@@ -99,9 +99,10 @@ check: deps-dev ## what CI runs: build, lint, tests, tests under the sanitizers;
 	  asan-tests 820 'TEST_LIMIT=400 tests/run build/asan'
 
 install: all ## into $(DESTDIR)$(PREFIX): bin/advrt and share/advrt
-	install -D -m 755 $(BUILD)/advrt $(DESTDIR)$(PREFIX)/bin/advrt
-	for f in $$(find lua nets experiments -type f); do \
+	@install -D -m 755 $(BUILD)/advrt $(DESTDIR)$(PREFIX)/bin/advrt
+	@for f in $$(find lua nets experiments -type f); do \
 	  install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/advrt/$$f || exit 1; done
+	@echo "  installed $(DESTDIR)$(PREFIX)/bin/advrt and $(DESTDIR)$(PREFIX)/share/advrt"
 clean: ## remove build/
 	rm -rf build
 help: ## this list

@@ -157,6 +157,20 @@ describe("the command line", function()
         one_line(err, "Lua files")
     end)
 
+    it("uses the share/advrt of where it is installed", function()
+        assert(lfs.mkdir(folder .. "/bin"))
+        assert(lfs.mkdir(folder .. "/share"))
+        assert(lfs.mkdir(folder .. "/share/advrt"))
+        local root = folder .. "/share/advrt"
+        local status, out = shell(('cp "$ADVRT" %s && cp -r %s %s && %s -e %s'):format(
+            quoted(folder .. "/bin/advrt"), quoted(system.options.root .. "/lua"), quoted(root),
+            quoted(folder .. "/bin/advrt"),
+            quoted("print(require 'advrt.core.system'.options.root, " ..
+                "package.searchpath('advrt.fail', package.path))")))
+        assert.equal(0, status)
+        assert.equal(("%s\t%s/lua/advrt/fail.lua\n"):format(root, root), out)
+    end)
+
     it("takes a script from standard input", function()
         local status, out = shell([[echo 'local a, b = ... print(arg[0], a, b)' | "$ADVRT" - x y]])
         assert.equal(0, status)
