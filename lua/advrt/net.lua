@@ -25,8 +25,6 @@ local Net = {}
 Net.__index = Net
 M.Net = Net
 
-local NAMED = 16 -- parameters of each sort that a message names before it counts
-
 local function shape_text(shape) return "[" .. table.concat(shape, ",") .. "]" end
 
 local function copy(t)
@@ -134,8 +132,21 @@ end
 
 local function list(names)
     table.sort(names)
-    local shown = table.concat(names, ", ", 1, math.min(#names, NAMED))
-    return #names > NAMED and ("%s and %d more"):format(shown, #names - NAMED) or shown
+    return table.concat(names, ", ")
+end
+
+-- The state without a first name component that all of its names share ("module.", "model."), which
+-- wrappers of nets leave in files; kept where the net's own names have it.
+local function without_wrapper(state, wanted)
+    local first = next(state)
+    local prefix = first and first:match("^[^.]+%.")
+    if not prefix then return state end
+    local bare = {}
+    for name, t in pairs(state) do
+        if wanted[name] or name:sub(1, #prefix) ~= prefix then return state end
+        bare[name:sub(#prefix + 1)] = t
+    end
+    return without_wrapper(bare, wanted)
 end
 
 local function same_shape(a, b)
@@ -150,9 +161,11 @@ end
 -- every parameter that does not fit. Names in `skip` are left as they are.
 local function fill(g, state, path, skip)
     local missing, unexpected, misshaped, wanted = {}, {}, {}, {}
-    for _, p in ipairs(g.graph:parameters()) do
+    local parameters = g.graph:parameters()
+    for _, p in ipairs(parameters) do wanted[p.name] = true end
+    state = without_wrapper(state, wanted)
+    for _, p in ipairs(parameters) do
         local t = state[p.name]
-        wanted[p.name] = true
         if not t and not skip[p.name] then
             missing[#missing + 1] = p.name
         elseif not skip[p.name] and not same_shape(t:shape(), p.shape) then
