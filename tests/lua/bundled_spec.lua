@@ -1,0 +1,44 @@
+--- The net, weights and images that come with the project, against the data they are made from.
+local image = require "advrt.core.image"
+local net = require "advrt.net"
+local train = require "advrt.train"
+
+local DATA = "/usr/share/datasets/fashion-mnist/t10k-"
+
+local function test_set()
+    local images = assert(image.idx(DATA .. "images-idx3-ubyte.gz"))
+    return images:reshape {#images, 1, 28, 28}, assert(image.idx(DATA .. "labels-idx1-ubyte.gz"))
+end
+
+describe("what comes with the project", function()
+    local images, labels = test_set()
+
+    it("is a net that gets 92 % of Fashion-MNIST's test images right", function()
+        local g = assert(net.load("nets/fashion.lua"))
+        assert.matches("nets/fashion.safetensors$", g.weights)
+        assert.is_true(train.accuracy(g, images, labels) >= 0.92)
+    end)
+
+    it("fits in 2 MB", function()
+        local file = assert(io.open("nets/fashion.safetensors", "rb"))
+        assert.is_true(file:seek("end") < 2e6)
+        file:close()
+    end)
+
+    it("is the first ten test images of each class, with their labels", function()
+        local of_class, total = {}, 0
+        for line in io.lines("nets/fashion-images/labels.csv") do
+            local index, label = line:match("^(%d+)%.png,(%d)$")
+            if index then
+                local i = tonumber(index) + 1
+                local pixels = assert(image.load("nets/fashion-images/" .. index .. ".png"))
+                assert.are.same(images[i]:totable(), pixels:totable())
+                assert.are.equal(labels:get(i), tonumber(label))
+                of_class[label] = (of_class[label] or 0) + 1
+                total = total + 1
+            end
+        end
+        for class = 0, 9 do assert.are.equal(10, of_class[tostring(class)]) end
+        assert.are.equal(100, total)
+    end)
+end)
