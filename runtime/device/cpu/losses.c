@@ -30,11 +30,14 @@ static int64_t row_argmax(const float *z, int64_t K, int64_t without) {
     return best;
 }
 
-/* log sum exp(z - m), in float as frameworks keep it; the sum itself is made in double. */
+/* log sum exp(z - m), summed in float over a vector's lanes as frameworks do: its last bit decides
+ * at which margin p_t - 1 becomes 0. */
 static float row_log_sum(const float *z, int64_t K, float m) {
-    double sum = 0;
-    for (int64_t k = 0; k < K; k++) sum += (double)expf(z[k] - m);
-    return logf((float)sum);
+    float lane[8] = {0};
+    for (int64_t k = 0; k < K; k++) lane[k % 8] += expf(z[k] - m);
+    for (int width = 4; width > 0; width /= 2)
+        for (int i = 0; i < width; i++) lane[i] += lane[i + width];
+    return logf(lane[0]);
 }
 
 /* Eq. 5 ascended: log p_t, with gradient onehot - softmax. In float p_t rounds to 1 past a
