@@ -61,6 +61,7 @@ static void he(const Filler *f, const Param *p, float *out, int64_t n) {
     uint64_t key = random_hash(RANDOM_EMPTY, name, (size_t)length);
     double deviation = sqrt(2.0 / (double)fan_in(p, n)), turn = 2 * acos(-1.0);
     float constant = p->role == PARAM_NORM_WEIGHT || p->role == PARAM_RUNNING_VAR;
+#pragma omp parallel for
     for (int64_t i = 0; i < n; i++) {
         if (p->role != PARAM_WEIGHT) {
             out[i] = constant;
