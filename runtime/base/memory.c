@@ -51,6 +51,18 @@ void *memory_zeroed(size_t count, size_t size, const char *what, Error *e) {
     return block;
 }
 
+int memory_grow(void **array, int count, int *room, size_t size, const char *what, Error *e) {
+    if (count < *room) return 0;
+    int wanted = *room ? 2 * *room : 64;
+    void *larger = memory_zeroed((size_t)wanted, size, what, e);
+    if (!larger) return -1;
+    if (count) memcpy(larger, *array, (size_t)count * size);
+    memory_free(*array);
+    *array = larger;
+    *room = wanted;
+    return 0;
+}
+
 void memory_free(void *block) {
     if (!block) return;
     char *start = (char *)block - ALIGNMENT;

@@ -18,6 +18,9 @@
 void *memory_take(size_t bytes, const char *what, Error *e);
 /* The same, for count * size bytes set to zero; overflow is an error. */
 void *memory_zeroed(size_t count, size_t size, const char *what, Error *e);
+/* Makes room for one more element in an array of `count` out of *room elements of `size` bytes,
+ * moving it to a larger block where there is none; what is new is zero. Start with NULL and 0. */
+int memory_grow(void **array, int count, int *room, size_t size, const char *what, Error *e);
 /* Gives a block back; NULL is allowed. */
 void memory_free(void *block);
 

@@ -22,22 +22,12 @@ static int fail(const Layer *l, Error *e, const char *what) {
     return error_set(e, "layer '%s' (%s): %s", l->name, layer_kind_name(l->kind), what);
 }
 
-static int grow(void **array, int count, int *room, size_t size, Error *e) {
-    if (count < *room) return 0;
-    int wanted = *room ? 2 * *room : 64;
-    void *larger = memory_zeroed((size_t)wanted, size, "network graph", e);
-    if (!larger) return -1;
-    if (count) memcpy(larger, *array, (size_t)count * size);
-    memory_free(*array);
-    *array = larger;
-    *room = wanted;
-    return 0;
-}
-
 /* The entry's value stays empty until weights are loaded; only its shape is made. */
 static int add_param(Graph *g, Layer *l, int slot, const char *suffix, ParamRole role, int ndim,
                      const int64_t *shape, Error *e) {
-    if (grow((void **)&g->params, g->n_params, &g->params_room, sizeof *g->params, e)) return -1;
+    if (memory_grow((void **)&g->params, g->n_params, &g->params_room, sizeof *g->params,
+                    "network graph", e))
+        return -1;
     Param *p = &g->params[g->n_params];
     memset(p, 0, sizeof *p);
     snprintf(p->name, sizeof p->name, "%s%s%s", l->name, l->name[0] ? "." : "", suffix);
@@ -201,7 +191,9 @@ int graph_add(Graph *g, const Layer *layer, int *value, Error *e) {
     for (int i = 0; i < layer->inputs; i++)
         if (layer->input[i] < 0 || layer->input[i] >= g->n_layers)
             return fail(layer, e, "reads a value that has not been made yet");
-    if (grow((void **)&g->layers, g->n_layers, &g->layers_room, sizeof *g->layers, e)) return -1;
+    if (memory_grow((void **)&g->layers, g->n_layers, &g->layers_room, sizeof *g->layers,
+                    "network graph", e))
+        return -1;
     Layer *l = &g->layers[g->n_layers];
     *l = *layer;
     for (int i = 0; i < LAYER_PARAMS; i++) l->param[i] = -1;

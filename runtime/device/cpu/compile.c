@@ -22,23 +22,12 @@ int cpu_block(const CpuDevice *d) {
     return d->isa == CPU_AVX512 ? 16 : 8;
 }
 
-int room_for(void **array, int count, int *room, size_t size, Error *e) {
-    if (count < *room) return 0;
-    int wanted = *room ? 2 * *room : 64;
-    void *larger = memory_zeroed((size_t)wanted, size, "plan", e);
-    if (!larger) return -1;
-    if (count) memcpy(larger, *array, (size_t)count * size);
-    memory_free(*array);
-    *array = larger;
-    *room = wanted;
-    return 0;
-}
-
 /* --- buffers --- */
 
 int buffer_new(Compiler *c, size_t bytes, Error *e) {
     CpuPlan *p = c->plan;
-    if (room_for((void **)&p->buffers, p->n_buffers, &p->buffers_room, sizeof *p->buffers, e))
+    if (memory_grow((void **)&p->buffers, p->n_buffers, &p->buffers_room, sizeof *p->buffers,
+                    "plan", e))
         return -1;
     p->buffers[p->n_buffers] =
         (Buffer){.bytes = bytes, .first = -1, .last = -1, .parent = NO_BUFFER};
@@ -61,7 +50,8 @@ int buffer_view(Compiler *c, int parent, size_t offset, Error *e) {
 
 int buffer_owned(Compiler *c, size_t bytes, const char *what, void **memory, Error *e) {
     CpuPlan *p = c->plan;
-    if (room_for((void **)&p->owned, p->n_owned, &p->owned_room, sizeof *p->owned, e)) return -1;
+    if (memory_grow((void **)&p->owned, p->n_owned, &p->owned_room, sizeof *p->owned, "plan", e))
+        return -1;
     *memory = memory_zeroed(1, bytes, what, e);
     if (!*memory) return -1;
     p->owned[p->n_owned++] = *memory;
@@ -81,7 +71,8 @@ int param_gradient(Compiler *c, int param, Error *e) {
 
 static Step *next_step(Compiler *c, const char *what, Error *e) {
     CpuPlan *p = c->plan;
-    if (room_for((void **)&p->steps, p->n_steps, &p->steps_room, sizeof *p->steps, e)) return NULL;
+    if (memory_grow((void **)&p->steps, p->n_steps, &p->steps_room, sizeof *p->steps, "plan", e))
+        return NULL;
     Step *s = &p->steps[p->n_steps];
     memset(s, 0, sizeof *s);
     s->what = what;

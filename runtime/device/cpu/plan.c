@@ -183,7 +183,8 @@ static int bind_buffers(CpuPlan *p, Error *e) {
                 if (set_address(s, j, start + offset, e)) return -1;
                 continue;
             }
-            if (room_for((void **)&p->uses, p->n_uses, &p->uses_room, sizeof *p->uses, e))
+            if (memory_grow((void **)&p->uses, p->n_uses, &p->uses_room, sizeof *p->uses, "plan",
+                            e))
                 return -1;
             p->uses[p->n_uses++] = (OutsideUse){whole, i, j, offset};
         }

@@ -31,7 +31,4 @@ struct CpuPlan {
     bool traced;   /* a forward has run whose backward has not */
 };
 
-/* Makes room for one more element of a growing array. */
-int room_for(void **array, int count, int *room, size_t size, Error *e);
-
 #endif
