@@ -150,9 +150,11 @@ describe("the command line", function()
         local status, out = shell(quoted(folder .. "/link") .. " -e 'print(require \"advrt.fail\" ~= nil)'")
         assert.equal(0, status)
         assert.equal("true\n", out)
+        -- two folders down, so that nothing above the scratch folder counts
+        local copy = folder .. "/far/away/advrt"
         local _, err
-        status, _, err = shell(('cp "$ADVRT" %s && %s -e "print(1)"'):format(
-            quoted(folder .. "/copy"), quoted(folder .. "/copy")))
+        status, _, err = shell(('mkdir -p "$(dirname %s)" && cp "$ADVRT" %s && %s -e "print(1)"')
+            :format(quoted(copy), quoted(copy), quoted(copy)))
         assert.equal(1, status)
         one_line(err, "Lua files")
     end)
