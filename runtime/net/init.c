@@ -83,12 +83,12 @@ static int fill(Graph *g, Device *d, FillParam rule, const Filler *f, Error *e) 
         if (host) rule(f, p, host, tensor_count(&made));
         int failed = !host || tensor_from_host(&made, host, e);
         memory_free(host);
-        if (failed) {
-            tensor_free(&made);
-            return -1;
-        }
-        tensor_free(&p->value);
-        p->value = made;
+        /* What is there already is written over: plans may read it where it lies. */
+        bool there = p->value.storage != NULL;
+        failed = failed || (there && tensor_copy(&p->value, &made, e));
+        if (there || failed) tensor_free(&made);
+        if (failed) return -1;
+        if (!there) p->value = made;
     }
     return 0;
 }

@@ -239,6 +239,16 @@ describe("a net in use", function()
         end
     end)
 
+    it("reads new weights of another initialisation where the old ones lay", function()
+        local own = load("mlp", {init = "golden"})
+        local x = tensor.uniform("x", {2, 1, 28, 28})
+        own:forward(x)
+        own.graph:init_he(1)
+        local z = own:forward(x)
+        own:forget_plans()
+        assert.is_true(z:equal(own:forward(x)))
+    end)
+
     it("keeps one plan for each batch size and purpose", function()
         local x = tensor.uniform("x", {2, 1, 28, 28})
         g:forward(x)
