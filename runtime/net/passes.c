@@ -23,13 +23,27 @@ static bool same_grid(const Graph *g, const Layer *l) {
     return l->H == x->H && l->W == x->W;
 }
 
+/* Layers that are the identity here, and so make no node. */
+static bool vanishes(const Builder *b, int i) {
+    const Graph *g = b->program->graph;
+    const Layer *l = &g->layers[i];
+    return (l->kind == LAYER_AVGPOOL && same_grid(g, l)) ||
+           (l->kind == LAYER_DROPOUT && (!b->training || l->p == 0));
+}
+
+/* The layer whose value `layer` really has: readers are counted there alone. */
+static int origin(const Builder *b, int layer) {
+    while (vanishes(b, layer)) layer = b->program->graph->layers[layer].input[0];
+    return layer;
+}
+
 static bool has_weights(const Node *n) {
     return n->layer->kind == LAYER_CONV || n->layer->kind == LAYER_LINEAR;
 }
 
 /* Nothing else reads the value of `layer`, so a follower may be fused into it. */
 static bool only_reader(const Builder *b, int layer) {
-    return b->readers[layer] == 1;
+    return b->readers[origin(b, layer)] == 1;
 }
 
 /* A sum of a and b, where one is a convolution's bare result that nothing else
@@ -47,7 +61,7 @@ static bool fuse_sum(const Builder *b, int i, int conv_layer, int other_layer) {
             if (m->input[j] == other) return false;
         if (m->residual == other) return false;
     }
-    if (b->last_reader[other_layer] > i) return false;
+    if (b->last_reader[origin(b, other_layer)] > i) return false;
     n->residual = other;
     b->node_of[i] = conv;
     return true;
@@ -57,15 +71,12 @@ static bool fuse_sum(const Builder *b, int i, int conv_layer, int other_layer) {
 static bool fuse(Builder *b, int i) {
     const Graph *g = b->program->graph;
     const Layer *l = &g->layers[i];
-    if ((l->kind == LAYER_AVGPOOL && same_grid(g, l)) ||
-        (l->kind == LAYER_DROPOUT && (!b->training || l->p == 0))) {
+    if (vanishes(b, i)) {
+        int from = origin(b, i);
         b->node_of[i] = b->node_of[l->input[0]];
-        /* whoever reads this layer reads its input's value */
-        b->readers[l->input[0]] += b->readers[i] - 1;
-        b->readers[i] = b->readers[l->input[0]];
-        if (b->last_reader[i] > b->last_reader[l->input[0]])
-            b->last_reader[l->input[0]] = b->last_reader[i];
-        b->last_reader[i] = b->last_reader[l->input[0]];
+        /* whoever reads this layer reads that value */
+        b->readers[from] += b->readers[i] - 1;
+        if (b->last_reader[i] > b->last_reader[from]) b->last_reader[from] = b->last_reader[i];
         return true;
     }
     if (b->training) return false;

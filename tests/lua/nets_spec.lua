@@ -1,4 +1,5 @@
 --- Definitions, the builder and net.load: parameters, shapes, weights that do not fit.
+local loss = require "advrt.loss"
 local net = require "advrt.net"
 local tensor = require "advrt.tensor"
 local weights = require "advrt.core.weights"
@@ -247,6 +248,40 @@ describe("a net in use", function()
         local z = own:forward(x)
         own:forget_plans()
         assert.is_true(z:equal(own:forward(x)))
+    end)
+
+    it("keeps what is read again behind layers that do nothing", function()
+        -- a's value is read once more, late, through `idle` and so may not be summed into.
+        local function build(idle)
+            local function draw(b, x)
+                local function conv(y, name)
+                    return b:conv(y, name, {out = 16, kernel = 3, pad = 1})
+                end
+                local a = b:relu(conv(x, "a"))
+                local c = conv(b:relu(conv(a, "b")), "c")
+                local again, plain = idle(b, a)
+                local sum = b:add(c, plain)
+                return b:linear(b:add(b:relu(conv(sum, "d")), again), "fc", 3)
+            end
+            return assert(net.build({classes = 3, input = {4, 6, 6}, build = draw},
+                {init = "golden"}))
+        end
+        local x = tensor.uniform("x", {2, 4, 6, 6})
+        local wanted = build(function(_, a) return a, a end)
+        local cases = {
+            function(b, a) return b:dropout(b:dropout(a)), a end,
+            function(b, a) return b:dropout(b:avgpool(a, {6, 6})), b:dropout(a) end,
+            function(b, a)
+                local first = b:dropout(a)
+                return b:dropout(a), first
+            end,
+        }
+        for _, idle in ipairs(cases) do
+            local z, q = build(idle):gradient(x, loss.ce, {0, 1})
+            local wanted_z, wanted_q = wanted:gradient(x, loss.ce, {0, 1})
+            assert.is_true(wanted_z:equal(z))
+            assert.is_true(wanted_q:equal(q))
+        end
     end)
 
     it("keeps one plan for each batch size and purpose", function()
