@@ -284,6 +284,25 @@ describe("a net in use", function()
         end
     end)
 
+    it("may end in a ReLU, whose logits are written into any row of a tensor", function()
+        local function build(b, x) return b:relu(b:linear(x, "a", 6)) end
+        local d = {classes = 6, input = {2, 1, 1}, build = build}
+        local x = tensor.uniform("x", {1, 2, 1, 1})
+        local g6, all = assert(net.build(d, {init = "golden"})), tensor.new {8, 6}
+        local z = all:narrow(8, 1)
+        g6:trace(x, z)
+        assert.is_true(z:equal(g6:forward(x)))
+        assert.are.equal(0, all:narrow(1, 7):maximum())
+        local q, state = g6:backward(tensor.from {{1, 1, 1, 1, 1, 1}}), g6:state()
+        for c = 1, 2 do
+            local sum = 0
+            for k = 1, 6 do
+                if z:get(1, k) > 0 then sum = sum + state["a.weight"]:get(k, c) end
+            end
+            assert.near(sum, q:get(1, c, 1, 1), 1e-6)
+        end
+    end)
+
     it("keeps one plan for each batch size and purpose", function()
         local x = tensor.uniform("x", {2, 1, 28, 28})
         g:forward(x)

@@ -51,7 +51,8 @@ static int own_parameters(Compiler *c, const Node *n, int *weights, int *bias, E
 }
 
 static int linear_forward(Compiler *c, const Node *n, Value *v, Error *e) {
-    bool last = n == &c->program->nodes[c->program->n - 1];
+    /* What is masked is read in whole bytes of mask, for which the caller's z has no room. */
+    bool last = n == &c->program->nodes[c->program->n - 1] && !n->mask;
     Layout in = input_layout(c, n);
     int weights, bias;
     if ((n->batchnorm >= 0 ? folded_parameters : own_parameters)(c, n, &weights, &bias, e))
