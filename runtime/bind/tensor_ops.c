@@ -68,7 +68,7 @@ static int arithmetic(lua_State *L, BinaryOp op, bool in_place) {
     char p[128], q[128];
     bool number[2];
     for (int i = 0; i < 2; i++) number[i] = lua_type(L, i + 1) == LUA_TNUMBER;
-    const Tensor *a = number[0] && !number[1] ? NULL : bind_check_tensor(L, 1);
+    const Tensor *a = number[0] && !number[1] && !in_place ? NULL : bind_check_tensor(L, 1);
     const Tensor *b = number[1] ? NULL : bind_check_tensor(L, 2);
     const Tensor *like = a ? a : b;
     if (like->dtype != DTYPE_F32 && like->dtype != DTYPE_F64) {

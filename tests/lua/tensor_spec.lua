@@ -174,6 +174,13 @@ describe("arithmetic", function()
         assert.are.same({2, 2, 2}, x:totable())
     end)
 
+    it("changes no number in place", function()
+        for _, dtype in ipairs {"f32", "f64"} do
+            local x = tensor.new({2}, dtype)
+            refuses(function() x.add_(2, x) end, "expected, got number")
+        end
+    end)
+
     it("is double for f64", function()
         local x = tensor.from({2.0 ^ -200, 3}, "f64")
         assert.are.same({2.0 ^ -400, 9}, (x * x):totable())
