@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "bind/tensor.h"
 #include "tensor/ops.h"
@@ -155,13 +156,14 @@ static int clamp_in_place(lua_State *L) {
     return clamp_to(L, true);
 }
 
-/* abs(): max(x, -x). */
+/* abs(): max(x, -x), and 0 of -0, which the maximum of both may be. */
 static int absolute(lua_State *L) {
     Error e;
     Tensor *a = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
     const Tensor *out = result(L, a, false);
     want_done(L, tensor_binary_scalar(BINARY_MUL, a, -1, out, &e), &e);
     want_done(L, tensor_binary(BINARY_MAX, a, out, out, &e), &e);
+    want_done(L, tensor_binary_scalar(BINARY_ADD, out, 0, out, &e), &e);
     return 1;
 }
 
@@ -264,6 +266,7 @@ static int equal(lua_State *L) {
     double a[BLOCK], b[BLOCK], raw[BLOCK];
     const Tensor *t[2] = {bind_check_tensor(L, 1), bind_check_tensor(L, 2)};
     bool same = t[0]->dtype == t[1]->dtype && tensor_same_shape(t[0], t[1]);
+    bool whole = t[0]->dtype == DTYPE_I64; /* doubles do not hold all of them */
     int64_t n = tensor_count(t[0]);
     size_t bytes = dtype_size(t[0]->dtype);
     for (int64_t i = 0; i < n && same; i += BLOCK) {
@@ -272,9 +275,10 @@ static int equal(lua_State *L) {
             Device *d = tensor_device(t[k]);
             const char *at = (const char *)t[k]->data + (size_t)i * bytes;
             want_done(L, d->copy_out(d, raw, at, (size_t)m * bytes, &e), &e);
-            dtype_convert(DTYPE_F64, k ? b : a, t[k]->dtype, raw, m);
+            dtype_convert(whole ? DTYPE_I64 : DTYPE_F64, k ? b : a, t[k]->dtype, raw, m);
         }
-        for (int64_t j = 0; j < m; j++) same = same && a[j] == b[j];
+        if (whole) same = memcmp(a, b, (size_t)m * sizeof *a) == 0;
+        for (int64_t j = 0; j < m && !whole; j++) same = same && a[j] == b[j];
     }
     lua_pushboolean(L, same);
     return 1;

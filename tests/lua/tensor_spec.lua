@@ -181,6 +181,18 @@ describe("arithmetic", function()
         end
     end)
 
+    it("takes the sign away, of zeros too", function()
+        local x = tensor.from({0, -0.0, -2, 3}):abs()
+        assert.are.same({0, 0, 2, 3}, x:totable())
+        for i = 1, 2 do assert.are.equal(math.huge, 1 / x:get(i)) end
+    end)
+
+    it("tells integers apart that doubles cannot", function()
+        local x = tensor.from({1 << 53, (1 << 53) + 1}, "i64")
+        assert.is_true(x:equal(x:clone()))
+        assert.is_false(x[1]:equal(x[2]))
+    end)
+
     it("is double for f64", function()
         local x = tensor.from({2.0 ^ -200, 3}, "f64")
         assert.are.same({2.0 ^ -400, 9}, (x * x):totable())
