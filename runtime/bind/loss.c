@@ -22,19 +22,20 @@ static int evaluate(lua_State *L) {
     return 2;
 }
 
-/* The tensor [N] in field `name` of the table at argument 4, checked, or a new one put there. */
+/* The tensor [N] in field `name` of the table at argument 4, checked, or a new one put there; it
+ * stays on the stack, for a table whose metamethods make it keeps none. */
 static Tensor *field_output(lua_State *L, const char *name, Dtype type, int64_t N) {
     int kind = lua_getfield(L, 4, name);
     Tensor *t = luaL_testudata(L, -1, BIND_TENSOR);
     if (kind == LUA_TNIL) {
         t = bind_make_tensor(L, type, 1, &N);
+        lua_pushvalue(L, -1);
         lua_setfield(L, 4, name);
     } else if (!t || !t->storage || t->dtype != type || t->ndim != 1 || t->shape[0] != N) {
         lua_pushfstring(L, "field %s: wanted a tensor of %s [%I], got %s", name, dtype_name(type),
                         (lua_Integer)N, luaL_tolstring(L, -1, NULL));
         luaL_argerror(L, 4, lua_tostring(L, -1));
     }
-    lua_pop(L, 1);
     return t;
 }
 
@@ -56,6 +57,7 @@ static int stats(lua_State *L) {
     }
     luaL_checktype(L, 4, LUA_TTABLE);
     lua_settop(L, 4);
+    luaL_checkstack(L, 24, "tensors");
     Tensor *initial = bind_check_classes(L, 2, z->shape[0], z->shape[1]);
     Tensor *target = bind_check_classes(L, 3, z->shape[0], z->shape[1]);
     for (int i = 0; i < 6; i++)

@@ -286,6 +286,15 @@ describe("logits", function()
         refuses(function() losses.stats(two, {0, 0}, {3, 1}, {p_target = 1}) end, "got 1")
     end)
 
+    it("write into tensors that a table makes as they are asked for", function()
+        local types = {prediction = "i64", subspace = "u8"}
+        local made = setmetatable({}, {__index = function(_, name)
+            collectgarbage()
+            return tensor.new({2}, types[name])
+        end})
+        assert.are.equal(made, losses.stats(z:narrow(1, 2), {0, 0}, {3, 1}, made))
+    end)
+
     it("train nets", function()
         local dz = tensor.new {2, 4}
         local loss, correct = tensor.cross_entropy(z:narrow(1, 2), {1, 1}, dz)
