@@ -96,19 +96,20 @@ local function workspace_of(spec, shape, K)
     return kept.buffers
 end
 
---- N classes as an i64 tensor from a table or tensor; raises unless all are in 0 .. K-1.
+--- N classes as an i64 tensor from a table or tensor; raises at the line that called attack.run
+-- unless all are in 0 .. K-1.
 local function check_classes(given, what, N, K)
     local list = given
     if type(given) == "userdata" then list = given:totable() end
     if type(list) ~= "table" or #list ~= N then
         error(("%s: want %d classes, one for each image, got %s"):format(what, N,
-            type(list) == "table" and #list or type(list)), 3)
+            type(list) == "table" and #list or type(list)), 4)
     end
     for i, class in ipairs(list) do
         local c = math.tointeger(class)
         if not c or c < 0 or c >= K then
             error(("%s[%d]: want a class in 0 .. %d, got %s"):format(what, i, K - 1,
-                tostring(class)), 3)
+                tostring(class)), 4)
         end
     end
     return tensor.from(list, "i64")

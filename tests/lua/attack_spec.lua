@@ -203,6 +203,11 @@ describe("attack.run", function()
         } do
             assert.error_matches(function() run(changes) end, wanted)
         end
+        for _, changes in ipairs {{net = 5}, {iterations = 0}, {labels = {0}}, {targets = {1, 3}}} do
+            local ok, message = pcall(run, changes)
+            assert.is_false(ok)
+            assert.matches("^tests/lua/attack_spec.lua:%d+: ", message)
+        end
         assert.error_matches(function() attack.run {net = support.linear({{1}}, {0}, {1, 1, 1}),
             iterations = 1, loss = loss.logit} end, "multiplier is missing")
     end)
