@@ -249,7 +249,7 @@ end
 -- Returns nil and a message for anything else.
 function data.targets(rule, K, seed)
     local name, number = rule:match("^([%a-]+):?(%d*)$")
-    number = tonumber(number)
+    number = math.tointeger(tonumber(number)) -- nil where there is none, or one beyond 64 bits
     if rule == "random" then
         return function(file, label)
             local u = tensor.uniform(("%d:%s:target"):format(seed, file), {1}):get(1)

@@ -9,6 +9,9 @@ local nearest = require "advrt.nearest"
 
 local options = {}
 
+local LONGEST_SIDE = 65535 -- of an image, in pixels
+local MOST_SHARDS = 1000000
+
 -- Readers of values: each returns the value, or nil and what is wanted instead.
 
 local function integer(least, most)
@@ -88,8 +91,8 @@ end
 local function shard(text)
     local i, n = text:match("^(%d+)/(%d+)$")
     i, n = math.tointeger(tonumber(i)), math.tointeger(tonumber(n))
-    if i and n and i >= 1 and i <= n then return {i, n} end
-    return nil, "I/N with 1 <= I <= N, such as 2/4"
+    if i and n and i >= 1 and i <= n and n <= MOST_SHARDS then return {i, n} end
+    return nil, ("I/N with 1 <= I <= N <= %d, such as 2/4"):format(MOST_SHARDS)
 end
 
 local function path(text)
@@ -104,8 +107,8 @@ local known = {
         ".safetensors, .pth or .msgpack (default: those bundled with the net)"},
     {"images", "DIR", path, nil,
         "PNG and JPEG with labels.csv or a folder for each class (default: the bundled images)"},
-    {"resize", "N", integer(1), nil, "shortest side becomes N (default: the net's own)"},
-    {"crop", "N", integer(1), nil, "centre crop to N x N (default: the net's own)"},
+    {"resize", "N", integer(1, LONGEST_SIDE), nil, "shortest side becomes N (default: the net's own)"},
+    {"crop", "N", integer(1, LONGEST_SIDE), nil, "centre crop to N x N (default: the net's own)"},
     {"mean", "M,..", numbers(-math.huge), nil,
         "subtracted from each channel, in [0,1] (default: the net's own)"},
     {"std", "S,..", numbers(0), nil, "each channel is divided by it (default: the net's own)"},
