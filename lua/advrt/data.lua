@@ -264,7 +264,7 @@ function data.targets(rule, K, seed)
         if number % K == 0 then
             return nil, ("offset:%d leads back to the label itself"):format(number)
         end
-        return function(_, label) return (label + number) % K end
+        return function(_, label) return (label + number % K) % K end
     elseif name == "class" and number then
         if number >= K then
             return nil, ("class:%d is not a class of the net (0 .. %d)"):format(number, K - 1)
