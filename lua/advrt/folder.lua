@@ -27,8 +27,11 @@ local function make(path, made)
         if not done then return nil, message end
     end
     local done, message = lfs.mkdir(path)
-    if not done then return nil, ("cannot make the folder %s: %s"):format(path, message) end
-    made[#made + 1] = path
+    if done then
+        made[#made + 1] = path
+    elseif lfs.attributes(path, "mode") ~= "directory" then -- nor did another run just make it
+        return nil, ("cannot make the folder %s: %s"):format(path, message)
+    end
     return true
 end
 
