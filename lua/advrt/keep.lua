@@ -56,6 +56,12 @@ function Keep:add(queue, real, name, r)
     end
 end
 
+--- What M images take.
+function Keep:bytes(M)
+    local C, H, W = table.unpack(self.input)
+    return 4 * M * C * H * W
+end
+
 local integers = {"label", "target", "iteration"}
 
 --- The header, padded to 8 bytes, with the 64-bit tensors first so that all are aligned.
@@ -77,7 +83,7 @@ function Keep:header()
     end
     for _, name in ipairs(self.losses) do
         local M = #self.parts[name].files
-        add(name, "F32", {M, C, H, W}, 4 * M * C * H * W)
+        add(name, "F32", {M, C, H, W}, self:bytes(M))
     end
     local text = json.encode(entries, {keyorder = order})
     return text .. (" "):rep(-#text % 8)
@@ -101,8 +107,14 @@ function Keep:save(out)
     end
     for _, name in ipairs(self.losses) do
         local part = self.parts[name]
+        local left = check(part.file:seek("end"), "cannot be measured", part.path)
         check(part.file:seek("set"), "cannot go back to its start", part.path)
-        for bytes in function() return part.file:read(CHUNK) end do write(bytes) end
+        check(left == self:bytes(#part.files), "its images are not all there", part.path)
+        while left > 0 do
+            local bytes, problem = part.file:read(CHUNK)
+            write(check(bytes, problem or "it ended early", part.path))
+            left = left - #bytes
+        end
         part.file:close()
     end
     local done, problem = file:close()

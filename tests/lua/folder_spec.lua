@@ -1,8 +1,10 @@
---- A run's folder: claims that meet, and places where there can be none.
+--- A run's folder and what is kept in it: claims that meet, and images that are lost on the way.
 local fail = require "advrt.fail"
 local folder = require "advrt.folder"
+local keep = require "advrt.keep"
 local lfs = require "lfs"
 local support = require "support"
+local tensor = require "advrt.tensor"
 
 describe("a run's folder", function()
     local base
@@ -28,5 +30,34 @@ describe("a run's folder", function()
         assert.is_false(ok)
         assert.is_true(fail.is(problem))
         assert.matches("cannot make the folder .*/file: ", problem.message)
+    end)
+end)
+
+describe("kept images", function()
+    it("that are lost on the way leave no file", function()
+        local base = support.folder()
+        finally(function() support.remove(base) end)
+        local x = tensor.uniform("x", {2, 1, 3, 3})
+        local queue = {files = {"a", "b"}, labels = {0, 1}, targets = {1, 0}}
+        local r = {adversarial = x, flip_iteration = tensor.from({-1, -1}, "i64"),
+            series = {l2 = tensor.new {3, 2}}}
+        for _, lost in ipairs {false, true} do
+            local path = base .. (lost and "/lost" or "/whole")
+            local out <close> = folder.claim(path)
+            local kept = keep.new(out, {"ce"}, "last", {1, 3, 3})
+            kept:add(queue, 2, "ce", r)
+            kept.parts.ce.file:flush()
+            if lost then support.write(path .. "/adversarial-1.part", "short") end
+            local ok, problem = pcall(kept.save, kept, out)
+            assert.equal(not lost, ok)
+            assert.equal(not lost, support.exists(path .. "/adversarial.safetensors"))
+            if lost then
+                assert.matches("not all there", problem.message)
+            else
+                local back = assert(tensor.load(path .. "/adversarial.safetensors"))
+                assert.is_true(x:equal(back.ce))
+                assert.same({2, 2}, back["ce.iteration"]:totable())
+            end
+        end
     end)
 end)
