@@ -6,6 +6,7 @@
 
 local fail = require "advrt.fail"
 local lfs = require "lfs"
+local system = require "advrt.core.system"
 
 local plot = {}
 
@@ -93,7 +94,7 @@ local function run(name)
     if ok then
         for _, kind in ipairs(kinds) do
             local path = name .. "." .. kind
-            local done = os.rename(path .. ".part", path)
+            local done = system.replace(path .. ".part", path)
             if not done then ok, how, code = nil, "no picture", 0 end
         end
     end

@@ -164,6 +164,18 @@ int file_write(const char *path, const void *bytes, size_t n, Error *e) {
     return file_writer_close(w, file_writer_put(w, bytes, n, e), e);
 }
 
+int file_replace(const char *from, const char *to, Error *e) {
+    char *copy = copy_text(to, 0, e);
+    int fd = copy ? open(from, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
+    int failed = !copy ? -1 : fd < 0 || fsync(fd) != 0 ? system_error(e, from) : 0;
+    if (fd >= 0) close(fd);
+    if (!failed && rename(from, to) != 0)
+        failed = error_set(e, "cannot give %s the name %s: %s", from, to, strerror(errno));
+    if (!failed) sync_folder(copy);
+    memory_free(copy);
+    return failed;
+}
+
 /* --- reading --- */
 
 int file_open_read(const char *path, int *fd, uint64_t *size, Error *e) {

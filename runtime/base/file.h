@@ -31,6 +31,10 @@ int file_writer_close(FileWriter *w, int failed, Error *e);
 /* Writes a file of n bytes, whole or not at all. */
 int file_write(const char *path, const void *bytes, size_t n, Error *e);
 
+/* Gives a file that another program wrote, in the same file system, another name at once, all of it
+ * on disk before. Where it fails, what had the name keeps it. */
+int file_replace(const char *from, const char *to, Error *e);
+
 /* Opens a regular file for reading and says how many bytes it has; refuses anything else without
  * waiting for it. The caller closes *fd. */
 int file_open_read(const char *path, int *fd, uint64_t *size, Error *e);

@@ -1,9 +1,7 @@
 /* advrt.core.system: what scripts need of the machine and of the command line. */
 #include "bind/system.h"
 
-#include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -147,15 +145,12 @@ static int system_write(lua_State *L) {
     return 1;
 }
 
-/* replace(from, to) -> true, or nil and a message: gives a file, complete on disk, another name
- * of the same file system, at once. */
+/* replace(from, to) -> true, or nil and a message: gives a file that is complete another name of
+ * the same file system at once, when all of it is on disk. */
 static int system_replace(lua_State *L) {
+    Error e = {""};
     const char *from = luaL_checkstring(L, 1), *to = luaL_checkstring(L, 2);
-    if (rename(from, to) != 0) {
-        Error e = {""};
-        error_set(&e, "cannot give %s the name %s: %s", from, to, strerror(errno));
-        return bind_nil(L, &e);
-    }
+    if (file_replace(from, to, &e) != 0) return bind_nil(L, &e);
     lua_pushboolean(L, 1);
     return 1;
 }

@@ -190,6 +190,31 @@ static void test_out_of_memory(void **state) {
     unlink(path);
 }
 
+static void test_replace(void **state) {
+    (void)state;
+    Error e = {""};
+    char from[128], to[128], message[512];
+    snprintf(from, sizeof from, "%s", scratch_path("from"));
+    snprintf(to, sizeof to, "%s", scratch_path("to"));
+    assert_int_equal(file_write(to, "old", 3, &e), 0);
+    assert_int_equal(file_replace(from, to, &e), -1);
+    snprintf(message, sizeof message, "%s: No such file or directory", from);
+    assert_string_equal(e.text, message);
+    check_file(to, "old", 3);
+    assert_int_equal(file_write(from, pattern, LONG, &e), 0);
+    int descriptors = entries("/proc/self/fd");
+    assert_int_equal(file_replace(from, to, &e), 0);
+    check_file(to, pattern, LONG);
+    assert_int_equal(entries(folder), 1);
+    assert_int_equal(file_write(from, "new", 3, &e), 0);
+    assert_int_equal(file_replace(from, scratch_path("none/to"), &e), -1);
+    assert_non_null(strstr(e.text, "cannot give "));
+    check_file(from, "new", 3);
+    assert_int_equal(entries("/proc/self/fd"), descriptors);
+    unlink(from);
+    unlink(to);
+}
+
 static void test_read(void **state) {
     (void)state;
     Error e = {""};
@@ -279,7 +304,7 @@ int main(void) {
         cmocka_unit_test(test_here),       cmocka_unit_test(test_write_failures),
         cmocka_unit_test(test_disk_fills), cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_read),       cmocka_unit_test(test_read_failures),
-        cmocka_unit_test(test_sha256),
+        cmocka_unit_test(test_sha256),     cmocka_unit_test(test_replace),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }
