@@ -20,6 +20,8 @@ local system = require "advrt.core.system"
 local weights = require "advrt.core.weights"
 local builder = require "advrt.nets.builder"
 
+local LONGEST_SIDE = 65535 -- of an image, in pixels
+
 local M = {}
 local Net = {}
 Net.__index = Net
@@ -76,12 +78,38 @@ local function find(path)
     return nil, ("no network definition '%s' (looked there and in %s)"):format(path, nets)
 end
 
+-- What a definition needs of a field that it has but might leave out.
+local function check_optional(d)
+    for _, name in ipairs {"name", "weights", "branch_end"} do
+        if d[name] ~= nil and type(d[name]) ~= "string" then return ("needs '%s', text"):format(name) end
+    end
+    for _, name in ipairs {"preprocess", "defaults"} do
+        if d[name] ~= nil and type(d[name]) ~= "table" then
+            return ("needs '%s', a table"):format(name)
+        end
+    end
+    for _, name in ipairs {"resize", "crop"} do
+        local v = d.preprocess and d.preprocess[name]
+        if v ~= nil and not (whole(v) and v <= LONGEST_SIDE) then
+            return ("needs 'preprocess.%s', a whole number from 1 to %d"):format(name, LONGEST_SIDE)
+        end
+    end
+    for _, name in ipairs {"alpha", "magnitude"} do
+        local v = d.defaults and d.defaults[name]
+        if v ~= nil and not (math.type(v) and v > 0 and v < math.huge) then
+            return ("needs 'defaults.%s', a number above 0"):format(name)
+        end
+    end
+end
+
 local function check_definition(d, path)
     local function wrong(what) return nil, ("%s: the network definition %s"):format(path, what) end
     if type(d) ~= "table" then return wrong("returns no table, but " .. type(d)) end
     if type(d.build) ~= "function" then return wrong("has no function 'build'") end
     if not whole(d.classes) then return wrong("needs 'classes', a positive whole number") end
     if not whole_shape(d.input) then return wrong("needs 'input', {channels, height, width}") end
+    local wanted = check_optional(d)
+    if wanted then return wrong(wanted) end
     return d
 end
 

@@ -124,6 +124,19 @@ describe("a definition that is wrong", function()
         assert.matches("lua:2: boom$", (message_of "\nerror 'boom'"))
         assert.matches("returns no table", (message_of "return 1"))
         assert.matches("has no function 'build'", (message_of "return {classes = 2}"))
+        for field, wanted in pairs {
+            ["name = 5"] = "needs 'name', text", ["weights = {}"] = "needs 'weights', text",
+            ["branch_end = 1"] = "needs 'branch_end', text",
+            ["preprocess = 5"] = "needs 'preprocess', a table",
+            ["preprocess = {resize = '256'}"] = "needs 'preprocess.resize', a whole number",
+            ["preprocess = {crop = 65536}"] = "needs 'preprocess.crop', a whole number",
+            ["defaults = 'x'"] = "needs 'defaults', a table",
+            ["defaults = {alpha = 0}"] = "needs 'defaults.alpha', a number above 0",
+            ["defaults = {magnitude = '1'}"] = "needs 'defaults.magnitude', a number above 0",
+        } do
+            assert.matches(wanted, (message_of("return {classes = 2, input = {1, 8, 8}, " .. field
+                .. ", build = function(b, x) return b:linear(x, 'a', 2) end}")))
+        end
         assert.matches("lua:3: conv needs the name", (drawn "local z = b:conv(x)"))
         assert.matches("lua:3: kernel must be", (drawn "local z = b:conv(x, 'c', {out = 2})"))
         assert.matches("lua:3: .*input 2 is not a layer's output", (drawn "local z = b:add(x, nil)"))
