@@ -21,9 +21,18 @@ local names = {
 
 local bundled = system.options.root .. "/nets/fashion.safetensors"
 
-local function whole(text)
-    local n = text:match("^%d+$") and math.tointeger(tonumber(text))
-    return n, ("'%s' is no whole number"):format(text)
+local function whole(least)
+    return function(text)
+        local n = text:match("^%d+$") and math.tointeger(tonumber(text))
+        if n and n >= least then return n end
+        return nil, ("'%s' is no whole number of at least %d"):format(text, least)
+    end
+end
+
+local function above_zero(text)
+    local n = tonumber(text)
+    if n and n > 0 and n < math.huge then return n end
+    return nil, ("'%s' is no number above 0"):format(text)
 end
 
 local function options()
@@ -33,10 +42,10 @@ local function options()
         :argname("DIR")
     parser:option("--out", "file of weights to write", bundled):argname("FILE")
     parser:option("--images", "write a hundred test images instead of training"):argname("DIR")
-    parser:option("--epochs", "passes over the 60,000 images", "20"):argname("N"):convert(whole)
-    parser:option("--batch", "images a step", "128"):argname("N"):convert(whole)
-    parser:option("--rate", "highest rate", "0.1"):argname("R"):convert(tonumber)
-    parser:option("--seed", "of every random choice", "0"):argname("S"):convert(whole)
+    parser:option("--epochs", "passes over the 60,000 images", "20"):argname("N"):convert(whole(1))
+    parser:option("--batch", "images a step", "128"):argname("N"):convert(whole(1))
+    parser:option("--rate", "highest rate", "0.1"):argname("R"):convert(above_zero)
+    parser:option("--seed", "of every random choice", "0"):argname("S"):convert(whole(0))
     local ok, values = parser:pparse()
     if not ok then fail.option("%s", (values:gsub("\n+", "; "))) end
     return values
@@ -91,6 +100,7 @@ local g, message = net.load(o.net, {init = "he", seed = o.seed})
 must(g, message)
 print(g)
 local images, labels = read(o.data, "train")
+if o.batch > #images then fail.option("--batch %d: there are only %d images", o.batch, #images) end
 train.run {
     net = g, images = images, labels = labels, epochs = o.epochs, batch = o.batch, seed = o.seed,
     optimiser = train.sgd {momentum = 0.9, weight_decay = 5e-4, nesterov = true},

@@ -262,6 +262,22 @@ describe("the experiments", function()
         end
     end)
 
+    it("train on options that make sense alone", function()
+        for _, case in ipairs {
+            {"--epochs", "0", "'0' is no whole number of at least 1"},
+            {"--batch", "2.5", "'2.5' is no whole number of at least 1"},
+            {"--seed", "x", "'x' is no whole number of at least 0"},
+            {"--rate", "fast", "'fast' is no number above 0"},
+            {"--rate", "nan", "'nan' is no number above 0"},
+            {"--epohcs", "1", "'--epochs'"},
+        } do
+            local status, out, err = support.advrt {scripts .. "train.lua", case[1], case[2]}
+            assert.same({2, ""}, {status, out})
+            assert.matches("^advrt: [^\n]+\n$", err)
+            assert.truthy(err:find(case[3], 1, true), err)
+        end
+    end)
+
     it("refuse a folder that is not empty", function()
         local dir = base .. "/taken"
         lfs.mkdir(dir)
