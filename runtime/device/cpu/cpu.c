@@ -8,9 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <oneapi/dnnl/dnnl.h>
-
 #include "base/memory.h"
+#include "device/cpu/onednn.h"
 
 /* Instruction sets ------------------------------------------------------------------------- */
 

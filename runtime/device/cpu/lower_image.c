@@ -58,8 +58,8 @@ static void phase_weights(const HostWeights *w, const Phase *y, const Phase *x, 
                         }
 }
 
-/* dx[n,c,h,w] = scale[c] phases[n,(c,a,b),u,v]. at: phases, dx, scale.
- * size: N, C, H, W, then stride and pad packed for each direction, grid, block. */
+/* dx[n,c,h,w] = scale[c] phases[n,(c,a,b),u,v]. at: phases, dx, scale, geometry.
+ * size: N, C, H, W, block. */
 static void run_shuffle(const CpuPlan *p, const Step *s) {
     (void)p;
     const float *in = s->at[0], *scale = s->at[2];
