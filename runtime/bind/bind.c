@@ -2,6 +2,7 @@
 
 #include <lualib.h>
 
+#include "bind/system.h"
 #include "bind/tensor.h"
 
 static const char device_key;
@@ -53,12 +54,7 @@ Device *bind_device(lua_State *L) {
 }
 
 int bind_fail(lua_State *L, int status, const Error *e) {
-    lua_createtable(L, 0, 2);
-    lua_pushstring(L, e->text);
-    lua_setfield(L, -2, "message");
-    lua_pushinteger(L, status);
-    lua_setfield(L, -2, "status");
-    luaL_setmetatable(L, BIND_FAILURE);
+    system_push_failure(L, status, e->text);
     return lua_error(L);
 }
 

@@ -38,8 +38,6 @@ Tensor *bind_new_tensor(lua_State *L);
 Tensor *bind_check_tensor(lua_State *L, int arg);
 /* The same, of one element type and, where ndim >= 0, that many dimensions. */
 Tensor *bind_check_tensor_of(lua_State *L, int arg, Dtype t, int ndim);
-/* nil or none: NULL. */
-Tensor *bind_opt_tensor(lua_State *L, int arg);
 /* Reads a table of integers at `arg` as a shape; returns the number of dimensions. */
 int bind_check_shape(lua_State *L, int arg, int64_t shape[TENSOR_DIMS]);
 /* A table or tensor of N classes counted from 0 at `arg` becomes an i64 tensor [N] on top of the

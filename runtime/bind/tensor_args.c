@@ -59,10 +59,6 @@ Tensor *bind_check_tensor_of(lua_State *L, int arg, Dtype type, int ndim) {
     return t;
 }
 
-Tensor *bind_opt_tensor(lua_State *L, int arg) {
-    return lua_isnoneornil(L, arg) ? NULL : bind_check_tensor(L, arg);
-}
-
 Tensor *bind_output(lua_State *L, int arg, Dtype type, int ndim, const int64_t *shape) {
     if (lua_isnoneornil(L, arg)) return bind_make_tensor(L, type, ndim, shape);
     Tensor *t = bind_check_tensor_of(L, arg, type, ndim);
