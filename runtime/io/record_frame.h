@@ -13,8 +13,6 @@ enum { FRAME_MAGIC = 4, FRAME_HEADER = 12 };
 
 extern const unsigned char frame_magic[FRAME_MAGIC];
 
-/* Writes the header of a frame with this payload. */
-void frame_header(unsigned char header[FRAME_HEADER], const void *payload, uint32_t length);
 /* Whether a whole frame starts at `position` of a file of `size` bytes, and its payload's length.
  * Fails only where the file cannot be read. */
 int frame_check(int fd, uint64_t position, uint64_t size, bool *whole, uint32_t *length, Error *e);

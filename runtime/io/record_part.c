@@ -30,7 +30,8 @@ static uint32_t get32(const unsigned char *from) {
     return from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
 }
 
-void frame_header(unsigned char header[FRAME_HEADER], const void *payload, uint32_t length) {
+/* Writes the header of a frame with this payload. */
+static void frame_header(unsigned char header[FRAME_HEADER], const void *payload, uint32_t length) {
     memcpy(header, frame_magic, FRAME_MAGIC);
     put32(header + 4, length);
     uLong sum = crc32(0, header + 4, 4);

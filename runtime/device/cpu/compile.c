@@ -40,7 +40,8 @@ int buffer_fixed(Compiler *c, void *memory, Error *e) {
     return b;
 }
 
-int buffer_view(Compiler *c, int parent, size_t offset, Error *e) {
+/* A stretch of another buffer. */
+static int buffer_view(Compiler *c, int parent, size_t offset, Error *e) {
     int b = buffer_new(c, 0, e);
     if (b < 0) return -1;
     c->plan->buffers[b].parent = parent;
@@ -76,7 +77,6 @@ static Step *next_step(Compiler *c, const char *what, Error *e) {
     Step *s = &p->steps[p->n_steps];
     memset(s, 0, sizeof *s);
     s->what = what;
-    s->node = c->node;
     return s;
 }
 

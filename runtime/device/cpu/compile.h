@@ -29,8 +29,7 @@ enum { STEP_ARGS = 10 };
 
 typedef struct Step Step;
 struct Step {
-    const char *what; /* for the profile: "conv", "mask", ... */
-    int node;
+    const char *what; /* for messages: "conv", "mask", ... */
     /* A primitive: its memories in the order of its arguments. */
     dnnl_primitive_t primitive;
     dnnl_exec_arg_t args[STEP_ARGS];
@@ -86,8 +85,6 @@ extern const Lowering cpu_lower_input, cpu_lower_normalize, cpu_lower_conv, cpu_
 int buffer_new(Compiler *c, size_t bytes, Error *e);
 int buffer_owned(Compiler *c, size_t bytes, const char *what, void **memory, Error *e);
 int buffer_fixed(Compiler *c, void *memory, Error *e);
-/* A stretch of another buffer. */
-int buffer_view(Compiler *c, int parent, size_t offset, Error *e);
 
 /* A step that runs `kernel`; the caller fills in sizes. Buffers are listed in the order of `at`.
  * NULL with the error set. */
