@@ -127,8 +127,10 @@ local function check(spec)
     if type(loss) ~= "table" or not loss.evaluate or not loss.direction then
         error("attack.run: loss wants a loss such as loss.ce, got " .. type(loss), 3)
     end
-    if not spec.multiplier then
-        error("attack.run: multiplier is missing (attack.equal_perturbation(0.05) is one)", 3)
+    local multiplier = spec.multiplier
+    if type(multiplier) ~= "function" and not (debug.getmetatable(multiplier) or {}).__call then
+        error(("attack.run: multiplier is missing (attack.equal_perturbation(0.05) is one), got %s")
+            :format(type(multiplier)), 3)
     end
     if math.type(iterations) ~= "integer" or iterations < 1 then
         error(("attack.run: iterations must be an integer of at least 1, got %s"):format(

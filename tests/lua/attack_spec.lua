@@ -191,6 +191,7 @@ describe("attack.run", function()
         for wanted, changes in pairs {
             ["net is missing"] = {net = 5},
             ["loss wants a loss"] = {loss = "ce"},
+            ["multiplier is missing .* got number"] = {multiplier = 0.05},
             ["iterations must be an integer"] = {iterations = 0},
             ["iterations must be an integer of at least 1, got 2.5"] = {iterations = 2.5},
             ["images must be an f32 tensor %[N,C,H,W%]"] = {images = tensor.new {2, 2}},
