@@ -14,7 +14,7 @@
 --   x:size(d) x:shape() x:dim() x:numel() x:dtype() #x tostring(x)
 --   x:totable() x:item() x:get(i, j, ...) x:set(v, i, j, ...)
 --   x[i] x:narrow(first, n) x:reshape{...} x:clone() x:copy(from) x:to(dtype) x:fill(v)
---   x:set_image(i, img) x:image_u8(i)
+--   x:set_image(i, img) x:image_u8(i) x:bytes()
 --   x + y x - y x * y x / y -x, y a tensor of the same shape or a number; add sub mul div min max,
 --   and the same with `_`; also for f64
 --   x:clamp(low, high) x:clamp_(low, high) x:abs() x:sign_() x:quantize_(levels)
