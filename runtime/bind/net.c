@@ -349,6 +349,31 @@ static int plan_gradient(lua_State *L) {
     return d->copy(d, out->data, from, tensor_bytes(out), &e) ? bind_fail(L, 1, &e) : 1;
 }
 
+/* time(true) starts timing every step of the plan, from zero. time() ends it and returns an array
+ * of {what =, layer =, backward =, seconds =}, the steps in order, seconds summed over the runs. */
+static int plan_time(lua_State *L) {
+    Plan *p = check_plan(L)->plan;
+    Error e;
+    PlanTiming t;
+    bool on = lua_toboolean(L, 2);
+    if (p->time(p, on, &e)) return bind_fail(L, 1, &e);
+    if (on) return 0;
+    lua_newtable(L);
+    for (int i = 0; p->timing(p, i, &t); i++) {
+        lua_createtable(L, 0, 4);
+        lua_pushstring(L, t.what);
+        lua_setfield(L, -2, "what");
+        lua_pushstring(L, t.layer);
+        lua_setfield(L, -2, "layer");
+        lua_pushboolean(L, t.backward);
+        lua_setfield(L, -2, "backward");
+        lua_pushnumber(L, t.seconds);
+        lua_setfield(L, -2, "seconds");
+        lua_seti(L, -2, i + 1);
+    }
+    return 1;
+}
+
 static const luaL_Reg graph_methods[] = {
     {"add", graph_add_layer}, {"layers", graph_layers}, {"parameters", graph_parameters},
     {"set", graph_set},       {"get", graph_get},       {"init_golden", graph_golden},
@@ -360,6 +385,7 @@ static const luaL_Reg plan_methods[] = {
     {"backward", plan_backward},
     {"train_backward", plan_train_backward},
     {"gradient", plan_gradient},
+    {"time", plan_time},
     {NULL, NULL},
 };
 

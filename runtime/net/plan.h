@@ -24,6 +24,14 @@ typedef struct PlanRequest {
     uint64_t seed; /* dropout's stream */
 } PlanRequest;
 
+/* Where a plan's time goes: one step of it. */
+typedef struct PlanTiming {
+    const char *what;  /* "conv", "mask", ... */
+    const char *layer; /* the layer's name */
+    bool backward;
+    double seconds; /* over all runs since timing began */
+} PlanTiming;
+
 struct Plan {
     Device *device;
     PlanRequest request;
@@ -38,6 +46,11 @@ struct Plan {
     /* The gradient of parameter i in the graph's own layout; NULL where it has none
      * (running statistics). Valid until the next backward. Training plans only. */
     float *(*gradient_of)(Plan *p, int param);
+    /* Starts (from zero) or ends timing every step; while it is on, a step costs a clock's reading.
+     */
+    int (*time)(Plan *p, bool on, Error *e);
+    /* Step i of what has been timed; false past the last. */
+    bool (*timing)(Plan *p, int i, PlanTiming *out);
     void (*free)(Plan *p);
 };
 

@@ -417,6 +417,34 @@ static void test_no_allocation_in_a_step(void **state) {
     p->free(p), graph_free(g);
 }
 
+/* Steps are timed while it is asked for, in order, each under its layer's name. */
+static void test_timing(void **state) {
+    (void)state;
+    Graph *g = golden_net(net_small);
+    Error e = {""};
+    Plan *p = make_plan(g, PLAN_GRADIENT, 2);
+    PlanTiming t;
+    float *x = uniform("input", 2 * 14 * 14, 0, 1), *dz = uniform("dz", 2 * p->K, -1, 1);
+    float *z = calloc(2 * (size_t)p->K, sizeof *z), *dx = calloc(2 * 14 * 14, sizeof *dx);
+    assert_false(p->timing(p, 0, &t));
+    for (int on = 1; on >= 0; on--) {
+        assert_int_equal(p->time(p, on, &e), 0);
+        double before = 0, after = 0;
+        int steps = 0, convolutions = 0;
+        for (; p->timing(p, steps, &t); steps++) before += t.seconds;
+        assert_int_equal(p->forward(p, x, z, &e), 0);
+        assert_int_equal(p->backward(p, dz, dx, &e), 0);
+        for (int i = 0; p->timing(p, i, &t); i++) {
+            after += t.seconds;
+            convolutions += !t.backward && !strcmp(t.what, "conv") && !strncmp(t.layer, "conv", 4);
+        }
+        assert_int_equal(convolutions, 4);
+        assert_true(on ? before == 0 && after > 0 : after == before);
+    }
+    free(x), free(dz), free(z), free(dx);
+    p->free(p), graph_free(g);
+}
+
 /* Every allocation in turn fails while a plan is made: an error, and nothing is lost. */
 static void test_out_of_memory(void **state) {
     (void)state;
@@ -488,6 +516,7 @@ int main(void) {
         cmocka_unit_test(test_training),
         cmocka_unit_test(test_neighbours),
         cmocka_unit_test(test_no_allocation_in_a_step),
+        cmocka_unit_test(test_timing),
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_misfits),
     };

@@ -77,6 +77,7 @@ static Step *next_step(Compiler *c, const char *what, Error *e) {
     Step *s = &p->steps[p->n_steps];
     memset(s, 0, sizeof *s);
     s->what = what;
+    s->layer = c->program->nodes[c->node].layer;
     return s;
 }
 

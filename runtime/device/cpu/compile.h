@@ -29,7 +29,8 @@ enum { STEP_ARGS = 10 };
 
 typedef struct Step Step;
 struct Step {
-    const char *what; /* for messages: "conv", "mask", ... */
+    const char *what;   /* for the profile: "conv", "mask", ... */
+    const Layer *layer; /* that it is for */
     /* A primitive: its memories in the order of its arguments. */
     dnnl_primitive_t primitive;
     dnnl_exec_arg_t args[STEP_ARGS];

@@ -1,6 +1,7 @@
 #include "device/cpu/plan.h"
 
 #include <string.h>
+#include <time.h>
 
 #include "base/memory.h"
 
@@ -203,15 +204,23 @@ static int give_outside(CpuPlan *p, int buffer, void *address, Error *e) {
     return 0;
 }
 
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 static int run_steps(CpuPlan *p, int first, int end, Error *e) {
     dnnl_stream_t stream = cpu_stream();
     for (int i = first; i < end; i++) {
         Step *s = &p->steps[i];
+        double start = p->timed ? now() : 0;
         if (!s->primitive)
             s->kernel(p, s);
         else if (onednn_check(dnnl_primitive_execute(s->primitive, stream, s->buffers, s->args),
                               s->what, e))
             return -1;
+        if (p->timed) p->seconds[i] += now() - start;
     }
     return onednn_check(dnnl_stream_wait(stream), "wait", e);
 }
@@ -238,6 +247,25 @@ static int run_train_backward(Plan *base, const float *dz, Error *e) {
     return run_backward(base, dz, NULL, e);
 }
 
+static int time_steps(Plan *base, bool on, Error *e) {
+    CpuPlan *p = (CpuPlan *)base;
+    if (!p->seconds) {
+        p->seconds = memory_zeroed((size_t)p->n_steps, sizeof *p->seconds, "timing of a plan", e);
+        if (!p->seconds) return -1;
+    }
+    if (on) memset(p->seconds, 0, (size_t)p->n_steps * sizeof *p->seconds);
+    p->timed = on;
+    return 0;
+}
+
+static bool timing_of(Plan *base, int i, PlanTiming *out) {
+    const CpuPlan *p = (const CpuPlan *)base;
+    if (!p->seconds || i < 0 || i >= p->n_steps) return false;
+    const Step *s = &p->steps[i];
+    *out = (PlanTiming){s->what, s->layer->name, i >= p->n_forward, p->seconds[i]};
+    return true;
+}
+
 static float *gradient_of(Plan *base, int param) {
     CpuPlan *p = (CpuPlan *)base;
     if (!p->param_buffer || param < 0 || param >= p->n_params) return NULL;
@@ -255,6 +283,7 @@ static void free_plan(Plan *base) {
     }
     for (int i = 0; i < p->n_owned; i++) memory_free(p->owned[i]);
     memory_free(p->owned);
+    memory_free(p->seconds);
     memory_free(p->steps);
     memory_free(p->buffers);
     memory_free(p->uses);
@@ -280,6 +309,8 @@ static CpuPlan *empty_plan(CpuDevice *d, const Program *program, const PlanReque
                      .backward = r->purpose == PLAN_GRADIENT ? run_backward : NULL,
                      .train_backward = training ? run_train_backward : NULL,
                      .gradient_of = gradient_of,
+                     .time = time_steps,
+                     .timing = timing_of,
                      .free = free_plan};
     p->kernels = d->kernels;
     p->n_params = program->graph->n_params;

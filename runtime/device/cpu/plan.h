@@ -27,8 +27,10 @@ struct CpuPlan {
     void *outside[BUFFERS_OUTSIDE];
     int *param_buffer; /* [n_params] of a training plan, NO_BUFFER where it has no gradient */
     int n_params;
-    uint64_t runs; /* forwards so far: dropout's place in its stream */
-    bool traced;   /* a forward has run whose backward has not */
+    uint64_t runs;   /* forwards so far: dropout's place in its stream */
+    bool traced;     /* a forward has run whose backward has not */
+    double *seconds; /* [n_steps] once steps have been timed */
+    bool timed;      /* they are now */
 };
 
 #endif
