@@ -14,6 +14,10 @@ typedef struct LayerRule {
     int (*add)(Graph *g, Layer *l, Error *e);
 } LayerRule;
 
+/* Of a value for one image and of a parameter, so that sizes of whole batches in bytes do not
+ * overflow. */
+static const int64_t MOST_ELEMENTS = INT64_C(1) << 40;
+
 static const Layer *source(const Graph *g, const Layer *l, int i) {
     return &g->layers[l->input[i]];
 }
@@ -39,6 +43,10 @@ static int add_param(Graph *g, Layer *l, int slot, const char *suffix, ParamRole
     p->value.dtype = DTYPE_F32;
     p->value.ndim = ndim;
     memcpy(p->value.shape, shape, (size_t)ndim * sizeof *shape);
+    int64_t count = 1;
+    for (int i = 0; i < ndim; i++)
+        if (__builtin_mul_overflow(count, shape[i], &count) || count > MOST_ELEMENTS)
+            return fail(l, e, "a parameter has at most 2^40 elements");
     l->param[slot] = g->n_params++;
     return 0;
 }
@@ -198,7 +206,10 @@ int graph_add(Graph *g, const Layer *layer, int *value, Error *e) {
     *l = *layer;
     for (int i = 0; i < LAYER_PARAMS; i++) l->param[i] = -1;
     int params = g->n_params;
-    if (rule->add(g, l, e)) {
+    int failed = rule->add(g, l, e);
+    if (!failed && l->C > MOST_ELEMENTS / (l->H * l->W))
+        failed = fail(l, e, "its value has more than 2^40 elements an image");
+    if (failed) {
         g->n_params = params;
         return -1;
     }

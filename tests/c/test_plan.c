@@ -417,6 +417,48 @@ static void test_no_allocation_in_a_step(void **state) {
     p->free(p), graph_free(g);
 }
 
+/* What dropout lets through: identities around it show its output, plain or from blocks of
+ * channels. */
+static void dropout_output(bool blocked, const float *x, float *z) {
+    enum { C = 20, HW = 9 };
+    Graph *g = start(C, 3, 3);
+    Error e = {""};
+    int value = blocked ? conv(g, 0, C, 1, 1, 0, 1) : 0, made;
+    Layer dropout = {
+        .kind = LAYER_DROPOUT, .p = 0.3, .inputs = 1, .input = {value}, .name = "drop"};
+    assert_int_equal(graph_add(g, &dropout, &made, &e), 0);
+    linear(g, made, C * HW);
+    assert_int_equal(graph_init_golden(g, device, "", NULL, &e), 0);
+    for (int i = 0; i < g->n_params; i++) {
+        const Tensor *t = &g->params[i].value;
+        float *w = t->data;
+        for (int64_t k = 0; k < tensor_count(t); k++)
+            w[k] = t->ndim > 1 &&
+                   k / (tensor_count(t) / t->shape[0]) == k % (tensor_count(t) / t->shape[0]);
+    }
+    Plan *p = NULL;
+    PlanRequest r = {.purpose = PLAN_TRAINING, .N = 2, .seed = blocked ? 6 : 7};
+    if (plan_new(g, device, &r, &p, &e)) fail_msg("%s", e.text);
+    assert_int_equal(p->forward(p, x, z, &e), 0);
+    p->free(p), graph_free(g);
+}
+
+static void test_dropout(void **state) {
+    (void)state;
+    enum { COUNT = 2 * 20 * 9 };
+    float *x = uniform("input", COUNT, 0.5, 1), plain[COUNT], blocked[COUNT];
+    int dropped = 0;
+    dropout_output(false, x, plain);
+    dropout_output(true, x, blocked);
+    assert_memory_equal(plain, blocked, sizeof plain);
+    for (int i = 0; i < COUNT; i++) {
+        dropped += plain[i] == 0;
+        if (plain[i] != 0) assert_true(fabs((double)(plain[i] - x[i] / 0.7F)) < 1e-6);
+    }
+    assert_in_range(dropped, COUNT * 2 / 10, COUNT * 4 / 10);
+    free(x);
+}
+
 /* Steps are timed while it is asked for, in order, each under its layer's name. */
 static void test_timing(void **state) {
     (void)state;
@@ -494,7 +536,25 @@ static void test_misfits(void **state) {
                     .groups = 2,
                     .name = "g"};
     assert_int_not_equal(graph_add(g, &groups, &value, &e), 0);
-    Layer ahead = {.kind = LAYER_RELU, .inputs = 1, .input = {5}, .cap = 1, .name = "r"};
+    Layer wide = {.kind = LAYER_AVGPOOL, .inputs = 1, .out = {65536, 65536}, .name = "wide"},
+          far = wide;
+    assert_int_equal(graph_add(g, &wide, &far.input[0], &e), 0);
+    Layer deep = {
+        .kind = LAYER_LINEAR, .inputs = 1, .input = {far.input[0]}, .C = 1 << 24, .name = "deep"};
+    assert_int_not_equal(graph_add(g, &deep, &value, &e), 0);
+    assert_string_equal(e.text, "layer 'deep' (linear): a parameter has at most 2^40 elements");
+    Layer many = {.kind = LAYER_CONV,
+                  .inputs = 1,
+                  .input = {far.input[0]},
+                  .C = 1 << 20,
+                  .kernel = {1, 1},
+                  .stride = {1, 1},
+                  .groups = 1,
+                  .name = "many"};
+    assert_int_not_equal(graph_add(g, &many, &value, &e), 0);
+    assert_string_equal(e.text,
+                        "layer 'many' (conv): its value has more than 2^40 elements an image");
+    Layer ahead = {.kind = LAYER_RELU, .inputs = 1, .input = {50}, .cap = 1, .name = "r"};
     assert_int_not_equal(graph_add(g, &ahead, &value, &e), 0);
     Plan *p;
     assert_int_not_equal(plan_new(g, device, &(PlanRequest){.N = 1}, &p, &e), 0);
@@ -517,6 +577,7 @@ int main(void) {
         cmocka_unit_test(test_neighbours),
         cmocka_unit_test(test_no_allocation_in_a_step),
         cmocka_unit_test(test_timing),
+        cmocka_unit_test(test_dropout),
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_misfits),
     };
