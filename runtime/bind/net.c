@@ -313,7 +313,7 @@ static int plan_forward(lua_State *L) {
     return p->forward(p, x->data, z->data, &e) ? bind_fail(L, 1, &e) : 1;
 }
 
-/* backward(dz[, dx]) -> dx: dz [N,K], dx [N,C,H,W]; uses up what the last forward kept. */
+/* backward(dz[, dx]) -> dx: dz [N,K], dx [N,C,H,W], at the last forward's x. */
 static int plan_backward(lua_State *L) {
     Plan *p = check_plan(L)->plan;
     Error e;

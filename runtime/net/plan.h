@@ -39,9 +39,10 @@ struct Plan {
 
     /* x [N,C,H,W] -> z [N,K], device memory. */
     int (*forward)(Plan *p, const float *x, float *z, Error *e);
-    /* dz [N,K] -> dx [N,C,H,W]; the last forward's state is used up. Gradient plans only. */
+    /* dz [N,K] -> dx [N,C,H,W] at the last forward's x; as often as wanted. Gradient plans only. */
     int (*backward)(Plan *p, const float *dz, float *dx, Error *e);
-    /* dz [N,K] -> the gradient of every parameter. Training plans only. */
+    /* dz [N,K] -> the gradient of every parameter; uses the last forward up. Training plans only.
+     */
     int (*train_backward)(Plan *p, const float *dz, Error *e);
     /* The gradient of parameter i in the graph's own layout; NULL where it has none
      * (running statistics). Valid until the next backward. Training plans only. */

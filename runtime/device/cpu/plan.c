@@ -140,6 +140,15 @@ static size_t place(Buffer *all, int *order, int placed, int id) {
     return at + b->bytes;
 }
 
+/* What a gradient plan's backward reads of its forward (masks, winners: little) stays to the end,
+ * so that one forward serves any number of backwards. */
+static void keep_trace(CpuPlan *p) {
+    if (p->base.request.purpose != PLAN_GRADIENT) return;
+    for (int i = BUFFERS_OUTSIDE; i < p->n_buffers; i++)
+        if (p->buffers[i].first < p->n_forward && p->buffers[i].last >= p->n_forward)
+            p->buffers[i].last = p->n_steps;
+}
+
 static int make_arena(CpuPlan *p, Error *e) {
     int n = p->n_buffers, count = 0;
     int *ids = memory_zeroed((size_t)n * 2, sizeof *ids, "plan", e);
@@ -239,7 +248,7 @@ static int run_backward(Plan *base, const float *dz, float *dx, Error *e) {
     CpuPlan *p = (CpuPlan *)base;
     if (!p->traced) return error_set(e, "a backward needs a forward before it");
     if (give_outside(p, BUFFER_DZ, (void *)dz, e) || give_outside(p, BUFFER_DX, dx, e)) return -1;
-    p->traced = false;
+    if (base->request.purpose == PLAN_TRAINING) p->traced = false;
     return run_steps(p, p->n_forward, p->n_steps, e);
 }
 
@@ -351,7 +360,9 @@ int cpu_plan_new(Device *d, const struct Program *program, const struct PlanRequ
         Value *v = &c.values[i];
         v->buffer = v->gradient = v->mask = v->saved[0] = v->saved[1] = v->saved[2] = NO_BUFFER;
     }
-    if (lower(&c, e) || make_arena(p, e) || bind_buffers(p, e)) goto done;
+    if (lower(&c, e)) goto done;
+    keep_trace(p);
+    if (make_arena(p, e) || bind_buffers(p, e)) goto done;
     *out = &p->base;
     status = 0;
 done:
