@@ -5,6 +5,7 @@
 -- q_n is the loss's direction at x_n and a_n the multiplier: one constant (equal multiplier), or
 -- whatever makes the norm of a_n q_n the same for every loss, image and step (equal perturbation).
 
+local arguments = require "advrt.check"
 local fail = require "advrt.fail"
 local logits = require "advrt.core.loss"
 local system = require "advrt.core.system"
@@ -96,23 +97,11 @@ local function workspace_of(spec, shape, K)
     return kept.buffers
 end
 
---- N classes as an i64 tensor from a table or tensor; raises at the line that called attack.run
--- unless all are in 0 .. K-1.
-local function check_classes(given, what, N, K)
-    local list = given
-    if type(given) == "userdata" then list = given:totable() end
-    if type(list) ~= "table" or #list ~= N then
-        error(("%s: want %d classes, one for each image, got %s"):format(what, N,
-            type(list) == "table" and #list or type(list)), 4)
-    end
-    for i, class in ipairs(list) do
-        local c = math.tointeger(class)
-        if not c or c < 0 or c >= K then
-            error(("%s[%d]: want a class in 0 .. %d, got %s"):format(what, i, K - 1,
-                tostring(class)), 4)
-        end
-    end
-    return tensor.from(list, "i64")
+--- The classes of images as an i64 tensor, raising at the line that called attack.run.
+local function check_classes(...)
+    local classes, problem = arguments.classes(...)
+    if not classes then error(problem, 4) end
+    return classes
 end
 
 --- What error messages call image i.
@@ -124,9 +113,8 @@ end
 local function check(spec)
     local g, x, loss, iterations = spec.net, spec.images, spec.loss, spec.iterations
     if type(g) ~= "table" or not g.trace then error("attack.run: net is missing", 3) end
-    if type(loss) ~= "table" or not loss.evaluate or not loss.direction then
-        error("attack.run: loss wants a loss such as loss.ce, got " .. type(loss), 3)
-    end
+    local problem = arguments.loss(loss, g.classes)
+    if problem then error("attack.run: " .. problem, 3) end
     local multiplier = spec.multiplier
     if type(multiplier) ~= "function" and not (debug.getmetatable(multiplier) or {}).__call then
         error(("attack.run: multiplier is missing (attack.equal_perturbation(0.05) is one), got %s")
@@ -136,17 +124,13 @@ local function check(spec)
         error(("attack.run: iterations must be an integer of at least 1, got %s"):format(
             tostring(iterations)), 3)
     end
-    if type(x) ~= "userdata" or x:dtype() ~= "f32" or x:dim() ~= 4 or x:size(1) < 1 then
+    if not arguments.is_tensor(x) or x:dtype() ~= "f32" or x:dim() ~= 4 or x:size(1) < 1 then
         error(("attack.run: images must be an f32 tensor [N,C,H,W], got %s"):format(tostring(x)), 3)
     end
     local shape, input = x:shape(), g.input
     if shape[2] ~= input[1] or shape[3] ~= input[2] or shape[4] ~= input[3] then
         error(("attack.run: net wants [N,%s], got [%s]"):format(table.concat(input, ","),
             table.concat(shape, ",")), 3)
-    end
-    if loss.min_classes and g.classes < loss.min_classes then
-        error(("attack.run: loss %s needs at least %d classes, the net has %d"):format(loss.name,
-            loss.min_classes, g.classes), 3)
     end
     for i = 1, shape[1] do
         local low, high = x[i]:minimum(), x[i]:maximum()

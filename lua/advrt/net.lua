@@ -15,6 +15,7 @@
 --     branch_end  the end of the names of batch norms that close a residual branch; may be left out
 --     build       function(b, x): draws the net with the methods of advrt.nets.builder on the
 --                 input x and returns the logits, the layer added last
+local arguments = require "advrt.check"
 local core = require "advrt.core.net"
 local system = require "advrt.core.system"
 local weights = require "advrt.core.weights"
@@ -305,7 +306,7 @@ end
 
 -- Raises at the position of the caller of the method that called this.
 local function check_batch(g, x, method)
-    local input, shape = g.input, type(x) == "userdata" and x:shape()
+    local input, shape = g.input, arguments.is_tensor(x) and x:shape()
     if shape and #shape == 4 and shape[1] > 0 and shape[2] == input[1] and shape[3] == input[2]
         and shape[4] == input[3] and x:dtype() == "f32" then
         return shape[1]
@@ -367,9 +368,15 @@ end
 --- Logits z [N,K] and the ascent direction q [N,C,H,W] of a loss towards `target` (a table or
 -- tensor of N classes, counted from 0) for x [N,C,H,W].
 function Net:gradient(x, loss, target)
-    local plan = self:plan("gradient", check_batch(self, x, "gradient"))
+    local N = check_batch(self, x, "gradient")
+    local problem = arguments.loss(loss, self.classes)
+    if problem then error(("bad argument #2 to 'gradient' (%s)"):format(problem), 2) end
+    local classes
+    classes, problem = arguments.classes(target, "target", N, self.classes)
+    if not classes then error(("bad argument #3 to 'gradient' (%s)"):format(problem), 2) end
+    local plan = self:plan("gradient", N)
     local z = plan:forward(x)
-    local _, dz = loss:evaluate(z, target)
+    local _, dz = loss:evaluate(z, classes)
     return z, loss:direction(plan:backward(dz))
 end
 

@@ -196,7 +196,10 @@ describe("attack.run", function()
             ["iterations must be an integer of at least 1, got 2.5"] = {iterations = 2.5},
             ["images must be an f32 tensor %[N,C,H,W%]"] = {images = tensor.new {2, 2}},
             ["net wants %[N,1,1,2%], got %[2,1,2,2%]"] = {images = tensor.new {2, 1, 2, 2}},
+            ["images must be an f32 tensor %[N,C,H,W%], got file"] = {images = io.stdout},
             ["labels: want 2 classes, one for each image, got 1"] = {labels = {0}},
+            ["labels: want 2 classes, one for each image, got userdata"] = {labels = io.stdout},
+            ["targets: want 2 classes, one for each image, got boolean"] = {targets = false},
             ["targets%[2%]: want a class in 0 .. 2, got 3"] = {targets = {1, 3}},
             ["targets%[1%]: want a class in 0 .. 2, got x"] = {targets = {"x", 1}},
             ["image 2 must lie in %[0,1%]"] = {images = tensor.from {{{{0, 1}}}, {{{0, 1.5}}}}},
@@ -204,7 +207,8 @@ describe("attack.run", function()
         } do
             assert.error_matches(function() run(changes) end, wanted)
         end
-        for _, changes in ipairs {{net = 5}, {iterations = 0}, {labels = {0}}, {targets = {1, 3}}} do
+        for _, changes in ipairs {{net = 5}, {iterations = 0}, {labels = {0}}, {targets = {1, 3}},
+            {loss = "ce"}, {images = io.stdout}, {labels = io.stdout}} do
             local ok, message = pcall(run, changes)
             assert.is_false(ok)
             assert.matches("^tests/lua/attack_spec.lua:%d+: ", message)

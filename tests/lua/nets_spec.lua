@@ -242,6 +242,7 @@ describe("a net in use", function()
             ["of f64"] = tensor.new({1, 1, 28, 28}, "f64"),
             ["got table"] = {},
             ["got nil"] = false,
+            ["got userdata"] = io.stdout,
         }
         for pattern, x in pairs(wrong) do
             for _, method in ipairs {"forward", "trace", "gradient"} do
@@ -251,6 +252,25 @@ describe("a net in use", function()
                 assert.matches("net wants %[N,1,28,28%], .*" .. pattern, message)
             end
         end
+    end)
+
+    it("says at the caller's line that loss or target is none", function()
+        local x = tensor.uniform("x", {2, 1, 28, 28})
+        local function refused(wanted, ...)
+            local given = table.pack(...)
+            local ok, message = pcall(function()
+                g:gradient(x, table.unpack(given, 1, given.n))
+            end)
+            assert.is_false(ok)
+            assert.matches("^[^\n]*nets_spec.lua:%d+: bad argument #" .. wanted, message)
+        end
+        refused("2 to 'gradient' .*such as loss.ce, got nil", nil, {1, 2})
+        refused("2 .*got function", print, {1, 2})
+        refused("3 to 'gradient' .*target%[2%]: want a class in 0 .. 9, got 99", loss.ce, {1, 99})
+        refused("3 .*target%[1%].*got %-1", loss.ce, tensor.from({-1, 0}, "i64"))
+        refused("3 .*want 2 classes, one for each image, got 1", loss.ce, {1})
+        refused("3 .*one for each image, got nil", loss.ce)
+        refused("3 .*one for each image, got userdata", loss.ce, io.stdout)
     end)
 
     it("reads new weights of another initialisation where the old ones lay", function()
