@@ -9,7 +9,7 @@
 -- they are copied behind the header, which takes the images' size once more until the parts go.
 
 local fail = require "advrt.fail"
-local json = require "dkjson"
+local json = require "advrt.json"
 local system = require "advrt.core.system"
 
 local keep = {}

@@ -1,7 +1,7 @@
 --- run.json: what was run, with what, on what, and when.
 
 local fail = require "advrt.fail"
-local json = require "dkjson"
+local json = require "advrt.json"
 local system = require "advrt.core.system"
 
 local run_json = {}

@@ -1,8 +1,10 @@
 --- A run's folder and what is kept in it: claims that meet, and images that are lost on the way.
 local fail = require "advrt.fail"
 local folder = require "advrt.folder"
+local json = require "dkjson"
 local keep = require "advrt.keep"
 local lfs = require "lfs"
+local run_json = require "advrt.run_json"
 local support = require "support"
 local tensor = require "advrt.tensor"
 
@@ -59,5 +61,31 @@ describe("kept images", function()
                 assert.same({2, 2}, back["ce.iteration"]:totable())
             end
         end
+    end)
+
+    it("can be read back whatever bytes a file's name holds", function()
+        local base = support.folder()
+        finally(function() support.remove(base) end)
+        local out <close> = folder.claim(base .. "/run")
+        local kept = keep.new(out, {"ce"}, "last", {1, 3, 3})
+        local x = tensor.uniform("x", {2, 1, 3, 3})
+        kept:add({files = {"a\xff\xfeb.png", "\u{e9}.png"}, labels = {0, 1}, targets = {1, 0}}, 2, "ce",
+            {adversarial = x, flip_iteration = tensor.from({-1, -1}, "i64"),
+                series = {l2 = tensor.new {3, 2}}})
+        kept:save(out)
+        local path = out:file "adversarial.safetensors"
+        assert.is_true(x:equal(assert(tensor.load(path)).ce))
+        local header = json.decode((string.unpack("<s8", support.read(path))))
+        assert.same({"a\\xff\\xfeb.png", "\u{e9}.png"},
+            json.decode(header.__metadata__["files.ce"]))
+    end)
+end)
+
+describe("run.json", function()
+    it("is UTF-8 whatever bytes an option holds", function()
+        local text = run_json.text {options = {"images"}, net = {name = "n"}, found = 0, began = 0,
+            o = {images = "dir\xff", losses = {"ce"}}, seconds = {ce = 1}}
+        assert.truthy(utf8.len(text))
+        assert.equal("dir\\xff", json.decode(text).options.images)
     end)
 end)

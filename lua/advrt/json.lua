@@ -1,0 +1,28 @@
+--- JSON that is always valid UTF-8, whatever bytes a file name holds.
+
+local dkjson = require "dkjson"
+
+local json = {null = dkjson.null}
+
+--- Encoded JSON in which each byte that is no UTF-8 becomes the text \xHH, its backslash escaped.
+local function escape_bytes(text)
+    local parts, from = {}, 1
+    while true do
+        local whole, bad = utf8.len(text, from)
+        if whole then
+            parts[#parts + 1] = text:sub(from)
+            return table.concat(parts)
+        end
+        parts[#parts + 1] = text:sub(from, bad - 1)
+        parts[#parts + 1] = ("\\\\x%02x"):format(text:byte(bad))
+        from = bad + 1
+    end
+end
+
+--- The JSON text of a value; `state` is dkjson's (keyorder, indent). A byte of a string that is no
+-- UTF-8 is written as the four characters \xHH.
+function json.encode(value, state)
+    return escape_bytes(dkjson.encode(value, state))
+end
+
+return json
