@@ -84,13 +84,22 @@ function plot.check()
     fail("gnuplot is not found; install it (Debian: gnuplot-nox, make deps) or give --no-figures")
 end
 
---- Runs NAME.gp in its folder; the pictures appear under their names when both are complete.
+--- Calls `undo` when the variable that holds the value is closed.
+local function at_end(undo) return setmetatable({}, {__close = undo}) end
+
+--- Runs NAME.gp in its folder; the pictures appear under their names when both are complete, and
+-- none is left half made, whatever ends it.
 local function run(name)
-    local pipe, message = io.popen(("gnuplot -e \"suffix='.part'\" %s.gp 2>&1"):format(name))
-    if not pipe then fail("gnuplot cannot be run: %s", message) end
-    local said = pipe:read("a")
-    local ok, how, code = pipe:close()
     local kinds = {"svg", "png"}
+    local _ <close> = at_end(function()
+        for _, kind in ipairs(kinds) do os.remove(("%s.%s.part"):format(name, kind)) end
+    end)
+    local command = ("gnuplot -e \"suffix='.part'\" %s.gp 2>&1"):format(name)
+    -- Closing it waits for gnuplot, which makes no more parts then.
+    local pipe <close>, message = io.popen(command)
+    if not pipe then fail("gnuplot cannot be run: %s", message) end
+    local said = pipe:read("a") or ""
+    local ok, how, code = pipe:close()
     if ok then
         for _, kind in ipairs(kinds) do
             local path = name .. "." .. kind
@@ -99,7 +108,6 @@ local function run(name)
         end
     end
     if ok then return end
-    for _, kind in ipairs(kinds) do os.remove(("%s.%s.part"):format(name, kind)) end
     fail("gnuplot failed on %s.gp (%s %d): %s", name, how, code, said:match("[^\n]*line %d+:[^\n]*")
         or said:match("%S[^\n]*") or "it says nothing")
 end
@@ -108,13 +116,10 @@ end
 -- never part of a command; the working folder is put back.
 function plot.draw(dir, names)
     local home = assert(lfs.currentdir())
+    local _ <close> = at_end(function() assert(lfs.chdir(home)) end)
     local entered, message = lfs.chdir(dir)
     if not entered then fail("%s: %s", dir, message) end
-    local ok, problem = pcall(function()
-        for _, name in ipairs(names) do run(name) end
-    end)
-    assert(lfs.chdir(home))
-    if not ok then error(problem, 0) end
+    for _, name in ipairs(names) do run(name) end
 end
 
 return plot

@@ -1,10 +1,12 @@
 -- Tables and figures from records whose statistics are known.
 
 local folder = require "advrt.folder"
+local lfs = require "lfs"
 local plot = require "advrt.plot"
 local figures = require "advrt.figures"
 local record = require "advrt.core.record"
 local support = require "support"
+local system = require "advrt.core.system"
 local tables = require "advrt.tables"
 local tensor = require "advrt.tensor"
 
@@ -146,6 +148,23 @@ describe("tables", function()
         assert.is_false(ok)
         assert.matches("^gnuplot failed on bad.gp", problem.message)
         assert.same({"bad.gp", "records.msgpack"}, support.list(dir))
+    end)
+
+    it("leave no half picture where gnuplot is interrupted", function()
+        local popen = io.popen
+        finally(function()
+            rawset(io, "popen", popen)
+            system.interrupted(true)
+        end)
+        rawset(io, "popen", function()
+            return popen(": >a.svg.part; kill -INT $PPID; sleep 0.2; : >a.svg.part; : >a.png.part")
+        end)
+        local home = lfs.currentdir()
+        local ok, problem = pcall(plot.draw, dir, {"a"})
+        assert.is_false(ok)
+        assert.equal(130, problem.status)
+        assert.same({"records.msgpack"}, support.list(dir))
+        assert.equal(home, lfs.currentdir())
     end)
 
     it("keep the quotes of others in", function()
