@@ -23,7 +23,7 @@ OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 PROGRAMS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(filter tests/c/test_%,$(TESTS)))
 SCRIPTS := $(shell grep -lE '^\#!.*\b(sh|bash)$$' .ci/run third_party/* tests/* 2>/dev/null)
 
-.PHONY: all deps deps-dev demo photos weights test check asan programs lint format install clean help
+.PHONY: all deps deps-dev demo photos weights test check asan bench programs lint format install clean help
 .DELETE_ON_ERROR:
 all: $(BUILD)/advrt ## build/advrt (the default)
 
@@ -83,6 +83,10 @@ test: deps-dev ## every test, in under five minutes
 asan: ## build/asan: advrt and the tests' programs under ASan and UBSan
 	@$(MAKE) --no-print-directory BUILD=build/asan OPTIMISE=-O1 \
 	  SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' all programs
+# BENCH holds more options, as BENCH='--works resnet50:8:gradient --rounds 15'; BENCH_PYTHON is the
+# path of an interpreter that has torch.
+bench: all ## seconds, rates and memory of the nets, and PyTorch's where BENCH_PYTHON is set
+	@$(BUILD)/advrt tests/bench/bench.lua --out $(BUILD)/bench.json $(BENCH)
 format: ## lay out the C sources
 	@clang-format -i $(SOURCES) $(HEADERS) $(TESTS)
 lint: ## layout, luacheck, shellcheck

@@ -1,0 +1,271 @@
+"""The PyTorch side of bench.lua: the same work on the same weights and images.
+
+    python pytorch.py TASK.json
+
+answers on standard output, one JSON object a line: first what it can do, then to each line of
+standard input,
+
+    run MODE STEPS    {"seconds": S}   seconds a step, after one step that is not timed
+    peak              {"rss": BYTES}   the most memory that this process has had resident
+
+Modes: eager; channels_last; channels_last_folded, with batch norm folded into the convolutions by
+torch.fx (not for training); compile, torch.compile on channels_last. A mode that fails is left
+out and its reason told.
+"""
+
+import copy
+import ctypes
+import json
+import math
+import os
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Normalised(nn.Module):
+    """The net behind (x - mean) / std, which the attack's images go through too."""
+
+    def __init__(self, net, mean, std):
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, x):
+        return self.net((x - self.mean) / self.std)
+
+
+class Block(nn.Module):
+    """A residual block of the bundled net."""
+
+    def __init__(self, c, k, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(c, k, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(k)
+        self.conv2 = nn.Conv2d(k, k, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(k)
+        self.downsample = nn.Sequential(nn.Conv2d(c, k, 1, stride, bias=False), nn.BatchNorm2d(k))
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        return self.relu(y + self.downsample(x))
+
+
+class Fashion(nn.Module):
+    """The bundled net, nets/fashion.lua."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.relu = nn.ReLU(inplace=True)
+        self.pool = nn.MaxPool2d(2)
+        self.layer1 = Block(16, 32, 1)
+        self.layer2 = Block(32, 64, 2)
+        self.average = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = self.pool(self.relu(self.bn1(self.conv1(x))))
+        return self.fc(torch.flatten(self.average(self.layer2(self.layer1(x))), 1))
+
+
+def build(name):
+    """The net of that name, or None and why there is none."""
+    if name == "fashion":
+        return Fashion(), None
+    if name == "efficientnet_lite0":
+        try:
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError:
+            return None, "no efficientnet_lite_pytorch"
+        return EfficientNet.from_name("efficientnet-lite0"), None
+    try:
+        from torchvision import models
+    except ImportError:
+        return None, "no torchvision"
+    if not hasattr(models, name):
+        return None, "not in torchvision"
+    return getattr(models, name)(weights=None), None
+
+
+def entries(path):
+    """name -> (shape, first byte, bytes) of a safetensors file."""
+    with open(path, "rb") as f:
+        size = int.from_bytes(f.read(8), "little")
+        header = json.loads(f.read(size))
+    return {
+        name: (e["shape"], 8 + size + e["data_offsets"][0], e["data_offsets"][1] - e["data_offsets"][0])
+        for name, e in header.items()
+        if name != "__metadata__"
+    }
+
+
+def read_into(f, entry, t):
+    """Reads one f32 tensor into t, without a copy between, which would count as memory."""
+    shape, first, size = entry
+    if list(t.shape) != shape or t.dtype != torch.float32 or not t.is_contiguous():
+        raise ValueError(f"shape {shape} does not fit {list(t.shape)}")
+    f.seek(first)
+    if f.readinto((ctypes.c_char * size).from_address(t.data_ptr())) != size:
+        raise ValueError("the file is short")
+
+
+def load_weights(net, path):
+    """All weights of the file into all of the net's; the same net has the same names and shapes."""
+    there = entries(path)
+    state = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
+    if set(there) != set(state):
+        raise ValueError(f"not the same net: {sorted(set(there) ^ set(state))[:4]}")
+    with open(path, "rb") as f:
+        for name, t in state.items():
+            read_into(f, there[name], t)
+
+
+def load_tensors(path):
+    result = {}
+    with open(path, "rb") as f:
+        for name, entry in entries(path).items():
+            result[name] = torch.empty(entry[0])
+            read_into(f, entry, result[name])
+    return result
+
+
+def prepare(net, mode, training):
+    """The net in that mode; the one given may be used up."""
+    net.train(training)
+    if mode == "channels_last_folded":
+        if training:
+            raise ValueError("batch norm is not folded in training")
+        from torch.fx.experimental.optimization import fuse
+
+        net = fuse(net, inplace=True)
+    if mode != "eager":
+        net = net.to(memory_format=torch.channels_last)
+    net.requires_grad_(training)
+    return torch.compile(net) if mode == "compile" else net
+
+
+def make_step(net, task, t, layout):
+    """A function that makes one step and returns what agreement is told from: logits, images."""
+    x0 = t["x"].contiguous(memory_format=layout)
+    dz, what = t["dz"], task["what"]
+    labels, targets = torch.tensor(task["labels"]), torch.tensor(task["targets"])
+
+    def forward():
+        with torch.inference_mode():
+            return net(x0), None
+
+    def gradient():
+        x = x0.detach().requires_grad_()
+        z = net(x)
+        return z.detach(), torch.autograd.grad(z, x, dz)[0]
+
+    def attack():
+        x = x0.detach().clone(memory_format=torch.preserve_format)
+        for n in range(task["attack"]["steps"] + 1):
+            x.requires_grad_()
+            z = net(x)
+            q = -torch.autograd.grad(F.cross_entropy(z, targets, reduction="sum"), x)[0]
+            if n < task["attack"]["steps"]:
+                norm = q.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+                x = (x.detach() + task["attack"]["norm"] / norm * q).clamp(0, 1)
+        with torch.inference_mode():
+            net((x.detach() * 255).round() / 255)
+        return None, x.detach() - x0
+
+    if what == "training":
+        o = task["sgd"]
+        sgd = torch.optim.SGD(
+            net.parameters(), o["rate"], momentum=o["momentum"], weight_decay=o["weight_decay"]
+        )
+
+        def training():
+            sgd.zero_grad(set_to_none=True)
+            z = net(x0)
+            F.cross_entropy(z, labels).backward()
+            sgd.step()
+            return z.detach(), None
+
+        return training
+    return {"forward": forward, "gradient": gradient, "attack": attack}[what]
+
+
+def difference(found, t):
+    """How far this is from ours: logits relative to their largest, 1 - cosine of the images."""
+    z, q = found
+    result = {}
+    if z is not None:
+        result["logits"] = float((z - t["z"]).abs().max() / t["z"].abs().max())
+    if q is not None:
+        a, b = q.flatten().double(), t["q"].flatten().double()
+        result["cosine"] = float(1 - a @ b / (a.norm() * b.norm()))
+    # JSON has no word for what is not a number.
+    return {k: v if math.isfinite(v) else 1e9 for k, v in result.items()}
+
+
+def peak_rss():
+    with open("/proc/self/status", encoding="ascii") as f:
+        return next(1024 * int(line.split()[1]) for line in f if line.startswith("VmHWM:"))
+
+
+def say(what):
+    print(json.dumps(what), flush=True)
+
+
+def main(task_path):
+    with open(task_path, encoding="utf-8") as f:
+        task = json.load(f)
+    torch.set_num_threads(task["threads"])
+    net, missing = build(task["net"])
+    if net is None:
+        say({"missing": missing})
+        return
+    load_weights(net, task["weights"])
+    if task.get("mean"):
+        net = Normalised(net, task["mean"], task["std"])
+    t = load_tensors(task["tensors"])
+    steps, skipped, differences = {}, {}, {}
+    for mode in task["modes"]:
+        try:
+            layout = torch.contiguous_format if mode == "eager" else torch.channels_last
+            # One mode alone, whose memory counts, has the net's weights once.
+            of_mode = copy.deepcopy(net) if len(task["modes"]) > 1 else net
+            step = make_step(prepare(of_mode, mode, task["what"] == "training"), task, t, layout)
+            differences[mode] = difference(step(), t)
+            step()
+            steps[mode] = step
+        except Exception as e:  # one mode less, whatever PyTorch raises
+            skipped[mode] = f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
+    say(
+        {
+            "version": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "modes": list(steps),
+            "skipped": skipped,
+            "difference": differences,
+        }
+    )
+    for line in sys.stdin:
+        words = line.split()
+        if words[0] == "peak":
+            say({"rss": peak_rss()})
+            continue
+        step, count = steps[words[1]], int(words[2])
+        step()
+        began = time.perf_counter()
+        for _ in range(count):
+            step()
+        say({"seconds": (time.perf_counter() - began) / count})
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1])
+    except KeyboardInterrupt:
+        os._exit(130)

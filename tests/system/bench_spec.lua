@@ -1,0 +1,133 @@
+-- The bench as a user runs it, on the bundled net and for a moment; and with a stand-in for
+-- PyTorch's process that answers as pytorch.py does, with times that are known.
+
+local json = require "dkjson"
+local support = require "tests.support"
+
+-- Multiply-adds of nets/fashion.lua for one image, layer by layer.
+local FASHION = 144 * 28 * 28
+    + (16 * 32 * 9 + 32 * 32 * 9 + 16 * 32) * 14 * 14
+    + (32 * 64 * 9 + 64 * 64 * 9 + 32 * 64) * 7 * 7
+    + 64 * 10
+local WORKS = {
+    {"fashion:4:forward", 4, 1}, {"fashion:3:gradient", 3, 2}, {"fashion:2:training", 2, 3},
+    {"fashion:1:attack", 1, 23},
+}
+
+-- A second a step in one mode and half of one in the other; its best takes a gigabyte.
+local STAND_IN = [[#!/bin/sh
+cp "$2" "%s/task.json"
+echo '{"version":"stand-in","threads":1,"modes":["eager","channels_last"],"skipped":{},"difference":%s}'
+while read -r what mode steps; do
+    echo "$what $mode" >>"%s/asked"
+    case $what.$mode in
+    run.eager) echo '{"seconds":1.0}' ;;
+    run.channels_last) echo '{"seconds":0.5}' ;;
+    peak.) echo '{"rss":1000000000}' ;;
+    esac
+done
+]]
+
+describe("the bench", function()
+    local folder, out
+    before_each(function()
+        folder = support.folder()
+        out = folder .. "/bench.json"
+    end)
+    after_each(function() support.remove(folder) end)
+
+    local function bench(works, environment, ...)
+        return support.advrt({"--threads", "1", "tests/bench/bench.lua", "--works", works,
+            "--rounds", "3", "--round-seconds", "0", "--out", out, ...},
+            environment or "env -u BENCH_PYTHON")
+    end
+
+    local function results()
+        local document = assert(json.decode(support.read(out)))
+        return document, document.works
+    end
+
+    local function stand_in(difference)
+        local path = support.write(folder .. "/python", STAND_IN:format(folder, difference, folder))
+        assert(os.execute("chmod +x " .. support.quote(path)))
+        return "BENCH_PYTHON=" .. support.quote(path)
+    end
+
+    it("measures what it is asked to, in a table and in JSON", function()
+        local names = {}
+        for i, work in ipairs(WORKS) do names[i] = work[1] end
+        local status, table_text, err = bench(table.concat(names, ","))
+        assert.equal("", err)
+        assert.equal(0, status)
+        local document, works = results()
+        local peak = document.peak.flops_per_second
+        assert.equal(1, document.threads)
+        assert.is_true(peak > 1e8 and peak < 1e13)
+        assert.equal(#WORKS, #works)
+        for i, work in ipairs(WORKS) do
+            local r, a = works[i], works[i].advrt
+            assert.equal(work[1], r.work)
+            assert.equal(2 * FASHION * work[2] * work[3], r.flops)
+            assert.equal(3, #a.rounds)
+            table.sort(a.rounds)
+            assert.same({a.rounds[1], a.rounds[2], a.rounds[3]}, {a.min, a.median, a.max})
+            assert.is_true(a.min > 0 and a.max < 100)
+            assert.near(work[2] / a.median, a.images_per_second, 1e-6 * a.images_per_second)
+            assert.near(r.flops / a.median, a.flops_per_second, 1e-6 * a.flops_per_second)
+            assert.near(a.flops_per_second / peak, a.share_of_peak, 1e-6)
+            -- The weights alone are 0.3 MB, and no process with oneDNN in it is under 4.
+            assert.is_true(a.counted_peak > 3e5 and a.counted_peak < a.peak_rss)
+            assert.is_true(a.peak_rss > 4e6)
+            if r.what ~= "attack" then assert.equal(0, a.takes_per_step) end
+            assert.is_nil(r.pytorch)
+            local line = table_text:match("\n(" .. work[1] .. "[^\n]+)")
+            assert.truthy(line, table_text)
+            assert.truthy(line:find((" %.4g "):format(a.median), 1, true), line)
+        end
+        assert.is_nil(table_text:find("PyTorch", 1, true))
+        assert.is_false(support.exists(out .. ".work"))
+    end)
+
+    it("takes PyTorch in turns, and shows the ratios to its best mode", function()
+        local status, table_text, err = bench("fashion:4:gradient",
+            stand_in '{"eager":{"logits":1e-6,"cosine":1e-9}}')
+        assert.equal("", err)
+        assert.equal(0, status)
+        local _, works = results()
+        local r = works[1]
+        assert.equal("channels_last", r.pytorch.best)
+        assert.equal(1.0, r.pytorch.modes.eager.median)
+        assert.near(r.advrt.median / 0.5, r.ratio.seconds, 1e-9)
+        assert.near(r.advrt.peak_rss / 1e9, r.ratio.peak_rss, 1e-9)
+        assert.truthy(table_text:find("channels_last", 1, true))
+        local turn = "run eager\nrun channels_last\n"
+        assert.equal(turn:rep(4) .. "peak \n", support.read(folder .. "/asked"))
+        -- The last process started is the one for memory, of the best mode alone.
+        local task = json.decode(support.read(folder .. "/task.json"))
+        assert.same({"fashion", "gradient", 1}, {task.net, task.what, task.threads})
+        assert.same({"channels_last"}, {task.modes[1], task.modes[2]})
+    end)
+
+    it("refuses to compare with another work, and tells of a process that ends", function()
+        local status, _, err = bench("fashion:4:gradient", stand_in '{"eager":{"logits":0.5}}')
+        assert.equal(1, status)
+        assert.truthy(err:find("not the same work", 1, true), err)
+        status, _, err = bench("fashion:4:forward", "BENCH_PYTHON=/bin/true")
+        assert.equal(1, status)
+        assert.truthy(err:find("no answer", 1, true), err)
+        assert.is_false(support.exists(out))
+        assert.is_false(support.exists(out .. ".work"))
+    end)
+
+    it("refuses works and numbers that make no sense", function()
+        for _, works in ipairs {"fashion:4", "fashion:0:forward", "fashion:4:dance", "nonesuch:1:forward",
+            ""} do
+            local status, _, err = bench(works)
+            assert.equal(2, status, works)
+            assert.matches("^advrt: [^\n]+\n$", err)
+        end
+        local status, _, err = bench("fashion:1:forward", nil, "--rounds", "0")
+        assert.equal(2, status)
+        assert.truthy(err:find("--rounds wants", 1, true), err)
+    end)
+end)
