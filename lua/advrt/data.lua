@@ -24,7 +24,7 @@ end
 -- names that are not images are asked whether they are folders.
 local function list(dir, prefix, depth, found, folders)
     if depth > DEEPEST then fail("%s: folders nested deeper than %d", dir, DEEPEST) end
-    local ok, iterator, state = pcall(lfs.dir, dir)
+    local ok, iterator, state = fail.try(lfs.dir, dir)
     if not ok then
         local reason = lfs.attributes(dir, "mode") and "cannot be listed as a folder" or
             "there is no such folder"

@@ -6,6 +6,8 @@ local system = require "advrt.core.system"
 
 local fail = {}
 
+local INTERRUPTED = 130
+
 -- One line, whatever a file name in it holds.
 local function raise(status, text, ...)
     local message = select("#", ...) > 0 and text:format(...) or text
@@ -19,11 +21,19 @@ function fail.failed(text, ...) raise(1, text, ...) end
 function fail.option(text, ...) raise(2, text, ...) end
 
 --- The same with status 130: the user interrupted the work.
-function fail.interrupted() raise(130, "interrupted") end
+function fail.interrupted() raise(INTERRUPTED, "interrupted") end
 
 --- Whether a caught error is a failure, a table with `message` and `status`.
 function fail.is(value)
     return type(value) == "table" and getmetatable(value) == debug.getregistry()["advrt.failure"]
+end
+
+--- pcall for what may fail on its own account: an interrupt of the user's is raised all the same.
+function fail.try(f, ...)
+    local results = table.pack(pcall(f, ...))
+    local problem = results[2]
+    if not results[1] and fail.is(problem) and problem.status == INTERRUPTED then error(problem, 0) end
+    return table.unpack(results, 1, results.n)
 end
 
 return setmetatable(fail, {__call = function(_, ...) raise(1, ...) end})

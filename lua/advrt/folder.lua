@@ -11,7 +11,9 @@ local Folder = {}
 Folder.__index = Folder
 
 local function is_empty(path)
-    for name in lfs.dir(path) do
+    local ok, iterator, state = fail.try(lfs.dir, path)
+    if not ok then fail.option("--out %s: the folder cannot be listed: %s", path, iterator) end
+    for name in iterator, state do
         if name ~= "." and name ~= ".." then return false end
     end
     return true

@@ -26,6 +26,17 @@ describe("a run's folder", function()
         assert.same({"examples"}, support.list(out.path))
     end)
 
+    it("that cannot be listed is refused in one line", function()
+        local dir = lfs.dir
+        finally(function() lfs.dir = dir end)
+        lfs.dir = function(path) error(("cannot open %s: Permission denied"):format(path)) end
+        local ok, problem = pcall(folder.claim, base)
+        assert.is_false(ok)
+        assert.is_true(fail.is(problem))
+        assert.equal(2, problem.status)
+        assert.matches("cannot be listed: .*Permission denied$", problem.message)
+    end)
+
     it("is not made below a file, and says so", function()
         support.write(base .. "/file", "")
         local ok, problem = pcall(folder.claim, base .. "/file/run")
