@@ -60,6 +60,35 @@ local function new_loss(name, iterations)
     return s
 end
 
+--- What each field of a record must be, as math.type or type has it; numbers may be integers.
+local wanted = {file = "string", label = "integer", target = "integer", loss = "string",
+    setting = "string", flip_iteration = "integer", flip_l2 = "number", flip_linf = "number",
+    survives_8bit = "boolean"}
+
+--- What is wrong with a record's fields and series, or nil. Each series has as many elements as the
+-- first; subspaces are 1, 2, 3.
+local function problem_of(r)
+    for name, kind in pairs(wanted) do
+        if type(r[name]) ~= kind and math.type(r[name]) ~= kind then
+            return ("no %s of type %s"):format(name, kind)
+        end
+    end
+    local steps
+    for _, s in ipairs(attack.series) do
+        local values = r[s[1]]
+        if type(values) ~= "table" then return "no series " .. s[1] end
+        steps = steps or #values
+        if #values ~= steps then
+            return ("a series %s of %d elements, not %d"):format(s[1], #values, steps)
+        end
+    end
+    for _, subspace in ipairs(r.subspace) do
+        if subspace ~= 1 and subspace ~= 2 and subspace ~= 3 then
+            return ("a subspace %s"):format(subspace)
+        end
+    end
+end
+
 local function add_record(s, r)
     s.images = s.images + 1
     for name, curve in pairs(s.curves) do add_to_curve(curve, s.images, r[name]) end
@@ -111,7 +140,8 @@ end
 -- Returns a table: losses, an array of {name, images, flips, flip_l2, flip_linf (lists over the
 -- flipped), common (iterations over the images that every loss flipped), curves[series].mean and
 -- .std [0 .. iterations], subspaces[n] = counts of S1, S2, S3}; iterations; setting;
--- least, the rows of least_perturbation.csv.
+-- least, the rows of least_perturbation.csv. Records that no run of these losses and iterations
+-- leaves are a failure.
 function tables.summarise(path, losses, iterations, seed)
     local summary = {losses = {}, iterations = iterations, seed = seed, least = {}}
     local by_name, group = {}, {}
@@ -119,7 +149,11 @@ function tables.summarise(path, losses, iterations, seed)
         by_name[name] = new_loss(name, iterations)
         summary.losses[i] = by_name[name]
     end
+    local number = 0
     for r in record.each(path) do
+        number = number + 1
+        local problem = problem_of(r)
+        if problem then fail("%s: record %d has %s", path, number, problem) end
         local s = by_name[r.loss]
         if not s or #r.l2 ~= iterations + 1 then
             fail("%s: holds a record of another run (loss %s, %d steps)", path, r.loss, #r.l2 - 1)
@@ -180,6 +214,20 @@ function tables.table1_csv(rows)
     return table.concat(lines, "\n") .. "\n"
 end
 
+local counts = {images = true, flipped = true, common_images = true}
+
+--- A field of table1.csv as the value of its column; nil and what it should have been.
+local function value_of(name, field)
+    if name == "setting" or name == "loss" then return field end
+    if counts[name] then
+        local count = math.tointeger(tonumber(field))
+        if count and count >= 0 then return count end
+        return nil, "no count"
+    end
+    local number = field == "nan" and 0 / 0 or tonumber(field)
+    return number, "no number"
+end
+
 --- Reads table1.csv back: rows as table1 makes them; nil and a message where it is not one.
 function tables.read_table1(path)
     local text, message = csv.read(path)
@@ -197,10 +245,12 @@ function tables.read_table1(path)
             if not field then
                 return nil, ("%s: line %d: a field is missing"):format(path, records[i].line)
             end
-            row[name] = k <= 2 and field or field == "nan" and 0 / 0 or tonumber(field)
-            if not row[name] then
-                return nil, ("%s: line %d: '%s' is no number"):format(path, records[i].line, field)
+            local value, reason = value_of(name, field)
+            if not value then
+                return nil, ("%s: line %d: %s: '%s' is %s"):format(path, records[i].line, name,
+                    field, reason)
             end
+            row[name] = value
         end
         rows[i - 1] = row
     end

@@ -1,5 +1,6 @@
 -- Tables and figures from records whose statistics are known.
 
+local fail = require "advrt.fail"
 local folder = require "advrt.folder"
 local lfs = require "lfs"
 local plot = require "advrt.plot"
@@ -13,7 +14,7 @@ local tensor = require "advrt.tensor"
 local T = 2
 
 -- A record whose series are all `base` + n, but the subspace.
-local function one(file, name, base, flip)
+local function fields_of(file, name, base, flip)
     local fields = {{"file", file}, {"label", 3}, {"target", 5}, {"loss", name},
         {"setting", "equal_multiplier"}, {"flip_iteration", flip},
         {"flip_l2", flip < 0 and 0 / 0 or base + flip}, {"flip_linf", flip < 0 and 0 / 0 or 0.5},
@@ -22,8 +23,10 @@ local function one(file, name, base, flip)
         fields[#fields + 1] = {series, tensor.from({base + 0.0, base + 1.0, base + 2.0}, "f64")}
     end
     fields[#fields + 1] = {"subspace", tensor.from({1, base > 1 and 3 or 2, 3}, "u8")}
-    return record.pack(fields)
+    return fields
 end
+
+local function one(...) return record.pack(fields_of(...)) end
 
 describe("tables", function()
     local dir, path, summary
@@ -104,6 +107,50 @@ describe("tables", function()
     it("refuse records of another run", function()
         assert.error_matches(function() tables.summarise(path, {"ce"}, T, 0) end, "another run")
         assert.error_matches(function() tables.summarise(path, {"ce", "logit"}, 9, 0) end, "another run")
+    end)
+
+    it("refuse records whose fields or series are not a run's, in one line", function()
+        local function refused(change, wanted)
+            local fields = fields_of("x.png", "ce", 1, 1)
+            change(fields)
+            support.write(path, one("a.png", "ce", 1, 1) .. record.pack(fields))
+            local ok, problem = pcall(tables.summarise, path, {"ce"}, T, 0)
+            assert.is_false(ok)
+            assert.is_true(fail.is(problem))
+            assert.matches("records.msgpack: record 2 has " .. wanted, problem.message)
+        end
+        local function put(name, value)
+            return function(fields)
+                for i, field in ipairs(fields) do
+                    if field[1] == name then
+                        if value == nil then return table.remove(fields, i) end
+                        field[2] = value
+                    end
+                end
+            end
+        end
+        refused(put("l2"), "no series l2")
+        refused(put("l2", 5), "no series l2")
+        refused(put("zero_share", tensor.new {2}), "a series zero_share of 2 elements, not 3")
+        refused(put("subspace", tensor.from({1, 4, 1}, "u8")), "a subspace 4")
+        refused(put("label", 3.5), "no label of type integer")
+        refused(put("flip_iteration"), "no flip_iteration")
+        refused(put("flip_l2", "far"), "no flip_l2 of type number")
+        refused(put("file", 5), "no file of type string")
+        refused(put("loss"), "no loss")
+    end)
+
+    it("are not read back from counts that are none", function()
+        local rows = tables.table1_csv(tables.table1(summary, "equal_multiplier", {ce = 1, logit = 2}))
+        for from, to in pairs {["ce,3,3,"] = "ce,3.5,3,", ["ce,3,3,1"] = "ce,3,nan,1",
+            ["ce,3,3"] = "ce,3,-3"} do
+            local text, changed = rows:gsub(from, to)
+            assert.equal(1, changed)
+            support.write(dir .. "/table1.csv", text)
+            local none, message = tables.read_table1(dir .. "/table1.csv")
+            assert.is_nil(none)
+            assert.matches("table1.csv: line 2: %a+: '[^']+' is no count", message)
+        end
     end)
 
     it("draw the same interval for the same seed, around the mean", function()
