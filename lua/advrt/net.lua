@@ -17,6 +17,7 @@
 --                 input x and returns the logits, the layer added last
 local arguments = require "advrt.check"
 local core = require "advrt.core.net"
+local fail = require "advrt.fail"
 local system = require "advrt.core.system"
 local weights = require "advrt.core.weights"
 local builder = require "advrt.nets.builder"
@@ -115,14 +116,15 @@ local function check_definition(d, path)
 end
 
 --- The definition in a file, as the table described above, and the path it was found at; looked
--- for as given, then in the installation's nets/. nil and a message where it cannot be had.
+-- for as given, then in the installation's nets/. nil and a message where it cannot be had. The
+-- user's interrupt is raised.
 function M.definition(path)
     local found, message = find(path)
     if not found then return nil, message end
     local chunk
     chunk, message = loadfile(found, "t")
     if not chunk then return nil, message end
-    local ok, d = pcall(chunk, found)
+    local ok, d = fail.try(chunk, found)
     if not ok then return nil, tostring(d) end
     d, message = check_definition(d, found)
     if not d then return nil, message end
@@ -133,7 +135,7 @@ end
 
 local function draw(g, d, opts, path)
     local C = g.input[1]
-    local ok, graph = pcall(core.new, g.input)
+    local ok, graph = fail.try(core.new, g.input)
     if not ok then return nil, ("%s: %s"):format(path, tostring(graph)) end
     local b, x = builder.new(graph, g.classes, g.input)
     if opts.mean or opts.std or d.mean or d.std then
@@ -146,7 +148,7 @@ local function draw(g, d, opts, path)
         g.preprocess.mean, g.preprocess.std = mean, std
         x = b:normalize(x, mean, std)
     end
-    local built, z = pcall(d.build, b, x)
+    local built, z = fail.try(d.build, b, x)
     if not built then return nil, ("%s: %s"):format(path, tostring(z)) end
     if z == nil or z ~= b.last then
         return nil, ("%s: build must return the logits, the layer it added last"):format(path)
@@ -217,7 +219,7 @@ local function fill(g, state, path, skip)
     end
     for name in pairs(wanted) do
         if not skip[name] then
-            local ok, message = pcall(g.graph.set, g.graph, name, state[name])
+            local ok, message = fail.try(g.graph.set, g.graph, name, state[name])
             if not ok then return nil, ("weights %s: %s"):format(path, tostring(message)) end
         end
     end
@@ -245,6 +247,9 @@ local function load_weights(g, d, opts)
     g.weights = path
     local skip = {}
     if opts.new_head then
+        if not g.head then
+            return nil, ("net %s has no linear layer that could be a new head"):format(g.name)
+        end
         skip[g.head .. ".weight"], skip[g.head .. ".bias"] = true, true
     end
     local done

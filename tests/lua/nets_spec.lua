@@ -151,6 +151,18 @@ describe("a definition that is wrong", function()
         assert.matches("must return the logits", (drawn "b:linear(x, 'a', 2)"))
     end)
 
+    it("is no excuse to go on after an interrupt", function()
+        local interrupt = 'require "advrt.fail".interrupted()'
+        for _, text in ipairs {
+            interrupt,
+            "return {classes = 2, input = {1, 8, 8}, build = function() " .. interrupt .. " end}",
+        } do
+            local ok, problem = pcall(net.load, scratch(".lua", text), {init = "he"})
+            assert.is_false(ok)
+            assert.are.equal(130, problem.status)
+        end
+    end)
+
     it("is found from the installation's nets/ by its name", function()
         assert.are.equal("mlp", assert(net.load("mlp", {init = "he"})).name)
         assert.matches("nets/mlp.lua$", net.load("mlp.lua", {init = "he"}).definition)
@@ -219,6 +231,17 @@ describe("weights", function()
         g, message = net.load("nets/resnet18.lua", {weights = "no/such.pth"})
         assert.is_nil(g)
         assert.matches("no/such.pth", message)
+    end)
+
+    it("have no place for a new head in a net without a linear layer", function()
+        local path = scratch(".safetensors")
+        local d = {name = "convs", classes = 2, input = {1, 3, 3},
+            build = function(b, x) return b:conv(x, "c", {out = 2, kernel = 3}) end}
+        assert(assert(net.build(d, {init = "golden"})):save(path))
+        assert(net.build(d, {weights = path}))
+        local g, message = net.build(d, {weights = path, new_head = true})
+        assert.is_nil(g)
+        assert.are.equal("net convs has no linear layer that could be a new head", message)
     end)
 
     it("leave a new head alone", function()

@@ -10,6 +10,8 @@
 -- fit raises an error at the line of the definition that asked for it (a tail call has none).
 -- `b.classes` is the number of logits that the last layer must have.
 
+local fail = require "advrt.fail"
+
 local Builder = {}
 Builder.__index = Builder
 
@@ -50,8 +52,8 @@ local function add(self, layer, ...)
         end
         layer.input[i] = x.id
     end
-    -- Called through pcall, so that the position in the message is the definition's.
-    local ok, id, C, H, W = pcall(self.graph.add, self.graph, layer)
+    -- Caught, so that the position in the message is the definition's.
+    local ok, id, C, H, W = fail.try(self.graph.add, self.graph, layer)
     if not ok then error(tostring(id), 2) end
     self.last = {id = id, C = C, H = H, W = W}
     return self.last
