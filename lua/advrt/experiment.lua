@@ -15,7 +15,6 @@ local options = require "advrt.options"
 local plot = require "advrt.plot"
 local progress = require "advrt.progress"
 local record = require "advrt.record"
-local record_file = require "advrt.core.record"
 local run_json = require "advrt.run_json"
 local system = require "advrt.core.system"
 local tables = require "advrt.tables"
@@ -228,7 +227,7 @@ function experiment.run(spec, argv)
     local out <close> = folder.claim(o.out, spec.setting)
     o.out = out.path
 
-    local part, problem = record_file.part(out:scratch("records.part"))
+    local part, problem = record.part(out:scratch("records.part"))
     if not part then fail("%s", problem) end
     local run = setmetatable({o = o, setting = spec.setting, net = g, losses = losses, options = takes,
         multiplier = spec.multiplier(o), figures = spec.figures, part = part, out = out,

@@ -5,7 +5,7 @@
 local attack = require "advrt.attack"
 local csv = require "advrt.csv"
 local fail = require "advrt.fail"
-local record = require "advrt.core.record"
+local record = require "advrt.record"
 local tensor = require "advrt.tensor"
 
 local tables = {}

@@ -1,5 +1,6 @@
 -- Tables and figures from records whose statistics are known.
 
+local door = require "advrt.record"
 local fail = require "advrt.fail"
 local folder = require "advrt.folder"
 local lfs = require "lfs"
@@ -102,6 +103,19 @@ describe("tables", function()
         local none = tables.summarise(path, {"ce"}, T, 0)
         assert.equal("s,ce,0,0,nan,nan,0,nan,nan,nan,0\n",
             tables.table1_csv(tables.table1(none, "s", {ce = 0})):match("\n(.*)"))
+    end)
+
+    it("come from what advrt.record reads", function()
+        local each = door.each
+        finally(function() door.each = each end)
+        door.each = function(file)
+            local next_record, left = each(file), 2
+            return function()
+                left = left - 1
+                return left >= 0 and next_record() or nil
+            end
+        end
+        assert.equal(1, tables.summarise(path, {"ce", "logit"}, T, 0).losses[1].images)
     end)
 
     it("refuse records of another run", function()
