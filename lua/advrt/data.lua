@@ -246,8 +246,11 @@ end
 --     least-likely  the smallest logit;  second: the largest but the label's
 --     class:K       K; images of class K are left out
 --
--- Returns nil and a message for anything else.
+-- Returns nil and a message for anything else, and where K leaves no other class.
 function data.targets(rule, K, seed)
+    if K < 2 then
+        return nil, ("'%s': a net of %d class has no other class to target"):format(rule, K)
+    end
     local name, number = rule:match("^([%a-]+):?(%d*)$")
     number = math.tointeger(tonumber(number)) -- nil where there is none, or one beyond 64 bits
     if rule == "random" then

@@ -251,4 +251,14 @@ describe("targets", function()
             assert.truthy(message:find(wanted, 1, true), message)
         end
     end)
+
+    it("cannot be had where there is one class", function()
+        for _, rule in ipairs {"random", "least-likely", "second", "offset:1", "class:0", "class:1"} do
+            local none, message = data.targets(rule, 1, 0)
+            assert.is_nil(none, rule)
+            assert.equal(("'%s': a net of 1 class has no other class to target"):format(rule), message)
+        end
+        assert.equal(1, data.targets("random", 2, 0)("a", 0))
+        assert.equal(0, data.targets("random", 2, 0)("a", 1))
+    end)
 end)
