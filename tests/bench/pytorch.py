@@ -75,6 +75,25 @@ class Fashion(nn.Module):
         return self.fc(torch.flatten(self.average(self.layer2(self.layer1(x))), 1))
 
 
+def with_plain_convolutions(net):
+    """The net with convolutions of a class of their own, which pad their input to TensorFlow's
+    "same", replaced by plain ones: torch.fx folds batch norm into no others."""
+    for name, child in net.named_children():
+        padding = getattr(child, "static_padding", None)
+        if padding is None:
+            with_plain_convolutions(child)
+            continue
+        left, right, top, bottom = getattr(padding, "padding", (0, 0, 0, 0))
+        even = left == right and top == bottom
+        plain = nn.Conv2d(
+            child.in_channels, child.out_channels, child.kernel_size, tuple(child.stride),
+            (top, left) if even else 0, groups=child.groups, bias=child.bias is not None,
+        )  # fmt: skip
+        plain.weight, plain.bias = child.weight, child.bias
+        setattr(net, name, plain if even else nn.Sequential(padding, plain))
+    return net
+
+
 def build(name):
     """The net of that name, or None and why there is none."""
     if name == "fashion":
@@ -227,6 +246,7 @@ def main(task_path):
         say({"missing": missing})
         return
     load_weights(net, task["weights"])
+    net = with_plain_convolutions(net)
     if task.get("mean"):
         net = Normalised(net, task["mean"], task["std"])
     t = load_tensors(task["tensors"])
