@@ -99,14 +99,14 @@ static int system_isatty(lua_State *L) {
     return 1;
 }
 
-/* columns() -> width of the terminal on standard output or standard error; 80 where neither is
- * one. */
+/* columns() -> width of the terminal on standard error, where progress is drawn, else of the one
+ * on standard output; 80 where neither is one. */
 static int system_columns(lua_State *L) {
     struct winsize size;
-    int columns = 80;
-    for (int fd = STDERR_FILENO; fd >= STDOUT_FILENO; fd--)
-        if (ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) columns = size.ws_col;
-    lua_pushinteger(L, columns);
+    int columns = 0;
+    for (int fd = STDERR_FILENO; fd >= STDOUT_FILENO && columns == 0; fd--)
+        if (ioctl(fd, TIOCGWINSZ, &size) == 0) columns = size.ws_col;
+    lua_pushinteger(L, columns ? columns : 80);
     return 1;
 }
 
