@@ -19,6 +19,7 @@ local arguments = require "advrt.check"
 local core = require "advrt.core.net"
 local fail = require "advrt.fail"
 local system = require "advrt.core.system"
+local tensor = require "advrt.core.tensor"
 local weights = require "advrt.core.weights"
 local builder = require "advrt.nets.builder"
 
@@ -361,13 +362,11 @@ function Net:trace(x, z)
     return z
 end
 
---- The gradient [N,C,H,W] with respect to the traced x of sum(dz * z), dz [N,K]; into q where
--- it is given. Each backward uses up one trace.
+--- The gradient [N,C,H,W] of sum(dz * z), dz [N,K], with respect to the x of the last trace (or
+-- gradient, or gradients); into q where it is given. One trace serves any number of backwards.
 function Net:backward(dz, q)
-    local plan = self.traced
-    if not plan then error("backward needs a trace before it; a trace serves one backward", 2) end
-    self.traced = nil
-    return plan:backward(dz, q)
+    if not self.traced then error("backward needs a trace before it", 2) end
+    return self.traced:backward(dz, q)
 end
 
 --- Logits z [N,K] and the ascent direction q [N,C,H,W] of a loss towards `target` (a table or
@@ -379,10 +378,44 @@ function Net:gradient(x, loss, target)
     local classes
     classes, problem = arguments.classes(target, "target", N, self.classes)
     if not classes then error(("bad argument #3 to 'gradient' (%s)"):format(problem), 2) end
-    local plan = self:plan("gradient", N)
-    local z = plan:forward(x)
+    local z = self:trace(x)
     local _, dz = loss:evaluate(z, classes)
-    return z, loss:direction(plan:backward(dz))
+    return z, loss:direction(self:backward(dz))
+end
+
+--- Logits z [N,K] and an array of directions [N,C,H,W] that share one forward pass: of each entry of
+-- `wanted`, a loss towards `target`, or a class k, counted from 0, for the gradient of every image's z_k.
+function Net:gradients(x, wanted, target)
+    local N = check_batch(self, x, "gradients")
+    if type(wanted) ~= "table" or arguments.loss(wanted, self.classes) == nil then
+        error("bad argument #2 to 'gradients' (a list of losses and classes expected)", 2)
+    end
+    local classes, problem
+    for i, entry in ipairs(wanted) do
+        if math.type(entry) == "integer" then
+            problem = (entry < 0 or entry >= self.classes)
+                and ("class %d of %d"):format(entry, self.classes) or nil
+        else
+            problem = arguments.loss(entry, self.classes)
+        end
+        if problem then error(("bad argument #2 to 'gradients' (%d: %s)"):format(i, problem), 2) end
+        if not classes and math.type(entry) ~= "integer" then
+            classes, problem = arguments.classes(target, "target", N, self.classes)
+            if not classes then error(("bad argument #3 to 'gradients' (%s)"):format(problem), 2) end
+        end
+    end
+    local z, directions = self:trace(x), {}
+    for i, entry in ipairs(wanted) do
+        if math.type(entry) == "integer" then
+            local dz = tensor.new {N, self.classes}
+            for n = 1, N do dz:set(1, n, entry + 1) end
+            directions[i] = self:backward(dz)
+        else
+            local _, dz = entry:evaluate(z, classes)
+            directions[i] = entry:direction(self:backward(dz))
+        end
+    end
+    return z, directions
 end
 
 --- Every parameter: an array of {name =, shape =, role =} in the order of the layers.

@@ -296,6 +296,28 @@ describe("a net in use", function()
         refused("3 .*one for each image, got userdata", loss.ce, io.stdout)
     end)
 
+    it("gives several gradients for one forward, each the one it gives alone", function()
+        local x, t = tensor.uniform("x", {2, 1, 28, 28}), {3, 4}
+        local z, q = g:gradients(x, {loss.ce, loss.m_logit, 7, loss.ce_sign}, t)
+        local wanted_z, ce = g:gradient(x, loss.ce, t)
+        assert.is_true(z:equal(wanted_z))
+        assert.is_true(q[1]:equal(ce))
+        for i, one in pairs {[2] = loss.m_logit, [4] = loss.ce_sign} do
+            local _, alone = g:gradient(x, one, t)
+            assert.is_true(q[i]:equal(alone))
+        end
+        local _, logit = g:gradient(x, loss.logit, {7, 7})
+        assert.is_true(q[3]:equal(logit))
+        for wanted, list in pairs {
+            ["2 .*list of losses and classes"] = loss.ce, ["2 .*%(1: class 10 of 10"] = {10},
+            ["2 .*%(1: .*such as loss.ce"] = {print}, ["3 .*target"] = {loss.logit},
+        } do
+            local ok, message = pcall(function() g:gradients(x, list, nil) end)
+            assert.is_false(ok)
+            assert.matches("nets_spec.lua:%d+: bad argument #" .. wanted, message)
+        end
+    end)
+
     it("reads new weights of another initialisation where the old ones lay", function()
         local own = load("mlp", {init = "golden"})
         local x = tensor.uniform("x", {2, 1, 28, 28})
@@ -381,6 +403,9 @@ describe("a net in use", function()
         local w = line:state()["a.weight"]
         assert.near(w:get(2, 1), q:get(1, 1, 1, 1), 1e-7)
         assert.near(w:get(2, 2), q:get(1, 2, 1, 1), 1e-7)
-        assert.has_error(function() line:backward(tensor.from {{0, 1, 0}}) end)
+        assert.is_true(q:equal(line:backward(tensor.from {{0, 1, 0}})))
+        line:forget_plans()
+        assert.has_error(function() line:backward(tensor.from {{0, 1, 0}}) end,
+            "backward needs a trace before it")
     end)
 end)
