@@ -1,6 +1,5 @@
 /* advrt.core.image: image and IDX files as u8 tensors, and PNG files from tensors (io/image.h,
  * io/idx.h). */
-#include <math.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -71,11 +70,6 @@ static int size(lua_State *L) {
     return 3;
 }
 
-static unsigned char level(float v) {
-    if (!(v > 0)) return 0; /* NaN too */
-    return (unsigned char)rintf((v < 1 ? v : 1) * 255);
-}
-
 /* The tensor's values as u8 in counted memory; NULL where it cannot be. */
 static unsigned char *host_levels(const Tensor *t, Error *e) {
     size_t n = (size_t)tensor_count(t);
@@ -90,7 +84,7 @@ static unsigned char *host_levels(const Tensor *t, Error *e) {
         for (size_t i = 0; i < n; i++) {
             float v;
             memcpy(&v, (char *)host + i * sizeof v, sizeof v);
-            ((unsigned char *)host)[i] = level(v);
+            ((unsigned char *)host)[i] = image_level(v);
         }
     return host;
 }

@@ -3,10 +3,10 @@
 #include "bind/tensor.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <string.h>
 
 #include "base/random.h"
+#include "io/image.h"
 
 static void want_made(lua_State *L, int failed, const Error *e) {
     if (failed) bind_fail(L, 1, e);
@@ -462,10 +462,7 @@ static int image_u8(lua_State *L) {
     for (int64_t i = 0; i < n; i += BLOCK) {
         size_t m = (size_t)(n - i < BLOCK ? n - i : BLOCK);
         want_done(L, d->copy_out(d, values, (float *)row->data + i, m * sizeof *values, &e), &e);
-        for (size_t j = 0; j < m; j++) {
-            float v = values[j] > 0 ? values[j] : 0;
-            levels[j] = (uint8_t)nearbyintf((v < 1 ? v : 1) * 255.0f);
-        }
+        for (size_t j = 0; j < m; j++) levels[j] = image_level(values[j]);
         want_done(L, d->copy_in(d, (uint8_t *)out->data + i, levels, m, &e), &e);
     }
     return 1;

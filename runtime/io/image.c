@@ -1,5 +1,6 @@
 #include "io/image.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -98,6 +99,11 @@ int image_crop(Image *in, uint64_t W, uint64_t H, Error *e) {
                in->pixels + ((y.from + i) * in->W + x.from) * C, x.n * C);
     replace(in, &out);
     return 0;
+}
+
+unsigned char image_level(float v) {
+    if (!(v > 0)) return 0; /* NaN too */
+    return (unsigned char)rintf((v < 1 ? v : 1) * 255);
 }
 
 /* --- files --- */

@@ -49,6 +49,8 @@ int image_load(const char *path, const ImageWish *wish, Image *out, Error *e);
 int image_size(const char *path, uint32_t *W, uint32_t *H, int *C, Error *e);
 /* The same pixels as [C,H,W]. */
 void image_planes(const Image *image, unsigned char *planes);
+/* A number as a pixel: clamped to [0,1], times 255, rounded half to even; NaN is 0. */
+unsigned char image_level(float v);
 /* Writes [C,H,W] of C = 1 or 3 as an 8-bit PNG, whole or not at all. The same pixels give the same
  * bytes. */
 int image_save_png(const char *path, const unsigned char *planes, int C, uint64_t H, uint64_t W,

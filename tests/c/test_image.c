@@ -4,6 +4,7 @@
 #include "starve.h"
 
 #include <jpeglib.h>
+#include <math.h>
 #include <png.h>
 #include <zlib.h>
 
@@ -698,6 +699,18 @@ static void test_damage(void **state) {
     damage(GOLDEN "progressive.jpg", 7);
 }
 
+static void test_level(void **state) {
+    (void)state;
+    for (int level = 0; level <= 255; level++)
+        assert_int_equal(image_level((float)level / 255.0f), level);
+    assert_int_equal(image_level(0.5f), 128); /* 127.5, to even */
+    assert_int_equal(image_level(2.5f / 255), 2);
+    assert_int_equal(image_level(-1), 0);
+    assert_int_equal(image_level(-INFINITY), 0);
+    assert_int_equal(image_level(INFINITY), 255);
+    assert_int_equal(image_level(NAN), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden),         cmocka_unit_test(test_sizes),
@@ -713,6 +726,7 @@ int main(void) {
         cmocka_unit_test(test_crop_pads),      cmocka_unit_test(test_save),
         cmocka_unit_test(test_save_refused),   cmocka_unit_test(test_save_full_disk),
         cmocka_unit_test(test_starved),        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_level),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }
