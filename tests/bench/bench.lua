@@ -486,4 +486,13 @@ local function main(argv)
     print("results: " .. o.out)
 end
 
-if arg[1] == "--child" then child(arg[2]) else main(arg) end
+if arg[1] == "--child" then
+    local ok, problem = pcall(child, arg[2])
+    if not ok then
+        -- The parent, which is interrupted too, is the one to say so.
+        if fail.is(problem) and problem.status == 130 then os.exit(130) end
+        error(problem, 0)
+    end
+else
+    main(arg)
+end
