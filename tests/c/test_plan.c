@@ -481,7 +481,7 @@ static void test_timing(void **state) {
             after += t.seconds;
             convolutions += !t.backward && !strcmp(t.what, "conv") && !strncmp(t.layer, "conv", 4);
         }
-        assert_int_equal(convolutions, 4);
+        assert_true(convolutions >= 4); /* more where one runs image by image */
         assert_true(on ? before == 0 && after > 0 : after == before);
     }
     free(x), free(dz), free(z), free(dx);
