@@ -84,9 +84,10 @@ asan: ## build/asan: advrt and the tests' programs under ASan and UBSan
 	@$(MAKE) --no-print-directory BUILD=build/asan OPTIMISE=-O1 \
 	  SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' all programs
 # BENCH holds more options, as BENCH='--works resnet50:8:gradient --rounds 15'; BENCH_PYTHON is the
-# path of an interpreter that has torch.
+# path of an interpreter that has torch; PROFILE=1 times the layers instead.
 bench: all ## seconds, rates and memory of the nets, and PyTorch's where BENCH_PYTHON is set
-	@$(BUILD)/advrt tests/bench/bench.lua --out $(BUILD)/bench.json $(BENCH)
+	@$(BUILD)/advrt tests/bench/bench.lua $(if $(PROFILE),--profile --out $(BUILD)/profile.json, \
+	  --out $(BUILD)/bench.json) $(BENCH)
 format: ## lay out the C sources
 	@clang-format -i $(SOURCES) $(HEADERS) $(TESTS)
 lint: ## layout, luacheck, shellcheck

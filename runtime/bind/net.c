@@ -159,13 +159,23 @@ static int graph_add_layer(lua_State *L) {
     return 4;
 }
 
-/* layers() -> array of {kind =, name =, C =, H =, W =}, in order; [i] made value i. */
+static void set_pair(lua_State *L, const char *name, const int64_t pair[2]) {
+    lua_createtable(L, 2, 0);
+    for (int i = 0; i < 2; i++) {
+        lua_pushinteger(L, pair[i]);
+        lua_seti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, name);
+}
+
+/* layers() -> array of {kind =, name =, C =, H =, W =}, in order; [i] made value i. Convolutions
+ * have kernel = {R, S}, stride = {y, x} and groups = too. */
 static int graph_layers(lua_State *L) {
     const Graph *g = check_graph(L);
     lua_createtable(L, g->n_layers, 0);
     for (int i = 0; i < g->n_layers; i++) {
         const Layer *l = &g->layers[i];
-        lua_createtable(L, 0, 5);
+        lua_createtable(L, 0, 8);
         lua_pushstring(L, layer_kind_name(l->kind));
         lua_setfield(L, -2, "kind");
         lua_pushstring(L, l->name);
@@ -176,6 +186,12 @@ static int graph_layers(lua_State *L) {
         lua_setfield(L, -2, "H");
         lua_pushinteger(L, l->W);
         lua_setfield(L, -2, "W");
+        if (l->kind == LAYER_CONV) {
+            set_pair(L, "kernel", l->kernel);
+            set_pair(L, "stride", l->stride);
+            lua_pushinteger(L, l->groups);
+            lua_setfield(L, -2, "groups");
+        }
         lua_seti(L, -2, i + 1);
     }
     return 1;
@@ -350,7 +366,8 @@ static int plan_gradient(lua_State *L) {
 }
 
 /* time(true) starts timing every step of the plan, from zero. time() ends it and returns an array
- * of {what =, layer =, backward =, seconds =}, the steps in order, seconds summed over the runs. */
+ * of {what =, layer =, backward =, bytes =, seconds =}, the steps in order: the memory that a run
+ * of the step touches, and seconds summed over the runs. */
 static int plan_time(lua_State *L) {
     Plan *p = check_plan(L)->plan;
     Error e;
@@ -360,13 +377,15 @@ static int plan_time(lua_State *L) {
     if (on) return 0;
     lua_newtable(L);
     for (int i = 0; p->timing(p, i, &t); i++) {
-        lua_createtable(L, 0, 4);
+        lua_createtable(L, 0, 5);
         lua_pushstring(L, t.what);
         lua_setfield(L, -2, "what");
         lua_pushstring(L, t.layer);
         lua_setfield(L, -2, "layer");
         lua_pushboolean(L, t.backward);
         lua_setfield(L, -2, "backward");
+        lua_pushinteger(L, t.bytes);
+        lua_setfield(L, -2, "bytes");
         lua_pushnumber(L, t.seconds);
         lua_setfield(L, -2, "seconds");
         lua_seti(L, -2, i + 1);

@@ -29,6 +29,7 @@ typedef struct PlanTiming {
     const char *what;  /* "conv", "mask", ... */
     const char *layer; /* the layer's name */
     bool backward;
+    int64_t bytes;  /* of memory that a run of it touches: each of its buffers once */
     double seconds; /* over all runs since timing began */
 } PlanTiming;
 

@@ -10,308 +10,25 @@
 -- Each runs in a process of its own, so that peaks of memory do not add up. With BENCH_PYTHON, the
 -- path of an interpreter that has torch, the same work on the same weights and images is timed in
 -- PyTorch too (pytorch.py), in turns with ours, so that what else the machine does falls on both.
---
--- Nets have weights by formula: speed does not depend on their values, and no file is needed.
+-- With --profile the works' plans are timed layer by layer instead (profile.lua).
 
-local attack = require "advrt.attack"
 local fail = require "advrt.fail"
 local json = require "dkjson"
 local lfs = require "lfs"
-local loss = require "advrt.loss"
+local measure = require "measure"
 local net = require "advrt.net"
+local peer = require "peer"
+local profile = require "profile"
+local rates = require "rates"
 local system = require "advrt.core.system"
-local tensor = require "advrt.tensor"
-local train = require "advrt.train"
-local weights = require "advrt.core.weights"
+local work = require "work"
 
-local HERE = arg[0]:match("^(.*/)") or "./"
 local WORKS = "resnet50:8:gradient,resnet50:1:gradient,resnet18:8:gradient,vgg16:4:gradient,"
     .. "alexnet:16:gradient,efficientnet_lite0:8:gradient,resnet18:16:training,"
     .. "fashion:32:gradient,fashion:32:attack"
-local ATTACK_STEPS, ATTACK_NORM = 10, 0.05
-local SGD = {rate = 1e-4, momentum = 0.9, weight_decay = 5e-4}
--- How far PyTorch's logits (relative to the largest) and images (1 - cosine) may be from ours before
--- the two cannot be the same work; deep nets of such weights amplify rounding to percents.
-local AGREEMENT = {logits = 1e-2, cosine = 5e-2}
+local PROFILED = "resnet50:8:gradient"
+local MODES = {"eager", "channels_last", "channels_last_folded"}
 local MOST_ROUNDS, MOST_BATCH = 1000, 4096
-
--- How many times the FLOPs of one forward pass each work takes: the gradient with respect to a
--- layer's input costs what the layer costs, and so does that with respect to its weights. An
--- attack takes a gradient before each step and after the last, and tries its result rounded.
-local PASSES = {forward = 1, gradient = 2, training = 3, attack = 2 * (ATTACK_STEPS + 1) + 1}
-
--- Counting -------------------------------------------------------------------
-
---- FLOPs of a forward pass of one image: 2 per multiply-add of convolutions and linear layers.
-local function forward_flops(graph)
-    local size, total = {}, 0
-    for _, p in ipairs(graph:parameters()) do
-        if p.role == "weight" then
-            local n = 1
-            for _, d in ipairs(p.shape) do n = n * d end
-            size[p.name] = n
-        end
-    end
-    for _, layer in ipairs(graph:layers()) do
-        if layer.kind == "conv" or layer.kind == "linear" then
-            total = total + 2 * size[layer.name .. ".weight"] * layer.H * layer.W
-        end
-    end
-    return total
-end
-
---- The most memory that this process has had resident, in bytes.
-local function peak_rss()
-    local file <close> = assert(io.open("/proc/self/status"))
-    return 1024 * math.tointeger(file:read("a"):match("VmHWM:%s*(%d+)"))
-end
-
-local function summary(samples)
-    local sorted = table.move(samples, 1, #samples, 1, {})
-    table.sort(sorted)
-    local n = #sorted
-    return {
-        median = (sorted[(n + 1) // 2] + sorted[n // 2 + 1]) / 2, min = sorted[1], max = sorted[n],
-        rounds = samples,
-    }
-end
-
---- Seconds a step, of `steps` steps.
-local function time(step, steps)
-    local began = system.clock()
-    for _ = 1, steps do step() end
-    return (system.clock() - began) / steps
-end
-
---- Steps that fill a round of `seconds`, from what one took.
-local function steps_for(seconds, one) return math.max(1, math.ceil(seconds / one)) end
-
--- One work, in a process of its own -------------------------------------------
-
-local set_up = {}
-
-function set_up.forward(g, t)
-    return function() g:forward(t.x, t.z) end
-end
-
-function set_up.gradient(g, t)
-    return function()
-        g:trace(t.x, t.z)
-        g:backward(t.dz, t.q)
-    end
-end
-
-function set_up.training(g, t, labels)
-    local plan, optimiser = g:training_plan(t.x:size(1), 0), train.sgd(SGD)
-    local y, dz = tensor.from(labels, "i64"), tensor.new(t.z:shape())
-    return function()
-        plan:forward(t.x, t.z)
-        local value = tensor.cross_entropy(t.z, y, dz)
-        if value ~= value then fail("training: the loss is not a number") end
-        plan:train_backward(dz)
-        optimiser:step(g, plan)
-    end
-end
-
-function set_up.attack(g, t, labels, targets)
-    local spec = {
-        net = g, images = t.x, labels = labels, targets = targets, loss = loss.ce,
-        multiplier = attack.equal_perturbation(ATTACK_NORM), iterations = ATTACK_STEPS,
-        workspace = {},
-    }
-    return function() t.q = attack.run(spec).adversarial - t.x end
-end
-
---- Starts pytorch.py on the work; talks over its standard input and a FIFO.
-local Peer = {}
-Peer.__index = Peer
-Peer.__close = function(self)
-    self.to:close()
-    if self.from then self.from:close() end
-end
-
-local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
-
---- One answer of PyTorch's process; a failure where it has ended instead.
-function Peer:read()
-    local answer = json.decode(self.from:read("l") or "")
-    if type(answer) ~= "table" then fail("%s: PyTorch's process gave no answer", self.name) end
-    return answer
-end
-
-function Peer:ask(...)
-    self.to:write(table.concat({...}, " "), "\n")
-    self.to:flush()
-    return self:read()
-end
-
-local function new_peer(spec, modes)
-    local fifo, task = spec.scratch .. "/answers", spec.scratch .. "/task.json"
-    os.remove(fifo)
-    if not os.execute("mkfifo " .. quote(fifo)) then fail("cannot make a FIFO in %s", spec.scratch) end
-    local described = {
-        net = spec.net, what = spec.what, modes = modes, threads = system.options.threads,
-        labels = spec.labels, targets = spec.targets, sgd = SGD, mean = spec.mean, std = spec.std,
-        attack = {steps = ATTACK_STEPS, norm = ATTACK_NORM},
-        tensors = spec.scratch .. "/tensors.safetensors",
-        weights = spec.scratch .. "/weights.safetensors",
-    }
-    assert(system.write(task, json.encode(described)))
-    -- advrt bounds its own threads' spinning by this variable; PyTorch runs as it does by itself.
-    local env = os.getenv("GOMP_SPINCOUNT") == "1000" and "env -u GOMP_SPINCOUNT " or ""
-    local to = assert(io.popen(("exec %s%s %s %s >%s"):format(env, quote(spec.python),
-        quote(HERE .. "pytorch.py"), quote(task), quote(fifo)), "w"))
-    local peer = setmetatable({to = to, from = assert(io.open(fifo)), name = spec.name}, Peer)
-    local hello = peer:read()
-    if hello.missing then
-        peer.missing = hello.missing
-        return peer
-    end
-    peer.version, peer.modes, peer.skipped = hello.version, hello.modes, hello.skipped
-    peer.difference, peer.threads = hello.difference, hello.threads
-    return peer
-end
-
---- Rounds of ours and of each of PyTorch's modes in turn: samples by name, and the most counted
--- allocations that a step of ours made in any round.
-local function interleave(step, steps, rounds, peer, peer_steps)
-    local samples, takes = {advrt = {}}, 0
-    for _, mode in ipairs(peer and peer.modes or {}) do samples[mode] = {} end
-    for r = 1, rounds do
-        step() -- wakes the threads and fills the caches that another has used
-        local before = system.memory().takes
-        samples.advrt[r] = time(step, steps)
-        takes = math.max(takes, (system.memory().takes - before) / steps)
-        for _, mode in ipairs(peer and peer.modes or {}) do
-            samples[mode][r] = peer:ask("run", mode, peer_steps[mode]).seconds
-        end
-    end
-    return samples, takes
-end
-
--- Training is left out: dropout draws from other streams.
-local function check_agreement(spec, difference)
-    for mode, by in pairs(spec.what ~= "training" and difference or {}) do
-        for name, most in pairs(AGREEMENT) do
-            if by[name] and by[name] > most then
-                fail("%s: PyTorch's %s differ by %g in mode %s: not the same work", spec.name,
-                    name == "logits" and "logits" or "images", by[name], mode)
-            end
-        end
-    end
-end
-
---- The peak memory of a process that does nothing but two steps of PyTorch's best mode.
-local function peer_peak(spec, mode)
-    local peer <close> = new_peer(spec, {mode})
-    return peer:ask("peak").rss
-end
-
-local function measure_peer(spec, step, steps)
-    local result, samples, takes, modes
-    do
-        local peer <close> = new_peer(spec, spec.modes)
-        if peer.missing then return {missing = peer.missing}, interleave(step, steps, spec.rounds) end
-        if #peer.modes == 0 then fail("%s: PyTorch could run it in no mode", spec.name) end
-        check_agreement(spec, peer.difference)
-        local peer_steps = {}
-        for _, mode in ipairs(peer.modes) do
-            peer_steps[mode] = steps_for(spec.seconds, peer:ask("run", mode, 1).seconds)
-        end
-        samples, takes = interleave(step, steps, spec.rounds, peer, peer_steps)
-        result, modes = {
-            version = peer.version, threads = peer.threads, difference = peer.difference,
-            skipped = peer.skipped, modes = {},
-        }, peer.modes
-    end
-    for _, mode in ipairs(modes) do
-        result.modes[mode] = summary(samples[mode])
-        if not result.best or result.modes[mode].median < result.modes[result.best].median then
-            result.best = mode
-        end
-    end
-    result.peak_rss = peer_peak(spec, result.best)
-    return result, samples, takes
-end
-
---- Images, and where the work has them: logits, their gradient, the images' gradient.
-local function tensors_of(g, N)
-    local t = {
-        x = tensor.uniform("bench:images", {N, table.unpack(g.input)}),
-        z = tensor.new {N, g.classes},
-        dz = tensor.uniform("bench:dz", {N, g.classes}):sub_(0.5):div_(N),
-        q = tensor.new {N, table.unpack(g.input)},
-    }
-    return t
-end
-
-local function measure(spec)
-    local g, message = net.load(spec.net, {init = "golden"})
-    if not g then fail("%s", message) end
-    local t = tensors_of(g, spec.batch)
-    spec.labels, spec.targets = {}, {}
-    for i = 1, spec.batch do
-        spec.labels[i], spec.targets[i] = (i - 1) % g.classes, i % g.classes
-    end
-    spec.mean, spec.std = g.preprocess.mean, g.preprocess.std
-    if spec.python then assert(g:save(spec.scratch .. "/weights.safetensors")) end
-    local step = set_up[spec.what](g, t, spec.labels, spec.targets)
-    step()
-    if spec.python then assert(weights.save(spec.scratch .. "/tensors.safetensors", t)) end
-    local steps = steps_for(spec.seconds, time(step, 1))
-    -- The rounds to come take no more than the two steps did.
-    local rss, counted = peak_rss(), system.memory().peak
-    local theirs, samples, takes
-    if spec.python then
-        theirs, samples, takes = measure_peer(spec, step, steps)
-    else
-        samples, takes = interleave(step, steps, spec.rounds)
-    end
-    local ours = summary(samples.advrt)
-    ours.peak_rss, ours.counted_peak, ours.takes_per_step = rss, counted, takes
-    ours.steps_per_round = steps
-    return {flops = PASSES[spec.what] * spec.batch * forward_flops(g.graph), advrt = ours,
-        pytorch = theirs}
-end
-
--- The machine's peak -------------------------------------------------------------
-
--- Direct 3x3 convolutions of as many channels as come in: sizes that caches and vectors like.
-local PEAK = {
-    how = "best f32 rate of three direct 3x3 convolutions in a row: forward, batch 8, 64 channels "
-        .. "at 56x56, 128 at 28x28, 256 at 14x14",
-    shapes = {{64, 56}, {128, 28}, {256, 14}}, batch = 8, layers = 3, rounds = 5,
-}
-
---- The most FLOP/s that direct convolutions reach here, by shape and over all.
-local function measure_peak(spec)
-    local result = {how = PEAK.how, shapes = {}, flops_per_second = 0}
-    for _, shape in ipairs(PEAK.shapes) do
-        local C, side = shape[1], shape[2]
-        local g = assert(net.build({
-            classes = C, input = {C, side, side},
-            build = function(b, x)
-                for i = 1, PEAK.layers do
-                    x = b:conv(x, "conv" .. i, {out = C, kernel = 3, pad = 1, bias = false})
-                end
-                return b:avgpool(x, {1, 1})
-            end,
-        }, {init = "he", plan = "direct"}))
-        local x, z = tensor.uniform("bench:peak", {PEAK.batch, C, side, side}),
-            tensor.new {PEAK.batch, C}
-        local function step() g:forward(x, z) end
-        step()
-        local best = time(step, 1)
-        for _ = 1, steps_for(PEAK.rounds * spec.seconds, best) do
-            best = math.min(best, time(step, 1))
-        end
-        local rate = PEAK.batch * forward_flops(g.graph) / best
-        result.shapes[#result.shapes + 1] =
-            {channels = C, side = side, flops_per_second = rate}
-        result.flops_per_second = math.max(result.flops_per_second, rate)
-    end
-    return result
-end
 
 -- The parent: works one after the other, a table and a file ------------------------
 
@@ -370,8 +87,8 @@ local function in_child(spec)
     assert(system.write(question, json.encode(spec)))
     local o = system.options
     local _, kind, status = os.execute(("%s --threads %d --plan %s --precision %s %s --child %s")
-        :format(quote(o.executable), o.threads, o.plan, o.precision, quote(arg[0]),
-            quote(question)))
+        :format(peer.quote(o.executable), o.threads, o.plan, o.precision,
+            peer.quote(arg[0]), peer.quote(question)))
     if kind == "signal" and status == 2 or status == 130 then fail.interrupted() end
     local file = io.open(answer)
     if status ~= 0 or not file then fail("%s could not be measured", spec.name) end
@@ -380,21 +97,30 @@ local function in_child(spec)
     return (json.decode(text))
 end
 
+--- The machine's peak, of which other rates are given as shares.
+local function measure_peak()
+    return {how = "best f32 rate of direct 3x3 convolutions, forward, batch 8: of 64 channels at "
+        .. "56x56, 128 at 28x28, 256 at 14x14", flops_per_second = rates.convolution("3x3", "direct")}
+end
+
 local function child(question)
     local file <close> = assert(io.open(question))
     local spec = json.decode(file:read("a"))
-    local result = spec.what == "peak" and measure_peak(spec) or measure(spec)
-    assert(system.write(spec.scratch .. "/result.json", json.encode(result)))
+    local how = {peak = measure_peak, profile = profile.measure, work = measure}
+    assert(system.write(spec.scratch .. "/result.json", json.encode(how[spec.measure](spec))))
 end
 
-local function parse_works(text)
+local function parse_works(text, profiled)
     local works = {}
     for word in (text .. ","):gmatch("([^,]*),") do
         local name, batch, what = word:match("^([^:]+):(%d+):(%a+)$")
         local N = math.tointeger(tonumber(batch))
-        if not name or not N or N < 1 or N > MOST_BATCH or not PASSES[what] then
+        if not name or not N or N < 1 or N > MOST_BATCH or not work.PASSES[what] then
             fail.option("--works wants NET:BATCH:WHAT, WHAT one of forward, gradient, training, "
                 .. "attack; got '%s'", word)
+        end
+        if profiled and what == "attack" then
+            fail.option("--profile is of one run of a plan: forward, gradient or training; got '%s'", word)
         end
         local d, message = net.definition(name)
         if not d then fail.option("--works: %s", message) end
@@ -406,11 +132,12 @@ end
 local function parse(argv)
     local parser = require "argparse" ("bench.lua",
         "Times advrt, and PyTorch beside it where BENCH_PYTHON names an interpreter that has it.")
-    parser:option("--works", "what to measure, with commas between: NET:BATCH:WHAT"):default(WORKS)
+    parser:option("--works", "what to measure, with commas between: NET:BATCH:WHAT")
     parser:option("--rounds", "rounds of each, of which the median counts"):default("7")
     parser:option("--round-seconds", "what a round of each lasts at least"):default("0.3")
     parser:option("--out", "the file of results"):default("build/bench.json")
     parser:flag("--compile", "time torch.compile too, which takes minutes to start")
+    parser:flag("--profile", "show where the works' time goes, layer by layer, beside a budget")
     local ok, o = parser:pparse(argv)
     if not ok then fail.option("%s", (o:match("^[^\n]*"))) end
     o.rounds, o.seconds = math.tointeger(tonumber(o.rounds)), tonumber(o.round_seconds)
@@ -420,18 +147,18 @@ local function parse(argv)
     if not o.seconds or not (o.seconds >= 0 and o.seconds <= 60) then
         fail.option("--round-seconds wants a number from 0 to 60")
     end
-    o.works = parse_works(o.works)
+    o.works = parse_works(o.works or (o.profile and PROFILED or WORKS), o.profile)
     return o
 end
 
 --- A folder beside the results for the children's files; removed at the end, whatever it is.
 local function scratch_beside(out)
     local path = out .. ".work"
-    os.execute("rm -rf " .. quote(path))
+    os.execute("rm -rf " .. peer.quote(path))
     local made, message = lfs.mkdir(path)
     if not made then fail("cannot make the folder %s: %s", path, message) end
     return setmetatable({path = path}, {__close = function(self)
-        os.execute("rm -rf " .. quote(self.path))
+        os.execute("rm -rf " .. peer.quote(self.path))
     end})
 end
 
@@ -442,45 +169,68 @@ local function machine()
     return model or "unknown"
 end
 
-local function main(argv)
-    local o = parse(argv)
-    local python = os.getenv("BENCH_PYTHON")
-    if python == "" then python = nil end
-    local modes = {"eager", "channels_last", "channels_last_folded"}
-    if o.compile then modes[#modes + 1] = "compile" end
-    local scratch <close> = scratch_beside(o.out)
-    local function spec_of(work)
-        return {
-            name = work.name, net = work.net, batch = work.batch, what = work.what, python = python,
-            modes = modes, scratch = scratch.path, seconds = o.seconds, rounds = o.rounds,
-        }
-    end
-
+local function print_head(o, peak)
     local s = system.options
-    local peak = in_child(spec_of {what = "peak", name = "the machine's peak"})
     print(("%s, %d threads, %s, %s plan, %s"):format(machine(), s.threads, s.precision, s.plan, s.isa))
     print(("peak: %.1f GFLOP/s (%s); Winograd can exceed it"):format(
         peak.flops_per_second / 1e9, peak.how))
     print(("%d rounds of at least %g s"):format(o.rounds, o.seconds))
+end
+
+--- Times the works; prints their table as it grows.
+local function times(o, python, run)
+    local peak = run {measure = "peak", name = "the machine's peak"}
+    print_head(o, peak)
     local columns = table.move(COLUMNS, 1, #COLUMNS, 1, {})
     if python then table.move(COLUMNS_PYTORCH, 1, #COLUMNS_PYTORCH, #columns + 1, columns) end
     local header = {}
     for i, column in ipairs(columns) do header[i] = column[1] end
     print_row(header, columns)
     local results = {}
-    for i, work in ipairs(o.works) do
-        local r = in_child(spec_of(work))
-        r.work, r.net, r.batch, r.what = work.name, work.net, work.batch, work.what
+    for i, w in ipairs(o.works) do
+        w.measure = "work"
+        local r = run(w)
+        r.work, r.net, r.batch, r.what = w.name, w.net, w.batch, w.what
         derive(r, peak)
         results[i] = r
         print_row(row(r), columns)
         io.stdout:flush()
     end
-    local document = {
-        advrt = s.version, onednn = system.onednn_version, machine = machine(), threads = s.threads,
-        isa = s.isa, plan = s.plan, precision = s.precision, rounds = o.rounds,
-        round_seconds = o.seconds, peak = peak, works = results,
-    }
+    return {peak = peak, works = results}
+end
+
+--- Profiles the works; prints each as it is done.
+local function profiles(o, run)
+    local results = {}
+    for i, w in ipairs(o.works) do
+        w.measure = "profile"
+        results[i] = run(w)
+        results[i].work = w.name
+        profile.print(w.name, results[i])
+        io.stdout:flush()
+    end
+    return {profiles = results}
+end
+
+local function main(argv)
+    local o = parse(argv)
+    local python = os.getenv("BENCH_PYTHON")
+    if python == "" then python = nil end
+    local modes = table.move(MODES, 1, #MODES, 1, {})
+    if o.compile then modes[#modes + 1] = "compile" end
+    local scratch <close> = scratch_beside(o.out)
+    local function run(spec)
+        spec.python, spec.modes, spec.scratch = python, modes, scratch.path
+        spec.seconds, spec.rounds = o.seconds, o.rounds
+        return in_child(spec)
+    end
+    local document = o.profile and profiles(o, run) or times(o, python, run)
+    local s = system.options
+    for k, v in pairs {advrt = s.version, onednn = system.onednn_version, machine = machine(),
+        threads = s.threads, isa = s.isa, plan = s.plan, precision = s.precision, rounds = o.rounds,
+        round_seconds = o.seconds} do
+        document[k] = v
+    end
     local done, message = system.write(o.out, json.encode(document, {indent = true}) .. "\n")
     if not done then fail("%s", message) end
     print("results: " .. o.out)

@@ -479,6 +479,9 @@ static void test_timing(void **state) {
         assert_int_equal(p->backward(p, dz, dx, &e), 0);
         for (int i = 0; p->timing(p, i, &t); i++) {
             after += t.seconds;
+            /* 2 images of 16 channels in, 4 logits out */
+            if (!t.backward && !strcmp(t.what, "linear"))
+                assert_int_equal(t.bytes, 2 * (16 + 4) * sizeof(float));
             convolutions += !t.backward && !strcmp(t.what, "conv") && !strncmp(t.layer, "conv", 4);
         }
         assert_true(convolutions >= 4); /* more where one runs image by image */

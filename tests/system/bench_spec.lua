@@ -88,6 +88,35 @@ describe("the bench", function()
         assert.is_false(support.exists(out .. ".work"))
     end)
 
+    it("profiles a plan, every step beside its budget", function()
+        local status, text, err = bench("fashion:2:gradient", nil, "--profile")
+        assert.equal("", err)
+        assert.equal(0, status)
+        local p = results().profiles[1]
+        local flops, seconds, kinds = {[false] = 0, [true] = 0}, 0, {}
+        for _, row in ipairs(p.rows) do
+            local amount = row.flops or row.bytes
+            flops[row.backward] = flops[row.backward] + (row.flops or 0)
+            seconds, kinds[row.kind] = seconds + row.seconds, true
+            assert.is_true(row.seconds > 0 and amount > 0 and not (row.flops and row.bytes))
+            assert.near(amount / p.rates[row.kind], row.budget, 1e-9 * row.budget)
+        end
+        -- Every multiply-add of the net is some row's, once in each direction.
+        assert.equal(2 * 2 * FASHION, flops[false])
+        assert.equal(2 * 2 * FASHION, flops[true])
+        assert.same({["1x1"] = true, ["3x3"] = true, other = true, linear = true, memory = true}, kinds)
+        assert.is_true(seconds > 0.2 * p.seconds and seconds < 5 * p.seconds)
+        -- The strided convolution has its row, with its time and its budget.
+        for _, row in ipairs(p.rows) do
+            if row.kind == "other" then
+                local wanted = ("layer2.conv1 +%s +conv[ a-z]+other +%.3f +%.3f "):format(
+                    row.backward and "back" or "forw", 1e3 * row.seconds, 1e3 * row.budget)
+                assert.truthy(text:find((wanted:gsub("%.(%d)", "%%.%1"))), text)
+            end
+        end
+        assert.truthy(text:find("furthest above budget", 1, true))
+    end)
+
     it("takes PyTorch in turns, and shows the ratios to its best mode", function()
         local status, table_text, err = bench("fashion:4:gradient",
             stand_in '{"eager":{"logits":1e-6,"cosine":1e-9}}')
@@ -140,7 +169,10 @@ describe("the bench", function()
             assert.equal(2, status, works)
             assert.matches("^advrt: [^\n]+\n$", err)
         end
-        local status, _, err = bench("fashion:1:forward", nil, "--rounds", "0")
+        local status, _, err = bench("fashion:1:attack", nil, "--profile")
+        assert.equal(2, status)
+        assert.truthy(err:find("one run of a plan", 1, true), err)
+        status, _, err = bench("fashion:1:forward", nil, "--rounds", "0")
         assert.equal(2, status)
         assert.truthy(err:find("--rounds wants", 1, true), err)
     end)

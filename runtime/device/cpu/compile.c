@@ -41,8 +41,8 @@ int buffer_fixed(Compiler *c, void *memory, Error *e) {
 }
 
 /* A stretch of another buffer. */
-static int buffer_view(Compiler *c, int parent, size_t offset, Error *e) {
-    int b = buffer_new(c, 0, e);
+static int buffer_view(Compiler *c, int parent, size_t offset, size_t bytes, Error *e) {
+    int b = buffer_new(c, bytes, e);
     if (b < 0) return -1;
     c->plan->buffers[b].parent = parent;
     c->plan->buffers[b].offset = offset;
@@ -56,7 +56,9 @@ int buffer_owned(Compiler *c, size_t bytes, const char *what, void **memory, Err
     *memory = memory_zeroed(1, bytes, what, e);
     if (!*memory) return -1;
     p->owned[p->n_owned++] = *memory;
-    return buffer_fixed(c, *memory, e);
+    int b = buffer_fixed(c, *memory, e);
+    if (b >= 0) c->plan->buffers[b].bytes = bytes;
+    return b;
 }
 
 int param_gradient(Compiler *c, int param, Error *e) {
@@ -142,7 +144,8 @@ static int emit_images(Compiler *c, const char *name, dnnl_primitive_desc_t one,
             Layout l = descriptor_layout(one, args[i].arg);
             views[i] = args[i];
             if (!is_batch(args[i].arg)) continue;
-            views[i].buffer = buffer_view(c, args[i].buffer, (size_t)image * layout_bytes(&l), e);
+            size_t bytes = layout_bytes(&l);
+            views[i].buffer = buffer_view(c, args[i].buffer, (size_t)image * bytes, bytes, e);
             if (views[i].buffer < 0) return -1;
         }
         if (emit_primitive(c, name, one, n, views, e)) return -1;

@@ -271,7 +271,8 @@ static bool timing_of(Plan *base, int i, PlanTiming *out) {
     const CpuPlan *p = (const CpuPlan *)base;
     if (!p->seconds || i < 0 || i >= p->n_steps) return false;
     const Step *s = &p->steps[i];
-    *out = (PlanTiming){s->what, s->layer->name, i >= p->n_forward, p->seconds[i]};
+    *out = (PlanTiming){s->what, s->layer->name, i >= p->n_forward, 0, p->seconds[i]};
+    for (int j = 0; j < s->buffers; j++) out->bytes += (int64_t)p->buffers[s->buffer[j]].bytes;
     return true;
 }
 
@@ -336,8 +337,11 @@ static CpuPlan *empty_plan(CpuDevice *d, const Program *program, const PlanReque
 }
 
 static int lower(Compiler *c, Error *e) {
+    const Plan *p = &c->plan->base;
+    size_t image = (size_t)(p->request.N * p->C * p->H * p->W) * sizeof(float),
+           logits = (size_t)(p->request.N * p->K) * sizeof(float);
     for (int i = 0; i < BUFFERS_OUTSIDE; i++) {
-        int b = buffer_new(c, 0, e);
+        int b = buffer_new(c, i == BUFFER_X || i == BUFFER_DX ? image : logits, e);
         if (b < 0) return -1;
         /* two holders, of whom one never lets go: the caller's memory is not written in place */
         c->plan->buffers[b].holders = 2;

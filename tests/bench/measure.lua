@@ -1,0 +1,116 @@
+--- One work, measured in a process of its own: rounds of ours, and of PyTorch's modes in turn.
+
+local fail = require "advrt.fail"
+local net = require "advrt.net"
+local peer = require "peer"
+local system = require "advrt.core.system"
+local weights = require "advrt.core.weights"
+local work = require "work"
+
+-- How far PyTorch's logits (relative to the largest) and images (1 - cosine) may be from ours before
+-- the two cannot be the same work; deep nets of such weights amplify rounding to percents. What is
+-- computed in bf16 is another work by intent.
+local AGREEMENT = {logits = 1e-2, cosine = 5e-2}
+-- PyTorch's ways of the same f32 work, of which the fastest is compared with.
+local F32 = {eager = true, channels_last = true, channels_last_folded = true, compile = true}
+
+local function summary(samples)
+    local median, min, max = work.median(samples)
+    return {median = median, min = min, max = max, rounds = samples}
+end
+
+--- Rounds of ours and of each of PyTorch's modes in turn: samples by name, and the most counted
+-- allocations that a step of ours made in any round.
+local function interleave(step, steps, rounds, other, other_steps)
+    local samples, takes = {advrt = {}}, 0
+    for _, mode in ipairs(other and other.modes or {}) do samples[mode] = {} end
+    for r = 1, rounds do
+        step() -- wakes the threads and fills the caches that another has used
+        local before = system.memory().takes
+        samples.advrt[r] = work.time(step, steps)
+        takes = math.max(takes, (system.memory().takes - before) / steps)
+        for _, mode in ipairs(other and other.modes or {}) do
+            samples[mode][r] = other:ask("run", mode, other_steps[mode]).seconds
+        end
+    end
+    return samples, takes
+end
+
+-- Training is left out: dropout draws from other streams.
+local function check_agreement(spec, difference)
+    for mode, by in pairs(spec.what ~= "training" and difference or {}) do
+        for name, most in pairs(mode == "bf16" and {} or AGREEMENT) do
+            if by[name] and by[name] > most then
+                fail("%s: PyTorch's %s differ by %g in mode %s: not the same work", spec.name,
+                    name == "logits" and "logits" or "images", by[name], mode)
+            end
+        end
+    end
+end
+
+--- The peak memory of a process that does nothing but two steps of PyTorch's best mode.
+local function peer_peak(spec, mode)
+    local other <close> = peer.start(spec, {mode})
+    return other:ask("peak").rss
+end
+
+local function measure_peer(spec, step, steps)
+    local result, samples, takes, modes
+    do
+        local other <close> = peer.start(spec, spec.modes)
+        if other.missing then return {missing = other.missing}, interleave(step, steps, spec.rounds) end
+        if #other.modes == 0 then fail("%s: PyTorch could run it in no mode", spec.name) end
+        check_agreement(spec, other.difference)
+        local other_steps = {}
+        for _, mode in ipairs(other.modes) do
+            other_steps[mode] = work.steps_for(spec.seconds, other:ask("run", mode, 1).seconds)
+        end
+        samples, takes = interleave(step, steps, spec.rounds, other, other_steps)
+        result, modes = {
+            version = other.version, threads = other.threads, difference = other.difference,
+            skipped = other.skipped, modes = {},
+        }, other.modes
+    end
+    for _, mode in ipairs(modes) do
+        result.modes[mode] = summary(samples[mode])
+        local best = result.best and result.modes[result.best].median or math.huge
+        if F32[mode] and result.modes[mode].median < best then result.best = mode end
+    end
+    result.peak_rss = result.best and peer_peak(spec, result.best)
+    return result, samples, takes
+end
+
+--- Times the step in rounds, beside PyTorch where spec.python names one. Returns ours and PyTorch's.
+local function compare(spec, step)
+    local steps = work.steps_for(spec.seconds, work.time(step, 1))
+    -- The rounds to come take no more memory than the two steps did.
+    local rss, counted = work.peak_rss(), system.memory().peak
+    local theirs, samples, takes
+    if spec.python then
+        theirs, samples, takes = measure_peer(spec, step, steps)
+    else
+        samples, takes = interleave(step, steps, spec.rounds)
+    end
+    local ours = summary(samples.advrt)
+    ours.peak_rss, ours.counted_peak, ours.takes_per_step = rss, counted, takes
+    ours.steps_per_round = steps
+    return ours, theirs
+end
+
+--- Nets have weights by formula: speed does not depend on their values, and no file is needed.
+local function measure(spec)
+    local g, message = net.load(spec.net, {init = "golden"})
+    if not g then fail("%s", message) end
+    local t = work.tensors(g, spec.batch)
+    local labels, targets = work.classes(g, spec.batch)
+    spec.task = {labels = labels, targets = targets, mean = g.preprocess.mean, std = g.preprocess.std}
+    if spec.python then assert(g:save(spec.scratch .. "/weights.safetensors")) end
+    local step = work.step(spec.what, g, t, labels, targets)
+    step()
+    if spec.python then assert(weights.save(spec.scratch .. "/tensors.safetensors", t)) end
+    local ours, theirs = compare(spec, step)
+    return {flops = work.PASSES[spec.what] * spec.batch * work.forward_flops(g.graph),
+        advrt = ours, pytorch = theirs}
+end
+
+return measure

@@ -1,0 +1,123 @@
+--- What the bench times: one work, a step of which is a function without arguments; and the counts
+-- that its time is set against.
+
+local attack = require "advrt.attack"
+local fail = require "advrt.fail"
+local loss = require "advrt.loss"
+local system = require "advrt.core.system"
+local tensor = require "advrt.tensor"
+local train = require "advrt.train"
+
+local work = {}
+
+work.ATTACK = {steps = 10, norm = 0.05}
+work.SGD = {rate = 1e-4, momentum = 0.9, weight_decay = 5e-4}
+
+--- How many times the FLOPs of one forward pass each work takes: the gradient with respect to a
+-- layer's input costs what the layer costs, and so does that with respect to its weights. An
+-- attack takes a gradient before each step and after the last, and tries its result rounded.
+work.PASSES = {forward = 1, gradient = 2, training = 3, attack = 2 * (work.ATTACK.steps + 1) + 1}
+
+-- Counting -------------------------------------------------------------------
+
+--- FLOPs of a forward pass of one image, 2 per multiply-add of convolutions and linear layers: the
+-- sum, and by the layers' names.
+function work.forward_flops(graph)
+    local size, total, by_layer = {}, 0, {}
+    for _, p in ipairs(graph:parameters()) do
+        if p.role == "weight" then
+            local n = 1
+            for _, d in ipairs(p.shape) do n = n * d end
+            size[p.name] = n
+        end
+    end
+    for _, layer in ipairs(graph:layers()) do
+        if layer.kind == "conv" or layer.kind == "linear" then
+            by_layer[layer.name] = 2 * size[layer.name .. ".weight"] * layer.H * layer.W
+            total = total + by_layer[layer.name]
+        end
+    end
+    return total, by_layer
+end
+
+--- The most memory that this process has had resident, in bytes.
+function work.peak_rss()
+    local file <close> = assert(io.open("/proc/self/status"))
+    return 1024 * math.tointeger(file:read("a"):match("VmHWM:%s*(%d+)"))
+end
+
+function work.median(samples)
+    local sorted = table.move(samples, 1, #samples, 1, {})
+    table.sort(sorted)
+    local n = #sorted
+    return (sorted[(n + 1) // 2] + sorted[n // 2 + 1]) / 2, sorted[1], sorted[n]
+end
+
+--- Seconds a step, of `steps` steps.
+function work.time(step, steps)
+    local began = system.clock()
+    for _ = 1, steps do step() end
+    return (system.clock() - began) / steps
+end
+
+--- Steps that fill a round of `seconds`, from what one took.
+function work.steps_for(seconds, one) return math.max(1, math.ceil(seconds / one)) end
+
+-- Works ------------------------------------------------------------------------
+
+--- Images, and where the work has them: logits, their gradient, the images' gradient.
+function work.tensors(g, N)
+    local t = {
+        x = tensor.uniform("bench:images", {N, table.unpack(g.input)}),
+        z = tensor.new {N, g.classes},
+        dz = tensor.uniform("bench:dz", {N, g.classes}):sub_(0.5):div_(N),
+        q = tensor.new {N, table.unpack(g.input)},
+    }
+    return t
+end
+
+--- Labels and targets of N images, tables of classes.
+function work.classes(g, N)
+    local labels, targets = {}, {}
+    for i = 1, N do labels[i], targets[i] = (i - 1) % g.classes, i % g.classes end
+    return labels, targets
+end
+
+local set_up = {}
+
+function set_up.forward(g, t)
+    return function() g:forward(t.x, t.z) end, g:plan("forward", t.x:size(1))
+end
+
+function set_up.gradient(g, t)
+    return function()
+        g:trace(t.x, t.z)
+        g:backward(t.dz, t.q)
+    end, g:plan("gradient", t.x:size(1))
+end
+
+function set_up.training(g, t, labels)
+    local plan, optimiser = g:training_plan(t.x:size(1), 0), train.sgd(work.SGD)
+    local y, dz = tensor.from(labels, "i64"), tensor.new(t.z:shape())
+    return function()
+        plan:forward(t.x, t.z)
+        local value = tensor.cross_entropy(t.z, y, dz)
+        if value ~= value then fail("training: the loss is not a number") end
+        plan:train_backward(dz)
+        optimiser:step(g, plan)
+    end, plan
+end
+
+function set_up.attack(g, t, labels, targets)
+    local spec = {
+        net = g, images = t.x, labels = labels, targets = targets, loss = loss.ce,
+        multiplier = attack.equal_perturbation(work.ATTACK.norm), iterations = work.ATTACK.steps,
+        workspace = {},
+    }
+    return function() t.q = attack.run(spec).adversarial - t.x end, g:plan("gradient", t.x:size(1))
+end
+
+--- The step of a work on a net and its tensors, and the plan that it spends its time in.
+function work.step(what, g, t, labels, targets) return set_up[what](g, t, labels, targets) end
+
+return work
