@@ -7,6 +7,7 @@
 --   tensor.new{2, 3}                     zeros, f32; tensor.new(shape, dtype)
 --   tensor.from{{1, 2}, {3, 4}}          from nested tables; tensor.from(table, dtype, shape)
 --   tensor.uniform("input", {2, 3})      u(name, i) of the project's random stream, in [0, 1)
+--   tensor.normal("start", {2, 3})       of mean 0 and deviation 1 from the same stream
 --   tensor.stack(list)                   [n, ...] of n tensors of one shape
 --   tensor.concat(list)                  joined along the first dimension
 --   tensor.load(path), tensor.save(path, tensors)
@@ -20,6 +21,7 @@
 --   x:clamp(low, high) x:clamp_(low, high) x:abs() x:sign_() x:quantize_(levels)
 --   x:sum() x:mean() x:minimum() x:maximum() x:equal(y) x:argmax() z:rank(labels)
 --   q:norms([l2, linf, zero_share]) x:step_(q, a, x0[, l2, linf])
+--   x:project_(x0, scale, radius) x:tanh_enter_(w, hair) tensor.tanh_step: the steps of advrt.attacks
 --   tensor.sgd, tensor.adam, tensor.cross_entropy: what training is made of
 --
 -- @module advrt.tensor

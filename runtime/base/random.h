@@ -17,5 +17,7 @@ uint64_t random_hash(uint64_t hash, const void *bytes, size_t n);
 uint64_t random_bits(uint64_t key, uint64_t i);
 /* u(name, i): a multiple of 2^-24 in [0, 1), exact in float. */
 double random_uniform(uint64_t key, uint64_t i);
+/* A normal number of mean 0 at place i, by Box and Muller from u(name, 2i) and u(name, 2i + 1). */
+double random_normal(uint64_t key, uint64_t i, double deviation);
 
 #endif

@@ -153,8 +153,9 @@ static int from(lua_State *L) {
     return 1;
 }
 
-/* uniform(name, shape): u(name, i) of the project's random stream, in [0,1), f32. */
-static int uniform(lua_State *L) {
+typedef int Random(Tensor *out, Device *d, uint64_t key, int ndim, const int64_t *shape, Error *e);
+
+static int random_tensor(lua_State *L, Random *make_random) {
     Error e;
     size_t length;
     int64_t shape[TENSOR_DIMS];
@@ -163,8 +164,18 @@ static int uniform(lua_State *L) {
     for (int i = 0; i < ndim; i++)
         luaL_argcheck(L, shape[i] >= 0, 2, "a dimension cannot be negative");
     uint64_t key = random_hash(RANDOM_EMPTY, name, length);
-    want_made(L, tensor_uniform(bind_new_tensor(L), bind_device(L), key, ndim, shape, &e), &e);
+    want_made(L, make_random(bind_new_tensor(L), bind_device(L), key, ndim, shape, &e), &e);
     return 1;
+}
+
+/* uniform(name, shape): u(name, i) of the project's random stream, in [0,1), f32. */
+static int uniform(lua_State *L) {
+    return random_tensor(L, tensor_uniform);
+}
+
+/* normal(name, shape): numbers of mean 0 and deviation 1 from the same stream, f32. */
+static int normal(lua_State *L) {
+    return random_tensor(L, tensor_normal);
 }
 
 /* The tensor at place i of the list at argument 1; it stays alive in the list. */
@@ -533,7 +544,7 @@ void bind_tensor_metatable(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"new", make},    {"from", from},     {"uniform", uniform},
+    {"new", make},    {"from", from},     {"uniform", uniform}, {"normal", normal},
     {"stack", stack}, {"concat", concat}, {NULL, NULL},
 };
 

@@ -59,18 +59,12 @@ static void he(const Filler *f, const Param *p, float *out, int64_t n) {
     char name[PARAM_NAME + 32];
     int length = snprintf(name, sizeof name, "%llu:he:%s", (unsigned long long)f->seed, p->name);
     uint64_t key = random_hash(RANDOM_EMPTY, name, (size_t)length);
-    double deviation = sqrt(2.0 / (double)fan_in(p, n)), turn = 2 * acos(-1.0);
+    double deviation = sqrt(2.0 / (double)fan_in(p, n));
     float constant = p->role == PARAM_NORM_WEIGHT || p->role == PARAM_RUNNING_VAR;
 #pragma omp parallel for
     for (int64_t i = 0; i < n; i++) {
-        if (p->role != PARAM_WEIGHT) {
-            out[i] = constant;
-            continue;
-        }
-        /* Box and Muller; 1 - u keeps the logarithm finite */
-        double u = random_uniform(key, (uint64_t)i * 2),
-               v = random_uniform(key, (uint64_t)i * 2 + 1);
-        out[i] = (float)(deviation * sqrt(-2 * log(1 - u)) * cos(turn * v));
+        bool drawn = p->role == PARAM_WEIGHT;
+        out[i] = drawn ? (float)random_normal(key, (uint64_t)i, deviation) : constant;
     }
 }
 

@@ -89,20 +89,35 @@ int tensor_new(Tensor *out, Device *d, Dtype t, int ndim, const int64_t *shape, 
     return 0;
 }
 
-int tensor_uniform(Tensor *out, Device *d, uint64_t key, int ndim, const int64_t *shape, Error *e) {
+typedef double Draw(uint64_t key, uint64_t i);
+
+static int draw(Tensor *out, Device *d, Draw *number, uint64_t key, int ndim, const int64_t *shape,
+                Error *e) {
     enum { BLOCK = 4096 };
     float block[BLOCK];
     if (tensor_new(out, d, DTYPE_F32, ndim, shape, e) != 0) return -1;
     int64_t n = tensor_count(out);
     for (int64_t i = 0; i < n; i += BLOCK) {
         int64_t m = n - i < BLOCK ? n - i : BLOCK;
-        for (int64_t j = 0; j < m; j++) block[j] = (float)random_uniform(key, (uint64_t)(i + j));
+        for (int64_t j = 0; j < m; j++) block[j] = (float)number(key, (uint64_t)(i + j));
         if (d->copy_in(d, (float *)out->data + i, block, (size_t)m * sizeof *block, e) != 0) {
             tensor_free(out);
             return -1;
         }
     }
     return 0;
+}
+
+static double standard_normal(uint64_t key, uint64_t i) {
+    return random_normal(key, i, 1);
+}
+
+int tensor_uniform(Tensor *out, Device *d, uint64_t key, int ndim, const int64_t *shape, Error *e) {
+    return draw(out, d, random_uniform, key, ndim, shape, e);
+}
+
+int tensor_normal(Tensor *out, Device *d, uint64_t key, int ndim, const int64_t *shape, Error *e) {
+    return draw(out, d, standard_normal, key, ndim, shape, e);
 }
 
 Tensor tensor_share(const Tensor *t) {

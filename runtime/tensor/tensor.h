@@ -44,8 +44,9 @@ Device *tensor_device(const Tensor *t);
  * negative size, a product that overflows, and when memory runs out. On failure
  * *out is empty. */
 int tensor_new(Tensor *out, Device *d, Dtype t, int ndim, const int64_t *shape, Error *e);
-/* u(name, i) of base/random.h, f32; key is the hash of the name. */
+/* u(name, i) of base/random.h, f32; key is the hash of the name. normal: mean 0, deviation 1. */
 int tensor_uniform(Tensor *out, Device *d, uint64_t key, int ndim, const int64_t *shape, Error *e);
+int tensor_normal(Tensor *out, Device *d, uint64_t key, int ndim, const int64_t *shape, Error *e);
 /* A second tensor on the same storage. */
 Tensor tensor_share(const Tensor *t);
 /* Views: the same elements in another shape; rows first .. first+n-1 of dimension 0. */
