@@ -366,6 +366,29 @@ static int step_in_place(lua_State *L) {
     return 2;
 }
 
+/* project_(x0, scale, radius): x = x0 + s_n (x - x0), each element of the difference held to
+ * [-r_n, r_n] and rounded towards x0; scale and radius f64 [N]. */
+static int project_in_place(lua_State *L) {
+    Error e;
+    Tensor *x = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
+    Tensor *x0 = bind_check_tensor_of(L, 2, DTYPE_F32, -1);
+    Tensor *scale = bind_check_tensor_of(L, 3, DTYPE_F64, 1);
+    Tensor *radius = bind_check_tensor_of(L, 4, DTYPE_F64, 1);
+    want_done(L, tensor_project(x, x0, scale, radius, &e), &e);
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* tanh_enter_(w, hair): x is drawn in to hair .. 1 - hair and w = atanh(2x - 1). */
+static int tanh_enter_in_place(lua_State *L) {
+    Error e;
+    Tensor *x = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
+    Tensor *w = bind_check_tensor_of(L, 2, DTYPE_F32, -1);
+    want_done(L, tensor_tanh_enter(x, w, luaL_checknumber(L, 3), &e), &e);
+    lua_settop(L, 1);
+    return 1;
+}
+
 /* Optimisers ------------------------------------------------------------------------------- */
 
 static double option(lua_State *L, int arg, const char *name, double otherwise) {
@@ -419,6 +442,31 @@ static int adam(lua_State *L) {
     return 0;
 }
 
+/* tanh_step({x=, w=, m=, v=, q=, x0=, c=, t=, l2=}, {rate=, beta1=0.9, beta2=0.999, eps=1e-8}):
+ * Adam's step number t_n on w for the objective ||x - x0||^2 - c_n L, q the gradient of L and
+ * x = (tanh w + 1) / 2; l2, the distance from x0 after it. Images of t_n = 0 stay. */
+static int tanh_step(lua_State *L) {
+    static const char *const names[] = {"x", "w", "m", "v", "q", "x0", "c", "t", "l2"};
+    Error e;
+    TanhTensors a;
+    Tensor *fields[] = {&a.x, &a.w, &a.m, &a.v, &a.q, &a.x0, &a.c, &a.t, &a.l2};
+    luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        lua_getfield(L, 1, names[i]);
+        const Tensor *t = luaL_testudata(L, -1, BIND_TENSOR);
+        if (!t || !t->storage) luaL_argerror(L, 1, lua_pushfstring(L, "no tensor '%s'", names[i]));
+        *fields[i] = *t;
+        lua_pop(L, 1);
+    }
+    AdamStep s = {.rate = option(L, 2, "rate", NAN),
+                  .beta1 = option(L, 2, "beta1", 0.9),
+                  .beta2 = option(L, 2, "beta2", 0.999),
+                  .eps = option(L, 2, "eps", 1e-8)};
+    want_done(L, tensor_tanh_step(&s, &a, &e), &e);
+    return 0;
+}
+
 /* cross_entropy(z, labels, dz): the mean loss and the number of rows that are right; dz is its
  * gradient. */
 static int cross_entropy(lua_State *L) {
@@ -462,6 +510,8 @@ const luaL_Reg bind_tensor_operations[] = {
     {"equal", equal},
     {"norms", norms},
     {"step_", step_in_place},
+    {"project_", project_in_place},
+    {"tanh_enter_", tanh_enter_in_place},
     {NULL, NULL},
 };
 
@@ -472,5 +522,10 @@ const luaL_Reg bind_tensor_operators[] = {
 };
 
 const luaL_Reg bind_tensor_functions[] = {
-    {"norms", norms}, {"sgd", sgd}, {"adam", adam}, {"cross_entropy", cross_entropy}, {NULL, NULL},
+    {"norms", norms},
+    {"sgd", sgd},
+    {"adam", adam},
+    {"tanh_step", tanh_step},
+    {"cross_entropy", cross_entropy},
+    {NULL, NULL},
 };

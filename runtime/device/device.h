@@ -77,6 +77,16 @@ typedef struct AdamStep {
     int64_t t; /* number of this step, from 1, for the bias corrections */
 } AdamStep;
 
+/* Images in Carlini & Wagner's space, x = (tanh w + 1) / 2, and Adam's state there, all [N,D]; what
+ * the objective ||x - x0||^2 - c_n L says of image n: q [N,D] is the gradient of L. */
+typedef struct TanhStep {
+    float *x, *w, *m, *v;
+    const float *q, *x0;
+    const double *c;  /* [N] */
+    const int64_t *t; /* [N] number of the image's step, from 1; 0: the image stays */
+    double *l2;       /* [N] of x - x0 after the step */
+} TanhStep;
+
 struct Device {
     const char *name; /* "cpu", "cuda:0" */
     const char
@@ -123,6 +133,16 @@ struct Device {
      * a_n is 0 does not move, whatever q_n holds. */
     int (*step)(Device *d, float *x, const float *q, const double *a, const float *x0, int64_t N,
                 int64_t D, double *l2, double *linf, Error *e);
+
+    /* One pass: x = x0 + s_n (x - x0), each element of the difference held to [-r_n, r_n]; x and x0
+     * [N,D] in [0,1], s and r [N], r may be infinite. Made in double and rounded towards x0, so
+     * that |x - x0| is never above what it was rounded from. NaN stays NaN. */
+    int (*project)(Device *d, float *x, const float *x0, const double *s, const double *r,
+                   int64_t N, int64_t D, Error *e);
+    /* One pass: Adam's step of rate, beta1, beta2 and eps (the rest of s is not read) on w, then x
+     * and its distance from x0. */
+    int (*tanh_step)(Device *d, const AdamStep *s, const TanhStep *a, int64_t N, int64_t D,
+                     Error *e);
 
     int (*sgd)(Device *d, const SgdStep *s, float *p, const float *g, float *m, int64_t P,
                Error *e);

@@ -1,6 +1,7 @@
 #include "tensor/ops.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 /* Wants t to be of the type, on the device of `like`, and, where `shape` is given, of its shape. */
 static int want(const char *operation, const char *name, const Tensor *t, Dtype type,
@@ -190,6 +191,71 @@ int tensor_step(const Tensor *x, const Tensor *q, const Tensor *a, const Tensor 
         return -1;
     Device *d = tensor_device(x);
     return d->step(d, x->data, q->data, a->data, x0->data, N, D, l2->data, linf->data, e);
+}
+
+int tensor_project(const Tensor *x, const Tensor *x0, const Tensor *scale, const Tensor *radius,
+                   Error *e) {
+    const char *op = "project";
+    int64_t D;
+    if (want_images(op, "x", x, &D, e) != 0) return -1;
+    int64_t N = x->shape[0];
+    if (want_f32(op, "x0", x0, x, x, e) || want_row(op, "scale", scale, DTYPE_F64, x, N, e) ||
+        want_row(op, "radius", radius, DTYPE_F64, x, N, e))
+        return -1;
+    Device *d = tensor_device(x);
+    return d->project(d, x->data, x0->data, scale->data, radius->data, N, D, e);
+}
+
+int tensor_tanh_step(const AdamStep *s, const TanhTensors *a, Error *e) {
+    const char *op = "tanh_step";
+    const struct {
+        const char *name;
+        const Tensor *t;
+    } images[] = {{"w", &a->w}, {"m", &a->m}, {"v", &a->v}, {"q", &a->q}, {"x0", &a->x0}};
+    int64_t D;
+    if (want_images(op, "x", &a->x, &D, e) != 0) return -1;
+    for (size_t i = 0; i < sizeof images / sizeof *images; i++)
+        if (want_f32(op, images[i].name, images[i].t, &a->x, &a->x, e) != 0) return -1;
+    int64_t N = a->x.shape[0];
+    if (want_row(op, "c", &a->c, DTYPE_F64, &a->x, N, e) ||
+        want_row(op, "t", &a->t, DTYPE_I64, &a->x, N, e) ||
+        want_row(op, "l2", &a->l2, DTYPE_F64, &a->x, N, e))
+        return -1;
+    Device *d = tensor_device(&a->x);
+    TanhStep step = {.x = a->x.data,
+                     .w = a->w.data,
+                     .m = a->m.data,
+                     .v = a->v.data,
+                     .q = a->q.data,
+                     .x0 = a->x0.data,
+                     .c = a->c.data,
+                     .t = a->t.data,
+                     .l2 = a->l2.data};
+    return d->tanh_step(d, s, &step, N, D, e);
+}
+
+int tensor_tanh_enter(const Tensor *x, const Tensor *w, double hair, Error *e) {
+    enum { BLOCK = 512 };
+    const char *op = "tanh_enter";
+    float host_x[BLOCK], host_w[BLOCK];
+    if (want_f32(op, "x", x, x, NULL, e) || want_f32(op, "w", w, x, x, e)) return -1;
+    if (!(hair > 0 && hair < 0.5))
+        return error_set(e, "tanh_enter: hair must be above 0 and below 0.5, got %g", hair);
+    Device *d = tensor_device(x);
+    int64_t n = tensor_count(x);
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        size_t m = (size_t)(n - i < BLOCK ? n - i : BLOCK), bytes = m * sizeof *host_x;
+        if (d->copy_out(d, host_x, (float *)x->data + i, bytes, e) != 0) return -1;
+        for (size_t j = 0; j < m; j++) {
+            double v = fmin(fmax((double)host_x[j], hair), 1 - hair);
+            host_w[j] = (float)(0.5 * log(v / (1 - v))); /* atanh(2v - 1) */
+            host_x[j] = (float)(1 / (1 + exp(-2 * (double)host_w[j])));
+        }
+        if (d->copy_in(d, (float *)x->data + i, host_x, bytes, e) != 0 ||
+            d->copy_in(d, (float *)w->data + i, host_w, bytes, e) != 0)
+            return -1;
+    }
+    return 0;
 }
 
 int tensor_sgd(const SgdStep *s, const Tensor *p, const Tensor *g, const Tensor *m, Error *e) {

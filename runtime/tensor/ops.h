@@ -31,6 +31,19 @@ int tensor_norms(const Tensor *q, const Tensor *l2, const Tensor *linf, const Te
 int tensor_step(const Tensor *x, const Tensor *q, const Tensor *a, const Tensor *x0,
                 const Tensor *l2, const Tensor *linf, Error *e);
 
+/* x, x0 [N,...] of one shape; scale, radius [N] f64, not negative: see device.h. */
+int tensor_project(const Tensor *x, const Tensor *x0, const Tensor *scale, const Tensor *radius,
+                   Error *e);
+/* Adam in the space of w, x = (tanh w + 1) / 2: see device.h. x, w, m, v, q, x0 [N,...] of one
+ * shape; c, l2 [N] f64; t [N] i64. */
+typedef struct TanhTensors {
+    Tensor x, w, m, v, q, x0, c, t, l2;
+} TanhTensors;
+int tensor_tanh_step(const AdamStep *s, const TanhTensors *a, Error *e);
+/* x is drawn in from 0 and 1 to hair .. 1 - hair, and w = atanh(2x - 1), of the same shape, made in
+ * double; x becomes (tanh w + 1) / 2. hair in (0, 0.5). */
+int tensor_tanh_enter(const Tensor *x, const Tensor *w, double hair, Error *e);
+
 /* p, g and the optimiser's state of one shape. */
 int tensor_sgd(const SgdStep *s, const Tensor *p, const Tensor *g, const Tensor *m, Error *e);
 int tensor_adam(const AdamStep *s, const Tensor *p, const Tensor *g, const Tensor *m,

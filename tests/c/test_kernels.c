@@ -245,6 +245,107 @@ static void test_step(void **state) {
     free(q), free(x), free(x0), free(before), free(partial);
 }
 
+/* Held to the ball, exactly: never further from x0 than the double that was asked for. */
+static void test_project(void **state) {
+    (void)state;
+    want_isa();
+    enum { N = 4 };
+    float *x = malloc(N * MOST * sizeof *x), *x0 = malloc(N * MOST * sizeof *x);
+    float *before = malloc(N * MOST * sizeof *before);
+    const double scale[N] = {1, 0.3, 1, 0.7}, radius[N] = {0.1, INFINITY, INFINITY, 0.05};
+    for (int s = 0; s < SIZES; s++) {
+        int64_t D = sizes[s];
+        for (int64_t i = 0; i < N * MOST; i++) {
+            x[i] = (float)random_uniform(40, (uint64_t)i);
+            x0[i] = (float)random_uniform(41, (uint64_t)i);
+            if (i % 97 == 5) x0[i] = 0, x[i] = 1e-30f;
+            if (i % 97 == 6) x0[i] = 1, x[i] = 0;
+            if (i % 97 == 7) x0[i] = 0, x[i] = 1;
+        }
+        memcpy(before, x, N * MOST * sizeof *before);
+        kernels->project(x, x0, scale, radius, N, D);
+        for (int64_t i = 0; i < N * MOST; i++) {
+            int n = D ? (int)(i / D) : N;
+            if (n >= N || n == 2) { /* beyond the batch, and the image that is left as it is */
+                want_same("project leaves", i, x[i], before[i]);
+                continue;
+            }
+            double d = scale[n] * ((double)before[i] - (double)x0[i]);
+            d = fmin(fmax(d, -radius[n]), radius[n]);
+            double made = (double)x[i] - (double)x0[i];
+            assert_true(fabs(made) <= fabs(d));
+            want_within("project", i, made, d, 1.2e-7); /* a unit of the last place below 1 */
+            if (scale[n] == 1 && fabs(d) < radius[n]) want_same("inside", i, x[i], before[i]);
+        }
+    }
+    x[0] = NAN;
+    kernels->project(x, x0, scale, radius, 1, 8);
+    assert_true(isnan(x[0]));
+    free(x), free(x0), free(before);
+}
+
+/* Adam in the space of tanh, one step from a state on its way, in double. */
+static void test_tanh_step(void **state) {
+    (void)state;
+    want_isa();
+    enum { N = 3 };
+    float *x = malloc(N * MOST * sizeof *x), *before[4], *q = floats(43, N * MOST);
+    float *w = floats(44, N * MOST), *m = floats(45, N * MOST), *v = floats(46, N * MOST);
+    float *x0 = malloc(N * MOST * sizeof *x0);
+    KernelPartial *partial = malloc(kernel_partials(N, MOST) * sizeof *partial);
+    const AdamStep s = {.rate = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
+    const double c[N] = {0.5, 3, 1e4};
+    const int64_t t[N] = {1, 0, 1000};
+    for (int64_t i = 0; i < N * MOST; i++) {
+        w[i] *= i % 11 == 3 ? 40 : 4; /* some far beyond what float can tell from 0 and 1 */
+        v[i] = fabsf(v[i]);
+        x[i] = (float)(1 / (1 + exp(-2 * (double)w[i])));
+        x0[i] = (float)random_uniform(47, (uint64_t)i);
+    }
+    float *const now[4] = {x, w, m, v};
+    for (int k = 0; k < 4; k++) before[k] = malloc(N * MOST * sizeof *before[k]);
+    for (int size = 0; size < SIZES; size++) {
+        int64_t D = sizes[size];
+        double l2[N];
+        for (int k = 0; k < 4; k++) memcpy(before[k], now[k], N * MOST * sizeof(float));
+        TanhStep a = {.x = x, .w = w, .m = m, .v = v, .q = q, .x0 = x0, .c = c, .t = t, .l2 = l2};
+        kernels->tanh_step(&s, &a, N, D, partial);
+        for (int n = 0; n < N; n++) {
+            long double sum = 0;
+            for (int64_t i = n * D; i < (n + 1) * D; i++) {
+                double was = (double)before[0][i], d = (double)x[i] - (double)x0[i];
+                sum += (long double)d * (long double)d;
+                if (t[n] == 0) {
+                    for (int k = 0; k < 4; k++) want_same("stays", i, now[k][i], before[k][i]);
+                    continue;
+                }
+                double part = 2 * (was - (double)x0[i]) - c[n] * (double)q[i];
+                double g = part * 2 * was * (1 - was), scale = fabs(c[n] * (double)q[i]) + 2;
+                double mean = 0.9 * (double)before[2][i] + 0.1 * g;
+                double spread = 0.999 * (double)before[3][i] + 0.001 * g * g;
+                want_within("tanh m", i, (double)m[i], mean, 2e-7 * (scale + fabs(mean) + 1));
+                want_within("tanh v", i, (double)v[i], spread, 1e-6 * (spread + scale * scale));
+                double moved = (double)m[i] / (1 - pow(0.9, (double)t[n]));
+                moved /= sqrt((double)v[i] / (1 - pow(0.999, (double)t[n]))) + 1e-8;
+                moved = (double)before[1][i] - 0.01 * moved;
+                want_within("tanh w", i, (double)w[i], moved,
+                            2e-7 * fabs(moved) + 1e-5 * fabs(moved - (double)before[1][i]));
+                double y = 1 / (1 + exp(-2 * (double)w[i]));
+                /* relative near 0, where tanh's space has its numbers */
+                want_within("tanh x", i, (double)x[i], y, 3e-7 * y + 2e-38);
+            }
+            want_near("tanh l2", D, l2[n], (double)sqrtl(sum), 1e-13);
+        }
+    }
+    double l2;
+    w[5] = NAN;
+    TanhStep a = {.x = x, .w = w, .m = m, .v = v, .q = q, .x0 = x0, .c = c, .t = t, .l2 = &l2};
+    kernels->tanh_step(&s, &a, 1, 16, partial);
+    assert_true(isnan(x[5]) && isnan(l2));
+    for (int k = 0; k < 4; k++) free(before[k]);
+    free(x), free(w), free(m), free(v), free(q), free(x0), free(partial);
+}
+
 static void test_sgd(void **state) {
     (void)state;
     want_isa();
@@ -422,6 +523,21 @@ static uint64_t digest(const CpuKernels *k, int threads, int offset) {
     k->binary(BINARY_MUL, v[4], v[4], v[4], N * D);
     k->adam(&adam, v[2], v[0], v[3], v[4], N * D);
     k->quantize(v[0], 255, v[0], N * D);
+    double ones[N] = {1, 0.5, 0.9}, radii[N] = {0.2, INFINITY, 0.1}, tanh_l2[N];
+    int64_t turn[N] = {1, 7, 300};
+    TanhStep tanh_step = {.x = v[1],
+                          .w = v[2],
+                          .m = v[3],
+                          .v = v[4],
+                          .q = v[0],
+                          .x0 = v[1],
+                          .c = ones,
+                          .t = turn,
+                          .l2 = tanh_l2};
+    k->tanh_step(&adam, &tanh_step, N, D, partial);
+    k->clamp(v[0], 0, 1, v[0], N * D);
+    k->project(v[1], v[0], ones, radii, N, D);
+    for (int n = 0; n < N; n++) f[4][n] += tanh_l2[n];
     k->relu_mask(v[3], INFINITY, (uint8_t *)v[4], N * D / 8 * 8);
     k->apply_mask(v[2], (uint8_t *)v[4], N * D / 8 * 8);
     uint64_t hash = random_hash(RANDOM_EMPTY, f, sizeof f);
@@ -504,6 +620,8 @@ int main(void) {
         ISAS(test_norms),
         ISAS(test_norms_of_tiny_gradients),
         ISAS(test_step),
+        ISAS(test_project),
+        ISAS(test_tanh_step),
         ISAS(test_sgd),
         ISAS(test_adam),
         ISAS(test_channels),

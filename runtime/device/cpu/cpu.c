@@ -182,6 +182,21 @@ static int step(Device *d, float *x, const float *q, const double *a, const floa
     return 0;
 }
 
+static int project(Device *d, float *x, const float *x0, const double *s, const double *r,
+                   int64_t N, int64_t D, Error *e) {
+    (void)e;
+    kernels_of(d)->project(x, x0, s, r, N, D);
+    return 0;
+}
+
+static int tanh_step(Device *d, const AdamStep *s, const TanhStep *a, int64_t N, int64_t D,
+                     Error *e) {
+    CpuDevice *c = (CpuDevice *)d;
+    if (want_partials(c, N, D, e) != 0) return -1;
+    c->kernels->tanh_step(s, a, N, D, c->partial);
+    return 0;
+}
+
 static int sgd(Device *d, const SgdStep *s, float *p, const float *g, float *m, int64_t P,
                Error *e) {
     (void)e;
@@ -224,6 +239,8 @@ int cpu_device(int threads, Device **out, Error *e) {
                             .cross_entropy = cpu_cross_entropy,
                             .norms = norms,
                             .step = step,
+                            .project = project,
+                            .tanh_step = tanh_step,
                             .sgd = sgd,
                             .adam = adam,
                             .plan_new = cpu_plan_new};

@@ -41,6 +41,12 @@ typedef struct CpuKernels {
     void (*step)(float *x, const float *q, const double *a, const float *x0, int64_t N, int64_t D,
                  KernelPartial *partial, double *l2, double *linf);
 
+    /* Device.project and Device.tanh_step. */
+    void (*project)(float *x, const float *x0, const double *s, const double *r, int64_t N,
+                    int64_t D);
+    void (*tanh_step)(const AdamStep *s, const TanhStep *a, int64_t N, int64_t D,
+                      KernelPartial *partial);
+
     void (*sgd)(const SgdStep *s, float *p, const float *g, float *m, int64_t P);
     void (*adam)(const AdamStep *s, float *p, const float *g, float *m, float *v, int64_t P);
 
