@@ -14,7 +14,7 @@ CFLAGS   = -std=gnu11 $(OPTIMISE) -g -fopenmp -Wall -Wextra -Wshadow -Wvla -Werr
 CPPFLAGS = -Iruntime $(shell pkg-config --cflags lua5.4 2>/dev/null) -MMD -MP
 # -E: the C modules of other Lua packages (lfs, lpeg, term, system) find Lua's symbols in advrt.
 LDFLAGS  = -Wl,-E -fopenmp $(SANITIZE)
-LDLIBS   = -llua5.4 -ldnnl -lpng -ljpeg -lzip -lmsgpackc -lz -ljansson -lmd -ldl -lm
+LDLIBS   = -llua5.4 -ldnnl -lpng -ljpeg -lzip -lmsgpackc -lz -ljansson -lmd -llbfgsb -ldl -lm
 
 SOURCES := $(sort $(shell find runtime -name '*.c'))
 HEADERS := $(sort $(shell find runtime tests/c -name '*.h'))
