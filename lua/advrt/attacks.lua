@@ -1,0 +1,237 @@
+--- The attacks of the paper's Section III, each in a file of attacks/ that reads like its paper, and
+-- the one way to run them.
+--
+--     attacks.fgs {eps = 8/255}                     one step along the sign
+--     attacks.ifgs {eps = 8/255, steps = 20}        the same in small steps
+--     attacks.pgd {norm = 2, eps = 1}               from random starts, in either norm
+--     attacks.lbfgs {}                              box-constrained L-BFGS, the least distortion
+--     attacks.cw {kappa = 0}                        Carlini & Wagner's L2
+--
+--     local r = attacks.run {attack = attacks.cw {}, net = g, images = x, labels = c, targets = t}
+--
+-- An attack finds; what it found is measured here, from the images as they are returned: that they
+-- lie in [0,1] and in the ball, whether they succeed, and how far they are.
+
+local arguments = require "advrt.check"
+local method = require "advrt.attacks.method"
+local nearest = require "advrt.nearest"
+local tensor = require "advrt.tensor"
+
+local attacks = {}
+
+local order = {"fgs", "ifgs", "pgd", "lbfgs", "cw"}
+for _, name in ipairs(order) do attacks[name] = require("advrt.attacks." .. name) end
+
+--- The names of the attacks.
+function attacks.names() return table.move(order, 1, #order, 1, {}) end
+
+--- A parameter's value as it is written: a number, true, false, or a word.
+local function value_of(text)
+    if text == "true" or text == "false" then return text == "true" end
+    local top, bottom = text:match("^([%d.]+)/([%d.]+)$") -- 8/255
+    if tonumber(top) and tonumber(bottom) then return tonumber(top) / tonumber(bottom) end
+    return text ~= "inf" and tonumber(text) or text
+end
+
+--- The attack that a text names, NAME or NAME:PARAMETER=VALUE:..., called by that text; or nil and
+-- one line.
+function attacks.parse(text)
+    local name, rest = text:match("^([^:]*)(.*)$")
+    local kind = attacks[name]
+    if type(kind) ~= "table" then
+        return nil, ("unknown attack '%s'; did you mean '%s'? (attacks: %s)"):format(name,
+            nearest(name, order), table.concat(order, ", "))
+    end
+    local given = {name = text}
+    for part in rest:gmatch(":([^:]*)") do
+        local key, value = part:match("^([%w_]+)=(.+)$")
+        if not key then return nil, ("'%s': want PARAMETER=VALUE, got '%s'"):format(text, part) end
+        if not kind.parameters[key] then
+            local known = {}
+            for parameter in pairs(kind.parameters) do known[#known + 1] = parameter end
+            table.sort(known)
+            return nil, ("'%s' has no parameter '%s'; did you mean '%s'?"):format(name, key,
+                nearest(key, known))
+        end
+        given[key] = value_of(value)
+        if kind.parameters[key].read(given[key]) == nil then
+            return nil, ("'%s': %s must be %s, got %s"):format(name, key,
+                kind.parameters[key].wanted, value)
+        end
+    end
+    return kind(given)
+end
+
+--- Raises where a finished image breaks a promise of its attack: that is the attack's mistake.
+local function check_promise(attack, item, x, l2, linf)
+    local low, high = x:minimum(), x:maximum()
+    if not (low >= 0 and high <= 1) then
+        error(("attack %s: %s ended outside of [0,1]: %.9g .. %.9g"):format(attack.name, item.name,
+            low, high), 0)
+    end
+    local distance = attack.norm == 2 and l2 or linf
+    -- The pixels keep the bound exactly; 1e-12 is for the sum of an L2 norm in double.
+    if attack.eps and (distance ~= distance or distance > attack.eps * (1 + 1e-12)) then
+        error(("attack %s: %s ended at %.17g, beyond eps = %.17g"):format(attack.name, item.name,
+            distance, attack.eps), 0)
+    end
+end
+
+--- Finished images, measured a batch at a time by the same network passes that attacked them.
+local Finished = {}
+Finished.__index = Finished
+
+local function new_finished(spec, attack, B, targeted)
+    local g = spec.net
+    local shape = {B, table.unpack(g.input)}
+    return setmetatable({net = g, attack = attack, targeted = targeted, done = spec.done,
+        x = tensor.new(shape), x0 = tensor.new(shape), z = tensor.new {B, g.classes}, items = {},
+        still = tensor.new({B}, "f64"), size = B}, Finished)
+end
+
+function Finished:add(item, x, forward, backward)
+    local k = #self.items + 1
+    self.items[k] = {item = item, forward = forward, backward = backward}
+    self.x[k]:copy(x)
+    self.x0[k]:copy(item.image)
+    if k == self.size then self:measure() end
+end
+
+function Finished:measure()
+    local attack = self.attack
+    self.net:trace(self.x, self.z)
+    local predictions = self.z:argmax()
+    local l2, linf = self.x:step_(self.x, self.still, self.x0) -- a step of 0: only measures
+    for k, one in ipairs(self.items) do
+        local item, prediction = one.item, predictions:get(k)
+        local goal = item.target or item.label
+        check_promise(attack, item, self.x[k], l2:get(k), linf:get(k))
+        local success = (prediction == goal) == self.targeted
+        if success and attack.kappa and attack.kappa > 0 then
+            success = attacks.margin(self.z[k], goal, self.targeted) >= attack.kappa
+        end
+        self.done(item, {x = self.x[k], success = success, prediction = prediction,
+            l2 = l2:get(k), linf = linf:get(k), forward = one.forward, backward = one.backward})
+    end
+    self.items = {}
+end
+
+--- By how much the goal's logit leads the others in a row z [K]; untargeted, by how much the best of
+-- the others leads it.
+function attacks.margin(z, goal, targeted)
+    local row = z:totable()
+    local own, other = row[goal + 1], -math.huge
+    for i, v in ipairs(row) do
+        if i ~= goal + 1 and v > other then other = v end
+    end
+    return targeted and own - other or other - own
+end
+
+--- Attacks the images of a queue; the way in for folders that do not fit into memory.
+--
+-- spec.attack    an attack, such as attacks.cw {}
+-- spec.net       a network
+-- spec.next      function() -> {image = f32 [C,H,W] in [0,1], label =, target =, name =}, nil at the
+--                end; all images have a target, or none has (untargeted)
+-- spec.targeted  which of the two
+-- spec.done      function(item, result), in the order in which images finish: x [C,H,W] (to be
+--                copied), success, prediction, l2, linf, forward, backward (evaluations and
+--                gradients that the image took)
+-- spec.batch     images at a time, default 32: the batch of every network pass
+-- spec.seed      of random starts, default 0: they depend on it and the image's name alone
+-- spec.tick      optional: called after each pass
+--
+-- Returns {passes, seconds = {forward, backward, step}}. Logits or gradients that are not finite are
+-- failures that name the image; an image outside of [0,1] or of the attack's ball raises.
+function attacks.stream(spec)
+    local attack, B = spec.attack, spec.batch or 32
+    local finished = new_finished(spec, attack, B, spec.targeted)
+    local batch = method.batch(spec.net, attack, B, spec.targeted, spec.seed or 0)
+    batch:run(spec.next, function(...) finished:add(...) end, spec.tick)
+    if #finished.items > 0 then finished:measure() end
+    return {passes = batch.passes, seconds = batch.seconds}
+end
+
+local function check(spec)
+    local g, x, attack = spec.net, spec.images, spec.attack
+    local function wrong(...) error("attacks.run: " .. string.format(...), 4) end
+    if type(g) ~= "table" or not g.trace then wrong("net is missing") end
+    if type(attack) ~= "table" or not attack.attack or not attack.advance then
+        wrong("attack is missing (attacks.cw {} is one), got %s", type(attack))
+    end
+    local problem = arguments.loss(attack.loss, math.max(g.classes, 1))
+    if problem then wrong("%s", problem) end
+    if g.classes < 2 then wrong("a net of 1 class has no other class to move to") end
+    if not arguments.is_tensor(x) or x:dtype() ~= "f32" or x:dim() ~= 4 or x:size(1) < 1 then
+        wrong("images must be an f32 tensor [N,C,H,W], got %s", tostring(x))
+    end
+    local shape, input = x:shape(), g.input
+    if shape[2] ~= input[1] or shape[3] ~= input[2] or shape[4] ~= input[3] then
+        wrong("net wants [N,%s], got [%s]", table.concat(input, ","), table.concat(shape, ","))
+    end
+    local batch = spec.batch
+    if batch ~= nil and (math.type(batch) ~= "integer" or batch < 1) then
+        wrong("batch must be an integer of at least 1, got %s", tostring(batch))
+    end
+    local labels, targets
+    labels, problem = arguments.classes(spec.labels, "labels", shape[1], g.classes)
+    if labels and spec.targets then
+        targets, problem = arguments.classes(spec.targets, "targets", shape[1], g.classes)
+    end
+    if problem then wrong("%s", problem) end
+    for i = 1, shape[1] do
+        local low, high = x[i]:minimum(), x[i]:maximum()
+        if not (low >= 0 and high <= 1) then
+            wrong("image %d must lie in [0,1], its values range from %g to %g", i, low, high)
+        end
+        if targets and targets:get(i) == labels:get(i) then
+            wrong("image %d: the target %d equals the label; a targeted attack wants another class",
+                i, targets:get(i))
+        end
+    end
+    return shape, labels, targets
+end
+
+--- Attacks a tensor of images.
+--
+-- spec.attack   an attack, such as attacks.pgd {norm = 2, eps = 0.5}
+-- spec.net      a network (advrt.net)
+-- spec.images   f32 [N,C,H,W] in [0,1], not changed; spec.labels: their classes, N of them
+-- spec.targets  target classes; without them the attack is untargeted: away from the label
+-- spec.names    optional: N names, which random starts and messages go by (default: 1 .. N)
+-- spec.batch, spec.seed, spec.tick: see attacks.stream
+--
+-- Returns a table: adversarial [N,C,H,W]; success, an array of N booleans; prediction i64 [N]; l2,
+-- linf f64 [N]; forward, backward i64 [N]; passes; seconds. An image that did not succeed is where
+-- the attack left it. Arguments of a wrong kind raise.
+function attacks.run(spec)
+    local shape, labels, targets = check(spec)
+    local N = shape[1]
+    local r = {adversarial = tensor.new(shape), success = {}, prediction = tensor.new({N}, "i64"),
+        l2 = tensor.new({N}, "f64"), linf = tensor.new({N}, "f64"),
+        forward = tensor.new({N}, "i64"), backward = tensor.new({N}, "i64")}
+    local at = 0
+    local about = attacks.stream {
+        attack = spec.attack, net = spec.net, targeted = targets ~= nil, batch = spec.batch,
+        seed = spec.seed, tick = spec.tick,
+        next = function()
+            at = at + 1
+            if at > N then return nil end
+            return {index = at, image = spec.images[at], label = labels:get(at),
+                target = targets and targets:get(at), name = spec.names and spec.names[at]
+                    or "image " .. at}
+        end,
+        done = function(item, one)
+            local i = item.index
+            r.adversarial[i]:copy(one.x)
+            r.success[i] = one.success
+            for _, name in ipairs {"prediction", "l2", "linf", "forward", "backward"} do
+                r[name]:set(one[name], i)
+            end
+        end,
+    }
+    r.passes, r.seconds = about.passes, about.seconds
+    return r
+end
+
+return attacks

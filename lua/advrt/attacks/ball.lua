@@ -1,0 +1,40 @@
+--- The step that FGS, IFGS and PGD share: along the loss's direction, and back into the ball.
+--
+--     x_{n+1} = clip_{x0,eps}(x_n + a d_n),   d_n = sign(q_n), or q_n / ||q_n||_2 for norm 2
+--
+-- clip_{x0,eps} projects onto ||x - x0|| <= eps and [0,1]. The projection is rounded towards x0,
+-- so the stored image is inside.
+
+local tensor = require "advrt.tensor"
+
+local ball = {}
+
+function ball:prepare(batch)
+    local function rows() return tensor.new({batch.size}, "f64") end
+    batch.multiplier, batch.linf, batch.scale, batch.radius = rows(), rows(), rows(), rows()
+    batch.scale:fill(1)
+    batch.radius:fill(self.norm == 2 and math.huge or self.eps)
+end
+
+function ball:advance(batch)
+    local a, q, scale = batch.a, batch.q, batch.scale
+    if self.norm == 2 then
+        a = batch.multiplier:copy(a)
+        for k = 1, batch.size do
+            local length = batch.q_l2:get(k)
+            a:set(length > 0 and a:get(k) / length or 0, k)
+        end
+    else
+        q:sign_()
+    end
+    batch.x:step_(q, a, batch.x0, batch.l2, batch.linf)
+    if self.norm == 2 then
+        for k = 1, batch.size do
+            local l2 = batch.l2:get(k)
+            scale:set(l2 > self.eps and self.eps / l2 or 1, k)
+        end
+    end
+    batch.x:project_(batch.x0, scale, batch.radius)
+end
+
+return ball

@@ -1,0 +1,104 @@
+--- Carlini & Wagner's L2 attack (2017).
+--
+--     minimise ||x - x0||_2^2 + c f(x),   x = (tanh w + 1) / 2,
+--     f(x) = max(max_{i != t} z_i - z_t, -kappa)
+--
+-- over w with Adam; untargeted f(x) = max(z_label - max of the others, -kappa). c is found by binary
+-- search for each image, and the image of the smallest distortion among all that have a margin of at
+-- least kappa is the result.
+--
+--     attacks.cw {kappa = 0, c = 0.01, searches = 9, iterations = 1000, rate = 0.01, hair = 1e-6,
+--                 starts = 1, radius = 1, early = true, loss = nil}
+--
+-- @param kappa       the margin that counts as success
+-- @param c           the first c: ten times as much after a failure, half-way after a success
+-- @param searches    number of values of c
+-- @param iterations  most steps for each
+-- @param rate        Adam's step size, in w
+-- @param hair        how far x0 is drawn in from 0 and 1 before atanh, so that such pixels can move
+-- @param starts      the first is x0, the others uniform in the ball around it that the best image
+--                    so far lies on
+-- @param radius      of that ball where there is no such image
+-- @param early       whether a c is given up where a tenth of the iterations did not lower the
+--                    objective by a part in 10^4
+-- @param loss        instead of the margin: f is minus it, and does not end at kappa
+
+local losses = require "advrt.loss"
+local method = require "advrt.attacks.method"
+local tensor = require "advrt.tensor"
+
+local MOST = 1e10 -- of c
+local margin = losses.m_logit {kappa = 1e30} -- the cut at kappa is made here
+
+local cw = method.new("cw", {
+    kappa = method.not_negative(0), c = method.positive(0.01), searches = method.count(9),
+    iterations = method.count(1000), rate = method.positive(0.01), hair = method.below(0.5, 1e-6),
+    starts = method.count(1), radius = method.positive(1), early = method.switch(true),
+    loss = method.loss(),
+}, function(self)
+    self.cut = not self.loss
+    self.loss = self.loss or margin
+end)
+
+function cw:prepare(batch)
+    local shape, B = batch.x:shape(), batch.size
+    batch.adam = {x = batch.x, w = tensor.new(shape), m = tensor.new(shape), v = tensor.new(shape),
+        q = batch.q, x0 = batch.x0, c = tensor.new({B}, "f64"), t = tensor.new({B}, "i64"),
+        l2 = batch.l2}
+end
+
+function cw:enter(batch, k)
+    local adam = batch.adam
+    adam.x[k]:tanh_enter_(adam.w[k], self.hair)
+    adam.m[k]:fill(0)
+    adam.v[k]:fill(0)
+end
+
+--- batch.a holds the number of each image's step, adam.c its c or 0.
+function cw:advance(batch)
+    local adam = batch.adam
+    for k = 1, batch.size do adam.t:set(math.tointeger(batch.a:get(k)), k) end
+    tensor.tanh_step(adam, {rate = self.rate})
+end
+
+function cw:attack(image)
+    local best = math.huge
+    local weights, check = image.batch.adam.c, math.max(1, self.iterations // 10)
+
+    -- Adam for one c; whether an image on the way has the margin.
+    local function descend(point, c)
+        local found, lowest = false, math.huge
+        image:begin(point)
+        for n = 1, self.iterations do
+            if image.success and image.margin >= self.kappa then
+                found = true
+                if image.l2 < best then
+                    best = image.l2
+                    image:keep()
+                end
+            end
+            local resting = self.cut and image.margin >= self.kappa
+            local f = resting and -self.kappa or -image.value
+            if self.early and n % check == 0 then
+                local objective = image.l2 ^ 2 + c * f
+                if objective > lowest - 1e-4 * math.abs(lowest) then break end
+                lowest = objective
+            end
+            weights:set(resting and 0 or c, image.k)
+            image:step(n)
+        end
+        return found
+    end
+
+    for start = 1, self.starts do
+        local point = start == 1 and image.x0
+            or image:around("start" .. start, 2, best < math.huge and best or self.radius)
+        local c, low, high = self.c, 0, math.huge
+        for _ = 1, self.searches do
+            if descend(point, c) then high = math.min(high, c) else low = math.max(low, c) end
+            c = high < math.huge and (low + high) / 2 or math.min(10 * c, MOST)
+        end
+    end
+end
+
+return cw

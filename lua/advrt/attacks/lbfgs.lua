@@ -1,0 +1,78 @@
+--- L-BFGS (Szegedy et al. 2014): the smallest distortion, by the penalty that barely allows a flip.
+--
+--     minimise c ||x - x0||_2^2 + J(g(x), t)  subject to x in [0,1]
+--
+-- with box-constrained L-BFGS from x0; the largest c whose minimiser still flips is found by
+-- bisection, and the flipped image of the smallest distortion met on the way is the result.
+--
+--     attacks.lbfgs {c = 1, searches = 8, iterations = 60, memory = 10, tolerance = 1e-5,
+--                    loss = loss.ce}
+--
+-- @param c           the first c; it is changed tenfold until a flip and none are on its two sides
+-- @param searches    halvings of that interval (of log c)
+-- @param iterations  most evaluations of the network for a minimisation
+-- @param memory      corrections that L-BFGS keeps
+-- @param tolerance   a minimisation ends where a step lowers the objective by less than this part
+-- @param loss        J is minus this loss towards the target, or the loss of the label
+
+local core = require "advrt.core.lbfgsb"
+local method = require "advrt.attacks.method"
+local tensor = require "advrt.tensor"
+
+local TENFOLDS = 12 -- of c, up or down, before the search is given up
+local GRADIENT = 1e-8 -- of the projected gradient's largest element, at which it counts as zero
+local RUNNING = 1
+
+local lbfgs = method.new("lbfgs", {
+    c = method.positive(1), searches = method.count(8), iterations = method.count(60),
+    memory = method.count(10), tolerance = method.positive(1e-5), loss = method.loss("ce"),
+})
+
+function lbfgs:prepare(batch)
+    local C, H, W = table.unpack(batch.net.input)
+    batch.solvers = core.new(batch.size, C * H * W,
+        {memory = self.memory, tolerance = self.tolerance, gradient = GRADIENT})
+    batch.state = tensor.new({batch.size}, "i64")
+end
+
+function lbfgs:enter(batch, k)
+    batch.solvers:start(k, batch.x0[k])
+    batch.state:set(RUNNING, k)
+end
+
+function lbfgs:advance(batch)
+    batch.solvers:advance(batch.x, batch.q, batch.value, batch.a, batch.l2, batch.state)
+end
+
+function lbfgs:attack(image)
+    local best = math.huge
+
+    -- Minimises for one c; whether the minimiser flips.
+    local function flips(c)
+        image:begin(image.x0)
+        for n = 1, self.iterations do
+            if image.success and image.l2 < best then
+                best = image.l2
+                image:keep()
+            end
+            if n == self.iterations or image.batch.state:get(image.k) ~= RUNNING then break end
+            image:step(c)
+        end
+        return image.success
+    end
+
+    local low, high -- the largest c that flips, the smallest that does not
+    local c = self.c
+    for _ = 0, TENFOLDS do
+        if flips(c) then low = c else high = c end
+        if low and high then break end
+        c = low and 10 * c or c / 10
+    end
+    if not (low and high) then return end
+    for _ = 1, self.searches do
+        c = math.sqrt(low * high)
+        if flips(c) then low = c else high = c end
+    end
+end
+
+return lbfgs

@@ -1,0 +1,308 @@
+--- What the attacks of this folder stand on: an attack is written for one image, as its paper has
+-- it, and many of them run side by side, so that every pass of the network takes a full batch.
+--
+--     local ifgs = method.new("ifgs", {eps = method.positive(8 / 255), ...})
+--     function ifgs:attack(image)
+--         image:begin(image.x0)                                 -- the network is evaluated at x
+--         for _ = 1, self.steps do image:step(self.alpha) end   -- x moves, and again
+--     end
+--
+-- attack(image) is a coroutine over numbers. begin, step and stay end the image's turn; when all
+-- images had theirs the network is evaluated once for all, and each goes on with what it found.
+-- What is image-sized happens for all at once, in these functions of an attack:
+--
+--     prepare(batch)         optional: makes what it keeps beside the batch's own tensors
+--     enter(batch, k)        optional: image k begins anew at x[k]
+--     advance(batch)         moves each image k that asked for a step: batch.a [k] is the number
+--                            it gave, 0 where it stays; the gradient of what it ascends is batch.q.
+--                            Leaves in batch.l2 the distances of the images that moved
+--
+-- An image whose attack returns is finished: image:keep() has set its result aside, else it is x
+-- as it is. Its place goes to the next image of the queue, so the shapes never change, and an image
+-- has the same bits whatever else runs.
+
+local fail = require "advrt.fail"
+local logits = require "advrt.core.loss"
+local losses = require "advrt.loss"
+local system = require "advrt.core.system"
+local tensor = require "advrt.tensor"
+
+local method = {}
+
+-- Parameters ----------------------------------------------------------------------------------
+
+local function finite(v) return math.type(v) ~= nil and v == v and math.abs(v) < math.huge end
+
+--- A kind of parameter: its default, what is wanted, and value -> value as kept, or nil.
+local function kind(default, wanted, read)
+    return {default = default, wanted = wanted, read = read}
+end
+
+function method.positive(default)
+    return kind(default, "a number above 0", function(v) return finite(v) and v > 0 and v or nil end)
+end
+
+function method.not_negative(default)
+    return kind(default, "a number of at least 0",
+        function(v) return finite(v) and v >= 0 and v or nil end)
+end
+
+function method.below(most, default)
+    return kind(default, ("a number above 0 and below %g"):format(most),
+        function(v) return finite(v) and v > 0 and v < most and v or nil end)
+end
+
+function method.count(default)
+    return kind(default, "a whole number of at least 1", function(v)
+        v = math.type(v) and math.tointeger(v)
+        return v and v >= 1 and v or nil
+    end)
+end
+
+function method.switch(default)
+    return kind(default, "true or false", function(v)
+        if type(v) == "boolean" then return v end
+    end)
+end
+
+function method.norm(default)
+    return kind(default, "2 or inf", function(v)
+        if v == 2 or v == "inf" then return v end
+    end)
+end
+
+--- A loss of advrt.loss, by name or as an object.
+function method.loss(default)
+    return kind(default, "a loss", function(v)
+        if type(v) == "string" then v = losses.get(v) end
+        return type(v) == "table" and v.evaluate and v.direction and v or nil
+    end)
+end
+
+--- A kind of attack: calling it with a table of parameters makes one. `complete`, optional, sets
+-- what follows from the others. Unknown parameters and bad values raise at the caller's line.
+function method.new(name, parameters, complete)
+    local class = {kind = name, parameters = parameters}
+    class.__index = class
+    class.__name = "advrt.attack"
+    local function make(_, given)
+        local self = setmetatable({name = name}, class)
+        for key in pairs(given or {}) do
+            if not parameters[key] and key ~= "name" then
+                local known = {}
+                for parameter in pairs(parameters) do known[#known + 1] = parameter end
+                table.sort(known)
+                error(("%s has no parameter '%s' (it has %s)"):format(name, tostring(key),
+                    table.concat(known, ", ")), 2)
+            end
+        end
+        self.name = given and given.name or name
+        for key, parameter in pairs(parameters) do
+            local value = given and given[key]
+            if value == nil then value = parameter.default end
+            if value ~= nil then
+                self[key] = parameter.read(value)
+                if self[key] == nil then
+                    error(("%s: %s must be %s, got %s"):format(name, key, parameter.wanted,
+                        tostring(value)), 2)
+                end
+            end
+        end
+        if complete then complete(self) end
+        return self
+    end
+    return setmetatable(class, {__call = make})
+end
+
+-- One image -----------------------------------------------------------------------------------
+
+-- Fields an attack reads: x, x0 [C,H,W]; label, target (nil: untargeted); name; and of the network
+-- at x: value, what it ascends; margin, by how much the logit that is to win leads the others
+-- (untargeted: the best of the others leads the label's); success, whether x is classified as it
+-- is to be; l2 = ||x - x0||.
+local Image = {}
+Image.__index = Image
+
+--- Moves to `point` [C,H,W] and has the network evaluated there.
+function Image:begin(point)
+    local batch = self.batch
+    self.x:copy(point)
+    if batch.attack.enter then batch.attack:enter(batch, self.k) end
+    self.l2 = (self.x - self.x0):reshape {1, self.x:numel()}:norms():get(1)
+    self.fresh = true
+    coroutine.yield()
+end
+
+--- Asks for a step, `a` what advance() reads as batch.a, and has the network evaluated after it.
+function Image:step(a)
+    self:last_step(a)
+    coroutine.yield()
+end
+
+--- The same without an evaluation: the attack ends with it.
+function Image:last_step(a)
+    self.a = a
+    self.backward = self.backward + 1
+end
+
+--- Sets the image as it is aside as the result.
+function Image:keep()
+    self.best:copy(self.x)
+    self.kept = true
+end
+
+--- The name of the image's random stream for a purpose: a function of seed, file and purpose.
+function Image:stream(purpose)
+    return ("%d:%s:%s:%s"):format(self.batch.seed, self.name, self.batch.attack.kind, purpose)
+end
+
+--- A random point of the ball around x0, uniform in it, clipped to [0,1]; norm 2 or "inf".
+function Image:around(purpose, norm, radius)
+    local shape, stream = self.x0:shape(), self:stream(purpose)
+    local d
+    if norm == 2 then
+        d = tensor.normal(stream, shape)
+        local length = d:reshape {1, d:numel()}:norms():get(1)
+        local u = tensor.uniform(stream .. ":radius", {1}):get(1)
+        d:mul_(radius * u ^ (1 / d:numel()) / length)
+    else
+        d = tensor.uniform(stream, shape):mul_(2):sub_(1):mul_(radius)
+    end
+    return d:add_(self.x0):clamp_(0, 1)
+end
+
+-- The batch -----------------------------------------------------------------------------------
+
+local Batch = {}
+Batch.__index = Batch
+
+local function rows(B, dtype) return tensor.new({B}, dtype) end
+
+--- B places for images of the net's input shape. targeted: whether images come with targets.
+function method.batch(g, attack, B, targeted, seed)
+    local shape = {B, table.unpack(g.input)}
+    local batch = setmetatable({
+        net = g, attack = attack, size = B, sign = targeted and 1 or -1, seed = seed,
+        x = tensor.new(shape), x0 = tensor.new(shape), q = tensor.new(shape),
+        best = tensor.new(shape), z = tensor.new {B, g.classes}, dz = tensor.new {B, g.classes},
+        value = rows(B, "f32"), margin = rows(B, "f32"), margin_dz = tensor.new {B, g.classes},
+        goals = rows(B, "i64"), a = rows(B, "f64"), l2 = rows(B, "f64"),
+        q_l2 = rows(B, "f64"), q_linf = rows(B, "f64"), q_zero = rows(B, "f64"),
+        places = {}, live = 0, seconds = {forward = 0, backward = 0, step = 0}, passes = 0,
+    }, Batch)
+    if attack.prepare then attack:prepare(batch) end
+    return batch
+end
+
+--- Lets an image's attack go on until it wants the network, or ends.
+local function resume(image)
+    local ok, problem = coroutine.resume(image.turn, image.batch.attack, image)
+    if ok then return end
+    error(type(problem) == "string" and debug.traceback(image.turn, problem) or problem, 0)
+end
+
+--- Puts the next item of the queue into place k; the place stays empty where there is none.
+function Batch:fill(k, queue)
+    local item = queue()
+    self.places[k] = nil
+    self.a:set(0, k)
+    if not item then return end
+    local image = setmetatable({batch = self, k = k, item = item, x = self.x[k], x0 = self.x0[k],
+        best = self.best[k], label = item.label, target = item.target, name = item.name, a = 0,
+        forward = 0, backward = 0, turn = coroutine.create(self.attack.attack)}, Image)
+    image.x0:copy(item.image)
+    self.goals:set(item.target or item.label, k)
+    self.places[k], self.live = image, self.live + 1
+    resume(image)
+    if coroutine.status(image.turn) == "dead" then
+        error(("attack %s ended without an evaluation"):format(self.attack.name), 0)
+    end
+end
+
+--- z = g(x), and what the images read of it.
+function Batch:forward()
+    self.net:trace(self.x, self.z)
+    self.attack.loss:evaluate(self.z, self.goals, self.value, self.dz)
+    logits.evaluate("m_logit", math.huge, self.z, self.goals, self.margin, self.margin_dz)
+    self.passes = self.passes + 1
+    local value, margin, l2 = self.value:totable(), self.margin:totable(), self.l2:totable()
+    local prediction = self.z:argmax():totable()
+    for k, image in pairs(self.places) do
+        if prediction[k] < 0 or value[k] ~= value[k] then
+            fail("%s: the logits are not finite in attack %s; check the weights and the "
+                .. "preprocessing", image.name, self.attack.name)
+        end
+        image.value, image.margin = self.sign * value[k], self.sign * margin[k]
+        image.success = (prediction[k] == self.goals:get(k)) == (self.sign > 0)
+        image.prediction, image.forward = prediction[k], image.forward + 1
+        if not image.fresh then image.l2 = l2[k] end
+        image.fresh = false
+    end
+end
+
+--- The gradient of what the images ascend, at the points of the last forward.
+function Batch:backward()
+    if self.sign < 0 then
+        self.dz:mul_(-1)
+        self.value:mul_(-1)
+    end
+    self.net:backward(self.dz, self.q)
+    self.q:norms(self.q_l2, self.q_linf, self.q_zero)
+    for k, image in pairs(self.places) do
+        local norm = self.q_l2:get(k)
+        if image.a ~= 0 and (norm ~= norm or norm == math.huge) then
+            fail("%s: the gradient is not finite in attack %s; check the weights and the "
+                .. "preprocessing", image.name, self.attack.name)
+        end
+    end
+    self.attack.loss:direction(self.q)
+end
+
+--- Attacks all images of a queue.
+--
+-- queue   function() -> {image f32 [C,H,W], label, target or nil, name} or nil where it is empty
+-- done    function(item, x [C,H,W], forward, backward): the image's result, in the order in which
+--         they finish; x is overwritten afterwards
+-- tick    optional: called after each pass of the network
+function Batch:run(queue, done, tick)
+    local clock, seconds = system.clock, self.seconds
+    for k = 1, self.size do self:fill(k, queue) end
+    while self.live > 0 do
+        local t0 = clock()
+        self:forward()
+        local t1 = clock()
+        seconds.forward = seconds.forward + t1 - t0
+        local moving = false
+        for k = 1, self.size do
+            local image = self.places[k]
+            if image then
+                image.a = 0
+                resume(image)
+                moving = moving or image.a ~= 0
+                self.a:set(image.a, k)
+            end
+        end
+        local t2 = clock()
+        if moving then
+            self:backward()
+            local t3 = clock()
+            self.attack:advance(self)
+            seconds.backward = seconds.backward + t3 - t2
+            seconds.step = seconds.step + (t2 - t1) + (clock() - t3)
+        else
+            seconds.step = seconds.step + t2 - t1
+        end
+        for k = 1, self.size do
+            local image = self.places[k]
+            if image and coroutine.status(image.turn) == "dead" then
+                done(image.item, image.kept and image.best or image.x, image.forward, image.backward)
+                self.live = self.live - 1
+                self:fill(k, queue)
+            end
+        end
+        if tick then tick() end
+        if system.interrupted() then fail.interrupted() end
+    end
+end
+
+return method

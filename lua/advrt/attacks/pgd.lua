@@ -1,0 +1,54 @@
+--- Projected gradient descent (Madry et al. 2018): the iterative step from random points of the
+-- ball, until one of the restarts succeeds.
+--
+--     x_0 uniform in the ball;   x_{n+1} = clip_{x0,eps}(x_n + alpha d_n)
+--
+-- with d_n the sign of the direction for the norm inf, and the direction over its length for 2.
+--
+--     attacks.pgd {norm = "inf", eps = nil, alpha = nil, steps = 40, restarts = 1, random = true,
+--                  early = false, loss = loss.ce}
+--
+-- @param norm      "inf" or 2
+-- @param eps       the ball's radius in that norm; default: 8/255, or 1 for norm 2
+-- @param alpha     size of a step in that norm; default: 2.5 eps / steps
+-- @param steps     number of steps
+-- @param restarts  most starts; the first whose last image succeeds is the last
+-- @param random    whether starts are random; else the first is x0 itself
+-- @param early     whether an image is done at its first success, not after all steps
+-- @param loss      what is ascended towards the target, or descended from the label
+
+local ball = require "advrt.attacks.ball"
+local method = require "advrt.attacks.method"
+
+local pgd = method.new("pgd", {
+    norm = method.norm("inf"), eps = method.positive(), alpha = method.positive(),
+    steps = method.count(40), restarts = method.count(1), random = method.switch(true),
+    early = method.switch(false), loss = method.loss("ce"),
+}, function(self)
+    self.eps = self.eps or (self.norm == 2 and 1 or 8 / 255)
+    self.alpha = self.alpha or 2.5 * self.eps / self.steps
+end)
+
+pgd.prepare, pgd.advance = ball.prepare, ball.advance
+
+function pgd:attack(image)
+    local best = -math.huge
+    for restart = 1, self.restarts do
+        if self.random or restart > 1 then
+            image:begin(image:around("start" .. restart, self.norm, self.eps))
+        else
+            image:begin(image.x0)
+        end
+        for _ = 1, self.steps do
+            if self.early and image.success then break end
+            image:step(self.alpha)
+        end
+        if image.success or image.value > best then
+            best = image.value
+            image:keep()
+        end
+        if image.success then return end
+    end
+end
+
+return pgd
