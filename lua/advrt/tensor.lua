@@ -16,8 +16,16 @@
 --   x:totable() x:item() x:get(i, j, ...) x:set(v, i, j, ...)
 --   x[i] x:narrow(first, n) x:reshape{...} x:clone() x:copy(from) x:to(dtype) x:fill(v)
 --   x:set_image(i, img) x:image_u8(i) x:bytes()
---   x + y x - y x * y x / y -x, y a tensor of the same shape or a number; add sub mul div min max,
---   and the same with `_`; also for f64
+--   x + y x - y x * y x / y x ^ y -x, y a tensor or a number; add sub mul div pow min max, and the
+--   same but pow with `_`; for f64 too, there of one shape only. Shapes are lined up at their last
+--   dimensions, and what has one element in a dimension is repeated: [N,K] - [N,1], [N,K] * [K]
+--   x:gt(y) ge lt le eq: 1 or 0; x:keep(mask): 0 where the mask is; x:share(y): 1, 1/2 or 0 where x
+--   is the larger, equal or the smaller
+--   x:exp() x:log() x:log1p() x:tanh() x:sqrt(); softmax(dim) log_softmax(dim)
+--   x:sum(dim[, keep]) mean minimum maximum logsumexp: along a dimension, of which `keep` leaves 1;
+--   x:norm(p[, dim[, keep]]), p 1, 2 or "inf", of each image of [N,...] without dim
+--   x:topk(k, dim) -> values, indices; x:gather(dim, t) x:others(dim, t), t from 0 as classes are;
+--   dy:scatter(dim, t, K[, single]) dy:scatter_others(dim, t): the ways back; a:matmul(b[, "nt"|"tn"])
 --   x:clamp(low, high) x:clamp_(low, high) x:abs() x:sign_() x:quantize_(levels)
 --   x:sum() x:mean() x:minimum() x:maximum() x:equal(y) x:argmax() z:rank(labels)
 --   q:norms([l2, linf, zero_share]) x:step_(q, a, x0[, l2, linf])

@@ -538,6 +538,7 @@ void bind_tensor_metatable(lua_State *L) {
     lua_newtable(L);
     luaL_setfuncs(L, methods, 0);
     luaL_setfuncs(L, bind_tensor_operations, 0);
+    luaL_setfuncs(L, bind_tensor_algebra, 0);
     lua_pushcclosure(L, row_or_method, 1);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);

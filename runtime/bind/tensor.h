@@ -14,7 +14,16 @@ Tensor *bind_output(lua_State *L, int arg, Dtype t, int ndim, const int64_t *sha
 /* The element type named at `arg`. */
 Dtype bind_opt_dtype(lua_State *L, int arg, Dtype otherwise);
 
-/* Methods on tensors, and functions of the module, from tensor_ops.c. */
+/* Where argument 2 is a table whose metatable has `name`, such as a tracked tensor, calls that with
+ * arguments 1 and 2 and returns true, the result on top. */
+bool bind_defer(lua_State *L, const char *name);
+/* sum(dim[, keep]), mean, and minimum or maximum of tensor_algebra.c; keep leaves dim with 1. */
+int bind_tensor_sum(lua_State *L);
+int bind_tensor_mean(lua_State *L);
+int bind_tensor_extreme(lua_State *L, bool least);
+
+/* Methods on tensors, and functions of the module, from tensor_ops.c and tensor_algebra.c. */
 extern const luaL_Reg bind_tensor_operations[], bind_tensor_operators[], bind_tensor_functions[];
+extern const luaL_Reg bind_tensor_algebra[];
 
 #endif

@@ -73,6 +73,14 @@ Tensor *bind_output(lua_State *L, int arg, Dtype type, int ndim, const int64_t *
     return t;
 }
 
+bool bind_defer(lua_State *L, const char *name) {
+    if (!lua_istable(L, 2) || luaL_getmetafield(L, 2, name) == LUA_TNIL) return false;
+    lua_pushvalue(L, 1);
+    lua_pushvalue(L, 2);
+    lua_call(L, 2, 1);
+    return true;
+}
+
 Dtype bind_opt_dtype(lua_State *L, int arg, Dtype otherwise) {
     Dtype type = otherwise;
     const char *name = luaL_optstring(L, arg, dtype_name(otherwise));

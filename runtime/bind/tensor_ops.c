@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "bind/tensor.h"
+#include "tensor/algebra.h"
 #include "tensor/ops.h"
 
 enum { BLOCK = 512 };
@@ -25,6 +26,12 @@ static double apply(BinaryOp op, double a, double b) {
     case BINARY_DIV: return a / b;
     case BINARY_MIN: return a < b || isnan(a) ? a : b;
     case BINARY_MAX: return a > b || isnan(a) ? a : b;
+    case BINARY_POW: return pow(a, b);
+    case BINARY_GREATER: return a > b;
+    case BINARY_AT_LEAST: return a >= b;
+    case BINARY_EQUAL: return a == b;
+    case BINARY_SHARE: return a > b ? 1 : a < b ? 0 : a == b ? 0.5 : NAN;
+    case BINARY_KEEP: return b != 0 ? a : 0;
     default: return NAN;
     }
 }
@@ -46,28 +53,49 @@ static int binary_f64(BinaryOp op, const Tensor *a, double a_number, const Tenso
     return 0;
 }
 
-/* number OP b: as operations on tensors, rounded as the one operation would be. */
+/* number OP b. */
 static int number_first(BinaryOp op, float a, const Tensor *b, const Tensor *out, Error *e) {
-    Tensor filled;
-    switch (op) {
-    case BINARY_SUB:
-        return tensor_binary_scalar(BINARY_MUL, b, -1, out, e) ||
-               tensor_binary_scalar(BINARY_ADD, out, a, out, e);
-    case BINARY_DIV:
-        if (tensor_new(&filled, tensor_device(b), DTYPE_F32, b->ndim, b->shape, e) != 0) return -1;
-        int failed = tensor_fill(&filled, a, e) || tensor_binary(op, &filled, b, out, e);
-        tensor_free(&filled);
-        return failed;
-    default: return tensor_binary_scalar(op, b, a, out, e);
+    Tensor number;
+    if (tensor_new(&number, tensor_device(b), DTYPE_F32, 0, NULL, e) != 0) return -1;
+    int failed = tensor_fill(&number, a, e) || tensor_broadcast(op, &number, b, out, e);
+    tensor_free(&number);
+    return failed;
+}
+
+/* The shape of the result of two tensors; f64 has no broadcasting, and in place it must be that of
+ * the first. */
+static int result_shape(lua_State *L, const Tensor *a, const Tensor *b, bool in_place,
+                        int64_t shape[TENSOR_DIMS]) {
+    Error e;
+    int ndim;
+    char p[128], q[128];
+    bool fits = a->dtype == b->dtype &&
+                (a->dtype == DTYPE_F32 ? tensor_broadcast_shape(a, b, &ndim, shape, &e) == 0
+                                       : tensor_same_shape(a, b));
+    if (fits && a->dtype == DTYPE_F64) {
+        ndim = a->ndim;
+        memcpy(shape, a->shape, sizeof a->shape);
     }
+    if (fits && in_place)
+        fits = ndim == a->ndim && memcmp(shape, a->shape, (size_t)ndim * sizeof *shape) == 0;
+    if (!fits) {
+        lua_pushfstring(L, "wanted %s %s%s, got %s %s", dtype_name(a->dtype),
+                        tensor_shape_text(a, p),
+                        a->dtype == DTYPE_F32 ? " or what can be repeated to fit it" : "",
+                        dtype_name(b->dtype), tensor_shape_text(b, q));
+        luaL_argerror(L, 2, lua_tostring(L, -1));
+    }
+    return ndim;
 }
 
 /* Arguments 1 and 2 are the operands, a tensor at least one of them; the result is a new tensor,
- * or, in place, the first operand. */
-static int arithmetic(lua_State *L, BinaryOp op, bool in_place) {
+ * or, in place, the first operand. An operand that is a table with a metamethod `name`, such as a
+ * tracked tensor, is left to that. */
+static int arithmetic(lua_State *L, BinaryOp op, bool in_place, const char *name) {
     Error e;
-    char p[128], q[128];
     bool number[2];
+    int64_t shape[TENSOR_DIMS];
+    if (!in_place && bind_defer(L, name)) return 1;
     for (int i = 0; i < 2; i++) number[i] = lua_type(L, i + 1) == LUA_TNUMBER;
     const Tensor *a = number[0] && !number[1] && !in_place ? NULL : bind_check_tensor(L, 1);
     const Tensor *b = number[1] ? NULL : bind_check_tensor(L, 2);
@@ -76,16 +104,14 @@ static int arithmetic(lua_State *L, BinaryOp op, bool in_place) {
         lua_pushfstring(L, "wanted a tensor of f32 or f64, got %s", dtype_name(like->dtype));
         luaL_argerror(L, a ? 1 : 2, lua_tostring(L, -1));
     }
-    if (a && b && (a->dtype != b->dtype || !tensor_same_shape(a, b))) {
-        lua_pushfstring(L, "wanted %s %s, got %s %s", dtype_name(a->dtype), tensor_shape_text(a, p),
-                        dtype_name(b->dtype), tensor_shape_text(b, q));
-        luaL_argerror(L, 2, lua_tostring(L, -1));
-    }
+    int ndim = like->ndim;
+    memcpy(shape, like->shape, sizeof shape);
+    if (a && b) ndim = result_shape(L, a, b, in_place, shape);
     const Tensor *out = a;
     if (in_place)
         lua_settop(L, 2);
     else
-        out = bind_make_tensor(L, like->dtype, like->ndim, like->shape);
+        out = bind_make_tensor(L, like->dtype, ndim, shape);
     int failed;
     if (like->dtype == DTYPE_F64)
         failed = binary_f64(op, a, lua_tonumber(L, 1), b, lua_tonumber(L, 2), out, &e);
@@ -94,30 +120,51 @@ static int arithmetic(lua_State *L, BinaryOp op, bool in_place) {
     else if (!b)
         failed = tensor_binary_scalar(op, a, (float)lua_tonumber(L, 2), out, &e);
     else
-        failed = tensor_binary(op, a, b, out, &e);
+        failed = tensor_broadcast(op, a, b, out, &e);
     want_done(L, failed, &e);
     if (in_place) lua_settop(L, 1);
     return 1;
 }
 
-#define ARITHMETIC(name, op)                                                                       \
+#define NEW(name, op, known)                                                                       \
     static int name(lua_State *L) {                                                                \
-        return arithmetic(L, op, false);                                                           \
-    }                                                                                              \
-    static int name##_in_place(lua_State *L) {                                                     \
-        return arithmetic(L, op, true);                                                            \
+        return arithmetic(L, op, false, known);                                                    \
     }
-ARITHMETIC(add, BINARY_ADD)
-ARITHMETIC(sub, BINARY_SUB)
-ARITHMETIC(mul, BINARY_MUL)
-ARITHMETIC(divide, BINARY_DIV)
-ARITHMETIC(least, BINARY_MIN)
-ARITHMETIC(greatest, BINARY_MAX)
+#define ARITHMETIC(name, op, known)                                                                \
+    NEW(name, op, known)                                                                           \
+    static int name##_in_place(lua_State *L) {                                                     \
+        return arithmetic(L, op, true, known);                                                     \
+    }
+ARITHMETIC(add, BINARY_ADD, "__add")
+ARITHMETIC(sub, BINARY_SUB, "__sub")
+ARITHMETIC(mul, BINARY_MUL, "__mul")
+ARITHMETIC(divide, BINARY_DIV, "__div")
+ARITHMETIC(least, BINARY_MIN, "min")
+ARITHMETIC(greatest, BINARY_MAX, "max")
+NEW(power, BINARY_POW, "__pow")
+NEW(greater, BINARY_GREATER, "gt")
+NEW(at_least, BINARY_AT_LEAST, "ge")
+NEW(same, BINARY_EQUAL, "eq")
+NEW(share, BINARY_SHARE, "share")
+NEW(keep, BINARY_KEEP, "keep")
+
+/* lt(y), le(y): the others' arguments the other way round. */
+static int less(lua_State *L) {
+    lua_settop(L, 2);
+    lua_insert(L, 1);
+    return arithmetic(L, BINARY_GREATER, false, "gt");
+}
+
+static int at_most(lua_State *L) {
+    lua_settop(L, 2);
+    lua_insert(L, 1);
+    return arithmetic(L, BINARY_AT_LEAST, false, "ge");
+}
 
 static int negative(lua_State *L) {
     lua_settop(L, 1);
     lua_pushinteger(L, -1);
-    return arithmetic(L, BINARY_MUL, false);
+    return arithmetic(L, BINARY_MUL, false, "__mul");
 }
 
 static int fill(lua_State *L) {
@@ -222,25 +269,30 @@ static Scan scanned(lua_State *L) {
     return s;
 }
 
+/* sum(), mean(), minimum(), maximum(): of all elements, a number; with (dim[, keep]): a tensor. The
+ * extremes are NaN where any element is, and of no elements. */
 static int sum(lua_State *L) {
+    if (!lua_isnoneornil(L, 2)) return bind_tensor_sum(L);
     lua_pushnumber(L, scanned(L).sum);
     return 1;
 }
 
 static int mean(lua_State *L) {
+    if (!lua_isnoneornil(L, 2)) return bind_tensor_mean(L);
     Scan s = scanned(L);
     lua_pushnumber(L, s.sum / (double)s.count);
     return 1;
 }
 
-/* minimum(), maximum(): NaN where any element is, and of no elements. */
 static int minimum(lua_State *L) {
+    if (!lua_isnoneornil(L, 2)) return bind_tensor_extreme(L, true);
     Scan s = scanned(L);
     lua_pushnumber(L, s.nans || !s.count ? NAN : s.least);
     return 1;
 }
 
 static int maximum(lua_State *L) {
+    if (!lua_isnoneornil(L, 2)) return bind_tensor_extreme(L, false);
     Scan s = scanned(L);
     lua_pushnumber(L, s.nans || !s.count ? NAN : s.greatest);
     return 1;
@@ -489,6 +541,14 @@ const luaL_Reg bind_tensor_operations[] = {
     {"div", divide},
     {"min", least},
     {"max", greatest},
+    {"pow", power},
+    {"gt", greater},
+    {"ge", at_least},
+    {"lt", less},
+    {"le", at_most},
+    {"eq", same},
+    {"share", share},
+    {"keep", keep},
     {"add_", add_in_place},
     {"sub_", sub_in_place},
     {"mul_", mul_in_place},
@@ -516,8 +576,13 @@ const luaL_Reg bind_tensor_operations[] = {
 };
 
 const luaL_Reg bind_tensor_operators[] = {
-    {"__add", add},    {"__sub", sub},      {"__mul", mul},
-    {"__div", divide}, {"__unm", negative}, {"__tostring", to_string},
+    {"__add", add},
+    {"__sub", sub},
+    {"__mul", mul},
+    {"__div", divide},
+    {"__pow", power},
+    {"__unm", negative},
+    {"__tostring", to_string},
     {NULL, NULL},
 };
 

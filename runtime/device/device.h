@@ -45,10 +45,53 @@ typedef enum BinaryOp {
     BINARY_SUB,
     BINARY_MUL,
     BINARY_DIV,
-    BINARY_MIN,
+    BINARY_MIN, /* MIN, MAX: NaN where either is */
     BINARY_MAX,
+    BINARY_POW,
+    BINARY_GREATER, /* GREATER, AT_LEAST, EQUAL: 1 or 0; 0 where either is NaN */
+    BINARY_AT_LEAST,
+    BINARY_EQUAL,
+    BINARY_SHARE, /* 1 where a > b, 1/2 where a = b, 0 where a < b, NaN where either is */
+    BINARY_KEEP,  /* a where b is not 0 (NaN is not), else 0, whatever a is */
     BINARY_OPS
 } BinaryOp;
+
+/* Elementwise functions of one operand, as in C's math library. */
+typedef enum MapOp { MAP_EXP, MAP_LOG, MAP_LOG1P, MAP_TANH, MAP_SQRT, MAP_OPS } MapOp;
+
+enum { DEVICE_DIMS = 8 };
+
+/* How two operands meet in out [shape], which is contiguous: a step along dimension i is a[i] and
+ * b[i] elements of the operands, 0 where an operand has one element for the whole dimension. Those
+ * of the last dimension are 0 or 1, and not both 0 where there is more than one element. */
+typedef struct Broadcast {
+    int ndim; /* at least 1 */
+    int64_t shape[DEVICE_DIMS], a[DEVICE_DIMS], b[DEVICE_DIMS];
+} Broadcast;
+
+/* A tensor around one of its dimensions, [outer,K,inner]: a row is the K elements at one place of
+ * outer and inner, `inner` elements apart. */
+typedef struct RowShape {
+    int64_t outer, K, inner;
+} RowShape;
+
+/* What a row becomes: sums in double, rounded once. */
+typedef enum ReduceOp {
+    REDUCE_SUM,
+    REDUCE_ABS_SUM, /* the norms 1, 2 and inf; NaN where an element is */
+    REDUCE_NORM,
+    REDUCE_ABS_MAX,
+    REDUCE_LOGSUMEXP, /* log sum exp; +inf where an element is, -inf of all -inf and of none */
+    REDUCE_OPS
+} ReduceOp;
+
+/* Products of matrices, ' for transposed. */
+typedef enum MatmulKind {
+    MATMUL_NN, /* a [M,K] b [K,N] */
+    MATMUL_NT, /* a [M,K] b' [N,K] */
+    MATMUL_TN, /* a' [K,M] b [K,N] */
+    MATMUL_KINDS
+} MatmulKind;
 
 /* The losses on logits, of which the first is the paper's Eq. 5 (and 6, whose
  * sign is taken of the image's gradient, not here), the second its logit loss
@@ -112,6 +155,32 @@ struct Device {
     int (*quantize)(Device *d, const float *a, float levels, float *out, int64_t n, Error *e);
     /* out = -1, 0, 1; sign of NaN is NaN, of +-0 is 0. out may be a. */
     int (*sign)(Device *d, const float *a, float *out, int64_t n, Error *e);
+
+    /* What autograd is made of. out overlaps no operand, but in map it may be a.
+     * broadcast: as binary, the operands' elements repeated as s says. */
+    int (*map)(Device *d, MapOp op, const float *a, float *out, int64_t n, Error *e);
+    int (*broadcast)(Device *d, BinaryOp op, const Broadcast *s, const float *a, const float *b,
+                     float *out, Error *e);
+    /* a [outer,K,inner]; out [outer,inner]. */
+    int (*reduce)(Device *d, ReduceOp op, const float *a, RowShape r, float *out, Error *e);
+    /* Of each row its softmax, or that one's logarithm; a, out [outer,K,inner]. The logarithm is
+     * what `loss` makes of LOSS_CE, to the bit. */
+    int (*softmax)(Device *d, bool logarithm, const float *a, RowShape r, float *out, Error *e);
+    /* The k largest of each row in falling order, and where they are, from 0; both [outer,k,inner].
+     * NaN counts as larger than all numbers; of equal ones the first comes first. */
+    int (*top)(Device *d, const float *a, RowShape r, int64_t k, float *value, int64_t *index,
+               Error *e);
+    /* gather: out [outer,J,inner] are a's elements at index [outer,J,inner]; or, `others`, index is
+     * [outer,inner], J is K - 1, and out is the row without that element. scatter is its adjoint:
+     * da [outer,K,inner], overwritten, is the sum, in the order of J, of what each element of
+     * dy [outer,J,inner] was taken from, 0 elsewhere. Every index is in 0 .. K-1. */
+    int (*gather)(Device *d, bool others, const float *a, const int64_t *index, RowShape r,
+                  int64_t J, float *out, Error *e);
+    int (*scatter)(Device *d, bool others, const float *dy, const int64_t *index, RowShape r,
+                   int64_t J, float *da, Error *e);
+    /* out [M,N]. */
+    int (*matmul)(Device *d, MatmulKind kind, const float *a, const float *b, float *out, int64_t M,
+                  int64_t K, int64_t N, Error *e);
 
     /* Losses. z [N,K] logits, target [N] in 0 .. K-1. value [N] is what the attack ascends
      * (-J for LOSS_CE), dz [N,K] its gradient, overwritten. kappa is used by LOSS_M_LOGIT. */

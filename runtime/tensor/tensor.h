@@ -6,14 +6,14 @@
  * tensor is freed. The header is a plain struct held by value: tensor_free gives
  * its share of the storage back and leaves it empty.
  *
- * Not here: strides, broadcasting, type promotion.
+ * Not here: strides, type promotion.
  */
 #ifndef ADVRT_TENSOR_TENSOR_H
 #define ADVRT_TENSOR_TENSOR_H
 
 #include "device/device.h"
 
-enum { TENSOR_DIMS = 8 };
+enum { TENSOR_DIMS = DEVICE_DIMS };
 
 typedef struct Storage Storage;
 

@@ -74,7 +74,14 @@ static float apply(BinaryOp op, float a, float b) {
     case BINARY_MUL: return (float)((double)a * (double)b);
     case BINARY_DIV: return (float)((double)a / (double)b);
     case BINARY_MIN: return isnan(a) || isnan(b) ? NAN : a < b ? a : b;
-    default: return isnan(a) || isnan(b) ? NAN : a > b ? a : b;
+    case BINARY_MAX: return isnan(a) || isnan(b) ? NAN : a > b ? a : b;
+    case BINARY_POW: return powf(a, b);
+    case BINARY_GREATER: return a > b;
+    case BINARY_AT_LEAST: return a >= b;
+    case BINARY_EQUAL: return a == b;
+    case BINARY_SHARE: return isnan(a) || isnan(b) ? NAN : (float)((a > b) + (a >= b)) / 2;
+    case BINARY_KEEP: return b == 0 ? 0 : a;
+    default: return -1;
     }
 }
 
@@ -93,6 +100,9 @@ static void test_binary(void **state) {
             kernels->binary_scalar((BinaryOp)op, a, 0.7f, out, n);
             for (int64_t i = 0; i < n; i++)
                 want_same("binary_scalar", i, out[i], apply((BinaryOp)op, a[i], 0.7f));
+            kernels->scalar_binary((BinaryOp)op, 0.7f, b, out, n);
+            for (int64_t i = 0; i < n; i++)
+                want_same("scalar_binary", i, out[i], apply((BinaryOp)op, 0.7f, b[i]));
             memcpy(out, a, (size_t)n * sizeof *out);
             kernels->binary((BinaryOp)op, out, out, out, n); /* in place */
             for (int64_t i = 0; i < n; i++)

@@ -36,6 +36,22 @@ int cpu_logit_stats(Device *d, const float *z, const int64_t *initial, const int
 int cpu_cross_entropy(Device *d, const float *z, const int64_t *label, int64_t N, int64_t K,
                       double *host_loss, int64_t *host_correct, float *dz, Error *e);
 
+int cpu_softmax(Device *d, bool logarithm, const float *a, RowShape r, float *out, Error *e);
+
+/* The Device's functions that autograd is made of (algebra.c). */
+int cpu_map(Device *d, MapOp op, const float *a, float *out, int64_t n, Error *e);
+int cpu_broadcast(Device *d, BinaryOp op, const Broadcast *s, const float *a, const float *b,
+                  float *out, Error *e);
+int cpu_reduce(Device *d, ReduceOp op, const float *a, RowShape r, float *out, Error *e);
+int cpu_top(Device *d, const float *a, RowShape r, int64_t k, float *value, int64_t *index,
+            Error *e);
+int cpu_gather(Device *d, bool others, const float *a, const int64_t *index, RowShape r, int64_t J,
+               float *out, Error *e);
+int cpu_scatter(Device *d, bool others, const float *dy, const int64_t *index, RowShape r,
+                int64_t J, float *da, Error *e);
+int cpu_matmul(Device *d, MatmulKind kind, const float *a, const float *b, float *out, int64_t M,
+               int64_t K, int64_t N, Error *e);
+
 /* The Device's plan_new (plan.c). */
 int cpu_plan_new(Device *d, const struct Program *p, const struct PlanRequest *r, Plan **out,
                  Error *e);

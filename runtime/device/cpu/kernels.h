@@ -29,6 +29,7 @@ typedef struct CpuKernels {
     /* min and max: NaN where either is. */
     void (*binary)(BinaryOp op, const float *a, const float *b, float *out, int64_t n);
     void (*binary_scalar)(BinaryOp op, const float *a, float b, float *out, int64_t n);
+    void (*scalar_binary)(BinaryOp op, float a, const float *b, float *out, int64_t n);
     void (*clamp)(const float *a, float low, float high, float *out, int64_t n);
     void (*quantize)(const float *a, float levels, float *out, int64_t n);
     void (*sign)(const float *a, float *out, int64_t n);

@@ -5,16 +5,16 @@
 
 #include "device/cpu/cpu.h"
 
-/* Rows times classes below which threads cost more than they save. */
+/* RowShape times classes below which threads cost more than they save. */
 enum { SERIAL = 4096 };
 
 static const double tau = 0.9; /* of Definition IV.1 */
 
-/* The greatest element, NaN where one is. */
-static float row_max(const float *z, int64_t K) {
+/* The greatest of K elements that are `apart` from each other, NaN where one is. */
+static float row_max(const float *z, int64_t K, int64_t apart) {
     float m = z[0];
     for (int64_t k = 1; k < K; k++)
-        if (z[k] > m || isnan(z[k])) m = z[k];
+        if (z[k * apart] > m || isnan(z[k * apart])) m = z[k * apart];
     return m;
 }
 
@@ -32,9 +32,9 @@ static int64_t row_argmax(const float *z, int64_t K, int64_t without) {
 
 /* log sum exp(z - m), summed in float over a vector's lanes as frameworks do: its last bit decides
  * at which margin p_t - 1 becomes 0. */
-static float row_log_sum(const float *z, int64_t K, float m) {
+static float row_log_sum(const float *z, int64_t K, int64_t apart, float m) {
     float lane[8] = {0};
-    for (int64_t k = 0; k < K; k++) lane[k % 8] += expf(z[k] - m);
+    for (int64_t k = 0; k < K; k++) lane[k % 8] += expf(z[k * apart] - m);
     for (int width = 4; width > 0; width /= 2)
         for (int i = 0; i < width; i++) lane[i] += lane[i + width];
     return logf(lane[0]);
@@ -43,7 +43,7 @@ static float row_log_sum(const float *z, int64_t K, float m) {
 /* Eq. 5 ascended: log p_t, with gradient onehot - softmax. In float p_t rounds to 1 past a
  * margin of about 16.7 and the target's element is then exactly 0, as frameworks have it. */
 static void ce_row(const float *z, int64_t t, int64_t K, float *value, float *dz) {
-    float m = row_max(z, K), log_sum = row_log_sum(z, K, m);
+    float m = row_max(z, K, 1), log_sum = row_log_sum(z, K, 1, m);
     *value = (z[t] - m) - log_sum;
     for (int64_t k = 0; k < K; k++) dz[k] = -expf((z[k] - m) - log_sum);
     dz[t] += 1.0f;
@@ -92,7 +92,7 @@ int cpu_loss(Device *d, LossKind kind, double kappa, const float *z, const int64
  * the subspace is told from the rounded ones, so that the record agrees with itself. */
 static void stats_row(const float *z, int64_t c, int64_t t, int64_t K, const LogitStats *out,
                       int64_t n) {
-    double m = (double)row_max(z, K), sum = 0;
+    double m = (double)row_max(z, K, 1), sum = 0;
     for (int64_t k = 0; k < K; k++) sum += exp((double)z[k] - m);
     int64_t best = row_argmax(z, K, -1);
     float p_best = (float)(1 / sum); /* exp(0) / sum; NaN where a logit is */
@@ -127,5 +127,27 @@ int cpu_cross_entropy(Device *d, const float *z, const int64_t *label, int64_t N
     }
     *host_loss = loss / (double)N;
     *host_correct = correct;
+    return 0;
+}
+
+static void softmax_row(const float *a, int64_t K, int64_t apart, float *out) {
+    double m = (double)row_max(a, K, apart), sum = 0;
+    for (int64_t k = 0; k < K; k++) sum += exp((double)a[k * apart] - m);
+    for (int64_t k = 0; k < K; k++) out[k * apart] = (float)(exp((double)a[k * apart] - m) / sum);
+}
+
+static void log_softmax_row(const float *a, int64_t K, int64_t apart, float *out) {
+    float m = row_max(a, K, apart), log_sum = row_log_sum(a, K, apart, m);
+    for (int64_t k = 0; k < K; k++) out[k * apart] = (a[k * apart] - m) - log_sum;
+}
+
+int cpu_softmax(Device *d, bool logarithm, const float *a, RowShape r, float *out, Error *e) {
+    (void)d, (void)e;
+    int64_t rows = r.K ? r.outer * r.inner : 0;
+#pragma omp parallel for schedule(static) if (rows * r.K > SERIAL)
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t at = i / r.inner * r.K * r.inner + i % r.inner;
+        (logarithm ? log_softmax_row : softmax_row)(a + at, r.K, r.inner, out + at);
+    }
     return 0;
 }
