@@ -16,6 +16,7 @@
 --     build       function(b, x): draws the net with the methods of advrt.nets.builder on the
 --                 input x and returns the logits, the layer added last
 local arguments = require "advrt.check"
+local autograd = require "advrt.autograd"
 local core = require "advrt.core.net"
 local fail = require "advrt.fail"
 local system = require "advrt.core.system"
@@ -358,7 +359,7 @@ end
 function Net:trace(x, z)
     local plan = self:plan("gradient", check_batch(self, x, "trace"))
     z = plan:forward(x, z)
-    self.traced = plan
+    self.traced, self.traces = plan, (self.traces or 0) + 1
     return z
 end
 
@@ -417,6 +418,9 @@ function Net:gradients(x, wanted, target)
     end
     return z, directions
 end
+
+--- g(x): the logits of x as a step that advrt.autograd goes back through.
+function Net:__call(x) return autograd.net(self, x) end
 
 --- Every parameter: an array of {name =, shape =, role =} in the order of the layers.
 function Net:parameters() return self.graph:parameters() end
