@@ -13,6 +13,7 @@
 #ifndef ADVRT_DEVICE_CPU_KERNELS_H
 #define ADVRT_DEVICE_CPU_KERNELS_H
 
+#include "device/cpu/convolve.h"
 #include "device/device.h"
 
 /* What norms and step keep of one piece of an image until the pieces are added up. */
@@ -81,6 +82,9 @@ typedef struct CpuKernels {
                         int64_t K);
     void (*linear_weights)(const float *dy, const float *x, float *dw, float *db, int64_t N,
                            int64_t C, int64_t K);
+
+    /* Convolutions, or NULL. */
+    const ConvolutionKernel *pointwise, *winograd;
 } CpuKernels;
 
 /* Elements of an image that one thread takes at a time where sums are made. */

@@ -1,5 +1,6 @@
-/* Convolutions. Forward: one oneDNN primitive with the bias, the residual sum and the
- * ReLU in it. The gradient with respect to the input, by the layer's shape:
+/* Convolutions. The device's own kernels do those that they can (lower_convolve.c); the others,
+ * and all of training, are oneDNN's. Forward: one oneDNN primitive with the bias, the residual sum
+ * and the ReLU in it. The gradient with respect to the input, by the layer's shape:
  *
  *   stride 1      a forward convolution with rotated, transposed weights, which adds to
  *                 the gradient that is there by its sum post-op
@@ -135,6 +136,11 @@ static int conv_forward(Compiler *c, const Node *n, Value *v, Error *e) {
         if (conv_image_forward(c, n, v, &done, e)) return -1;
         if (done) return 0;
     }
+    if (!training) {
+        bool done;
+        if (conv_own_forward(c, n, v, &done, e)) return -1;
+        if (done) return 0;
+    }
     ConvWhat what = training ? CONV_TRAIN : CONV_FORWARD;
     if (forward_descriptor(&s, what, &post, &pd, e)) return -1;
     bool fused = pd != NULL;
@@ -172,8 +178,11 @@ static int conv_forward(Compiler *c, const Node *n, Value *v, Error *e) {
 
 /* --- the gradient with respect to the input --- */
 
-/* [G][K][C][R][S] becomes [G][C][K][R][S], rotated by half a turn. */
-static void rotate(const HostWeights *w, float *out) {
+int conv_rotate(HostWeights *w, Error *e) {
+    float *rotated =
+        memory_take((size_t)(w->G * w->K * w->C * w->R * w->S) * sizeof(float), "weights", e);
+    float *out = rotated;
+    if (!rotated) return -1;
     for (int64_t g = 0; g < w->G; g++)
         for (int64_t ch = 0; ch < w->C; ch++)
             for (int64_t k = 0; k < w->K; k++)
@@ -182,6 +191,9 @@ static void rotate(const HostWeights *w, float *out) {
                         *out++ =
                             w->weight[(((g * w->K + k) * w->C + ch) * w->R + w->R - 1 - r) * w->S +
                                       w->S - 1 - q];
+    memory_free(w->weight);
+    w->weight = rotated;
+    return 0;
 }
 
 int conv_emit_data(Compiler *c, const char *what, dnnl_primitive_desc_t pd, const Value *v,
@@ -236,7 +248,6 @@ static int rotated_backward(Compiler *c, const Node *n, const Value *v, bool *do
     *done = pd != NULL;
     if (!pd) return 0;
     int status = -1, weights;
-    float *rotated = NULL;
     if (sink_open(c, n->input[0], &c->values[n->input[0]].layout, can_sum, &sink, e)) goto done;
     if (can_sum && !sink.sum) {
         dnnl_primitive_desc_destroy(pd);
@@ -244,16 +255,13 @@ static int rotated_backward(Compiler *c, const Node *n, const Value *v, bool *do
         if (!pd) return no_implementation(e);
     }
     if (conv_host_weights(c, n, &w, e)) goto done;
-    rotated = memory_take((size_t)(w.G * w.K * w.C * w.R * w.S) * sizeof(float), "weights", e);
-    if (rotated) rotate(&w, rotated);
-    conv_free_host_weights(&w);
     Layer t = transposed(l, C);
     Layout plain = layout_weights(&t, l->C, false);
-    if (rotated && !conv_keep_weights(c, &plain, rotated, pd, &weights, e) &&
+    if (!conv_rotate(&w, e) && !conv_keep_weights(c, &plain, w.weight, pd, &weights, e) &&
         !conv_emit_data(c, "conv back", pd, v, weights, sink.buffer, e))
         status = sink_close(c, &sink, e);
+    conv_free_host_weights(&w);
 done:
-    memory_free(rotated);
     dnnl_primitive_desc_destroy(pd);
     return status;
 }
@@ -361,6 +369,8 @@ static int conv_backward(Compiler *c, const Node *n, Value *v, Error *e) {
         if (conv_image_backward(c, n, v, &done, e)) return -1;
         if (done) return 0;
     }
+    if (conv_own_backward(c, n, v, &done, e)) return -1;
+    if (done) return 0;
     if (l->stride[0] == 1 && l->stride[1] == 1) {
         if (rotated_backward(c, n, v, &done, e)) return -1;
         if (done) return 0;

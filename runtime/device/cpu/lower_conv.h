@@ -1,4 +1,4 @@
-/* What the two files on convolutions share: lower_conv.c and lower_image.c. */
+/* What the files on convolutions share: lower_conv.c, lower_image.c, lower_convolve.c. */
 #ifndef ADVRT_DEVICE_CPU_LOWER_CONV_H
 #define ADVRT_DEVICE_CPU_LOWER_CONV_H
 
@@ -12,6 +12,9 @@ typedef struct HostWeights {
 } HostWeights;
 int conv_host_weights(const Compiler *c, const Node *n, HostWeights *w, Error *e);
 void conv_free_host_weights(HostWeights *w);
+/* The weights become [G][C][K][R][S], rotated by half a turn: those of the convolution that is the
+ * gradient of one with stride 1. */
+int conv_rotate(HostWeights *w, Error *e);
 
 /* Host weights in the layout `from` become a fixed buffer in the layout that pd wants; the bias
  * becomes one as it is. */
@@ -25,6 +28,11 @@ ConvShape conv_forward_shape(const Compiler *c, const Node *n);
 /* A forward convolution over the gradient of v, which is put into pd's layout first. */
 int conv_emit_data(Compiler *c, const char *what, dnnl_primitive_desc_t pd, const Value *v,
                    int weights, int out, Error *e);
+
+/* The device's own kernels, for inference; *done is false, and nothing is emitted, where there is
+ * none for the layer. */
+int conv_own_forward(Compiler *c, const Node *n, Value *v, bool *done, Error *e);
+int conv_own_backward(Compiler *c, const Node *n, const Value *v, bool *done, Error *e);
 
 /* The node reads the image, normalised or not, and nothing else does. */
 bool conv_reads_image(const Compiler *c, const Node *n);
