@@ -103,6 +103,15 @@ Step *emit_kernel(Compiler *c, const char *what, void (*kernel)(const CpuPlan *,
     return s;
 }
 
+bool step_takes_mask(Compiler *c, int buffer, int mask, bool apply) {
+    CpuPlan *p = c->plan;
+    Step *s = p->n_steps ? &p->steps[p->n_steps - 1] : NULL;
+    if (!s || !s->can_mask || s->mask != MASK_NONE || s->buffer[0] != buffer) return false;
+    s->mask = apply ? MASK_APPLY : MASK_SAVE;
+    use(c, s, mask);
+    return true;
+}
+
 static int add_arg(Compiler *c, Step *s, dnnl_primitive_desc_t pd, int arg, int buffer, Error *e) {
     Layout l = descriptor_layout(pd, arg);
     int slot = s->buffers;

@@ -41,6 +41,10 @@ struct Step {
     double number;
     uint64_t seed;
     int buffer[STEP_ARGS], buffers;
+    /* A kernel that can save the mask of its output, or mask it, in the same pass: its output is
+     * at[0], and where `mask` says so the bits are at at[buffers - 1]. */
+    bool can_mask;
+    enum { MASK_NONE, MASK_SAVE, MASK_APPLY } mask;
 };
 
 /* What lowering keeps for a node between its forward and its backward. */
@@ -91,6 +95,9 @@ int buffer_fixed(Compiler *c, void *memory, Error *e);
  * NULL with the error set. */
 Step *emit_kernel(Compiler *c, const char *what, void (*kernel)(const CpuPlan *, const Step *),
                   int n, const int *buffers, Error *e);
+/* Leaves it to the step before to save the mask of `buffer` into `mask`, or to apply it; false
+ * where that step cannot. */
+bool step_takes_mask(Compiler *c, int buffer, int mask, bool apply);
 typedef struct Arg {
     int arg, buffer;
 } Arg;

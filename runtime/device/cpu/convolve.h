@@ -1,6 +1,7 @@
 /* Own convolutions of stride 1 for inference, over activations in blocks of channels:
- * 1x1 as a matrix product that reads the image where it lies, and 3x3 by Winograd's
- * minimal filtering F(4x4, 3x3), which needs a quarter of the products.
+ * 1x1 as a matrix product that reads the image where it lies, and 3x3, 4x4 and 5x5 by
+ * Winograd's minimal filtering in tiles of 6x6 inputs, which needs a quarter of the
+ * products (9 of 25 for 5x5).
  *
  * Both gather a group of pixels (of tiles) and two blocks of output channels in
  * registers and sum over the input channels in order, so a figure depends neither on
@@ -19,6 +20,7 @@
 
 typedef struct Convolution {
     int64_t N, C, K, H, W, OH, OW;
+    int64_t taps;      /* rows and columns of the filter: 1, or 3 to 5 */
     int64_t top, left; /* padding; what the other sides have follows from the grids */
     bool sum, relu;    /* y = relu(y_before + result), each where set */
     float cap;         /* of the ReLU; may be infinite */
@@ -27,16 +29,26 @@ typedef struct Convolution {
 
 /* x [N, C/B, H, W, B] and y [N, K/B, OH, OW, B] in blocks of B = lanes channels, of which those
  * past C hold zeros and those past K are given zeros. y is not x. Memory is aligned to 64 bytes. */
+typedef struct ConvolutionBuffers {
+    const float *x, *weights; /* packed ones */
+    float *y, *scratch;
+    /* Bits as relu_mask (kernels.h) has them, or NULL: opened is given those of y, y becomes +0
+     * where open has none. */
+    void *opened;
+    const void *open;
+} ConvolutionBuffers;
+
 typedef struct ConvolutionKernel {
     int lanes;
+    /* Outputs of a tile, in each direction, for filters of that many taps. */
+    int64_t (*tile)(int64_t taps);
     /* Floats of the packed weights, and of a run's scratch (which may be 0). */
-    size_t (*weights)(int64_t C, int64_t K);
+    size_t (*weights)(const Convolution *c);
     size_t (*scratch)(const Convolution *c);
-    /* w [K,C,R,S] and bias [K], which may be NULL, become the kernel's own form; packed is zeroed
-     * memory. */
-    void (*pack)(const float *w, const float *bias, int64_t C, int64_t K, float *packed);
-    void (*run)(const Convolution *c, const float *x, const float *packed, float *y,
-                float *scratch);
+    /* w [K,C,taps,taps] and bias [K], which may be NULL, become the kernel's own form; packed is
+     * zeroed memory. */
+    void (*pack)(const Convolution *c, const float *w, const float *bias, float *packed);
+    void (*run)(const Convolution *c, const ConvolutionBuffers *b);
 } ConvolutionKernel;
 
 extern const ConvolutionKernel cpu_pointwise_avx2, cpu_winograd_avx2, cpu_pointwise_avx512,

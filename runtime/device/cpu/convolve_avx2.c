@@ -1,4 +1,5 @@
 /* convolve.h for processors with AVX2 and FMA. */
+#include <immintrin.h>
 #include <math.h>
 #include <omp.h>
 #include <string.h>
@@ -11,4 +12,18 @@
 #define ROWS 6
 #define POINTWISE cpu_pointwise_avx2
 #define WINOGRAD cpu_winograd_avx2
+
+typedef float Vec __attribute__((vector_size(32)));
+typedef int32_t Bits __attribute__((vector_size(32)));
+typedef uint8_t Open;
+
+static inline Open open_of(Bits lanes) {
+    return (Open)_mm256_movemask_ps((__m256)lanes);
+}
+
+static inline Bits lanes_of(Open open) {
+    const Bits each = {1, 2, 4, 8, 16, 32, 64, 128};
+    return (each & (int32_t)open) == each;
+}
+
 #include "device/cpu/convolve.inc"

@@ -29,8 +29,13 @@ ConvShape conv_forward_shape(const Compiler *c, const Node *n);
 int conv_emit_data(Compiler *c, const char *what, dnnl_primitive_desc_t pd, const Value *v,
                    int weights, int out, Error *e);
 
-/* The device's own kernels, for inference; *done is false, and nothing is emitted, where there is
- * none for the layer. */
+/* The device's own kernels (lower_convolve.c). conv_own: whether there is one for the shape (its N
+ * and threads are not looked at) between these layouts; conv_emit_own then emits it, with weights
+ * w [K,C,taps,taps] and bias [K] or NULL. */
+bool conv_own(const Compiler *c, const Convolution *shape, const Layout *x, const Layout *y);
+int conv_emit_own(Compiler *c, bool backward, const Convolution *shape, const float *w,
+                  const float *bias, int x, int y, Error *e);
+/* A layer on them, for inference; *done is false, and nothing is emitted, where there is none. */
 int conv_own_forward(Compiler *c, const Node *n, Value *v, bool *done, Error *e);
 int conv_own_backward(Compiler *c, const Node *n, const Value *v, bool *done, Error *e);
 

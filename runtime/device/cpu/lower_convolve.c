@@ -1,124 +1,140 @@
-/* Convolutions on the device's own kernels (convolve.h): which layers take them, and
- * their steps, forward and backward. */
+/* Convolutions on the device's own kernels (convolve.h): which take them, and their steps. */
 #include <string.h>
 
 #include "base/memory.h"
 #include "device/cpu/lower_conv.h"
 
-/* The one rule: stride 1 without groups, for inference; 1x1 always, 3x3 by Winograd unless the plan
- * is to be direct, where tiles of 4x4 do not hang over the output's edge so far that more than half
- * of what they save is lost, and where there are channels enough to pay for the transforms. */
-static const ConvolutionKernel *kernel_for(const Compiler *c, const Layer *l, int64_t C) {
-    enum { FEWEST_CHANNELS = 8 };
+static int64_t rounded_up(int64_t n, int64_t to) {
+    return (n + to - 1) / to * to;
+}
+
+/* Winograd's products against those of the direct convolution, of whole tiles and of channels as
+ * either pads them. */
+static bool winograd_pays(const ConvolutionKernel *kernel, const Convolution *s) {
+    enum { FEWEST_CHANNELS = 8, INPUTS = 36 };
+    int64_t size = kernel->tile(s->taps), lanes = kernel->lanes;
+    if (s->C < FEWEST_CHANNELS) return false;
+    int64_t tiles = (rounded_up(s->OH, size) / size) * (rounded_up(s->OW, size) / size);
+    int64_t direct = s->taps * s->taps * s->OH * s->OW * rounded_up(s->K, lanes);
+    return direct >= 2 * INPUTS * tiles * rounded_up(s->K, 2 * lanes);
+}
+
+/* The one rule: 1x1 always, 3x3 to 5x5 by Winograd unless the plan is to be direct, where that
+ * halves the products: the transforms cost a part of what it saves. */
+static const ConvolutionKernel *kernel_for(const Compiler *c, const Convolution *s) {
     const CpuKernels *kernels = c->device->kernels;
-    if (c->request->purpose == PLAN_TRAINING || l->groups != 1 || l->stride[0] != 1 ||
-        l->stride[1] != 1)
-        return NULL;
-    if (l->kernel[0] == 1 && l->kernel[1] == 1)
-        return l->pad[0] || l->pad[1] || l->pad[2] || l->pad[3] ? NULL : kernels->pointwise;
-    if (l->kernel[0] != 3 || l->kernel[1] != 3 || c->request->direct) return NULL;
-    for (int i = 0; i < 4; i++)
-        if (l->pad[i] > 2) return NULL;
-    if (C < FEWEST_CHANNELS || l->C < FEWEST_CHANNELS) return NULL;
-    int64_t covered = (l->H + 3) / 4 * 4 * ((l->W + 3) / 4 * 4);
-    return 2 * l->H * l->W < covered ? NULL : kernels->winograd;
+    if (!kernels->pointwise || c->request->purpose == PLAN_TRAINING) return NULL;
+    if (s->taps == 1) return s->top || s->left ? NULL : kernels->pointwise;
+    if (s->taps < 3 || s->taps > 5 || c->request->direct) return NULL;
+    return winograd_pays(kernels->winograd, s) ? kernels->winograd : NULL;
 }
 
 static Layout blocked(const Compiler *c, int64_t C, int64_t H, int64_t W) {
     return layout_blocked(cpu_block(c->device), c->request->N, C, H, W);
 }
 
-/* at: the job, x, weights, y, and scratch where it wants some. */
+/* at: y, x, weights, scratch, job, and bits. */
 typedef struct Job {
     const ConvolutionKernel *kernel;
     Convolution shape;
 } Job;
 
 static void run_convolution(const CpuPlan *p, const Step *s) {
-    const Job *job = s->at[0];
+    const Job *job = s->at[4];
     (void)p;
-    job->kernel->run(&job->shape, s->at[1], s->at[2], s->at[3], s->buffers > 4 ? s->at[4] : NULL);
+    job->kernel->run(&job->shape,
+                     &(ConvolutionBuffers){.x = s->at[1],
+                                           .weights = s->at[2],
+                                           .y = s->at[0],
+                                           .scratch = s->at[3],
+                                           .opened = s->mask == MASK_SAVE ? s->at[5] : NULL,
+                                           .open = s->mask == MASK_APPLY ? s->at[5] : NULL});
 }
 
-static int emit(Compiler *c, const char *what, const Job *job, const float *w, const float *bias,
-                int x, int y, Error *e) {
-    const Convolution *s = &job->shape;
-    size_t weights = job->kernel->weights(s->C, s->K), scratch = job->kernel->scratch(s);
+bool conv_own(const Compiler *c, const Convolution *shape, const Layout *x, const Layout *y) {
+    Layout in = blocked(c, shape->C, shape->H, shape->W),
+           out = blocked(c, shape->K, shape->OH, shape->OW);
+    return kernel_for(c, shape) && layout_same(&in, x) && layout_same(&out, y);
+}
+
+int conv_emit_own(Compiler *c, bool backward, const Convolution *shape, const float *w,
+                  const float *bias, int x, int y, Error *e) {
+    Job job = {kernel_for(c, shape), *shape};
     void *kept, *packed;
-    int at[5] = {buffer_owned(c, sizeof *job, "plan", &kept, e), x, NO_BUFFER, y, NO_BUFFER};
-    if (at[0] < 0) return -1;
-    memcpy(kept, job, sizeof *job);
-    at[2] = buffer_owned(c, weights * sizeof(float), "weights", &packed, e);
+    const char *plain = backward ? "conv back" : "conv",
+               *winograd = backward ? "winograd back" : "winograd";
+    job.shape.N = c->request->N;
+    job.shape.threads = c->device->threads;
+    int at[5] = {y, x};
+    at[2] = buffer_owned(c, job.kernel->weights(&job.shape) * sizeof(float), "weights", &packed, e);
     if (at[2] < 0) return -1;
-    job->kernel->pack(w, bias, s->C, s->K, packed);
-    if (scratch && (at[4] = buffer_new(c, scratch * sizeof(float), e)) < 0) return -1;
-    return emit_kernel(c, what, run_convolution, scratch ? 5 : 4, at, e) ? 0 : -1;
+    job.kernel->pack(&job.shape, w, bias, packed);
+    at[3] = buffer_new(c, job.kernel->scratch(&job.shape) * sizeof(float), e);
+    at[4] = at[3] < 0 ? -1 : buffer_owned(c, sizeof job, "plan", &kept, e);
+    if (at[4] < 0) return -1;
+    memcpy(kept, &job, sizeof job);
+    Step *s = emit_kernel(c, shape->taps == 1 ? plain : winograd, run_convolution, 5, at, e);
+    if (!s) return -1;
+    s->can_mask = true;
+    return 0;
 }
 
-static const char *name_of(const ConvolutionKernel *kernel, const Compiler *c, const char *plain,
-                           const char *winograd) {
-    return kernel == c->device->kernels->winograd ? winograd : plain;
+/* Those of the layer, forward; taps is 0, which no kernel has, where it is none of theirs. */
+static Convolution forward_shape(const Layer *l, const Layer *in) {
+    bool fits =
+        l->groups == 1 && l->stride[0] == 1 && l->stride[1] == 1 && l->kernel[0] == l->kernel[1];
+    for (int i = 0; i < 4; i++) fits = fits && l->pad[i] < l->kernel[0];
+    return (Convolution){.C = in->C,
+                         .K = l->C,
+                         .H = in->H,
+                         .W = in->W,
+                         .OH = l->H,
+                         .OW = l->W,
+                         .taps = fits ? l->kernel[0] : 0,
+                         .top = l->pad[0],
+                         .left = l->pad[1]};
 }
 
 int conv_own_forward(Compiler *c, const Node *n, Value *v, bool *done, Error *e) {
     const Layer *l = n->layer, *in = c->program->nodes[n->input[0]].layer;
-    const ConvolutionKernel *kernel = kernel_for(c, l, in->C);
-    Layout src = blocked(c, in->C, in->H, in->W);
+    const Value *x = &c->values[n->input[0]];
+    Convolution s = forward_shape(l, in);
     Layout dst = blocked(c, l->C, l->H, l->W);
-    *done = kernel && layout_same(&src, &c->values[n->input[0]].layout) &&
-            (n->residual < 0 || layout_same(&dst, &c->values[n->residual].layout));
+    bool sum = n->residual >= 0;
+    *done = conv_own(c, &s, &x->layout, sum ? &c->values[n->residual].layout : &dst);
     if (!*done) return 0;
-    Job job = {kernel,
-               {.N = c->request->N,
-                .C = in->C,
-                .K = l->C,
-                .H = in->H,
-                .W = in->W,
-                .OH = l->H,
-                .OW = l->W,
-                .top = l->pad[0],
-                .left = l->pad[1],
-                .sum = n->residual >= 0,
-                .relu = n->relu,
-                .cap = (float)n->cap,
-                .threads = c->device->threads}};
+    s.sum = sum;
+    s.relu = n->relu;
+    s.cap = (float)n->cap;
     v->layout = dst;
-    v->buffer =
-        n->residual >= 0 ? c->values[n->residual].buffer : buffer_new(c, layout_bytes(&dst), e);
+    v->buffer = sum ? c->values[n->residual].buffer : buffer_new(c, layout_bytes(&dst), e);
     HostWeights w;
     if (v->buffer < 0 || conv_host_weights(c, n, &w, e)) return -1;
-    int status = emit(c, name_of(kernel, c, "conv", "winograd"), &job, w.weight, w.bias,
-                      c->values[n->input[0]].buffer, v->buffer, e);
+    int status = conv_emit_own(c, false, &s, w.weight, w.bias, x->buffer, v->buffer, e);
     conv_free_host_weights(&w);
     return status;
 }
 
 int conv_own_backward(Compiler *c, const Node *n, const Value *v, bool *done, Error *e) {
     const Layer *l = n->layer, *in = c->program->nodes[n->input[0]].layer;
-    const ConvolutionKernel *kernel = kernel_for(c, l, in->C);
-    Layout dy = blocked(c, l->C, l->H, l->W), dx = blocked(c, in->C, in->H, in->W);
-    *done =
-        kernel && layout_same(&dy, &v->layout) && layout_same(&dx, &c->values[n->input[0]].layout);
+    const Layout *dx = &c->values[n->input[0]].layout;
+    Convolution f = forward_shape(l, in), s = {.C = f.K,
+                                               .K = f.C,
+                                               .H = f.OH,
+                                               .W = f.OW,
+                                               .OH = f.H,
+                                               .OW = f.W,
+                                               .taps = f.taps,
+                                               .top = f.taps - 1 - f.top,
+                                               .left = f.taps - 1 - f.left};
+    *done = conv_own(c, &s, &v->layout, dx);
     if (!*done) return 0;
     HostWeights w;
     Sink sink;
-    if (sink_open(c, n->input[0], &dx, true, &sink, e) || conv_host_weights(c, n, &w, e)) return -1;
-    Job job = {kernel,
-               {.N = c->request->N,
-                .C = l->C,
-                .K = in->C,
-                .H = l->H,
-                .W = l->W,
-                .OH = in->H,
-                .OW = in->W,
-                .top = l->kernel[0] - 1 - l->pad[0],
-                .left = l->kernel[1] - 1 - l->pad[1],
-                .sum = sink.sum,
-                .threads = c->device->threads}};
-    int status = conv_rotate(&w, e);
-    if (!status)
-        status = emit(c, name_of(kernel, c, "conv back", "winograd back"), &job, w.weight, NULL,
-                      v->gradient, sink.buffer, e);
+    if (sink_open(c, n->input[0], dx, true, &sink, e) || conv_host_weights(c, n, &w, e)) return -1;
+    s.sum = sink.sum;
+    int status = conv_rotate(&w, e) ||
+                 conv_emit_own(c, true, &s, w.weight, NULL, v->gradient, sink.buffer, e);
     conv_free_host_weights(&w);
     return status ? -1 : sink_close(c, &sink, e);
 }

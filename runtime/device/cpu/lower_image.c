@@ -119,6 +119,15 @@ static int emit_shuffle(Compiler *c, const Node *n, const Phase *y, const Phase 
     return 0;
 }
 
+/* The convolution over phases as the device's own kernels take it, but for the grids. */
+static Convolution phase_shape(int64_t C, int64_t K, const Phase *y, const Phase *x) {
+    return (Convolution){.C = C,
+                         .K = K,
+                         .taps = y->taps == x->taps ? y->taps : 0,
+                         .top = y->before,
+                         .left = x->before};
+}
+
 int conv_image_backward(Compiler *c, const Node *n, const Value *v, bool *done, Error *e) {
     const Layer *l = n->layer, *image = c->program->nodes[n->input[0]].layer;
     Phase y = phase_of(image->H, l->H, l->kernel[0], l->stride[0], l->pad[0]);
@@ -133,10 +142,13 @@ int conv_image_backward(Compiler *c, const Node *n, const Value *v, bool *done, 
         .dst = layout_blocked(cpu_block(c->device), c->request->N, channels, y.rows, x.rows),
         .stride = {1, 1},
         .pad = {y.before, x.before, y.after, x.after}};
-    dnnl_primitive_desc_t pd;
-    if (conv_descriptor(cpu_engine(), &s, CONV_FORWARD, false, NULL, NULL, false, &pd, e))
+    Convolution shape = phase_shape(l->C, channels, &y, &x);
+    shape.H = l->H, shape.W = l->W, shape.OH = y.rows, shape.OW = x.rows;
+    bool own = conv_own(c, &shape, &s.src, &s.dst);
+    dnnl_primitive_desc_t pd = NULL;
+    if (!own && conv_descriptor(cpu_engine(), &s, CONV_FORWARD, false, NULL, NULL, false, &pd, e))
         return -1;
-    if (!pd) return 0;
+    if (!own && !pd) return 0;
     HostWeights w;
     int status = -1, weights, phases = buffer_new(c, layout_bytes(&s.dst), e);
     if (phases < 0 || conv_host_weights(c, n, &w, e)) goto done;
@@ -144,15 +156,18 @@ int conv_image_backward(Compiler *c, const Node *n, const Value *v, bool *done, 
         memory_take((size_t)(channels * l->C * y.taps * x.taps) * sizeof(float), "weights", e);
     if (made) phase_weights(&w, &y, &x, made);
     Layout plain = layout_weights(&t, l->C, false);
-    if (made && !conv_keep_weights(c, &plain, made, pd, &weights, e) &&
-        !conv_emit_data(c, "conv back", pd, v, weights, phases, e))
-        status = emit_shuffle(c, n, &y, &x, &s.dst, phases, e);
+    if (made && own)
+        status = conv_emit_own(c, true, &shape, made, NULL, v->gradient, phases, e);
+    else if (made)
+        status = conv_keep_weights(c, &plain, made, pd, &weights, e) ||
+                 conv_emit_data(c, "conv back", pd, v, weights, phases, e);
+    if (!status) status = emit_shuffle(c, n, &y, &x, &s.dst, phases, e);
     memory_free(made);
     conv_free_host_weights(&w);
     *done = true;
 done:
-    dnnl_primitive_desc_destroy(pd);
-    return status;
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    return status ? -1 : 0;
 }
 
 /* --- forward --- */
@@ -202,8 +217,10 @@ static Phase input_phase(int64_t out, int64_t kernel, int64_t stride, int64_t pa
     return p;
 }
 
-static int emit_phases(Compiler *c, const Node *n, dnnl_primitive_desc_t pd, const Layout *phases,
-                       const Phase *y, const Phase *x, Value *v, Error *e) {
+/* pd is NULL where `shape` goes to an own kernel. */
+static int emit_phases(Compiler *c, const Node *n, dnnl_primitive_desc_t pd,
+                       const Convolution *shape, const Layout *phases, const Phase *y,
+                       const Phase *x, Value *v, Error *e) {
     const Layer *l = n->layer, *image = c->program->nodes[n->input[0]].layer;
     const Value *in = &c->values[n->input[0]];
     Layer t = {.C = l->C, .groups = 1, .kernel = {y->taps, x->taps}};
@@ -216,16 +233,19 @@ static int emit_phases(Compiler *c, const Node *n, dnnl_primitive_desc_t pd, con
     float *made = memory_take((size_t)(l->C * phases->dims[1] * y->taps * x->taps) * sizeof(float),
                               "weights", e);
     if (made) forward_weights(&w, y, x, made);
-    int failed = !made || conv_keep_weights(c, &plain, made, pd, &weights, e) ||
+    Step *s =
+        emit_kernel(c, "unshuffle", run_unshuffle, 3, (int[]){in->buffer, unshuffled, geometry}, e);
+    int64_t size[5] = {c->request->N, image->C, image->H, image->W, layout_block(phases)};
+    if (s) memcpy(s->size, size, sizeof size);
+    int failed = !s || !made;
+    if (!failed && !pd)
+        failed = conv_emit_own(c, false, shape, made, w.bias, unshuffled, v->buffer, e);
+    else if (!failed)
+        failed = conv_keep_weights(c, &plain, made, pd, &weights, e) ||
                  conv_keep_bias(c, w.bias, l->C, &bias, e);
     memory_free(made);
     conv_free_host_weights(&w);
-    if (failed) return -1;
-    Step *s =
-        emit_kernel(c, "unshuffle", run_unshuffle, 3, (int[]){in->buffer, unshuffled, geometry}, e);
-    if (!s) return -1;
-    int64_t size[5] = {c->request->N, image->C, image->H, image->W, layout_block(phases)};
-    memcpy(s->size, size, sizeof size);
+    if (failed || !pd) return failed ? -1 : 0;
     Arg args[4] = {{DNNL_ARG_SRC, unshuffled},
                    {DNNL_ARG_WEIGHTS, weights},
                    {DNNL_ARG_DST, v->buffer},
@@ -256,12 +276,17 @@ int conv_image_forward(Compiler *c, const Node *n, Value *v, bool *done, Error *
     s.weights = layout_weights(&t, channels, true);
     memcpy(s.stride, (int64_t[]){1, 1}, sizeof s.stride);
     memset(s.pad, 0, sizeof s.pad);
-    if (conv_descriptor(cpu_engine(), &s, CONV_FORWARD, false, &post, NULL, false, &pd, e))
+    Convolution shape = phase_shape(channels, l->C, &y, &x);
+    shape.H = y.rows, shape.W = x.rows, shape.OH = l->H, shape.OW = l->W;
+    shape.relu = n->relu, shape.cap = (float)n->cap;
+    bool own = conv_own(c, &shape, &s.src, &s.dst);
+    pd = NULL;
+    if (!own && conv_descriptor(cpu_engine(), &s, CONV_FORWARD, false, &post, NULL, false, &pd, e))
         return -1;
-    if (!pd) return 0;
+    if (!own && !pd) return 0;
     v->layout = s.dst;
     *done = true;
-    int status = emit_phases(c, n, pd, &s.src, &y, &x, v, e);
-    dnnl_primitive_desc_destroy(pd);
+    int status = emit_phases(c, n, pd, &shape, &s.src, &y, &x, v, e);
+    if (pd) dnnl_primitive_desc_destroy(pd);
     return status;
 }

@@ -38,6 +38,7 @@ static int64_t mask_elements(const Layout *l) {
 static int save_mask(Compiler *c, const Node *n, Value *v, Error *e) {
     v->mask = buffer_new(c, (size_t)mask_elements(&v->layout) / 8, e);
     if (v->mask < 0) return -1;
+    if (n->relu && step_takes_mask(c, v->buffer, v->mask, false)) return 0;
     Step *s = emit_kernel(c, "mask", run_mask, 2, (int[]){v->buffer, v->mask}, e);
     if (!s) return -1;
     s->number = n->cap;
@@ -59,6 +60,7 @@ static int own_gradient(Compiler *c, Value *v, Error *e) {
 
 static int mask_gradient(Compiler *c, Value *v, Error *e) {
     if (own_gradient(c, v, e)) return -1;
+    if (step_takes_mask(c, v->gradient, v->mask, true)) return 0;
     Step *s = emit_kernel(c, "mask", run_apply_mask, 2, (int[]){v->gradient, v->mask}, e);
     if (!s) return -1;
     s->size[0] = mask_elements(&v->layout);
