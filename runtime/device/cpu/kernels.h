@@ -22,6 +22,12 @@ typedef struct KernelPartial {
     int64_t zeros;
 } KernelPartial;
 
+/* A max pooling over planes of H x W cells of B channels, a multiple of 8. A window has at most
+ * 65536 places, and one in the image. */
+typedef struct PoolShape {
+    int64_t planes, B, H, W, OH, OW, kernel[2], stride[2], pad[2]; /* pad: top, left */
+} PoolShape;
+
 typedef struct CpuKernels {
     const char *isa; /* "x86-64", "avx2", "avx512" */
 
@@ -82,6 +88,13 @@ typedef struct CpuKernels {
                         int64_t K);
     void (*linear_weights)(const float *dy, const float *x, float *dw, float *db, int64_t N,
                            int64_t C, int64_t K);
+
+    /* x [planes,H,W,B], y and winner [planes,OH,OW,B]: y is the largest of each window, NaN where
+     * one is in it, winner the place in the window, row after row, of the first that is as large.
+     * winner may be NULL. maxpool_data: dx is the sum of dy over the windows that each input won.
+     */
+    void (*maxpool)(const PoolShape *s, const float *x, float *y, uint16_t *winner);
+    void (*maxpool_data)(const PoolShape *s, const float *dy, const uint16_t *winner, float *dx);
 
     /* Convolutions, or NULL. */
     const ConvolutionKernel *pointwise, *winograd;

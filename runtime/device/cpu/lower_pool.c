@@ -1,74 +1,69 @@
-/* Pooling: maximum by oneDNN, whose workspace remembers the winners; torch's adaptive
- * average by own kernels over any channel block. */
+/* Pooling, by own kernels over any channel block: maximum, and torch's adaptive average. */
 #include <string.h>
 
-#include "device/cpu/compile.h"
+#include "device/cpu/plan.h"
 
 /* --- maximum --- */
 
-/* A max pooling's window in oneDNN's arrays. */
-typedef struct PoolWindow {
-    dnnl_dims_t kernel, stride, before, after;
-} PoolWindow;
+/* at: x, y, winners where they are kept, and at the end the PoolShape. */
+static void run_maxpool(const CpuPlan *p, const Step *s) {
+    p->kernels->maxpool(s->at[s->buffers - 1], s->at[0], s->at[1],
+                        s->buffers > 3 ? s->at[2] : NULL);
+}
 
-static PoolWindow pool_window(const Layer *l) {
-    return (PoolWindow){.kernel = {l->kernel[0], l->kernel[1]},
-                        .stride = {l->stride[0], l->stride[1]},
-                        .before = {l->pad[0], l->pad[1]},
-                        .after = {l->pad[2], l->pad[3]}};
+/* at: dy, winners, dx, and the PoolShape. */
+static void run_maxpool_back(const CpuPlan *p, const Step *s) {
+    p->kernels->maxpool_data(s->at[3], s->at[0], s->at[1], s->at[2]);
+}
+
+static int shape_buffer(Compiler *c, const Layer *l, const Layer *x, int block, Error *e) {
+    void *memory;
+    int buffer = buffer_owned(c, sizeof(PoolShape), "plan", &memory, e);
+    if (buffer < 0) return -1;
+    *(PoolShape *)memory = (PoolShape){.planes = c->request->N * ((l->C + block - 1) / block),
+                                       .B = block,
+                                       .H = x->H,
+                                       .W = x->W,
+                                       .OH = l->H,
+                                       .OW = l->W,
+                                       .kernel = {l->kernel[0], l->kernel[1]},
+                                       .stride = {l->stride[0], l->stride[1]},
+                                       .pad = {l->pad[0], l->pad[1]}};
+    return buffer;
 }
 
 static int maxpool_forward(Compiler *c, const Node *n, Value *v, Error *e) {
     const Layer *l = n->layer, *x = c->program->nodes[n->input[0]].layer;
-    const Layout *src = &c->values[n->input[0]].layout;
-    bool keeps = c->request->purpose != PLAN_FORWARD;
-    int block = layout_block(src);
-    v->layout = block > 1 ? layout_blocked(block, c->request->N, l->C, l->H, l->W)
-                          : layout_plain(c->request->N, l->C, l->H, l->W);
-    Layout in = block > 1 ? *src : layout_plain(c->request->N, x->C, x->H, x->W);
-    dnnl_pooling_desc_t op;
-    PoolWindow w = pool_window(l);
-    if (onednn_check(dnnl_pooling_forward_desc_init(
-                         &op, keeps ? dnnl_forward_training : dnnl_forward_inference,
-                         dnnl_pooling_max, &in, &v->layout, w.stride, w.kernel, w.before, w.after),
-                     "max pooling", e) ||
-        best_descriptor(cpu_engine(), &op, NULL, NULL, true, &v->descriptor, e))
-        return -1;
-    if (!v->descriptor) return error_set(e, "oneDNN has no max pooling of this shape");
-    Layout workspace = descriptor_layout(v->descriptor, DNNL_ARG_WORKSPACE);
-    int from = value_as(c, n->input[0], &in, e);
-    v->buffer = buffer_new(c, layout_bytes(&v->layout), e);
-    v->saved[0] = buffer_new(c, layout_bytes(&workspace), e);
-    if (from < 0 || v->buffer < 0 || v->saved[0] < 0) return -1;
-    Arg args[3] = {
-        {DNNL_ARG_SRC, from}, {DNNL_ARG_DST, v->buffer}, {DNNL_ARG_WORKSPACE, v->saved[0]}};
-    if (emit_primitive(c, "max pool", v->descriptor, keeps ? 3 : 2, args, e)) return -1;
+    int block = cpu_block(c->device);
+    Layout in = layout_blocked(block, c->request->N, x->C, x->H, x->W);
+    if (l->kernel[0] * l->kernel[1] > 1 << 16)
+        return error_set(e, "max pooling over %lld x %lld is not supported (at most 65536 places)",
+                         (long long)l->kernel[0], (long long)l->kernel[1]);
+    v->layout = layout_blocked(block, c->request->N, l->C, l->H, l->W);
+    v->saved[1] = shape_buffer(c, l, x, block, e);
+    int from = v->saved[1] < 0 ? -1 : value_as(c, n->input[0], &in, e);
+    v->buffer = from < 0 ? -1 : buffer_new(c, layout_bytes(&v->layout), e);
+    if (v->buffer < 0) return -1;
+    int at[4] = {from, v->buffer, v->saved[1]}, used = 3;
+    if (c->request->purpose != PLAN_FORWARD) {
+        v->saved[0] = buffer_new(c, layout_bytes(&v->layout) / sizeof(float) * sizeof(uint16_t), e);
+        if (v->saved[0] < 0) return -1;
+        at[2] = v->saved[0], at[3] = v->saved[1], used = 4;
+    }
+    if (!emit_kernel(c, "max pool", run_maxpool, used, at, e)) return -1;
     return n->relu ? emit_relu(c, &v->layout, n->cap, v->buffer, v->buffer, e) : 0;
 }
 
 static int maxpool_backward(Compiler *c, const Node *n, Value *v, Error *e) {
-    const Layer *l = n->layer;
+    const Layer *x = c->program->nodes[n->input[0]].layer;
     if (!c->values[n->input[0]].wanted) return 0;
-    Layout src = descriptor_layout(v->descriptor, DNNL_ARG_SRC);
-    dnnl_pooling_desc_t op;
-    PoolWindow w = pool_window(l);
-    dnnl_primitive_desc_t pd;
+    Layout dx = layout_blocked(layout_block(&v->layout), c->request->N, x->C, x->H, x->W);
     Sink sink;
-    if (onednn_check(dnnl_pooling_backward_desc_init(&op, dnnl_pooling_max, &src, &v->layout,
-                                                     w.stride, w.kernel, w.before, w.after),
-                     "max pooling", e) ||
-        best_descriptor(cpu_engine(), &op, NULL, v->descriptor, true, &pd, e))
+    if (sink_open(c, n->input[0], &dx, false, &sink, e) ||
+        !emit_kernel(c, "max pool back", run_maxpool_back, 4,
+                     (int[]){v->gradient, v->saved[0], sink.buffer, v->saved[1]}, e))
         return -1;
-    if (!pd) return error_set(e, "oneDNN has no max pooling of this shape");
-    int status = -1;
-    if (!sink_open(c, n->input[0], &src, false, &sink, e)) {
-        Arg args[3] = {{DNNL_ARG_DIFF_DST, v->gradient},
-                       {DNNL_ARG_WORKSPACE, v->saved[0]},
-                       {DNNL_ARG_DIFF_SRC, sink.buffer}};
-        if (!emit_primitive(c, "max pool back", pd, 3, args, e)) status = sink_close(c, &sink, e);
-    }
-    dnnl_primitive_desc_destroy(pd);
-    return status;
+    return sink_close(c, &sink, e);
 }
 
 const Lowering cpu_lower_maxpool = {maxpool_forward, maxpool_backward};
