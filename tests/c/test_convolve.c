@@ -1,0 +1,303 @@
+/* The CPU device's own convolutions against the double reference: every kernel that this processor
+ * can run, and the sixteen-lane form on AVX2, which has it in halves, so that what only AVX-512
+ * takes is tested wherever AVX2 is. */
+#include <math.h>
+#include <omp.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/random.h"
+#include "device/cpu/cpu.h"
+
+#include <immintrin.h>
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+/* No vector crosses from one file to another. */
+#pragma GCC diagnostic ignored "-Wpsabi"
+#define LANES 16
+#define ROWS 12
+#define POINTWISE halves_pointwise
+#define WINOGRAD halves_winograd
+typedef float Vec __attribute__((vector_size(64)));
+typedef int32_t Bits __attribute__((vector_size(64)));
+typedef uint16_t Open;
+
+static inline Open open_of(Bits lanes) {
+    Open open = 0;
+    for (int i = 0; i < LANES; i++) open |= (Open)((lanes[i] & 1) << i);
+    return open;
+}
+
+static inline Bits lanes_of(Open open) {
+    Bits lanes;
+    for (int i = 0; i < LANES; i++) lanes[i] = -(open >> i & 1);
+    return lanes;
+}
+
+#include "device/cpu/convolve.inc"
+#pragma GCC pop_options
+
+static const struct {
+    const char *name;
+    CpuIsa isa;
+    const ConvolutionKernel *pointwise, *winograd;
+} variants[] = {{"avx2", CPU_AVX2, &cpu_pointwise_avx2, &cpu_winograd_avx2},
+                {"avx512", CPU_AVX512, &cpu_pointwise_avx512, &cpu_winograd_avx512},
+                {"avx512 in halves", CPU_AVX2, &halves_pointwise, &halves_winograd}};
+
+/* What one run reads and writes, and the reference's answer. */
+typedef struct Case {
+    Convolution shape;
+    const ConvolutionKernel *kernel;
+    float *x, *w, *bias, *packed, *before, *y, *scratch;
+    double *wanted, *scale; /* scale: the sum of the products' absolute values */
+    size_t outputs;
+} Case;
+
+static void *aligned(size_t bytes) {
+    void *p = aligned_alloc(64, (bytes / 64 + 1) * 64);
+    assert_non_null(p);
+    memset(p, 0, bytes);
+    return p;
+}
+
+static float draw(const char *name, int64_t i) {
+    return (float)(2 * random_uniform(random_hash(RANDOM_EMPTY, name, strlen(name)), (uint64_t)i) -
+                   1);
+}
+
+static int64_t blocks_of(const Case *k, int64_t C) {
+    return (C + k->kernel->lanes - 1) / k->kernel->lanes;
+}
+
+/* Where element (n, c, h, w) lies in blocks of channels. */
+static int64_t at(const Case *k, int64_t C, int64_t H, int64_t W, int64_t n, int64_t c, int64_t h,
+                  int64_t w) {
+    int64_t B = k->kernel->lanes;
+    return (((n * blocks_of(k, C) + c / B) * H + h) * W + w) * B + c % B;
+}
+
+static void reference(Case *k, int64_t n, int64_t o, int64_t h, int64_t w) {
+    const Convolution *s = &k->shape;
+    double sum = k->bias ? (double)k->bias[o] : 0, scale = fabs(sum);
+    int64_t i = at(k, s->K, s->OH, s->OW, n, o, h, w);
+    for (int64_t c = 0; c < s->C; c++)
+        for (int64_t r = 0; r < s->taps; r++)
+            for (int64_t q = 0; q < s->taps; q++) {
+                int64_t y = h + r - s->top, x = w + q - s->left;
+                if (y < 0 || x < 0 || y >= s->H || x >= s->W) continue;
+                double product = (double)k->w[((o * s->C + c) * s->taps + r) * s->taps + q] *
+                                 (double)k->x[at(k, s->C, s->H, s->W, n, c, y, x)];
+                sum += product;
+                scale += fabs(product);
+            }
+    if (s->sum) sum += (double)k->before[i];
+    if (s->relu) sum = fmin(fmax(sum, 0), (double)s->cap);
+    k->wanted[i] = sum;
+    k->scale[i] = scale;
+}
+
+static Case prepare(const ConvolutionKernel *kernel, Convolution s, bool bias) {
+    Case k = {.shape = s, .kernel = kernel};
+    size_t filter = (size_t)(s.taps * s.taps), weights = (size_t)(s.K * s.C) * filter;
+    k.outputs = (size_t)(s.N * blocks_of(&k, s.K) * kernel->lanes * s.OH * s.OW);
+    k.x = aligned((size_t)(s.N * blocks_of(&k, s.C) * kernel->lanes * s.H * s.W) * sizeof(float));
+    k.w = aligned(weights * sizeof(float));
+    k.bias = bias ? aligned((size_t)s.K * sizeof(float)) : NULL;
+    k.before = aligned(k.outputs * sizeof(float));
+    k.y = aligned(k.outputs * sizeof(float));
+    k.wanted = aligned(k.outputs * sizeof(double));
+    k.scale = aligned(k.outputs * sizeof(double));
+    k.packed = aligned(kernel->weights(&s) * sizeof(float));
+    k.scratch = aligned(kernel->scratch(&s) * sizeof(float));
+    for (size_t i = 0; i < weights; i++) k.w[i] = draw("w", (int64_t)i);
+    for (int64_t i = 0; bias && i < s.K; i++) k.bias[i] = draw("bias", i);
+    for (int64_t n = 0; n < s.N; n++)
+        for (int64_t c = 0; c < s.C; c++)
+            for (int64_t i = 0; i < s.H * s.W; i++)
+                k.x[at(&k, s.C, s.H, s.W, n, c, i / s.W, i % s.W)] =
+                    draw("x", (n * s.C + c) * s.H * s.W + i);
+    for (int64_t n = 0; n < s.N; n++)
+        for (int64_t o = 0; o < s.K; o++)
+            for (int64_t i = 0; i < s.OH * s.OW; i++) {
+                int64_t to = at(&k, s.K, s.OH, s.OW, n, o, i / s.OW, i % s.OW);
+                k.before[to] = draw("y", to);
+                reference(&k, n, o, i / s.OW, i % s.OW);
+            }
+    kernel->pack(&s, k.w, k.bias, k.packed);
+    return k;
+}
+
+static void release(Case *k) {
+    void *all[] = {k->x, k->w,       k->bias,   k->packed, k->before,
+                   k->y, k->scratch, k->wanted, k->scale};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+/* Scratch is given as NaN: nothing of it may be read before it is written. */
+static void run(Case *k, void *opened, const void *open) {
+    memcpy(k->y, k->before, k->outputs * sizeof(float));
+    memset(k->scratch, 0xff, k->kernel->scratch(&k->shape) * sizeof(float));
+    k->kernel->run(&k->shape, &(ConvolutionBuffers){.x = k->x,
+                                                    .weights = k->packed,
+                                                    .y = k->y,
+                                                    .scratch = k->scratch,
+                                                    .opened = opened,
+                                                    .open = open});
+}
+
+static void want_near(const Case *k, const char *name) {
+    const Convolution *s = &k->shape;
+    for (size_t i = 0; i < k->outputs; i++)
+        if (!(fabs((double)k->y[i] - k->wanted[i]) <= 3e-6 * k->scale[i]))
+            fail_msg("%s: %lld taps, %lldx%lldx%lld to %lldx%lldx%lld: element %zu is %.9g, wanted "
+                     "%.9g (scale %g)",
+                     name, (long long)s->taps, (long long)s->C, (long long)s->H, (long long)s->W,
+                     (long long)s->K, (long long)s->OH, (long long)s->OW, i, (double)k->y[i],
+                     k->wanted[i], k->scale[i]);
+}
+
+/* N C K H W OH OW taps top left sum relu cap */
+static const Convolution shapes[] = {
+    {3, 19, 21, 13, 11, 13, 11, 1, 0, 0, false, false, 0, 2},
+    {2, 40, 72, 7, 7, 7, 7, 1, 0, 0, true, true, INFINITY, 2},
+    {1, 8, 1, 1, 1, 1, 1, 1, 0, 0, false, true, 6, 2},
+    {1, 16, 16, 20, 30, 20, 30, 1, 0, 0, true, false, 0, 2},
+    {3, 19, 21, 13, 11, 13, 11, 3, 1, 1, false, false, 0, 2},
+    {2, 33, 48, 14, 14, 14, 14, 3, 1, 1, true, true, INFINITY, 2},
+    {1, 8, 9, 3, 2, 5, 4, 3, 2, 2, false, true, 0.5F, 2},
+    {2, 16, 24, 9, 10, 7, 8, 3, 0, 0, true, false, 0, 2},
+    {9, 24, 8, 16, 16, 16, 16, 3, 1, 1, false, true, INFINITY, 2},
+    {2, 17, 12, 12, 9, 13, 10, 4, 2, 2, false, false, 0, 2},
+    {3, 16, 40, 15, 15, 14, 14, 4, 1, 1, true, true, 6, 2},
+    {2, 24, 20, 13, 14, 13, 14, 5, 2, 2, false, true, INFINITY, 2},
+    {1, 9, 3, 27, 27, 27, 27, 5, 2, 2, true, false, 0, 2},
+};
+enum { SHAPES = sizeof shapes / sizeof *shapes };
+
+typedef void Check(Case *k, const char *name);
+
+static void for_each(Check *check) {
+    for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
+        if (!cpu_isa_present(variants[v].isa)) continue;
+        for (size_t i = 0; i < SHAPES; i++) {
+            const ConvolutionKernel *kernel =
+                shapes[i].taps == 1 ? variants[v].pointwise : variants[v].winograd;
+            Case k = prepare(kernel, shapes[i], i % 2 == 0);
+            check(&k, variants[v].name);
+            release(&k);
+        }
+    }
+}
+
+static void check_values(Case *k, const char *name) {
+    run(k, NULL, NULL);
+    want_near(k, name);
+}
+
+static void test_against_the_reference(void **state) {
+    (void)state;
+    for_each(check_values);
+}
+
+/* The same bits for any number of threads, and for an image at any place of any batch. */
+static void check_bits(Case *k, const char *name) {
+    float *first = aligned(k->outputs * sizeof(float));
+    Convolution whole = k->shape;
+    float *x = k->x, *before = k->before;
+    size_t in = (size_t)(blocks_of(k, whole.C) * k->kernel->lanes * whole.H * whole.W);
+    size_t out = k->outputs / (size_t)whole.N;
+    run(k, NULL, NULL);
+    memcpy(first, k->y, k->outputs * sizeof(float));
+    for (int threads = 1; threads <= 5; threads += 2) {
+        k->shape.threads = threads;
+        free(k->scratch);
+        k->scratch = aligned(k->kernel->scratch(&k->shape) * sizeof(float));
+        run(k, NULL, NULL);
+        if (memcmp(first, k->y, k->outputs * sizeof(float)) != 0)
+            fail_msg("%s, %lld taps: other bits with %d threads", name, (long long)whole.taps,
+                     threads);
+    }
+    k->shape.N = 1;
+    k->outputs = out;
+    free(k->scratch);
+    k->scratch = aligned(k->kernel->scratch(&k->shape) * sizeof(float));
+    for (int64_t n = 0; n < whole.N; n++) {
+        k->x = x + (size_t)n * in;
+        k->before = before + (size_t)n * out;
+        run(k, NULL, NULL);
+        if (memcmp(first + (size_t)n * out, k->y, out * sizeof(float)) != 0)
+            fail_msg("%s, %lld taps: image %lld has other bits alone", name, (long long)whole.taps,
+                     (long long)n);
+    }
+    k->x = x;
+    k->before = before;
+    free(first);
+}
+
+static void test_bits(void **state) {
+    (void)state;
+    for_each(check_bits);
+}
+
+/* opened has the bits of 0 < y < cap, and what open lacks is +0, NaN too. */
+static void check_masks(Case *k, const char *name) {
+    size_t bytes = k->outputs / 8;
+    uint8_t *opened = aligned(bytes), *open = aligned(bytes);
+    if (!k->shape.relu) k->shape.cap = INFINITY;
+    run(k, opened, NULL);
+    for (size_t i = 0; i < k->outputs; i++)
+        if ((opened[i / 8] >> i % 8 & 1) != (k->y[i] > 0 && k->y[i] < k->shape.cap))
+            fail_msg("%s, %lld taps: bit %zu of %.9g", name, (long long)k->shape.taps, i,
+                     (double)k->y[i]);
+    for (size_t i = 0; i < bytes; i++) open[i] = (uint8_t)(37 * i + 11);
+    for (size_t i = 0; i < k->outputs; i++) {
+        bool closed = !(open[i / 8] >> i % 8 & 1);
+        if (closed) k->wanted[i] = 0;
+        if (closed && k->shape.sum) k->before[i] = NAN;
+    }
+    run(k, NULL, open);
+    want_near(k, name);
+    for (size_t i = 0; i < k->outputs; i++)
+        if (!(open[i / 8] >> i % 8 & 1)) assert_false(signbit(k->y[i]));
+    free(opened);
+    free(open);
+}
+
+static void test_masks(void **state) {
+    (void)state;
+    for_each(check_masks);
+}
+
+/* A NaN of the input reaches every output whose window it is in, ReLU or not. */
+static void check_nan(Case *k, const char *name) {
+    const Convolution *s = &k->shape;
+    k->x[at(k, s->C, s->H, s->W, 0, 0, 0, 0)] = NAN;
+    run(k, NULL, NULL);
+    for (int64_t o = 0; o < s->K; o++)
+        if (!isnan(k->y[at(k, s->K, s->OH, s->OW, 0, o, 0, 0)]))
+            fail_msg("%s, %lld taps: NaN is lost in channel %lld", name, (long long)s->taps,
+                     (long long)o);
+}
+
+static void test_nan(void **state) {
+    (void)state;
+    for_each(check_nan);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_against_the_reference),
+        cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_masks),
+        cmocka_unit_test(test_nan),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
