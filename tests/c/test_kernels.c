@@ -510,6 +510,73 @@ static void test_masks(void **state) {
     free(y), free(g), free(got), free(bits);
 }
 
+/* Values of few kinds, so that windows have ties, and NaN and infinities among them. */
+static float pooled(int64_t i) {
+    static const float kinds[] = {0, -0.0f, 1, 1, 2, -1, -INFINITY, 0.5f};
+    uint64_t draw = random_bits(31, (uint64_t)i);
+    return draw % 61 == 0 ? NAN : draw % 67 == 1 ? INFINITY : kinds[draw / 128 % 8];
+}
+
+/* One window of channel b as the definition has it: the place of the first of the largest, or of
+ * the last NaN. */
+static int64_t winner_of(const PoolShape *s, const float *plane, int64_t i, int64_t j, int64_t b) {
+    int64_t place = -1;
+    float best = 0;
+    for (int64_t r = 0; r < s->kernel[0]; r++)
+        for (int64_t q = 0; q < s->kernel[1]; q++) {
+            int64_t h = i * s->stride[0] - s->pad[0] + r, w = j * s->stride[1] - s->pad[1] + q;
+            if (h < 0 || w < 0 || h >= s->H || w >= s->W) continue;
+            float x = plane[(h * s->W + w) * s->B + b];
+            if (place >= 0 && !(x > best) && !isnan(x)) continue;
+            best = x;
+            place = r * s->kernel[1] + q;
+        }
+    return place;
+}
+
+static void want_maxpool(const PoolShape *s) {
+    int64_t in = s->planes * s->H * s->W * s->B, out = s->planes * s->OH * s->OW * s->B;
+    float *x = malloc((size_t)in * sizeof *x), *dx = malloc((size_t)in * sizeof *dx);
+    float *y = malloc((size_t)out * sizeof *y), *dy = floats(32, out);
+    double *wanted = calloc((size_t)in, sizeof *wanted);
+    uint16_t *winner = malloc((size_t)out * sizeof *winner);
+    for (int64_t i = 0; i < in; i++) x[i] = pooled(i);
+    kernels->maxpool(s, x, y, winner);
+    for (int64_t o = 0; o < out; o++) {
+        int64_t b = o % s->B, j = o / s->B % s->OW, i = o / s->B / s->OW % s->OH;
+        const float *plane = x + o / s->B / s->OW / s->OH * s->H * s->W * s->B;
+        int64_t place = winner_of(s, plane, i, j, b);
+        int64_t h = i * s->stride[0] - s->pad[0] + place / s->kernel[1];
+        int64_t w = j * s->stride[1] - s->pad[1] + place % s->kernel[1];
+        int64_t at = (plane - x) + (h * s->W + w) * s->B + b;
+        assert_int_equal(winner[o], place);
+        want_same("maxpool", o, y[o], x[at]);
+        wanted[at] += (double)dy[o];
+    }
+    kernels->maxpool_data(s, dy, winner, dx);
+    for (int64_t i = 0; i < in; i++)
+        if (!(fabs((double)dx[i] - wanted[i]) <= 1e-6))
+            fail_msg("%s maxpool_data: element %lld is %.9g, wanted %.9g", kernels->isa,
+                     (long long)i, (double)dx[i], wanted[i]);
+    float *again = malloc((size_t)out * sizeof *again);
+    kernels->maxpool(s, x, again, NULL);
+    assert_memory_equal(again, y, (size_t)out * sizeof *y);
+    free(again);
+    free(x), free(dx), free(y), free(dy), free(wanted), free(winner);
+}
+
+static void test_maxpool(void **state) {
+    (void)state;
+    want_isa();
+    /* planes B H W OH OW kernel stride pad */
+    static const PoolShape shapes[] = {{3, 8, 13, 12, 7, 6, {3, 3}, {2, 2}, {1, 1}},
+                                       {2, 16, 8, 8, 4, 4, {2, 2}, {2, 2}, {0, 0}},
+                                       {1, 8, 9, 10, 9, 5, {3, 2}, {1, 2}, {1, 0}},
+                                       {1, 16, 40, 30, 1, 1, {40, 30}, {1, 1}, {0, 0}},
+                                       {2, 8, 11, 11, 3, 3, {2, 2}, {4, 4}, {0, 0}}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) want_maxpool(&shapes[i]);
+}
+
 /* Everything whose order of operations could differ, into one digest. */
 static uint64_t digest(const CpuKernels *k, int threads, int offset) {
     enum { N = 3, D = 20011 };
@@ -625,21 +692,14 @@ int main(void) {
     unsetenv("ADVRT_ISA");
     unsetenv("OMP_NUM_THREADS");
     const struct CMUnitTest tests[] = {
-        ISAS(test_binary),
-        ISAS(test_unary),
-        ISAS(test_norms),
-        ISAS(test_norms_of_tiny_gradients),
-        ISAS(test_step),
-        ISAS(test_project),
-        ISAS(test_tanh_step),
-        ISAS(test_sgd),
-        ISAS(test_adam),
-        ISAS(test_channels),
-        ISAS(test_batchnorm),
-        ISAS(test_masks),
-        ISAS(test_same_bits),
-        ISAS(test_neighbours),
-        cmocka_unit_test(test_choice),
+        ISAS(test_binary),     ISAS(test_unary),
+        ISAS(test_norms),      ISAS(test_norms_of_tiny_gradients),
+        ISAS(test_step),       ISAS(test_project),
+        ISAS(test_tanh_step),  ISAS(test_sgd),
+        ISAS(test_adam),       ISAS(test_channels),
+        ISAS(test_batchnorm),  ISAS(test_masks),
+        ISAS(test_maxpool),    ISAS(test_same_bits),
+        ISAS(test_neighbours), cmocka_unit_test(test_choice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
