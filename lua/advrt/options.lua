@@ -2,6 +2,7 @@
 -- lua-argparse. A bad option is one line with the nearest valid name, and exit status 2.
 
 local argparse = require "argparse"
+local attacks = require "advrt.attacks"
 local data = require "advrt.data"
 local fail = require "advrt.fail"
 local loss = require "advrt.loss"
@@ -82,6 +83,17 @@ local function losses(text)
     return list
 end
 
+local function attack_list(text)
+    local list, seen = {}, {}
+    for name in (text .. ","):gmatch("([^,]*),") do
+        local found, message = attacks.parse(name)
+        if not found then return nil, nil, nil, message end
+        if seen[name] then return nil, nil, nil, ("attack '%s' is given twice"):format(name) end
+        seen[name], list[#list + 1] = true, name
+    end
+    return list
+end
+
 local function targets(text)
     local rule, message = data.targets(text, math.maxinteger, 0)
     if not rule then return nil, nil, nil, message end
@@ -116,6 +128,9 @@ local known = {
         "random, offset:K, least-likely, second or class:K (default: random)"},
     {"losses", "LIST", losses, {"ce", "ce_sign", "logit", "m_logit"},
         "with commas between (default: ce,ce_sign,logit,m_logit)"},
+    {"attacks", "LIST", attack_list, {"fgs", "ifgs", "pgd", "pgd:norm=2", "lbfgs", "cw"},
+        "NAME or NAME:PARAMETER=VALUE:..., with commas between (default: "
+            .. "fgs,ifgs,pgd,pgd:norm=2,lbfgs,cw)"},
     {"iterations", "N", integer(1, 1000000), 250, "steps of each attack (default: 250)"},
     {"alpha", "A", above_zero, nil, "the constant multiplier (default: the net's own, else 0.01)"},
     {"magnitude", "M", above_zero, nil,

@@ -30,8 +30,8 @@ function run_json.text(run)
         order[i], used[key] = key, value == nil and json.null or value
     end
     local about = system.options
-    local seconds, losses = {}, array(run.o.losses)
-    for _, name in ipairs(losses) do seconds[name] = run.seconds[name] end
+    local seconds, of = {}, array(run.o.losses or run.o.attacks)
+    for _, name in ipairs(of) do seconds[name] = run.seconds[name] end
     local fields = {
         {"setting", run.setting},
         {"options", setmetatable(used, {__jsonorder = order})},
@@ -44,7 +44,7 @@ function run_json.text(run)
         {"images_found", run.found}, {"images_wrong", run.wrong},
         {"images_left_out", run.left_out}, {"images_attacked", run.attacked},
         {"clean_accuracy", run.found > 0 and (run.found - run.wrong) / run.found or json.null},
-        {"seconds", setmetatable(seconds, {__jsonorder = run.o.losses})},
+        {"seconds", setmetatable(seconds, {__jsonorder = of})},
         {"start", utc(run.began)}, {"end", utc(os.time())},
     }
     local all, top = {}, {}

@@ -203,9 +203,10 @@ end
 
 --- Puts the next item of the queue into place k; the place stays empty where there is none.
 function Batch:fill(k, queue)
-    local item = queue()
+    local item = not self.dry and queue() or nil
     self.places[k] = nil
     self.a:set(0, k)
+    self.dry = not item -- an iterator is not to be asked again
     if not item then return end
     local image = setmetatable({batch = self, k = k, item = item, x = self.x[k], x0 = self.x0[k],
         best = self.best[k], label = item.label, target = item.target, name = item.name, a = 0,
