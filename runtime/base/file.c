@@ -240,11 +240,24 @@ int file_read_whole(const char *path, size_t most, unsigned char **bytes, size_t
     return error_prefix(e, "%s", path);
 }
 
+static void finish_digest(SHA2_CTX *context, char hex[FILE_SHA256_TEXT]) {
+    unsigned char digest[SHA256_DIGEST_LENGTH];
+    SHA256Final(digest, context);
+    for (int i = 0; i < SHA256_DIGEST_LENGTH; i++) snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+}
+
+void file_digest(const void *bytes, size_t n, char hex[FILE_SHA256_TEXT]) {
+    SHA2_CTX context;
+    SHA256Init(&context);
+    SHA256Update(&context, bytes, n);
+    finish_digest(&context, hex);
+}
+
 int file_sha256(const char *path, char hex[FILE_SHA256_TEXT], Error *e) {
     int fd;
     uint64_t size;
     size_t got = PIECE;
-    unsigned char piece[PIECE], digest[SHA256_DIGEST_LENGTH];
+    unsigned char piece[PIECE];
     SHA2_CTX context;
     if (file_open_read(path, &fd, &size, e) != 0) return -1;
     SHA256Init(&context);
@@ -255,7 +268,6 @@ int file_sha256(const char *path, char hex[FILE_SHA256_TEXT], Error *e) {
     }
     close(fd);
     if (failed) return error_prefix(e, "%s", path);
-    SHA256Final(digest, &context);
-    for (int i = 0; i < SHA256_DIGEST_LENGTH; i++) snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    finish_digest(&context, hex);
     return 0;
 }

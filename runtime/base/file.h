@@ -48,5 +48,7 @@ int file_read_whole(const char *path, size_t most, unsigned char **bytes, size_t
 /* SHA-256 of a regular file as 64 lower-case hexadecimal digits and a NUL. */
 enum { FILE_SHA256_TEXT = 65 };
 int file_sha256(const char *path, char hex[FILE_SHA256_TEXT], Error *e);
+/* The same of n bytes in memory. */
+void file_digest(const void *bytes, size_t n, char hex[FILE_SHA256_TEXT]);
 
 #endif

@@ -141,6 +141,15 @@ static void push_field(lua_State *L, const RecordField *f) {
     }
 }
 
+/* The fields as a table by key. */
+static void push_record(lua_State *L, const RecordField *fields, size_t count) {
+    lua_createtable(L, 0, (int)count);
+    for (size_t i = 0; i < count; i++) {
+        push_field(L, &fields[i]);
+        lua_setfield(L, -2, fields[i].key);
+    }
+}
+
 /* One step of the iteration: the next record as a table. A damaged file is a failure. */
 static int next_record(lua_State *L) {
     RecordReader **r = luaL_checkudata(L, lua_upvalueindex(1), READER);
@@ -153,12 +162,16 @@ static int next_record(lua_State *L) {
         *r = NULL;
         return 0;
     }
-    lua_createtable(L, 0, (int)count);
-    for (size_t i = 0; i < count; i++) {
-        push_field(L, &fields[i]);
-        lua_setfield(L, -2, fields[i].key);
-    }
+    push_record(L, fields, count);
     return 1;
+}
+
+/* A reader that is closed with its userdata. */
+static RecordReader **new_reader(lua_State *L) {
+    RecordReader **r = lua_newuserdatauv(L, sizeof *r, 0);
+    *r = NULL;
+    luaL_setmetatable(L, READER);
+    return r;
 }
 
 /* each(path) -> iterator over the records of a finished file or of a part file; each a new table,
@@ -166,9 +179,7 @@ static int next_record(lua_State *L) {
 static int each(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     Error e = {""};
-    RecordReader **r = lua_newuserdatauv(L, sizeof *r, 0);
-    *r = NULL;
-    luaL_setmetatable(L, READER);
+    RecordReader **r = new_reader(L);
     if (record_open(r, path, &e) != 0) return bind_fail(L, 1, &e);
     lua_pushvalue(L, -1);
     lua_pushcclosure(L, next_record, 1);
@@ -181,6 +192,9 @@ static int each(lua_State *L) {
 }
 
 /* --- part --- */
+
+static const char *const frame_names[] = {"records", "note", "bytes", NULL};
+static const RecordFrame frame_kinds[] = {FRAME_RECORDS, FRAME_NOTE, FRAME_BYTES};
 
 static RecordPart *check_part(lua_State *L) {
     RecordPart **p = luaL_checkudata(L, 1, PART);
@@ -208,6 +222,118 @@ static int part_append(lua_State *L) {
     const char *bytes = luaL_checklstring(L, 2, &n);
     Error e = {""};
     if (record_part_append(p, bytes, n, &e) != 0) return bind_nil(L, &e);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* add(kind, bytes): a frame that is on disk after sync(). kind: "records", "note" (one record) or
+ * "bytes". true, or nil and a message. */
+static int part_add(lua_State *L) {
+    RecordPart *p = check_part(L);
+    RecordFrame kind = frame_kinds[luaL_checkoption(L, 2, NULL, frame_names)];
+    size_t n;
+    const char *bytes = luaL_checklstring(L, 3, &n);
+    Error e = {""};
+    if (record_part_add(p, kind, bytes, n, &e) != 0) return bind_nil(L, &e);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* sync(): true once all frames are on disk; or nil and a message. */
+static int part_sync(lua_State *L) {
+    Error e = {""};
+    if (record_part_sync(check_part(L), &e) != 0) return bind_nil(L, &e);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* #part: the number of frames. */
+static int part_length(lua_State *L) {
+    lua_pushinteger(L, (lua_Integer)record_part_frames(check_part(L)));
+    return 1;
+}
+
+/* A frame counted from 1 at argument 2, as the core counts. */
+static size_t check_frame(lua_State *L, const RecordPart *p) {
+    lua_Integer i = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, i >= 1 && (lua_Unsigned)i <= record_part_frames(p), 2,
+                  "there is no such frame");
+    return (size_t)i - 1;
+}
+
+/* kind(i) -> "records", "note" or "bytes". */
+static int part_kind(lua_State *L) {
+    const RecordPart *p = check_part(L);
+    RecordFrame kind = record_part_kind(p, check_frame(L, p));
+    int i = 0;
+    while (frame_kinds[i] != kind) i++;
+    lua_pushstring(L, frame_names[i]);
+    return 1;
+}
+
+/* bytes(i) -> a frame's payload; or nil and a message. */
+static int part_bytes(lua_State *L) {
+    const RecordPart *p = check_part(L);
+    size_t frame = check_frame(L, p);
+    Error e = {""};
+    Buffer *b = new_buffer(L);
+    if (record_part_read(p, frame, b, &e) != 0) return bind_nil(L, &e);
+    lua_pushlstring(L, (const char *)b->bytes, b->size);
+    buffer_free(b);
+    return 1;
+}
+
+/* record(i) -> the first record of a frame, as a table; or nil and a message. */
+static int part_record(lua_State *L) {
+    const RecordPart *p = check_part(L);
+    size_t frame = check_frame(L, p), count = 0;
+    const RecordField *fields = NULL;
+    Error e = {""};
+    RecordReader **r = new_reader(L);
+    if (record_part_reader(p, frame, r, &e) != 0 || record_next(*r, &fields, &count, &e) != 0)
+        return bind_nil(L, &e);
+    push_record(L, fields, count);
+    record_close(*r);
+    *r = NULL;
+    return 1;
+}
+
+/* cut(n): forgets the frames behind the first n. true, or nil and a message. */
+static int part_cut(lua_State *L) {
+    RecordPart *p = check_part(L);
+    lua_Integer n = luaL_checkinteger(L, 2);
+    Error e = {""};
+    luaL_argcheck(L, n >= 0, 2, "wants a number of frames");
+    if (record_part_cut(p, (size_t)n, &e) != 0) return bind_nil(L, &e);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* write(path[, order]): the payloads of the frames of records, or of those in the array `order`, as
+ * a file that is whole; true, or nil and a message. The part file stays. */
+static int part_write(lua_State *L) {
+    const RecordPart *p = check_part(L);
+    const char *path = luaL_checkstring(L, 2);
+    Error e = {""};
+    size_t n = 0;
+    Buffer *order = NULL;
+    if (!lua_isnoneornil(L, 3)) {
+        luaL_checktype(L, 3, LUA_TTABLE);
+        order = new_buffer(L);
+        /* An empty order is one too. */
+        if (buffer_reserve(order, sizeof n, &e) != 0) return bind_nil(L, &e);
+        for (lua_Integer i = 1; i <= (lua_Integer)lua_rawlen(L, 3); i++, n++) {
+            lua_rawgeti(L, 3, i);
+            lua_Integer frame = lua_tointeger(L, -1);
+            luaL_argcheck(L, frame >= 1 && (lua_Unsigned)frame <= record_part_frames(p), 3,
+                          "there is no such frame");
+            size_t k = (size_t)frame - 1;
+            if (buffer_append(order, &k, sizeof k, &e) != 0) return bind_nil(L, &e);
+            lua_pop(L, 1);
+        }
+    }
+    if (record_part_write(p, order ? (const size_t *)(void *)order->bytes : NULL, n, path, &e) != 0)
+        return bind_nil(L, &e);
     lua_pushboolean(L, 1);
     return 1;
 }
@@ -263,14 +389,18 @@ int luaopen_advrt_core_record(lua_State *L) {
         {NULL, NULL},
     };
     static const luaL_Reg methods[] = {
-        {"append", part_append},
-        {"finish", part_finish},
-        {"close", part_close},
-        {NULL, NULL},
+        {"append", part_append}, {"add", part_add},     {"sync", part_sync},
+        {"kind", part_kind},     {"bytes", part_bytes}, {"record", part_record},
+        {"cut", part_cut},       {"write", part_write}, {"finish", part_finish},
+        {"close", part_close},   {NULL, NULL},
     };
     new_type(L, BUFFER, free_buffer, NULL);
     new_type(L, READER, close_reader, NULL);
     new_type(L, PART, part_close, methods);
+    luaL_getmetatable(L, PART);
+    lua_pushcfunction(L, part_length);
+    lua_setfield(L, -2, "__len");
+    lua_pop(L, 1);
     luaL_newlib(L, functions);
     return 1;
 }

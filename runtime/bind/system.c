@@ -17,7 +17,7 @@ int luaopen_advrt_core_system(lua_State *L);
 
 /* --- interrupts: written by a signal handler, so kept in the process, not in Lua --- */
 
-static volatile sig_atomic_t interrupt_mark;
+static volatile sig_atomic_t interrupt_mark, interrupts_held;
 static double interrupt_time; /* of the first signal; the handler's own */
 static lua_State *interrupt_state;
 
@@ -34,14 +34,18 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static void raise_soon(void) {
+    lua_sethook(interrupt_state, interrupt_hook,
+                LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+}
+
 /* lua_sethook is the one function of Lua that a signal handler may call. timeout(1) sends its
  * signal to the process and to its group, so two at once are one. */
 static void on_interrupt(int signal_number) {
     if (interrupt_mark == 0) {
         interrupt_mark = 1;
         interrupt_time = now();
-        lua_sethook(interrupt_state, interrupt_hook,
-                    LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+        if (!interrupts_held) raise_soon();
     } else if (now() - interrupt_time > 0.2) {
         signal(signal_number, SIG_DFL);
         raise(signal_number);
@@ -55,6 +59,7 @@ void system_watch_interrupts(lua_State *L) {
     sigemptyset(&act.sa_mask);
     interrupt_state = L;
     interrupt_mark = 0;
+    interrupts_held = 0;
     lua_sethook(L, NULL, 0, 0);
     sigaction(SIGINT, &act, NULL);
 }
@@ -65,6 +70,26 @@ static int system_interrupted(lua_State *L) {
     bool was = interrupt_mark != 0;
     if (lua_toboolean(L, 1)) system_watch_interrupts(interrupt_state);
     lua_pushboolean(L, was);
+    return 1;
+}
+
+/* The end of hold_interrupts: one that came in the meantime is raised now, unless an error, perhaps
+ * on its account, already is. */
+static int release_interrupts(lua_State *L) {
+    interrupts_held = 0;
+    if (interrupt_mark && lua_isnoneornil(L, 2)) raise_soon();
+    return 0;
+}
+
+/* hold_interrupts() -> a value for a to-be-closed variable: until it is closed an interrupt raises
+ * nothing, and work that must not be torn asks interrupted() where it can stop. */
+static int hold_interrupts(lua_State *L) {
+    interrupts_held = 1;
+    lua_newtable(L);
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, release_interrupts);
+    lua_setfield(L, -2, "__close");
+    lua_setmetatable(L, -2);
     return 1;
 }
 
@@ -134,6 +159,16 @@ static int system_sha256(lua_State *L) {
     return 1;
 }
 
+/* digest(bytes) -> the SHA-256 of a string, 64 hexadecimal digits. */
+static int system_digest(lua_State *L) {
+    char hex[FILE_SHA256_TEXT];
+    size_t n;
+    const char *bytes = luaL_checklstring(L, 1, &n);
+    file_digest(bytes, n, hex);
+    lua_pushstring(L, hex);
+    return 1;
+}
+
 /* write(path, bytes) -> true, or nil and a message. The file is complete under its name, or
  * what was there before is untouched. */
 static int system_write(lua_State *L) {
@@ -181,11 +216,18 @@ void system_set_options(lua_State *L, const SystemOptions *o) {
 }
 
 static const luaL_Reg functions[] = {
-    {"clock", system_clock},     {"columns", system_columns},
-    {"failure", system_failure}, {"interrupted", system_interrupted},
-    {"isatty", system_isatty},   {"memory", system_memory},
-    {"replace", system_replace}, {"sha256", system_sha256},
-    {"write", system_write},     {NULL, NULL},
+    {"clock", system_clock},
+    {"columns", system_columns},
+    {"digest", system_digest},
+    {"failure", system_failure},
+    {"hold_interrupts", hold_interrupts},
+    {"interrupted", system_interrupted},
+    {"isatty", system_isatty},
+    {"memory", system_memory},
+    {"replace", system_replace},
+    {"sha256", system_sha256},
+    {"write", system_write},
+    {NULL, NULL},
 };
 
 int luaopen_advrt_core_system(lua_State *L) {

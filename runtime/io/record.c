@@ -129,6 +129,14 @@ int record_open(RecordReader **out, const char *path, Error *e) {
     return 0;
 }
 
+int frame_open(RecordReader **out, const char *path, const Frame *frame, Error *e) {
+    if (record_open(out, path, e) != 0) return -1;
+    (*out)->framed = false;
+    uint64_t begin = frame->position + FRAME_HEADER;
+    msgpack_start(&(*out)->input, (*out)->fd, begin, begin + frame->length);
+    return 0;
+}
+
 void record_close(RecordReader *r) {
     if (!r) return;
     if (r->fd >= 0) close(r->fd);
@@ -232,17 +240,18 @@ static int read_record(RecordReader *r, size_t *count, Error *e) {
     return 0;
 }
 
-/* Goes on to the next whole frame of a part file; at its end the range stays empty. */
+/* Goes on behind the next whole frame of a part file, to its records; at the file's end, and where
+ * the frame holds none, the range stays empty. */
 static int next_frame(RecordReader *r, Error *e) {
     bool whole;
-    uint32_t length;
-    if (frame_check(r->fd, r->next, r->size, &whole, &length, e) != 0) return -1;
+    Frame f;
+    if (frame_check(r->fd, r->next, r->size, &whole, &f, e) != 0) return -1;
     if (!whole) {
         r->next = r->size;
         return 0;
     }
-    msgpack_start(&r->input, r->fd, r->next + FRAME_HEADER, r->next + FRAME_HEADER + length);
-    r->next += FRAME_HEADER + length;
+    r->next += FRAME_HEADER + f.length;
+    if (f.kind == FRAME_RECORDS) msgpack_start(&r->input, r->fd, r->next - f.length, r->next);
     return 0;
 }
 

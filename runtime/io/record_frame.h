@@ -7,14 +7,23 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/error.h"
+#include "io/record.h"
 
-enum { FRAME_MAGIC = 4, FRAME_HEADER = 12 };
+enum { FRAME_MAGIC = 3, FRAME_HEADER = 12 };
 
 extern const unsigned char frame_magic[FRAME_MAGIC];
 
-/* Whether a whole frame starts at `position` of a file of `size` bytes, and its payload's length.
- * Fails only where the file cannot be read. */
-int frame_check(int fd, uint64_t position, uint64_t size, bool *whole, uint32_t *length, Error *e);
+typedef struct Frame {
+    uint64_t position; /* of its header */
+    uint32_t length;   /* of its payload */
+    RecordFrame kind;
+} Frame;
+
+/* Whether a whole frame starts at `position` of a file of `size` bytes, and what it is. Fails only
+ * where the file cannot be read. */
+int frame_check(int fd, uint64_t position, uint64_t size, bool *whole, Frame *frame, Error *e);
+
+/* Opens a reader that sees one frame alone. */
+int frame_open(RecordReader **out, const char *path, const Frame *frame, Error *e);
 
 #endif

@@ -174,6 +174,88 @@ static void test_recovery(void **state) {
     assert_int_equal(frames, FRAMES);
 }
 
+/* Frames of each kind, read alone, cut, and written in an order. */
+static void test_frames(void **state) {
+    (void)state;
+    const char *path = scratch_path("frames.part"), *final_path = scratch_path("frames.msgpack");
+    size_t ends[2], n;
+    RecordPart *p = make_part(path, 2, ends);
+    Buffer note = {0}, got = {0};
+    RecordReader *r;
+    const RecordField *f;
+    size_t count;
+    record_begin(&note, 1, &e);
+    record_integer(&note, "next", 7, &e);
+    assert_int_equal(record_part_add(p, FRAME_BYTES, "pixels", 6, &e), 0);
+    assert_int_equal(record_part_add(p, FRAME_BYTES, "", 0, &e), 0);
+    assert_int_equal(record_part_add(p, FRAME_NOTE, note.bytes, note.size, &e), 0);
+    assert_int_equal(record_part_sync(p, &e), 0);
+    check_file(path, 2);
+    record_part_close(p);
+    assert_int_equal(record_part_open(&p, path, true, &e), 0);
+    assert_int_equal(record_part_frames(p), 5);
+    assert_int_equal(record_part_kind(p, 0), FRAME_RECORDS);
+    assert_int_equal(record_part_kind(p, 3), FRAME_BYTES);
+    assert_int_equal(record_part_kind(p, 4), FRAME_NOTE);
+    assert_int_equal(record_part_read(p, 2, &got, &e), 0);
+    assert_int_equal(record_part_read(p, 3, &got, &e), 0);
+    assert_int_equal(got.size, 6);
+    assert_memory_equal(got.bytes, "pixels", 6);
+    assert_int_equal(record_part_reader(p, 4, &r, &e), 0);
+    assert_int_equal(record_next(r, &f, &count, &e), 0);
+    assert_int_equal(count, 1);
+    assert_int_equal(f->integer, 7);
+    record_close(r);
+    assert_int_equal(record_part_reader(p, 1, &r, &e), 0);
+    assert_int_equal(record_next(r, &f, &count, &e), 0);
+    check(f, count, 1);
+    assert_int_equal(record_next(r, &f, &count, &e), 0);
+    assert_null(f);
+    record_close(r);
+    const size_t order[] = {1, 0};
+    Buffer wanted = {0};
+    make(&wanted, 1);
+    make(&wanted, 0);
+    assert_int_equal(record_part_write(p, order, 2, final_path, &e), 0);
+    unsigned char *bytes = scratch_read(final_path, &n);
+    assert_int_equal(n, wanted.size);
+    assert_memory_equal(bytes, wanted.bytes, n);
+    free(bytes);
+    assert_int_equal(record_part_write(p, order, 0, final_path, &e), 0);
+    assert_int_equal(file_size(final_path), 0);
+    /* The kind is under the checksum, too. */
+    int fd = open(path, O_WRONLY);
+    assert_int_equal(pwrite(fd, "p", 1, (off_t)ends[1] + FRAME_MAGIC), 1);
+    close(fd);
+    assert_int_equal(record_part_read(p, 2, &got, &e), -1);
+    assert_non_null(strstr(e.text, "is damaged"));
+    assert_int_equal(record_part_cut(p, 9, &e), 0);
+    assert_int_equal(record_part_frames(p), 5);
+    assert_int_equal(record_part_cut(p, 1, &e), 0);
+    assert_int_equal(file_size(path), ends[0]);
+    record_part_close(p);
+    check_file(path, 1);
+    buffer_free(&note);
+    buffer_free(&got);
+    buffer_free(&wanted);
+}
+
+/* A second writer of the same file is refused while the first is there, whatever it wants. */
+static void test_one_writer(void **state) {
+    (void)state;
+    const char *path = scratch_path("locked.part");
+    RecordPart *p = make_part(path, 1, NULL), *other;
+    for (int append = 0; append < 2; append++) {
+        assert_int_equal(record_part_open(&other, path, append, &e), -1);
+        assert_null(other);
+        assert_non_null(strstr(e.text, "locked.part: another process is at work on it"));
+    }
+    check_file(path, 1);
+    record_part_close(p);
+    assert_int_equal(record_part_open(&other, path, true, &e), 0);
+    record_part_close(other);
+}
+
 static void test_not_a_part(void **state) {
     (void)state;
     const char *path = scratch_path("letter.txt");
@@ -350,11 +432,12 @@ static void test_starved(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bytes),     cmocka_unit_test(test_part),
-        cmocka_unit_test(test_recovery),  cmocka_unit_test(test_not_a_part),
-        cmocka_unit_test(test_refusals),  cmocka_unit_test(test_finish_fails),
-        cmocka_unit_test(test_numbers),   cmocka_unit_test(test_starved),
-        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_bytes),      cmocka_unit_test(test_part),
+        cmocka_unit_test(test_recovery),   cmocka_unit_test(test_not_a_part),
+        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_finish_fails),
+        cmocka_unit_test(test_numbers),    cmocka_unit_test(test_starved),
+        cmocka_unit_test(test_full_disk),  cmocka_unit_test(test_frames),
+        cmocka_unit_test(test_one_writer),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }
