@@ -85,6 +85,10 @@ local function new_workspace(shape, K, iterations)
         for name, all in pairs(w.series) do row[name] = all[n + 1] end
         w.rows[n] = row
     end
+    -- What a step needs of those before it, and the results so far.
+    w.lasting = {x = w.x, first = w.first, flip_iteration = w.flip_iteration,
+        zero_steps = w.zero_steps, flip_l2 = w.flip_l2, flip_linf = w.flip_linf}
+    for name, all in pairs(w.series) do w.lasting["series." .. name] = all end
     return w
 end
 
@@ -175,6 +179,12 @@ local function note_flips(w, n, row, targets)
     end
 end
 
+--- Puts back the state that attack.run's checkpoint was given; returns the step to go on with.
+local function restore(w, from)
+    for name, kept in pairs(w.lasting) do kept:copy(from.tensors[name]) end
+    return from.step
+end
+
 --- Whether each image at its flip still is the target when rounded to 8 bits: one forward pass.
 local function try_8bit(w, g, targets)
     w.q:copy(w.first)
@@ -198,6 +208,11 @@ end
 -- spec.iterations  number of steps, at least 1
 -- spec.names       optional: N names of the images for error messages
 -- spec.progress    optional: called with (n, iterations) after each n = 0 .. iterations
+-- spec.checkpoint  optional: called with a state after each step but the last: {step = the next n,
+--                  seconds, tensors = by name}, of which the tensors change in the next step. It may
+--                  raise; nothing else looks at interrupts then
+-- spec.from        optional: a state that checkpoint was given by a run of the same spec, to go on
+--                  with; what comes out is what that run's would have been
 -- spec.workspace   optional table in which the buffers are kept for the next run of the same
 --                  shapes; the results of a run are then overwritten by the next one
 --
@@ -208,7 +223,7 @@ end
 -- when rounded to 8 bits; zero_steps i64 [N], the steps not taken since q was all zero; series,
 -- tensors [iterations+1,N] named in attack.series, n = 0 .. iterations (norms in double; grad_l2
 -- before any sign, step_l2 = a_n ||q_n||_2 before clipping); seconds, the time spent in forward,
--- backward and step together, and time, a table of the three.
+-- backward and step together, and time, a table of the three (since spec.from).
 --
 -- At n = iterations all is computed and no step is taken. Arguments of a wrong kind raise; a target
 -- that equals its label and logits or gradients that are not finite are failures that name the image.
@@ -231,7 +246,8 @@ function attack.run(spec)
 
     local clock = system.clock
     local forward, backward, step = 0, 0, 0
-    for n = 0, iterations do
+    local before = spec.from and spec.from.seconds or 0
+    for n = spec.from and restore(w, spec.from) or 0, iterations do
         local row, after = w.rows[n], w.rows[n + 1]
         local t0 = clock()
         g:trace(x, z)                                         -- z = g(x_n)
@@ -265,13 +281,18 @@ function attack.run(spec)
         forward, backward = forward + t1 - t0, backward + t2 - t1
         step = step + (t3 - t2) + (t5 - t4)
         if spec.progress then spec.progress(n, iterations) end
-        if system.interrupted() then fail.interrupted() end
+        if not spec.checkpoint then
+            if system.interrupted() then fail.interrupted() end
+        elseif n < iterations then
+            spec.checkpoint {step = n + 1, seconds = before + forward + backward + step,
+                tensors = w.lasting}
+        end
     end
     try_8bit(w, g, targets)
     return {
         adversarial = x, first = w.first, flip_iteration = w.flip_iteration, flip_l2 = w.flip_l2,
         flip_linf = w.flip_linf, survives_8bit = w.survives_8bit, zero_steps = w.zero_steps,
-        series = w.series, seconds = forward + backward + step,
+        series = w.series, seconds = before + forward + backward + step,
         time = {forward = forward, backward = backward, step = step},
     }
 end

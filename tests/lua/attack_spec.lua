@@ -53,6 +53,38 @@ describe("attack.run", function()
         assert.same({0.5, 0}, r.series.zero_share[1]:totable())
     end)
 
+    it("goes on from any state that it was asked to keep as if it had not stopped", function()
+        local states, path = {}, os.tmpname() .. ".safetensors"
+        finally(function() os.remove(path) end)
+        local function keep(state)
+            assert(tensor.save(path, state.tensors))
+            states[#states + 1] = {step = state.step, seconds = state.seconds,
+                tensors = assert(tensor.load(path))}
+        end
+        local changes = {iterations = 4, loss = loss.m_logit {kappa = 0.125}}
+        local whole = run(changes)
+        assert.equal(3, whole.zero_steps:get(1))
+        changes.checkpoint = keep
+        run(changes)
+        assert.equal(4, #states)
+        for n, state in ipairs(states) do
+            assert.equal(n, state.step)
+            local calls = 0
+            changes.checkpoint, changes.from = function() calls = calls + 1 end, state
+            local r = run(changes)
+            assert.equal(4 - n, calls)
+            assert.is_true(r.seconds >= state.seconds)
+            for _, name in ipairs {"adversarial", "first", "flip_iteration", "zero_steps",
+                "survives_8bit"} do
+                assert.is_true(whole[name]:equal(r[name]), name)
+            end
+            assert.equal(whole.flip_l2:bytes(), r.flip_l2:bytes())
+            for name, all in pairs(whole.series) do
+                assert.equal(all:bytes(), r.series[name]:bytes(), name)
+            end
+        end
+    end)
+
     it("keeps the norm of every step under equal perturbation, for every loss", function()
         for _, norm in ipairs {2, "inf"} do
             for _, name in ipairs(loss.names()) do
