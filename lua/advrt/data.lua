@@ -8,6 +8,8 @@ local csv = require "advrt.csv"
 local fail = require "advrt.fail"
 local image = require "advrt.core.image"
 local lfs = require "lfs"
+local progress = require "advrt.progress"
+local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 
 local data = {}
@@ -183,6 +185,32 @@ function Folder:label(i)
     local file = self.files[i]
     if self.labels then return self.labels[file] end
     return self.folders[file:match("^[^/]+")]
+end
+
+--- The text of the folder's classes.txt, where there is one: line i, counted from 0, names class i.
+function Folder:class_names()
+    local path = self.dir .. "/classes.txt"
+    return lfs.attributes(path, "mode") == "file" and csv.read(path) or nil
+end
+
+--- A SHA-256 over the names and classes of the first n images.
+function Folder:labels_digest(n)
+    local lines = {}
+    for i = 1, n do lines[i] = ("%d %s\0"):format(self:label(i), self.files[i]) end
+    return system.digest(table.concat(lines))
+end
+
+--- What images first .. last are, one after another as "SHA256 CLASS FILE" and a NUL byte.
+function Folder:digest(first, last)
+    local shown <close> = progress.start("images looked at", last - first + 1)
+    local lines = {}
+    for i = first, last do
+        local sum, message = system.sha256(self.dir .. "/" .. self.files[i])
+        if not sum then fail("%s", message) end
+        lines[#lines + 1] = ("%s %d %s\0"):format(sum, self:label(i), self.files[i])
+        shown:update(#lines, "looking for changes")
+    end
+    return table.concat(lines)
 end
 
 --- Reads image i into row k of x, f32 [N,C,H,W] in [0,1]. Fails where it cannot be read, and where

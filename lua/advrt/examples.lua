@@ -4,16 +4,13 @@
 local csv = require "advrt.csv"
 local fail = require "advrt.fail"
 local image = require "advrt.core.image"
+local lfs = require "lfs"
+local record = require "advrt.record"
 local tables = require "advrt.tables"
 
 local examples = {}
 
 local COUNT = 4 -- images shown
-
-local Examples = {}
-Examples.__index = Examples
-
-function examples.new() return setmetatable({images = {}, by_file = {}}, Examples) end
 
 --- The amplification of a perturbation of this L2 norm over D numbers: the largest of 1, 2, 5, 10,
 -- ... at which four times its root mean square stays between grey and white. The few numbers
@@ -28,59 +25,106 @@ function examples.factor(l2, D)
     return 1
 end
 
---- Keeps what is shown of the first images: what attack.run returned for a batch and one loss.
--- Shown is the image at its first flip; the last one where there is none.
-function Examples:add(queue, real, name, r)
-    for k = 1, real do
-        local file = queue.files[k]
-        local one = self.by_file[file]
-        if not one and #self.images < COUNT then
-            one = {file = file, label = queue.labels[k], target = queue.targets[k],
-                x0 = queue.x[k]:clone(), losses = {}}
-            self.images[#self.images + 1], self.by_file[file] = one, one
-        end
-        if one then
-            local flip, last = r.flip_iteration:get(k), #r.series.l2
-            local flipped = flip >= 0
-            one.losses[#one.losses + 1] = {name = name, iteration = flip,
-                x = (flipped and r.first or r.adversarial)[k]:clone(),
-                l2 = flipped and r.flip_l2:get(k) or r.series.l2:get(last, k),
-                linf = flipped and r.flip_linf:get(k) or r.series.linf:get(last, k)}
-        end
-    end
+local function original_of(i) return ("examples/%02d-original.png"):format(i) end
+
+--- The names of the i-th image's pictures for a loss: adversarial, and perturbation amplified.
+local function pictures_of(i, name, factor)
+    local stem = ("examples/%02d-%s"):format(i, (name:gsub("[^%w_-]", "_")))
+    return stem .. "-adversarial.png", ("%s-perturbation-x%g.png"):format(stem, factor)
 end
 
 local function save(out, path, x)
-    local done, message = image.save(out:file(path), x)
+    local done, message = image.save(out:scratch(path), x)
     if not done then fail("%s", message) end
-    return path
 end
 
---- Writes examples/ into the run's folder, with examples.csv to say what is what. Returns what
--- figures.fig5 takes.
-function Examples:save(out)
-    local shown = {}
-    local rows = {"number,file,label,target,loss,flip_iteration,l2,linf,amplification"}
-    out:folder("examples")
-    for i, one in ipairs(self.images) do
-        local shape = one.x0:shape()
-        shown[i] = {file = one.file, label = one.label, target = one.target, losses = {},
-            original = {path = save(out, ("examples/%02d-original.png"):format(i), one.x0),
-                W = shape[3], H = shape[2]}}
-        for k, l in ipairs(one.losses) do
-            local stem = ("examples/%02d-%s"):format(i, (l.name:gsub("[^%w_-]", "_")))
-            local factor = examples.factor(l.l2, one.x0:numel())
-            local amplified = (l.x - one.x0):mul_(factor):add_(0.5):clamp_(0, 1)
-            shown[i].losses[k] = {name = l.name, iteration = l.iteration, l2 = l.l2,
-                factor = factor, adversarial = save(out, stem .. "-adversarial.png", l.x),
-                perturbation = save(out, ("%s-perturbation-x%g.png"):format(stem, factor), amplified)}
-            rows[#rows + 1] = ("%d,%s,%d,%d,%s,%d,%s,%s,%g"):format(i, csv.field(one.file),
-                one.label, one.target, csv.field(l.name), l.iteration, tables.number(l.l2),
-                tables.number(l.linf), factor)
+--- Writes the pictures of the first images: of a batch's x [N,C,H,W], of which the first is the run's
+-- image `first` (from 1), and what attack.run returned for them and the loss `name`. Shown is the
+-- image at its first flip; the last one where there is none.
+function examples.add(out, first, x, name, r)
+    for k = 1, math.min(COUNT - first + 1, #x) do
+        local i, flipped = first + k - 1, r.flip_iteration:get(k) >= 0
+        local shown = (flipped and r.first or r.adversarial)[k]
+        local l2 = flipped and r.flip_l2:get(k) or r.series.l2:get(#r.series.l2, k)
+        local factor = examples.factor(l2, x[k]:numel())
+        local adversarial, perturbation = pictures_of(i, name, factor)
+        out:folder("examples")
+        save(out, original_of(i), x[k])
+        save(out, adversarial, shown)
+        save(out, perturbation, (shown - x[k]):mul_(factor):add_(0.5):clamp_(0, 1))
+    end
+end
+
+--- Copies the pictures of another run's first images, which become number `first` and on here; as many
+-- as there are places left. Returns how many.
+function examples.copy(out, first, dir)
+    local count = 0
+    if lfs.attributes(dir .. "/examples", "mode") ~= "directory" then return 0 end
+    for file in lfs.dir(dir .. "/examples") do
+        local number, rest = file:match("^(%d%d)(%-.*%.png)$")
+        number = tonumber(number)
+        if number and number <= COUNT - first + 1 then
+            local bytes, message = csv.read(dir .. "/examples/" .. file)
+            if not bytes then fail("%s", message) end
+            out:folder("examples")
+            out:write(("examples/%02d%s"):format(first + number - 1, rest), bytes)
+            count = math.max(count, number)
         end
     end
-    out:write("examples/examples.csv", table.concat(rows, "\n") .. "\n")
+    return count
+end
+
+--- What the records say of the images whose pictures are there, in the form of the next function's
+-- result, without their paths.
+local function first_images(path)
+    local shown = {}
+    for r in record.each(path) do
+        local one = shown[#shown]
+        if not one or one.file ~= r.file then
+            if #shown == COUNT then break end
+            one = {file = r.file, label = r.label, target = r.target, losses = {}}
+            shown[#shown + 1] = one
+        end
+        local at = r.flip_iteration >= 0 and r.flip_iteration or #r.l2 - 1
+        one.losses[#one.losses + 1] = {name = r.loss, iteration = r.flip_iteration,
+            l2 = r.l2[at + 1], linf = r.linf[at + 1], p_initial = r.p_initial[at + 1],
+            p_target = r.p_target[at + 1], p_clean = r.p_initial[1],
+            survives_8bit = r.survives_8bit}
+    end
     return shown
+end
+
+--- The examples of the run in `dir`, whose records and pictures are there: what figures.fig5 takes,
+-- and for each loss also linf, p_clean (of the initial class, on the clean image), p_initial and
+-- p_target (of both classes on the image shown) and survives_8bit. Paths are relative to `dir`.
+function examples.read(dir)
+    local shown = first_images(dir .. "/records.msgpack")
+    for i, one in ipairs(shown) do
+        local path = original_of(i)
+        local W, H, kind = image.size(dir .. "/" .. path)
+        if not W then fail("%s", H) end
+        one.original = {path = path, W = W, H = H}
+        local D = W * H * (kind == "grey" and 1 or 3)
+        for _, l in ipairs(one.losses) do
+            l.factor = examples.factor(l.l2, D)
+            l.adversarial, l.perturbation = pictures_of(i, l.name, l.factor)
+        end
+    end
+    return shown
+end
+
+--- Writes examples/examples.csv, which says what is what.
+function examples.save(out, shown)
+    local rows = {"number,file,label,target,loss,flip_iteration,l2,linf,amplification"}
+    for i, one in ipairs(shown) do
+        for _, l in ipairs(one.losses) do
+            rows[#rows + 1] = ("%d,%s,%d,%d,%s,%d,%s,%s,%g"):format(i, csv.field(one.file),
+                one.label, one.target, csv.field(l.name), l.iteration, tables.number(l.l2),
+                tables.number(l.linf), l.factor)
+        end
+    end
+    out:folder("examples")
+    out:write("examples/examples.csv", table.concat(rows, "\n") .. "\n")
 end
 
 return examples

@@ -1,12 +1,15 @@
 --- What the experiments have in common: a folder of images meets a network, the images that it
 -- gets right are attacked with each loss, and a run's folder is filled with records, tables and
 -- figures. The experiments themselves (experiments/*.lua) say what the multiplier is.
+--
+-- The work is done in units, a batch of images and one loss, each committed to the run's journal
+-- (advrt.journal) when it is done. A run that is gone on with looks at the images again from the first
+-- batch that is not whole, and passes over its units that are.
 
 local attack = require "advrt.attack"
 local data = require "advrt.data"
 local examples = require "advrt.examples"
 local fail = require "advrt.fail"
-local figures = require "advrt.figures"
 local folder = require "advrt.folder"
 local keep = require "advrt.keep"
 local loss = require "advrt.loss"
@@ -15,12 +18,16 @@ local options = require "advrt.options"
 local plot = require "advrt.plot"
 local progress = require "advrt.progress"
 local record = require "advrt.record"
+local results = require "advrt.results"
+local resume = require "advrt.resume"
 local run_json = require "advrt.run_json"
 local system = require "advrt.core.system"
 local tables = require "advrt.tables"
 local tensor = require "advrt.tensor"
 
 local experiment = {}
+
+local CHECKPOINT_EVERY = 60 -- seconds between two checkpoints inside an attack
 
 --- The network that the options name. What does not fit is a failure in one line.
 function experiment.load_net(o)
@@ -69,42 +76,88 @@ local function clear(queue) queue.files, queue.labels, queue.targets = {}, {}, {
 local Run = {}
 Run.__index = Run
 
---- Appends an image's records, one for each loss. From the first image on records.part is worth
--- keeping, whatever comes.
-function Run:append(records)
-    local done, message = self.part:append(table.concat(records))
-    if not done then fail("%s", message) end
-    self.out:keep("records.part")
+--- Where a signal asked for the end, here is a place for it: all that was done is on disk.
+local function stop_if_asked()
+    if system.interrupted() then fail.interrupted() end
 end
 
---- Attacks a batch of images with each loss; records are appended image by image.
-function Run:attack(queue)
-    local real, packed = pad(queue), {}
-    for k = 1, real do packed[k] = {} end
-    local steps = self.o.iterations + 1
-    for l, one in ipairs(self.losses) do
-        local what = ("%s, images %d to %d"):format(tables.title(one.name), self.attacked + 1,
-            self.attacked + real)
-        local r = attack.run {
-            net = self.net, images = queue.x, labels = queue.labels, targets = queue.targets,
-            names = queue.files, loss = one, multiplier = self.multiplier,
-            iterations = self.o.iterations, workspace = self.workspace,
-            progress = function(n)
-                self.progress:update(self.work + real * (n + 1), what)
-            end,
-        }
-        self.work = self.work + real * steps
-        self.seconds[one.name] = self.seconds[one.name] + r.seconds
-        for k = 1, real do
-            packed[k][l] = record.pack({file = queue.files[k], label = queue.labels[k],
-                target = queue.targets[k], loss = one.name, setting = self.setting}, r, k)
-        end
-        self.examples:add(queue, real, one.name, r)
-        if self.keep then self.keep:add(queue, real, one.name, r) end
+--- Keeps the state of an attack now and then, and where it is to end.
+function Run:checkpoint(state)
+    local asked = system.interrupted()
+    if not asked and system.clock() - self.kept_at < CHECKPOINT_EVERY then return end
+    self.journal:save(state.tensors, {step = state.step, seconds = state.seconds})
+    self.out:keep()
+    self.kept_at = system.clock()
+    stop_if_asked()
+end
+
+--- Attacks a batch with one loss, from where an earlier process stopped, and commits the unit. `last`:
+-- whether it makes the batch whole.
+function Run:unit(queue, real, one, last)
+    local tensors, numbers = self.journal:saved()
+    local from = tensors and {tensors = tensors, step = math.tointeger(numbers.step),
+        seconds = numbers.seconds}
+    local skipped = from and from.step or 0
+    self.progress.total = self.progress.total - real * skipped
+    local what = ("%s, images %d to %d"):format(tables.title(one.name), self.counts.attacked + 1,
+        self.counts.attacked + real)
+    local r = attack.run {
+        net = self.net, images = queue.x, labels = queue.labels, targets = queue.targets,
+        names = queue.files, loss = one, multiplier = self.multiplier,
+        iterations = self.o.iterations, workspace = self.workspace, from = from,
+        checkpoint = function(state) self:checkpoint(state) end,
+        progress = function(n) self.progress:update(self.work + real * (n + 1 - skipped), what) end,
+    }
+    self.work = self.work + real * (self.o.iterations + 1 - skipped)
+    for k = 1, real do
+        self.journal:add("records", record.pack({file = queue.files[k], label = queue.labels[k],
+            target = queue.targets[k], loss = one.name, setting = self.setting}, r, k))
+        local image = self.o.save_adversarial and keep.image(r, k, self.o.save_adversarial)
+        if image then self.journal:add("bytes", image:bytes()) end
     end
-    for k = 1, real do self:append(packed[k]) end
-    self.attacked = self.attacked + real
+    examples.add(self.out, self.counts.attacked + 1, queue.x:narrow(1, real), one.name, r)
+    self.journal:commit {{"loss", one.name}, {"images", real}, {"seconds", r.seconds},
+        {"next", queue.next}, {"found", self.counts.found}, {"wrong", self.counts.wrong},
+        {"left_out", self.counts.left_out}, {"left", last and self.left or ""}}
+    self.out:keep()
+    self.kept_at = system.clock()
+    stop_if_asked()
+end
+
+--- Attacks a batch of images with each loss for which that is not done yet.
+function Run:attack(queue)
+    local real = pad(queue)
+    for l, one in ipairs(self.losses) do
+        self.units = self.units + 1
+        if self.units > #self.journal.units then
+            self:unit(queue, real, one, l == #self.losses)
+        else
+            self.progress.total = self.progress.total - real * (self.o.iterations + 1)
+        end
+    end
+    self.counts.attacked = self.counts.attacked + real
+    self.left = ""
     clear(queue)
+end
+
+--- Goes on behind the batches that the journal holds whole; returns the image to look at next.
+function Run:take_up(first)
+    local units = self.journal.units
+    for i = #self.losses, #units, #self.losses do
+        local unit = units[i]
+        self.units, first = i, unit.next
+        self.counts.attacked = self.counts.attacked + unit.images
+        for _, name in ipairs {"found", "wrong", "left_out"} do self.counts[name] = unit[name] end
+    end
+    return first
+end
+
+--- Leaves an image out, and says why.
+function Run:leave(file, label, prediction, reason)
+    local name = reason == "wrong" and "wrong" or "left_out"
+    self.counts[name] = self.counts[name] + 1
+    self.left = self.left .. results.left_out_line(file, label, prediction, reason)
+    self.progress.total = self.progress.total - #self.losses * (self.o.iterations + 1)
 end
 
 --- Goes through the images: those that are right on the clean image and get a target are attacked,
@@ -113,78 +166,94 @@ function Run:go(images, first, last, target_of)
     local queue = new_queue(self.o.batch, self.net.input)
     local z = tensor.new {self.o.batch, self.net.classes}
     for x, numbers in images:batches(first, last, self.o.batch) do
+        stop_if_asked()
         self.net:forward(x, z)
         local predictions = z:argmax()
         for k, i in ipairs(numbers) do
-            local file, label = images.files[i], images:label(i)
-            if predictions:get(k) < 0 then
+            local file, label, prediction = images.files[i], images:label(i), predictions:get(k)
+            if prediction < 0 then
                 fail("%s/%s: the net's logits are not finite; check the weights and the preprocessing",
                     images.dir, file)
             end
-            local right = predictions:get(k) == label
-            local target = right and target_of(file, label, z[k]) or nil
-            self.found = self.found + 1
-            if not right then
-                self.wrong = self.wrong + 1
-            elseif not target then
-                self.left_out = self.left_out + 1
-            else
+            local target = prediction == label and target_of(file, label, z[k]) or nil
+            self.counts.found = self.counts.found + 1
+            queue.next = i + 1
+            if target then
                 push(queue, x[k], file, label, target)
+            else
+                self:leave(file, label, prediction, prediction == label and "target" or "wrong")
             end
-            if not target then self:less_work() end
             if #queue.files == self.o.batch then self:attack(queue) end
         end
     end
     if #queue.files > 0 then self:attack(queue) end
 end
 
-function Run:less_work()
-    self.progress.total = self.progress.total - #self.losses * (self.o.iterations + 1)
-end
-
---- What Table I's rows on the terminal say about the images.
-function Run:about_images()
-    local text = ("%d images, %d right on the clean image (%.2f %%), %d attacked"):format(self.found,
-        self.found - self.wrong, 100 * (self.found - self.wrong) / math.max(1, self.found),
-        self.attacked)
-    if self.left_out > 0 then text = text .. (", %d of the target class left out"):format(self.left_out) end
-    return text
-end
-
---- Writes everything that is computed from the records.
-function Run:finish(out)
-    local o = self.o
-    local done, message = self.part:finish(out:file("records.msgpack"))
-    if not done then fail("%s", message) end
-    local summary = tables.summarise(out:file("records.msgpack"), o.losses, o.iterations, o.seed)
-    summary.setting = self.setting
-    local rows = tables.table1(summary, self.setting, self.seconds)
-    out:write("table1.csv", tables.table1_csv(rows))
-    out:write("curves.csv", tables.curves_csv(summary))
-    out:write("least_perturbation.csv", tables.least_perturbation_csv(summary))
-    local shown = self.examples:save(out)
-    if self.keep then self.keep:save(out) end
-    out:write("run.json", run_json.text(self))
-    if not o.no_figures and self.attacked > 0 then
-        local names = {}
-        for i, figure in ipairs(self.figures) do
-            names[i] = figure[1]
-            out:write(figure[1] .. ".gp", figures[figure[2]](figure[1], summary, shown))
+--- The frames of the journal that hold records, in the order of the finished file: image by image, for
+-- each the losses as they were given.
+function Run:order()
+    local order, units = {}, self.journal.units
+    for i = 1, #units, #self.losses do
+        for k = 1, units[i].images do
+            for l = 0, #self.losses - 1 do order[#order + 1] = units[i + l].frames.records[k] end
         end
-        plot.draw(out.path, names)
-        self.pictures = names
     end
-    return rows
+    return order
 end
 
-local function say(self, rows, out)
-    print(self:about_images() .. "\n")
-    print(tables.table1_text {rows})
-    if self.pictures then
-        print(("Pictures: %s/{%s}.{svg,png} and %s/examples/"):format(out.path,
-            table.concat(self.pictures, ","), out.path))
+--- An iterator over the images kept of the l-th loss.
+function Run:pixels(l)
+    return coroutine.wrap(function()
+        for i = l, #self.journal.units, #self.losses do
+            for _, frame in ipairs(self.journal.units[i].frames.bytes) do
+                coroutine.yield(self.journal:bytes(frame))
+            end
+        end
+    end)
+end
+
+--- Writes the records in their order, and everything that is computed from them.
+function Run:finish()
+    local left, seconds = {}, {}
+    for _, name in ipairs(self.o.losses) do seconds[name] = 0 end
+    for _, unit in ipairs(self.journal.units) do
+        seconds[unit.loss] = seconds[unit.loss] + unit.seconds
+        left[#left + 1] = unit.left
     end
-    print(("Records and tables: %s/"):format(out.path))
+    left[#left + 1] = self.left
+    self.journal:write(self.out:file("records.msgpack"), self:order())
+    return results.write(self.out, {
+        about = self.about, counts = self.counts, seconds = seconds, left = table.concat(left),
+        figures = self.figures, no_figures = self.o.no_figures, classes = self.classes,
+        input = self.net.input,
+        pixels = self.o.save_adversarial and function(l) return self:pixels(l) end,
+    })
+end
+
+--- The losses that --losses names. What does not fit the net is a failure in one line.
+local function losses_of(o, g)
+    local losses = {}
+    for i, name in ipairs(o.losses) do
+        losses[i] = name == "m_logit" and loss.m_logit {kappa = o.kappa} or loss.get(name)
+        if g.classes < losses[i].min_classes then
+            fail.option("--losses: %s needs %d classes, the net has %d", name,
+                losses[i].min_classes, g.classes)
+        end
+    end
+    return losses
+end
+
+--- Reads the command line of an experiment.
+local function options_of(spec, argv)
+    local takes = table.move(options.of_images, 1, #options.of_images, 1, {})
+    for _, name in ipairs {"targets", "losses", "iterations", spec.step, "kappa", "seed",
+        "save-adversarial", "out", "shard"} do
+        takes[#takes + 1] = name
+        if name == spec.step and spec.norm then takes[#takes + 1] = "norm" end
+    end
+    return options.parse(argv, {name = spec.setting .. ".lua", description = spec.description,
+        options = takes, flags = {{"resume", "go on with the run in --out, where it stopped"},
+            {"no-figures", "leave the pictures out"}}}), takes
 end
 
 --- Runs an experiment from its command line to its last line of output.
@@ -199,54 +268,48 @@ end
 --                   advrt.figures that draws it
 -- argv              the script's arguments
 function experiment.run(spec, argv)
-    local takes = table.move(options.of_images, 1, #options.of_images, 1, {})
-    for _, name in ipairs {"targets", "losses", "iterations", spec.step, "kappa", "seed",
-        "save-adversarial", "out", "shard"} do
-        takes[#takes + 1] = name
-        if name == spec.step and spec.norm then takes[#takes + 1] = "norm" end
-    end
-    local o = options.parse(argv, {name = spec.setting .. ".lua", description = spec.description,
-        options = takes, flags = {{"no-figures", "leave the pictures out"}}})
+    local o, takes = options_of(spec, argv)
     if not o.no_figures then plot.check() end
-    local began = os.time()
     local g = experiment.load_net(o)
     o[spec.step] = o[spec.step] or g.defaults[spec.step] or spec.default
     local target_of, message = data.targets(o.targets, g.classes, o.seed)
     if not target_of then fail.option("--targets: %s", message) end
-    local losses = {}
-    for i, name in ipairs(o.losses) do
-        losses[i] = name == "m_logit" and loss.m_logit {kappa = o.kappa} or loss.get(name)
-        if g.classes < losses[i].min_classes then
-            fail.option("--losses: %s needs %d classes, the net has %d", name,
-                losses[i].min_classes, g.classes)
-        end
-    end
+    local losses = losses_of(o, g)
     local images = experiment.open_images(o, g)
     local listed = math.min(#images, o.limit or #images)
     local first, last = data.shard(listed, table.unpack(o.shard))
-    local out <close> = folder.claim(o.out, spec.setting)
+    local out <close> = folder.claim(o.out, spec.setting, o.resume)
     o.out = out.path
 
-    local part, problem = record.part(out:scratch("records.part"))
-    if not part then fail("%s", problem) end
     local run = setmetatable({o = o, setting = spec.setting, net = g, losses = losses, options = takes,
-        multiplier = spec.multiplier(o), figures = spec.figures, part = part, out = out,
-        workspace = {}, seconds = {}, began = began, found = 0, wrong = 0, left_out = 0, attacked = 0,
-        work = 0}, Run)
-    for _, name in ipairs(o.losses) do run.seconds[name] = 0 end
-    run.examples = examples.new()
-    run.keep = o.save_adversarial and keep.new(out, o.losses, o.save_adversarial, g.input) or nil
-    local shown <close> = progress.start("image steps",
-        math.max(0, last - first + 1) * #losses * (o.iterations + 1))
-    run.progress = shown
-    run:go(images, first, last, target_of)
-    shown:finish(("%d images attacked with %d losses"):format(run.attacked, #losses))
-    if run.attacked == 0 and o.shard[2] == 1 then
+        multiplier = spec.multiplier(o), figures = spec.figures, out = out, listed = listed,
+        classes = images:class_names(), workspace = {}, units = 0, work = 0, left = "",
+        kept_at = system.clock(), counts = {found = 0, wrong = 0, left_out = 0, attacked = 0}}, Run)
+    local files = images:digest(first, last)
+    run.labels_sha256 = images:labels_digest(listed)
+    run.images_sha256 = system.digest(files)
+    local kept <close> = resume.open(out, run_json.start(run), files)
+    if not kept then return end
+    run.journal, run.about = kept.journal, kept.about
+
+    local from = run:take_up(first)
+    do
+        local _ <close> = system.hold_interrupts()
+        local shown <close> = progress.start("image steps",
+            math.max(0, last - from + 1) * #losses * (o.iterations + 1))
+        run.progress = shown
+        run:go(images, from, last, target_of)
+        shown:finish(("%d images attacked with %d losses"):format(run.counts.attacked, #losses))
+    end
+    if run.counts.attacked == 0 and o.shard[2] == 1 then
         fail("nothing to attack: of %d images in %s the net gets %d wrong and %d are left out by "
             .. "--targets; check the weights, the preprocessing and the labels "
-            .. "(experiments/evaluate.lua)", run.found, o.images, run.wrong, run.left_out)
+            .. "(experiments/evaluate.lua)", run.counts.found, o.images, run.counts.wrong,
+            run.counts.left_out)
     end
-    say(run, run:finish(out), out)
+    local rows, pictures = run:finish()
+    run.journal:remove()
+    results.say(out, run.counts, rows, pictures)
 end
 
 return experiment

@@ -23,6 +23,11 @@ function fail.option(text, ...) raise(2, text, ...) end
 --- The same with status 130: the user interrupted the work.
 function fail.interrupted() raise(INTERRUPTED, "interrupted") end
 
+--- Adds to a failure that is on its way what its message should end with.
+function fail.append(problem, text)
+    if fail.is(problem) then problem.message = problem.message .. (text:gsub("%c", "?")) end
+end
+
 --- Whether a caught error is a failure, a table with `message` and `status`.
 function fail.is(value)
     return type(value) == "table" and getmetatable(value) == debug.getregistry()["advrt.failure"]

@@ -10,13 +10,31 @@ local folder = {}
 local Folder = {}
 Folder.__index = Folder
 
-local function is_empty(path)
+--- The name of a run's journal (advrt.journal).
+folder.journal = "records.part"
+
+--- The files that a process leaves behind where it is killed while it writes another, and gnuplot
+-- while it draws.
+local function is_leftover(name)
+    return name:find("^%.advrt%-%x+%.tmp$") or name:find("^fig%w*%.%a+%.part$")
+        or name == "adversarial.safetensors.part"
+end
+
+--- What a folder holds: "nothing"; "unfinished", a run whose journal is there; "finished", one whose
+-- records are; or "else".
+local function look(path)
     local ok, iterator, state = fail.try(lfs.dir, path)
     if not ok then fail.option("--out %s: the folder cannot be listed: %s", path, iterator) end
+    local names, any = {}, false
     for name in iterator, state do
-        if name ~= "." and name ~= ".." then return false end
+        if name ~= "." and name ~= ".." then
+            names[name] = true
+            any = any or not is_leftover(name)
+        end
     end
-    return true
+    if names[folder.journal] then return "unfinished" end
+    if names["records.msgpack"] and names["run.json"] then return "finished" end
+    return any and "else" or "nothing"
 end
 
 --- Makes `path` and the folders above it that are missing; adds those made to `made`, outermost
@@ -58,21 +76,43 @@ end
 --- Claims the folder `path`, new or empty, or where it is nil a new one runs/NAME-TIME (UTC). To be
 -- held in a to-be-closed variable: where an error closes it, what is temporary is removed, and so
 -- are the folders made here as far as they are empty then.
-function folder.claim(path, name)
-    local made = {}
-    if not path then
+--
+-- With `resume` it may also hold a run; the field `holds` is then "unfinished" or "finished", and
+-- else "nothing".
+function folder.claim(path, name, resume)
+    local made, holds = {}, "nothing"
+    if resume and not path then
+        fail.option("--resume wants --out DIR, the folder of the run to go on with")
+    elseif not path then
         path = claim_default(name, made)
     else
         local mode = lfs.attributes(path, "mode")
         if mode and mode ~= "directory" then
             fail.option("--out %s: a file of that name is there; give a new or empty folder", path)
-        elseif mode and not is_empty(path) then
-            fail.option("--out %s: the folder is not empty; give a new or empty one", path)
+        elseif mode then
+            holds = look(path)
+        end
+        if holds == "else" and resume then
+            fail.option("--out %s: the folder is not empty, and no run is in it to go on with", path)
+        elseif holds ~= "nothing" and not resume then
+            fail.option("--out %s: the folder is not empty; give a new or empty one%s", path,
+                holds == "unfinished" and ", or --resume to go on with the run in it" or "")
         end
         local done, message = make(path, made)
         if not done then fail("--out: %s", message) end
     end
-    return setmetatable({path = path, made = made, temporary = {}}, Folder)
+    return setmetatable({path = path, made = made, holds = holds, temporary = {}}, Folder)
+end
+
+--- Removes what killed processes left of files that they were writing; for who has the journal.
+function Folder:sweep()
+    for _, dir in ipairs {self.path, self:file("examples")} do
+        if lfs.attributes(dir, "mode") == "directory" then
+            for name in lfs.dir(dir) do
+                if is_leftover(name) then os.remove(dir .. "/" .. name) end
+            end
+        end
+    end
 end
 
 --- The path of a file in the folder.
@@ -85,13 +125,8 @@ function Folder:scratch(name)
     return path
 end
 
---- A file that was to go with a failure is worth keeping after all.
-function Folder:keep(name)
-    local path = self:file(name)
-    for i, temporary in ipairs(self.temporary) do
-        if temporary == path then return table.remove(self.temporary, i) end
-    end
-end
+--- What was to go with a failure is worth keeping after all.
+function Folder:keep() self.temporary = {} end
 
 --- Writes a file at once: complete or not at all.
 function Folder:write(name, text)

@@ -25,4 +25,10 @@ function json.encode(value, state)
     return escape_bytes(dkjson.encode(value, state))
 end
 
+--- The value of a JSON text, null as json.null; nil and a message where it is none.
+function json.decode(text)
+    local value, _, message = dkjson.decode(text, 1, dkjson.null)
+    return value, message
+end
+
 return json

@@ -5,19 +5,17 @@
 -- The metadata hold "files.LOSS", a JSON array of the M file names, and "when", first or last.
 -- With "first" images that never flipped are left out.
 --
--- While a run goes on the images lie in a part for each loss on the disk, not in memory; at the end
--- they are copied behind the header, which takes the images' size once more until the parts go.
+-- All but the images themselves is in the records. While a run goes on the images lie in its journal,
+-- not in memory; at the end they are copied behind the header, which takes their size once more until
+-- the journal goes.
 
 local fail = require "advrt.fail"
 local json = require "advrt.json"
+local record = require "advrt.record"
 local system = require "advrt.core.system"
 
 local keep = {}
 
-local Keep = {}
-Keep.__index = Keep
-
-local CHUNK = 1 << 20 -- bytes copied at a time
 local NAME = "adversarial.safetensors"
 
 local function check(done, message, path)
@@ -25,102 +23,118 @@ local function check(done, message, path)
     return done
 end
 
---- out: the run's folder; losses: names; when: "first" or "last"; input: {C,H,W}.
-function keep.new(out, losses, when, input)
-    local self = setmetatable({out = out, losses = losses, when = when, input = input, parts = {}},
-        Keep)
-    for i, name in ipairs(losses) do
-        local path = out:scratch(("adversarial-%d.part"):format(i))
-        local file, message = io.open(path, "w+b")
-        check(file, message, path)
-        self.parts[name] = {path = path, file = file, files = {}, label = {}, target = {},
+--- The image k of what attack.run returned that is kept: f32 [C,H,W]; nil where none is.
+function keep.image(r, k, when)
+    if when == "last" then return r.adversarial[k] end
+    return r.flip_iteration:get(k) >= 0 and r.first[k] or nil
+end
+
+--- What the records at `path` say of the images that are kept of each loss: name -> {files, label,
+-- target, iteration}, lists.
+local function listed(path, losses, when)
+    local lists = {}
+    for _, name in ipairs(losses) do
+        lists[name] = {files = setmetatable({}, {__jsontype = "array"}), label = {}, target = {},
             iteration = {}}
     end
-    return self
-end
-
---- Adds what attack.run returned for a batch and one loss.
-function Keep:add(queue, real, name, r)
-    local part = self.parts[name]
-    for k = 1, real do
-        local flip = r.flip_iteration:get(k)
-        if self.when == "last" or flip >= 0 then
-            local x = self.when == "first" and r.first or r.adversarial
-            local done, message = part.file:write(x[k]:bytes())
-            check(done, message, part.path)
-            local i = #part.files + 1
-            part.files[i], part.label[i], part.target[i] = queue.files[k], queue.labels[k],
-                queue.targets[k]
-            part.iteration[i] = self.when == "first" and flip or #r.series.l2 - 1
+    for r in record.each(path) do
+        local list = lists[r.loss]
+        if when == "last" or r.flip_iteration >= 0 then
+            local i = #list.files + 1
+            list.files[i], list.label[i], list.target[i] = r.file, r.label, r.target
+            list.iteration[i] = when == "first" and r.flip_iteration or #r.l2 - 1
         end
     end
-end
-
---- What M images take.
-function Keep:bytes(M)
-    local C, H, W = table.unpack(self.input)
-    return 4 * M * C * H * W
+    return lists
 end
 
 local integers = {"label", "target", "iteration"}
 
 --- The header, padded to 8 bytes, with the 64-bit tensors first so that all are aligned.
-function Keep:header()
-    local C, H, W = table.unpack(self.input)
-    local about, order, at = {when = self.when}, {"__metadata__"}, 0
+local function header_of(losses, lists, when, input)
+    local C, H, W = table.unpack(input)
+    local about, order, at = {when = when}, {"__metadata__"}, 0
     local entries = {__metadata__ = about}
     local function add(name, dtype, shape, bytes)
         entries[name] = {dtype = dtype, shape = shape, data_offsets = {at, at + bytes}}
         order[#order + 1] = name
         at = at + bytes
     end
-    for _, name in ipairs(self.losses) do
-        local part = self.parts[name]
-        about["files." .. name] = json.encode(setmetatable(part.files, {__jsontype = "array"}))
+    for _, name in ipairs(losses) do
+        about["files." .. name] = json.encode(lists[name].files)
         for _, kind in ipairs(integers) do
-            add(name .. "." .. kind, "I64", {#part.files}, 8 * #part.files)
+            add(name .. "." .. kind, "I64", {#lists[name].files}, 8 * #lists[name].files)
         end
     end
-    for _, name in ipairs(self.losses) do
-        local M = #self.parts[name].files
-        add(name, "F32", {M, C, H, W}, self:bytes(M))
+    for _, name in ipairs(losses) do
+        local M = #lists[name].files
+        add(name, "F32", {M, C, H, W}, 4 * M * C * H * W)
     end
+    order[#order + 1] = "when"
+    for _, name in ipairs(losses) do order[#order + 1] = "files." .. name end
+    table.move({"dtype", "shape", "data_offsets"}, 1, 3, #order + 1, order)
     local text = json.encode(entries, {keyorder = order})
     return text .. (" "):rep(-#text % 8)
 end
 
 --- Writes the file: complete under its name, or absent.
-function Keep:save(out)
+--
+-- out: the run's folder, which holds the records; losses: names; when: "first" or "last"; input:
+-- {C,H,W}; pixels: function(l) -> an iterator over the bytes of the images kept of losses[l], in the
+-- order of the records, in pieces of any size.
+function keep.save(out, losses, when, input, pixels)
+    local lists = listed(out:file("records.msgpack"), losses, when)
     local path = out:scratch(NAME .. ".part")
-    local file, message = io.open(path, "wb")
+    local file <close>, message = io.open(path, "wb")
     check(file, message, path)
     local function write(bytes)
         local done, problem = file:write(bytes)
         check(done, problem, path)
     end
-    local header = self:header()
-    write(string.pack("<s8", header))
-    for _, name in ipairs(self.losses) do
+    write(string.pack("<s8", header_of(losses, lists, when, input)))
+    for _, name in ipairs(losses) do
         for _, kind in ipairs(integers) do
-            for _, v in ipairs(self.parts[name][kind]) do write(string.pack("<i8", v)) end
+            for _, v in ipairs(lists[name][kind]) do write(string.pack("<i8", v)) end
         end
     end
-    for _, name in ipairs(self.losses) do
-        local part = self.parts[name]
-        local left = check(part.file:seek("end"), "cannot be measured", part.path)
-        check(part.file:seek("set"), "cannot go back to its start", part.path)
-        check(left == self:bytes(#part.files), "its images are not all there", part.path)
-        while left > 0 do
-            local bytes, problem = part.file:read(CHUNK)
-            write(check(bytes, problem or "it ended early", part.path))
+    for l, name in ipairs(losses) do
+        local left = 4 * #lists[name].files * input[1] * input[2] * input[3]
+        for bytes in pixels(l) do
+            write(bytes)
             left = left - #bytes
         end
-        part.file:close()
+        check(left == 0, "the images of loss " .. name .. " are not all there", out:file(NAME))
     end
     local done, problem = file:close()
     check(done, problem, path)
     done, problem = system.replace(path, out:file(NAME))
     check(done, problem, path)
+end
+
+local CHUNK = 1 << 20 -- bytes read at a time
+
+--- The bytes of one tensor of a folder's adversarial.safetensors, as an iterator over pieces; and its
+-- shape.
+function keep.pixels(dir, name)
+    local path = dir .. "/" .. NAME
+    local file, message = io.open(path, "rb")
+    if not file then fail("%s", message) end
+    local size = string.unpack("<I8", file:read(8) or ("\0"):rep(8))
+    local header = json.decode(size <= file:seek("end") and file:seek("set", 8) and file:read(size) or "")
+    local entry = type(header) == "table" and header[name]
+    if type(entry) ~= "table" or type(entry.shape) ~= "table" or type(entry.data_offsets) ~= "table"
+    then
+        fail("%s: holds no images of loss %s", path, name)
+    end
+    local from, to = table.unpack(entry.data_offsets)
+    file:seek("set", 8 + size + from)
+    local left = to - from
+    return function()
+        local bytes = left > 0 and file:read(math.min(left, CHUNK)) or nil
+        left = left - #(bytes or "")
+        if not bytes then file:close() end
+        return bytes
+    end, entry.shape
 end
 
 return keep

@@ -150,7 +150,7 @@ local known = {
 local by_name = {}
 for _, option in ipairs(known) do by_name[option[1]] = option end
 
-local later = {["--require"] = true, ["--resume"] = true}
+local later = {["--require"] = true}
 local of_advrt = {["--device"] = true, ["--threads"] = true, ["--precision"] = true,
     ["--plan"] = true}
 
@@ -217,7 +217,8 @@ end
 -- spec.name        what the script is called in its help
 -- spec.description one sentence
 -- spec.options     names of the options it takes, from the table above
--- spec.flags       optional: array of {name, help}; spec.arguments: optional array of {name, help}
+-- spec.flags       optional: array of {name, help}; spec.arguments: optional array of {name, help}, or
+--                  {name, help, "+"}: one or more, an array of values
 --
 -- Returns a table of values by name with _ for -; flags are true or absent. --help prints the help
 -- and ends the program. Anything wrong is a failure with status 2.
@@ -226,7 +227,7 @@ function options.parse(argv, spec)
     parser:help_max_width(96):usage_max_width(96):help_description_margin(28)
     local names = {["--help"] = "flag"}
     for _, argument in ipairs(spec.arguments or {}) do
-        parser:argument(argument[1], argument[2])
+        parser:argument(argument[1], argument[2]):args(argument[3] or 1)
     end
     for _, name in ipairs(spec.options) do
         local option = by_name[name]
@@ -252,6 +253,10 @@ function options.parse(argv, spec)
     end
     return values
 end
+
+--- Every option's key, in the order of the table above.
+options.keys = {}
+for i, option in ipairs(known) do options.keys[i] = key_of(option[1]) end
 
 --- The names of the options that every experiment on a folder of images takes.
 options.of_images = {"net", "weights", "images", "resize", "crop", "mean", "std", "batch", "limit"}

@@ -49,11 +49,19 @@ record.each = core.each
 
 --- Opens a file in which a run keeps its records until it is finished: record.part(path) an empty
 -- one, record.part(path, "append") behind what record.recover leaves of the one that is there.
--- Returns the part, or nil and a message.
+-- Returns the part; or nil and a message, where another process has it open, too. It is a row of
+-- frames with checksums, counted from 1; #part is their number. Methods return nil and a message where
+-- the disk fails. advrt.journal is what a run does with it.
 --
---   part:append(bytes)       true once the records in bytes are on disk; else nil, message
---   part:finish(final_path)  all records under that name at once, and the part file gone; else nil,
---                            message, and the part file is as it was
+--   part:append(bytes)       true once a frame of records is on disk
+--   part:add(kind, bytes)    a frame that is on disk after part:sync(): "records"; "note", one record
+--                            about the run; or "bytes", kept for another file
+--   part:kind(i), part:bytes(i), part:record(i)   a frame's kind, its bytes, its first record
+--   part:cut(n)              forgets the frames behind the first n
+--   part:write(path, order)  the bytes of the frames in the array `order`, or of all frames of records,
+--                            under that name at once
+--   part:finish(final_path)  all records under that name at once, and the part file gone; where it
+--                            fails the part file is as it was
 --   part:close()             leaves the part file for later; also done by garbage collection
 record.part = core.part
 

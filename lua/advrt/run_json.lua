@@ -1,7 +1,8 @@
---- run.json: what was run, with what, on what, and when.
+--- run.json: what was run, with what, on what, and when; and whether two runs are one, gone on with.
 
 local fail = require "advrt.fail"
 local json = require "advrt.json"
+local options = require "advrt.options"
 local system = require "advrt.core.system"
 
 local run_json = {}
@@ -13,44 +14,154 @@ local function sha256(path)
     return sum
 end
 
-local function utc(time) return os.date("!%Y-%m-%dT%H:%M:%SZ", time) end
-
 --- A list that is written as a JSON array even where it is empty, of numbers or names.
 local function array(list) return setmetatable(table.move(list, 1, #list, 1, {}),
     {__jsontype = "array"}) end
 
---- The text of a finished run (see Run in advrt.experiment): options as used, in the order in which
--- --help lists them; null stands for what was not given and has no default.
-function run_json.text(run)
-    local used, order = {}, {}
-    for i, name in ipairs(run.options) do
+local order = {"setting", "options", "figures", "advrt", "lua", "onednn", "device", "threads", "isa",
+    "precision", "plan", "seed", "net", "net_sha256", "weights_sha256", "images_listed",
+    "labels_sha256", "images_sha256", "images_found", "images_wrong", "images_left_out",
+    "images_attacked", "clean_accuracy", "seconds", "start", "end"}
+table.move(options.keys, 1, #options.keys, #order + 1, order)
+
+--- The names of what images were attacked with.
+local function attacked_with(about) return about.options.losses or about.options.attacks end
+
+--- The JSON text of what describes a run.
+function run_json.encode(about)
+    local names, what = table.move(order, 1, #order, 1, {}), attacked_with(about)
+    table.move(what, 1, #what, #names + 1, names)
+    return json.encode(about, {indent = true, keyorder = names}) .. "\n"
+end
+
+--- A time as run.json has it, UTC.
+function run_json.utc(time) return os.date("!%Y-%m-%dT%H:%M:%SZ", time) end
+
+--- What can be said of a run when it starts: options as used, null standing for what was not given and
+-- has no default; versions; what its numbers depend on.
+--
+-- run.setting, run.options (names), run.o (values), run.net, run.figures ({name, function} pairs);
+-- run.listed, the number of images before sharding; run.labels_sha256 of their names and classes;
+-- run.images_sha256 of the files of this shard, names, classes and contents.
+function run_json.start(run)
+    local used = {}
+    for _, name in ipairs(run.options) do
         local key = name:gsub("-", "_")
         local value = run.o[key]
         if type(value) == "table" then value = array(value) end
-        order[i], used[key] = key, value == nil and json.null or value
+        used[key] = value == nil and json.null or value
     end
+    local figures = array {}
+    for i, figure in ipairs(run.figures or {}) do figures[i] = array(figure) end
     local about = system.options
-    local seconds, of = {}, array(run.o.losses or run.o.attacks)
-    for _, name in ipairs(of) do seconds[name] = run.seconds[name] end
-    local fields = {
-        {"setting", run.setting},
-        {"options", setmetatable(used, {__jsonorder = order})},
-        {"advrt", about.version}, {"lua", _VERSION}, {"onednn", system.onednn_version},
-        {"device", about.device}, {"threads", about.threads}, {"isa", about.isa},
-        {"precision", about.precision}, {"plan", about.plan},
-        {"seed", run.o.seed},
-        {"net", run.net.name},
-        {"net_sha256", sha256(run.net.definition)}, {"weights_sha256", sha256(run.net.weights)},
-        {"images_found", run.found}, {"images_wrong", run.wrong},
-        {"images_left_out", run.left_out}, {"images_attacked", run.attacked},
-        {"clean_accuracy", run.found > 0 and (run.found - run.wrong) / run.found or json.null},
-        {"seconds", setmetatable(seconds, {__jsonorder = of})},
-        {"start", utc(run.began)}, {"end", utc(os.time())},
+    return {
+        setting = run.setting, options = used, figures = figures,
+        advrt = about.version, lua = _VERSION, onednn = system.onednn_version,
+        device = about.device, threads = about.threads, isa = about.isa,
+        precision = about.precision, plan = about.plan, seed = run.o.seed,
+        net = run.net.name, net_sha256 = sha256(run.net.definition),
+        weights_sha256 = sha256(run.net.weights), images_listed = run.listed,
+        labels_sha256 = run.labels_sha256, images_sha256 = run.images_sha256,
+        start = run_json.utc(os.time()),
     }
-    local all, top = {}, {}
-    for i, field in ipairs(fields) do top[i], all[field[1]] = field[1], field[2] end
-    setmetatable(all, {__jsonorder = top})
-    return json.encode(all, {indent = true}) .. "\n"
+end
+
+--- Adds what is known at the end: the counts of images and the seconds that each loss took.
+function run_json.finish(about, counts, seconds)
+    about.images_found, about.images_wrong = counts.found, counts.wrong
+    about.images_left_out, about.images_attacked = counts.left_out, counts.attacked
+    about.clean_accuracy = counts.found > 0 and (counts.found - counts.wrong) / counts.found
+        or json.null
+    about.seconds = {}
+    for _, name in ipairs(attacked_with(about)) do about.seconds[name] = seconds[name] end
+    about["end"] = run_json.utc(os.time())
+end
+
+--- The text of run.json for a run that has just ended: what start and finish take, in one table, and
+-- run.began, the time of its start.
+function run_json.text(run)
+    local about = run_json.start(run)
+    about.start = run_json.utc(run.began)
+    run_json.finish(about, run, run.seconds)
+    return run_json.encode(about)
+end
+
+local function is_list(value, is_element)
+    if type(value) ~= "table" then return false end
+    for _, element in ipairs(value) do
+        if not is_element(element) then return false end
+    end
+    return #value > 0 or next(value) == nil
+end
+
+local function is_text(value) return type(value) == "string" end
+
+local function is_count(value) return math.type(value) == "integer" and value >= 0 end
+
+--- The name of a picture's files and of the function that draws it; neither leads anywhere else.
+local function is_figure(value)
+    return type(value) == "table" and is_text(value[1]) and is_text(value[2])
+        and value[1]:find("^fig%w*$") and value[2]:find("^%a%w*$")
+end
+
+--- Whether a table is what a finished run.json holds, as far as others build on it.
+local function is_about(about)
+    local o = type(about) == "table" and about.options
+    if type(o) ~= "table" or type(about.seconds) ~= "table" then return false end
+    for _, name in ipairs {"found", "wrong", "left_out", "attacked"} do
+        if not is_count(about["images_" .. name]) then return false end
+    end
+    for _, name in ipairs(is_list(o.losses, is_text) and o.losses or {}) do
+        if type(about.seconds[name]) ~= "number" then return false end
+    end
+    return is_list(o.losses, is_text) and #o.losses > 0 and is_count(o.iterations)
+        and is_count(o.seed) and is_text(about.setting) and is_text(about.start)
+        and is_list(about.figures or {}, is_figure)
+end
+
+--- Reads the run.json of a finished run's folder; nil and a message where it is none.
+function run_json.read(dir)
+    local path = dir .. "/run.json"
+    local file <close>, message = io.open(path, "rb")
+    if not file then return nil, message end
+    local about = json.decode(file:read("a") or "")
+    if not is_about(about) then return nil, path .. ": not a finished run's run.json" end
+    return about
+end
+
+local function text_of(value) return value == nil and "null" or json.encode(value) end
+
+-- Where a run takes them from is no part of what it computes; what they hold is compared.
+local places = {net = "net_sha256", weights = "weights_sha256", images = "labels_sha256"}
+local of_advrt = {"device", "threads", "precision", "plan"}
+local of_program = {{"advrt", "advrt"}, {"onednn", "oneDNN"}, {"isa", "the instruction set"}}
+
+--- The options in which the runs `old` and `new` (tables as run.json's) differ, each as text
+-- "--name A, not B", A the old one's; and whether anything else is in the way, as one text or nil.
+-- `but`: keys of options that may differ.
+function run_json.differences(old, new, but)
+    local list = {}
+    local function compare(name, a, b)
+        a, b = text_of(a), text_of(b)
+        if a ~= b then
+            list[#list + 1] = ("%s %s, not %s"):format(name, a == "null" and "left out" or a,
+                b == "null" and "left out" or b)
+        end
+    end
+    if old.setting ~= new.setting then return {}, ("of %s, not %s"):format(old.setting, new.setting) end
+    for _, key in ipairs(options.keys) do
+        local same = places[key] and old[places[key]] == new[places[key]]
+        if not same and not (but and but[key]) then
+            compare("--" .. key:gsub("_", "-"), old.options[key], new.options[key])
+        end
+    end
+    for _, name in ipairs(of_advrt) do compare("--" .. name, old[name], new[name]) end
+    for _, one in ipairs(of_program) do
+        if old[one[1]] ~= new[one[1]] then
+            return list, ("with %s %s, not %s"):format(one[2], old[one[1]], new[one[1]])
+        end
+    end
+    return list
 end
 
 return run_json

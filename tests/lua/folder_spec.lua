@@ -4,6 +4,7 @@ local folder = require "advrt.folder"
 local json = require "dkjson"
 local keep = require "advrt.keep"
 local lfs = require "lfs"
+local record = require "advrt.core.record"
 local run_json = require "advrt.run_json"
 local support = require "support"
 local tensor = require "advrt.tensor"
@@ -47,29 +48,53 @@ describe("a run's folder", function()
 end)
 
 describe("kept images", function()
+    -- Records of images that never flipped in two steps.
+    local function write_records(out, files)
+        local records = {}
+        for i, file in ipairs(files) do
+            records[i] = record.pack {{"file", file}, {"loss", "ce"}, {"label", 0}, {"target", 1},
+                {"flip_iteration", -1}, {"l2", tensor.new({3}, "f64")}}
+        end
+        support.write(out:file("records.msgpack"), table.concat(records))
+    end
+
+    -- The first n of x's images, an iterator for keep.save.
+    local function one_by_one(x, n)
+        return function()
+            local i = 0
+            return function()
+                i = i + 1
+                return i <= n and x[i]:bytes() or nil
+            end
+        end
+    end
+
     it("that are lost on the way leave no file", function()
         local base = support.folder()
         finally(function() support.remove(base) end)
         local x = tensor.uniform("x", {2, 1, 3, 3})
-        local queue = {files = {"a", "b"}, labels = {0, 1}, targets = {1, 0}}
-        local r = {adversarial = x, flip_iteration = tensor.from({-1, -1}, "i64"),
-            series = {l2 = tensor.new {3, 2}}}
         for _, lost in ipairs {false, true} do
             local path = base .. (lost and "/lost" or "/whole")
-            local out <close> = folder.claim(path)
-            local kept = keep.new(out, {"ce"}, "last", {1, 3, 3})
-            kept:add(queue, 2, "ce", r)
-            kept.parts.ce.file:flush()
-            if lost then support.write(path .. "/adversarial-1.part", "short") end
-            local ok, problem = pcall(kept.save, kept, out)
-            assert.equal(not lost, ok)
+            local out = folder.claim(path)
+            write_records(out, {"a", "b"})
+            local ok, problem = pcall(function()
+                local guard <close> = out
+                keep.save(guard, {"ce"}, "last", {1, 3, 3}, one_by_one(x, lost and 1 or 2))
+            end)
+            assert.equal(not lost, ok, problem)
             assert.equal(not lost, support.exists(path .. "/adversarial.safetensors"))
+            assert.is_false(support.exists(path .. "/adversarial.safetensors.part"))
             if lost then
                 assert.matches("not all there", problem.message)
             else
                 local back = assert(tensor.load(path .. "/adversarial.safetensors"))
                 assert.is_true(x:equal(back.ce))
                 assert.same({2, 2}, back["ce.iteration"]:totable())
+                local read = {}
+                local pixels, shape = keep.pixels(path, "ce")
+                for bytes in pixels do read[#read + 1] = bytes end
+                assert.same({2, 1, 3, 3}, shape)
+                assert.equal(x[1]:bytes() .. x[2]:bytes(), table.concat(read))
             end
         end
     end)
@@ -78,12 +103,9 @@ describe("kept images", function()
         local base = support.folder()
         finally(function() support.remove(base) end)
         local out <close> = folder.claim(base .. "/run")
-        local kept = keep.new(out, {"ce"}, "last", {1, 3, 3})
         local x = tensor.uniform("x", {2, 1, 3, 3})
-        kept:add({files = {"a\xff\xfeb.png", "\u{e9}.png"}, labels = {0, 1}, targets = {1, 0}}, 2, "ce",
-            {adversarial = x, flip_iteration = tensor.from({-1, -1}, "i64"),
-                series = {l2 = tensor.new {3, 2}}})
-        kept:save(out)
+        write_records(out, {"a\xff\xfeb.png", "\u{e9}.png"})
+        keep.save(out, {"ce"}, "last", {1, 3, 3}, one_by_one(x, 2))
         local path = out:file "adversarial.safetensors"
         assert.is_true(x:equal(assert(tensor.load(path)).ce))
         local header = json.decode((string.unpack("<s8", support.read(path))))
@@ -94,8 +116,10 @@ end)
 
 describe("run.json", function()
     it("is UTF-8 whatever bytes an option holds", function()
-        local text = run_json.text {options = {"images"}, net = {name = "n"}, found = 0, began = 0,
-            o = {images = "dir\xff", losses = {"ce"}}, seconds = {ce = 1}}
+        local about = run_json.start {options = {"images", "losses"}, net = {name = "n"},
+            figures = {{"fig1", "fig1"}}, o = {images = "dir\xff", losses = {"ce"}}}
+        run_json.finish(about, {found = 0, wrong = 0, left_out = 0, attacked = 0}, {ce = 1})
+        local text = run_json.encode(about)
         assert.truthy(utf8.len(text))
         assert.equal("dir\\xff", json.decode(text).options.images)
     end)

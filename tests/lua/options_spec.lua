@@ -85,7 +85,6 @@ describe("options", function()
             {{"stray"}, "'stray' is no option"},
             {{"--seed", "1", "stray"}, "'stray' is no option"},
             {{"--require", "x.lua"}, "--require is not there yet"},
-            {{"--resume"}, "--resume is not there yet"},
             {{"--threads", "2"}, "give it before the script"},
             {{"--device=cuda"}, "give it before the script"},
         } do

@@ -77,8 +77,8 @@ describe("the experiments", function()
         it("leave every file of " .. setting, function()
             local dir = base .. "/" .. setting
             local out, err = run_well(setting .. ".lua", {step, "0.25", "--out", dir})
-            local wanted = {"curves.csv", "examples", "least_perturbation.csv", "records.msgpack",
-                "run.json", "table1.csv"}
+            local wanted = {"curves.csv", "examples", "least_perturbation.csv", "left_out.csv",
+                "records.msgpack", "run.json", "table1.csv"}
             for _, name in ipairs(figures[setting]) do
                 for _, kind in ipairs {"gp", "png", "svg"} do
                     wanted[#wanted + 1] = name .. "." .. kind
@@ -154,7 +154,7 @@ describe("the experiments", function()
         local dir = base .. "/kept"
         run_well("equal_perturbation.lua", {"--out", dir, "--no-figures", "--magnitude", "0.5",
             "--save-adversarial", "last", "--losses", "ce,logit"})
-        assert.is_false(support.exists(dir .. "/adversarial-1.part"))
+        assert.is_false(support.exists(dir .. "/records.part"))
         local kept = assert(tensor.load(dir .. "/adversarial.safetensors"))
         assert.same({6, 1, 28, 28}, kept.logit:shape())
         assert.same({8, 8, 8, 8, 8, 8}, kept["ce.iteration"]:totable())
@@ -248,7 +248,7 @@ describe("the experiments", function()
             {2, "'--iteration'; did you mean '--iterations'?", with("--iteration", "5")},
             {2, "leads back to the label itself", with("--targets", "offset:10")},
             {2, "not a class of the net", with("--targets", "class:10")},
-            {2, "not there yet", with("--resume")},
+            {2, "--resume wants --out DIR", {"--resume"}},
             {1, "there is no such folder", with("--images", base .. "/nowhere")},
             {1, "nowhere.safetensors", with("--weights", base .. "/nowhere.safetensors")},
             {1, "noise.safetensors", with("--weights", base .. "/noise.safetensors")},

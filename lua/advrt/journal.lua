@@ -1,0 +1,132 @@
+--- A run's unfinished work, kept through crashes: a part file (advrt.record) in which units of work are
+-- committed one after another, each whole or not there, so that a later process goes on behind the
+-- last one; and beside it one checkpoint of the unit at hand.
+--
+--     local j <close>, message = journal.open(path)
+--     if not j.header then j:begin {{"about", text}} end
+--     for _, unit in ipairs(j.units) do ... end            -- what earlier processes committed
+--     j:add("records", bytes); j:add("bytes", image)       -- frames of the next unit, in any number
+--     j:commit {{"batch", 3}, {"seconds", 1.5}}            -- on disk when it returns
+--     j:remove()                                           -- once all that it held is elsewhere
+--
+-- One process at a time has a journal open. What depends on the disk fails in one line.
+
+local fail = require "advrt.fail"
+local core = require "advrt.core.record"
+local tensor = require "advrt.tensor"
+
+local journal = {}
+
+local Journal = {}
+Journal.__index = Journal
+
+local CHECKPOINT = "checkpoint.safetensors"
+
+local function check(value, message)
+    if value == nil then fail("%s", message) end
+    return value
+end
+
+--- The committed units of a part file: their notes, as tables by key, with the frames that each
+-- added, {records = {numbers}, bytes = {numbers}}, as `frames`. Frames behind the last note belong to
+-- a unit that never was whole, and are cut off.
+local function read_units(part)
+    local units, frames = {}, {records = {}, bytes = {}}
+    local last = 0
+    for i = 1, #part do
+        local kind = part:kind(i)
+        if kind ~= "note" then
+            table.insert(frames[kind], i)
+        else
+            local note = check(part:record(i))
+            note.frames, frames, last = frames, {records = {}, bytes = {}}, i
+            units[#units + 1] = note
+        end
+    end
+    check(part:cut(last))
+    return units
+end
+
+--- Opens the journal at `path`, an empty one where there is none. Returns it: header, what it was begun
+-- with, as a table by key, nil where it is empty; units, the notes committed since, each with the
+-- frames that belong to it, frames.records and frames.bytes. Or nil and a message, where another
+-- process is at work on it or it cannot be read.
+function journal.open(path)
+    local part, message = core.part(path, "append")
+    if not part then return nil, message end
+    local self = setmetatable({path = path, part = part, pending = {records = {}, bytes = {}},
+        checkpoint = (path:match("^(.*/)") or "") .. CHECKPOINT}, Journal)
+    self.units = read_units(part)
+    self.header = table.remove(self.units, 1)
+    return self
+end
+
+--- Begins an empty journal with a header, an array of {key, value} as record.pack takes it.
+function Journal:begin(header)
+    self:commit(header)
+    self.header = table.remove(self.units, 1)
+end
+
+--- Adds a frame to the unit that the next commit makes whole. kind: "records", bytes of whole
+-- records; or "bytes", which are kept for another file.
+function Journal:add(kind, bytes)
+    check(self.part:add(kind, bytes))
+    table.insert(self.pending[kind], #self.part)
+end
+
+--- Makes a unit of what was added and of a note, an array of {key, value}: on disk, all of it, when
+-- this returns. A checkpoint was of this unit, so it goes.
+function Journal:commit(note)
+    check(self.part:add("note", core.pack(note)))
+    check(self.part:sync())
+    local unit = {frames = self.pending}
+    for _, field in ipairs(note) do unit[field[1]] = field[2] end
+    self.units[#self.units + 1] = unit
+    self.pending = {records = {}, bytes = {}}
+    os.remove(self.checkpoint)
+end
+
+--- The payload of a frame, whose checksum is looked at again.
+function Journal:bytes(frame) return check(self.part:bytes(frame)) end
+
+--- Keeps the state inside the unit at hand: tensors by name, and numbers by name; it replaces the last
+-- one at once.
+function Journal:save(tensors, numbers)
+    local all = {["number.unit"] = tensor.from({#self.units + 1}, "f64")}
+    for name, v in pairs(tensors) do all["tensor." .. name] = v end
+    for name, v in pairs(numbers) do all["number." .. name] = tensor.from({v}, "f64") end
+    check(tensor.save(self.checkpoint, all))
+end
+
+--- What save kept of the unit at hand: tensors and numbers; nil where there is nothing. The state of
+-- another unit, left where a process ended right after a commit, is none.
+function Journal:saved()
+    local all = tensor.load(self.checkpoint)
+    local tensors, numbers = {}, {}
+    for name, v in pairs(all or {}) do
+        local kind, rest = name:match("^(%l+)%.(.*)")
+        if kind == "tensor" then tensors[rest] = v
+        elseif kind == "number" then numbers[rest] = v:item() end
+    end
+    if numbers.unit ~= #self.units + 1 then return nil end
+    return tensors, numbers
+end
+
+--- Writes the records of the frames in `order` to a file, whole or not at all. The journal stays.
+function Journal:write(path, order) check(self.part:write(path, order)) end
+
+--- Ends the journal: the run is finished.
+function Journal:remove()
+    os.remove(self.checkpoint)
+    local done, message = os.remove(self.path)
+    if not done then fail("%s", message) end
+    self.part:close()
+end
+
+--- Leaves the journal for later.
+function Journal:close() self.part:close() end
+
+function Journal:__close() self.part:close() end
+
+
+return journal

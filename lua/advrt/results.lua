@@ -1,0 +1,78 @@
+--- What a run leaves besides its records, all computed from them: tables, figures, examples, kept
+-- images, run.json. A run that finishes and one that is merged from shards come through here.
+
+local csv = require "advrt.csv"
+local examples = require "advrt.examples"
+local figures = require "advrt.figures"
+local keep = require "advrt.keep"
+local plot = require "advrt.plot"
+local run_json = require "advrt.run_json"
+local tables = require "advrt.tables"
+
+local results = {}
+
+--- One line of left_out.csv: an image that was not attacked, the class that the net gives it, and
+-- why: "wrong" on the clean image, or of the "target" class itself.
+function results.left_out_line(file, label, prediction, reason)
+    return ("%s,%d,%d,%s\n"):format(csv.field(file), label, prediction, reason)
+end
+
+--- Fills the run's folder `out`, which holds records.msgpack and the examples' pictures.
+--
+-- run.about       what run_json.start returned
+-- run.counts      {found, wrong, left_out, attacked}: numbers of images
+-- run.seconds     loss name -> seconds
+-- run.left        lines of left_out.csv, one text
+-- run.figures     array of {name, figure}: the name of the picture and the function of advrt.figures
+--                 that draws it; none are drawn where run.no_figures
+-- run.classes     the text of classes.txt, or nil
+-- run.input       {C,H,W}; run.pixels: what keep.save takes, where images are kept
+--
+-- Returns Table I's rows and the names of the pictures.
+function results.write(out, run)
+    local about = run.about
+    local o = about.options
+    local summary = tables.summarise(out:file("records.msgpack"), o.losses, o.iterations, o.seed)
+    summary.setting = about.setting
+    local rows = tables.table1(summary, about.setting, run.seconds)
+    out:write("table1.csv", tables.table1_csv(rows))
+    out:write("curves.csv", tables.curves_csv(summary))
+    out:write("least_perturbation.csv", tables.least_perturbation_csv(summary))
+    out:write("left_out.csv", "file,label,prediction,reason\n" .. run.left)
+    if run.classes then out:write("classes.txt", run.classes) end
+    local shown = examples.read(out.path)
+    examples.save(out, shown)
+    if run.pixels then
+        keep.save(out, o.losses, o.save_adversarial, run.input, run.pixels)
+    end
+    run_json.finish(about, run.counts, run.seconds)
+    out:write("run.json", run_json.encode(about))
+    local names = {}
+    if not run.no_figures and run.counts.attacked > 0 then
+        for i, figure in ipairs(run.figures) do
+            names[i] = figure[1]
+            out:write(figure[1] .. ".gp", figures[figure[2]](figure[1], summary, shown))
+        end
+        plot.draw(out.path, names)
+    end
+    return rows, names
+end
+
+--- Prints what a run found: a line about its images, Table I's rows, and where everything is.
+function results.say(out, counts, rows, pictures)
+    local text = ("%d images, %d right on the clean image (%.2f %%), %d attacked"):format(
+        counts.found, counts.found - counts.wrong,
+        100 * (counts.found - counts.wrong) / math.max(1, counts.found), counts.attacked)
+    if counts.left_out > 0 then
+        text = text .. (", %d of the target class left out"):format(counts.left_out)
+    end
+    print(text .. "\n")
+    print(tables.table1_text {rows})
+    if #pictures > 0 then
+        print(("Pictures: %s/{%s}.{svg,png} and %s/examples/"):format(out.path,
+            table.concat(pictures, ","), out.path))
+    end
+    print(("Records and tables: %s/"):format(out.path))
+end
+
+return results

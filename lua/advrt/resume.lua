@@ -1,0 +1,109 @@
+--- Going on with a run: its journal in its folder, begun or taken up where it is the same run.
+
+local fail = require "advrt.fail"
+local folder = require "advrt.folder"
+local journal = require "advrt.journal"
+local json = require "advrt.json"
+local lfs = require "lfs"
+local run_json = require "advrt.run_json"
+
+local resume = {}
+
+local function quote(word)
+    if word:find("^[%w%%+,./:=@_-]+$") then return word end
+    return "'" .. word:gsub("'", "'\\''") .. "'"
+end
+
+--- The command line that goes on with the run in `dir`: this process's, with what is missing.
+local function command(dir)
+    local words, given = {}, {}
+    local first = 0
+    while arg[first - 1] do first = first - 1 end
+    for i = first, #arg do
+        words[#words + 1] = quote(arg[i])
+        given[arg[i]:match("^%-%-[^=]+") or ""] = true
+    end
+    if not given["--out"] then words[#words + 1] = "--out " .. quote(dir) end
+    if not given["--resume"] then words[#words + 1] = "--resume" end
+    return table.concat(words, " ")
+end
+
+--- What tells apart two lists of images, as Folder:digest has them, in words.
+local function changed_image(old, new)
+    local known = {}
+    for sum, label, file in old:gmatch("(%x+) (%d+) ([^\0]*)\0") do known[file] = {sum, label} end
+    for sum, label, file in new:gmatch("(%x+) (%d+) ([^\0]*)\0") do
+        local was = known[file]
+        known[file] = nil
+        if not was then return file .. " was not there" end
+        if was[2] ~= label then return ("%s was of class %s, not %s"):format(file, was[2], label) end
+        if was[1] ~= sum then return file .. " has changed" end
+    end
+    local file = next(known)
+    return file and file .. " is gone" or "their order has changed"
+end
+
+--- Fails unless the run that was begun as `old` is the one that `new` describes. files: lists of
+-- images, the old one nil where it is not known.
+local function check_same(dir, old, new, old_files, files)
+    local list, problem = run_json.differences(old, new, {out = true})
+    if #list > 0 then
+        fail.option("--resume: the run in %s was started with %s; give the same, or another --out", dir,
+            table.concat(list, ", and with "))
+    elseif problem then
+        fail("--resume: the run in %s is %s; give another --out", dir, problem)
+    end
+    for _, name in ipairs {"net", "weights"} do
+        if old[name .. "_sha256"] ~= new[name .. "_sha256"] then
+            fail("%s: the %s changed since the run in %s was started (another SHA-256)",
+                new.options[name], name, dir)
+        end
+    end
+    if old.images_sha256 ~= new.images_sha256 then
+        fail("%s: the images changed since the run in %s was started%s", new.options.images, dir,
+            old_files and ": " .. changed_image(old_files, files) or "")
+    end
+end
+
+local Kept = {}
+
+--- Where an error ends a run of which something is kept, its message says how to go on.
+Kept.__close = function(self, problem)
+    if problem and (#self.journal.units > 0 or lfs.attributes(self.journal.checkpoint, "mode")) then
+        fail.append(problem, "; what was done is kept, go on with: " .. command(self.dir))
+    end
+    self.journal:close()
+end
+
+--- Opens the journal of the run that `about` (run_json.start) describes, in its folder `out`
+-- (folder.claim). files: its images, as Folder:digest lists them.
+--
+-- Returns {journal, about}, for a to-be-closed variable; about.start is when the run was first
+-- started. Where the run is finished it says so and returns nil. Another run than the one that is
+-- there, or another process at work on it, is a failure.
+function resume.open(out, about, files)
+    if out.holds == "finished" then
+        local old, message = run_json.read(out.path)
+        if not old then fail("%s", message) end
+        check_same(out.path, old, about)
+        print(("The run in %s is finished."):format(out.path))
+        return nil
+    end
+    local j, message = journal.open(out:file(folder.journal))
+    if not j then fail("%s", message) end
+    if out.holds == "nothing" then out:scratch(folder.journal) end
+    if not j.header then
+        if lfs.attributes(out:file("records.msgpack"), "mode") then
+            fail.option("--out %s: another process finished a run in it just now", out.path)
+        end
+        j:begin {{"about", json.encode(about)}, {"files", files}}
+    else
+        local old = json.decode(j.header.about)
+        check_same(out.path, old, about, j.header.files, files)
+        about.start = old.start
+    end
+    out:sweep()
+    return setmetatable({journal = j, about = about, dir = out.path}, Kept)
+end
+
+return resume

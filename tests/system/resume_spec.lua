@@ -1,0 +1,296 @@
+-- Runs that are killed, interrupted, torn or short of disk, and gone on with; and runs in shards that
+-- are merged. On the bundled net, and on a few of its images.
+
+local lfs = require "lfs"
+local support = require "support"
+local system = require "advrt.core.system"
+local tensor = require "advrt.tensor"
+
+local script = system.options.root .. "/experiments/equal_perturbation.lua"
+local merge = system.options.root .. "/experiments/merge.lua"
+local bundled = system.options.root .. "/nets/fashion-images"
+
+describe("a run that is gone on with", function()
+    local base, images, whole
+
+    local function words(dir, more)
+        local list = {script, "--images", images, "--iterations", "25", "--batch", "3", "--losses",
+            "ce,logit,m_logit", "--save-adversarial", "first", "--magnitude", "0.2", "--no-figures",
+            "--out", dir}
+        return table.move(more or {}, 1, #(more or {}), #list + 1, list)
+    end
+
+    -- The files that a run leaves and a digest of each; what tells of time or place is left out.
+    local function contents(dir)
+        local found = {}
+        for _, folder in ipairs {"", "examples/"} do
+            for _, name in ipairs(support.list(dir .. "/" .. folder)) do
+                local path = dir .. "/" .. folder .. name
+                local text = lfs.attributes(path, "mode") == "file" and support.read(path) or ""
+                if name == "table1.csv" then text = text:gsub("[^,\n]*\n", "\n") end
+                if name == "run.json" then text = text:gsub('"seconds".*', ""):gsub('"out"[^\n]*', "") end
+                found[folder .. name] = system.digest(text)
+            end
+        end
+        return found
+    end
+
+    setup(function()
+        base = support.folder()
+        images = base .. "/images"
+        lfs.mkdir(images)
+        local lines = {}
+        for line in io.lines(bundled .. "/labels.csv") do
+            if #lines <= 11 then lines[#lines + 1] = line end
+        end
+        for i = 2, #lines do
+            local file, label = lines[i]:match("^(.-),(%d)")
+            support.write(images .. "/" .. file, support.read(bundled .. "/" .. file))
+            if i == 4 then lines[i] = file .. "," .. (label + 1) % 10 end
+        end
+        support.write(images .. "/labels.csv", table.concat(lines, "\n") .. "\n")
+        support.write(images .. "/classes.txt", support.read(bundled .. "/classes.txt"))
+        whole = base .. "/whole"
+        local status, _, err = support.advrt(words(whole))
+        assert.equal(0, status, err)
+    end)
+    teardown(function() support.remove(base) end)
+
+    -- Goes on until it is done; fails where it is not by then.
+    local function finish(dir, more)
+        local list = words(dir, more)
+        list[#list + 1] = "--resume"
+        local status, _, err = support.advrt(list)
+        assert.equal(0, status, err)
+        assert.same(contents(whole), contents(dir))
+    end
+
+    -- Starts or goes on, and ends it by a signal after that many seconds; returns status and standard
+    -- error.
+    local function ended(dir, signal, seconds, more)
+        local list = words(dir, more)
+        list[#list + 1] = "--resume"
+        local status, _, err = support.advrt(list, ("timeout -s %s %.3f"):format(signal, seconds))
+        return status, err
+    end
+
+    it("after being killed at random instants is the run that was not", function()
+        local seed = os.time()
+        math.randomseed(seed)
+        local dir, kills = base .. "/killed", 0
+        for _ = 1, 12 do
+            local status, err = ended(dir, "KILL", 0.05 + 0.5 * math.random())
+            if status == 0 then break end
+            assert.equal(137, status, ("%s (random seed %d)"):format(err, seed))
+            assert.is_false(support.exists(dir .. "/table1.csv")
+                and not support.exists(dir .. "/records.part"), "finished before its end")
+            kills = kills + 1
+        end
+        assert.is_true(kills > 0)
+        finish(dir)
+    end)
+
+    it("says at Ctrl-C the command that goes on with it, in the midst of an attack too", function()
+        local dir = base .. "/it's interrupted"
+        local status, err = ended(dir, "INT", 0.7, {"--iterations", "100000", "--batch", "32"})
+        assert.equal(124, status) -- timeout's own; advrt says 130
+        local command = err:match("\nadvrt: interrupted; what was done is kept, go on with: ([^\n]+)\n$")
+            or err:match("^advrt: interrupted; what was done is kept, go on with: ([^\n]+)\n$")
+        assert.truthy(command, err)
+        assert.matches("%-%-resume", command)
+        assert.is_true(support.exists(dir .. "/checkpoint.safetensors"))
+        local first = tensor.load(dir .. "/checkpoint.safetensors")["number.step"]:item()
+        assert.is_true(first > 0)
+        os.execute(("timeout -s INT 0.7 %s 2>/dev/null"):format(command))
+        local second = tensor.load(dir .. "/checkpoint.safetensors")["number.step"]:item()
+        assert.is_true(second > first, ("step %d, then %d"):format(first, second))
+    end)
+
+    it("after Ctrl-C is the run that was not interrupted", function()
+        local dir = base .. "/interrupted"
+        for _ = 1, 4 do ended(dir, "INT", 0.35) end
+        finish(dir)
+    end)
+
+    -- A run that stopped after some units, and its journal.
+    local function unfinished(name)
+        local dir = base .. "/" .. name
+        for i = 1, 20 do
+            ended(dir, "KILL", 0.2 + 0.05 * i)
+            if support.exists(dir .. "/records.part") and #support.read(dir .. "/records.part") > 40000 then
+                break
+            end
+        end
+        return dir, support.read(dir .. "/records.part")
+    end
+
+    it("passes over a torn end, whatever stands there", function()
+        local dir, journal = unfinished("torn")
+        assert.is_true(#journal > 40000)
+        for _, torn in ipairs {journal:sub(1, -2), journal .. "advp\1", journal .. ("\0"):rep(5000),
+            journal:sub(1, 30000) .. "?" .. journal:sub(30002), journal:sub(1, 5), ""} do
+            for _, name in ipairs(support.list(dir)) do os.remove(dir .. "/" .. name) end
+            support.write(dir .. "/records.part", torn)
+            support.write(dir .. "/.advrt-0123456789abcdef.tmp", "half a file")
+            finish(dir)
+        end
+    end)
+
+    it("needs neither its checkpoint nor a whole one", function()
+        local dir = base .. "/checkpoint"
+        for _, text in ipairs {"", "noise"} do
+            support.remove(dir)
+            ended(dir, "INT", 0.5)
+            support.write(dir .. "/checkpoint.safetensors", text)
+            finish(dir)
+        end
+    end)
+
+    it("stays as it is where it is finished", function()
+        local before, times = contents(whole), {}
+        for _, name in ipairs(support.list(whole)) do
+            times[name] = lfs.attributes(whole .. "/" .. name, "modification")
+        end
+        local list = words(whole, {"--resume"})
+        local status, out = support.advrt(list)
+        assert.equal(0, status)
+        assert.equal(("The run in %s is finished.\n"):format(whole), out)
+        assert.same(before, contents(whole))
+        for name, time in pairs(times) do
+            assert.equal(time, lfs.attributes(whole .. "/" .. name, "modification"))
+        end
+    end)
+
+    local function refused(status, wanted, list, environment)
+        local got, out, err = support.advrt(list, environment)
+        assert.equal(status, got, err)
+        assert.equal("", out)
+        assert.matches("^advrt: [^\n]+\n$", err)
+        for _, text in ipairs(wanted) do assert.truthy(err:find(text, 1, true), err) end
+    end
+
+    it("is refused with other options, each by its name", function()
+        local dir, journal = unfinished("options")
+        for _, case in ipairs {
+            {{"--iterations", "26"}, {"--iterations 25, not 26"}},
+            {{"--seed", "1", "--targets", "second"}, {"--seed 0, not 1", '--targets "random", not "second"'}},
+            {{"--losses", "ce"}, {'--losses ["ce","logit","m_logit"], not ["ce"]'}},
+            {{"--limit", "5"}, {"--limit left out, not 5"}},
+            {{"--shard", "1/2"}, {"--shard [1,1], not [1,2]"}},
+        } do
+            local list = words(dir, case[1])
+            list[#list + 1] = "--resume"
+            refused(2, case[2], list)
+        end
+        local list = words(dir, {"--resume"})
+        table.insert(list, 1, "--plan")
+        table.insert(list, 2, "direct")
+        refused(2, {'--plan "fast", not "direct"'}, list)
+        refused(2, {"--iterations 25, not 26"}, words(whole, {"--iterations", "26", "--resume"}))
+        refused(2, {"not empty", "--resume to go on with"}, words(dir))
+        refused(2, {"no run is in it"}, words(images, {"--resume"}))
+        assert.equal(journal, support.read(dir .. "/records.part"))
+    end)
+
+    it("is refused where net, weights or images have changed", function()
+        local mine = base .. "/changed"
+        lfs.mkdir(mine)
+        for _, name in ipairs {"fashion.lua", "fashion.safetensors"} do
+            support.write(mine .. "/" .. name, support.read("nets/" .. name))
+        end
+        local more = {"--net", mine .. "/fashion.lua", "--weights", mine .. "/fashion.safetensors"}
+        local dir = base .. "/of_changed"
+        repeat ended(dir, "INT", 0.5, more) until support.exists(dir .. "/records.part")
+        more[#more + 1] = "--resume"
+        local function changed(path, wanted, change)
+            local bytes = support.read(path)
+            support.write(path, change(bytes))
+            refused(1, {wanted}, words(dir, more))
+            support.write(path, bytes)
+        end
+        changed(mine .. "/fashion.lua", "fashion.lua: the net changed",
+            function(text) return text .. "\n" end)
+        changed(mine .. "/fashion.safetensors", "fashion.safetensors: the weights changed",
+            function(bytes) return bytes:sub(1, -2) .. string.char(bytes:byte(-1) ~ 1) end)
+        local names = support.list(images)
+        changed(images .. "/" .. names[3], names[3] .. " has changed",
+            function() return support.read(images .. "/" .. names[4]) end)
+        changed(images .. "/labels.csv", names[1] .. " was of class",
+            function(text) return (text:gsub(",(%d)", function(d) return "," .. (d + 1) % 10 end, 1)) end)
+        local elsewhere = words(dir, more)
+        elsewhere[#elsewhere + 1] = "--weights"
+        elsewhere[#elsewhere + 1] = "nets/fashion.safetensors"
+        local status, _, err = support.advrt(elsewhere)
+        assert.equal(0, status, err)
+        assert.equal(contents(whole)["records.msgpack"], contents(dir)["records.msgpack"])
+    end)
+
+    it("has one process at a time", function()
+        local dir = base .. "/two"
+        local list = {}
+        for i, word in ipairs(words(dir, {"--iterations", "3000"})) do list[i] = support.quote(word) end
+        local child = io.popen(("exec timeout -s INT 20 %s %s --resume 2>/dev/null & echo $!; wait"):format(
+            support.quote(system.options.executable), table.concat(list, " ")))
+        local pid = child:read("l")
+        for _ = 1, 100 do
+            if support.exists(dir .. "/records.part") then break end
+            os.execute("sleep 0.05")
+        end
+        refused(1, {"another process is at work on it"},
+            words(dir, {"--iterations", "3000", "--resume"}))
+        assert.is_true(support.exists(dir .. "/records.part"))
+        os.execute("kill -INT " .. pid)
+        child:close()
+    end)
+
+    it("goes on when the disk has room again", function()
+        local dir = base .. "/full"
+        -- In blocks of 512 bytes: room for the first units, and then none for the next; at last for all
+        -- but the kept images.
+        for _, blocks in ipairs {90, 160} do
+            local list = words(dir, {"--resume"})
+            local status, _, err = support.advrt(list, ("trap '' XFSZ; ulimit -f %d;"):format(blocks))
+            assert.equal(1, status, err)
+            assert.matches("File too large; what was done is kept, go on with: [^\n]+\n$", err)
+            assert.is_false(support.exists(dir .. "/run.json"))
+        end
+        finish(dir)
+    end)
+
+    it("may be merged from shards", function()
+        local shards = {}
+        for i = 1, 3 do
+            shards[i] = base .. "/shard" .. i
+            local more = {"--shard", i .. "/3"}
+            if i == 2 then ended(shards[i], "KILL", 0.3, more) end
+            more[#more + 1] = "--resume"
+            local status, _, err = support.advrt(words(shards[i], more))
+            assert.equal(0, status, err)
+        end
+        local dir = base .. "/merged"
+        local status, out, err = support.advrt {merge, shards[3], shards[1], shards[2], "--out", dir,
+            "--no-figures"}
+        assert.equal(0, status, err)
+        assert.matches("11 images, 10 right on the clean image", out)
+        local wanted, got = contents(whole), contents(dir)
+        wanted["run.json"], got["run.json"] = nil, nil
+        assert.same(wanted, got)
+        local other = base .. "/other"
+        assert.equal(0, (support.advrt(words(other, {"--shard", "2/3", "--seed", "7"}))))
+        local unready = unfinished("unready")
+        for _, case in ipairs {
+            {{shards[1], shards[3]}, "shard 2/3 is missing"},
+            {{shards[1], shards[1]}, "are both shard 1/3"},
+            {{shards[1], other, shards[3]}, other .. " is no shard of the run of " .. shards[1]
+                .. ": run with other options: --seed 0, not 7"},
+            {{shards[1], whole}, "one of 1 shards, not of 3"},
+            {{unready}, "the run is not finished"},
+            {{images}, "run.json"},
+        } do
+            local list = table.move(case[1], 1, #case[1], 2, {merge})
+            list[#list + 1], list[#list + 2] = "--out", base .. "/refused"
+            refused(1, {case[2]}, list)
+            assert.is_false(support.exists(base .. "/refused"))
+        end
+    end)
+end)
