@@ -125,10 +125,11 @@ end
 
 local function check_data(g, images, labels)
     local shape, input = images:shape(), g.input
-    if images:dtype() ~= "u8" or #shape ~= 4 or shape[2] ~= input[1] or shape[3] ~= input[2]
+    local dtype = images:dtype()
+    if dtype ~= "u8" and dtype ~= "f32" or #shape ~= 4 or shape[2] ~= input[1] or shape[3] ~= input[2]
         or shape[4] ~= input[3] then
-        error(("net wants u8 images [M,%d,%d,%d], got %s [%s]"):format(
-            input[1], input[2], input[3], images:dtype(), table.concat(shape, ",")), 3)
+        error(("net wants u8 or f32 images [M,%d,%d,%d], got %s [%s]"):format(
+            input[1], input[2], input[3], dtype, table.concat(shape, ",")), 3)
     end
     if type(labels) == "table" then
         labels = tensor.from(labels, "i64")
@@ -147,7 +148,7 @@ local function check_data(g, images, labels)
     return labels
 end
 
---- The share of `images` (u8 [M,C,H,W]) whose largest logit, in inference mode, is at their label
+--- The share of `images` (u8 or f32 [M,C,H,W]) whose largest logit, in inference mode, is at their label
 -- (table or tensor of M classes). `size` images at a time (default 100).
 function train.accuracy(g, images, labels, size)
     labels = check_data(g, images, labels)
@@ -210,7 +211,8 @@ local function run_epoch(o, s, epoch)
 end
 
 --- Trains o.net in place, with mean cross-entropy, batch statistics and dropout.
---   images, labels  u8 [M,C,H,W] of the net's input size; table or tensor of M classes
+--   images, labels  [M,C,H,W] of the net's input size, u8 or, in [0,1], f32; table or tensor of M
+--                   classes
 --   epochs, batch   passes over the images; images a step
 --   optimiser       train.sgd or train.adam
 --   schedule        function(step, steps) -> rate; default: the optimiser's own rate throughout

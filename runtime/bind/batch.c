@@ -4,7 +4,7 @@
 #include "base/random.h"
 #include "bind/bind.h"
 
-/* gather(images u8 [M,C,H,W], labels i64 [M], order i64 [any], first (from 1), x f32 [N,C,H,W],
+/* gather(images u8 or f32 [M,C,H,W], labels i64 [M], order i64 [any], first (from 1), x f32 [N,C,H,W],
  * y i64 [N] [, {flip =, shift =, stream = name}]): fills x and y. */
 static int gather(lua_State *L) {
     Tensor *images = bind_check_tensor(L, 1), *labels = bind_check_tensor(L, 2);

@@ -22,24 +22,29 @@ static Move draw(const Augment *a, int64_t image) {
                   draw_shift(a, i + 2)};
 }
 
+/* Bytes become numbers in [0,1]. */
+static void to_float(const uint8_t *in, float *out, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = (float)in[i] / 255.0f;
+}
+
 /* in, out: one image of `planes` channels. */
-static void place(const uint8_t *in, float *out, int64_t planes, int64_t H, int64_t W, Move m) {
+static void place(const float *in, float *out, int64_t planes, int64_t H, int64_t W, Move m) {
     for (int64_t c = 0; c < planes; c++, in += H * W)
         for (int64_t h = 0; h < H; h++)
             for (int64_t w = 0; w < W; w++) {
                 int64_t y = h + m.dh, x = w + m.dw;
                 bool inside = y >= 0 && y < H && x >= 0 && x < W;
                 if (m.flip) x = W - 1 - x;
-                *out++ = inside ? (float)in[y * W + x] / 255.0f : 0.0f;
+                *out++ = inside ? in[y * W + x] : 0.0f;
             }
 }
 
 static int check(const Tensor *images, const Tensor *labels, const Tensor *order, int64_t first,
                  const Augment *a, const Tensor *x, const Tensor *y, Error *e) {
     char got[128], given[128];
-    if (images->dtype != DTYPE_U8 || images->ndim != 4)
-        return error_set(e, "the images must be u8 [M,C,H,W], got %s %s", dtype_name(images->dtype),
-                         tensor_shape_text(images, got));
+    if ((images->dtype != DTYPE_U8 && images->dtype != DTYPE_F32) || images->ndim != 4)
+        return error_set(e, "the images must be u8 or f32 [M,C,H,W], got %s %s",
+                         dtype_name(images->dtype), tensor_shape_text(images, got));
     bool same = x->dtype == DTYPE_F32 && x->ndim == 4;
     for (int i = 1; same && i < 4; i++) same = x->shape[i] == images->shape[i];
     if (!same)
@@ -74,20 +79,22 @@ static int row_to_host(const Tensor *t, int64_t row, void *host, Error *e) {
 
 typedef struct Buffers {
     int64_t *order, *labels;
-    float *batch;
-    uint8_t *image;
+    float *batch, *image;
+    uint8_t *bytes; /* of an image of u8 */
 } Buffers;
 
 static int fill(const Tensor *images, const Tensor *labels, const Augment *a, const Tensor *x,
                 const Buffers *b, Error *e) {
     int64_t C = images->shape[1], H = images->shape[2], W = images->shape[3];
+    bool bytes = images->dtype == DTYPE_U8;
     for (int64_t n = 0; n < x->shape[0]; n++) {
         int64_t i = b->order[n];
         if (i < 0 || i >= images->shape[0])
             return error_set(e, "the order names image %" PRId64 " of %" PRId64, i,
                              images->shape[0]);
-        if (row_to_host(images, i, b->image, e) || row_to_host(labels, i, &b->labels[n], e))
-            return -1;
+        void *row = bytes ? (void *)b->bytes : b->image;
+        if (row_to_host(images, i, row, e) || row_to_host(labels, i, &b->labels[n], e)) return -1;
+        if (bytes) to_float(b->bytes, b->image, (size_t)(C * H * W));
         place(b->image, b->batch + n * C * H * W, C, H, W, draw(a, i));
     }
     return 0;
@@ -102,14 +109,16 @@ int batch_gather(const Tensor *images, const Tensor *labels, const Tensor *order
     Buffers b = {.order = memory_take(tensor_bytes(&rows), "batch order", e),
                  .labels = memory_take(tensor_bytes(y), "batch labels", e),
                  .batch = memory_take(tensor_bytes(x), "batch", e),
-                 .image = memory_take(pixels, "image", e)};
-    int failed = !b.order || !b.labels || !b.batch || !b.image;
+                 .image = memory_take(pixels * sizeof(float), "image", e),
+                 .bytes = memory_take(pixels, "image", e)};
+    int failed = !b.order || !b.labels || !b.batch || !b.image || !b.bytes;
     failed = failed || tensor_to_host(&rows, b.order, e) || fill(images, labels, a, x, &b, e) ||
              tensor_from_host(x, b.batch, e) || tensor_from_host(y, b.labels, e);
     memory_free(b.order);
     memory_free(b.labels);
     memory_free(b.batch);
     memory_free(b.image);
+    memory_free(b.bytes);
     tensor_free(&rows);
     return failed ? -1 : 0;
 }

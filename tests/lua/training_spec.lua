@@ -208,7 +208,7 @@ describe("the trainer", function()
         refuses("label 2 is not one of 2 classes", fit, 1, {images = images, labels = labels})
         refuses("a batch of 500 needs as many images, got 200", fit, 1, {batch = 500})
         refuses("needs 'epochs'", fit, 1, {epochs = 0})
-        refuses("net wants u8 images %[M,1,8,8%]", fit, 1,
+        refuses("net wants u8 or f32 images %[M,1,8,8%]", fit, 1,
             {images = tensor.new({20, 1, 9, 9}, "u8")})
     end)
 
@@ -235,6 +235,21 @@ describe("batches", function()
         assert.near(3 / 255, x:get(2, 1, 2, 1), 1e-7)
     end)
 
+    it("take images of f32 as they are, and mirror and shift them as those of u8", function()
+        local floats = tensor.from {{{{0.125, 0.7}, {1e-9, 1}}}, {{{0.3, 2 ^ -24}, {0, 0.9}}}}
+        local x, y = tensor.new {2, 1, 2, 2}, tensor.new({2}, "i64")
+        batch.gather(floats, labels, order, 1, x, y)
+        assert.is_true(x[1]:equal(floats[2]) and x[2]:equal(floats[1]))
+        local same = images:to("f32") / 255
+        local u = tensor.new {2, 1, 2, 2}
+        for i = 1, 20 do
+            local a = {flip = true, shift = 1, stream = "s" .. i}
+            batch.gather(images, labels, order, 1, u, y, a)
+            batch.gather(same, labels, order, 1, x, y, a)
+            assert.is_true(u:equal(x))
+        end
+    end)
+
     it("mirror and shift by the stream alone", function()
         local one = tensor.from({{{{10, 20, 30}, {40, 50, 60}, {70, 80, 90}}}}, "u8")
         local x, y = tensor.new {1, 1, 3, 3}, tensor.new({1}, "i64")
@@ -259,7 +274,7 @@ describe("batches", function()
         refused("not in an order of 3", images, labels, order, 3, x, y)
         refused("must be 1 or more", images, labels, order, 0, x, y)
         refused("names image 2 of 2", images, labels, tensor.from({2, 0}, "i64"), 1, x, y)
-        refused("images must be u8", x, labels, order, 1, x, y)
+        refused("images must be u8 or f32", x:to("f64"), labels, order, 1, x, y)
         refused("must be f32 of their size", images, labels, order, 1, tensor.new {2, 1, 3, 2}, y)
         refused("labels must be i64 %[2%]", images, order, order, 1, x, y)
         refused("batch's labels", images, labels, order, 1, x, order)
