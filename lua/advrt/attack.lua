@@ -213,6 +213,8 @@ end
 --                  raise; nothing else looks at interrupts then
 -- spec.from        optional: a state that checkpoint was given by a run of the same spec, to go on
 --                  with; what comes out is what that run's would have been
+-- spec.watch       optional: called with (n, x_n, z) before the loss is looked at, n = 0 ..
+--                  iterations; may ask net:backward for any gradients at x_n, but change nothing
 -- spec.workspace   optional table in which the buffers are kept for the next run of the same
 --                  shapes; the results of a run are then overwritten by the next one
 --
@@ -252,9 +254,11 @@ function attack.run(spec)
         local t0 = clock()
         g:trace(x, z)                                         -- z = g(x_n)
         local t1 = clock()
+        if spec.watch then spec.watch(n, x, z) end
+        local t2 = clock()
         loss:evaluate(z, targets, w.value, dz)
         g:backward(dz, q)                                     -- the loss's gradient at x_n
-        local t2 = clock()
+        local t3 = clock()
         q:norms(row.grad_l2, w.q_linf, row.zero_share)
         local q_l2, q_linf = row.grad_l2, w.q_linf
         loss:direction(q)                                     -- q_n, Eq. 12-15
@@ -263,23 +267,23 @@ function attack.run(spec)
             q:norms(q_l2, q_linf, w.q_zero)
         end
         multiplier(q_l2, q_linf, w.a)                         -- a_n, Eq. 16
-        local t3 = clock()
+        local t4 = clock()
 
         logits.stats(z, labels, targets, row)
         check_finite(spec, n, row)
         note_flips(w, n, row, targets)
         for i = 1, shape[1] do row.step_l2:set(w.a:get(i) * q_l2:get(i), i) end
 
-        local t4 = clock()
+        local t5 = clock()
         if n < iterations then
             for i = 1, shape[1] do
                 if q_linf:get(i) == 0 then w.zero_steps:set(w.zero_steps:get(i) + 1, i) end
             end
             x:step_(q, w.a, x0, after.l2, after.linf)         -- x_{n+1} = P(x_n + a_n q_n)
         end
-        local t5 = clock()
-        forward, backward = forward + t1 - t0, backward + t2 - t1
-        step = step + (t3 - t2) + (t5 - t4)
+        local t6 = clock()
+        forward, backward = forward + t1 - t0, backward + t3 - t2
+        step = step + (t4 - t3) + (t6 - t5)
         if spec.progress then spec.progress(n, iterations) end
         if not spec.checkpoint then
             if system.interrupted() then fail.interrupted() end

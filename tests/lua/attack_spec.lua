@@ -198,6 +198,26 @@ describe("attack.run", function()
         assert.same({"0/3", "1/3", "2/3", "3/3"}, seen)
     end)
 
+    it("shows every point to a watcher, whose gradients change nothing", function()
+        local g = support.linear({{1, 0}, {0, 1}}, {0, 0}, INPUT)
+        function g:backward(dz, q) -- any number of times after a trace
+            q = q or tensor.new {2, table.unpack(INPUT)}
+            q:reshape({2, 2}):copy(dz)
+            return q
+        end
+        local spec = {net = g, targets = {1, 1}, multiplier = attack.equal_multiplier(0.1),
+            iterations = 3}
+        local last, seen = run(spec).adversarial:clone(), {}
+        spec.watch = function(n, x, z)
+            seen[#seen + 1] = n
+            assert.is_true(g:forward(x):equal(z))
+            g:backward(z)
+            if n == 3 then assert.is_true(x:equal(last)) end
+        end
+        assert.is_true(run(spec).adversarial:equal(last))
+        assert.same({0, 1, 2, 3}, seen)
+    end)
+
     it("names the image whose target equals its label, as a failure", function()
         local ok, problem = pcall(run, {targets = {1, 0}, names = {"a.png", "b.png"}})
         assert.is_false(ok)
