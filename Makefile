@@ -23,7 +23,7 @@ OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 PROGRAMS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(filter tests/c/test_%,$(TESTS)))
 SCRIPTS := $(shell grep -lE '^\#!.*\b(sh|bash)$$' .ci/run third_party/* tests/* 2>/dev/null)
 
-.PHONY: all deps deps-dev demo photos weights test check asan bench programs lint format install clean help
+.PHONY: all deps deps-dev demo demo-2d photos weights test check asan bench programs lint format install clean help
 .DELETE_ON_ERROR:
 all: $(BUILD)/advrt ## build/advrt (the default)
 
@@ -62,6 +62,9 @@ deps-dev: ## that, and what tests and checks need
 demo: deps ## packages, build, and equal perturbation on the bundled net and images
 	@$(MAKE) --no-print-directory all
 	$(BUILD)/advrt experiments/equal_perturbation.lua
+demo-2d: deps ## Fig. 6: the losses' gradients over the plane of two circles
+	@$(MAKE) --no-print-directory all
+	$(BUILD)/advrt experiments/simulation_2d.lua
 photos: deps ## both experiments on EfficientNet-Lite0 and twenty photographs
 	@$(MAKE) --no-print-directory all
 	@third_party/install photos
@@ -112,6 +115,6 @@ install: all ## into $(DESTDIR)$(PREFIX): bin/advrt and share/advrt
 clean: ## remove build/
 	rm -rf build
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 -include $(OBJECTS:.o=.d) $(TESTS:%.c=$(BUILD)/%.d)

@@ -1,4 +1,5 @@
---- Folders of images with their classes, read as batches; and the rules that choose targets.
+--- Folders of images with their classes, read as batches; points on two circles; and the rules that
+-- choose targets.
 --
 -- A folder is listed, not opened: images are decoded when they are asked for, so that memory does
 -- not grow with the folder and starting costs the listing alone. Files are sorted by the bytes of
@@ -247,6 +248,36 @@ function Folder:batches(first, last, B)
         from = from + #numbers
         return x, numbers
     end
+end
+
+--- Two concentric circles of points with noise, by the rules of scikit-learn's make_circles: n // 2
+-- points evenly on a circle of radius 1, class 0, then the others evenly on one of radius `factor`,
+-- class 1; to each coordinate a normal number of standard deviation `noise` is added, from the
+-- stream "SEED:circles". Unlike there, the points are not shuffled. options: factor (default 0.8),
+-- noise (default 0), seed (default 0). Raises for n below 2, a factor outside [0,1), a noise below 0.
+-- Returns the points, f32 [n,2], and the classes, i64 [n].
+function data.circles(n, o)
+    o = o or {}
+    local factor, noise = o.factor or 0.8, o.noise or 0
+    if math.type(n) ~= "integer" or n < 2 then
+        error("circles: n must be an integer of at least 2, got " .. tostring(n), 2)
+    elseif not (math.type(factor) and factor >= 0 and factor < 1) then
+        error("circles: factor must be a number from 0 to below 1, got " .. tostring(factor), 2)
+    elseif not (math.type(noise) and noise >= 0 and noise < math.huge) then
+        error("circles: noise must be a number of at least 0, got " .. tostring(noise), 2)
+    end
+    local outer = n // 2
+    local points = tensor.normal(("%d:circles"):format(o.seed or 0), {n, 2}):mul_(noise)
+    local classes = {}
+    for i = 1, n do
+        local class, place, count, radius = 0, i - 1, outer, 1
+        if i > outer then class, place, count, radius = 1, i - 1 - outer, n - outer, factor end
+        local angle = 2 * math.pi * place / count
+        points:set(points:get(i, 1) + radius * math.cos(angle), i, 1)
+        points:set(points:get(i, 2) + radius * math.sin(angle), i, 2)
+        classes[i] = class
+    end
+    return points, tensor.from(classes, "i64")
 end
 
 --- The part of n pieces of work that is shard i of N: first and last, a run of neighbours, so that

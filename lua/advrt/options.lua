@@ -42,6 +42,12 @@ local function not_negative(text)
     return nil, "a number of at least 0"
 end
 
+local function share(text)
+    local n = finite(text)
+    if n and n >= 0 and n < 1 then return n end
+    return nil, "a number from 0 to below 1"
+end
+
 local function choice(...)
     local names = {...}
     return function(text)
@@ -145,6 +151,18 @@ local known = {
         "keep the float32 images at the first flip or after the last step"},
     {"out", "DIR", path, nil, "folder for the results, new or empty (default: runs/NAME-TIME)"},
     {"shard", "I/N", shard, {1, 1}, "the I-th of N parts of the work (default: 1/1)"},
+    {"every", "N", integer(1), 10, "test every N-th point of a trajectory (default: 10)"},
+    {"cut", "P", share, nil,
+        "classes of a smaller softmax form one (default: 0.01, with up to 20 classes 0: none do)"},
+    {"margin-step", "M", above_zero, 0.5, "distance of the margins tried (default: 0.5)"},
+    {"n", "N", integer(4, 100000), 1000, "points on the two circles (default: 1000)"},
+    {"factor", "F", share, 0.5, "inner circle's radius, the outer one's is 1 (default: 0.5)"},
+    {"noise", "S", not_negative, 0.1,
+        "standard deviation of the noise of each coordinate (default: 0.1)"},
+    {"hidden", "N", integer(1, 65536), 64, "neurons of the hidden layer (default: 64)"},
+    {"epochs", "N", integer(1, 1000000), 100, "passes over the points in training (default: 100)"},
+    {"paths", "N", integer(0, 10000), 0,
+        "points of the outer circle whose paths are drawn (default: 0)"},
 }
 
 local by_name = {}
@@ -217,6 +235,7 @@ end
 -- spec.name        what the script is called in its help
 -- spec.description one sentence
 -- spec.options     names of the options it takes, from the table above
+-- spec.defaults    optional: by key, defaults other than the table's
 -- spec.flags       optional: array of {name, help}; spec.arguments: optional array of {name, help}, or
 --                  {name, help, "+"}: one or more, an array of values
 --
@@ -232,6 +251,10 @@ function options.parse(argv, spec)
     for _, name in ipairs(spec.options) do
         local option = by_name[name]
         local metavar, read, help = option[2], option[3], option[5]
+        local own = spec.defaults and spec.defaults[key_of(name)]
+        if own ~= nil then
+            help = help:gsub("%s*%(default:.-%)$", "") .. (" (default: %s)"):format(own)
+        end
         parser:option("--" .. name, help):argname(metavar):target(key_of(name))
             :convert(converter(name, read))
         names["--" .. name] = "value"
@@ -249,6 +272,7 @@ function options.parse(argv, spec)
     if not ok then complain(values, names, args, #(spec.arguments or {})) end
     for _, name in ipairs(spec.options) do
         local key = key_of(name)
+        if values[key] == nil then values[key] = spec.defaults and spec.defaults[key] end
         if values[key] == nil then values[key] = by_name[name][4] end
     end
     return values

@@ -25,7 +25,7 @@ local order = {"setting", "options", "figures", "advrt", "lua", "onednn", "devic
 table.move(options.keys, 1, #options.keys, #order + 1, order)
 
 --- The names of what images were attacked with.
-local function attacked_with(about) return about.options.losses or about.options.attacks end
+local function attacked_with(about) return about.options.losses or about.options.attacks or {} end
 
 --- The JSON text of what describes a run.
 function run_json.encode(about)
@@ -78,11 +78,15 @@ function run_json.finish(about, counts, seconds)
 end
 
 --- The text of run.json for a run that has just ended: what start and finish take, in one table, and
--- run.began, the time of its start.
+-- run.began, the time of its start. A run without images has no counts and no seconds.
 function run_json.text(run)
     local about = run_json.start(run)
     about.start = run_json.utc(run.began)
-    run_json.finish(about, run, run.seconds)
+    if run.found then
+        run_json.finish(about, run, run.seconds)
+    else
+        about["end"] = run_json.utc(os.time())
+    end
     return run_json.encode(about)
 end
 
