@@ -189,6 +189,13 @@ function Run:go(images, first, last, target_of)
     if #queue.files > 0 then self:attack(queue) end
 end
 
+--- For experiments that do something else with the images: experiment.go(run, images, first, last,
+-- target_of) calls run:attack(queue) with each batch, which begins with experiment.pad(queue) and
+-- ends with experiment.clear(queue), and run:leave(file, label, prediction, reason) for an image that
+-- is passed over. `run` has net, o.batch and counts.found. A queue holds x [B,C,H,W], and arrays
+-- files, labels and targets.
+experiment.go, experiment.pad, experiment.clear = Run.go, pad, clear
+
 --- The frames of the journal that hold records, in the order of the finished file: image by image, for
 -- each the losses as they were given.
 function Run:order()
@@ -231,7 +238,7 @@ function Run:finish()
 end
 
 --- The losses that --losses names. What does not fit the net is a failure in one line.
-local function losses_of(o, g)
+function experiment.losses(o, g)
     local losses = {}
     for i, name in ipairs(o.losses) do
         losses[i] = name == "m_logit" and loss.m_logit {kappa = o.kappa} or loss.get(name)
@@ -274,7 +281,7 @@ function experiment.run(spec, argv)
     o[spec.step] = o[spec.step] or g.defaults[spec.step] or spec.default
     local target_of, message = data.targets(o.targets, g.classes, o.seed)
     if not target_of then fail.option("--targets: %s", message) end
-    local losses = losses_of(o, g)
+    local losses = experiment.losses(o, g)
     local images = experiment.open_images(o, g)
     local listed = math.min(#images, o.limit or #images)
     local first, last = data.shard(listed, table.unpack(o.shard))
