@@ -2,6 +2,7 @@
 
 #include <lualib.h>
 
+#include "base/interrupt.h"
 #include "bind/system.h"
 #include "bind/tensor.h"
 
@@ -56,6 +57,7 @@ Device *bind_device(lua_State *L) {
 }
 
 int bind_fail(lua_State *L, int status, const Error *e) {
+    if (interrupt_noted()) return system_raise_interrupt(L);
     system_push_failure(L, status, e->text);
     return lua_error(L);
 }

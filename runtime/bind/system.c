@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/interrupt.h"
 #include "base/memory.h"
 #include "bind/bind.h"
 #include "device/device.h"
@@ -18,14 +19,20 @@ int luaopen_advrt_core_system(lua_State *L);
 /* --- interrupts: written by a signal handler, so kept in the process, not in Lua --- */
 
 static volatile sig_atomic_t interrupt_mark, interrupts_held;
-static double interrupt_time; /* of the first signal; the handler's own */
+static double interrupt_time;           /* of the first signal; the handler's own */
+static double interrupt_patience = 0.2; /* seconds until another signal ends the process */
 static lua_State *interrupt_state;
+
+int system_raise_interrupt(lua_State *L) {
+    lua_sethook(interrupt_state, NULL, 0, 0);
+    interrupt_forget();
+    system_push_failure(L, 130, "interrupted");
+    return lua_error(L);
+}
 
 static void interrupt_hook(lua_State *L, lua_Debug *ar) {
     (void)ar;
-    lua_sethook(L, NULL, 0, 0);
-    system_push_failure(L, 130, "interrupted");
-    lua_error(L);
+    system_raise_interrupt(L);
 }
 
 static double now(void) {
@@ -35,6 +42,7 @@ static double now(void) {
 }
 
 static void raise_soon(void) {
+    interrupt_note();
     lua_sethook(interrupt_state, interrupt_hook,
                 LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
 }
@@ -46,7 +54,7 @@ static void on_interrupt(int signal_number) {
         interrupt_mark = 1;
         interrupt_time = now();
         if (!interrupts_held) raise_soon();
-    } else if (now() - interrupt_time > 0.2) {
+    } else if (now() - interrupt_time > interrupt_patience) {
         signal(signal_number, SIG_DFL);
         raise(signal_number);
     }
@@ -60,6 +68,7 @@ void system_watch_interrupts(lua_State *L) {
     interrupt_state = L;
     interrupt_mark = 0;
     interrupts_held = 0;
+    interrupt_forget();
     lua_sethook(L, NULL, 0, 0);
     sigaction(SIGINT, &act, NULL);
 }
@@ -91,6 +100,12 @@ static int hold_interrupts(lua_State *L) {
     lua_setfield(L, -2, "__close");
     lua_setmetatable(L, -2);
     return 1;
+}
+
+/* patience(seconds): how long after the first a second SIGINT is no wish to end the process. */
+static int system_patience(lua_State *L) {
+    interrupt_patience = luaL_checknumber(L, 1);
+    return 0;
 }
 
 /* --- failures --- */
@@ -224,6 +239,7 @@ static const luaL_Reg functions[] = {
     {"interrupted", system_interrupted},
     {"isatty", system_isatty},
     {"memory", system_memory},
+    {"patience", system_patience},
     {"replace", system_replace},
     {"sha256", system_sha256},
     {"write", system_write},

@@ -27,6 +27,9 @@ void system_set_options(lua_State *L, const SystemOptions *o);
  * main thread of the state: code inside a coroutine is not interrupted, it asks for the mark. */
 void system_watch_interrupts(lua_State *L);
 
+/* Raises the interrupt that native code has given up for, as the hook would have. */
+int system_raise_interrupt(lua_State *L);
+
 /* Pushes a failure, the table {message =, status =} that main.c prints as one line. */
 void system_push_failure(lua_State *L, int status, const char *message);
 

@@ -7,6 +7,10 @@
  *   training  x -> logits with batch statistics and dropout, then dz -> the gradient of
  *             every parameter; running statistics are updated in the graph's tensors.
  *
+ * A run and the making of a plan end at the user's interrupt (base/interrupt.h) between two steps.
+ * What the run was to write is then undefined, and a training plan has updated the running
+ * statistics of the layers that it came through; the plan itself is whole.
+ *
  * A training plan reads the weights from the graph's tensors at every forward. The other two
  * may keep copies of some: where weights have changed, make a new plan.
  */

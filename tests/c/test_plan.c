@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "base/interrupt.h"
 #include "base/memory.h"
 #include "base/random.h"
 #include "net/plan.h"
@@ -491,6 +492,38 @@ static void test_timing(void **state) {
     p->free(p), graph_free(g);
 }
 
+/* The user's interrupt ends a run and the making of a plan; what was made before goes on to give
+ * the same numbers. */
+static void test_interrupt(void **state) {
+    (void)state;
+    Graph *g = golden_net(net_residual);
+    Error e = {""};
+    Plan *p = make_plan(g, PLAN_GRADIENT, 2), *other = NULL;
+    size_t D = (size_t)(p->C * p->H * p->W), K = (size_t)p->K;
+    float *x = uniform("input", 2 * (int64_t)D, 0, 1), *dz = uniform("dz", 2 * p->K, -1, 1);
+    float *z = calloc(4 * K, sizeof *z), *dx = calloc(4 * D, sizeof *dx);
+    for (size_t run = 0; run < 2; run++) {
+        size_t before = memory_count().in_use;
+        assert_int_equal(p->forward(p, x, z + 2 * K * run, &e), 0);
+        interrupt_note();
+        assert_int_not_equal(p->backward(p, dz, dx, &e), 0);
+        assert_string_equal(e.text, "interrupted");
+        assert_int_not_equal(plan_new(g, device, &(PlanRequest){.N = 1}, &other, &e), 0);
+        assert_string_equal(e.text, "interrupted");
+        assert_int_equal(memory_count().in_use, before);
+        interrupt_forget();
+        assert_int_equal(p->backward(p, dz, dx + 2 * D * run, &e), 0);
+        interrupt_note();
+        assert_int_not_equal(p->forward(p, x, z, &e), 0);
+        interrupt_forget();
+        assert_int_not_equal(p->backward(p, dz, dx, &e), 0); /* its forward did not end */
+    }
+    assert_memory_equal(z, z + 2 * K, 2 * K * sizeof *z);
+    assert_memory_equal(dx, dx + 2 * D, 2 * D * sizeof *dx);
+    free(x), free(dz), free(z), free(dx);
+    p->free(p), graph_free(g);
+}
+
 /* Every allocation in turn fails while a plan is made: an error, and nothing is lost. */
 static void test_out_of_memory(void **state) {
     (void)state;
@@ -582,6 +615,7 @@ int main(void) {
         cmocka_unit_test(test_no_allocation_in_a_step),
         cmocka_unit_test(test_timing),
         cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_interrupt),
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_misfits),
     };

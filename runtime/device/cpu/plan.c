@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/interrupt.h"
 #include "base/memory.h"
 
 enum { ARENA_ALIGNMENT = 64 };
@@ -77,6 +78,7 @@ static int lower_forward(Compiler *c, Error *e) {
         const Node *n = &c->program->nodes[i];
         Value *v = &c->values[i];
         c->node = i;
+        if (interrupt_check(e)) return -1;
         v->wanted = gradient || has_params(n);
         for (int j = 0; j < n->inputs; j++) v->wanted |= c->values[n->input[j]].wanted;
         if (lowerings[n->layer->kind]->forward(c, n, v, e))
@@ -104,6 +106,7 @@ static int lower_backward(Compiler *c, Error *e) {
         const Node *n = &c->program->nodes[i];
         Value *v = &c->values[i];
         c->node = i;
+        if (interrupt_check(e)) return -1;
         /* the first convolution may have written the image's gradient itself */
         if (!v->wanted || v->gradient == NO_BUFFER) continue;
         if (v->mask != NO_BUFFER && mask_gradient(c, v, e)) return -1;
@@ -225,6 +228,7 @@ static int run_steps(CpuPlan *p, int first, int end, Error *e) {
     dnnl_stream_t stream = cpu_stream();
     for (int i = first; i < end; i++) {
         Step *s = &p->steps[i];
+        if (interrupt_check(e)) return -1;
         double start = p->timed ? now() : 0;
         if (!s->primitive)
             s->kernel(p, s);
