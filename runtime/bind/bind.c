@@ -17,6 +17,7 @@ int luaopen_advrt_core_record(lua_State *L);
 int luaopen_advrt_core_system(lua_State *L);
 int luaopen_advrt_core_batch(lua_State *L);
 int luaopen_advrt_core_lbfgsb(lua_State *L);
+int luaopen_advrt_core_edit(lua_State *L);
 
 static const luaL_Reg modules[] = {
     {"advrt.core.tensor", luaopen_advrt_core_tensor},
@@ -28,6 +29,7 @@ static const luaL_Reg modules[] = {
     {"advrt.core.system", luaopen_advrt_core_system},
     {"advrt.core.batch", luaopen_advrt_core_batch},
     {"advrt.core.lbfgsb", luaopen_advrt_core_lbfgsb},
+    {"advrt.core.edit", luaopen_advrt_core_edit},
     {NULL, NULL},
 };
 
