@@ -11,7 +11,10 @@
 --
 -- @module advrt.image
 
+local arguments = require "advrt.check"
 local core = require "advrt.core.image"
+local fail = require "advrt.fail"
+local tensor = require "advrt.tensor"
 
 local image = {}
 
@@ -39,6 +42,51 @@ end
 -- @return true; or nil and one line
 function image.save(path, x)
   return core.save(path, x)
+end
+
+local SHOWN = 64 -- images of a batch at most
+
+-- A batch [N,C,H,W] as one image [C,H',W'], row by row of about as many images as columns; what is
+-- left over is black.
+local function sheet(x)
+  local N, C, H, W = math.min(x:size(1), SHOWN), x:size(2), x:size(3), x:size(4)
+  local columns = math.ceil(math.sqrt(N))
+  local rows = math.ceil(N / columns)
+  local black, lines = tensor.new({W}, x:dtype()), {}
+  for c = 1, C do
+    for row = 1, rows do
+      for h = 1, H do
+        for column = 1, columns do
+          local n = (row - 1) * columns + column
+          lines[#lines + 1] = n <= N and x[n][c][h] or black
+        end
+      end
+    end
+  end
+  return tensor.concat(lines):reshape {C, rows * H, columns * W}
+end
+
+--- Writes an image, or a batch of images side by side, as PNG, and prints where.
+-- @param x tensor [H,W], [C,H,W] or [N,C,H,W] (the first 64), C 1 or 3, as image.save takes it
+-- @param path optional name; for want of one a new file in the folder of temporary files
+function image.show(x, path)
+  local shape = arguments.is_tensor(x) and x:shape() or {}
+  local C = #shape > 2 and shape[#shape - 2] or 1
+  local filled = #shape >= 2 and x:numel() > 0
+  if #shape > 4 or not filled or C ~= 1 and C ~= 3 or x:dtype() ~= "u8" and x:dtype() ~= "f32" then
+    error(("bad argument #1 to 'show' (u8 or f32 [H,W], [C,H,W] or [N,C,H,W] expected, got %s)")
+      :format(tostring(x)), 2)
+  end
+  if #shape == 4 then x = sheet(x) end
+  if not path then
+    local taken = os.tmpname() -- a file that is there now, so that no one else gets the name
+    path = taken .. ".png"
+    os.remove(taken)
+  end
+  local done, message = image.save(path, x)
+  if not done then fail("%s", message) end
+  shape = x:shape()
+  print(("%s: %d x %d pixels"):format(path, shape[#shape], shape[#shape - 1]))
 end
 
 --- Reads an IDX file of bytes (MNIST's format), plain or compressed by gzip.

@@ -28,10 +28,13 @@ local Loss = {}
 Loss.__index = Loss
 Loss.__name = "advrt.loss"
 
+--- The number to ascend, f32 [N], and its gradient dz, f32 [N,K], of logits z [N,K] and N target
+-- classes; into `value` and `dz` where they are given.
 function Loss:evaluate(z, target, value, dz)
     return core.evaluate(self.kind, self.kappa or 0, z, target, value, dz)
 end
 
+--- The direction of the step from the gradient with respect to the image [N,C,H,W], in place.
 function Loss:direction(grad)
     if self.signed then grad:sign_() end
     return grad

@@ -52,18 +52,33 @@ record.each = core.each
 -- Returns the part; or nil and a message, where another process has it open, too. It is a row of
 -- frames with checksums, counted from 1; #part is their number. Methods return nil and a message where
 -- the disk fails. advrt.journal is what a run does with it.
---
---   part:append(bytes)       true once a frame of records is on disk
---   part:add(kind, bytes)    a frame that is on disk after part:sync(): "records"; "note", one record
---                            about the run; or "bytes", kept for another file
---   part:kind(i), part:bytes(i), part:record(i)   a frame's kind, its bytes, its first record
---   part:cut(n)              forgets the frames behind the first n
---   part:write(path, order)  the bytes of the frames in the array `order`, or of all frames of records,
---                            under that name at once
---   part:finish(final_path)  all records under that name at once, and the part file gone; where it
---                            fails the part file is as it was
---   part:close()             leaves the part file for later; also done by garbage collection
 record.part = core.part
+
+--- part:append(bytes) -> true
+-- Once a frame of records is on disk.
+
+--- part:add(kind, bytes) -> true
+-- A frame that is on disk after part:sync(). kind: "records"; "note", one record about the run; or
+-- "bytes", kept for another file.
+
+--- part:sync() -> true
+-- Once all frames are on disk.
+
+--- part:kind(i), part:bytes(i), part:record(i) -> text, text, table
+-- A frame's kind, its bytes, its first record.
+
+--- part:cut(n) -> true
+-- Forgets the frames behind the first n.
+
+--- part:write(path[, order]) -> true
+-- The bytes of the frames in the array `order`, or of all frames of records, under that name at once.
+
+--- part:finish(final_path) -> true
+-- All records under that name at once, and the part file gone; where it fails the part file is as it
+-- was.
+
+--- part:close()
+-- Leaves the part file for later; also done by garbage collection.
 
 --- Cuts off what a crash left behind the last whole frame of a part file; returns the bytes of
 -- records and the number of frames that are whole, or nil and a message.
