@@ -1,14 +1,24 @@
---- The session: reads Lua a line at a time, prints the values of expressions, and lives on after an
--- error. What does not end in its line goes on in the next. Without a terminal it says nothing by
--- itself, and ends with status 1 if anything went wrong.
+--- The session: reads Lua a line at a time, shows the values of expressions, and lives on after an
+-- error. What does not end in its line goes on in the next. On a terminal lines are edited, and kept
+-- for the next session; without one nothing is said but what was asked for, and the session ends with
+-- status 1 if anything went wrong.
 
-local system = require "advrt.core.system"
+local docs = require "advrt.docs"
 local fail = require "advrt.fail"
+local lfs = require "lfs"
+local names = require "advrt.names"
+local show = require "advrt.show"
+local system = require "advrt.core.system"
 
--- Modules that a session finds under their own names, loaded when first used.
-local at_hand = {tensor = true, net = true, loss = true, attack = true, data = true, image = true}
+local HERE = debug.getinfo(1, "S").short_src
+local PATIENCE = 3          -- seconds in which a second Ctrl-C does not end the session
+local HISTORY_MOST = 2000   -- lines of the history's file, of which
+local HISTORY_LEFT = 1000   -- are left when there are more
 
+-- The public modules are found under their own names, loaded when first used.
 local function offer_modules()
+    local at_hand = {}
+    for _, name in ipairs(docs.modules) do at_hand[name] = true end
     local meta = getmetatable(_G) or {}
     local before = meta.__index
     function meta.__index(globals, name)
@@ -23,82 +33,222 @@ local function offer_modules()
     setmetatable(_G, meta)
 end
 
--- An expression's values are what is wanted of it, so that is tried first.
+-- A function that runs the text and packs its values, and whether they are to be shown; or nil, the
+-- problem, and whether more text could mend it. An expression's values are what is wanted of it, so
+-- that is tried first; it is no tail call, lest a mistake in it lose its position. A `local` that
+-- begins the text would be gone with it: it makes what it says global.
 local function compile(text)
-    local chunk = load("return " .. text, "=stdin", "t")
-    if chunk then return chunk end
-    return load(text, "=stdin", "t")
+    local silent = text:find(";%s*$") ~= nil
+    local chunk, problem = load("return " .. text, "=stdin", "t")
+    if chunk then
+        local bare = text:gsub("[;%s]+$", "")
+        local packed = "local v = (...)(" .. bare
+        chunk = load(packed .. ") return v", "=stdin", "t")
+            or assert(load(packed .. "\n) return v", "=stdin", "t")) -- it ends in a comment
+        return function()
+            local values = chunk(table.pack)
+            return values
+        end, not silent
+    end
+    local more = problem:find("<eof>$")
+    local lasting = text:match("^%s*local%s+(function%s.*)$")
+        or text:match("^%s*local%s+([%a_][%w_%s,]*=.*)$")
+    chunk, problem = load(lasting or text, "=stdin", "t")
+    if not chunk and lasting then chunk, problem = load(text, "=stdin", "t") end
+    if chunk then
+        return function()
+            local values = table.pack(chunk())
+            return values
+        end, not silent
+    end
+    return nil, problem, (more or problem:find("<eof>$")) ~= nil
 end
 
 -- The way to a mistake, as far as it is the user's.
 local function explain(problem)
     if fail.is(problem) then return problem end
     local trace = debug.traceback(tostring(problem), 2)
-    return (trace:gsub("in upvalue 'chunk'.*", "in main chunk"))
+    local ours = trace:find("\n\t" .. HERE .. ":", 1, true) or #trace + 1
+    return (trace:sub(1, ours - 1):gsub("in upvalue 'chunk'$", "in main chunk"))
 end
 
-local function evaluate(chunk)
-    return xpcall(function()
-        local values = table.pack(chunk())
-        if values.n > 0 then print(table.unpack(values, 1, values.n)) end
+local function complain(problem)
+    io.stdout:flush()
+    io.stderr:write("advrt: ", tostring(problem), "\n")
+end
+
+-- Runs what compile has made and shows its values; true, or false and why not.
+local function evaluate(run, shown, timed)
+    local start = system.clock()
+    local alive, problem = xpcall(function()
+        local values = run()
+        if shown and values.n > 0 then print(show.values(values)) end
     end, explain)
+    if timed then print(("[%.3f s]"):format(system.clock() - start)) end
+    return alive, problem
+end
+
+-- The first of these folders that the environment names, else that below the home folder; with
+-- "advrt" below it. nil where there is none.
+local function user_folder(variable, below_home)
+    local base, home = os.getenv(variable), os.getenv("HOME")
+    if base and base:sub(1, 1) == "/" then return base .. "/advrt" end
+    return home and home ~= "" and ("%s/%s/advrt"):format(home, below_home) or nil
+end
+
+local function make_folders(path)
+    local made = ""
+    for part in path:gmatch("/[^/]+") do
+        made = made .. part
+        lfs.mkdir(made)
+    end
+end
+
+-- The lines of earlier sessions, oldest first; the file is cut to the newest where it is long.
+local function read_history(path)
+    local lines = {}
+    local file = path and io.open(path, "r")
+    if not file then return lines end
+    for line in file:lines() do lines[#lines + 1] = line end
+    file:close()
+    if #lines > HISTORY_MOST then
+        lines = table.move(lines, #lines - HISTORY_LEFT + 1, #lines, 1, {})
+        system.write(path, table.concat(lines, "\n") .. "\n")
+    end
+    return lines
+end
+
+-- A function (prompt) -> line that edits, keeps what was typed and completes words; nil where the
+-- terminal cannot. A history that cannot be kept is done without.
+local function editing_reader()
+    local term = os.getenv("TERM") or ""
+    if term == "" or term == "dumb" or not system.isatty(1) then return nil end
+    local edit = require "advrt.core.edit"
+    local editor = edit.open(function(line)
+        return names.complete(line:gsub("^%s*%?%s*", ""), _G, docs.modules, system.columns())
+    end)
+    if not editor then return nil end
+    local folder = user_folder("XDG_STATE_HOME", ".local/state")
+    local path = folder and folder .. "/history"
+    if folder then make_folders(folder) end
+    local newest
+    for _, line in ipairs(read_history(path)) do
+        editor:remember(line)
+        newest = line
+    end
+    return function(prompt)
+        io.stdout:flush()
+        local text = editor:read(prompt)
+        local line = text and text:gsub("\n$", "")
+        if line and line:find("%S") and line ~= newest then
+            editor:remember(line)
+            if path then edit.keep(path, line) end
+            newest = line
+        end
+        return text
+    end
+end
+
+-- The same without editing: prompts where there is a terminal to read them.
+local function plain_reader(terminal)
+    return function(prompt)
+        if terminal then io.write(prompt) end
+        io.stdout:flush()
+        return io.read("L")
+    end
+end
+
+-- Runs the user's own file, where there is one, before the first command.
+local function run_init()
+    local folder = user_folder("XDG_CONFIG_HOME", ".config")
+    local path = folder and folder .. "/init.lua"
+    if not path or lfs.attributes(path, "mode") ~= "file" then return end
+    local chunk, problem = loadfile(path, "t")
+    local alive = chunk ~= nil
+    if chunk then alive, problem = xpcall(chunk, explain) end
+    if not alive then complain(problem) end
+end
+
+local function greet()
+    local o = system.options
+    io.write(("advrt %s, %s, on %s (%s, %d threads). ? tells what there is, Ctrl-D ends the session.\n")
+        :format(o.version, _VERSION, o.device, o.isa, o.threads))
+end
+
+local Session = {}
+Session.__index = Session
+
+-- What is no Lua: `? name` and `:command`. Returns what evaluate does, or nil where the text is Lua.
+function Session:command(text)
+    local asked = text:match("^%s*%?(.*)")
+    if asked then
+        local help = docs.help(asked, _G)
+        if not help then return false, ("nothing is known of '%s'"):format(asked:match("^%s*(.-)%s*$")) end
+        print(help)
+        return true
+    end
+    local name, rest = text:match("^%s*:(%a*)%s*(.-)%s*$")
+    if not name then return nil end
+    if name ~= "time" then
+        return false, ("there is no command ':%s'; there are :time and ? NAME"):format(name)
+    elseif rest == "" then
+        self.timed = not self.timed
+        print(self.timed and "every command is timed" or "commands are not timed")
+        return true
+    end
+    local run, shown = compile(rest)
+    if not run then return false, shown end
+    return evaluate(run, shown, true)
+end
+
+-- Reads and runs one input, of as many lines as it takes. Returns whether there was one, and what
+-- evaluate does.
+function Session:step()
+    local text = self.read("> ")
+    if not text then return false end
+    local done, problem = self:command(text)
+    if done ~= nil then return true, done, problem end
+    while true do
+        local run, shown, unfinished = compile(text)
+        if run then return true, evaluate(run, shown, self.timed) end
+        local more = unfinished and self.read(">> ")
+        if not more then return true, false, shown end
+        text = text .. more
+    end
+end
+
+function Session:run()
+    local failures = 0
+    while true do
+        local unharmed, going_on, alive, problem = pcall(self.step, self)
+        -- An interrupted read looks like the end of the input; the mark tells them apart.
+        if system.interrupted(self.terminal) then
+            if not self.terminal then fail.interrupted() end
+            io.write("\n")
+        elseif not unharmed then
+            failures = failures + 1
+            complain(going_on)
+        elseif not going_on then
+            break
+        elseif not alive then
+            failures = failures + 1
+            complain(problem)
+        end
+    end
+    return failures
 end
 
 --- Runs the session until its input ends. quiet: no greeting.
 return function(quiet)
     local terminal = system.isatty(0)
-    local failures = 0
-
-    local function complain(problem)
-        failures = failures + 1
-        io.stdout:flush()
-        io.stderr:write("advrt: ", tostring(problem), "\n")
-    end
-
-    local function read(prompt)
-        if terminal then io.write(prompt) end
-        io.stdout:flush()
-        return io.read("L")
-    end
-
-    -- Reads one chunk, of as many lines as it takes; nil at the end of the input.
-    local function read_chunk()
-        local text = read("> ")
-        if not text then return nil end
-        while true do
-            local chunk, problem = compile(text)
-            if chunk then return chunk end
-            local more = problem:match("<eof>$") and read(">> ")
-            if not more then return false, problem end
-            text = text .. more
-        end
-    end
-
     offer_modules()
-    if terminal and not quiet then
-        local o = system.options
-        io.write(("advrt %s, %s, on %s (%s, %d threads). Ctrl-D ends the session.\n"):format(
-            o.version, _VERSION, o.device, o.isa, o.threads))
+    if terminal then
+        system.patience(PATIENCE)
+        if not quiet then greet() end
+        run_init()
     end
-    while true do
-        local alive, chunk, problem = pcall(read_chunk)
-        if not alive then
-            problem = chunk
-        elseif chunk then
-            alive, problem = evaluate(chunk)
-        elseif chunk == false then
-            alive = false
-        end
-        -- An interrupted read looks like the end of the input; the mark tells them apart.
-        if system.interrupted(terminal) then
-            if not terminal then fail.interrupted() end
-            io.write("\n")
-        elseif not alive then
-            complain(problem)
-        elseif not chunk then
-            break
-        end
-    end
+    local read = terminal and editing_reader() or plain_reader(terminal)
+    local failures = setmetatable({read = read, terminal = terminal}, Session):run()
     if terminal then io.write("\n") end
     if failures > 0 and not terminal then os.exit(1, true) end
 end

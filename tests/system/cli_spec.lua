@@ -299,6 +299,40 @@ describe("the command line", function()
         assert.equal("2\n1\n2\n3\tnil\n", out)
     end)
 
+    it("shows no values behind ;, helps and tells the time in a session without a terminal", function()
+        local status, out, err = shell([[printf '1;\nx = tensor.from{1, 3};\nx\n%s\n%s\n%s\n%s' \
+            '? image.show' ':time' 'local kept = 4' 'kept -- and a remark' | "$ADVRT"]])
+        assert.equal("", err)
+        assert.equal(0, status)
+        assert.matches("^tensor f32 %[2%] in 1 .. 3, 0 NaN\n  1  3\nimage%.show%(x, path%)\n.*" ..
+            "every command is timed\n%[0%.%d+ s%]\n4\n%[0%.%d+ s%]\n$", out)
+    end)
+
+    it("says where image.show has written", function()
+        local status, out = shell(([[echo 'image.show(tensor.uniform("x", {3, 1, 4, 5}), "%s/shown.png")' \
+            | "$ADVRT"]]):format(folder))
+        assert.equal(0, status)
+        assert.equal(folder .. "/shown.png: 10 x 8 pixels\n", out)
+        local image = require "advrt.image"
+        local x = require "advrt.tensor".uniform("x", {3, 1, 4, 5})
+        local shown, third = assert(image.load(folder .. "/shown.png"))[1], x:image_u8(3)[1]
+        for h = 1, 4 do
+            for w = 1, 5 do
+                assert.equal(x:image_u8(1)[1]:get(h, w), shown:get(h, w))
+                assert.equal(x:image_u8(2)[1]:get(h, w), shown:get(h, w + 5))
+                assert.equal(third:get(h, w), shown:get(h + 4, w))
+                assert.equal(0, shown:get(h + 4, w + 5))
+            end
+        end
+        local wrong_ones = {"3", "tensor.new{2, 2, 4, 5}", "tensor.new({4, 5}, 'f64')", "tensor.new{0, 3}"}
+        for _, wrong in ipairs(wrong_ones) do
+            local _, _, err = shell(([[echo "image.show(%s)" | "$ADVRT"]]):format(wrong))
+            assert.matches("^advrt: stdin:1: bad argument #1 to 'show'", err)
+        end
+        local _, _, err = shell([[echo 'image.show(tensor.new{2, 2}, "/none/x.png")' | "$ADVRT"]])
+        one_line(err, "/none/x.png")
+    end)
+
     it("keeps a session alive after an error, and tells in its status", function()
         local status, out, err = shell([[printf 'error("b")\n5\nx = = 1\n6\n' | "$ADVRT"]])
         assert.equal(1, status)
@@ -319,7 +353,7 @@ describe("the command line", function()
 
     it("prompts and greets on a terminal alone", function()
         if shell("script -qec true /dev/null") ~= 0 then pending("no terminal can be had here") end
-        local status, out = shell([[printf 'x = 1 +\n2\nx\n\004' | script -qec "$ADVRT" /dev/null]])
+        local status, out = shell([[printf 'x = 1 +\n2\nx\n\004' | TERM=dumb script -qec "$ADVRT" /dev/null]])
         assert.equal(0, status)
         assert.matches("Ctrl%-D ends the session", out)
         assert.matches("\n> >> > 3\r?\n", out)
