@@ -43,11 +43,45 @@ local function caption(summary, what)
         setting_titles[summary.setting] or summary.setting, s.images, summary.iterations)
 end
 
---- The key above two panels, shared by them: it stands outside of both.
-local shared_key = [[
-set multiplot layout 1,2 margins screen 0.085,0.975,0.15,0.79 spacing screen 0.095,0
-set label 100 %s at screen 0.5,0.97 center font "sans,13"
-set key at screen 0.5,0.895 center center horizontal maxrows 1 samplen 3 width 1]]
+local WIDTH, CHARACTER = 980, 8.7 -- of two panels, and about one of its letters', in points
+
+--- What two panels share: the caption, and below it the names of the losses beside their lines, in as
+-- many rows as they need. gnuplot's own key would keep to the width of one panel. Returns the
+-- commands and the height of the figure.
+local function shared_key(summary, text)
+    local rows, room, styles = {}, 0, plot.styles(names_of(summary))
+    for _, s in ipairs(summary.losses) do
+        local title = tables.title(s.name)
+        local width = utf8.len(title) * CHARACTER + 58
+        if width > room then
+            rows[#rows + 1] = {width = 0}
+            room = WIDTH - 80
+        end
+        local row = rows[#rows]
+        row[#row + 1] = {title = title, at = row.width, style = styles[s.name]}
+        row.width, room = row.width + width, room - width
+    end
+    local height = 450 + 18 * (#rows - 1)
+    local function below(points) return 1 - points / height end
+    local commands = {
+        ("set multiplot layout 1,2 margins screen 0.085,0.975,%.4f,%.4f spacing screen 0.095,0"):format(
+            67.5 / height, below(height - 355.5)),
+        ("set label 100 %s at screen 0.5,%.4f center font 'sans,13'"):format(plot.quote(caption(summary,
+            text)), below(13.5)),
+        "unset key",
+    }
+    for i, row in ipairs(rows) do
+        for _, one in ipairs(row) do
+            local x, y = (WIDTH - row.width) / 2 + one.at, below(29 + 18 * i)
+            commands[#commands + 1] = ("set arrow from screen %.4f,%.4f to screen %.4f,%.4f nohead "
+                .. "linewidth 2 dashtype %d linecolor rgb '%s'"):format(x / WIDTH, y, (x + 32) / WIDTH, y,
+                    one.style.dash, one.style.colour)
+            commands[#commands + 1] = ("set label %s at screen %.4f,%.4f left noenhanced"):format(
+                plot.quote(one.title), (x + 38) / WIDTH, y)
+        end
+    end
+    return table.concat(commands, "\n"), height
+end
 
 --- The subspace in which most images are at each step, as runs {subspace, first, last}.
 local function majority_runs(s, iterations)
@@ -107,7 +141,7 @@ end
 
 --- Commands of one panel of curves: a line of means and a band of one standard deviation for each
 -- loss. `column` is where the mean stands in the blocks; low, high: limits of the band or nil.
-local function band_panel(summary, column, keyed, low, high)
+local function band_panel(summary, column, low, high)
     local styles, parts = plot.styles(names_of(summary)), {}
     for i, s in ipairs(summary.losses) do
         local below, above = ("$%d-$%d"):format(column, column + 1),
@@ -121,25 +155,25 @@ local function band_panel(summary, column, keyed, low, high)
                 above, styles[s.name].colour)
     end
     for i, s in ipairs(summary.losses) do
-        parts[#parts + 1] = ("$%s using 1:%d with lines linewidth 2 dashtype %d linecolor rgb '%s' %s")
-            :format(block_name(i), column, styles[s.name].dash, styles[s.name].colour,
-                keyed and "title " .. plot.quote(tables.title(s.name)) .. " noenhanced" or "notitle")
+        parts[#parts + 1] = ("$%s using 1:%d with lines linewidth 2 dashtype %d linecolor rgb '%s'")
+            :format(block_name(i), column, styles[s.name].dash, styles[s.name].colour)
     end
     return "plot " .. table.concat(parts, ", \\\n     ")
 end
 
 local function two_panels(name, title, summary, series, label, low, high)
     local range = low and ("set yrange [%g:%g]"):format(low, high) or "set yrange [*:*]"
+    local key, height = shared_key(summary, label .. ", mean and one standard deviation")
     local commands = {
-        shared_key:format(plot.quote(caption(summary, label .. ", mean and one standard deviation"))),
+        key,
         ("set xlabel 'Iteration n'\nset xrange [0:%d]\n%s"):format(summary.iterations, range),
         ("set title 'initial class c' offset 0,-0.7\nset ylabel %s"):format(plot.quote(label)),
-        band_panel(summary, 2, true, low, high),
-        "unset key\nunset label 100\nset title 'target class t' offset 0,-0.7",
-        band_panel(summary, 4, false, low, high),
+        band_panel(summary, 2, low, high),
+        "unset label\nunset arrow\nset title 'target class t' offset 0,-0.7",
+        band_panel(summary, 4, low, high),
         "unset multiplot",
     }
-    return plot.script(name, title, 980, 450, curve_blocks(summary, series),
+    return plot.script(name, title, WIDTH, height, curve_blocks(summary, series),
         table.concat(commands, "\n"))
 end
 
@@ -215,8 +249,9 @@ end
 
 --- Fig. 2c, 3c: box plots of the least perturbation, L2 and Linf, for each loss.
 function figures.least(name, summary)
-    local blocks, ticks = {}, {}
+    local blocks, ticks, longest = {}, {}, 9
     for i, s in ipairs(summary.losses) do
+        longest = math.max(longest, utf8.len(tables.title(s.name)))
         ticks[i] = ('"%s\\n%d of %d" %d'):format(tables.title(s.name):gsub("[^%w_ .+-]", "?"),
             #s.flips, s.images, i)
     end
@@ -234,7 +269,9 @@ function figures.least(name, summary)
         "unset multiplot",
     }, "\n")
     return plot.script(name, "Least perturbation for each loss: median, quartiles, whiskers to 1.5 "
-        .. "times their distance; below: flipped of all", 980, 450, table.concat(blocks), commands)
+        .. "times their distance; below: flipped of all",
+        math.max(WIDTH, math.ceil(2.4 * #summary.losses * (longest + 1) * CHARACTER)), 450,
+        table.concat(blocks), commands)
 end
 
 --- The least positive mean of a series over losses and steps, and whether any mean is exactly 0.
@@ -250,16 +287,14 @@ local function positive_floor(summary, series)
 end
 
 --- One panel of Fig. 4 on a log scale; exact zeros are dots on a line of their own at the bottom.
-local function magnitude_panel(summary, series, column, keyed)
+local function magnitude_panel(summary, series, column)
     local styles, parts = plot.styles(names_of(summary)), {}
     local floor, zeros = positive_floor(summary, series)
     local bottom = 10.0 ^ (math.floor(math.log(floor, 10)) - 1)
     for i, s in ipairs(summary.losses) do
         local style = styles[s.name]
         parts[#parts + 1] = ("$%s using 1:($%d>0?$%d:1/0) with lines linewidth 2 dashtype %d "
-            .. "linecolor rgb '%s' %s"):format(block_name(i), column, column, style.dash,
-                style.colour, keyed and "title " .. plot.quote(tables.title(s.name)) .. " noenhanced"
-                or "notitle")
+            .. "linecolor rgb '%s'"):format(block_name(i), column, column, style.dash, style.colour)
         if zeros then
             parts[#parts + 1] = ("$%s using 1:($%d==0?%g:1/0) with points pointtype 7 pointsize 0.3 "
                 .. "linecolor rgb '%s' notitle"):format(block_name(i), column, bottom, style.colour)
@@ -273,18 +308,19 @@ end
 --- Fig. 4: magnitude of the gradient before any sign, and of the perturbation added in a step,
 -- which is where the sign shows; means over images, log scale.
 function figures.fig4(name, summary)
+    local key, height = shared_key(summary, "Gradient magnitude (mean)")
     local commands = table.concat({
-        shared_key:format(plot.quote(caption(summary, "Gradient magnitude (mean)"))),
+        key,
         ("set xlabel 'Iteration n'\nset xrange [0:%d]\nset logscale y\nset format y '10^{%%T}'")
             :format(summary.iterations),
         "set title 'gradient, before any sign' offset 0,-0.7\nset ylabel '‖gradient‖_2'",
-        magnitude_panel(summary, "grad_l2", 2, true),
-        "unset key\nunset label 100\nset ytics autofreq",
+        magnitude_panel(summary, "grad_l2", 2),
+        "unset label\nunset arrow\nset ytics autofreq",
         "set title 'perturbation added in a step' offset 0,-0.7\nset ylabel '‖a_n q_n‖_2'",
-        magnitude_panel(summary, "step_l2", 4, false),
+        magnitude_panel(summary, "step_l2", 4),
         "unset multiplot",
     }, "\n")
-    return plot.script(name, "Fig. 4: gradient magnitude", 980, 450,
+    return plot.script(name, "Fig. 4: gradient magnitude", WIDTH, height,
         curve_blocks(summary, {"grad_l2", "step_l2"}), commands)
 end
 

@@ -23,7 +23,7 @@ function plot.styles(losses)
         if colours[name] then
             styles[name] = {colour = colours[name], dash = dashes[name]}
         else
-            styles[name] = {colour = spare[others % #spare + 1], dash = 3}
+            styles[name] = {colour = spare[others % #spare + 1], dash = (others + 2) % 5 + 1}
             others = others + 1
         end
     end

@@ -305,14 +305,16 @@ local settings = {equal_multiplier = "Equal Multiplier", equal_perturbation = "E
 --- Table I as text, in the paper's form: for each setting iterations to the flip and seconds. The
 -- groups are arrays of rows as table1 makes them, of the same losses in the same order.
 function tables.table1_text(groups)
-    local lines = {pad("", 10), pad("", 10)}
+    local width = 10
+    for _, row in ipairs(groups[1]) do width = math.max(width, utf8.len(tables.title(row.loss)) + 2) end
+    local lines = {pad("", width), pad("", width)}
     for _, rows in ipairs(groups) do
         lines[1] = lines[1] .. pad(settings[rows[1].setting] or rows[1].setting, 57)
         lines[2] = lines[2] .. pad("Iterations", 16) .. pad("flipped", 12)
             .. pad("on common images", 20) .. pad("Time (s)", 9)
     end
     for i, first in ipairs(groups[1]) do
-        local line = pad(tables.title(first.loss), 10)
+        local line = pad(tables.title(first.loss), width)
         for _, rows in ipairs(groups) do
             local r = rows[i]
             local common = r.common_images > 0
