@@ -16,10 +16,21 @@
 --         place. `loss.signed` is true where it is not the gradient itself.
 --
 -- Calling a loss makes a variant: loss.m_logit{kappa = 5}. Whatever has this shape is a loss to
--- the attacks, and loss.add makes it known by name.
+-- the attacks, and loss.add makes it known by name. loss.define makes one of a function:
+--
+--     loss.define("margin", function(z, t)
+--         return z:gather(2, t) - z:others(2, t):maximum(2)
+--     end)
+--
+-- is loss.margin from then on, and in --losses. lua/advrt/losses/ holds more of them.
 
+local arguments = require "advrt.check"
+local autograd = require "advrt.autograd"
 local core = require "advrt.core.loss"
+local fail = require "advrt.fail"
 local nearest = require "advrt.nearest"
+local system = require "advrt.core.system"
+local trial = require "advrt.loss_trial"
 
 local loss = {}
 local registry, order = {}, {}
@@ -40,9 +51,52 @@ function Loss:direction(grad)
     return grad
 end
 
+--- A loss's parameters in order, and their values as text.
+local function parameter_text(self)
+    local parts = {}
+    for name in pairs(self.parameters) do parts[#parts + 1] = ("%s = %g"):format(name, self[name]) end
+    table.sort(parts)
+    return table.concat(parts, ", ")
+end
+
 function Loss:__tostring()
-    return self.kappa and ("loss %s (kappa = %g)"):format(self.name, self.kappa)
-        or "loss " .. self.name
+    local text = parameter_text(self)
+    return ("loss %s%s"):format(self.name, text ~= "" and (" (%s)"):format(text) or "")
+end
+
+-- Losses made of a function of tracked logits.
+local Defined = setmetatable({__tostring = Loss.__tostring, __name = Loss.__name}, {__index = Loss})
+Defined.__index = Defined
+
+-- What the function makes of logits and classes, checked.
+local function apply(self, x, target, N)
+    local y = self.f(x, target, self)
+    if not autograd.is_tracked(y) then
+        return nil, ("it returns %s, which does not come from the logits"):format(
+            arguments.is_tensor(y) and "a plain tensor" or y == nil and "nothing" or "a " .. type(y))
+    end
+    local shape = y:shape()
+    if #shape ~= 1 or shape[1] ~= N then
+        return nil, ("it returns a tensor of shape [%s], not one number for each image, [%d]"):format(
+            table.concat(shape, ","), N)
+    end
+    return y
+end
+
+function Defined:evaluate(z, target, value, dz)
+    if not arguments.is_tensor(z) or z:dim() ~= 2 or z:dtype() ~= "f32" then
+        error(("loss %s: logits must be f32 [N,K], got %s"):format(self.name, tostring(z)), 2)
+    end
+    local N, x = z:size(1), autograd.track(z)
+    if not arguments.is_tensor(target) or target:dtype() ~= "i64" or target:dim() ~= 1 then
+        local classes, wrong = arguments.classes(target, "target", N, z:size(2))
+        if not classes then error(("loss %s: %s"):format(self.name, wrong), 2) end
+        target = classes
+    end
+    local y, problem = apply(self, x, target, N)
+    if not y then error(("loss %s: %s"):format(self.name, problem), 2) end
+    local gradient = autograd.gradient(y, x)
+    return value and value:copy(y.value) or y.value:clone(), dz and dz:copy(gradient) or gradient
 end
 
 --- A loss made from another with other parameters. Raises for a parameter that the loss does not
@@ -51,7 +105,7 @@ function Loss:__call(parameters)
     if type(parameters) ~= "table" then
         error(("loss.%s wants a table of parameters, got %s"):format(self.name, type(parameters)), 2)
     end
-    local variant = setmetatable({}, Loss)
+    local variant = setmetatable({}, getmetatable(self))
     for key, value in pairs(self) do variant[key] = value end
     for key, value in pairs(parameters) do
         local check = self.parameters[key]
@@ -68,13 +122,23 @@ function Loss:__call(parameters)
         end
         variant[key] = value
     end
+    local reason = self.f and trial(variant)
+    if reason then
+        error(("%s is refused: %s"):format(tostring(variant), reason), 2)
+    end
     return variant
 end
+Defined.__call = Loss.__call
 
 --- What is wanted of kappa where `value` is not that.
 local function check_kappa(value)
     local good = math.type(value) and value >= 0 and value < math.huge
     return not good and "a number of at least 0" or nil
+end
+
+local function check_number(value)
+    local good = math.type(value) and value == value and math.abs(value) < math.huge
+    return not good and "a finite number" or nil
 end
 
 --- Makes a loss known under its name, as loss.NAME and to loss.get. Raises where the name is taken.
@@ -86,6 +150,104 @@ function loss.add(object)
     registry[object.name], loss[object.name] = object, object
     order[#order + 1] = object.name
     return object
+end
+
+local known_options = {min_classes = "integer", signed = "boolean", parameters = "table"}
+
+-- What is wrong with the arguments of loss.define; nil: nothing.
+local function check_definition(name, f, given)
+    if type(name) ~= "string" or not name:find "^%a[%w_]*$" then
+        return ("a loss's name is letters, digits and _, got '%s'"):format(tostring(name))
+    elseif loss[name] ~= nil and not (registry[name] and registry[name].f) then
+        return ("a loss cannot be named '%s': the name is taken"):format(name)
+    elseif type(f) ~= "function" then
+        return ("loss '%s' wants a function of logits and targets, got %s"):format(name, type(f))
+    elseif type(given) ~= "table" then
+        return ("loss '%s': the options are a table, got %s"):format(name, type(given))
+    end
+    for key, value in pairs(given) do
+        local wanted = known_options[key]
+        if not wanted then
+            return ("loss '%s': there is no option '%s' (min_classes, signed, parameters)"):format(name,
+                tostring(key))
+        elseif (math.type(value) or type(value)) ~= wanted then
+            return ("loss '%s': %s must be %s %s"):format(name, key,
+                wanted == "integer" and "an" or "a", wanted)
+        end
+    end
+    if given.min_classes and not (given.min_classes >= 1 and given.min_classes <= 1000) then
+        return ("loss '%s': min_classes must be in 1 .. 1000"):format(name)
+    end
+    for key, value in pairs(given.parameters or {}) do
+        if type(key) ~= "string" or Loss[key] or key == "name" or key == "f" or known_options[key] then
+            return ("loss '%s': a parameter cannot be named '%s'"):format(name, tostring(key))
+        elseif check_number(value) then
+            return ("loss '%s': parameter %s must be %s"):format(name, key, check_number(value))
+        end
+    end
+end
+
+--- Makes a loss of a function and makes it known under its name; one that was defined before under
+-- that name is replaced.
+--
+-- name     letters, digits and _
+-- f        function(z, t, p): z the tracked logits [N,K], t the target classes, i64 [N], p the loss,
+--          for its parameters; returns what the attack ascends, [N], made from z by the methods of
+--          advrt.autograd. An image's number must depend on its own row alone.
+-- options  min_classes: the fewest classes it makes sense with, default 2; signed: true where the
+--          step takes the sign of the image's gradient; parameters: a table of numbers by name, which
+--          variants may change: loss.NAME{temperature = 3}
+--
+-- Returns the loss. Before that it is tried on sample logits: of the fewest classes it allows, of
+-- 1000, all negative, with large margins, and with the target already first, where its gradient must
+-- agree with finite differences; and on ties, where value and gradient must be numbers. Raises with
+-- the reason where it fails.
+function loss.define(name, f, options)
+    options = options or {}
+    local reason = check_definition(name, f, options)
+    if reason then error(reason, 2) end
+    local object = {name = name, f = f, min_classes = options.min_classes or 2,
+        signed = options.signed or false, parameters = {}}
+    for key, value in pairs(options.parameters or {}) do
+        object[key], object.parameters[key] = value, check_number
+    end
+    setmetatable(object, Defined)
+    reason = trial(object)
+    if reason then error(("loss '%s' is refused: %s"):format(name, reason), 2) end
+    if registry[name] then
+        registry[name], loss[name] = object, object
+        return object
+    end
+    return loss.add(object)
+end
+
+-- The path of a file of losses as given, or of one of those that come with advrt.
+local function find(path)
+    local shipped = system.options.root .. "/lua/advrt/losses/"
+    for _, candidate in ipairs {path, shipped .. path, shipped .. path .. ".lua"} do
+        local file = io.open(candidate, "r")
+        -- a folder can be opened, but not read
+        local readable = file and file:read("a") ~= nil
+        if file then file:close() end
+        if readable then return candidate end
+    end
+    return nil, ("no file of losses '%s' (looked there and in %s)"):format(path, shipped)
+end
+
+--- Runs a file that defines losses: `path` as given, else in advrt's lua/advrt/losses/, where .lua
+-- may be left out. loss, tensor and autograd are at hand in it as globals. Returns true; or nil and
+-- one line where it cannot be read or fails. The user's interrupt is raised.
+function loss.load(path)
+    local found, message = find(path)
+    if not found then return nil, message end
+    local at_hand = {loss = loss, tensor = require "advrt.tensor", autograd = autograd}
+    local chunk
+    chunk, message = loadfile(found, "t", setmetatable(at_hand, {__index = _G}))
+    if not chunk then return nil, message end
+    local ok, problem = fail.try(chunk, found)
+    if ok then return true end
+    problem = tostring(problem):match("^[^\n]*")
+    return nil, problem:find(found, 1, true) and problem or ("%s: %s"):format(found, problem)
 end
 
 --- The names of all losses, in the order in which they were added.

@@ -1,0 +1,14 @@
+--- Cross-entropy of logits divided by a temperature (Hinton, Vinyals & Dean, "Distilling the Knowledge
+-- in a Neural Network", 2015):
+--
+--     log softmax(z / T)_t
+--
+-- Above 1 the temperature moves the margins at which the softmax saturates out by its factor: what
+-- Carlini & Wagner do to networks whose logits are large ("Defensive Distillation is Not Robust to
+-- Adversarial Examples", 2016). loss.ce_temperature{temperature = 10} is a variant.
+
+local loss = require "advrt.loss"
+
+return loss.define("ce_temperature", function(z, t, p)
+    return (z / p.temperature):log_softmax(2):gather(2, t)
+end, {parameters = {temperature = 4}})
