@@ -17,7 +17,9 @@ local run_json = require "advrt.run_json"
 local tensor = require "advrt.tensor"
 
 local takes = table.move(options.of_images, 1, #options.of_images, 1, {})
-for _, name in ipairs {"attacks", "targets", "seed", "out", "shard"} do takes[#takes + 1] = name end
+for _, name in ipairs {"attacks", "require", "targets", "seed", "out", "shard"} do
+    takes[#takes + 1] = name
+end
 local o = options.parse(arg, {
     name = "attacks.lua",
     description = "Attacks images with each attack of a list: success, distances, counts and time.",

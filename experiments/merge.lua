@@ -40,9 +40,10 @@ local function check_kin(first, one)
     elseif #list > 0 then
         problem = "run with other options: " .. table.concat(list, "; ")
     elseif not problem then
-        for _, name in ipairs {"net", "weights", "labels"} do
+        local what = {labels = "images", require = "losses"}
+        for _, name in ipairs {"net", "weights", "labels", "require"} do
             if first.about[name .. "_sha256"] ~= one.about[name .. "_sha256"] then
-                problem = ("of other %s (another SHA-256)"):format(name == "labels" and "images" or name)
+                problem = ("of other %s (another SHA-256)"):format(what[name] or name)
             end
         end
     end

@@ -253,7 +253,7 @@ end
 --- Reads the command line of an experiment.
 local function options_of(spec, argv)
     local takes = table.move(options.of_images, 1, #options.of_images, 1, {})
-    for _, name in ipairs {"targets", "losses", "iterations", spec.step, "kappa", "seed",
+    for _, name in ipairs {"targets", "losses", "require", "iterations", spec.step, "kappa", "seed",
         "save-adversarial", "out", "shard"} do
         takes[#takes + 1] = name
         if name == spec.step and spec.norm then takes[#takes + 1] = "norm" end

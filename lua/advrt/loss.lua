@@ -221,8 +221,9 @@ function loss.define(name, f, options)
     return loss.add(object)
 end
 
--- The path of a file of losses as given, or of one of those that come with advrt.
-local function find(path)
+--- The path of a file of losses: as given, else in advrt's lua/advrt/losses/, where .lua may be left
+-- out; or nil and one line.
+function loss.find(path)
     local shipped = system.options.root .. "/lua/advrt/losses/"
     for _, candidate in ipairs {path, shipped .. path, shipped .. path .. ".lua"} do
         local file = io.open(candidate, "r")
@@ -234,11 +235,11 @@ local function find(path)
     return nil, ("no file of losses '%s' (looked there and in %s)"):format(path, shipped)
 end
 
---- Runs a file that defines losses: `path` as given, else in advrt's lua/advrt/losses/, where .lua
--- may be left out. loss, tensor and autograd are at hand in it as globals. Returns true; or nil and
--- one line where it cannot be read or fails. The user's interrupt is raised.
+--- Runs a file that defines losses, found as loss.find does. loss, tensor and autograd are at hand in
+-- it as globals. Returns true; or nil and one line where it cannot be read or fails. The user's
+-- interrupt is raised.
 function loss.load(path)
-    local found, message = find(path)
+    local found, message = loss.find(path)
     if not found then return nil, message end
     local at_hand = {loss = loss, tensor = require "advrt.tensor", autograd = autograd}
     local chunk

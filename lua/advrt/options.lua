@@ -137,6 +137,8 @@ local known = {
     {"attacks", "LIST", attack_list, {"fgs", "ifgs", "pgd", "pgd:norm=2", "lbfgs", "cw"},
         "NAME or NAME:PARAMETER=VALUE:..., with commas between (default: "
             .. "fgs,ifgs,pgd,pgd:norm=2,lbfgs,cw)"},
+    {"require", "FILE", path, nil,
+        "a Lua file that defines more losses, or one of advrt's by name; may be given again"},
     {"iterations", "N", integer(1, 1000000), 250, "steps of each attack (default: 250)"},
     {"alpha", "A", above_zero, nil, "the constant multiplier (default: the net's own, else 0.01)"},
     {"magnitude", "M", above_zero, nil,
@@ -168,7 +170,7 @@ local known = {
 local by_name = {}
 for _, option in ipairs(known) do by_name[option[1]] = option end
 
-local later = {["--require"] = true}
+local several = {require = true} -- may be given more than once; the value is a list
 local of_advrt = {["--device"] = true, ["--threads"] = true, ["--precision"] = true,
     ["--plan"] = true}
 
@@ -191,7 +193,6 @@ local function prepare(argv, names)
     local args = {}
     for i, word in ipairs(argv) do
         local name = word:match("^%-%-[^=]+")
-        if later[name] then fail.option("%s is not there yet", name) end
         if of_advrt[name] then
             fail.option("%s is an option of advrt itself: give it before the script", name)
         end
@@ -204,6 +205,17 @@ local function prepare(argv, names)
         end
     end
     return args
+end
+
+--- Runs the files of --require, so that the losses they define are known when --losses is read.
+local function load_required(args)
+    for i, word in ipairs(args) do
+        local file = word:match("^%-%-require=(.+)$") or word == "--require" and args[i + 1]
+        if file then
+            local done, message = loss.load(file)
+            if not done then fail("--require: %s", message) end
+        end
+    end
 end
 
 --- The first word that is neither an option nor an option's value.
@@ -239,8 +251,9 @@ end
 -- spec.flags       optional: array of {name, help}; spec.arguments: optional array of {name, help}, or
 --                  {name, help, "+"}: one or more, an array of values
 --
--- Returns a table of values by name with _ for -; flags are true or absent. --help prints the help
--- and ends the program. Anything wrong is a failure with status 2.
+-- Returns a table of values by name with _ for -; flags are true or absent, `require` is a list of
+-- files, which have been run. --help prints the help and ends the program. Anything wrong is a
+-- failure with status 2; a file of --require that fails is one with status 1.
 function options.parse(argv, spec)
     local parser = argparse(spec.name, spec.description):add_help(false)
     parser:help_max_width(96):usage_max_width(96):help_description_margin(28)
@@ -256,7 +269,7 @@ function options.parse(argv, spec)
             help = help:gsub("%s*%(default:.-%)$", "") .. (" (default: %s)"):format(own)
         end
         parser:option("--" .. name, help):argname(metavar):target(key_of(name))
-            :convert(converter(name, read))
+            :convert(converter(name, read)):count(several[name] and "*" or "?")
         names["--" .. name] = "value"
     end
     for _, flag in ipairs(spec.flags or {}) do
@@ -268,10 +281,12 @@ function options.parse(argv, spec)
         os.exit(true, true)
     end)
     local args = prepare(argv, names)
+    if names["--require"] then load_required(args) end
     local ok, values = parser:pparse(args)
     if not ok then complain(values, names, args, #(spec.arguments or {})) end
     for _, name in ipairs(spec.options) do
         local key = key_of(name)
+        if several[name] and #values[key] == 0 then values[key] = nil end
         if values[key] == nil then values[key] = spec.defaults and spec.defaults[key] end
         if values[key] == nil then values[key] = by_name[name][4] end
     end

@@ -53,10 +53,12 @@ local function check_same(dir, old, new, old_files, files)
     elseif problem then
         fail("--resume: the run in %s is %s; give another --out", dir, problem)
     end
-    for _, name in ipairs {"net", "weights"} do
+    for _, name in ipairs {"net", "weights", "require"} do
         if old[name .. "_sha256"] ~= new[name .. "_sha256"] then
+            local path = new.options[name]
             fail("%s: the %s changed since the run in %s was started (another SHA-256)",
-                new.options[name], name, dir)
+                name == "require" and table.concat(path, ", ") or path,
+                name == "require" and "losses" or name, dir)
         end
     end
     if old.images_sha256 ~= new.images_sha256 then

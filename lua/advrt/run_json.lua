@@ -2,6 +2,7 @@
 
 local fail = require "advrt.fail"
 local json = require "advrt.json"
+local loss = require "advrt.loss"
 local options = require "advrt.options"
 local system = require "advrt.core.system"
 
@@ -19,7 +20,7 @@ local function array(list) return setmetatable(table.move(list, 1, #list, 1, {})
     {__jsontype = "array"}) end
 
 local order = {"setting", "options", "figures", "advrt", "lua", "onednn", "device", "threads", "isa",
-    "precision", "plan", "seed", "net", "net_sha256", "weights_sha256", "images_listed",
+    "precision", "plan", "seed", "net", "net_sha256", "weights_sha256", "require_sha256", "images_listed",
     "labels_sha256", "images_sha256", "images_found", "images_wrong", "images_left_out",
     "images_attacked", "clean_accuracy", "seconds", "start", "end"}
 table.move(options.keys, 1, #options.keys, #order + 1, order)
@@ -36,6 +37,17 @@ end
 
 --- A time as run.json has it, UTC.
 function run_json.utc(time) return os.date("!%Y-%m-%dT%H:%M:%SZ", time) end
+
+--- The SHA-256 of those of the files of --require; null where there are none.
+local function required_sha256(paths)
+    local sums = {}
+    for i, path in ipairs(paths or {}) do
+        local found, message = loss.find(path)
+        if not found then fail("--require: %s", message) end
+        sums[i] = sha256(found)
+    end
+    return #sums > 0 and system.digest(table.concat(sums, "\n")) or nil
+end
 
 --- What can be said of a run when it starts: options as used, null standing for what was not given and
 -- has no default; versions; what its numbers depend on.
@@ -60,7 +72,8 @@ function run_json.start(run)
         device = about.device, threads = about.threads, isa = about.isa,
         precision = about.precision, plan = about.plan, seed = run.o.seed,
         net = run.net.name, net_sha256 = sha256(run.net.definition),
-        weights_sha256 = sha256(run.net.weights), images_listed = run.listed,
+        weights_sha256 = sha256(run.net.weights), require_sha256 = required_sha256(run.o.require),
+        images_listed = run.listed,
         labels_sha256 = run.labels_sha256, images_sha256 = run.images_sha256,
         start = run_json.utc(os.time()),
     }
@@ -136,7 +149,8 @@ end
 local function text_of(value) return value == nil and "null" or json.encode(value) end
 
 -- Where a run takes them from is no part of what it computes; what they hold is compared.
-local places = {net = "net_sha256", weights = "weights_sha256", images = "labels_sha256"}
+local places = {net = "net_sha256", weights = "weights_sha256", images = "labels_sha256",
+    require = "require_sha256"}
 local of_advrt = {"device", "threads", "precision", "plan"}
 local of_program = {{"advrt", "advrt"}, {"onednn", "oneDNN"}, {"isa", "the instruction set"}}
 

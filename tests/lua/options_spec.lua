@@ -5,7 +5,7 @@ local options = require "advrt.options"
 local SPEC = {
     name = "test.lua", description = "A test.",
     options = {"net", "weights", "images", "resize", "crop", "mean", "std", "batch", "limit",
-        "targets", "losses", "iterations", "alpha", "magnitude", "norm", "kappa", "seed",
+        "targets", "losses", "require", "iterations", "alpha", "magnitude", "norm", "kappa", "seed",
         "save-adversarial", "out", "shard"},
     flags = {{"no-figures", "none"}},
 }
@@ -81,10 +81,11 @@ describe("options", function()
             {{"--mean", "1,,2"}, "numbers"},
             {{"--out", ""}, "--out wants a path"},
             {{"--out"}, "requires an argument"},
+            {{"--require"}, "requires an argument"},
+            {{"--require="}, "--require wants a path"},
             {{"--no-figures=1"}, "does not take arguments"},
             {{"stray"}, "'stray' is no option"},
             {{"--seed", "1", "stray"}, "'stray' is no option"},
-            {{"--require", "x.lua"}, "--require is not there yet"},
             {{"--threads", "2"}, "give it before the script"},
             {{"--device=cuda"}, "give it before the script"},
         } do
@@ -95,6 +96,29 @@ describe("options", function()
             assert.truthy(problem.message:find(case[2], 1, true), problem.message)
             assert.is_nil(problem.message:find("\n", 1, true))
         end
+    end)
+
+    it("run the files of --require before the losses are looked up, wherever they stand", function()
+        local path = os.tmpname()
+        local function write(text)
+            local file = assert(io.open(path, "w"))
+            file:write(text)
+            file:close()
+        end
+        write "loss.define('options_margin', function(z, t) return z:gather(2, t) end)"
+        local o = parse("--losses", "ce,options_margin,dlr", "--require", path, "--require=dlr")
+        assert.same({"ce", "options_margin", "dlr"}, o.losses)
+        assert.same({path, "dlr"}, o.require)
+        assert.is_nil(parse().require)
+        write "oops("
+        local ok, problem = pcall(parse, "--require", path)
+        assert.is_false(ok)
+        assert.equal(1, problem.status)
+        assert.matches("^%-%-require: [^\n]*:1: unexpected symbol", problem.message)
+        os.remove(path)
+        ok, problem = pcall(parse, "--require", path)
+        assert.is_false(ok)
+        assert.matches("no file of losses", problem.message)
     end)
 
     it("of another experiment are not taken", function()

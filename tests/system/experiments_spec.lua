@@ -131,6 +131,48 @@ describe("the experiments", function()
         assert.is_nil(bytes:find(base, 1, true))
     end)
 
+    it("run a user's losses beside the paper's, in records, tables and figures", function()
+        local file = support.write(base .. "/own.lua",
+            "loss.define('own_ce', function(z, t) return z:log_softmax(2):gather(2, t) end)")
+        local dirs = {}
+        for setting, names in pairs(figures) do
+            local dir = base .. "/own-" .. setting
+            dirs[#dirs + 1] = dir
+            local out = run_well(setting .. ".lua", {"--out", dir, "--losses", "ce,own_ce,dlr",
+                "--require", file, "--require", "dlr"})
+            assert.matches("\nown_ce  ", out)
+            local all = records(dir)
+            assert.same({"ce", "own_ce", "dlr"}, {all[1].loss, all[2].loss, all[3].loss})
+            for _, series in ipairs {"grad_l2", "z_target", "linf"} do -- the same loss and attack
+                assert.same(all[1][series], all[2][series])
+            end
+            assert.is_false(all[1].grad_l2[1] == all[3].grad_l2[1])
+            for _, name in ipairs(names) do
+                assert.truthy(support.read(("%s/%s.svg"):format(dir, name)))
+                if name ~= "fig1" then
+                    assert.matches("own_ce", support.read(("%s/%s.gp"):format(dir, name)))
+                end
+            end
+            assert.matches("\n[%w_]+,own_ce,6,", support.read(dir .. "/table1.csv"))
+            local about = assert(json.decode(support.read(dir .. "/run.json")))
+            assert.same({file, "dlr"}, about.options.require)
+            assert.equal(64, #about.require_sha256)
+        end
+        local status, out, err = support.advrt {scripts .. "table1.lua", dirs[1], dirs[2]}
+        assert.equal(0, status, err)
+        assert.matches("\nown_ce  ", out)
+        local words = {"--losses", "ce,own_ce,dlr", "--require", file, "--require", "dlr", "--out",
+            dirs[1], "--resume"}
+        local name = dirs[1]:match("own%-(.*)$") .. ".lua"
+        assert.matches("is finished", (run_well(name, words)))
+        support.write(file, support.read(file) .. "\n")
+        fails(1, "own.lua, dlr: the losses changed since", name, words)
+        support.write(file, "loss.define('own_ce', function(z, t) return z end)")
+        fails(1, "own.lua:1: loss 'own_ce' is refused: with 2 classes it returns", "equal_multiplier.lua",
+            {"--losses", "own_ce", "--require", file, "--out", base .. "/own-bad"})
+        assert.is_false(support.exists(base .. "/own-bad"))
+    end)
+
     it("give the same bytes twice, alone, in shards and among all", function()
         local function bytes(name, words)
             local dir = base .. "/same-" .. name
