@@ -337,10 +337,10 @@ function Net:plan(purpose, N)
 end
 
 --- A new plan for training on N images at a time, which reads the net's weights at every step;
--- `seed` names dropout's random stream.
-function Net:training_plan(N, seed)
+-- `seed` names dropout's random stream, in which the plan goes on behind the first `runs` steps.
+function Net:training_plan(N, seed, runs)
     return self.graph:plan {
-        purpose = "training", batch = N, direct = self.direct, seed = seed or 0,
+        purpose = "training", batch = N, direct = self.direct, seed = seed or 0, runs = runs or 0,
     }
 end
 

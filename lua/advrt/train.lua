@@ -7,9 +7,11 @@
 -- Everything random (order, augmentation, dropout, initial weights) comes from the project's
 -- stream, as a function of the seed, the epoch and the image alone.
 
-local batch = require "advrt.core.batch"
+local checkpoint = require "advrt.checkpoint"
 local fail = require "advrt.fail"
+local feed = require "advrt.core.feed"
 local system = require "advrt.core.system"
+local tables = require "advrt.tables"
 local tensor = require "advrt.core.tensor"
 
 local train = {}
@@ -55,39 +57,48 @@ end
 
 -- The trained parameters of a net, each with its state tensors: zeros at first.
 function Optimiser:prepare(g)
-    self.net, self.parameters = g, {}
+    self.net, self.parameters, self.t = g, {}, 0
     for _, p in ipairs(g:parameters()) do
         if not p.role:find("^running") then
-            local state = {}
+            local state, gradient = {}, tensor.new(p.shape)
             for i = 1, self.states do state[i] = tensor.new(p.shape) end
             self.parameters[#self.parameters + 1] = {
-                name = p.name, value = g.graph:get(p.name), gradient = tensor.new(p.shape),
-                state = state,
+                name = p.name, value = g.graph:get(p.name), gradient = gradient,
+                row = gradient:reshape {1, -1}, state = state,
             }
         end
     end
 end
 
+-- Scales all gradients alike, so that their norm as one vector is at most `clip`.
+function Optimiser:clip(clip)
+    local sum = 0
+    for _, p in ipairs(self.parameters) do sum = sum + p.row:norms():get(1) ^ 2 end
+    local norm = math.sqrt(sum)
+    if norm <= clip or norm ~= norm then return end
+    for _, p in ipairs(self.parameters) do p.gradient:mul_(clip / norm) end
+end
+
 --- One update of every parameter of `g` from the gradients that the training plan has just
--- computed. Its state belongs to the net of the first call; another net starts afresh.
-function Optimiser:step(g, plan)
-    if self.net ~= g then
-        self:prepare(g)
-        self.t = 0
-    end
+-- computed, scaled down where their norm, all taken together, exceeds `clip`. Its state belongs to
+-- the net of the first call; another net starts afresh.
+function Optimiser:step(g, plan, clip)
+    if self.net ~= g then self:prepare(g) end
     self.t = self.t + 1
     self.settings.t = self.states == 2 and self.t or nil
+    for _, p in ipairs(self.parameters) do plan:gradient(p.name, p.gradient) end
+    if clip then self:clip(clip) end
     for _, p in ipairs(self.parameters) do
-        local gradient = plan:gradient(p.name, p.gradient)
         if self.states == 2 then
-            self.update(p.value, gradient, p.state[1], p.state[2], self.settings)
+            self.update(p.value, p.gradient, p.state[1], p.state[2], self.settings)
         else
-            self.update(p.value, gradient, p.state[1], self.settings)
+            self.update(p.value, p.gradient, p.state[1], self.settings)
         end
     end
 end
 
--- Schedules: functions of the step (from 0) and their total number, giving the rate ------------
+-- Schedules: functions of the step (from 0) and their total number, giving the rate; one that
+-- looks at the validation has `observe`, and what it remembers in `memory`, numbers by name ------
 
 --- From `rate` to 0 along half a cosine, after a rise from 0 over the share `warmup` (default 0).
 function train.cosine(rate, warmup)
@@ -110,7 +121,34 @@ function train.steps(rate, at, factor)
     end
 end
 
--- The loop ------------------------------------------------------------------
+local Plateau = {}
+Plateau.__index = Plateau
+Plateau.__call = function(self) return self.memory.rate end
+
+--- After an epoch of accuracy `value`: the rate falls where none of the last `patience` was better
+-- than the best before them.
+function Plateau:observe(value)
+    local m = self.memory
+    if value > m.best then
+        m.best, m.waited = value, 0
+    else
+        m.waited = m.waited + 1
+    end
+    if m.waited >= self.patience and m.rate * self.factor >= self.least then
+        m.rate, m.waited = m.rate * self.factor, 0
+    end
+end
+
+--- `rate`, multiplied by `factor` whenever the accuracy (on the validation images, where there are
+-- any, else in training) has not risen for `patience` epochs. o: factor = 0.1, patience = 3,
+-- least = rate / 1000.
+function train.plateau(rate, o)
+    o = with_defaults(o, {factor = 0.1, patience = 3, least = rate / 1000}, "plateau")
+    return setmetatable({factor = o.factor, patience = o.patience, least = o.least * (1 - 1e-9),
+        memory = {rate = rate, best = -1, waited = 0}}, Plateau)
+end
+
+-- Data ----------------------------------------------------------------------
 
 --- A permutation of 0 .. n-1 as an i64 tensor [n], a function of the stream's name.
 function train.shuffle(name, n)
@@ -123,7 +161,7 @@ function train.shuffle(name, n)
     return tensor.from(order, "i64")
 end
 
-local function check_data(g, images, labels)
+local function feed_of(g, images, labels)
     local shape, input = images:shape(), g.input
     local dtype = images:dtype()
     if dtype ~= "u8" and dtype ~= "f32" or #shape ~= 4 or shape[2] ~= input[1] or shape[3] ~= input[2]
@@ -145,98 +183,240 @@ local function check_data(g, images, labels)
             error(("label %d is not one of %d classes"):format(label, g.classes), 3)
         end
     end
-    return labels
+    local data = feed.new {shape = input}
+    data:pixels(images, labels)
+    return data
 end
 
---- The share of `images` (u8 or f32 [M,C,H,W]) whose largest logit, in inference mode, is at their label
--- (table or tensor of M classes). `size` images at a time (default 100).
-function train.accuracy(g, images, labels, size)
-    labels = check_data(g, images, labels)
-    local total = #images
+local function all_of(data)
+    local numbers = {}
+    for i = 1, #data do numbers[i] = i - 1 end
+    return tensor.from(numbers, "i64")
+end
+
+--- The classes, i64 [n], that the net in inference mode gives the images of the feed `data` whose
+-- numbers are in `numbers`, i64 [n] counted from 0; and how many of them are their labels. `size`
+-- images at a time (default 100).
+function train.predict(g, data, numbers, size)
+    local total = #numbers
     size = math.min(size or 100, total)
-    local x, y = tensor.new({size, table.unpack(g.input)}), tensor.new({size}, "i64")
-    local order, right = {}, 0
-    -- The last batch is filled up with images from the start, which are not counted again.
-    for i = 1, total + size - 1 do order[i] = (i - 1) % total end
-    order = tensor.from(order, "i64")
-    for first = 1, total, size do
-        batch.gather(images, labels, order, first, x, y)
-        local guess = g:forward(x):argmax()
-        for i = 1, math.min(size, total - first + 1) do
-            if guess:get(i) == y:get(i) then right = right + 1 end
+    local x, y = tensor.new {size, table.unpack(g.input)}, tensor.new({size}, "i64")
+    local z, classes, right = tensor.new {size, g.classes}, tensor.new({total}, "i64"), 0
+    -- The last batch is filled up with the first images, which are not counted again.
+    local order = tensor.new({(total + size - 1) // size * size}, "i64")
+    order:narrow(1, total):copy(numbers)
+    for i = total + 1, #order do order:set(numbers:get(i - total), i) end
+    data:start {order = order, batch = size}
+    local done = 0
+    while data:next(x, y) do
+        local guess = g:forward(x, z):argmax()
+        for k = 1, math.min(size, total - done) do
+            classes:set(guess:get(k), done + k)
+            if guess:get(k) == y:get(k) then right = right + 1 end
         end
+        done = done + size
     end
-    return right / total
+    return classes, right
 end
 
-local function check_settings(o)
+--- The share of `images` (u8 or f32 [M,C,H,W]) whose largest logit, in inference mode, is at their
+-- label (table or tensor of M classes). `size` images at a time (default 100).
+function train.accuracy(g, images, labels, size)
+    local data <close> = feed_of(g, images, labels)
+    local _, right = train.predict(g, data, all_of(data), size)
+    return right / #data
+end
+
+-- The loop ------------------------------------------------------------------
+
+local function check_settings(o, count)
     for _, name in ipairs {"epochs", "batch"} do
         if math.type(o[name]) ~= "integer" or o[name] < 1 then
             error(("train.run needs '%s', a positive whole number"):format(name), 3)
         end
     end
     if not o.optimiser then error("train.run needs an optimiser", 3) end
-    if o.batch > #o.images then
-        error(("a batch of %d needs as many images, got %d"):format(o.batch, #o.images), 3)
+    if o.batch > count then
+        error(("a batch of %d needs as many images, got %d"):format(o.batch, count), 3)
     end
 end
 
--- One pass over the images; what is left after the last full batch sits this epoch out.
-local function run_epoch(o, s, epoch)
-    local total_steps, started, sum, right = s.steps * o.epochs, system.clock(), 0, 0
-    local order = train.shuffle(("train:%d:order:%d"):format(s.seed, epoch), #o.images)
-    local augment = o.augment and {
-        flip = o.augment.flip, shift = o.augment.shift,
-        stream = ("train:%d:augment:%d"):format(s.seed, epoch),
-    }
-    for i = 0, s.steps - 1 do
-        batch.gather(o.images, s.labels, order, i * o.batch + 1, s.x, s.y, augment)
-        s.plan:forward(s.x, s.z)
-        local loss, correct = tensor.cross_entropy(s.z, s.y, s.dz)
-        if loss ~= loss or loss == math.huge then
-            fail("training: the loss is %s in epoch %d, step %d; a lower rate may help",
-                loss, epoch, i + 1)
-        end
-        s.plan:train_backward(s.dz)
-        if o.schedule then
-            o.optimiser.settings.rate = o.schedule((epoch - 1) * s.steps + i, total_steps)
-        end
-        o.optimiser:step(o.net, s.plan)
-        sum, right = sum + loss, right + correct
+--- The columns of the CSV log, in the order of an entry's row in a checkpoint. validation_accuracy is
+-- nan where there is no validation; waited: seconds in which the device waited for images.
+train.columns = {"epoch", "rate", "loss", "accuracy", "validation_accuracy", "seconds",
+    "images_per_second", "waited"}
+
+local function write_log(path, entries)
+    local lines = {table.concat(train.columns, ",")}
+    for _, entry in ipairs(entries) do
+        local fields = {}
+        for i, name in ipairs(train.columns) do fields[i] = tables.number(entry[name]) end
+        lines[#lines + 1] = table.concat(fields, ",")
     end
-    return {
-        epoch = epoch, epochs = o.epochs, rate = o.optimiser.settings.rate, loss = sum / s.steps,
-        accuracy = right / (s.steps * o.batch), seconds = system.clock() - started,
+    local done, message = system.write(path, table.concat(lines, "\n") .. "\n")
+    if not done then fail("%s", message) end
+end
+
+local Run = {}
+Run.__index = Run
+
+-- What is kept beside the tensors: the run's place, in doubles.
+local places = {"epoch", "step", "sum", "right", "seconds", "waited"}
+
+-- The images of an epoch in their order, behind those of the steps that are done.
+function Run:open_epoch()
+    local o, at = self.o, self.at
+    local order = train.shuffle(("train:%d:order:%d"):format(self.seed, at.epoch), #self.part)
+    for i = 1, #order do order:set(self.part:get(order:get(i) + 1), i) end
+    local done = at.step * o.batch
+    local augment = o.augment or {}
+    self.data:start {
+        order = order:narrow(done + 1, self.steps * o.batch - done), batch = o.batch,
+        threads = o.readers, flip = augment.flip, shift = augment.shift,
+        stream = o.augment and ("train:%d:augment:%d"):format(self.seed, at.epoch),
     }
+end
+
+function Run:step()
+    local o, at = self.o, self.at
+    self.plan:forward(self.x, self.z)
+    local loss, correct = tensor.cross_entropy(self.z, self.y, self.dz)
+    if loss ~= loss or loss == math.huge then
+        fail("training%s: the loss is %s in epoch %d, step %d; a lower rate may help",
+            o.name and " " .. o.name or "", loss, at.epoch, at.step + 1)
+    end
+    self.plan:train_backward(self.dz)
+    if o.schedule then
+        o.optimiser.settings.rate = o.schedule((at.epoch - 1) * self.steps + at.step,
+            self.steps * o.epochs)
+    end
+    o.optimiser:step(o.net, self.plan, o.clip)
+    at.step, at.sum, at.right = at.step + 1, at.sum + loss, at.right + correct
+end
+
+-- Keeps everything that the rest of the run depends on.
+function Run:save()
+    local o, numbers = self.o, {}
+    for _, name in ipairs(places) do numbers[name] = self.at[name] end
+    for name, value in pairs(type(o.schedule) == "table" and o.schedule.memory or {}) do
+        numbers["schedule." .. name] = value
+    end
+    numbers.t, numbers.rate = o.optimiser.t, o.optimiser.settings.rate
+    local done, message = checkpoint.save(o.checkpoint, {net = o.net, optimiser = o.optimiser,
+        numbers = numbers, entries = self.entries, columns = train.columns, about = self.about})
+    if not done then fail("%s", message) end
+    self.saved = system.clock()
+end
+
+-- Goes on where a checkpoint left off, where there is one.
+function Run:take_up()
+    local o = self.o
+    if not o.checkpoint then return end
+    o.optimiser:prepare(o.net)
+    local kept, message = checkpoint.load(o.checkpoint, {net = o.net, optimiser = o.optimiser,
+        columns = train.columns, about = self.about})
+    if message then fail("%s", message) end
+    if not kept then return end
+    for name, value in pairs(kept.numbers) do
+        local of_schedule = name:match("^schedule%.(.*)")
+        if of_schedule then o.schedule.memory[of_schedule] = value end
+    end
+    for _, name in ipairs(places) do self.at[name] = kept.numbers[name] end
+    for _, name in ipairs {"epoch", "step", "right"} do
+        self.at[name] = math.tointeger(self.at[name])
+    end
+    o.optimiser.t = math.tointeger(kept.numbers.t)
+    o.optimiser.settings.rate = kept.numbers.rate
+    self.entries = kept.entries
+end
+
+-- The validation, the entry, and the schedule's look at it.
+function Run:close_epoch()
+    local o, at = self.o, self.at
+    local images = self.steps * o.batch
+    local entry = {
+        epoch = at.epoch, epochs = o.epochs, rate = o.optimiser.settings.rate,
+        loss = at.sum / self.steps, accuracy = at.right / images, validation_accuracy = 0 / 0,
+        seconds = at.seconds, waited = at.waited, images_per_second = images / at.seconds,
+    }
+    o.net:forget_plans()
+    if o.validation then
+        local _, right = train.predict(o.net, self.data, o.validation)
+        entry.validation_accuracy = right / #o.validation
+        o.net:forget_plans()
+    end
+    if type(o.schedule) == "table" then
+        o.schedule:observe(o.validation and entry.validation_accuracy or entry.accuracy)
+    end
+    self.entries[#self.entries + 1] = entry
+    self.at = {epoch = at.epoch + 1, step = 0, sum = 0, right = 0, seconds = 0, waited = 0}
+    if o.csv then write_log(o.csv, self.entries) end
+    if o.log then o.log(entry) end
+    collectgarbage() -- plans are small to the collector, and not small
+end
+
+function Run:epoch()
+    local o = self.o
+    self:open_epoch()
+    local began, before = system.clock(), self.at.seconds
+    while self.data:next(self.x, self.y) do
+        self:step()
+        local at = self.at
+        at.seconds = before + system.clock() - began
+        if o.progress then
+            o.progress((at.epoch - 1) * self.steps + at.step, self.steps * o.epochs,
+                at.sum / at.step, at.right / (at.step * o.batch))
+        end
+        if o.checkpoint and system.clock() - self.saved >= (o.every or 60) then self:save() end
+    end
+    self.at.waited = self.at.waited + self.data:waited()
+    self:close_epoch()
+    if o.checkpoint then self:save() end
 end
 
 --- Trains o.net in place, with mean cross-entropy, batch statistics and dropout.
 --   images, labels  [M,C,H,W] of the net's input size, u8 or, in [0,1], f32; table or tensor of M
 --                   classes
---   epochs, batch   passes over the images; images a step
+--   data            instead of them: a feed (advrt.core.feed) of the net's input shape
+--   part            i64 [n]: the numbers, from 0, of the images that are trained on; default: all
+--   validation      i64 [n]: the numbers of the images that the net is tried on after each epoch
+--   epochs, batch   passes over the images; images a step. What is left after the last full batch
+--                   of an epoch sits it out
 --   optimiser       train.sgd or train.adam
---   schedule        function(step, steps) -> rate; default: the optimiser's own rate throughout
+--   schedule        function(step, steps) -> rate, or train.plateau; default: the optimiser's own
+--                   rate throughout
+--   clip            the most that the norm of all gradients together may be; default: no bound
 --   augment         {flip = true, shift = pixels}: mirror half of the images, move each at random
 --   seed            of order, augmentation and dropout; default 0
---   log             function(entry), called after each epoch
+--   readers         threads that read images ahead; default 1
+--   log             function(entry), called after each epoch; csv: a file for the same
+--   progress        function(step, steps, loss, accuracy), called after each step
+--   checkpoint      a file: the run goes on from it where it is there, and leaves its state in it
+--                   after each epoch and every `every` (60) seconds. A run that goes on from it ends
+--                   as one that never stopped, bit for bit
+--   name            what messages call the run
 -- Returns the array of entries {epoch, epochs, loss, accuracy (on the augmented images, while
--- training), rate, seconds}. A loss that is not finite is a failure. Afterwards the net's other
--- plans are gone, so they are made anew from the trained weights.
+-- training), validation_accuracy, rate, seconds, images_per_second, waited}. A loss that is not
+-- finite is a failure, and so is a checkpoint of another run. Afterwards the net's other plans are
+-- gone, so they are made anew from the trained weights.
 function train.run(o)
-    check_settings(o)
     local g, seed = o.net, o.seed or 0
-    local s = {seed = seed, steps = #o.images // o.batch}
-    s.labels = check_data(g, o.images, o.labels)
-    s.plan = g:training_plan(o.batch, seed)
-    s.x, s.y = tensor.new({o.batch, table.unpack(g.input)}), tensor.new({o.batch}, "i64")
-    s.z, s.dz = tensor.new({o.batch, g.classes}), tensor.new({o.batch, g.classes})
-    local entries = {}
-    for epoch = 1, o.epochs do
-        entries[epoch] = run_epoch(o, s, epoch)
-        g:forget_plans()
-        if o.log then o.log(entries[epoch]) end
-    end
-    return entries
+    local count = o.part and #o.part or #(o.data or o.images)
+    check_settings(o, count)
+    local self = setmetatable({o = o, seed = seed, steps = count // o.batch, entries = {}}, Run)
+    self.data = o.data or feed_of(g, o.images, o.labels)
+    self.part = o.part or all_of(self.data)
+    self.at = {epoch = 1, step = 0, sum = 0, right = 0, seconds = 0, waited = 0}
+    self.about = ("%s, %d classes, %d images, %d epochs of %d, seed %d%s"):format(g.name, g.classes,
+        count, o.epochs, o.batch, seed, o.name and ", " .. o.name or "")
+    self.saved = system.clock()
+    self:take_up()
+    self.plan = g:training_plan(o.batch, seed, (self.at.epoch - 1) * self.steps + self.at.step)
+    self.x, self.y = tensor.new {o.batch, table.unpack(g.input)}, tensor.new({o.batch}, "i64")
+    self.z, self.dz = tensor.new {o.batch, g.classes}, tensor.new {o.batch, g.classes}
+    while self.at.epoch <= o.epochs do self:epoch() end
+    g:forget_plans()
+    return self.entries
 end
 
 return train

@@ -15,7 +15,7 @@ int luaopen_advrt_core_image(lua_State *L);
 int luaopen_advrt_core_weights(lua_State *L);
 int luaopen_advrt_core_record(lua_State *L);
 int luaopen_advrt_core_system(lua_State *L);
-int luaopen_advrt_core_batch(lua_State *L);
+int luaopen_advrt_core_feed(lua_State *L);
 int luaopen_advrt_core_lbfgsb(lua_State *L);
 int luaopen_advrt_core_edit(lua_State *L);
 
@@ -27,7 +27,7 @@ static const luaL_Reg modules[] = {
     {"advrt.core.weights", luaopen_advrt_core_weights},
     {"advrt.core.record", luaopen_advrt_core_record},
     {"advrt.core.system", luaopen_advrt_core_system},
-    {"advrt.core.batch", luaopen_advrt_core_batch},
+    {"advrt.core.feed", luaopen_advrt_core_feed},
     {"advrt.core.lbfgsb", luaopen_advrt_core_lbfgsb},
     {"advrt.core.edit", luaopen_advrt_core_edit},
     {NULL, NULL},

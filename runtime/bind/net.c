@@ -281,7 +281,7 @@ static int graph_he(lua_State *L) {
 
 /* --- plans --- */
 
-/* plan{purpose = "forward"|"gradient"|"training", batch =, direct =, seed =} -> plan. */
+/* plan{purpose = "forward"|"gradient"|"training", batch =, direct =, seed =, runs =} -> plan. */
 static int graph_plan(lua_State *L) {
     static const char *const purposes[] = {"forward", "gradient", "training", NULL};
     Graph *g = check_graph(L);
@@ -292,6 +292,7 @@ static int graph_plan(lua_State *L) {
     PlanRequest r = {.purpose = (PlanPurpose)luaL_checkoption(L, 3, NULL, purposes)};
     r.N = integer_field(L, "batch", 0);
     r.seed = (uint64_t)integer_field(L, "seed", 0);
+    r.runs = (uint64_t)integer_field(L, "runs", 0);
     r.direct = boolean_field(L, "direct");
     PlanBox *b = lua_newuserdatauv(L, sizeof *b, 1);
     *b = (PlanBox){NULL, g};

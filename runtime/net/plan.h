@@ -26,6 +26,7 @@ typedef struct PlanRequest {
     int64_t N;     /* images in a batch */
     bool direct;   /* no Winograd */
     uint64_t seed; /* dropout's stream */
+    uint64_t runs; /* forwards that count as done: dropout's place in its stream */
 } PlanRequest;
 
 /* Where a plan's time goes: one step of it. */

@@ -126,11 +126,48 @@ describe("schedules", function()
         assert.near(0.1, rate(54.5, 100), 1e-12)
         assert.is_true(rate(99, 100) < 0.001)
     end)
+    it("fall where the accuracy stays", function()
+        local rate = train.plateau(1, {patience = 2, least = 0.01})
+        local seen = {}
+        for i, accuracy in ipairs {0.5, 0.6, 0.6, 0.6, 0.7, 0.1, 0.2, 0.7, 0.7, 0.1} do
+            rate:observe(accuracy)
+            seen[i] = rate(i, 10)
+        end
+        for i, wanted in ipairs {1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01} do
+            assert.near(wanted, seen[i], 1e-12)
+        end
+    end)
     it("fall in steps", function()
         local rate = train.steps(1, {0.5, 0.75})
         assert.near(1, rate(49, 100), 1e-12)
         assert.near(0.1, rate(50, 100), 1e-12)
         assert.near(0.01, rate(75, 100), 1e-12)
+    end)
+end)
+
+describe("clipping", function()
+    it("scales all gradients alike, down to the norm and never up", function()
+        local d = {classes = 2, input = {1, 1, 1}, build = function(b, x)
+            return b:linear(x, "a", 2)
+        end}
+        local function moved(clip)
+            local g = assert(net.build(d, {init = "golden"}))
+            local before = {}
+            for name, t in pairs(g:state()) do before[name] = t:clone() end
+            local plan, o = g:training_plan(1), train.sgd {rate = 1}
+            plan:forward(tensor.from {{{{1}}}})
+            plan:train_backward(tensor.from {{3, -4}})
+            o:step(g, plan, clip)
+            local w = g:state()["a.weight"]:sub(before["a.weight"]):reshape({-1}):totable()
+            local b = g:state()["a.bias"]:sub(before["a.bias"]):totable()
+            return {w[1], w[2], b[1], b[2]}
+        end
+        local norm = math.sqrt(50)
+        for i, wanted in ipairs {-3, 4, -3, 4} do
+            assert.near(wanted, moved()[i], 1e-5)
+            assert.near(wanted, moved(100)[i], 1e-5)
+            assert.near(wanted * 0.5 / norm, moved(0.5)[i], 1e-6)
+        end
     end)
 end)
 
@@ -198,7 +235,82 @@ describe("the trainer", function()
     it("stops where the loss is not finite", function()
         local ok, failure = pcall(fit, 1, {schedule = function() return 1e30 end})
         assert.is_false(ok)
-        assert.matches("training: the loss is .* a lower rate may help", tostring(failure))
+        assert.matches("training: the loss is .* in epoch %d+, step %d+; a lower rate may help",
+            tostring(failure))
+    end)
+
+    describe("gone on with", function()
+        local path, log
+        before_each(function()
+            path, log = os.tmpname(), os.tmpname()
+            os.remove(path)
+            path = path .. ".safetensors"
+        end)
+        after_each(function()
+            os.remove(path)
+            os.remove(log)
+        end)
+
+        local function options(kind)
+            local validation = {}
+            for i = 0, 39 do validation[i + 1] = i end
+            return {
+                optimiser = kind == "adam" and train.adam {rate = 0.01, weight_decay = 1e-3}
+                    or train.sgd {momentum = 0.9, nesterov = true},
+                schedule = kind == "adam" and train.plateau(0.01, {patience = 1})
+                    or train.cosine(0.05, 0.1),
+                augment = {flip = true, shift = 1}, epochs = 3, clip = 1,
+                validation = tensor.from(validation, "i64"),
+            }
+        end
+
+        -- 200 images by 16 are 12 steps an epoch: stops inside one, at its last step, and behind it.
+        for _, kind in ipairs {"sgd", "adam"} do
+            for _, stop in ipairs {5, 12, 13, 30} do
+                it(("from step %d it ends as if it had not stopped (%s)"):format(stop, kind), function()
+                    local wanted, _, entries = fit(1, options(kind))
+                    local o = options(kind)
+                    o.checkpoint, o.every, o.csv = path, 0, log
+                    o.progress = function(step) if step == stop then error("killed", 0) end end
+                    assert.has_error(function() fit(1, o) end, "killed")
+                    o = options(kind)
+                    o.checkpoint, o.csv = path, log
+                    local steps = 0
+                    o.progress = function() steps = steps + 1 end
+                    local got, _, again = fit(1, o)
+                    assert.are.equal(36 - stop + 1, steps)
+                    local a, b = wanted:state(), got:state()
+                    for name, t in pairs(a) do assert.is_true(t:equal(b[name]), name) end
+                    for i, entry in ipairs(entries) do
+                        for _, name in ipairs {"loss", "accuracy", "validation_accuracy", "rate"} do
+                            assert.are.equal(entry[name], again[i][name])
+                        end
+                    end
+                    local lines = 0
+                    for _ in io.lines(log) do lines = lines + 1 end
+                    assert.are.equal(4, lines)
+                end)
+            end
+        end
+
+        it("refuses the checkpoint of another run and a damaged one", function()
+            local o = options "sgd"
+            o.checkpoint = path
+            fit(1, o)
+            o = options "sgd"
+            o.checkpoint, o.batch = path, 20
+            local ok, problem = pcall(fit, 1, o)
+            assert.is_false(ok)
+            assert.matches("the checkpoint is of another run", tostring(problem))
+            local f = assert(io.open(path, "r+b"))
+            f:write("\255\255\255\255\255\255\255\127")
+            f:close()
+            ok, problem = pcall(fit, 1, options "sgd", o)
+            assert.is_true(ok, tostring(problem)) -- without a checkpoint it is not looked at
+            ok, problem = pcall(fit, 1, o)
+            assert.is_false(ok)
+            assert.matches("^[^\n]+" , tostring(problem))
+        end)
     end)
 
     it("says what is wrong with its data", function()
@@ -218,67 +330,5 @@ describe("the trainer", function()
         for i = 0, 999 do assert.is_true(seen[i]) end
         assert.are.same(order, train.shuffle("a", 1000):totable())
         assert.are_not.same(order, train.shuffle("b", 1000):totable())
-    end)
-end)
-
-describe("batches", function()
-    local batch = require "advrt.core.batch"
-    local images = tensor.from({{{{0, 51}, {102, 255}}}, {{{1, 2}, {3, 4}}}}, "u8")
-    local labels, order = tensor.from({5, 6}, "i64"), tensor.from({1, 0, 1}, "i64")
-
-    it("pick images and labels in order, over 255", function()
-        local x, y = tensor.new {2, 1, 2, 2}, tensor.new({2}, "i64")
-        batch.gather(images, labels, order, 2, x, y)
-        assert.are.same({5, 6}, y:totable())
-        assert.near(0.2, x:get(1, 1, 1, 2), 1e-7)
-        assert.are.equal(1, x:get(1, 1, 2, 2))
-        assert.near(3 / 255, x:get(2, 1, 2, 1), 1e-7)
-    end)
-
-    it("take images of f32 as they are, and mirror and shift them as those of u8", function()
-        local floats = tensor.from {{{{0.125, 0.7}, {1e-9, 1}}}, {{{0.3, 2 ^ -24}, {0, 0.9}}}}
-        local x, y = tensor.new {2, 1, 2, 2}, tensor.new({2}, "i64")
-        batch.gather(floats, labels, order, 1, x, y)
-        assert.is_true(x[1]:equal(floats[2]) and x[2]:equal(floats[1]))
-        local same = images:to("f32") / 255
-        local u = tensor.new {2, 1, 2, 2}
-        for i = 1, 20 do
-            local a = {flip = true, shift = 1, stream = "s" .. i}
-            batch.gather(images, labels, order, 1, u, y, a)
-            batch.gather(same, labels, order, 1, x, y, a)
-            assert.is_true(u:equal(x))
-        end
-    end)
-
-    it("mirror and shift by the stream alone", function()
-        local one = tensor.from({{{{10, 20, 30}, {40, 50, 60}, {70, 80, 90}}}}, "u8")
-        local x, y = tensor.new {1, 1, 3, 3}, tensor.new({1}, "i64")
-        local zero, mirrored, shifts = tensor.from({0}, "i64"), 0, {}
-        for i = 1, 300 do
-            local a = {flip = true, shift = 1, stream = "s" .. i}
-            batch.gather(one, zero, zero, 1, x, y, a)
-            local middle = math.floor(x:get(1, 1, 2, 2) * 255 + 0.5)
-            shifts[middle] = (shifts[middle] or 0) + 1
-            local right = math.floor(x:get(1, 1, 2, 3) * 255 + 0.5)
-            if right ~= 0 and right < middle then mirrored = mirrored + 1 end
-        end
-        for value = 10, 90, 10 do assert.is_true((shifts[value] or 0) > 10) end
-        assert.is_true(mirrored > 60 and mirrored < 140) -- half of the two thirds where it shows
-        batch.gather(one, zero, zero, 1, x, y, {flip = false, shift = 0, stream = "s"})
-        assert.near(50 / 255, x:get(1, 1, 2, 2), 1e-7)
-    end)
-
-    it("refuse what does not fit", function()
-        local x, y = tensor.new {2, 1, 2, 2}, tensor.new({2}, "i64")
-        local function refused(pattern, ...) refuses(pattern, batch.gather, ...) end
-        refused("not in an order of 3", images, labels, order, 3, x, y)
-        refused("must be 1 or more", images, labels, order, 0, x, y)
-        refused("names image 2 of 2", images, labels, tensor.from({2, 0}, "i64"), 1, x, y)
-        refused("images must be u8 or f32", x:to("f64"), labels, order, 1, x, y)
-        refused("must be f32 of their size", images, labels, order, 1, tensor.new {2, 1, 3, 2}, y)
-        refused("labels must be i64 %[2%]", images, order, order, 1, x, y)
-        refused("batch's labels", images, labels, order, 1, x, order)
-        refused("order must be", images, labels, x, 1, x, y)
-        refused("shift must be", images, labels, order, 1, x, y, {shift = -1, stream = ""})
     end)
 end)

@@ -315,6 +315,7 @@ static CpuPlan *empty_plan(CpuDevice *d, const Program *program, const PlanReque
     if (!p) return NULL;
     const Layer *in = program->nodes[0].layer, *out = program->nodes[program->n - 1].layer;
     bool training = r->purpose == PLAN_TRAINING;
+    p->runs = r->runs;
     p->base = (Plan){.device = &d->base,
                      .request = *r,
                      .C = in->C,

@@ -1,0 +1,183 @@
+/* advrt.core.feed: batches of training images, made ahead by threads; see io/feed.h. */
+#include "io/feed.h"
+
+#include <string.h>
+
+#include "base/random.h"
+#include "bind/bind.h"
+
+#define FEED "advrt.feed"
+
+static Feed *check_feed(lua_State *L) {
+    Feed **f = luaL_checkudata(L, 1, FEED);
+    luaL_argcheck(L, *f, 1, "the feed is closed");
+    return *f;
+}
+
+static lua_Integer integer_field(lua_State *L, int arg, const char *name, lua_Integer otherwise) {
+    int whole = 1;
+    lua_Integer v = otherwise;
+    if (lua_getfield(L, arg, name) != LUA_TNIL) v = lua_tointegerx(L, -1, &whole);
+    if (!whole) luaL_argerror(L, arg, lua_pushfstring(L, "'%s' must be a whole number", name));
+    lua_pop(L, 1);
+    return v;
+}
+
+static bool boolean_field(lua_State *L, int arg, const char *name) {
+    lua_getfield(L, arg, name);
+    bool v = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return v;
+}
+
+/* new{shape = {C,H,W}, resize =, crop =, round =} -> an empty feed; resize and crop are for image
+ * files, round brings every value to the nearest of the 256 levels. */
+static int make(lua_State *L) {
+    Error e = {""};
+    int64_t shape[TENSOR_DIMS];
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_getfield(L, 1, "shape");
+    luaL_argcheck(L, bind_check_shape(L, lua_gettop(L), shape) == 3, 1,
+                  "the shape of images is {C, H, W}");
+    lua_Integer resize = integer_field(L, 1, "resize", 0), crop = integer_field(L, 1, "crop", 0);
+    luaL_argcheck(L, resize >= 0 && resize <= IMAGE_SIDE && crop >= 0 && crop <= IMAGE_SIDE, 1,
+                  "resize and crop are sides in pixels");
+    FeedSpec spec = {.C = shape[0],
+                     .H = shape[1],
+                     .W = shape[2],
+                     .wish = {.resize = (uint32_t)resize, .crop = (uint32_t)crop},
+                     .round = boolean_field(L, 1, "round")};
+    Feed **f = lua_newuserdatauv(L, sizeof *f, 0);
+    *f = NULL;
+    luaL_setmetatable(L, FEED);
+    return feed_new(f, &spec, &e) ? luaL_error(L, "%s", e.text) : 1;
+}
+
+static int collect(lua_State *L) {
+    Feed **f = luaL_checkudata(L, 1, FEED);
+    feed_free(*f);
+    *f = NULL;
+    return 0;
+}
+
+static int length(lua_State *L) {
+    lua_pushinteger(L, (lua_Integer)feed_count(check_feed(L)));
+    return 1;
+}
+
+/* `count` labels at an argument, a label for all of them or an i64 tensor [count], as an array that
+ * the stack keeps. */
+static const int64_t *check_labels(lua_State *L, int arg, int64_t count) {
+    Error e = {""};
+    int64_t *labels = lua_newuserdatauv(L, (size_t)count * sizeof *labels + 1, 0);
+    if (lua_isinteger(L, arg)) {
+        for (int64_t i = 0; i < count; i++) labels[i] = lua_tointeger(L, arg);
+        return labels;
+    }
+    const Tensor *t = bind_check_tensor_of(L, arg, DTYPE_I64, 1);
+    luaL_argcheck(L, t->shape[0] == count, arg, "one label is needed for each image");
+    if (tensor_to_host(t, labels, &e)) bind_fail(L, 1, &e);
+    return labels;
+}
+
+/* file(path, label): one more image, a PNG or JPEG file. */
+static int file(lua_State *L) {
+    Error e = {""};
+    Feed *f = check_feed(L);
+    if (feed_add_file(f, luaL_checkstring(L, 2), luaL_checkinteger(L, 3), &e))
+        return luaL_error(L, "%s", e.text);
+    return 0;
+}
+
+/* raw(path, "u8" | "f32", offset, count, labels): `count` images from byte `offset` on. */
+static int raw(lua_State *L) {
+    Error e = {""};
+    Feed *f = check_feed(L);
+    const char *path = luaL_checkstring(L, 2);
+    Dtype type;
+    if (dtype_of(luaL_checkstring(L, 3), &type)) return luaL_argerror(L, 3, "no element type");
+    lua_Integer offset = luaL_checkinteger(L, 4), count = luaL_checkinteger(L, 5);
+    luaL_argcheck(L, offset >= 0, 4, "must be 0 or more");
+    luaL_argcheck(L, count >= 1 && count < INT32_MAX, 5, "must be 1 or more");
+    const int64_t *labels = check_labels(L, 6, count);
+    if (feed_add_raw(f, path, type, (uint64_t)offset, count, labels, &e))
+        return luaL_error(L, "%s", e.text);
+    return 0;
+}
+
+/* pixels(images u8 or f32 [M,C,H,W], labels): M images, copied. */
+static int pixels(lua_State *L) {
+    Error e = {""};
+    Feed *f = check_feed(L);
+    const Tensor *images = bind_check_tensor(L, 2);
+    if (feed_add_pixels(f, images, check_labels(L, 3, images->ndim ? images->shape[0] : 1), &e))
+        return luaL_error(L, "%s", e.text);
+    return 0;
+}
+
+/* start{order = i64 [n], batch =, threads = 1, flip =, shift =, stream = name}: begins a pass over
+ * the images that the order names, counted from 0; without a stream they are left as they are. */
+static int start(lua_State *L) {
+    Error e = {""};
+    Feed *f = check_feed(L);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_getfield(L, 2, "order");
+    const Tensor *order = luaL_testudata(L, -1, BIND_TENSOR);
+    luaL_argcheck(L, order && order->storage && order->dtype == DTYPE_I64 && order->ndim == 1, 2,
+                  "'order' must be an i64 tensor [n]");
+    lua_getfield(L, 2, "stream");
+    size_t n;
+    const char *stream = luaL_optlstring(L, -1, NULL, &n);
+    lua_Integer shift = integer_field(L, 2, "shift", 0);
+    luaL_argcheck(L, shift >= 0 && shift <= 1024, 2, "shift must be 0 to 1024");
+    Augment a = {.flip = boolean_field(L, 2, "flip"), .shift = (int)shift};
+    if (stream) a.key = random_hash(RANDOM_EMPTY, stream, n);
+    int64_t *places = lua_newuserdatauv(L, tensor_bytes(order) + 1, 0);
+    if (tensor_to_host(order, places, &e)) return bind_fail(L, 1, &e);
+    lua_Integer threads = integer_field(L, 2, "threads", 1);
+    luaL_argcheck(L, threads >= 1 && threads <= 64, 2, "threads must be 1 to 64");
+    if (feed_start(f, places, order->shape[0], integer_field(L, 2, "batch", 0), stream ? &a : NULL,
+                   (int)threads, &e))
+        return luaL_error(L, "%s", e.text);
+    return 0;
+}
+
+/* next(x f32 [N,C,H,W], y i64 [N]) -> true where they were filled with the next batch, false behind
+ * the last. An image that cannot be read is a failure. */
+static int next(lua_State *L) {
+    Error e = {""};
+    bool more;
+    Feed *f = check_feed(L);
+    if (feed_next(f, bind_check_tensor(L, 2), bind_check_tensor(L, 3), &more, &e))
+        return bind_fail(L, 1, &e);
+    lua_pushboolean(L, more);
+    return 1;
+}
+
+/* waited() -> seconds for which next has waited in this pass. */
+static int waited(lua_State *L) {
+    lua_pushnumber(L, feed_waited(check_feed(L)));
+    return 1;
+}
+
+int luaopen_advrt_core_feed(lua_State *L);
+int luaopen_advrt_core_feed(lua_State *L) {
+    static const luaL_Reg functions[] = {{"new", make}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"file", file}, {"raw", raw},       {"pixels", pixels}, {"start", start},
+        {"next", next}, {"waited", waited}, {"close", collect}, {NULL, NULL},
+    };
+    luaL_newmetatable(L, FEED);
+    lua_pushcfunction(L, collect);
+    lua_setfield(L, -2, "__gc");
+    lua_pushcfunction(L, collect);
+    lua_setfield(L, -2, "__close");
+    lua_pushcfunction(L, length);
+    lua_setfield(L, -2, "__len");
+    lua_newtable(L);
+    luaL_setfuncs(L, methods, 0);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    luaL_newlib(L, functions);
+    return 1;
+}
