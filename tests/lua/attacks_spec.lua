@@ -4,7 +4,6 @@ local attacks = require "advrt.attacks"
 local loss = require "advrt.loss"
 local method = require "advrt.attacks.method"
 local net = require "advrt.net"
-local support = require "support"
 local tensor = require "advrt.tensor"
 
 local INPUT = {1, 2, 3}
@@ -19,7 +18,17 @@ end
 NORM2 = math.sqrt(NORM2)
 local LEAST = {inf = -MARGIN / NORM1, [2] = -MARGIN / NORM2}
 
-local function two_classes(b) return support.linear({{0, 0, 0, 0, 0, 0}, A}, {0, b or B}, INPUT) end
+--- A net of one linear layer with these weights.
+local function linear(rows, bias)
+    local g = assert(net.build({classes = #rows, input = INPUT,
+        build = function(b, x) return b:linear(x, "fc", #rows) end}, {init = "he"}))
+    local state = g:state()
+    state["fc.weight"]:copy(tensor.from(rows))
+    state["fc.bias"]:copy(tensor.from(bias))
+    return g
+end
+
+local function two_classes(b) return linear({{0, 0, 0, 0, 0, 0}, A}, {0, b or B}) end
 
 local function image_of(numbers)
     return tensor.from(numbers):reshape {1, table.unpack(INPUT)}
@@ -172,7 +181,7 @@ describe("the attacks of least distortion", function()
 
         it(name .. " says where it fails", function()
             -- class 1 is nowhere in [0,1]
-            local g = support.linear({{0, 0, 0, 0, 0, 0}, A}, {0, -20}, INPUT)
+            local g = linear({{0, 0, 0, 0, 0, 0}, A}, {0, -20})
             local few = name == "cw" and attacks.cw {searches = 2, iterations = 10}
                 or attacks.lbfgs {searches = 1, iterations = 5}
             local r = run(few, {1}, {net = g})
@@ -196,7 +205,7 @@ describe("the attacks of least distortion", function()
     it("cw moves pixels that lie on a side, by the stated hair", function()
         -- Adam moves w by at most its rate in a step, so from 1e-6 it takes hundreds
         local black = {0, 0, 0, 0, 0, 0}
-        local g = support.linear({{0, 0, 0, 0, 0, 0}, {2, 2, 2, 2, 2, 2}}, {0, -1}, INPUT)
+        local g = linear({{0, 0, 0, 0, 0, 0}, {2, 2, 2, 2, 2, 2}}, {0, -1})
         local least = 0.5 / math.sqrt(6)
         local r = run(attacks.cw {}, {1}, {net = g, images = image_of(black)})
         assert.is_true(r.success[1])
@@ -230,8 +239,8 @@ describe("the attacks of least distortion", function()
             for _, attack in ipairs {attacks.cw {loss = own}, attacks.lbfgs {loss = own},
                 attacks.cw {loss = loss.logit}} do
                 local r = run(attack, targets, attack.loss == loss.logit
-                    and not targets and {net = support.linear({{-0.4, 0.25, -0.15, -0.3, 0.45, -0.1},
-                        {0.4, -0.25, 0.15, 0.3, -0.45, 0.1}}, {0.35, -0.35}, INPUT)} or nil)
+                    and not targets and {net = linear({{-0.4, 0.25, -0.15, -0.3, 0.45, -0.1},
+                        {0.4, -0.25, 0.15, 0.3, -0.45, 0.1}}, {0.35, -0.35})} or nil)
                 assert.is_true(r.success[1])
                 assert.near(LEAST[2], r.l2:get(1), 0.1 * LEAST[2])
             end
@@ -278,7 +287,7 @@ describe("attacks.run", function()
         local nan = 0 / 0
         for _, attack in ipairs {attacks.fgs {}, attacks.pgd {}, attacks.lbfgs {}, attacks.cw {}} do
             local ok, problem = pcall(run, attack, {1},
-                {net = support.linear({X, {nan, 0, 0, 0, 0, 0}}, {0, 0}, INPUT), names = {"a.png"}})
+                {net = linear({X, {nan, 0, 0, 0, 0, 0}}, {0, 0}), names = {"a.png"}})
             assert.is_false(ok)
             assert.matches("^a.png: the logits are not finite in attack ", problem.message)
             local g = two_classes()

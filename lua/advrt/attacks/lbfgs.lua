@@ -5,15 +5,19 @@
 -- with box-constrained L-BFGS from x0; the largest c whose minimiser still flips is found by
 -- bisection, and the flipped image of the smallest distortion met on the way is the result.
 --
---     attacks.lbfgs {c = 1, searches = 8, iterations = 60, memory = 10, tolerance = 1e-5,
+--     attacks.lbfgs {c = 1, searches = 8, iterations = 60, memory = 5, tolerance = 1e-7,
 --                    loss = loss.ce}
 --
 -- @param c           the first c; it is changed tenfold until a flip and none are on its two sides
 -- @param searches    halvings of that interval (of log c)
 -- @param iterations  most evaluations of the network for a minimisation
 -- @param memory      corrections that L-BFGS keeps
--- @param tolerance   a minimisation ends where a step lowers the objective by less than this part
+-- @param tolerance   a minimisation ends where a step lowers the objective F by less than this part
+--                    of max(F, 1); 1e-7 is what a float can tell
 -- @param loss        J is minus this loss towards the target, or the loss of the label
+--
+-- Untargeted, ce is flat where the label's softmax is 1 to a float, and such an image is not moved at
+-- all; logit has a gradient there.
 
 local core = require "advrt.core.lbfgsb"
 local method = require "advrt.attacks.method"
@@ -25,7 +29,7 @@ local RUNNING = 1
 
 local lbfgs = method.new("lbfgs", {
     c = method.positive(1), searches = method.count(8), iterations = method.count(60),
-    memory = method.count(10), tolerance = method.positive(1e-5), loss = method.loss("ce"),
+    memory = method.count(5), tolerance = method.positive(1e-7), loss = method.loss("ce"),
 })
 
 function lbfgs:prepare(batch)

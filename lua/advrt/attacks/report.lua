@@ -27,7 +27,7 @@ function report.save(out, results)
             for i, name in ipairs(fields) do pairs_of[i] = {name, one[name]} end
             packed[a] = core.pack(pairs_of)
         end
-        if done then done, message = part:append(table.concat(packed)) end
+        if done then done, message = part:add("records", table.concat(packed)) end
     end
     if done then done, message = part:finish(out:file("records.msgpack")) end
     if not done then fail("%s", message) end
