@@ -23,6 +23,7 @@ enum { HISTORY_LINES = 1000 };
     F(el_init);                                                                                    \
     F(el_end);                                                                                     \
     F(el_set);                                                                                     \
+    F(el_wset);                                                                                    \
     F(el_get);                                                                                     \
     F(el_gets);                                                                                    \
     F(el_line);                                                                                    \
@@ -177,8 +178,9 @@ static int editor_open(lua_State *L) {
         libedit.el_set(e->line, EL_EDITOR, "emacs");
         libedit.el_set(e->line, EL_HIST, libedit.history, e->history);
         libedit.el_set(e->line, EL_GETCFN, next_character);
-        libedit.el_set(e->line, EL_ADDFN, "complete", "Complete the word before the cursor",
-                       on_tab);
+        /* The wide call: the other one loses its copies of the texts. */
+        libedit.el_wset(e->line, EL_ADDFN, L"complete", L"Complete the word before the cursor",
+                        on_tab);
         libedit.el_set(e->line, EL_BIND, "^I", "complete", NULL);
         libedit.el_set(e->line, EL_BIND, "^R", "em-inc-search-prev", NULL);
         libedit.el_source(e->line, NULL);
