@@ -235,6 +235,35 @@ static void test_many_lines(void **state) {
     assert_int_equal(leave(), 0);
 }
 
+/* README's loss of three lines, typed as it stands there, is a loss. */
+static void test_readme_loss(void **state) {
+    (void)state;
+    size_t n;
+    unsigned char *text = scratch_read("README.md", &n);
+    text[n] = '\0';
+    char *line = strstr((char *)text, "\n    loss.define(\"margin\"");
+    assert_non_null(line);
+    start("xterm", NULL);
+    int lines = 0;
+    for (line = strtok(line, "\n"); line && !strncmp(line, "    ", 4); line = strtok(NULL, "\n")) {
+        enter(line + 4);
+        lines++;
+        if (strcmp(line, "    end)") == 0) break;
+        expect(">");
+    }
+    assert_int_equal(lines, 3);
+    free(text);
+    enter("z = tensor.from{{1, 5, 2}, {4, 0, 9}}");
+    enter("loss.margin:evaluate(z, {1, 0})");
+    expect("tensor f32 [2] in -5 .. 3, 0 NaN");
+    expect("0   1  -1");
+    enter("g = net.load 'fashion'");
+    enter(
+        "select(2, g:gradient(tensor.uniform('x', {2, 1, 28, 28}), loss.margin, {3, 4})):shape()");
+    expect("{2, 1, 28, 28}");
+    assert_int_equal(leave(), 0);
+}
+
 static void test_errors(void **state) {
     (void)state;
     start("xterm", NULL);
@@ -362,6 +391,7 @@ int main(void) {
         cmocka_unit_test_teardown(test_completion, teardown),
         cmocka_unit_test_teardown(test_history, teardown),
         cmocka_unit_test_teardown(test_many_lines, teardown),
+        cmocka_unit_test_teardown(test_readme_loss, teardown),
         cmocka_unit_test_teardown(test_errors, teardown),
         cmocka_unit_test_teardown(test_init, teardown),
         cmocka_unit_test_teardown(test_terminals, teardown),
