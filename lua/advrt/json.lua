@@ -4,8 +4,8 @@ local dkjson = require "dkjson"
 
 local json = {null = dkjson.null}
 
---- Encoded JSON in which each byte that is no UTF-8 becomes the text \xHH, its backslash escaped.
-local function escape_bytes(text)
+--- Text in which each byte that is no UTF-8 becomes the text \xHH, its backslash written as given.
+local function escape_bytes(text, backslash)
     local parts, from = {}, 1
     while true do
         local whole, bad = utf8.len(text, from)
@@ -14,7 +14,7 @@ local function escape_bytes(text)
             return table.concat(parts)
         end
         parts[#parts + 1] = text:sub(from, bad - 1)
-        parts[#parts + 1] = ("\\\\x%02x"):format(text:byte(bad))
+        parts[#parts + 1] = ("%sx%02x"):format(backslash, text:byte(bad))
         from = bad + 1
     end
 end
@@ -22,8 +22,11 @@ end
 --- The JSON text of a value; `state` is dkjson's (keyorder, indent). A byte of a string that is no
 -- UTF-8 is written as the four characters \xHH.
 function json.encode(value, state)
-    return escape_bytes(dkjson.encode(value, state))
+    return escape_bytes(dkjson.encode(value, state), "\\\\")
 end
+
+--- Text as UTF-8: a byte that is none is written as the four characters \xHH.
+function json.utf8(text) return escape_bytes(text, "\\") end
 
 --- The value of a JSON text, null as json.null; nil and a message where it is none.
 function json.decode(text)

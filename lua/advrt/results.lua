@@ -6,6 +6,7 @@ local examples = require "advrt.examples"
 local figures = require "advrt.figures"
 local keep = require "advrt.keep"
 local plot = require "advrt.plot"
+local report = require "advrt.report"
 local run_json = require "advrt.run_json"
 local tables = require "advrt.tables"
 
@@ -55,6 +56,7 @@ function results.write(out, run)
         end
         plot.draw(out.path, names)
     end
+    report.write(out, {out.path})
     return rows, names
 end
 
@@ -73,6 +75,7 @@ function results.say(out, counts, rows, pictures)
             table.concat(pictures, ","), out.path))
     end
     print(("Records and tables: %s/"):format(out.path))
+    print(("Report: %s"):format(out:file("report.html")))
 end
 
 return results

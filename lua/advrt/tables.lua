@@ -66,8 +66,8 @@ local wanted = {file = "string", label = "integer", target = "integer", loss = "
     survives_8bit = "boolean"}
 
 --- What is wrong with a record's fields and series, or nil. Each series has as many elements as the
--- first; subspaces are 1, 2, 3.
-local function problem_of(r)
+-- first, among which is that of the flip; subspaces are 1, 2, 3.
+function tables.problem_of(r)
     for name, kind in pairs(wanted) do
         if type(r[name]) ~= kind and math.type(r[name]) ~= kind then
             return ("no %s of type %s"):format(name, kind)
@@ -81,6 +81,9 @@ local function problem_of(r)
         if #values ~= steps then
             return ("a series %s of %d elements, not %d"):format(s[1], #values, steps)
         end
+    end
+    if r.flip_iteration < -1 or r.flip_iteration >= steps then
+        return ("a flip_iteration %d, its series have %d elements"):format(r.flip_iteration, steps)
     end
     for _, subspace in ipairs(r.subspace) do
         if subspace ~= 1 and subspace ~= 2 and subspace ~= 3 then
@@ -152,7 +155,7 @@ function tables.summarise(path, losses, iterations, seed)
     local number = 0
     for r in record.each(path) do
         number = number + 1
-        local problem = problem_of(r)
+        local problem = tables.problem_of(r)
         if problem then fail("%s: record %d has %s", path, number, problem) end
         local s = by_name[r.loss]
         if not s or #r.l2 ~= iterations + 1 then

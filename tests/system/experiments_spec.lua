@@ -78,7 +78,7 @@ describe("the experiments", function()
             local dir = base .. "/" .. setting
             local out, err = run_well(setting .. ".lua", {step, "0.25", "--out", dir})
             local wanted = {"curves.csv", "examples", "least_perturbation.csv", "left_out.csv",
-                "records.msgpack", "run.json", "table1.csv"}
+                "records.msgpack", "report.html", "run.json", "table1.csv"}
             for _, name in ipairs(figures[setting]) do
                 for _, kind in ipairs {"gp", "png", "svg"} do
                     wanted[#wanted + 1] = name .. "." .. kind

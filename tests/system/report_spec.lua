@@ -1,0 +1,250 @@
+-- report.html as a reader sees it: in a browser without a window, on a phone's and a desk's width, in
+-- light and dark, by keyboard; of a run whose file and class names are made to do harm.
+
+local browser = require "browser"
+local html = require "advrt.report.html"
+local image = require "advrt.core.image"
+local lfs = require "lfs"
+local support = require "support"
+local system = require "advrt.core.system"
+
+local experiments = system.options.root .. "/experiments/"
+local bundled = system.options.root .. "/nets/fashion-images"
+
+local harmful = {
+    '<img src=x onerror=alert(1)>.png', "\"'><script>alert(2)</script>.png", "a&lt;b\xff\u{202E}gnp.png",
+    "</script><script>alert(3)</script>.png", "plain.png",
+}
+
+describe("text in a page", function()
+    it("does nothing there", function()
+        assert.equal("a&lt;b&gt;&amp;&quot;&#39;\\xff\u{FFFD}", html.text("a<b>&\"'\xff\1"))
+        assert.equal('["\\u003c/script>"]', html.json {"</script>"})
+        assert.equal("<bdi>x</bdi>", html.name("x"))
+    end)
+
+    it("is base64 by RFC 4648", function()
+        for text, wanted in pairs {[""] = "", f = "Zg==", fo = "Zm8=", foo = "Zm9v", foobar = "Zm9vYmFy",
+            ["\0\xff\xfe"] = "AP/+"} do
+            assert.equal(wanted, html.base64(text))
+        end
+    end)
+
+    it("is a drawing without what a drawing does not need", function()
+        local function svg(inside)
+            return html.svg("<svg viewBox='0 0 4 2'>" .. inside .. "</svg>", "p-", 'a"b')
+        end
+        local function wrapped(inside)
+            return ('<svg role="img" aria-label="a&quot;b" style="--vw:4" viewBox="0 0 4 2">%s</svg>')
+                :format(inside)
+        end
+        for inside, wanted in pairs {
+            ["<script>alert(1)</script>"] = "",
+            ["<g onload='x()' fill='#0072B2'/>"] = '<g fill="var(--g0072b2,#0072b2)"/>',
+            ["<g fill='url(http://a)'></g>"] = "<g></g>",
+            ["<a href='javascript:x'><g/></a>"] = "",
+            ["<use xlink:href='#q'/><use href='http://a/b#c'/>"] = '<use href="#p-q"/><use/>',
+            ["<path id='q' d='M0,0\nL1,1'/>"] = '<path id="p-q" d="M0,0 L1,1"/>',
+            ["<text>a &amp; b & c > d</text>"] = "<text>a &amp; b &amp; c &gt; d</text>",
+            ["<foreignObject><div>x</div></foreignObject>"] = "",
+            ["<g><text>open"] = "<g><text>open</text></g>",
+            ["</g></svg></body>"] = "",
+            ["<!-- <g/> --><?x y?>"] = "",
+            ["<g style='x' fill=\"rgb( 1, 2, 3)\"/>"] = '<g fill="var(--g010203,#010203)"/>',
+        } do
+            assert.equal(wrapped(wanted), svg(inside), inside)
+        end
+        assert.is_nil(html.svg("no drawing <b>at all</b>", "p-", "x"))
+    end)
+end)
+
+describe("report.html", function()
+    local base, run, other
+
+    setup(function()
+        base = support.folder()
+        local images = base .. "/images"
+        lfs.mkdir(images)
+        local lines, i = {"file,label"}, 0
+        for line in io.lines(bundled .. "/labels.csv") do
+            local file, label = line:match("^(%d+%.png),(%d)")
+            if file and i < #harmful then
+                i = i + 1
+                support.write(images .. "/" .. harmful[i]:gsub("/", "\u{2215}"),
+                    support.read(bundled .. "/" .. file))
+                -- The last is wrong, to be left out.
+                lines[#lines + 1] = ('"%s",%d'):format(harmful[i]:gsub("/", "\u{2215}"):gsub('"', '""'),
+                    i == #harmful and (label + 1) % 10 or label)
+            end
+        end
+        support.write(images .. "/labels.csv", table.concat(lines, "\n") .. "\n")
+        support.write(images .. "/classes.txt", ("<b onclick=alert(4)>\n"):rep(10))
+        run, other = base .. "/run's <b>", base .. "/other"
+        for _, one in ipairs {{"equal_perturbation.lua", run}, {"equal_multiplier.lua", other}} do
+            local status, out, err = support.advrt {experiments .. one[1], "--images", images,
+                "--iterations", "30", "--batch", "5", "--losses", "ce,m_logit", "--out", one[2]}
+            assert.equal(0, status, err)
+            assert.truthy(out:find("Report: " .. one[2] .. "/report.html", 1, true))
+        end
+        -- A drawing from elsewhere, for one that is looked at but not made here.
+        local drawing = support.read(other .. "/fig4.svg")
+        support.write(other .. "/fig4.svg", (drawing:gsub("</svg>%s*$",
+            "<script>alert(5)</script><image href='http://nowhere.invalid/x.png'/>%0")))
+    end)
+    teardown(function() support.remove(base) end)
+
+    -- How far the brightest and darkest pixel of a PNG are apart, and how many grey values it has.
+    local function contrast(path)
+        local x = assert(image.load(path, {channels = 1}))
+        local seen, count = {}, 0
+        local shape = x:shape()
+        for row = 1, shape[2], math.max(1, shape[2] // 40) do
+            for _, v in ipairs(x[1][row]:totable()) do
+                if not seen[v] then seen[v], count = true, count + 1 end
+            end
+        end
+        return x:maximum() - x:minimum(), count
+    end
+
+    local pictures = [[JSON.stringify([...document.querySelectorAll("img, .plot svg, .chart svg")].map(e => {
+        const r = e.getBoundingClientRect();
+        return {x: r.x + scrollX, y: r.y + scrollY, height: r.height,
+            width: Math.min(r.width, innerWidth - r.x),
+            whole: e.tagName !== "IMG" || e.complete && e.naturalWidth > 0,
+            alt: e.getAttribute("alt") || e.getAttribute("aria-label") || ""};
+    }))]]
+
+    -- Looks at a page in each size and light: all pictures are there, and each `every`-th is not empty.
+    local function look(path, wanted, every)
+        local b <close> = browser.start()
+        for _, width in ipairs {400, 1400} do
+            for _, dark in ipairs {false, true} do
+                local what = ("%d wide, %s"):format(width, dark and "dark" or "light")
+                b:open(path, {width = width, height = 900, dark = dark})
+                assert.is_true(b:evaluate("document.documentElement.scrollWidth <= innerWidth"), what)
+                local all = require "dkjson".decode(b:evaluate(pictures))
+                assert.equal(wanted, #all, what)
+                for i, p in ipairs(all) do
+                    assert.is_true(p.whole and p.width > 40 and p.height > 40, what)
+                    assert.is_true(#p.alt > 5, what)
+                    if i % every == (dark and 1 or 0) then
+                        b:screenshot(base .. "/part.png", p)
+                        local range, greys = contrast(base .. "/part.png")
+                        assert.is_true(range > 60 and greys > 4,
+                            ("%s: %s shows %g, %d greys"):format(what, p.alt, range, greys))
+                    end
+                end
+                b:screenshot(base .. "/page.png")
+                local paper = assert(image.load(base .. "/page.png", {channels = 1}))
+                assert.equal(dark, paper[1]:get(1, 1) < 60, what)
+            end
+        end
+        assert.same({}, b.errors)
+        return b
+    end
+
+    it("shows its pictures at 400 and 1400 pixels, light and dark, and says nothing amiss", function()
+        -- 4 images: original, and two losses' adversarial and perturbation; 4 figures and the chart.
+        look(run .. "/report.html", 4 * 5 + 4 + 1, 3)
+    end)
+
+    it("has what happened in it, and names that do nothing", function()
+        local b <close> = browser.start()
+        b:open(run .. "/report.html", {width = 1400, height = 900})
+        local text = b:evaluate("document.body.innerText")
+        for _, wanted in ipairs {"Equal perturbation", "CE", "M-Logit", "--iterations 30", "80.0",
+            "wrong on the clean image", "equal_perturbation.lua", "a&lt;b\\xff", "<b onclick=alert(4)>"} do
+            assert.truthy(text:find(wanted, 1, true) or b:evaluate("document.body.textContent")
+                :find(wanted, 1, true), wanted)
+        end
+        assert.equal(0, b:evaluate("document.querySelectorAll('[onerror],[onclick],b[onclick]').length"))
+        assert.equal(2, b:evaluate("document.scripts.length")) -- the page's, and its data
+        assert.same({}, b.errors)
+        b:evaluate("const s = document.createElement('script'); s.textContent = 'window.ran = 1'; "
+            .. "document.body.append(s)")
+        assert.equal("undefined", b:evaluate("typeof window.ran"))
+        assert.matches("Content Security Policy", b.errors[1])
+    end)
+
+    it("is used by keyboard alone", function()
+        local b <close> = browser.start()
+        b:open(run .. "/report.html", {width = 1400, height = 900})
+        local function focused(expression)
+            return b:evaluate(("(e => %s)(document.activeElement)"):format(expression))
+        end
+        local function tab_to(selector)
+            for _ = 1, 80 do
+                b:key("Tab")
+                if focused(("e.matches(%q)"):format(selector)) then
+                    assert.is_true(focused([[getComputedStyle(e).outlineStyle !== "none"
+                        || getComputedStyle(e.nextElementSibling).outlineStyle !== "none"]]), selector)
+                    return
+                end
+            end
+            error("Tab does not lead to " .. selector)
+        end
+        local function label() return b:evaluate("document.querySelector('.chart svg').ariaLabel") end
+
+        tab_to("a.skip")
+        tab_to("nav a[href='#gallery']")
+        b:key("Enter")
+        assert.equal("#gallery", b:evaluate("location.hash"))
+        tab_to(".viewer select")
+        local first = label()
+        b:key("ArrowDown")
+        assert.not_equal(first, label())
+        tab_to("button[data-move='-1']")
+        b:key(" ")
+        assert.equal(first, label())
+        tab_to("button[data-move='1']")
+        b:key("Enter")
+        assert.not_equal(first, label())
+        tab_to("input[type=radio]")
+        assert.matches("^Softmax", label())
+        b:key("ArrowRight")
+        assert.matches("^Logits", label())
+        tab_to("input[type=range]")
+        b:key("End")
+        assert.equal("30", b:evaluate("document.querySelector('.slider output').textContent"))
+        b:key("ArrowLeft")
+        assert.equal("29", b:evaluate("document.querySelector('.slider output').textContent"))
+        tab_to("#left summary")
+        b:key("Enter")
+        assert.is_true(b:evaluate("document.querySelector('#left details').open"))
+        tab_to("button[data-copy]")
+        b:key("Enter")
+        b:evaluate("new Promise(done => setTimeout(done, 100))")
+        assert.matches("^Copied$", (b:evaluate("document.querySelector('[data-copy]').textContent")
+            :gsub("^Selected.*", "Copied")))
+        assert.same({}, b.errors)
+    end)
+
+    it("puts runs side by side", function()
+        local dir = base .. "/both"
+        local status, out, err = support.advrt {experiments .. "compare.lua", run, other, "--out", dir}
+        assert.equal(0, status, err)
+        assert.equal(("Report: %s/report.html\n"):format(dir), out)
+        look(dir .. "/report.html", 2 * (4 * 5 + 1) + 4 + 5, 8)
+        local b <close> = browser.start()
+        b:open(dir .. "/report.html", {width = 1400, height = 900})
+        local function top(i)
+            return b:evaluate(("document.querySelectorAll('#table1 .run')[%d].offsetTop"):format(i))
+        end
+        assert.equal(top(0), top(1))
+        assert.matches("equal_multiplier", b:evaluate("document.querySelector('#differences').innerText"))
+    end)
+
+    it("is refused of what is no run, or of one alone", function()
+        for _, case in ipairs {{{run}, 2, "two runs or more"}, {{run, bundled}, 1, "run.json"},
+            {{run, base .. "/nowhere"}, 1, "run.json"}} do
+            local words = table.move(case[1], 1, #case[1], 2, {experiments .. "compare.lua"})
+            words[#words + 1], words[#words + 2] = "--out", base .. "/none"
+            local status, out, err = support.advrt(words)
+            assert.equal(case[2], status, err)
+            assert.equal("", out)
+            assert.matches("^advrt: [^\n]+\n$", err)
+            assert.truthy(err:find(case[3], 1, true), err)
+            assert.is_false(support.exists(base .. "/none"))
+        end
+    end)
+end)
