@@ -66,7 +66,7 @@ local wanted = {file = "string", label = "integer", target = "integer", loss = "
     survives_8bit = "boolean"}
 
 --- What is wrong with a record's fields and series, or nil. Each series has as many elements as the
--- first, among which is that of the flip; subspaces are 1, 2, 3.
+-- first; subspaces are 1, 2, 3.
 function tables.problem_of(r)
     for name, kind in pairs(wanted) do
         if type(r[name]) ~= kind and math.type(r[name]) ~= kind then
@@ -81,9 +81,6 @@ function tables.problem_of(r)
         if #values ~= steps then
             return ("a series %s of %d elements, not %d"):format(s[1], #values, steps)
         end
-    end
-    if r.flip_iteration < -1 or r.flip_iteration >= steps then
-        return ("a flip_iteration %d, its series have %d elements"):format(r.flip_iteration, steps)
     end
     for _, subspace in ipairs(r.subspace) do
         if subspace ~= 1 and subspace ~= 2 and subspace ~= 3 then

@@ -61,7 +61,7 @@ local function read_records(run)
         local problem = tables.problem_of(r)
         if problem then fail("%s/records.msgpack: a record has %s", run.dir, problem) end
         local least = run.least[r.loss]
-        if not least or #r.l2 ~= run.about.options.iterations + 1 then
+        if not least or #r.l2 ~= run.about.options.iterations + 1 or r.flip_iteration >= #r.l2 then
             fail("%s/records.msgpack: holds a record of another run", run.dir)
         end
         if r.flip_iteration >= 0 then
