@@ -159,19 +159,6 @@ local function summarise(point_values, classes, field, losses)
     return rows
 end
 
-local function csv_of(rows)
-    local lines = {table.concat(columns, ",")}
-    for _, row in ipairs(rows) do
-        local fields = {}
-        for i, column in ipairs(columns) do
-            local v = row[column]
-            fields[i] = type(v) == "string" and v or tables.number(v)
-        end
-        lines[#lines + 1] = table.concat(fields, ",")
-    end
-    return table.concat(lines, "\n") .. "\n"
-end
-
 --- The share of pairs (a_i, b_i) for which it holds.
 local function share(a, b, holds)
     local count = 0
@@ -273,7 +260,7 @@ local rows = summarise(point_values, labels, field, losses)
 local paths = paths_of(net, x, labels, losses, o, w)
 print_summary(rows)
 
-out:write("fig6.csv", csv_of(rows))
+out:write("fig6.csv", tables.csv(columns, rows))
 if #paths > 0 then out:write("paths.csv", paths_csv(paths)) end
 local fields = {margin = tensor.from(field.margin)}
 for l, one in ipairs(losses) do fields[one.name] = tensor.from(field.q[l]) end

@@ -8,7 +8,6 @@
 
 local attack = require "advrt.attack"
 local ce_stable = require "advrt.losses.ce_stable"
-local csv = require "advrt.csv"
 local data = require "advrt.data"
 local experiment = require "advrt.experiment"
 local fail = require "advrt.fail"
@@ -83,9 +82,11 @@ function Run:attack(queue)
     for l, one in ipairs(self.narrow) do
         for k = 1, real do
             local lost = theorem.first_lost(results[l], self.margins, k)
-            lost.loss, lost.file = one.name, queue.files[k]
-            lost.label, lost.target_class = queue.labels[k], queue.targets[k]
-            self.lost[#self.lost + 1] = lost
+            self.lost[#self.lost + 1] = {
+                loss = one.name, file = queue.files[k], label = queue.labels[k],
+                target = queue.targets[k], margin_target = lost.target, margin_first = lost.first,
+                margin_half = lost.half, margin_zero = lost.zero,
+            }
         end
         for m in ipairs(self.margins) do
             for _, column in ipairs(figures.margin_columns) do
@@ -109,28 +110,12 @@ end
 
 -- What is left of it ------------------------------------------------------------
 
-local function number(v)
-    if type(v) == "boolean" then return v and "1" or "0" end
-    return type(v) == "string" and csv.field(v) or tables.number(v)
-end
-
---- CSV of records with these columns.
-local function text_of(columns, rows)
-    local lines = {table.concat(columns, ",")}
-    for _, row in ipairs(rows) do
-        local fields = {}
-        for i, column in ipairs(columns) do fields[i] = number(row[column]) end
-        lines[#lines + 1] = table.concat(fields, ",")
-    end
-    return table.concat(lines, "\n") .. "\n"
-end
-
 local point_columns = {"loss", "file", "label", "target", "iteration", "subspace", "confidence",
     "gap", "margin", "terms", "error", "scale", "bound", "held", "grad_l2", "zero_share"}
 local theorem_columns = {"subspace", "loss", "points", "held", "error_over_bound",
     "error_over_scale", "gap_least", "gap_most"}
-local precision_columns = {"loss", "file", "label", "target_class", "target", "first", "half",
-    "zero"}
+local lost_columns = {"margin_target", "margin_first", "margin_half", "margin_zero"}
+local precision_columns = {"loss", "file", "label", "target", table.unpack(lost_columns)}
 
 --- A row for each subspace, and in it for each loss whose trajectories led there: points, bounds
 -- held, the largest error over its bound and over M, and the range of 1 - p.
@@ -199,7 +184,7 @@ local function print_precision(list, losses)
         "half of the elements", "all"))
     for _, one in ipairs(losses) do
         local columns = {}
-        for i, what in ipairs {"target", "first", "half", "zero"} do
+        for i, what in ipairs(lost_columns) do
             columns[i] = range_of(list, one.name, what)
         end
         print(("%-10s %-24s %-24s %-24s %s"):format(one.name, table.unpack(columns)))
@@ -233,10 +218,10 @@ function Run:finish(out)
             margin_columns[#margin_columns + 1] = column .. kind
         end
     end
-    out:write("theorem.csv", text_of(theorem_columns, rows))
-    out:write("points.csv", text_of(point_columns, self.points))
-    out:write("precision.csv", text_of(precision_columns, self.lost))
-    out:write("margins.csv", text_of(margin_columns, margins))
+    out:write("theorem.csv", tables.csv(theorem_columns, rows))
+    out:write("points.csv", tables.csv(point_columns, self.points))
+    out:write("precision.csv", tables.csv(precision_columns, self.lost))
+    out:write("margins.csv", tables.csv(margin_columns, margins))
     run_json.finish(self.about, self.counts, self.seconds)
     out:write("run.json", run_json.encode(self.about))
     if not self.o.no_figures then

@@ -200,19 +200,23 @@ function tables.table1(summary, setting, seconds)
     return rows
 end
 
---- CSV text of Table I's rows.
-function tables.table1_csv(rows)
-    local lines = {table.concat(tables.table1_header, ",")}
+--- CSV text of rows, tables with these columns: text, numbers, and booleans as 1 and 0.
+function tables.csv(columns, rows)
+    local lines = {table.concat(columns, ",")}
     for _, row in ipairs(rows) do
         local fields = {}
-        for i, name in ipairs(tables.table1_header) do
+        for i, name in ipairs(columns) do
             local v = row[name]
+            if type(v) == "boolean" then v = v and 1 or 0 end
             fields[i] = type(v) == "string" and csv.field(v) or tables.number(v)
         end
         lines[#lines + 1] = table.concat(fields, ",")
     end
     return table.concat(lines, "\n") .. "\n"
 end
+
+--- CSV text of Table I's rows.
+function tables.table1_csv(rows) return tables.csv(tables.table1_header, rows) end
 
 local counts = {images = true, flipped = true, common_images = true}
 

@@ -83,12 +83,13 @@ describe("theorem.lua", function()
         for _, name in ipairs {"ce", "ce_sign", "ce_stable"} do
             assert.equal(IMAGES, #of[name])
             for _, row in ipairs(of[name]) do
-                assert.is_true(row.first > 80 and row.first <= row.half and row.half <= row.zero)
-                assert.is_true(row.zero <= 108)
+                assert.is_true(row.margin_first > 80 and row.margin_first <= row.margin_half)
+                assert.is_true(row.margin_half <= row.margin_zero)
+                assert.is_true(row.margin_zero <= 108)
                 if name == "ce_stable" then -- its target's term lives as long as the others'
-                    assert.is_true(row.target >= 100)
+                    assert.is_true(row.margin_target >= 100)
                 else
-                    assert.equal(20, row.target) -- past 16.7, in steps of 4
+                    assert.equal(20, row.margin_target) -- past 16.7, in steps of 4
                 end
             end
         end
