@@ -28,10 +28,14 @@ table.move(options.keys, 1, #options.keys, #order + 1, order)
 --- The names of what images were attacked with.
 local function attacked_with(about) return about.options.losses or about.options.attacks or {} end
 
---- The JSON text of what describes a run.
+--- The JSON text of what describes a run. dkjson writes a key as often as its order names it.
 function run_json.encode(about)
-    local names, what = table.move(order, 1, #order, 1, {}), attacked_with(about)
-    table.move(what, 1, #what, #names + 1, names)
+    local names, seen = {}, {}
+    for _, list in ipairs {order, attacked_with(about)} do
+        for _, name in ipairs(list) do
+            if not seen[name] then seen[name], names[#names + 1] = true, name end
+        end
+    end
     return json.encode(about, {indent = true, keyorder = names}) .. "\n"
 end
 

@@ -110,7 +110,13 @@ describe("the experiments", function()
         local dir = base .. "/about"
         run_well("equal_perturbation.lua", {"--out", dir, "--no-figures", "--norm", "inf",
             "--seed", "5", "--targets", "class:2", "--losses", "logit"})
-        local about = assert(json.decode(support.read(dir .. "/run.json")))
+        local text = support.read(dir .. "/run.json")
+        local about = assert(json.decode(text))
+        local keys = {} -- of the outermost table, each once
+        for key in text:gmatch('\n  "([^"]+)":') do
+            assert.is_nil(keys[key], key)
+            keys[key] = true
+        end
         assert.equal("equal_perturbation", about.setting)
         assert.equal(7, about.images_found)
         assert.equal(1, about.images_wrong)
