@@ -5,13 +5,14 @@
 -- Images live in [0,1], to which attacks clip; the plane's window [-w,w]^2, w at least 1.5 and wide
 -- enough for every point, is mapped onto it by x = (point + w) / 2w. The net's first layer maps back,
 -- so that it is a net of the plane, and clipping is the window's edge. Gradients are given per unit of
--- the plane: those of x over 2w, signs as they are. fig6b ... fig6e: CE, CE-sign, logit, M-logit.
+-- the plane: those of x over 2w, signs as they are. fig6b ... fig6e: CE, CE-sign, logit, M-logit, or
+-- as many more as --losses names.
 
 local attack = require "advrt.attack"
 local data = require "advrt.data"
+local experiment = require "advrt.experiment"
 local fail = require "advrt.fail"
 local folder = require "advrt.folder"
-local loss = require "advrt.loss"
 local network = require "advrt.net"
 local options = require "advrt.options"
 local plane = require "advrt.plane"
@@ -26,7 +27,7 @@ local B, R = 0, 1 -- outer class, inner class: the target
 local GRID = 400 -- points of the grid in each direction
 local ROWS = 20 -- of the grid at a time
 local SMALL = 1e-3 -- of CE's median in B: what counts as vanished
-local panels = {"fig6b", "fig6c", "fig6d", "fig6e"}
+local FIRST, MOST = ("b"):byte(), 25 -- letter of the first loss's picture, and how many there are
 
 --- Half of the window's side.
 local function window_of(points)
@@ -178,7 +179,10 @@ local function print_summary(rows)
         if row.points > 0 then print(("%-28s %-8s %7d %10.3g %10.3g %10.3g %8d"):format(titles[row.region],
             tables.title(row.loss), row.points, row.median, row.least, row.most, row.zero)) end
     end
-    local ce_b, ce_r, logit_b, logit_r = rows.B[1], rows.R[1], rows.B[3], rows.R[3]
+    local at = {}
+    for l, row in ipairs(rows.B) do at[row.loss] = l end
+    if not (at.ce and at.logit) then return end
+    local ce_b, ce_r, logit_b, logit_r = rows.B[at.ce], rows.R[at.ce], rows.B[at.logit], rows.R[at.logit]
     local small = SMALL * ce_b.median
     local function below(v) return v < small end
     print(("\nCE inside R: median %.3g times its median in B; below %g of that at %.1f %% of the points")
@@ -238,16 +242,17 @@ end
 -- From the command line to the pictures -------------------------------------------------
 
 local takes = {"n", "factor", "noise", "hidden", "epochs", "paths", "iterations", "magnitude",
-    "kappa", "seed", "out"}
+    "losses", "require", "kappa", "seed", "out"}
 local o = options.parse(arg, {name = "simulation_2d.lua",
     description = "Draws Fig. 6: the gradients of the losses over the plane of two circles.",
     options = takes, defaults = {iterations = 40, magnitude = 0.05}})
+if #o.losses > MOST then fail.option("--losses: at most %d, got %d", MOST, #o.losses) end
 plot.check()
 local began = os.time()
 local points, classes = data.circles(o.n, o)
 local labels, w = classes:totable(), window_of(points)
 local net, x = circles_net(o.hidden, w, o.seed), to_images(points, w)
-local losses = {loss.ce, loss.ce_sign, loss.logit, loss.m_logit {kappa = o.kappa}}
+local losses = experiment.losses(o, net)
 local out <close> = folder.claim(o.out, "simulation_2d")
 o.out = out.path
 
@@ -273,8 +278,13 @@ out:write("run.json", run_json.text {setting = "simulation_2d", o = o, options =
 
 local picture = plane.new(field, losses, w)
 out:write("fig6a.gp", picture:points("fig6a", points:totable(), labels, paths))
-for l, name in ipairs(panels) do
-    out:write(name .. ".gp", picture:heat(name, l, paths))
+local panels = {"a"}
+for l in ipairs(losses) do
+    panels[l + 1] = string.char(FIRST + l - 1)
+    out:write(("fig6%s.gp"):format(panels[l + 1]), picture:heat("fig6" .. panels[l + 1], l, paths))
 end
-plot.draw(out.path, {"fig6a", table.unpack(panels)})
-print(("\nPictures: %s/fig6{a,b,c,d,e}.{svg,png}; numbers: fig6.csv, fields.safetensors"):format(out.path))
+local names = {}
+for i, letter in ipairs(panels) do names[i] = "fig6" .. letter end
+plot.draw(out.path, names)
+print(("\nPictures: %s/fig6{%s}.{svg,png}; numbers: fig6.csv, fields.safetensors"):format(out.path,
+    table.concat(panels, ",")))

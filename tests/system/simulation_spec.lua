@@ -111,6 +111,23 @@ describe("simulation_2d.lua", function()
         return rows
     end
 
+    it("draws a user's losses, as many as there are", function()
+        local file = support.write(base .. "/own.lua",
+            "loss.define('own', function(z, t) return z:gather(2, t) end)")
+        local out, text = run("own", "--n", "100", "--epochs", "5", "--losses", "logit,own", "--require",
+            file)
+        assert.truthy(text:find("fig6{a,b,c}.", 1, true))
+        assert.is_false(support.exists(out .. "/fig6d.svg"))
+        local rows = summary(out)
+        assert.equal(50, rows.B.own.points)
+        assert.same(rows.B.logit, rows.B.own)
+        local status, _, err = support.advrt {script, "--losses", "dlr", "--require", "dlr", "--out",
+            base .. "/few"}
+        assert.equal(2, status)
+        assert.matches("dlr needs 4 classes, the net has 2", err)
+        assert.is_false(support.exists(base .. "/few"))
+    end)
+
     it("shows what the paper's does, and leaves its files", function()
         local out, text = run("default", "--paths", "3", "--iterations", "5")
         for _, panel in ipairs {"a", "b", "c", "d", "e"} do
