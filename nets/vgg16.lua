@@ -9,19 +9,22 @@ return {
     preprocess = {resize = 256, crop = 224},
     mean = {0.485, 0.456, 0.406},
     std = {0.229, 0.224, 0.225},
+    stems = {"small"},
     build = function(b, x)
+        local small = b.stem == "small"
+        local part, hidden = small and 8 or 1, small and 128 or 4096
         local place = 0 -- torchvision counts convolutions, ReLUs and poolings alike
         for _, stage in ipairs(stages) do
             for _, width in ipairs(stage) do
-                x = b:relu(b:conv(x, "features." .. place, {out = width, kernel = 3, pad = 1}))
+                x = b:relu(b:conv(x, "features." .. place, {out = width // part, kernel = 3, pad = 1}))
                 place = place + 2
             end
-            x = b:maxpool(x, {kernel = 2})
+            x = b:maxpool(x, {kernel = 2, ceil_mode = small}) -- five of them leave 1x1 of 28x28
             place = place + 1
         end
-        x = b:avgpool(x, {7, 7})
-        x = b:dropout(b:relu(b:linear(x, "classifier.0", 4096)), 0.5)
-        x = b:dropout(b:relu(b:linear(x, "classifier.3", 4096)), 0.5)
+        x = b:avgpool(x, small and {1, 1} or {7, 7})
+        x = b:dropout(b:relu(b:linear(x, "classifier.0", hidden)), 0.5)
+        x = b:dropout(b:relu(b:linear(x, "classifier.3", hidden)), 0.5)
         return b:linear(x, "classifier.6", b.classes)
     end,
 }

@@ -13,6 +13,9 @@
 --     weights     a weight file beside the definition, for want of another; may be left out
 --     defaults    {alpha =, magnitude =}: step sizes that suit its scale; may be left out
 --     branch_end  the end of the names of batch norms that close a residual branch; may be left out
+--     stems       array of the forms besides its own that build draws where b.stem names one; may be
+--                 left out. "small" is the form for small images: an eighth of the width, a first
+--                 layer that keeps the resolution, small linear layers
 --     build       function(b, x): draws the net with the methods of advrt.nets.builder on the
 --                 input x and returns the logits, the layer added last
 local arguments = require "advrt.check"
@@ -87,7 +90,7 @@ local function check_optional(d)
     for _, name in ipairs {"name", "weights", "branch_end"} do
         if d[name] ~= nil and type(d[name]) ~= "string" then return ("needs '%s', text"):format(name) end
     end
-    for _, name in ipairs {"preprocess", "defaults"} do
+    for _, name in ipairs {"preprocess", "defaults", "stems"} do
         if d[name] ~= nil and type(d[name]) ~= "table" then
             return ("needs '%s', a table"):format(name)
         end
@@ -135,11 +138,25 @@ end
 
 -- Building ------------------------------------------------------------------
 
+-- nil where the definition draws the form `stem` (nil: its own), else what is wrong.
+local function check_stem(d, stem)
+    local names = {}
+    for _, name in ipairs(d.stems or {}) do
+        if name == stem then return nil end
+        names[#names + 1] = ("'%s'"):format(name)
+    end
+    if stem == nil then return nil end
+    return ("there is no stem '%s'%s"):format(tostring(stem),
+        #names > 0 and ", but " .. table.concat(names, ", ") or "")
+end
+
 local function draw(g, d, opts, path)
     local C = g.input[1]
+    local problem = check_stem(d, opts.stem)
+    if problem then return nil, ("%s: %s"):format(path, problem) end
     local ok, graph = fail.try(core.new, g.input)
     if not ok then return nil, ("%s: %s"):format(path, tostring(graph)) end
-    local b, x = builder.new(graph, g.classes, g.input)
+    local b, x = builder.new(graph, g.classes, g.input, opts.stem)
     if opts.mean or opts.std or d.mean or d.std then
         local mean = per_channel(opts.mean or d.mean or 0, C)
         local std = per_channel(opts.std or d.std or 1, C)
@@ -299,6 +316,7 @@ end
 --   classes   number of logits instead of the definition's
 --   new_head  true: the last linear layer is He-initialised from `seed`, not read from the weights
 --   mean, std a number, or one a channel, instead of the definition's
+--   stem      one of the definition's `stems`: another form of the net
 --   plan      "fast" or "direct"; default: the command line's
 -- Returns the net, or nil and one line that says what is wrong: parameters that are missing,
 -- unexpected or misshaped are named. Fields of a net: name, classes, input, preprocess {resize,

@@ -89,6 +89,36 @@ describe("the definitions", function()
         assert.matches("nets/vgg16.lua:%d+: .*maxpool", message)
     end)
 
+    describe("in a small form", function()
+        local parameters = {alexnet = 92186, resnet18 = 175738, vgg16 = 255514, resnet34 = 334490,
+            resnet152 = 925498}
+        for name, wanted in pairs(parameters) do
+            it(name .. " has the layers of its own, an eighth as wide at most", function()
+                local small = load(name, {stem = "small", input = {1, 28, 28}, classes = 2,
+                    mean = 0.3, std = 0.4})
+                assert.are.equal(wanted, count(small))
+                local own = {}
+                for _, p in ipairs(load(name):parameters()) do own[p.name] = p.shape end
+                for _, p in ipairs(small:parameters()) do
+                    assert.is_true(8 * p.shape[1] <= own[p.name][1] or p.shape[1] == 2, p.name)
+                    own[p.name] = nil
+                end
+                assert.is_nil(next(own))
+                local z = small:forward(tensor.uniform("x", {2, 1, 28, 28}))
+                assert.are.same({2, 2}, z:shape())
+                collectgarbage()
+            end)
+        end
+
+        it("is refused where a definition has none", function()
+            local nothing, message = net.load("nets/mlp.lua", {init = "he", stem = "small"})
+            assert.is_nil(nothing)
+            assert.matches("nets/mlp.lua: there is no stem 'small'$", message)
+            _, message = net.load("nets/vgg16.lua", {init = "he", stem = "tiny"})
+            assert.matches("there is no stem 'tiny', but 'small'$", message)
+        end)
+    end)
+
     it("take another normalisation", function()
         local x = tensor.uniform("x", {2, 1, 28, 28})
         local z = load("mlp", {init = "golden", mean = {0.25}, std = 0.5}):forward(x)

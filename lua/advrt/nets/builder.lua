@@ -8,7 +8,8 @@
 --
 -- Names are the prefixes of the parameters' names: "conv1" has "conv1.weight". What does not
 -- fit raises an error at the line of the definition that asked for it (a tail call has none).
--- `b.classes` is the number of logits that the last layer must have.
+-- `b.classes` is the number of logits that the last layer must have, `b.stem` the form that is
+-- wanted, nil for the definition's own.
 
 local fail = require "advrt.fail"
 
@@ -131,9 +132,9 @@ end
 local M = {}
 
 --- A builder on an empty graph of input {C, H, W}, and the input's value.
-function M.new(graph, classes, input)
+function M.new(graph, classes, input, stem)
     local x = {id = 1, C = input[1], H = input[2], W = input[3]}
-    return setmetatable({graph = graph, classes = classes}, Builder), x
+    return setmetatable({graph = graph, classes = classes, stem = stem}, Builder), x
 end
 
 return M

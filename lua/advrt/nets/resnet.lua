@@ -37,13 +37,17 @@ function M.definition(name, block, depths)
         mean = {0.485, 0.456, 0.406},
         std = {0.229, 0.224, 0.225},
         branch_end = block == basic and ".bn2" or ".bn3",
+        stems = {"small"},
         build = function(b, x)
-            x = b:relu(b:batchnorm(conv(b, x, "conv1", 64, 7, 2), "bn1"))
-            x = b:maxpool(x, {kernel = 3, stride = 2, pad = 1})
+            local small = b.stem == "small"
+            local width = small and 8 or 64
+            x = conv(b, x, "conv1", width, small and 3 or 7, small and 1 or 2)
+            x = b:relu(b:batchnorm(x, "bn1"))
+            x = b:maxpool(x, small and {kernel = 2} or {kernel = 3, stride = 2, pad = 1})
             for stage, depth in ipairs(depths) do
                 for i = 0, depth - 1 do
                     local stride = (stage > 1 and i == 0) and 2 or 1
-                    x = block(b, x, ("layer%d.%d"):format(stage, i), 32 << stage, stride)
+                    x = block(b, x, ("layer%d.%d"):format(stage, i), width << stage - 1, stride)
                 end
             end
             return b:linear(b:avgpool(x, {1, 1}), "fc", b.classes)
