@@ -153,8 +153,11 @@ Folder.__len = function(self) return #self.files end
 -- class), or are as many as the net has classes, in sorted order. Names that start with a dot are
 -- passed over. Anything else is a failure that says so.
 --
+-- Where `dir` is a file instead, it is one of images in IDX form, as data.idx takes it.
+--
 -- Returns an object: files (sorted relative paths), #folder, folder:label(i), folder:load(i, x, k).
 function data.folder(dir, options)
+    if lfs.attributes(dir, "mode") == "file" then return data.idx(dir, options) end
     local files, folders = {}, {}
     list(dir, "", 1, files, folders)
     if #files == 0 then fail("images: %s: no PNG or JPEG file in it", dir) end
@@ -248,6 +251,59 @@ function Folder:batches(first, last, B)
         from = from + #numbers
         return x, numbers
     end
+end
+
+local Idx = setmetatable({}, Folder)
+Idx.__index = Idx
+Idx.__len = Folder.__len
+
+--- The images of an IDX file (MNIST's form, NAME-images-idx3-ubyte, plain or .gz), whose labels are
+-- in NAME-labels-idx1-ubyte beside it. All of them are held in memory, as bytes; they are known by
+-- their number from 0, in five digits. Options and result as data.folder's.
+function data.idx(path, options)
+    local name = path:gsub("images%-idx3", "labels-idx1")
+    if name == path then
+        fail("images: %s: neither a folder nor a file NAME-images-idx3-ubyte", path)
+    end
+    local function read(file)
+        local t, message = image.idx(file)
+        if not t then fail("%s", message) end
+        return t
+    end
+    local images, labels, input = read(path), read(name), options.input
+    if images:dim() ~= 3 or labels:dim() ~= 1 or #labels ~= #images or #images == 0 then
+        fail("%s: wanted images [M,H,W] and, in %s, as many labels", path, name)
+    elseif input[1] ~= 1 or images:size(2) ~= input[2] or images:size(3) ~= input[3] then
+        fail("%s: the images are grey and %d x %d (width x height), the net takes %d channels of "
+            .. "%d x %d", path, images:size(3), images:size(2), input[1], input[3], input[2])
+    end
+    local self = setmetatable({dir = path, files = {}, input = input, labels = labels,
+        pixels = images:reshape {#images, 1, images:size(2), images:size(3)}}, Idx)
+    for i = 1, #images do
+        self.files[i] = ("%05d"):format(i - 1)
+        if labels:get(i) >= options.classes then
+            fail("%s: label %d of image %d is not a class of the net (0 .. %d)", name,
+                labels:get(i), i - 1, options.classes - 1)
+        end
+    end
+    return self
+end
+
+function Idx:label(i) return self.labels:get(i) end
+
+function Idx:class_names() return nil end
+
+function Idx:load(i, x, k) x:set_image(k, self.pixels[i]) end
+
+--- As Folder:digest has it; the sum is the whole file's.
+function Idx:digest(first, last)
+    local sum, message = system.sha256(self.dir)
+    if not sum then fail("%s", message) end
+    local lines = {}
+    for i = first, last do
+        lines[#lines + 1] = ("%s %d %s\0"):format(sum, self:label(i), self.files[i])
+    end
+    return table.concat(lines)
 end
 
 --- Two concentric circles of points with noise, by the rules of scikit-learn's make_circles: n // 2

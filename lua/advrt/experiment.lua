@@ -91,6 +91,18 @@ function Run:checkpoint(state)
     stop_if_asked()
 end
 
+--- What is kept of a batch and a loss: the records of its first `real` images, r being what attack.run
+-- returned, and what --save-adversarial asks for. It goes to the journal, whose next commit follows.
+function Run:keep(queue, real, one, r)
+    for k = 1, real do
+        self.journal:add("records", record.pack({file = queue.files[k], label = queue.labels[k],
+            target = queue.targets[k], loss = one.name, setting = self.setting}, r, k))
+        local image = self.o.save_adversarial and keep.image(r, k, self.o.save_adversarial)
+        if image then self.journal:add("bytes", image:bytes()) end
+    end
+    examples.add(self.out, self.counts.attacked + 1, queue.x:narrow(1, real), one.name, r)
+end
+
 --- Attacks a batch with one loss, from where an earlier process stopped, and commits the unit. `last`:
 -- whether it makes the batch whole.
 function Run:unit(queue, real, one, last)
@@ -109,13 +121,7 @@ function Run:unit(queue, real, one, last)
         progress = function(n) self.progress:update(self.work + real * (n + 1 - skipped), what) end,
     }
     self.work = self.work + real * (self.o.iterations + 1 - skipped)
-    for k = 1, real do
-        self.journal:add("records", record.pack({file = queue.files[k], label = queue.labels[k],
-            target = queue.targets[k], loss = one.name, setting = self.setting}, r, k))
-        local image = self.o.save_adversarial and keep.image(r, k, self.o.save_adversarial)
-        if image then self.journal:add("bytes", image:bytes()) end
-    end
-    examples.add(self.out, self.counts.attacked + 1, queue.x:narrow(1, real), one.name, r)
+    self:keep(queue, real, one, r)
     self.journal:commit {{"loss", one.name}, {"images", real}, {"seconds", r.seconds},
         {"next", queue.next}, {"found", self.counts.found}, {"wrong", self.counts.wrong},
         {"left_out", self.counts.left_out}, {"left", last and self.left or ""}}
@@ -219,8 +225,8 @@ function Run:pixels(l)
     end)
 end
 
---- Writes the records in their order, and everything that is computed from them.
-function Run:finish()
+--- Seconds by loss, and the lines of left_out.csv, over all units.
+function Run:sums()
     local left, seconds = {}, {}
     for _, name in ipairs(self.o.losses) do seconds[name] = 0 end
     for _, unit in ipairs(self.journal.units) do
@@ -228,13 +234,21 @@ function Run:finish()
         left[#left + 1] = unit.left
     end
     left[#left + 1] = self.left
+    return seconds, table.concat(left)
+end
+
+--- Writes the records in their order, and everything that is computed from them; returns a function
+-- that says what came out, once the run's journal is gone.
+function Run:finish()
+    local seconds, left = self:sums()
     self.journal:write(self.out:file("records.msgpack"), self:order())
-    return results.write(self.out, {
-        about = self.about, counts = self.counts, seconds = seconds, left = table.concat(left),
+    local rows, pictures = results.write(self.out, {
+        about = self.about, counts = self.counts, seconds = seconds, left = left,
         figures = self.figures, no_figures = self.o.no_figures, classes = self.classes,
         input = self.net.input,
         pixels = self.o.save_adversarial and function(l) return self:pixels(l) end,
     })
+    return function() results.say(self.out, self.counts, rows, pictures) end
 end
 
 --- The losses that --losses names. What does not fit the net is a failure in one line.
@@ -273,9 +287,13 @@ end
 -- spec.multiplier   function(o) -> the multiplier of advrt.attack, o the options
 -- spec.figures      array of {name, figure}: the name of the picture and the function of
 --                   advrt.figures that draws it
+-- spec.methods      optional: functions that stand in for Run's of their name
 -- argv              the script's arguments
-function experiment.run(spec, argv)
-    local o, takes = options_of(spec, argv)
+function experiment.run(spec, argv) experiment.start(spec, options_of(spec, argv)) end
+
+--- The same from options that have been read: o, values by key; takes, the names of those that
+-- run.json tells.
+function experiment.start(spec, o, takes)
     if not o.no_figures then plot.check() end
     local g = experiment.load_net(o)
     o[spec.step] = o[spec.step] or g.defaults[spec.step] or spec.default
@@ -289,9 +307,11 @@ function experiment.run(spec, argv)
     o.out = out.path
 
     local run = setmetatable({o = o, setting = spec.setting, net = g, losses = losses, options = takes,
-        multiplier = spec.multiplier(o), figures = spec.figures, out = out, listed = listed,
+        multiplier = spec.multiplier(o), figures = spec.figures, out = out, images = images,
+        listed = listed,
         classes = images:class_names(), workspace = {}, units = 0, work = 0, left = "",
-        kept_at = system.clock(), counts = {found = 0, wrong = 0, left_out = 0, attacked = 0}}, Run)
+        kept_at = system.clock(), counts = {found = 0, wrong = 0, left_out = 0, attacked = 0}}, {
+        __index = spec.methods and setmetatable(spec.methods, Run) or Run})
     local files = images:digest(first, last)
     run.labels_sha256 = images:labels_digest(listed)
     run.images_sha256 = system.digest(files)
@@ -314,9 +334,9 @@ function experiment.run(spec, argv)
             .. "(experiments/evaluate.lua)", run.counts.found, o.images, run.counts.wrong,
             run.counts.left_out)
     end
-    local rows, pictures = run:finish()
+    local say = run:finish()
     run.journal:remove()
-    results.say(out, run.counts, rows, pictures)
+    say()
 end
 
 return experiment

@@ -1,0 +1,27 @@
+--- Makes a set of adversarial examples: float32 shards and their index, for training detectors
+-- (experiments/retraining.lua), transfer and transformations.
+--
+-- The images that the net gets right are attacked with each loss; those that become their target are
+-- kept, with the genuine images they come from. --shard I/N makes a part of a set in a folder of its
+-- own; --resume goes on with one.
+
+local adversarial = require "advrt.adversarial"
+local options = require "advrt.options"
+local progress = require "advrt.progress"
+
+local takes = table.move(adversarial.options, 1, #adversarial.options, 1, {})
+table.move({"out", "shard"}, 1, 2, #takes + 1, takes)
+local o = options.parse(arg, {
+    name = "make_adversarial.lua",
+    description = "Makes a set of adversarial examples with each loss, and their genuine images.",
+    options = takes,
+    flags = {{"resume", "go on with the set in --out, where it stopped"},
+        {"dry-run", "say what it would take in time and on the disk, and end"}},
+})
+if o.dry_run then
+    local e = adversarial.estimate(o)
+    print(("%d images, %d losses, %d iterations: about %s, and %s on the disk"):format(e.images,
+        #o.losses, o.iterations, progress.duration(e.seconds), adversarial.size(e.bytes)))
+else
+    adversarial.make(o, takes)
+end

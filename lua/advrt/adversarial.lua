@@ -1,0 +1,318 @@
+--- Sets of adversarial examples on disk: made by a run of an experiment, read back as a stream.
+--
+-- A set is a folder with run.json and
+--
+--   shard-NNNNN-L.safetensors   f32 "images" [M,C,H,W]: the examples of the L-th loss for a batch of
+--                               images; where L is 0, u8, the genuine images of the batch
+--   extra-NNNNN.safetensors     u8 "images" [M,C,H,W]: genuine images that nothing has attacked
+--   records.msgpack             the index: a map for each image in the order of the shards
+--
+-- An image of the index has shard and row (from 0), sha256 of the shard, file (of its source image),
+-- label, and loss: a loss's name, or "genuine" or "extra". Examples have target, setting, iteration (at
+-- which they were taken), l2 and linf (distances from the source image) and survives_8bit (rounded to
+-- 8 bits the image still is the target). An image that is not its target is not kept.
+--
+-- Reading checks every shard against its sum; the images themselves come through a feed
+-- (advrt.core.feed), of which a few batches are in memory, however many there are.
+
+local attack = require "advrt.attack"
+local core = require "advrt.core.record"
+local data = require "advrt.data"
+local experiment = require "advrt.experiment"
+local fail = require "advrt.fail"
+local feed = require "advrt.core.feed"
+local json = require "advrt.json"
+local lfs = require "lfs"
+local record = require "advrt.record"
+local run_json = require "advrt.run_json"
+local system = require "advrt.core.system"
+local tensor = require "advrt.tensor"
+
+local adversarial = {}
+
+local EXTRA_SHARD = 1000 -- images
+
+--- The options that say what a set holds, in the order of --help.
+adversarial.options = {"net", "weights", "images", "resize", "crop", "mean", "std", "batch", "limit",
+    "targets", "losses", "require", "setting", "iterations", "alpha", "magnitude", "norm", "kappa",
+    "when", "extra", "extra-images", "seed"}
+
+-- Writing ---------------------------------------------------------------------
+
+local Set = {}
+
+--- Writes a shard and returns its sum.
+local function write_shard(out, name, images)
+    local path = out:file(name)
+    local done, message = tensor.save(path, {images = images})
+    if not done then fail("%s", message) end
+    local sum
+    sum, message = system.sha256(path)
+    if not sum then fail("%s", message) end
+    return sum
+end
+
+local function levels_of(x, count)
+    local list = {}
+    for k = 1, count do list[k] = x:image_u8(k) end
+    return tensor.stack(list)
+end
+
+--- Which of a batch's images are examples, and whether they are when rounded: arrays of booleans.
+function Set:judge(queue, real, r)
+    local good, survive = {}, {}
+    if self.o.when == "first" then
+        for k = 1, real do
+            good[k], survive[k] = r.flip_iteration:get(k) >= 0, r.survives_8bit:get(k) == 1
+        end
+        return good, survive
+    end
+    local x = r.adversarial
+    local plain = self.net:forward(x):argmax()
+    local rounded = self.net:forward(x:clone():quantize_(255)):argmax()
+    for k = 1, real do
+        good[k] = plain:get(k) == queue.targets[k]
+        survive[k] = good[k] and rounded:get(k) == queue.targets[k]
+    end
+    return good, survive
+end
+
+function Set:add(fields) self.journal:add("records", core.pack(fields)) end
+
+function Set:genuine(queue, real, number)
+    local name = ("shard-%05d-0.safetensors"):format(number)
+    local sum = write_shard(self.out, name, levels_of(queue.x, real))
+    for k = 1, real do
+        self:add {{"file", queue.files[k]}, {"label", queue.labels[k]}, {"loss", "genuine"},
+            {"shard", name}, {"row", k - 1}, {"sha256", sum}}
+    end
+end
+
+function Set:keep(queue, real, one, r)
+    local number, l = (self.units - 1) // #self.losses + 1, (self.units - 1) % #self.losses + 1
+    if l == 1 then self:genuine(queue, real, number) end
+    local first = self.o.when == "first"
+    local good, survive = self:judge(queue, real, r)
+    local x, kept = first and r.first or r.adversarial, {}
+    for k = 1, real do
+        if good[k] then kept[#kept + 1] = x[k] end
+    end
+    if #kept == 0 then return end
+    local name = ("shard-%05d-%d.safetensors"):format(number, l)
+    local sum, row, n = write_shard(self.out, name, tensor.stack(kept)), 0, self.o.iterations
+    for k = 1, real do
+        if good[k] then
+            self:add {{"file", queue.files[k]}, {"label", queue.labels[k]}, {"loss", one.name},
+                {"shard", name}, {"row", row}, {"sha256", sum}, {"target", queue.targets[k]},
+                {"setting", self.setting},
+                {"iteration", first and r.flip_iteration:get(k) or n},
+                {"l2", first and r.flip_l2:get(k) or r.series.l2:get(n + 1, k)},
+                {"linf", first and r.flip_linf:get(k) or r.series.linf:get(n + 1, k)},
+                {"survives_8bit", survive[k]}}
+            row = row + 1
+        end
+    end
+end
+
+--- The genuine images that nothing attacks, as shards and the records of a last unit.
+function Set:extra()
+    local o, images, from = self.o, self.images, self.listed
+    if o.shard[1] > 1 then return end -- the first part of a set has them
+    if o.extra_images then
+        images, from = data.folder(o.extra_images, {classes = self.net.classes,
+            input = self.net.input, resize = o.resize, crop = o.crop}), 0
+    end
+    if from + o.extra > #images then
+        fail("--extra %d: %s has %d images%s", o.extra, images.dir, #images,
+            from > 0 and (" and --limit %d of them are attacked"):format(from) or "")
+    end
+    local x = tensor.new {1, table.unpack(self.net.input)}
+    for start = 1, o.extra, EXTRA_SHARD do
+        local name = ("extra-%05d.safetensors"):format(start // EXTRA_SHARD + 1)
+        local list = {}
+        for i = start, math.min(o.extra, start + EXTRA_SHARD - 1) do
+            images:load(from + i, x, 1)
+            list[#list + 1] = x:image_u8(1)
+        end
+        local sum = write_shard(self.out, name, tensor.stack(list))
+        for row = 1, #list do
+            local i = from + start + row - 1
+            self:add {{"file", images.files[i]}, {"label", images:label(i)}, {"loss", "extra"},
+                {"shard", name}, {"row", row - 1}, {"sha256", sum}}
+        end
+        if system.interrupted() then fail.interrupted() end
+    end
+end
+
+--- Units hold their images' records in order; those of what nothing attacks come last.
+function Set:order()
+    local order, units = {}, self.journal.units
+    for i = 1, #units do table.move(units[i].frames.records, 1, #units[i].frames.records,
+        #order + 1, order) end
+    return table.move(self.journal.pending.records, 1, #self.journal.pending.records, #order + 1,
+        order)
+end
+
+function Set:finish()
+    self:extra()
+    local seconds, left = self:sums()
+    self.journal:write(self.out:file("records.msgpack"), self:order())
+    self.out:write("left_out.csv", "file,label,prediction,reason\n" .. left)
+    run_json.finish(self.about, self.counts, seconds)
+    self.out:write("run.json", run_json.encode(self.about))
+    return function() print(("The set of adversarial examples is in %s/"):format(self.out.path)) end
+end
+
+--- The multiplier's options for a setting: the option of its size, and the default of that.
+local steps = {equal_multiplier = {"alpha", 0.01}, equal_perturbation = {"magnitude", 0.05}}
+
+--- Makes a set in the folder that o.out names, or goes on with it (o.resume). o: the values of
+-- adversarial.options, and out, resume, shard; takes: the names of those that run.json tells.
+function adversarial.make(o, takes)
+    local step = steps[o.setting]
+    o.no_figures = true
+    experiment.start({
+        setting = o.setting, step = step[1], default = step[2], methods = Set,
+        multiplier = function(options)
+            if o.setting == "equal_multiplier" then return attack.equal_multiplier(options.alpha) end
+            return attack.equal_perturbation(options.magnitude, {norm = options.norm})
+        end,
+    }, o, takes)
+end
+
+--- What a set would take: {images, seconds, bytes}, from a few steps of the first loss on made-up
+-- images. All images count as right.
+function adversarial.estimate(o)
+    local g = experiment.load_net(o)
+    local images = experiment.open_images(o, g)
+    local first, last = data.shard(math.min(#images, o.limit or #images), table.unpack(o.shard))
+    local count, B, tries = math.max(0, last - first + 1), o.batch, 3
+    local x, labels, targets = tensor.uniform("estimate", {B, table.unpack(g.input)}), {}, {}
+    for k = 1, B do labels[k], targets[k] = 0, 1 end
+    local workspace, best = {}, math.huge
+    for _ = 1, tries do
+        best = math.min(best, attack.run({net = g, images = x, labels = labels, targets = targets,
+            loss = experiment.losses(o, g)[1], iterations = 2, workspace = workspace,
+            multiplier = attack.equal_multiplier(1e-6)}).seconds / 3)
+    end
+    local pixels = g.input[1] * g.input[2] * g.input[3]
+    return {images = count, input = g.input,
+        seconds = (count + B - 1) // B * #o.losses * (o.iterations + 1) * best,
+        bytes = count * (1 + 4 * #o.losses) * pixels + o.extra * pixels}
+end
+
+--- "1.2 GB": bytes as people read them.
+function adversarial.size(bytes)
+    for _, unit in ipairs {"bytes", "kB", "MB", "GB"} do
+        if bytes < 1000 then return ("%.3g %s"):format(bytes, unit) end
+        bytes = bytes / 1000
+    end
+    return ("%.3g TB"):format(bytes)
+end
+
+-- Reading ---------------------------------------------------------------------
+
+--- Where the images of a shard lie in it: element type, offset of the first, shape.
+local function look_into(path)
+    local file <close>, message = io.open(path, "rb")
+    if not file then fail("%s", message) end
+    local size = string.unpack("<I8", file:read(8) or ("\0"):rep(8))
+    local header = size <= file:seek("end") and file:seek("set", 8) and file:read(size) or ""
+    local entry = (json.decode(header) or {}).images
+    if type(entry) ~= "table" or type(entry.shape) ~= "table" or #entry.shape ~= 4
+        or type(entry.data_offsets) ~= "table" then
+        fail("%s: holds no images [M,C,H,W]", path)
+    end
+    return entry.dtype:lower(), 8 + size + entry.data_offsets[1], entry.shape
+end
+
+local Reader = {}
+Reader.__index = Reader
+
+--- Checks a shard that the index names for the first time, and adds it to the feed.
+function Reader:shard(dir, r)
+    local path = dir .. "/" .. r.shard
+    local sum, message = system.sha256(path)
+    if not sum then fail("%s", message) end
+    if sum ~= r.sha256 then
+        fail("%s: the shard is damaged: its SHA-256 is not the index's", path)
+    end
+    local dtype, offset, shape = look_into(path)
+    local input = {shape[2], shape[3], shape[4]}
+    if not self.input then self.input = input end
+    if table.concat(input, ",") ~= table.concat(self.input, ",") then
+        fail("%s: images [%s], those before it are [%s]", path, table.concat(input, ","),
+            table.concat(self.input, ","))
+    end
+    local first = self.total
+    self.total = first + shape[1]
+    self.shards[#self.shards + 1] = {path = path, dtype = dtype, offset = offset, count = shape[1],
+        label = dtype == "f32" and 1 or 0}
+    return first
+end
+
+function Reader:read(dir)
+    local about, message = run_json.read(dir)
+    if not about then fail("%s", message) end
+    self.about[#self.about + 1] = about
+    local firsts = {}
+    for r in record.each(dir .. "/records.msgpack") do
+        if not r.shard or not r.row then fail("%s: not a set of adversarial examples", dir) end
+        if not firsts[r.shard] then firsts[r.shard] = self:shard(dir, r) end
+        local i = firsts[r.shard] + r.row
+        if i >= self.total then fail("%s/%s: has no row %d", dir, r.shard, r.row) end
+        local list = self.of[r.loss]
+        if not list then
+            list = {number = {}, file = {}, label = {}, target = {}, survives = {}}
+            self.of[r.loss] = list
+        end
+        local k = #list.number + 1
+        list.number[k], list.file[k], list.label[k] = i, r.file, r.label
+        list.target[k], list.survives[k] = r.target or -1, r.survives_8bit and 1 or 0
+    end
+end
+
+--- Opens a set, or several that are the shards of one, an array of folders. Every shard is checked.
+--
+-- Returns it: input {C,H,W}; losses, the names of the losses in the order of its runs; of, by a
+-- loss's name, "genuine" or "extra", {number, file, label, target, survives}: arrays, the number being
+-- the image's in the feed; about, what each folder's run.json says.
+function adversarial.open(dirs)
+    local self = setmetatable({total = 0, shards = {}, of = {}, about = {}}, Reader)
+    for _, dir in ipairs(dirs) do self:read(dir) end
+    self.losses = self.about[1].options.losses
+    for i, about in ipairs(self.about) do
+        for _, sum in ipairs {"net_sha256", "weights_sha256"} do
+            if about[sum] ~= self.about[1][sum] then
+                fail("%s: made with another source net than %s (its %s differs)", dirs[i], dirs[1], sum)
+            end
+        end
+    end
+    return self
+end
+
+--- Fails where the source net that the set names is still there but is another one by now.
+function Reader:check_source()
+    local about = self.about[1]
+    for _, name in ipairs {"net", "weights"} do
+        local path = about.options[name]
+        if type(path) == "string" and lfs.attributes(path, "mode") == "file" then
+            local sum, message = system.sha256(path)
+            if not sum then fail("%s", message) end
+            if sum ~= about[name .. "_sha256"] then
+                fail("%s: the source net changed since the adversarial examples were made (another "
+                    .. "SHA-256); make them again, or put the file back", path)
+            end
+        end
+    end
+end
+
+--- A feed of all images of the set, numbered as `of` has it, labelled 0 where they are genuine and 1
+-- where they are adversarial. round: every value to the nearest 8-bit level.
+function Reader:feed(round)
+    local f = feed.new {shape = self.input, round = round}
+    for _, s in ipairs(self.shards) do f:raw(s.path, s.dtype, s.offset, s.count, s.label) end
+    return f
+end
+
+return adversarial
