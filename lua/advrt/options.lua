@@ -118,6 +118,41 @@ local function path(text)
     return nil, "a path"
 end
 
+--- Texts with commas between, each once and each one that `fits` (a function) or is in it (a list).
+local function list_of(fits, wanted)
+    return function(text)
+        local list, seen = {}, {}
+        for part in (text .. ","):gmatch("([^,]*),") do
+            local known, near = false, nil
+            if type(fits) == "function" then
+                known = fits(part)
+            else
+                for _, name in ipairs(fits) do known = known or name == part end
+                near = nearest(part, fits)
+            end
+            if not known or seen[part] then return nil, wanted, near end
+            seen[part], list[#list + 1] = true, part
+        end
+        return list
+    end
+end
+
+local detectors = {"alexnet", "resnet18", "vgg16", "resnet34", "resnet152"}
+
+--- NET=FILE, a detector and its weights.
+local function of_detector(text)
+    local name = text:match("^(%w+)=.+$")
+    for _, one in ipairs(detectors) do
+        if one == name then return true end
+    end
+end
+
+local function open_share(text)
+    local p = finite(text)
+    if p and p > 0 and p < 1 then return p end
+    return nil, "a share above 0 and below 1"
+end
+
 -- name, metavar, reader, default (nil: none), help. The key of a value is its name with _ for -.
 local known = {
     {"net", "FILE", path, "fashion", "a network definition (default: the bundled net)"},
@@ -161,6 +196,25 @@ local known = {
     {"extra", "N", integer(0), 0,
         "genuine images more, behind those that --limit names, attacked by nothing (default: 0)"},
     {"extra-images", "DIR", path, nil, "take them from the start of this folder or IDX file instead"},
+    {"set", "DIR,..", list_of(path, "folders of make_adversarial.lua, with commas between"), nil,
+        "folders of make_adversarial.lua to use (default: a set is made)"},
+    {"detectors", "LIST", list_of(detectors, "some of " .. table.concat(detectors, ", ")), detectors,
+        "the nets to train (default: alexnet,resnet18,vgg16,resnet34,resnet152)"},
+    {"pretrained", "NET=FILE,..", list_of(of_detector, "NET=FILE, with commas between, NET one of "
+        .. table.concat(detectors, ", ")), nil, "weights to begin a detector with (default: none)"},
+    {"stem", "FORM", choice("full", "small"), nil,
+        "the detectors' form: full, or small for small images (default: small below 64 pixels)"},
+    {"values", "LIST", list_of({"float32", "8bit"}, "float32 or 8bit or both"), {"float32", "8bit"},
+        "examples as they are, and rounded to 8 bits (default: float32,8bit)"},
+    {"recipe", "NAME", path, "adam:1e-3", "how detectors train: paper, or adam:RATE (default: adam:1e-3)"},
+    {"rates", "LIST", list_of(above_zero, "different numbers above 0"), {"1e-3", "1e-4", "1e-5"},
+        "Adam's, for adam:RATE (default: 1e-3,1e-4,1e-5)"},
+    {"weight-decay", "W", not_negative, 5e-4, "with Adam (default: 0.0005)"},
+    {"train-batch", "B", integer(1, 65536), 64, "images a step with Adam (default: 64)"},
+    {"test-share", "P", open_share, 0.3, "of the source images (default: 0.3)"},
+    {"validation-share", "P", open_share, 0.15, "of the source images (default: 0.15)"},
+    {"nets", "FILE,..", list_of(path, "network definitions, with commas between"), nil,
+        "network definitions, each with its weights as NET=WEIGHTS or bundled"},
     {"every", "N", integer(1), 10, "test every N-th point of a trajectory (default: 10)"},
     {"cut", "P", share, nil,
         "classes of a smaller softmax form one (default: 0.01, with up to 20 classes 0: none do)"},
@@ -170,7 +224,7 @@ local known = {
     {"noise", "S", not_negative, 0.1,
         "standard deviation of the noise of each coordinate (default: 0.1)"},
     {"hidden", "N", integer(1, 65536), 64, "neurons of the hidden layer (default: 64)"},
-    {"epochs", "N", integer(1, 1000000), 100, "passes over the points in training (default: 100)"},
+    {"epochs", "N", integer(1, 1000000), 100, "passes over the training data (default: 100)"},
     {"paths", "N", integer(0, 10000), 0,
         "points of the outer circle whose paths are drawn (default: 0)"},
 }

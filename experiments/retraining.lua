@@ -1,0 +1,343 @@
+--- Adversarial retraining (the paper's Section V-C): Tables II and III.
+--
+-- A set of adversarial examples is made, or one of make_adversarial.lua is taken. For each net, a
+-- detector of two classes, genuine and adversarial, is trained on the examples of one attack (Table II)
+-- and on those of all attacks (Table III), on float32 values and on values rounded to 8 bits; no source
+-- image is on both sides of the split. With --search each cell is trained with its paper's own
+-- hyperparameters and with Adam at several rates; the tables then show the run that is best on the
+-- test images, as the paper does, and the one chosen on validation images.
+
+local adversarial = require "advrt.adversarial"
+local detect = require "advrt.detect"
+local detect_tables = require "advrt.detect_tables"
+local experiment = require "advrt.experiment"
+local fail = require "advrt.fail"
+local folder = require "advrt.folder"
+local core = require "advrt.core.record"
+local lfs = require "lfs"
+local options = require "advrt.options"
+local plot = require "advrt.plot"
+local progress = require "advrt.progress"
+local resume = require "advrt.resume"
+local run_json = require "advrt.run_json"
+local system = require "advrt.core.system"
+local tensor = require "advrt.core.tensor"
+
+local FASHION = "/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz"
+
+local takes = table.move(adversarial.options, 1, #adversarial.options, 1, {})
+for _, name in ipairs {"set", "detectors", "pretrained", "stem", "values", "epochs", "recipe", "rates",
+    "weight-decay", "train-batch", "test-share", "validation-share", "out"} do
+    takes[#takes + 1] = name
+end
+
+local function read_options()
+    local o = options.parse(arg, {
+        name = "retraining.lua",
+        description = "Trains detectors of adversarial examples: Tables II and III.",
+        options = takes,
+        defaults = {limit = 1000, iterations = 100, epochs = 10,
+            images = "Fashion-MNIST's test images", extra = "three for each of --limit"},
+        flags = {{"search", "train each cell in every way, not in --recipe's alone"},
+            {"augment", "mirror and move the training images at random"},
+            {"resume", "go on with the run in --out, where it stopped"},
+            {"dry-run", "say what it would take in time and on the disk, and end"},
+            {"no-figures", "leave the pictures out"}},
+    })
+    if o.images == "Fashion-MNIST's test images" then
+        o.images = FASHION
+        if not o.set and not lfs.attributes(FASHION, "mode") then
+            fail("%s: not there; Debian's package dataset-fashion-mnist has it, or give --images or --set",
+                FASHION)
+        end
+    end
+    if type(o.extra) == "string" then o.extra = (#o.losses - 1) * o.limit end
+    if o.test_share + o.validation_share >= 1 then
+        fail.option("--test-share and --validation-share leave nothing to train on")
+    end
+    o.shard, o.weights_of = {1, 1}, {}
+    for _, text in ipairs(o.pretrained or {}) do
+        local name, file = text:match("^(%w+)=(.+)$")
+        o.weights_of[name] = file
+    end
+    return o
+end
+
+-- The set -----------------------------------------------------------------------
+
+--- Makes the set of examples in the run's folder, or goes on with it where it was left.
+local function make_set(o, out)
+    local dir, copy = out:file("set"), {}
+    if not lfs.attributes(dir .. "/run.json", "mode") then
+        for key, value in pairs(o) do copy[key] = value end
+        copy.out, copy.resume = dir, true
+        adversarial.make(copy, adversarial.options)
+    end
+    return {dir}
+end
+
+--- One sum over the indices of a set's folders.
+local function set_sum(dirs)
+    local sums = {}
+    for i, dir in ipairs(dirs) do
+        local sum, message = system.sha256(dir .. "/records.msgpack")
+        if not sum then fail("%s", message) end
+        sums[i] = sum
+    end
+    return system.digest(table.concat(sums))
+end
+
+-- The cells ---------------------------------------------------------------------
+
+--- Every run, in the order in which they are made: {table, values, loss, net, recipe, key}.
+local function list_runs(o, losses, recipes)
+    local list = {}
+    for _, values in ipairs(o.values) do
+        for _, number in ipairs {2, 3} do
+            for _, loss in ipairs(number == 2 and losses or {"all"}) do
+                for _, name in ipairs(o.detectors) do
+                    for _, recipe in ipairs(recipes) do
+                        list[#list + 1] = {table = number, values = values, loss = loss, net = name,
+                            recipe = recipe.name, with = recipe, key = ("%s-%s-%s-%s"):format(values,
+                                loss, name, recipe.name):gsub("[^%w_.-]", "_")}
+                    end
+                end
+            end
+        end
+    end
+    return list
+end
+
+--- A run's results as the fields of a journal's note, and back. Counts are "NAME RIGHT IMAGES" lines.
+local function note_of(run)
+    local lines = {}
+    local function add(name, count)
+        lines[#lines + 1] = ("%d %d %s\n"):format(count[1], count[2], name)
+    end
+    if run.counts then
+        local names = {}
+        for name in pairs(run.counts) do names[#names + 1] = name end
+        table.sort(names)
+        for _, name in ipairs(names) do add(name, run.counts[name]) end
+        add("validation.", run.validation)
+    end
+    return {{"key", run.key}, {"table", run.table}, {"values", run.values}, {"loss", run.loss},
+        {"net", run.net}, {"recipe", run.recipe}, {"counts", table.concat(lines)},
+        {"diverged", run.diverged or ""}}
+end
+
+local function read_note(note, run)
+    if note.diverged ~= "" then
+        run.diverged = note.diverged
+        return
+    end
+    run.counts = {}
+    for right, images, name in note.counts:gmatch("(%d+) (%d+) ([^\n]*)\n") do
+        local count = {math.tointeger(tonumber(right)), math.tointeger(tonumber(images))}
+        if name == "validation." then run.validation = count else run.counts[name] = count end
+    end
+end
+
+local Work = {}
+Work.__index = Work
+
+--- The images of a run's cell; those of all losses are the same for both kinds of values.
+function Work:images(run)
+    self.cells[run.loss] = self.cells[run.loss] or detect.images(self.set, self.part_of,
+        run.loss == "all" and self.set.losses or {run.loss}, self.o.seed)
+    return self.cells[run.loss]
+end
+
+function Work:feed(values)
+    self.feeds[values] = self.feeds[values] or self.set:feed(values == "8bit")
+    return self.feeds[values]
+end
+
+--- Trains one run and commits what it found.
+function Work:one(run, shown)
+    local images = self:images(run)
+    local what = ("%s on %s, %s, %s"):format(detect.titles[run.net], run.loss, run.values, run.recipe)
+    local checkpoint = self.out:file(("checkpoint-%s.safetensors"):format(run.key))
+    local o, per_run, before = self.o, #images.train.numbers * self.o.epochs, self.done
+    local result = detect.train {
+        name = run.net, set = self.set, data = self:feed(run.values), images = images,
+        recipe = run.with, o = o, key = run.key, checkpoint = checkpoint,
+        csv = self.out:file(("logs/%s.csv"):format(run.key)),
+        progress = function(step, steps, loss, accuracy)
+            shown:update(before + per_run * step // steps, ("%s: loss %.3f, %.1f %%"):format(what, loss,
+                100 * accuracy))
+            if system.interrupted() then fail.interrupted() end
+        end,
+    }
+    run.counts, run.validation, run.diverged = result.counts, result.validation, result.diverged
+    if run.diverged then io.stderr:write("advrt: ", run.diverged, "; this run is left out\n") end
+    self.journal:add("records", core.pack(note_of(run)))
+    self.journal:commit(note_of(run))
+    os.remove(checkpoint)
+    self.done = before + per_run
+    self.out:keep()
+end
+
+function Work:go()
+    local total = 0
+    for i, run in ipairs(self.runs) do
+        if i > self.skip then total = total + #self:images(run).train.numbers * self.o.epochs end
+    end
+    local shown <close> = progress.start("images", total)
+    for i, run in ipairs(self.runs) do
+        if i > self.skip then self:one(run, shown) end
+    end
+    shown:finish(("%d detectors trained"):format(#self.runs - self.skip))
+end
+
+-- The results ---------------------------------------------------------------------
+
+local function write_results(self)
+    local o, out, losses = self.o, self.out, self.set.losses
+    local lines, texts, drawn = {detect_tables.header}, {}, {}
+    local choices = #self.recipes > 1 and detect_tables.choices or {detect_tables.choices[2]}
+    for _, number in ipairs {2, 3} do
+        local groups = {}
+        for _, choice in ipairs(choices) do
+            for _, values in ipairs(o.values) do
+                local rows = detect_tables.cells(self.runs, number, values, choice, losses, o.detectors)
+                texts[#texts + 1] = detect_tables.text(rows, number, values, choice, o.detectors)
+                lines[#lines + 1] = detect_tables.csv(rows, number, values, choice, o.detectors)
+                if choice == choices[#choices] then groups[#groups + 1] = {values, rows} end
+            end
+        end
+        local name = "figtable" .. number
+        if not o.no_figures then
+            out:write(name .. ".gp", detect_tables.figure(name, number, groups, o.detectors))
+            drawn[#drawn + 1] = name
+        end
+        local part = table.concat(lines)
+        out:write(("table%d.csv"):format(number), part)
+        lines = {detect_tables.header}
+    end
+    out:write("runs.csv", detect_tables.runs_csv(self.runs))
+    local text = table.concat(texts, "\n")
+    out:write("tables.txt", text)
+    plot.draw(out.path, drawn)
+    return text
+end
+
+--- What run.json says of the run's images: those of the set.
+local function finish_about(about, set)
+    local counts, seconds = {found = 0, wrong = 0, left_out = 0, attacked = 0}, {}
+    for _, one in ipairs(set.about) do
+        for name in pairs(counts) do counts[name] = counts[name] + one["images_" .. name] end
+        for name, value in pairs(one.seconds) do seconds[name] = (seconds[name] or 0) + value end
+    end
+    about.options.losses = set.losses
+    run_json.finish(about, counts, seconds)
+end
+
+-- --dry-run -----------------------------------------------------------------------
+
+--- Seconds of a training step of a detector, the better of two; and its batch.
+local function step_seconds(name, recipe, o, input)
+    local given = {input = input, about = {{options = {}}}}
+    local mean, std = {}, {}
+    for c = 1, input[1] do mean[c], std[c] = 0.5, 0.25 end
+    given.about[1].options.mean, given.about[1].options.std = mean, std
+    local g, how = detect.net(name, given, setmetatable({weights_of = {}}, {__index = o})),
+        recipe.of(name)
+    local B, labels = how.batch, {}
+    for k = 1, B do labels[k] = k % 2 end
+    local plan, x = g:training_plan(B, 0), tensor.uniform("dry", {B, table.unpack(input)})
+    local dz, best = tensor.new {B, 2}, math.huge
+    for _ = 1, 3 do
+        local from = system.clock()
+        tensor.cross_entropy(plan:forward(x), labels, dz)
+        plan:train_backward(dz)
+        how.optimiser:step(g, plan)
+        best = math.min(best, system.clock() - from)
+    end
+    return best, B
+end
+
+local function dry_run(o, recipes)
+    local e
+    if o.set then
+        local set = adversarial.open(o.set)
+        e = {images = #set.of.genuine.number, input = set.input, seconds = 0, bytes = 0}
+    else
+        e = adversarial.estimate(o)
+        print(("examples    %d images, %d losses, %d iterations: %s, %s on the disk"):format(e.images,
+            #o.losses, o.iterations, progress.duration(e.seconds), adversarial.size(e.bytes)))
+    end
+    o.stem = o.stem or (e.input[2] < 64 and "small" or "full")
+    local L, share = #o.losses, 1 - o.test_share - o.validation_share
+    -- Table II: an example and its source, for each loss; Table III: twice the examples of all.
+    local images = (2 * L + 2 * L) * e.images * share * o.epochs * #o.values
+    local total = e.seconds
+    for _, name in ipairs(o.detectors) do
+        local seconds = 0
+        for _, recipe in ipairs(recipes) do
+            local step, B = step_seconds(name, recipe, o, e.input)
+            seconds = seconds + step * images / B
+        end
+        -- A look at the other images takes a third of a step's time for each.
+        seconds = seconds * (1 + (o.validation_share / share) / 3)
+        print(("%-11s %d runs, %.3g images in all: %s"):format(detect.titles[name],
+            #recipes * (L + 1) * #o.values, images * #recipes, progress.duration(seconds)))
+        total = total + seconds
+        collectgarbage()
+    end
+    print(("in all      %s, %s on the disk"):format(progress.duration(total),
+        adversarial.size(e.bytes + 2e6)))
+end
+
+-- ----------------------------------------------------------------------------------
+
+local o = read_options()
+local recipes = detect.recipes(o, o.search)
+if o.dry_run then return dry_run(o, recipes) end
+if not o.no_figures then plot.check() end
+local g = not o.set and experiment.load_net(o) or {name = "of the set"}
+local out <close> = folder.claim(o.out, "retraining", o.resume)
+o.out = out.path
+local about = run_json.start {o = o, options = takes, net = g, setting = "retraining"
+    .. (o.search and ", search" or "") .. (o.augment and ", augmented" or "")}
+local kept <close> = resume.open(out, about, "")
+if not kept then return end
+out:keep()
+
+local self = setmetatable({o = o, out = out, recipes = recipes, journal = kept.journal, cells = {},
+    feeds = {}, done = 0, skip = 0}, Work)
+local dirs = o.set or make_set(o, out)
+self.set = adversarial.open(dirs)
+self.set:check_source()
+local sum = set_sum(dirs)
+local units = self.journal.units
+if #units == 0 then
+    self.journal:commit {{"set", sum}}
+elseif units[1].set ~= sum then
+    fail("%s: the set of adversarial examples changed since the run in %s was started", dirs[1], out.path)
+end
+o.stem = o.stem or (self.set.input[2] < 64 and "small" or "full")
+self.part_of = detect.split(self.set, o)
+self.runs = list_runs(o, self.set.losses, recipes)
+for i = 2, #units do
+    if units[i].key ~= self.runs[i - 1].key then fail("%s: the run is another one", out.path) end
+    read_note(units[i], self.runs[i - 1])
+    self.skip = i - 1
+end
+out:folder("logs")
+do
+    local _ <close> = system.hold_interrupts()
+    self:go()
+end
+local order = {}
+for _, unit in ipairs(self.journal.units) do
+    table.move(unit.frames.records, 1, #unit.frames.records, #order + 1, order)
+end
+local text = write_results(self)
+finish_about(kept.about, self.set)
+self.journal:write(out:file("records.msgpack"), order)
+out:write("run.json", run_json.encode(kept.about))
+self.journal:remove()
+print(text)
+print("Accuracy on the test images, its 95 % interval (Wilson), and their number.")
+print(("Tables, every run and the pictures: %s/"):format(out.path))
