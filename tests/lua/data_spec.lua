@@ -150,7 +150,7 @@ describe("a folder of images", function()
         support.remove(dir)
         assert.matches("there is no such folder", failure())
         support.write(dir, "a file")
-        assert.matches("cannot be listed as a folder", failure())
+        assert.matches("neither a folder nor a file NAME%-images%-idx3%-ubyte", failure())
         os.remove(dir)
     end)
 
@@ -260,5 +260,50 @@ describe("targets", function()
         end
         assert.equal(1, data.targets("random", 2, 0)("a", 0))
         assert.equal(0, data.targets("random", 2, 0)("a", 1))
+    end)
+end)
+
+describe("an IDX file of images", function()
+    local support = require "support"
+    local base
+    before_each(function() base = support.folder() end)
+    after_each(function() support.remove(base) end)
+
+    local function write(images, labels)
+        support.write(base .. "/labels-idx1-ubyte", string.pack(">I4I4", 0x0801, #labels) .. labels)
+        return support.write(base .. "/images-idx3-ubyte", string.pack(">I4I4I4I4", 0x0803,
+            #images // 4, 2, 2) .. images)
+    end
+    local options = {classes = 3, input = {1, 2, 2}}
+
+    it("is like a folder of its images, known by number", function()
+        local f = data.folder(write("abcdefgh", "\2\0"), options)
+        assert.are.equal(2, #f)
+        assert.are.same({"00000", "00001"}, f.files)
+        assert.are.equal(2, f:label(1))
+        assert.are.equal(0, f:label(2))
+        local x, numbers = f:batches(1, 2, 3)()
+        assert.are.same({1, 2}, numbers)
+        assert.near(("f"):byte() / 255, x:get(2, 1, 1, 2), 1e-7)
+        assert.is_true(x[2]:equal(x[3]))
+        assert.are_not.equal(f:labels_digest(1), f:labels_digest(2))
+        local before = f:digest(1, 2)
+        assert.are_not.equal(before, data.folder(write("abcdefgH", "\2\0"), options):digest(1, 2))
+    end)
+
+    it("is refused where it does not fit", function()
+        local function refused(pattern, images, labels, input)
+            local ok, problem = pcall(data.folder, write(images, labels),
+                {classes = 3, input = input or {1, 2, 2}})
+            assert.is_false(ok)
+            assert.matches(pattern, tostring(problem))
+        end
+        refused("as many labels", "abcdefgh", "\0")
+        refused("label 3 of image 1 is not a class", "abcdefgh", "\0\3")
+        refused("grey and 2 x 2 .* the net takes 1 channels of 3 x 2", "abcd", "\0", {1, 2, 3})
+        os.remove(base .. "/labels-idx1-ubyte")
+        local ok, problem = pcall(data.folder, base .. "/images-idx3-ubyte", options)
+        assert.is_false(ok)
+        assert.matches("labels%-idx1%-ubyte: No such file", tostring(problem))
     end)
 end)
