@@ -164,21 +164,21 @@ static void want_near(const Case *k, const char *name) {
                      k->wanted[i], k->scale[i]);
 }
 
-/* N C K H W OH OW taps top left sum relu cap */
+/* N C K H W OH OW taps top left sum relu cap backward threads */
 static const Convolution shapes[] = {
-    {3, 19, 21, 13, 11, 13, 11, 1, 0, 0, false, false, 0, 2},
-    {2, 40, 72, 7, 7, 7, 7, 1, 0, 0, true, true, INFINITY, 2},
-    {1, 8, 1, 1, 1, 1, 1, 1, 0, 0, false, true, 6, 2},
-    {1, 16, 16, 20, 30, 20, 30, 1, 0, 0, true, false, 0, 2},
-    {3, 19, 21, 13, 11, 13, 11, 3, 1, 1, false, false, 0, 2},
-    {2, 33, 48, 14, 14, 14, 14, 3, 1, 1, true, true, INFINITY, 2},
-    {1, 8, 9, 3, 2, 5, 4, 3, 2, 2, false, true, 0.5F, 2},
-    {2, 16, 24, 9, 10, 7, 8, 3, 0, 0, true, false, 0, 2},
-    {9, 24, 8, 16, 16, 16, 16, 3, 1, 1, false, true, INFINITY, 2},
-    {2, 17, 12, 12, 9, 13, 10, 4, 2, 2, false, false, 0, 2},
-    {3, 16, 40, 15, 15, 14, 14, 4, 1, 1, true, true, 6, 2},
-    {2, 24, 20, 13, 14, 13, 14, 5, 2, 2, false, true, INFINITY, 2},
-    {1, 9, 3, 27, 27, 27, 27, 5, 2, 2, true, false, 0, 2},
+    {3, 19, 21, 13, 11, 13, 11, 1, 0, 0, false, false, 0, false, 2},
+    {2, 40, 72, 7, 7, 7, 7, 1, 0, 0, true, true, INFINITY, false, 2},
+    {1, 8, 1, 1, 1, 1, 1, 1, 0, 0, false, true, 6, false, 2},
+    {1, 16, 16, 20, 30, 20, 30, 1, 0, 0, true, false, 0, false, 2},
+    {3, 19, 21, 13, 11, 13, 11, 3, 1, 1, false, false, 0, false, 2},
+    {2, 33, 48, 14, 14, 14, 14, 3, 1, 1, true, true, INFINITY, false, 2},
+    {1, 8, 9, 3, 2, 5, 4, 3, 2, 2, false, true, 0.5F, false, 2},
+    {2, 16, 24, 9, 10, 7, 8, 3, 0, 0, true, false, 0, false, 2},
+    {9, 24, 8, 16, 16, 16, 16, 3, 1, 1, false, true, INFINITY, false, 2},
+    {2, 17, 12, 12, 9, 13, 10, 4, 2, 2, false, false, 0, false, 2},
+    {3, 16, 40, 15, 15, 14, 14, 4, 1, 1, true, true, 6, false, 2},
+    {2, 24, 20, 13, 14, 13, 14, 5, 2, 2, false, true, INFINITY, false, 2},
+    {1, 9, 3, 27, 27, 27, 27, 5, 2, 2, true, false, 0, false, 2},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
@@ -292,12 +292,44 @@ static void test_nan(void **state) {
     for_each(check_nan);
 }
 
+/* With the weights of the convolution whose gradient this is. */
+static void check_backward(Case *k, const char *name) {
+    const Convolution *s = &k->shape;
+    if (s->taps != k->kernel->backward_taps || k->bias) return;
+    Convolution other = {.C = s->K, .K = s->C, .taps = s->taps};
+    int64_t filter = s->taps * s->taps;
+    float *w = aligned((size_t)(s->C * s->K * filter) * sizeof(float));
+    float *bias = aligned((size_t)s->C * sizeof(float));
+    for (int64_t c = 0; c < s->C; c++) {
+        bias[c] = 1;
+        for (int64_t o = 0; o < s->K; o++)
+            for (int64_t i = 0; i < filter; i++)
+                w[(c * s->K + o) * filter + i] = k->w[(o * s->C + c) * filter + filter - 1 - i];
+    }
+    free(k->packed);
+    k->packed = aligned(k->kernel->weights(&other) * sizeof(float));
+    k->kernel->pack(&other, w, bias, k->packed);
+    k->shape.backward = true;
+    free(k->scratch);
+    k->scratch = aligned(k->kernel->scratch(s) * sizeof(float));
+    run(k, NULL, NULL);
+    want_near(k, name);
+    free(w);
+    free(bias);
+}
+
+static void test_backward(void **state) {
+    (void)state;
+    for_each(check_backward);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_the_reference),
         cmocka_unit_test(test_bits),
         cmocka_unit_test(test_masks),
         cmocka_unit_test(test_nan),
+        cmocka_unit_test(test_backward),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

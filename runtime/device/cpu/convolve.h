@@ -24,6 +24,8 @@ typedef struct Convolution {
     int64_t top, left; /* padding; what the other sides have follows from the grids */
     bool sum, relu;    /* y = relu(y_before + result), each where set */
     float cap;         /* of the ReLU; may be infinite */
+    bool backward;     /* the weights are those packed for the convolution whose gradient this is:
+                          K and C exchanged, the filter rotated; its bias is not used */
     int threads;
 } Convolution;
 
@@ -40,6 +42,8 @@ typedef struct ConvolutionBuffers {
 
 typedef struct ConvolutionKernel {
     int lanes;
+    int64_t backward_taps; /* for which filters a run may be `backward`: it costs a little time, and
+                              saves the memory of weights of its own; 0: none */
     /* Outputs of a tile, in each direction, for filters of that many taps. */
     int64_t (*tile)(int64_t taps);
     /* Floats of the packed weights, and of a run's scratch (which may be 0). */

@@ -57,18 +57,24 @@ bool conv_own(const Compiler *c, const Convolution *shape, const Layout *x, cons
     return kernel_for(c, shape) && layout_same(&in, x) && layout_same(&out, y);
 }
 
-int conv_emit_own(Compiler *c, bool backward, const Convolution *shape, const float *w,
-                  const float *bias, int x, int y, Error *e) {
+static int pack(Compiler *c, const Convolution *shape, const float *w, const float *bias,
+                Error *e) {
+    const ConvolutionKernel *kernel = kernel_for(c, shape);
+    void *packed;
+    int buffer = buffer_owned(c, kernel->weights(shape) * sizeof(float), "weights", &packed, e);
+    if (buffer >= 0) kernel->pack(shape, w, bias, packed);
+    return buffer;
+}
+
+static int emit(Compiler *c, bool backward, const Convolution *shape, int packed, int x, int y,
+                Error *e) {
     Job job = {kernel_for(c, shape), *shape};
-    void *kept, *packed;
+    void *kept;
     const char *plain = backward ? "conv back" : "conv",
                *winograd = backward ? "winograd back" : "winograd";
     job.shape.N = c->request->N;
     job.shape.threads = c->device->threads;
-    int at[5] = {y, x};
-    at[2] = buffer_owned(c, job.kernel->weights(&job.shape) * sizeof(float), "weights", &packed, e);
-    if (at[2] < 0) return -1;
-    job.kernel->pack(&job.shape, w, bias, packed);
+    int at[5] = {y, x, packed};
     at[3] = buffer_new(c, job.kernel->scratch(&job.shape) * sizeof(float), e);
     at[4] = at[3] < 0 ? -1 : buffer_owned(c, sizeof job, "plan", &kept, e);
     if (at[4] < 0) return -1;
@@ -77,6 +83,12 @@ int conv_emit_own(Compiler *c, bool backward, const Convolution *shape, const fl
     if (!s) return -1;
     s->can_mask = true;
     return 0;
+}
+
+int conv_emit_own(Compiler *c, bool backward, const Convolution *shape, const float *w,
+                  const float *bias, int x, int y, Error *e) {
+    int packed = pack(c, shape, w, bias, e);
+    return packed < 0 ? -1 : emit(c, backward, shape, packed, x, y, e);
 }
 
 /* Those of the layer, forward; taps is 0, which no kernel has, where it is none of theirs. */
@@ -95,6 +107,15 @@ static Convolution forward_shape(const Layer *l, const Layer *in) {
                          .left = l->pad[1]};
 }
 
+/* Both directions use the forward's packed weights where they are so large that it is worth the
+ * time of turning them again and again: a step's memory would be mostly these. */
+static bool shares_weights(const Compiler *c, const Convolution *forward) {
+    enum { LARGE = 16 << 20 };
+    const ConvolutionKernel *kernel = kernel_for(c, forward);
+    return kernel->backward_taps == forward->taps &&
+           kernel->weights(forward) * sizeof(float) >= LARGE;
+}
+
 int conv_own_forward(Compiler *c, const Node *n, Value *v, bool *done, Error *e) {
     const Layer *l = n->layer, *in = c->program->nodes[n->input[0]].layer;
     const Value *x = &c->values[n->input[0]];
@@ -110,9 +131,11 @@ int conv_own_forward(Compiler *c, const Node *n, Value *v, bool *done, Error *e)
     v->buffer = sum ? c->values[n->residual].buffer : buffer_new(c, layout_bytes(&dst), e);
     HostWeights w;
     if (v->buffer < 0 || conv_host_weights(c, n, &w, e)) return -1;
-    int status = conv_emit_own(c, false, &s, w.weight, w.bias, x->buffer, v->buffer, e);
+    int packed = pack(c, &s, w.weight, w.bias, e);
     conv_free_host_weights(&w);
-    return status;
+    if (packed < 0) return -1;
+    v->saved[2] = shares_weights(c, &s) ? packed : NO_BUFFER;
+    return emit(c, false, &s, packed, x->buffer, v->buffer, e);
 }
 
 int conv_own_backward(Compiler *c, const Node *n, const Value *v, bool *done, Error *e) {
@@ -131,8 +154,14 @@ int conv_own_backward(Compiler *c, const Node *n, const Value *v, bool *done, Er
     if (!*done) return 0;
     HostWeights w;
     Sink sink;
-    if (sink_open(c, n->input[0], dx, true, &sink, e) || conv_host_weights(c, n, &w, e)) return -1;
+    if (sink_open(c, n->input[0], dx, true, &sink, e)) return -1;
     s.sum = sink.sum;
+    s.backward = v->saved[2] != NO_BUFFER;
+    if (s.backward)
+        return emit(c, true, &s, v->saved[2], v->gradient, sink.buffer, e)
+                   ? -1
+                   : sink_close(c, &sink, e);
+    if (conv_host_weights(c, n, &w, e)) return -1;
     int status = conv_rotate(&w, e) ||
                  conv_emit_own(c, true, &s, w.weight, NULL, v->gradient, sink.buffer, e);
     conv_free_host_weights(&w);
