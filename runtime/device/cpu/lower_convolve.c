@@ -107,12 +107,13 @@ static Convolution forward_shape(const Layer *l, const Layer *in) {
                          .left = l->pad[1]};
 }
 
-/* Both directions use the forward's packed weights where they are so large that it is worth the
- * time of turning them again and again: a step's memory would be mostly these. */
+/* Both directions use the forward's packed weights where a plan's memory would be mostly these:
+ * many channels on a grid so small that turning them again and again costs no more than a third of
+ * the layer's time. */
 static bool shares_weights(const Compiler *c, const Convolution *forward) {
-    enum { LARGE = 16 << 20 };
+    enum { LARGE = 16 << 20, GRID = 8 };
     const ConvolutionKernel *kernel = kernel_for(c, forward);
-    return kernel->backward_taps == forward->taps &&
+    return kernel->backward_taps == forward->taps && forward->OH <= GRID && forward->OW <= GRID &&
            kernel->weights(forward) * sizeof(float) >= LARGE;
 }
 
