@@ -100,7 +100,10 @@ function resume.open(out, about, files)
         end
         j:begin {{"about", json.encode(about)}, {"files", files}}
     else
-        local old = json.decode(j.header.about)
+        local old = json.decode(j.header.about or "")
+        if type(old) ~= "table" or type(old.options) ~= "table" then
+            fail("%s: is no journal of a run", j.path)
+        end
         check_same(out.path, old, about, j.header.files, files)
         about.start = old.start
     end
