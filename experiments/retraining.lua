@@ -65,17 +65,6 @@ end
 
 -- The set -----------------------------------------------------------------------
 
---- Makes the set of examples in the run's folder, or goes on with it where it was left.
-local function make_set(o, out)
-    local dir, copy = out:file("set"), {}
-    if not lfs.attributes(dir .. "/run.json", "mode") then
-        for key, value in pairs(o) do copy[key] = value end
-        copy.out, copy.resume = dir, true
-        adversarial.make(copy, adversarial.options)
-    end
-    return {dir}
-end
-
 --- One sum over the indices of a set's folders.
 local function set_sum(dirs)
     local sums = {}
@@ -306,7 +295,7 @@ out:keep()
 
 local self = setmetatable({o = o, out = out, recipes = recipes, journal = kept.journal, cells = {},
     feeds = {}, done = 0, skip = 0}, Work)
-local dirs = o.set or make_set(o, out)
+local dirs = adversarial.folders(o, out)
 self.set = adversarial.open(dirs)
 self.set:check_source()
 local sum = set_sum(dirs)

@@ -210,6 +210,19 @@ function adversarial.size(bytes)
     return ("%.3g TB"):format(bytes)
 end
 
+--- The folders of the set that o.set names; where it names none, that of the one in the folder `out`
+-- of a run, which is made there, or gone on with where it was left.
+function adversarial.folders(o, out)
+    if o.set then return o.set end
+    local dir, copy = out:file("set"), {}
+    if not lfs.attributes(dir .. "/run.json", "mode") then
+        for key, value in pairs(o) do copy[key] = value end
+        copy.out, copy.resume, copy.shard = dir, true, {1, 1}
+        adversarial.make(copy, adversarial.options)
+    end
+    return {dir}
+end
+
 -- Reading ---------------------------------------------------------------------
 
 --- Where the images of a shard lie in it: element type, offset of the first, shape.
@@ -304,6 +317,34 @@ function Reader:check_source()
                     .. "SHA-256); make them again, or put the file back", path)
             end
         end
+    end
+end
+
+--- The source net, loaded from where the set has it from. Fails where it is another one by now.
+function Reader:source()
+    self:check_source()
+    local o = self.about[1].options
+    local given = {}
+    for _, name in ipairs {"net", "weights", "crop", "mean", "std"} do
+        if o[name] ~= json.null then given[name] = o[name] end
+    end
+    return experiment.load_net(given)
+end
+
+--- Iterates over the images of a list of the set (self.of), B at a time: yields x [B,C,H,W], its rows
+-- and the places of the list that they are. A short last batch is filled up with the first images.
+-- images: a feed of the set.
+function Reader:batches(images, list, B)
+    local x, y = tensor.new {B, table.unpack(self.input)}, tensor.new({B}, "i64")
+    local count, order, done = #list.number, {}, 0
+    for i = 1, (count + B - 1) // B * B do order[i] = list.number[(i - 1) % count + 1] end
+    images:start {order = tensor.from(order, "i64"), batch = B}
+    return function()
+        if not images:next(x, y) then return nil end
+        local places = {}
+        for k = 1, math.min(B, count - done) do places[k] = done + k end
+        done = done + B
+        return x, places
     end
 end
 

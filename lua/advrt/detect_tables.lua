@@ -11,15 +11,6 @@ local tables = require "advrt.tables"
 
 local M = {}
 
---- The 95 % interval of a share of `right` in n by Wilson's score (1927): low, high; nan where n is 0.
-function M.interval(right, n)
-    if n == 0 then return 0 / 0, 0 / 0 end
-    local z = 1.959963984540054
-    local p, zz = right / n, z * z
-    local middle, half = p + zz / (2 * n), z * math.sqrt(p * (1 - p) / n + zz / (4 * n * n))
-    return math.max(0, (middle - half) / (1 + zz / n)), math.min(1, (middle + half) / (1 + zz / n))
-end
-
 --- How a run is chosen among those of a cell: what is compared; of equals the first is taken.
 M.choices = {
     {"best on test", function(run) return run.counts.overall[1] / run.counts.overall[2] end},
@@ -62,7 +53,7 @@ function M.cells(runs, number, values, choice, losses, nets)
             local count = run and run.counts[row[3]]
             cells[k] = false
             if count then
-                local low, high = M.interval(count[1], count[2])
+                local low, high = tables.interval(count[1], count[2])
                 cells[k] = {run = run, right = count[1], images = count[2], low = low, high = high}
             end
         end
@@ -134,51 +125,30 @@ function M.runs_csv(runs)
     return table.concat(lines, "\n") .. "\n"
 end
 
-local colours = {"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"}
-
 --- The picture of a table: grouped bars, a panel for each kind of values, with the number of test
 -- images in brackets. groups: array of {values, rows as M.cells makes them}.
 function M.figure(name, number, groups, nets)
-    local blocks, panels = {}, {}
+    local panels = {}
     for g, group in ipairs(groups) do
-        local tics = {}
+        local titles, series = {}, {}
+        for r, row in ipairs(group[2]) do
+            local images = 0
+            for _, c in ipairs(row.cells) do images = math.max(images, c and c.images or 0) end
+            titles[r] = ("%s (%d)"):format((row.title:gsub(" %a+$", "")), images)
+        end
         for k, net in ipairs(nets) do
-            local rows = {}
+            series[k] = {title = detect.titles[net], rows = {}}
             for r, row in ipairs(group[2]) do
                 local c = row.cells[k]
-                local x = (r - 1) * (#nets + 1.5) + k
-                rows[r] = c and {x, 100 * c.right / c.images, 100 * c.low, 100 * c.high}
-                    or {x, 0 / 0, 0 / 0, 0 / 0}
+                series[k].rows[r] = c and {c.right / c.images, c.low, c.high}
             end
-            blocks[#blocks + 1] = plot.block(("v%d_%s"):format(g, net), rows)
         end
-        for r, row in ipairs(group[2]) do
-            local x, images = (r - 1) * (#nets + 1.5) + (#nets + 1) / 2, 0
-            for _, c in ipairs(row.cells) do images = math.max(images, c and c.images or 0) end
-            tics[r] = ("%s %g"):format(plot.quote(("%s (%d)"):format(row.title:gsub(" %a+$", ""),
-                images)), x)
-        end
-        local bars = {}
-        for k, net in ipairs(nets) do
-            bars[k] = ("$v%d_%s using 1:2 with boxes linecolor rgb '%s' title %s, '' using 1:2:3:4 with "
-                .. "yerrorbars pointtype 0 pointsize 0 linecolor rgb '#222222' notitle"):format(g, net,
-                colours[(k - 1) % #colours + 1], plot.quote(detect.titles[net]))
-        end
-        local title = ("trained on %s, %s"):format(number == 2 and "one attack" or "all attacks",
-            group[1] == "8bit" and "8-bit values" or "float32 values")
-        panels[g] = table.concat({("set title %s"):format(plot.quote(title)),
-            ("set xtics (%s) scale 0 font 'sans,9'"):format(table.concat(tics, ", ")),
-            ("set xrange [0:%g]"):format(#group[2] * (#nets + 1.5) - 0.5),
-            "plot " .. table.concat(bars, ", ")
-                .. ", 50 with lines dashtype 3 linecolor rgb '#444444' notitle"}, "\n")
+        panels[g] = {groups = titles, series = series, title = ("trained on %s, %s"):format(number == 2
+            and "one attack" or "all attacks", group[1] == "8bit" and "8-bit values"
+            or "float32 values")}
     end
-    return plot.script(name, ("Table %s: accuracy of detectors"):format(number == 2 and "II" or "III"),
-        860, 330 * #groups, table.concat(blocks), table.concat({
-            ("set multiplot layout %d,1"):format(#groups), "set yrange [0:112]",
-            "set ytics 0,20,100", "set ylabel 'accuracy (%), 95 % interval'", "set boxwidth 0.9",
-            "set style fill solid 0.85 noborder", "set pointintervalbox 0",
-            "set key top center horizontal maxrows 1 samplen 2", table.concat(panels, "\n"),
-            "unset multiplot"}, "\n"))
+    return plot.bars(name, ("Table %s: accuracy of detectors"):format(number == 2 and "II" or "III"),
+        "accuracy (%), 95 % interval", panels, 0.5)
 end
 
 return M

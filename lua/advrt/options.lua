@@ -147,6 +147,13 @@ local function of_detector(text)
     end
 end
 
+local transformations = {tv = true, median = true, gaussian = true, bits = true, jpeg = true, pad = true}
+
+local function transformation(text)
+    local kind, strength = text:match("^(%l+):(.+)$")
+    return transformations[kind] and finite(strength) ~= nil
+end
+
 local function open_share(text)
     local p = finite(text)
     if p and p > 0 and p < 1 then return p end
@@ -213,8 +220,11 @@ local known = {
     {"train-batch", "B", integer(1, 65536), 64, "images a step with Adam (default: 64)"},
     {"test-share", "P", open_share, 0.3, "of the source images (default: 0.3)"},
     {"validation-share", "P", open_share, 0.15, "of the source images (default: 0.15)"},
-    {"nets", "FILE,..", list_of(path, "network definitions, with commas between"), nil,
-        "network definitions, each with its weights as NET=WEIGHTS or bundled"},
+    {"nets", "NET,..", list_of(path, "network definitions, with commas between"), nil,
+        "network definitions, or NET=WEIGHTS, with commas between (default: mlp, trained here)"},
+    {"transformations", "LIST", list_of(transformation, "KIND:STRENGTH, with commas between, KIND one of "
+        .. "tv, median, gaussian, bits, jpeg, pad"), nil,
+        "KIND:STRENGTH, with commas between (default: several strengths of each kind)"},
     {"every", "N", integer(1), 10, "test every N-th point of a trajectory (default: 10)"},
     {"cut", "P", share, nil,
         "classes of a smaller softmax form one (default: 0.01, with up to 20 classes 0: none do)"},

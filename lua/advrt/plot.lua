@@ -122,4 +122,42 @@ function plot.draw(dir, names)
     for _, name in ipairs(names) do run(name) end
 end
 
+local group_colours = {"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31"}
+
+--- A figure of grouped bars in panels one above the other, in per cent with an interval each.
+-- panels: array of {title, groups, series}; groups: the groups' titles; series: array of {title, rows,
+-- colour (may be left out)}, rows one of {share, low, high} in [0,1] for each group, false where there is
+-- none. A line is drawn at `guide` (may be left out), a share.
+function plot.bars(name, title, ylabel, panels, guide)
+    local blocks, drawn = {}, {}
+    for p, panel in ipairs(panels) do
+        local tics, bars, wide = {}, {}, #panel.series + 1.5
+        for g, text in ipairs(panel.groups) do
+            tics[g] = ("%s %g"):format(plot.quote(text), (g - 1) * wide + (#panel.series + 1) / 2)
+        end
+        for k, one in ipairs(panel.series) do
+            local rows = {}
+            for g in ipairs(panel.groups) do
+                local r = one.rows[g] or {0 / 0, 0 / 0, 0 / 0}
+                rows[g] = {(g - 1) * wide + k, 100 * r[1], 100 * r[2], 100 * r[3]}
+            end
+            blocks[#blocks + 1] = plot.block(("p%d_%d"):format(p, k), rows)
+            bars[k] = ("$p%d_%d using 1:2 with boxes linecolor rgb '%s' title %s, '' using 1:3:(0):($4-$3) "
+                .. "with vectors heads size graph 0.004,90 linecolor rgb '#222222' notitle"):format(p, k,
+                one.colour or group_colours[(k - 1) % #group_colours + 1], plot.quote(one.title))
+        end
+        drawn[p] = table.concat({("set title %s"):format(plot.quote(panel.title)),
+            ("set xtics (%s) scale 0 font 'sans,9'"):format(table.concat(tics, ", ")),
+            ("set xrange [0:%g]"):format(#panel.groups * wide - 0.5),
+            "plot " .. table.concat(bars, ", ") .. (guide and (", %g with lines dashtype 3 linecolor rgb "
+                .. "'#444444' notitle"):format(100 * guide) or "")}, "\n")
+    end
+    return plot.script(name, title, 860, 330 * #panels, table.concat(blocks), table.concat({
+        ("set multiplot layout %d,1"):format(#panels), "set yrange [0:118]", "set ytics 0,20,100",
+        "set ylabel " .. plot.quote(ylabel), "set boxwidth 0.9",
+        "set style fill solid 0.85 noborder", "set pointintervalbox 0",
+        "set key top center horizontal maxrows 1 samplen 2", table.concat(drawn, "\n"),
+        "unset multiplot"}, "\n"))
+end
+
 return plot

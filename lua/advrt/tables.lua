@@ -24,6 +24,15 @@ function tables.number(v)
     return math.type(v) == "integer" and ("%d"):format(v) or ("%.9g"):format(v)
 end
 
+--- The 95 % interval of a share of `right` in n by Wilson's score (1927): low, high; nan where n is 0.
+function tables.interval(right, n)
+    if n == 0 then return 0 / 0, 0 / 0 end
+    local z = 1.959963984540054
+    local p, zz = right / n, z * z
+    local middle, half = p + zz / (2 * n), z * math.sqrt(p * (1 - p) / n + zz / (4 * n * n))
+    return math.max(0, (middle - half) / (1 + zz / n)), math.min(1, (middle + half) / (1 + zz / n))
+end
+
 --- Mean and sample standard deviation of a list; nan where there are too few.
 function tables.mean_std(list)
     local mean, m2 = 0, 0

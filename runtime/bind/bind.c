@@ -16,6 +16,7 @@ int luaopen_advrt_core_weights(lua_State *L);
 int luaopen_advrt_core_record(lua_State *L);
 int luaopen_advrt_core_system(lua_State *L);
 int luaopen_advrt_core_feed(lua_State *L);
+int luaopen_advrt_core_transform(lua_State *L);
 int luaopen_advrt_core_lbfgsb(lua_State *L);
 int luaopen_advrt_core_edit(lua_State *L);
 
@@ -28,6 +29,7 @@ static const luaL_Reg modules[] = {
     {"advrt.core.record", luaopen_advrt_core_record},
     {"advrt.core.system", luaopen_advrt_core_system},
     {"advrt.core.feed", luaopen_advrt_core_feed},
+    {"advrt.core.transform", luaopen_advrt_core_transform},
     {"advrt.core.lbfgsb", luaopen_advrt_core_lbfgsb},
     {"advrt.core.edit", luaopen_advrt_core_edit},
     {NULL, NULL},

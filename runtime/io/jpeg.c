@@ -2,6 +2,7 @@
 
 #include <setjmp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <jerror.h>
@@ -148,5 +149,64 @@ int image_jpeg_size(const unsigned char *bytes, size_t n, uint32_t *W, uint32_t 
     *W = r.W;
     *H = r.H;
     *C = r.C;
+    return 0;
+}
+
+/* --- writing --- */
+
+/* Nothing that is used after a jump is a local variable. */
+typedef struct Writer {
+    struct jpeg_compress_struct jpeg;
+    struct jpeg_error_mgr errors;
+    Error *e;
+    jmp_buf jump;
+    const Image *image;
+    int quality;
+    unsigned char *bytes; /* libjpeg's, by malloc */
+    unsigned long n;
+} Writer;
+
+static _Noreturn void on_write_error(j_common_ptr jpeg) {
+    Writer *w = jpeg->client_data;
+    char text[JMSG_LENGTH_MAX];
+    jpeg->err->format_message(jpeg, text);
+    error_set(w->e, "cannot be written as a JPEG: %s", text);
+    longjmp(w->jump, 1);
+}
+
+static int write_jpeg(Writer *w) {
+    if (setjmp(w->jump)) return -1;
+    jpeg_create_compress(&w->jpeg);
+    jpeg_mem_dest(&w->jpeg, &w->bytes, &w->n);
+    w->jpeg.image_width = w->image->W;
+    w->jpeg.image_height = w->image->H;
+    w->jpeg.input_components = w->image->C;
+    w->jpeg.in_color_space = w->image->C == 1 ? JCS_GRAYSCALE : JCS_RGB;
+    jpeg_set_defaults(&w->jpeg);
+    jpeg_set_quality(&w->jpeg, w->quality, TRUE);
+    w->jpeg.dct_method = JDCT_ISLOW;
+    jpeg_start_compress(&w->jpeg, TRUE);
+    while (w->jpeg.next_scanline < w->jpeg.image_height) {
+        JSAMPROW row =
+            w->image->pixels + (size_t)w->jpeg.next_scanline * w->image->W * (size_t)w->image->C;
+        jpeg_write_scanlines(&w->jpeg, &row, 1);
+    }
+    jpeg_finish_compress(&w->jpeg);
+    return 0;
+}
+
+int image_jpeg_again(Image *image, int quality, Error *e) {
+    Writer w = {.e = e, .image = image, .quality = quality};
+    Image again;
+    w.jpeg.err = jpeg_std_error(&w.errors);
+    w.jpeg.client_data = &w;
+    w.errors.error_exit = on_write_error;
+    int failed = write_jpeg(&w);
+    jpeg_destroy_compress(&w.jpeg);
+    failed = failed || image_from_jpeg(w.bytes, w.n, &again, e);
+    free(w.bytes);
+    if (failed) return -1;
+    image_free(image);
+    *image = again;
     return 0;
 }

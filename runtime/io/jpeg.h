@@ -15,5 +15,8 @@ int image_from_jpeg(const unsigned char *bytes, size_t n, Image *out, Error *e);
 /* The size and channels that image_from_jpeg would give, by the header. */
 int image_jpeg_size(const unsigned char *bytes, size_t n, uint32_t *W, uint32_t *H, int *C,
                     Error *e);
+/* What writing the image as a baseline JPEG of a quality (1 to 100, 4:2:0 where it has colour) and
+ * reading it again makes of it. On failure the image is as it was. */
+int image_jpeg_again(Image *image, int quality, Error *e);
 
 #endif

@@ -264,7 +264,6 @@ describe("targets", function()
 end)
 
 describe("an IDX file of images", function()
-    local support = require "support"
     local base
     before_each(function() base = support.folder() end)
     after_each(function() support.remove(base) end)

@@ -2,6 +2,7 @@
 -- net, a few of its images, and steps so large that a handful of them flips every image.
 
 local adversarial = require "advrt.adversarial"
+local csv = require "advrt.csv"
 local detect = require "advrt.detect"
 local lfs = require "lfs"
 local net = require "advrt.net"
@@ -169,6 +170,90 @@ describe("a set of adversarial examples", function()
         peak(1)
         local once, often = peak(1), peak(50)
         assert.is_true(often - once < 50 * #numbers * 8 * 2 + 100000)
+    end)
+
+    -- A CSV file's rows as tables by column.
+    local function rows_of(path)
+        local records = assert(csv.parse(support.read(path)))
+        local rows = {}
+        for i = 2, #records do
+            rows[i - 1] = {}
+            for k, name in ipairs(records[1]) do rows[i - 1][name] = records[i][k] end
+        end
+        return rows
+    end
+
+    it("tells which examples survive transformations, as its index does for 8 bits", function()
+        local out = base .. "/transformations"
+        local text = run_well(experiments .. "transformations.lua", "--set", set, "--transformations",
+            "bits:8,bits:1,median:3,pad:0.8", "--out", out)
+        assert.matches("Bits +8 ", text)
+        assert.matches("Genuine", text)
+        local s, seen = adversarial.open {set}, 0
+        for _, row in ipairs(rows_of(out .. "/transformations.csv")) do
+            local list = s.of[row.loss]
+            assert.equal(#list.number, tonumber(row.images))
+            if row.transformation == "none" then
+                assert.equal(row.images, row.survive)
+            elseif row.strength == "8" then
+                local survive = 0
+                for _, one in ipairs(list.survives) do survive = survive + one end
+                -- Genuine images are on the 8-bit grid, and survive where they stay right.
+                if row.loss == "genuine" then survive = #list.number end
+                assert.equal(survive, tonumber(row.survive), row.loss)
+                seen = seen + 1
+            elseif row.strength == "1" then
+                assert.is_true(tonumber(row.undone) < tonumber(row.images))
+            end
+        end
+        assert.equal(5, seen)
+        assert.is_true(support.exists(out .. "/figtransformations.png"))
+        fails(2, "%-%-transformations: median takes an odd number", experiments
+            .. "transformations.lua", "--set", set, "--transformations", "median:2", "--out", out .. "2")
+        fails(2, "KIND:STRENGTH", experiments .. "transformations.lua", "--set", set,
+            "--transformations", "blur:2", "--out", out .. "2")
+    end)
+
+    it("tells how many of its examples fool other nets", function()
+        local out, weights = base .. "/transfer", base .. "/mlp.safetensors"
+        assert(assert(net.load("mlp", {init = "golden"})):save(weights))
+        run_well(experiments .. "transfer.lua", "--set", set, "--nets",
+            "nets/fashion.lua,nets/mlp.lua=" .. weights, "--out", out)
+        local rows, s = rows_of(out .. "/transfer.csv"), adversarial.open {set}
+        assert.equal(3 * 4, #rows)
+        local g = assert(net.load("mlp", {weights = weights}))
+        local images, x, y = s:feed(false), tensor.new {1, 1, 28, 28}, tensor.new({1}, "i64")
+        local function class(number)
+            images:start {order = tensor.from({number}, "i64"), batch = 1}
+            assert.is_true(images:next(x, y))
+            return g:forward(x):argmax():get(1)
+        end
+        local right = {}
+        for k, file in ipairs(s.of.genuine.file) do
+            right[file] = class(s.of.genuine.number[k]) == s.of.genuine.label[k]
+        end
+        for i, row in ipairs(rows) do
+            local list = s.of[row.loss]
+            if i <= 8 then -- the source net, and itself as another
+                assert.equal(#list.number, tonumber(row.examples))
+                assert.equal(row.examples, row.target)
+                assert.equal(row.examples, row.fooled)
+            else
+                local n, target, fooled = 0, 0, 0
+                for k, file in ipairs(list.file) do
+                    if right[file] then
+                        local c = class(list.number[k])
+                        n = n + 1
+                        if c == list.target[k] then target = target + 1 end
+                        if c ~= list.label[k] then fooled = fooled + 1 end
+                    end
+                end
+                assert.are.same({n, target, fooled}, {tonumber(row.examples), tonumber(row.target),
+                    tonumber(row.fooled)})
+            end
+        end
+        fails(1, "resnet18 has no bundled weights", experiments
+            .. "transfer.lua", "--set", set, "--nets", "nets/resnet18.lua", "--out", out .. "2")
     end)
 
     describe("gives detectors", function()

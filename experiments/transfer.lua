@@ -1,0 +1,171 @@
+--- Transfer: how many of each loss's adversarial examples also fool other nets than the one they were
+-- made with (the paper expects the fewest of CE's to).
+--
+-- For each net and loss, over the examples whose genuine image the net gets right: the share that the
+-- net sees as the target, and the share that it does not see as the label. Without --nets the other net
+-- is nets/mlp.lua, trained here for an epoch on Fashion-MNIST.
+
+local adversarial = require "advrt.adversarial"
+local csv = require "advrt.csv"
+local experiment = require "advrt.experiment"
+local fail = require "advrt.fail"
+local folder = require "advrt.folder"
+local image = require "advrt.core.image"
+local net = require "advrt.net"
+local options = require "advrt.options"
+local plot = require "advrt.plot"
+local progress = require "advrt.progress"
+local run_json = require "advrt.run_json"
+local tables = require "advrt.tables"
+local train = require "advrt.train"
+
+local FASHION = "/usr/share/datasets/fashion-mnist/train-"
+
+local takes = table.move(adversarial.options, 1, #adversarial.options, 1, {})
+table.move({"set", "nets", "out"}, 1, 3, #takes + 1, takes)
+local o = options.parse(arg, {
+    name = "transfer.lua",
+    description = "Tells how many adversarial examples also fool other nets.",
+    options = takes,
+    flags = {{"no-figures", "leave the picture out"}},
+})
+if not o.no_figures then plot.check() end
+local began = os.time()
+
+--- A multilayer perceptron, trained for an epoch.
+local function trained_mlp()
+    local g, message = net.load("mlp", {init = "he", seed = o.seed})
+    if not g then fail("%s", message) end
+    local function read(what)
+        local t, problem = image.idx(FASHION .. what)
+        if not t then
+            fail("%s (Debian's package dataset-fashion-mnist has it; or give --nets)", problem)
+        end
+        return t
+    end
+    local images, labels = read "images-idx3-ubyte.gz", read "labels-idx1-ubyte.gz"
+    train.run {net = g, images = images:reshape {#images, 1, images:size(2), images:size(3)},
+        labels = labels, epochs = 1, batch = 128, seed = o.seed, optimiser = train.adam {rate = 1e-3}}
+    return g
+end
+
+--- A net of --nets, checked against the source net.
+local function other(text, source)
+    local path, weights = text:match("^(.-)=(.+)$")
+    local g, message = net.load(path or text, {weights = weights})
+    if not g then fail("%s", message) end
+    if g.classes ~= source.classes or table.concat(g.input, ",") ~= table.concat(source.input, ",") then
+        fail("--nets: %s takes [%s] and has %d classes, the source net takes [%s] and has %d", g.name,
+            table.concat(g.input, ","), g.classes, table.concat(source.input, ","), source.classes)
+    end
+    return g
+end
+
+local source = not o.set and experiment.load_net(o)
+local out <close> = folder.claim(o.out, "transfer")
+o.out = out.path
+local set = adversarial.open(adversarial.folders(o, out))
+source = source or set:source()
+local nets = {source}
+for i, text in ipairs(o.nets or {}) do nets[i + 1] = other(text, source) end
+if not o.nets then nets[2] = trained_mlp() end
+
+local images = set:feed(false)
+
+--- Which genuine images a net gets right: file -> true.
+local function right_files(g)
+    local genuine, right = set.of.genuine, {}
+    for x, places in set:batches(images, genuine, o.batch) do
+        local classes = g:forward(x):argmax()
+        for k, place in ipairs(places) do
+            right[genuine.file[place]] = classes:get(k) == genuine.label[place] or nil
+        end
+    end
+    return right
+end
+
+--- {n, target, fooled}: of the examples of a loss whose genuine image is right.
+local function count(g, list, right)
+    local n, target, fooled = 0, 0, 0
+    for x, places in set:batches(images, list, o.batch) do
+        local classes = g:forward(x):argmax()
+        for k, place in ipairs(places) do
+            if right[list.file[place]] then
+                n = n + 1
+                if classes:get(k) == list.target[place] then target = target + 1 end
+                if classes:get(k) ~= list.label[place] then fooled = fooled + 1 end
+            end
+        end
+    end
+    return {n = n, target = target, fooled = fooled}
+end
+
+local results = {}
+do
+    local shown <close> = progress.start("nets", #nets)
+    for i, g in ipairs(nets) do
+        local right, total = right_files(g), 0
+        for _ in pairs(right) do total = total + 1 end
+        results[i] = {net = g, right = total}
+        for _, name in ipairs(set.losses) do
+            results[i][name] = count(g, set.of[name] or {number = {}}, right)
+        end
+        shown:update(i, g.name)
+    end
+    shown:finish(("%d nets"):format(#nets))
+end
+
+-- The results ---------------------------------------------------------------------
+
+local function title_of(i) return nets[i].name .. (i == 1 and " (source)" or "") end
+
+local lines = {"net,role,genuine,genuine_right,loss,examples,target,target_share,target_low,target_high,"
+    .. "fooled,fooled_share,fooled_low,fooled_high"}
+local text = {"Examples that are seen as the target / as another class than the label (%), and their number"}
+local head = ("%-20s%-16s"):format("Net", "genuine right")
+for _, name in ipairs(set.losses) do head = head .. ("%-22s"):format(tables.title(name)) end
+text[2] = head
+for i, r in ipairs(results) do
+    local all = #set.of.genuine.number
+    local line = ("%-20s%-16s"):format(title_of(i), ("%d of %d"):format(r.right, all))
+    for _, name in ipairs(set.losses) do
+        local c = r[name]
+        line = line .. ("%-22s"):format(c.n > 0 and ("%.1f / %.1f (%d)"):format(100 * c.target / c.n,
+            100 * c.fooled / c.n, c.n) or "-")
+        local fields = {csv.field(nets[i].name), i == 1 and "source" or "other", tables.number(all),
+            tables.number(r.right), csv.field(name), tables.number(c.n)}
+        for _, hits in ipairs {c.target, c.fooled} do
+            local low, high = tables.interval(hits, c.n)
+            for _, v in ipairs {hits, hits / c.n, low, high} do fields[#fields + 1] = tables.number(v) end
+        end
+        lines[#lines + 1] = table.concat(fields, ",")
+    end
+    text[#text + 1] = line
+end
+for i, line in ipairs(text) do text[i] = line:gsub(" +$", "") end
+out:write("transfer.csv", table.concat(lines, "\n") .. "\n")
+out:write("transfer.txt", table.concat(text, "\n") .. "\n")
+
+if not o.no_figures then
+    local styles, panels, groups = plot.styles(set.losses), {}, {}
+    for i in ipairs(nets) do groups[i] = title_of(i) end
+    for p, kind in ipairs {"target", "fooled"} do
+        local series = {}
+        for k, name in ipairs(set.losses) do
+            series[k] = {title = tables.title(name), colour = styles[name].colour, rows = {}}
+            for i, r in ipairs(results) do
+                local c = r[name]
+                series[k].rows[i] = c.n > 0 and {c[kind] / c.n, tables.interval(c[kind], c.n)}
+            end
+        end
+        panels[p] = {groups = groups, series = series, title = kind == "target"
+            and "seen as the target" or "not seen as the label"}
+    end
+    out:write("figtransfer.gp", plot.bars("figtransfer", "Transfer of adversarial examples",
+        "examples (%), 95 % interval", panels))
+    plot.draw(out.path, {"figtransfer"})
+end
+out:write("run.json", run_json.text {setting = "transfer", o = o, options = takes, net = source,
+    began = began})
+print(table.concat(text, "\n"))
+print(("\nTables%s: %s/"):format(o.no_figures and "" or " and the picture", out.path))

@@ -1,0 +1,182 @@
+--- Which adversarial examples survive a transformation of the image, and what it costs in accuracy on
+-- the genuine images: total variation minimisation, median and Gaussian filters, fewer bits, JPEG,
+-- resizing with padding (advrt.core.transform says what each strength means).
+--
+-- An example survives where the source net still sees the target; where it sees the label again, the
+-- example is undone. The genuine images are those that were attacked, all right as they are.
+
+local adversarial = require "advrt.adversarial"
+local experiment = require "advrt.experiment"
+local csv = require "advrt.csv"
+local fail = require "advrt.fail"
+local folder = require "advrt.folder"
+local options = require "advrt.options"
+local plot = require "advrt.plot"
+local progress = require "advrt.progress"
+local run_json = require "advrt.run_json"
+local tables = require "advrt.tables"
+local tensor = require "advrt.tensor"
+local transform = require "advrt.core.transform"
+
+local default = {"tv:0.02", "tv:0.05", "tv:0.1", "tv:0.2", "median:3", "median:5", "gaussian:0.5",
+    "gaussian:0.75", "gaussian:1", "gaussian:1.5", "bits:7", "bits:5", "bits:4", "bits:3", "bits:2",
+    "bits:1", "jpeg:95", "jpeg:75", "jpeg:50", "jpeg:25", "pad:0.95", "pad:0.9", "pad:0.8", "pad:0.6"}
+local titles = {tv = "Total variation", median = "Median", gaussian = "Gaussian", bits = "Bits",
+    jpeg = "JPEG", pad = "Resize and pad"}
+
+local takes = table.move(adversarial.options, 1, #adversarial.options, 1, {})
+table.move({"set", "transformations", "out"}, 1, 3, #takes + 1, takes)
+local o = options.parse(arg, {
+    name = "transformations.lua",
+    description = "Tells which adversarial examples survive transformations of the image.",
+    options = takes,
+    flags = {{"no-figures", "leave the pictures out"}},
+})
+if not o.no_figures then plot.check() end
+local began, list = os.time(), {}
+for i, text in ipairs(o.transformations or default) do
+    local kind, strength = text:match("^(%l+):(.+)$")
+    list[i] = {kind = kind, strength = tonumber(strength), text = text}
+    local ok, message = fail.try(transform.apply, kind, list[i].strength, tensor.new {1, 1, 1, 1})
+    if not ok then fail.option("--transformations: %s", message:gsub("^.-:%d+: ", "")) end
+end
+o.transformations = o.transformations or default
+local source = not o.set and experiment.load_net(o)
+local out <close> = folder.claim(o.out, "transformations")
+o.out = out.path
+local set = adversarial.open(adversarial.folders(o, out))
+source = source or set:source()
+
+--- Counts over the images of a list: for each transformation, and for none (0), how many the net sees
+-- as the target (survive) and as the label (undone).
+local function count(data, images, shown, done)
+    local counts = {}
+    for t = 0, #list do counts[t] = {survive = 0, undone = 0} end
+    local changed = tensor.new {o.batch, table.unpack(set.input)}
+    for x, places in set:batches(data, images, o.batch) do
+        local names = {}
+        for k = 1, o.batch do names[k] = ("%d:%s:pad"):format(o.seed, images.file[places[k] or places[1]]) end
+        for t = 0, #list do
+            changed:copy(x)
+            if t > 0 then transform.apply(list[t].kind, list[t].strength, changed, names) end
+            local classes = source:forward(changed):argmax()
+            for k, place in ipairs(places) do
+                local class = classes:get(k)
+                if class == images.target[place] then
+                    counts[t].survive = counts[t].survive + 1
+                elseif class == images.label[place] then
+                    counts[t].undone = counts[t].undone + 1
+                end
+            end
+        end
+        shown:update(done + places[#places], "transformed")
+    end
+    return counts
+end
+
+local data, results, done = set:feed(false), {}, 0
+do
+    local all = #set.of.genuine.number
+    for _, name in ipairs(set.losses) do all = all + #(set.of[name] or {number = {}}).number end
+    local shown <close> = progress.start("images", all)
+    for _, name in ipairs {"genuine", table.unpack(set.losses)} do
+        if set.of[name] then
+            results[name] = count(data, set.of[name], shown, done)
+            done = done + #set.of[name].number
+        end
+    end
+    shown:finish(("%d images, %d transformations"):format(done, #list))
+end
+
+-- The share of a list that survives a transformation, or of the genuine images that stay right.
+local function share(name, t)
+    local n = #set.of[name].number
+    local one = results[name][t]
+    local hits = name == "genuine" and one.undone or one.survive
+    return hits / n, hits, n
+end
+
+local lines = {"transformation,strength,loss,images,survive,share,low,high,undone"}
+local text = {"Adversarial examples that survive (%), and genuine images still right (%)", ""}
+local head = ("%-16s%9s"):format("Transformation", "strength")
+local present, names = {}, table.move(set.losses, 1, #set.losses, 1, {})
+names[#names + 1] = "genuine"
+for _, name in ipairs(names) do
+    if set.of[name] then
+        present[#present + 1] = name
+        head = head .. ("%16s"):format(name == "genuine" and "Genuine" or tables.title(name))
+    end
+end
+text[2] = head
+for t = 0, #list do
+    local kind, strength = t > 0 and list[t].kind or "none", t > 0 and list[t].strength or 0
+    local line = ("%-16s%9s"):format(titles[kind] or "None", t > 0 and ("%g"):format(strength) or "")
+    for _, name in ipairs(present) do
+        local p, hits, n = share(name, t)
+        local low, high = tables.interval(hits, n)
+        line = line .. ("%16s"):format(("%.1f (%d)"):format(100 * p, n))
+        lines[#lines + 1] = table.concat({kind, tables.number(strength), csv.field(name),
+            tables.number(n), tables.number(hits), tables.number(p), tables.number(low),
+            tables.number(high), tables.number(results[name][t].undone)}, ",")
+    end
+    text[#text + 1] = line
+end
+out:write("transformations.csv", table.concat(lines, "\n") .. "\n")
+out:write("transformations.txt", table.concat(text, "\n") .. "\n")
+
+--- A panel for each kind: the shares over its strengths, no transformation first.
+local function figure()
+    local kinds, seen, blocks, panels = {}, {}, {}, {}
+    for _, one in ipairs(list) do
+        if not seen[one.kind] then kinds[#kinds + 1] = one.kind end
+        seen[one.kind] = true
+    end
+    local losses = {}
+    for _, name in ipairs(present) do if name ~= "genuine" then losses[#losses + 1] = name end end
+    local styles = plot.styles(losses)
+    for p, kind in ipairs(kinds) do
+        local tics, curves, places = {plot.quote("none") .. " 0"}, {}, {0}
+        for t, one in ipairs(list) do
+            if one.kind == kind then
+                places[#places + 1] = t
+                tics[#tics + 1] = ("'%g' %d"):format(one.strength, #places - 1)
+            end
+        end
+        for k, name in ipairs(present) do
+            local rows = {}
+            for i, t in ipairs(places) do
+                local _, hits, n = share(name, t)
+                local low, high = tables.interval(hits, n)
+                rows[i] = {i - 1, 100 * hits / n, 100 * low, 100 * high}
+            end
+            local style = styles[name] or {colour = "#000000", dash = 1}
+            blocks[#blocks + 1] = plot.block(("p%d_%d"):format(p, k), rows)
+            curves[k] = ("$p%d_%d using 1:2:3:4 with yerrorlines pointtype 7 pointsize 0.4 linewidth 1.5 "
+                .. "linecolor rgb '%s' dashtype %d notitle"):format(p, k, style.colour, style.dash)
+        end
+        panels[p] = table.concat({("set title %s offset 0,-0.6"):format(plot.quote(titles[kind])),
+            ("set xtics (%s)"):format(table.concat(tics, ", ")),
+            ("set xrange [-0.3:%g]"):format(#places - 0.7), "plot " .. table.concat(curves, ", ")}, "\n")
+    end
+    local legend = {}
+    for k, name in ipairs(present) do
+        local style = styles[name] or {colour = "#000000"}
+        legend[k] = ("set label %d %s at screen %g,0.945 center textcolor rgb '%s'"):format(100 + k,
+            plot.quote("— " .. (name == "genuine" and "genuine, right" or tables.title(name))),
+            k / (#present + 1), style.colour)
+    end
+    return plot.script("figtransformations", "Adversarial examples under transformations", 900, 560,
+        table.concat(blocks), table.concat({
+            "set multiplot layout 2,3 margins screen 0.06,0.985,0.08,0.86 spacing screen 0.05,0.13",
+            "set yrange [0:104]", table.concat(legend, "\n"),
+            "set label 100 'examples that survive (%), by strength' at screen 0.5,0.985 center",
+            table.concat(panels, "\nunset label\n"), "unset multiplot"}, "\n"))
+end
+if not o.no_figures then
+    out:write("figtransformations.gp", figure())
+    plot.draw(out.path, {"figtransformations"})
+end
+out:write("run.json", run_json.text {setting = "transformations", o = o, options = takes, net = source,
+    began = began})
+print(table.concat(text, "\n"))
+print(("\nTables%s: %s/"):format(o.no_figures and "" or " and the picture", out.path))
