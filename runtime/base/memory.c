@@ -18,6 +18,18 @@ static int fails_now(void) {
     return left == 1;
 }
 
+static void count(size_t bytes) {
+    size_t now = atomic_fetch_add(&in_use, bytes) + bytes, high = atomic_load(&peak);
+    while (now > high && !atomic_compare_exchange_weak(&peak, &high, now)) {
+    }
+    atomic_fetch_add(&takes, 1);
+}
+
+static int out_of_memory(size_t bytes, const char *what, Error *e) {
+    return error_set(e, "%s: out of memory (%zu bytes asked for, %zu in use)", what, bytes,
+                     atomic_load(&in_use));
+}
+
 void *memory_take(size_t bytes, const char *what, Error *e) {
     size_t whole;
     if (bytes == 0) bytes = 1;
@@ -28,15 +40,11 @@ void *memory_take(size_t bytes, const char *what, Error *e) {
     whole -= whole % ALIGNMENT;
     char *block = fails_now() ? NULL : aligned_alloc(ALIGNMENT, whole);
     if (!block) {
-        error_set(e, "%s: out of memory (%zu bytes asked for, %zu in use)", what, bytes,
-                  atomic_load(&in_use));
+        out_of_memory(bytes, what, e);
         return NULL;
     }
     memcpy(block, &bytes, sizeof bytes);
-    size_t now = atomic_fetch_add(&in_use, bytes) + bytes, high = atomic_load(&peak);
-    while (now > high && !atomic_compare_exchange_weak(&peak, &high, now)) {
-    }
-    atomic_fetch_add(&takes, 1);
+    count(bytes);
     return block + ALIGNMENT;
 }
 
@@ -70,6 +78,16 @@ void memory_free(void *block) {
     memcpy(&bytes, start, sizeof bytes);
     atomic_fetch_sub(&in_use, bytes);
     free(start);
+}
+
+int memory_charge(size_t bytes, const char *what, Error *e) {
+    if (fails_now()) return out_of_memory(bytes, what, e);
+    count(bytes);
+    return 0;
+}
+
+void memory_discharge(size_t bytes) {
+    atomic_fetch_sub(&in_use, bytes);
 }
 
 MemoryCount memory_count(void) {

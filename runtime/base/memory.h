@@ -24,6 +24,11 @@ int memory_grow(void **array, int count, int *room, size_t size, const char *wha
 /* Gives a block back; NULL is allowed. */
 void memory_free(void *block);
 
+/* Counts memory of another kind (a device's) as if it were taken here, failures for tests included:
+ * 0, or -1 with the error set. memory_discharge takes it off the count again. */
+int memory_charge(size_t bytes, const char *what, Error *e);
+void memory_discharge(size_t bytes);
+
 typedef struct MemoryCount {
     size_t in_use;  /* bytes taken and not given back */
     size_t peak;    /* the most that in_use ever was */

@@ -5,6 +5,7 @@
 
 #include "base/interrupt.h"
 #include "base/memory.h"
+#include "net/arena.h"
 
 enum { ARENA_ALIGNMENT = 64 };
 
@@ -120,31 +121,6 @@ static int lower_backward(Compiler *c, Error *e) {
 
 /* --- the arena --- */
 
-static bool lives_overlap(const Buffer *a, const Buffer *b) {
-    return a->first <= b->last && b->first <= a->last;
-}
-
-/* Places the largest first, each at the lowest offset where no buffer alive at the same time lies.
- * order holds those placed so far, sorted by offset. */
-static size_t place(Buffer *all, int *order, int placed, int id) {
-    Buffer *b = &all[id];
-    size_t at = 0;
-    int insert = placed;
-    for (int i = 0; i < placed; i++) {
-        const Buffer *other = &all[order[i]];
-        if (!lives_overlap(b, other)) continue;
-        if (at + b->bytes <= other->offset) break;
-        if (other->offset + other->bytes > at) at = other->offset + other->bytes;
-    }
-    b->offset = at;
-    while (insert > 0 && all[order[insert - 1]].offset > at) {
-        order[insert] = order[insert - 1];
-        insert--;
-    }
-    order[insert] = id;
-    return at + b->bytes;
-}
-
 /* What a gradient plan's backward reads of its forward (masks, winners: little) stays to the end,
  * so that one forward serves any number of backwards. */
 static void keep_trace(CpuPlan *p) {
@@ -155,23 +131,19 @@ static void keep_trace(CpuPlan *p) {
 }
 
 static int make_arena(CpuPlan *p, Error *e) {
-    int n = p->n_buffers, count = 0;
-    int *ids = memory_zeroed((size_t)n * 2, sizeof *ids, "plan", e);
-    if (!ids) return -1;
-    for (int i = BUFFERS_OUTSIDE; i < n; i++) {
-        Buffer *b = &p->buffers[i];
+    ArenaPiece *pieces = memory_zeroed((size_t)p->n_buffers, sizeof *pieces, "plan", e);
+    int *ids = memory_zeroed((size_t)p->n_buffers, sizeof *ids, "plan", e), count = 0;
+    for (int i = BUFFERS_OUTSIDE; i < p->n_buffers && pieces && ids; i++) {
+        const Buffer *b = &p->buffers[i];
         if (b->fixed || b->parent != NO_BUFFER || b->first < 0) continue;
-        b->bytes = (b->bytes + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT;
-        int k = count++;
-        for (; k > 0 && p->buffers[ids[k - 1]].bytes < b->bytes; k--) ids[k] = ids[k - 1];
-        ids[k] = i;
+        pieces[count] = (ArenaPiece){.bytes = b->bytes, .first = b->first, .last = b->last};
+        ids[count++] = i;
     }
-    for (int i = 0; i < count; i++) {
-        size_t end = place(p->buffers, ids + n, i, ids[i]);
-        if (end > p->arena_bytes) p->arena_bytes = end;
-    }
+    int failed = !pieces || !ids || arena_place(pieces, count, ARENA_ALIGNMENT, &p->arena_bytes, e);
+    for (int i = 0; i < count && !failed; i++) p->buffers[ids[i]].offset = pieces[i].offset;
+    memory_free(pieces);
     memory_free(ids);
-    p->arena = memory_zeroed(1, p->arena_bytes, "activations of a plan", e);
+    p->arena = failed ? NULL : memory_zeroed(1, p->arena_bytes, "activations of a plan", e);
     return p->arena ? 0 : -1;
 }
 
