@@ -16,16 +16,18 @@ CPPFLAGS = -Iruntime $(shell pkg-config --cflags lua5.4 2>/dev/null) -MMD -MP
 LDFLAGS  = -Wl,-E -fopenmp $(SANITIZE)
 LDLIBS   = -llua5.4 -ldnnl -lpng -ljpeg -lzip -lmsgpackc -lz -ljansson -lmd -llbfgsb -ldl -lm
 
-SOURCES := $(sort $(shell find runtime -name '*.c'))
-HEADERS := $(sort $(shell find runtime tests/c -name '*.h'))
+SOURCES := $(sort $(shell find runtime -name '*.c' -not -path '*/cuda/*'))
+HEADERS := $(sort $(shell find runtime tests/c tests/cuda_standin -name '*.h'))
 TESTS   := $(sort $(wildcard tests/c/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 PROGRAMS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(filter tests/c/test_%,$(TESTS)))
+include runtime/device/cuda/cuda.mk
 SCRIPTS := $(shell grep -lE '^\#!.*\b(sh|bash)$$' .ci/run third_party/* tests/* 2>/dev/null)
 
 .PHONY: all deps deps-dev demo demo-2d photos weights test check asan bench programs lint format install clean help
 .DELETE_ON_ERROR:
-all: $(BUILD)/advrt ## build/advrt (the default)
+.DEFAULT_GOAL := all
+all: $(BUILD)/advrt $(PLUGIN) ## build/advrt, and its plugins whose libraries are found (the default)
 
 $(BUILD)/advrt: $(OBJECTS)
 	@echo "  link $@"
@@ -84,7 +86,7 @@ test: deps-dev ## every test, in under five minutes
 	@$(MAKE) --no-print-directory all programs
 	@tests/run $(BUILD)
 asan: ## build/asan: advrt and the tests' programs under ASan and UBSan
-	@$(MAKE) --no-print-directory BUILD=build/asan OPTIMISE=-O1 \
+	@$(MAKE) --no-print-directory BUILD=build/asan PLUGIN= OPTIMISE=-O1 \
 	  SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' all programs
 # BENCH holds more options, as BENCH='--works resnet50:8:gradient --rounds 15'; BENCH_PYTHON is the
 # path of an interpreter that has torch; PROFILE=1 times the layers instead.
@@ -92,9 +94,9 @@ bench: all ## seconds, rates and memory of the nets, and PyTorch's where BENCH_P
 	@$(BUILD)/advrt tests/bench/bench.lua $(if $(PROFILE),--profile --out $(BUILD)/profile.json, \
 	  --out $(BUILD)/bench.json) $(BENCH)
 format: ## lay out the C sources
-	@clang-format -i $(SOURCES) $(HEADERS) $(TESTS)
+	@clang-format -i $(SOURCES) $(HEADERS) $(TESTS) $(CUDA_SOURCES)
 lint: ## layout, luacheck, shellcheck
-	@clang-format --dry-run -Werror $(SOURCES) $(HEADERS) $(TESTS)
+	@clang-format --dry-run -Werror $(SOURCES) $(HEADERS) $(TESTS) $(CUDA_SOURCES)
 	@luacheck --quiet .
 	@shellcheck $(SCRIPTS)
 
@@ -104,11 +106,14 @@ check: deps-dev ## what CI runs: build, lint, tests, tests under the sanitizers;
 	  build      240 '$(MAKE) -j2 all programs' \
 	  lint        90 '$(MAKE) lint' \
 	  tests      400 'tests/run $(BUILD)' \
+  cuda       600 '$(MAKE) -j2 test-standin' \
 	  asan-build 240 '$(MAKE) -j2 asan' \
 	  asan-tests 820 'TEST_LIMIT=400 tests/run build/asan'
 
 install: all ## into $(DESTDIR)$(PREFIX): bin/advrt and share/advrt
 	@install -D -m 755 $(BUILD)/advrt $(DESTDIR)$(PREFIX)/bin/advrt
+	@if [ -n "$(PLUGIN)" ]; then \
+	  install -D -m 755 $(PLUGIN) $(DESTDIR)$(PREFIX)/lib/advrt/advrt_cuda.so; fi
 	@for f in $$(find lua nets experiments -type f); do \
 	  install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/advrt/$$f || exit 1; done
 	@echo "  installed $(DESTDIR)$(PREFIX)/bin/advrt and $(DESTDIR)$(PREFIX)/share/advrt"

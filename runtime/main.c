@@ -14,7 +14,7 @@
 #include "base/error.h"
 #include "bind/bind.h"
 #include "bind/system.h"
-#include "device/device.h"
+#include "device/open.h"
 
 enum { DONE = 0, FAILED = 1, BAD_OPTIONS = 2 };
 enum { THREADS_MOST = 1024, NAME_MOST = 32 };
@@ -32,7 +32,7 @@ static const char usage[] =
     "usage: advrt [OPTIONS] SCRIPT [ARGS]    run a Lua script; SCRIPT '-' is standard input\n"
     "       advrt [OPTIONS]                  a session: type Lua, see values\n"
     "\n"
-    "  --device cpu|cuda[:N]       where networks run (default: cpu; cuda is not there yet)\n"
+    "  --device cpu|cuda[:N]       where networks run (default: a GPU that answers, else cpu)\n"
     "  --threads N                 default: the cores this process may use\n"
     "  --precision f32|mixed|bf16  default: f32 (mixed and bf16 are not there yet)\n"
     "  --plan fast|direct          how convolutions are computed: by the fastest way (default),\n"
@@ -91,14 +91,10 @@ static int one_of(const char *option, const char *value, const char *const names
 /* Returns 0, or the exit status with the error set. */
 static int set_device(SystemOptions *o, const char *value, Error *e) {
     static const char *const names[] = {"cpu", "cuda", NULL};
-    size_t n = strlen("cuda");
-    if (strncmp(value, "cuda", n) == 0 &&
-        (value[n] == '\0' || (value[n] == ':' && value[n + 1] != '\0' &&
-                              strspn(value + n + 1, "0123456789") == strlen(value + n + 1)))) {
-        error_set(e, "--device %s is not there yet; use --device cpu", value);
-        return FAILED;
-    }
-    if (one_of("--device", value, names, e) != 0) return BAD_OPTIONS;
+    size_t n = strlen("cuda"), digits = 0;
+    if (strncmp(value, "cuda:", n + 1) == 0) digits = strspn(value + n + 1, "0123456789");
+    bool numbered = digits > 0 && digits < 5 && value[n + 1 + digits] == '\0';
+    if (!numbered && one_of("--device", value, names, e) != 0) return BAD_OPTIONS;
     o->device = value;
     return 0;
 }
@@ -349,12 +345,21 @@ static int run(lua_State *L) {
     return 0;
 }
 
+static int open_device(Command *c, const char *executable, Device **device, Error *e) {
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s", executable);
+    *strrchr(folder, '/') = '\0';
+    if (device_open(c->system.device, c->system.threads, folder, device, e)) return -1;
+    c->system.device = (*device)->name;
+    return 0;
+}
+
 static int run_lua(Command *c) {
     char executable[PATH_MAX], root[PATH_MAX];
     Device *device = NULL;
     Error e = {""};
     if (c->system.threads == 0) c->system.threads = cpu_threads_default();
-    if (find_root(executable, root, &e) != 0 || cpu_device(c->system.threads, &device, &e) != 0) {
+    if (find_root(executable, root, &e) != 0 || open_device(c, executable, &device, &e) != 0) {
         fprintf(stderr, "advrt: %s\n", e.text);
         return FAILED;
     }
@@ -372,6 +377,7 @@ static int run_lua(Command *c) {
     lua_pushlightuserdata(L, device);
     if (lua_pcall(L, 2, 0, 0) != LUA_OK) status = report(L);
     lua_close(L);
+    device_close(device);
     return status;
 }
 
@@ -400,7 +406,7 @@ static void bound_spinning(char **argv) {
 }
 
 int main(int argc, char **argv) {
-    Command c = {.system = {.device = "cpu", .precision = "f32", .plan = "fast"}};
+    Command c = {.system = {.precision = "f32", .plan = "fast"}};
     Error e = {""};
     c.argv = argv;
     c.argc = argc;

@@ -9,7 +9,7 @@
 
 /* What the command line asked for and what was found out at the start. */
 typedef struct SystemOptions {
-    const char *device;     /* "cpu" */
+    const char *device;     /* "cpu", "cuda:0"; before it is opened NULL where none was asked for */
     const char *precision;  /* "f32" */
     const char *plan;       /* "fast" or "direct" */
     const char *isa;        /* the device's own kernels: "x86-64", "avx2", "avx512" */

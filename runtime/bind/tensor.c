@@ -62,7 +62,7 @@ static void read_element(lua_State *L, int idx, int arg, Dtype t, void *at) {
 
 /* new(shape[, dtype]): zeros. */
 static int make(lua_State *L) {
-    static const char zeros[4096];
+    static const char zeros[sizeof(float)];
     Error e;
     int64_t shape[TENSOR_DIMS];
     int ndim = bind_check_shape(L, 1, shape);
@@ -70,11 +70,9 @@ static int make(lua_State *L) {
         luaL_argcheck(L, shape[i] >= 0, 1, "a dimension cannot be negative");
     Tensor *t = bind_make_tensor(L, bind_opt_dtype(L, 2, DTYPE_F32), ndim, shape);
     Device *d = tensor_device(t);
-    size_t bytes = tensor_bytes(t);
-    for (size_t i = 0; i < bytes; i += sizeof zeros) {
-        size_t n = bytes - i < sizeof zeros ? bytes - i : sizeof zeros;
-        want_made(L, d->copy_in(d, (char *)t->data + i, zeros, n, &e), &e);
-    }
+    size_t bytes = tensor_bytes(t), whole = bytes / sizeof(float) * sizeof(float);
+    want_made(L, d->fill(d, t->data, 0, (int64_t)(bytes / sizeof(float)), &e), &e);
+    want_made(L, d->copy_in(d, (char *)t->data + whole, zeros, bytes - whole, &e), &e);
     return 1;
 }
 

@@ -218,6 +218,9 @@ struct Device {
     int (*adam)(Device *d, const AdamStep *s, float *p, const float *g, float *m, float *v,
                 int64_t P, Error *e);
 
+    /* Gives back what the device itself holds; NULL where that is nothing. */
+    void (*close)(Device *d);
+
     /* Compiles a program; see net/plan.h for what a plan is and does. Nothing of p is kept but its
      * graph. */
     int (*plan_new)(Device *d, const struct Program *p, const struct PlanRequest *r, Plan **out,

@@ -1,0 +1,188 @@
+/* Convolutions as cuDNN calls: descriptors, the choice of an algorithm, and running them. */
+#include "device/cuda/conv.h"
+
+#include <stdio.h>
+
+#include "base/memory.h"
+
+/* Scratch memory that an algorithm may want. */
+static const size_t MOST_WORKSPACE = (size_t)1 << 30;
+
+static int fail(Compiler *c, const ConvCall *v, cudnnStatus_t status, const char *call, Error *e) {
+    char text[256];
+    snprintf(text, sizeof text, "%.60s (%s)", call, v->shapes);
+    return cuda_check_dnn(c->device, status, text, e);
+}
+
+static int set_descriptors(Compiler *c, ConvCall *v, const ConvShape *s, Real real, Error *e) {
+    const Window *w = &s->window;
+    cudnnDataType_t type = real == REAL_F32 ? CUDNN_DATA_FLOAT : CUDNN_DATA_BFLOAT16;
+    /* full f32 unless the user asked for tf32: cuDNN's default would take it unasked */
+    cudnnMathType_t math =
+        real == REAL_F32 && !c->tensor_cores ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH;
+    int N = (int)w->N, C = (int)w->C, K = (int)s->K;
+    cudnnStatus_t status = cudnnCreateTensorDescriptor(&v->x);
+    if (!status) status = cudnnCreateTensorDescriptor(&v->y);
+    if (!status) status = cudnnCreateTensorDescriptor(&v->bias);
+    if (!status) status = cudnnCreateFilterDescriptor(&v->w);
+    if (!status) status = cudnnCreateConvolutionDescriptor(&v->conv);
+    if (!status) status = cudnnCreateActivationDescriptor(&v->relu);
+    if (!status)
+        status =
+            cudnnSetTensor4dDescriptor(v->x, CUDNN_TENSOR_NHWC, type, N, C, (int)w->H, (int)w->W);
+    if (!status)
+        status =
+            cudnnSetTensor4dDescriptor(v->y, CUDNN_TENSOR_NHWC, type, N, K, (int)w->OH, (int)w->OW);
+    if (!status)
+        status =
+            cudnnSetTensor4dDescriptor(v->bias, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, 1, K, 1, 1);
+    if (!status)
+        status =
+            cudnnSetFilter4dDescriptor(v->w, type, CUDNN_TENSOR_NHWC, K, (int)(w->C / s->groups),
+                                       (int)w->kernel[0], (int)w->kernel[1]);
+    if (!status)
+        status = cudnnSetConvolution2dDescriptor(v->conv, (int)w->pad[0], (int)w->pad[1],
+                                                 (int)w->stride[0], (int)w->stride[1], 1, 1,
+                                                 CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT);
+    if (!status) status = cudnnSetConvolutionGroupCount(v->conv, (int)s->groups);
+    if (!status) status = cudnnSetConvolutionMathType(v->conv, math);
+    if (!status)
+        status =
+            cudnnSetActivationDescriptor(v->relu, CUDNN_ACTIVATION_RELU, CUDNN_PROPAGATE_NAN, 0);
+    return fail(c, v, status, "convolution descriptors", e);
+}
+
+/* --- the choice of an algorithm --- */
+
+/* Takes the first of what the heuristics list that gives the same bits every time and whose
+ * workspace is known and not too large. */
+#define CHOOSE(PERF, COUNT, LIST, SIZE)                                                            \
+    do {                                                                                           \
+        PERF perf[COUNT];                                                                          \
+        int found = 0;                                                                             \
+        cudnnHandle_t h = c->device->dnn;                                                          \
+        cudnnStatus_t status = LIST;                                                               \
+        if (status) return fail(c, v, status, "the choice of an algorithm", e);                    \
+        for (int i = 0; i < found; i++) {                                                          \
+            size_t bytes = 0;                                                                      \
+            if (perf[i].status || perf[i].determinism != CUDNN_DETERMINISTIC || (SIZE) ||          \
+                bytes > MOST_WORKSPACE)                                                            \
+                continue;                                                                          \
+            v->algorithm = (int)perf[i].algo;                                                      \
+            v->workspace = bytes;                                                                  \
+            return 0;                                                                              \
+        }                                                                                          \
+    } while (0)
+
+static int choose(Compiler *c, ConvCall *v, ConvWhat what, Error *e) {
+    switch (what) {
+    case CONV_FORWARD:
+        CHOOSE(cudnnConvolutionFwdAlgoPerf_t, CUDNN_CONVOLUTION_FWD_ALGO_COUNT,
+               cudnnGetConvolutionForwardAlgorithm_v7(
+                   h, v->x, v->w, v->conv, v->y, CUDNN_CONVOLUTION_FWD_ALGO_COUNT, &found, perf),
+               cudnnGetConvolutionForwardWorkspaceSize(h, v->x, v->w, v->conv, v->y, perf[i].algo,
+                                                       &bytes));
+        break;
+    case CONV_DATA:
+        CHOOSE(cudnnConvolutionBwdDataAlgoPerf_t, CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT,
+               cudnnGetConvolutionBackwardDataAlgorithm_v7(h, v->w, v->y, v->conv, v->x,
+                                                           CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT,
+                                                           &found, perf),
+               cudnnGetConvolutionBackwardDataWorkspaceSize(h, v->w, v->y, v->conv, v->x,
+                                                            perf[i].algo, &bytes));
+        break;
+    case CONV_WEIGHTS:
+        CHOOSE(cudnnConvolutionBwdFilterAlgoPerf_t, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT,
+               cudnnGetConvolutionBackwardFilterAlgorithm_v7(
+                   h, v->x, v->y, v->conv, v->w, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT, &found,
+                   perf),
+               cudnnGetConvolutionBackwardFilterWorkspaceSize(h, v->x, v->y, v->conv, v->w,
+                                                              perf[i].algo, &bytes));
+        break;
+    }
+    return error_set(e, "%s: cuDNN has no deterministic algorithm for a convolution of %s",
+                     c->device->name, v->shapes);
+}
+
+int conv_new(Compiler *c, const ConvShape *s, ConvWhat what, Real real, ConvCall **out, Error *e) {
+    CudaPlan *p = c->plan;
+    const Window *w = &s->window;
+    if (memory_grow((void **)&p->convs, p->n_convs, &p->convs_room, sizeof(ConvCall *), "plan", e))
+        return -1;
+    ConvCall *v = memory_zeroed(1, sizeof *v, "plan", e);
+    if (!v) return -1;
+    p->convs[p->n_convs++] = v;
+    *out = v;
+    snprintf(v->shapes, sizeof v->shapes,
+             "x [%lld,%lld,%lld,%lld], w [%lld,%lld,%lld,%lld], y [%lld,%lld,%lld,%lld]",
+             (long long)w->N, (long long)w->H, (long long)w->W, (long long)w->C, (long long)s->K,
+             (long long)w->kernel[0], (long long)w->kernel[1], (long long)(w->C / s->groups),
+             (long long)w->N, (long long)w->OH, (long long)w->OW, (long long)s->K);
+    return set_descriptors(c, v, s, real, e) || choose(c, v, what, e) ? -1 : 0;
+}
+
+/* --- running --- */
+
+static const float one = 1, zero = 0;
+
+static int conv_done(CudaPlan *p, const Step *s, cudnnStatus_t status, const char *call, Error *e) {
+    if (status == CUDNN_STATUS_SUCCESS) return 0;
+    char text[384];
+    snprintf(text, sizeof text, "layer '%s', %s: %s (%s)", s->layer->name, s->what, call,
+             s->conv->shapes);
+    return cuda_check_dnn(p->device, status, text, e);
+}
+
+int conv_run_forward(CudaPlan *p, const Step *s, Error *e) {
+    ConvCall *v = s->conv;
+    return conv_done(p, s,
+                     cudnnConvolutionForward(
+                         p->device->dnn, &one, v->x, step_at(p, s, 0), v->w, step_at(p, s, 1),
+                         v->conv, (cudnnConvolutionFwdAlgo_t)v->algorithm, step_at(p, s, 3),
+                         v->workspace, s->sum ? &one : &zero, v->y, step_at(p, s, 2)),
+                     "cudnnConvolutionForward", e);
+}
+
+/* cuDNN says what it does not know by a status of this family; then the parts run one by one. */
+static bool not_supported(cudnnStatus_t status) {
+    return status >= CUDNN_STATUS_NOT_SUPPORTED && status < CUDNN_STATUS_INTERNAL_ERROR;
+}
+
+int conv_run_fused(CudaPlan *p, const Step *s, Error *e) {
+    ConvCall *v = s->conv;
+    void *y = step_at(p, s, 2), *bias = step_at(p, s, 4);
+    if (v->fused) {
+        cudnnStatus_t status = cudnnConvolutionBiasActivationForward(
+            p->device->dnn, &one, v->x, step_at(p, s, 0), v->w, step_at(p, s, 1), v->conv,
+            (cudnnConvolutionFwdAlgo_t)v->algorithm, step_at(p, s, 3), v->workspace,
+            s->sum ? &one : &zero, v->y, y, v->bias, bias, v->relu, v->y, y);
+        if (!not_supported(status))
+            return conv_done(p, s, status, "cudnnConvolutionBiasActivationForward", e);
+        v->fused = false;
+    }
+    if (conv_run_forward(p, s, e)) return -1;
+    return step_done(p, s,
+                     kernel_epilogue(p->device->stream, REAL_F32, y, bias, true, (float)s->number,
+                                     NULL, s->n, s->layer->C),
+                     e);
+}
+
+int conv_run_data(CudaPlan *p, const Step *s, Error *e) {
+    ConvCall *v = s->conv;
+    return conv_done(p, s,
+                     cudnnConvolutionBackwardData(
+                         p->device->dnn, &one, v->w, step_at(p, s, 1), v->y, step_at(p, s, 0),
+                         v->conv, (cudnnConvolutionBwdDataAlgo_t)v->algorithm, step_at(p, s, 3),
+                         v->workspace, s->sum ? &one : &zero, v->x, step_at(p, s, 2)),
+                     "cudnnConvolutionBackwardData", e);
+}
+
+int conv_run_weights(CudaPlan *p, const Step *s, Error *e) {
+    ConvCall *v = s->conv;
+    return conv_done(p, s,
+                     cudnnConvolutionBackwardFilter(
+                         p->device->dnn, &one, v->x, step_at(p, s, 1), v->y, step_at(p, s, 0),
+                         v->conv, (cudnnConvolutionBwdFilterAlgo_t)v->algorithm, step_at(p, s, 3),
+                         v->workspace, &zero, v->w, step_at(p, s, 2)),
+                     "cudnnConvolutionBackwardFilter", e);
+}

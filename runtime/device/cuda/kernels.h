@@ -1,0 +1,168 @@
+/* The CUDA device's own kernels, one C function to launch each. All run on the stream s, take
+ * device memory, and return what the launch said. The same bits come of the same arguments, and an
+ * image's numbers do not depend on its neighbours.
+ *
+ * Activations and their gradients are channels-last, [N,H,W,C], of f32 or bf16 (Real); what a
+ * caller sees is [N,C,H,W] of f32. Products and sums are not contracted (-fmad=false), so that
+ * elementwise results equal the CPU's.
+ */
+#ifndef ADVRT_DEVICE_CUDA_KERNELS_H
+#define ADVRT_DEVICE_CUDA_KERNELS_H
+
+#include <cuda_runtime_api.h>
+
+#include "device/device.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum Real { REAL_F32, REAL_BF16 } Real;
+static inline size_t real_bytes(Real r) {
+    return r == REAL_F32 ? 4 : 2;
+}
+
+/* --- device.h's operations (elementwise.cu, losses.cu, images.cu) --- */
+
+cudaError_t kernel_fill(cudaStream_t s, float *out, float value, int64_t n);
+cudaError_t kernel_binary(cudaStream_t s, BinaryOp op, const float *a, const float *b, float *out,
+                          int64_t n);
+cudaError_t kernel_binary_scalar(cudaStream_t s, BinaryOp op, const float *a, float b, float *out,
+                                 int64_t n);
+cudaError_t kernel_clamp(cudaStream_t s, const float *a, float low, float high, float *out,
+                         int64_t n);
+cudaError_t kernel_quantize(cudaStream_t s, const float *a, float levels, float *out, int64_t n);
+cudaError_t kernel_sign(cudaStream_t s, const float *a, float *out, int64_t n);
+cudaError_t kernel_sgd(cudaStream_t s, const SgdStep *step, float *p, const float *g, float *m,
+                       int64_t n);
+cudaError_t kernel_adam(cudaStream_t s, const AdamStep *step, float *p, const float *g, float *m,
+                        float *v, int64_t n);
+
+cudaError_t kernel_loss(cudaStream_t s, LossKind kind, float kappa, const float *z,
+                        const int64_t *target, int64_t N, int64_t K, float *value, float *dz);
+cudaError_t kernel_logit_stats(cudaStream_t s, const float *z, const int64_t *initial,
+                               const int64_t *target, int64_t N, int64_t K, const LogitStats *out);
+/* value [N] is minus the loss of each row, correct [N] whether its argmax is the label; dz [N,K] is
+ * the gradient of the mean. */
+cudaError_t kernel_cross_entropy(cudaStream_t s, const float *z, const int64_t *label, int64_t N,
+                                 int64_t K, float *value, int64_t *correct, float *dz);
+
+/* What autograd is made of: as device.h says (elementwise.cu, losses.cu, select.cu). */
+cudaError_t kernel_map(cudaStream_t s, MapOp op, const float *a, float *out, int64_t n);
+cudaError_t kernel_broadcast(cudaStream_t s, BinaryOp op, const Broadcast *b, const float *x,
+                             const float *y, float *out);
+cudaError_t kernel_reduce(cudaStream_t s, ReduceOp op, const float *a, RowShape r, float *out);
+cudaError_t kernel_softmax(cudaStream_t s, bool logarithm, const float *a, RowShape r, float *out);
+cudaError_t kernel_top(cudaStream_t s, const float *a, RowShape r, int64_t k, float *value,
+                       int64_t *index);
+cudaError_t kernel_gather(cudaStream_t s, bool others, const float *a, const int64_t *index,
+                          RowShape r, int64_t J, float *out);
+cudaError_t kernel_scatter(cudaStream_t s, bool others, const float *dy, const int64_t *index,
+                           RowShape r, int64_t J, float *da);
+
+/* What one block keeps of its piece of an image. */
+typedef struct CudaPartial {
+    double square, largest;
+    int64_t zeros;
+} CudaPartial;
+/* Pieces that an image of D elements is cut into; partial has room for N times as many. */
+int64_t kernel_pieces(int64_t D);
+cudaError_t kernel_norms(cudaStream_t s, const float *q, int64_t N, int64_t D, CudaPartial *partial,
+                         double *l2, double *linf, double *zero_share);
+cudaError_t kernel_step(cudaStream_t s, float *x, const float *q, const double *a, const float *x0,
+                        int64_t N, int64_t D, CudaPartial *partial, double *l2, double *linf);
+
+cudaError_t kernel_project(cudaStream_t stream, float *x, const float *x0, const double *s,
+                           const double *r, int64_t N, int64_t D);
+cudaError_t kernel_tanh_step(cudaStream_t s, const AdamStep *step, const TanhStep *a, int64_t N,
+                             int64_t D, CudaPartial *partial);
+
+/* --- layers (layers.cu) --- */
+
+/* planes [N,C,P] of f32 to [N,P,C]; where mean is given, (x - mean[c]) / std[c] in double. */
+cudaError_t kernel_from_planes(cudaStream_t s, const float *x, const double *mean,
+                               const double *std, Real real, void *y, int64_t N, int64_t C,
+                               int64_t P);
+/* [N,P,C] to planes [N,C,P] of f32, times scale[c] where it is given; added where `sum`. */
+cudaError_t kernel_to_planes(cudaStream_t s, Real real, const void *x, const float *scale, float *y,
+                             int64_t N, int64_t C, int64_t P, bool sum);
+cudaError_t kernel_convert(cudaStream_t s, Real from, const void *x, Real to, void *y, int64_t n);
+/* y = activation(y + bias[c]), in place: bias may be NULL; min(max(v, 0), cap) where `relu`. Where
+ * mask is given it gets one bit an element, element i in bit i % 32 of word i / 32: 0 < y < cap. */
+cudaError_t kernel_epilogue(cudaStream_t s, Real real, void *y, const float *bias, bool relu,
+                            float cap, uint32_t *mask, int64_t n, int64_t C);
+cudaError_t kernel_mask(cudaStream_t s, Real real, const void *y, float cap, uint32_t *mask,
+                        int64_t n);
+/* g becomes +0 where the bit is clear, whatever it was. */
+cudaError_t kernel_apply_mask(cudaStream_t s, Real real, void *g, const uint32_t *mask, int64_t n);
+/* out = min(max(a, 0), cap); out = a + b. out may be a. */
+cudaError_t kernel_relu(cudaStream_t s, Real real, const void *a, float cap, void *out, int64_t n);
+cudaError_t kernel_sum(cudaStream_t s, Real real, const void *a, const void *b, void *out,
+                       int64_t n);
+/* out = a * scale[c] + shift[c]; shift may be NULL; added to out where `sum`. */
+cudaError_t kernel_affine(cudaStream_t s, Real real, const void *a, const float *scale,
+                          const float *shift, void *out, int64_t n, int64_t C, bool sum);
+/* Training: out = a / (1 - p) where the stream `key` keeps the element's place in [N,C,P], else 0,
+ * and backward the same of its gradient: the decision is made anew. */
+cudaError_t kernel_dropout(cudaStream_t s, const float *a, const uint64_t *run, uint64_t seed,
+                           double p, float *out, int64_t N, int64_t C, int64_t P, bool sum);
+/* *run += 1 */
+cudaError_t kernel_count(cudaStream_t s, uint64_t *run);
+/* --- windows (windows.cu) --- */
+
+/* A window that slides over [H,W] of N images of C channels and gives [OH,OW]. */
+typedef struct Window {
+    int64_t N, C, H, W, OH, OW;
+    int64_t kernel[2], stride[2], pad[2]; /* pad: top and left */
+} Window;
+
+/* winner [N,OH,OW,C] is the place h * W + w of the greatest, the first of a tie; may be NULL. */
+cudaError_t kernel_maxpool(cudaStream_t s, Real real, const void *x, void *y, int32_t *winner,
+                           Window w);
+cudaError_t kernel_maxpool_back(cudaStream_t s, Real real, const void *dy, const int32_t *winner,
+                                void *dx, Window w, bool sum);
+/* torch's adaptive average: cell i of OH averages the rows floor(i H / OH) .. ceil((i+1) H / OH).
+ */
+cudaError_t kernel_average(cudaStream_t s, Real real, const void *x, void *y, Window w);
+cudaError_t kernel_average_back(cudaStream_t s, Real real, const void *dy, void *dx, Window w,
+                                bool sum);
+/* y [N,OH,OW,C] is x with rows and columns of zeros around it: pad before, the rest behind. */
+cudaError_t kernel_pad(cudaStream_t s, Real real, const void *x, void *y, Window w);
+cudaError_t kernel_crop(cudaStream_t s, Real real, const void *y, void *x, Window w, bool sum);
+/* Depthwise convolution, weight [R,S,C]; y is overwritten, dx added to where `sum`. */
+cudaError_t kernel_depthwise(cudaStream_t s, Real real, const void *x, const void *weight, void *y,
+                             Window w);
+cudaError_t kernel_depthwise_data(cudaStream_t s, Real real, const void *dy, const void *weight,
+                                  void *dx, Window w, bool sum);
+cudaError_t kernel_depthwise_weights(cudaStream_t s, const float *x, const float *dy,
+                                     float *dweight, Window w);
+
+/* --- sums over rows, and batch norm in training (batchnorm.cu) --- */
+
+/* Doubles that the functions below want in `work`. */
+int64_t kernel_rows_work(int64_t C);
+/* out [C] = the sum of dy [rows,C] over rows, in double, rounded once. */
+cudaError_t kernel_column_sums(cudaStream_t s, const float *dy, float *out, double *work,
+                               int64_t rows, int64_t C);
+
+/* x, y [rows,C]. mean, variance [C] are made in double, the variance biased;
+ * y = (x - mean) / sqrt(variance + eps) * scale + shift, rounded once. Running statistics move by
+ * momentum towards the batch's, the variance unbiased. */
+typedef struct BatchNorm {
+    int64_t rows, C;
+    double eps, momentum;
+    const float *scale, *shift;
+    double *mean, *variance;
+    float *running_mean, *running_var;
+} BatchNorm;
+cudaError_t kernel_batchnorm(cudaStream_t s, const float *x, float *y, double *work, BatchNorm b);
+/* dscale, dshift [C] overwritten; dx may be NULL, and is added to where `sum`. */
+cudaError_t kernel_batchnorm_back(cudaStream_t s, const float *x, const float *dy, float *dx,
+                                  float *dscale, float *dshift, double *work, BatchNorm b,
+                                  bool sum);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
