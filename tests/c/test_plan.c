@@ -13,8 +13,7 @@
 #include "base/random.h"
 #include "net/plan.h"
 #include "reference.h"
-
-static Device *device;
+#include "under_test.h"
 
 /* --- sample nets --- */
 
@@ -257,14 +256,14 @@ static void inference(MakeNet make, int64_t N) {
     ref_backward(&r, dz);
     for (int again = 0; again < 2; again++) {
         memset(dx, 0xff, (size_t)in * sizeof *dx);
-        assert_int_equal(p->forward(p, x, z, &e), 0);
-        assert_int_equal(p->backward(p, again ? z : dz, dx, &e), 0); /* the second one counts */
-        assert_int_equal(p->backward(p, dz, dx, &e), 0);
+        assert_int_equal(host_forward(p, x, z, &e), 0);
+        assert_int_equal(host_backward(p, again ? z : dz, dx, &e), 0); /* the second one counts */
+        assert_int_equal(host_backward(p, dz, dx, &e), 0);
         double zd = distance(z, r.value[g->n_layers - 1], out), xd = distance(dx, r.grad[0], in);
         if (zd > tolerance || xd > tolerance)
             fail_msg("logits differ by %g, the gradient by %g", zd, xd);
     }
-    assert_int_equal(f->forward(f, x, z2, &e), 0);
+    assert_int_equal(host_forward(f, x, z2, &e), 0);
     assert_true(distance(z2, r.value[g->n_layers - 1], out) < tolerance);
     ref_free(&r);
     free(x), free(dz), free(z), free(z2), free(dx);
@@ -281,13 +280,13 @@ static void training(MakeNet make, int64_t N) {
     float *z = calloc((size_t)out, sizeof *z);
     ref_forward(&r, x);
     ref_backward(&r, dz);
-    assert_int_equal(p->forward(p, x, z, &e), 0);
-    if (p->train_backward(p, dz, &e)) fail_msg("%s", e.text);
+    assert_int_equal(host_forward(p, x, z, &e), 0);
+    if (host_train_backward(p, dz, &e)) fail_msg("%s", e.text);
     double zd = distance(z, r.value[g->n_layers - 1], out);
     if (zd > 1e-5) fail_msg("logits differ by %g", zd);
     for (int i = 0; i < g->n_params; i++) {
         const Param *q = &g->params[i];
-        float *got = p->gradient_of(p, i);
+        float *got = host_copy(p->gradient_of(p, i), tensor_count(&q->value));
         if (q->role == PARAM_RUNNING_MEAN || q->role == PARAM_RUNNING_VAR) {
             assert_null(got);
             continue;
@@ -296,18 +295,21 @@ static void training(MakeNet make, int64_t N) {
         for (int64_t k = 0; k < tensor_count(&q->value); k++) size += fabs(r.dparam[i][k]);
         /* a bias before a batch norm has no gradient but rounding */
         if (size > 1e-9 && gd > 5e-5) fail_msg("gradient of '%s' differs by %g", q->name, gd);
+        free(got);
     }
     for (int i = 0; i < g->n_layers; i++) {
         const Layer *l = &g->layers[i];
         if (l->kind != LAYER_BATCHNORM) continue;
         double M = (double)(N * l->H * l->W);
-        float *mean = g->params[l->param[2]].value.data, *var = g->params[l->param[3]].value.data;
+        float *mean = host_copy(g->params[l->param[2]].value.data, l->C);
+        float *var = host_copy(g->params[l->param[3]].value.data, l->C);
         for (int64_t c = 0; c < l->C; c++) {
             assert_true(fabs((double)mean[c] -
                              (0.9 * r.param[l->param[2]][c] + 0.1 * r.mean[i][c])) < 1e-5);
             assert_true(fabs((double)var[c] - (0.9 * r.param[l->param[3]][c] +
                                                0.1 * r.var[i][c] * M / (M - 1))) < 1e-4);
         }
+        free(mean), free(var);
     }
     ref_free(&r);
     free(x), free(dz), free(z);
@@ -383,8 +385,8 @@ static void test_neighbours(void **state) {
                   *moved_dz = uniform("other dz", N * K, -1, 1);
             memcpy(moved + at * D, x, (size_t)D * sizeof *x);
             memcpy(moved_dz + at * K, dz, (size_t)K * sizeof *dz);
-            assert_int_equal(p->forward(p, moved, z, &e), 0);
-            assert_int_equal(p->backward(p, moved_dz, dx, &e), 0);
+            assert_int_equal(host_forward(p, moved, z, &e), 0);
+            assert_int_equal(host_backward(p, moved_dz, dx, &e), 0);
             if (at == 0) {
                 memcpy(first_z, z, (size_t)K * sizeof *z);
                 memcpy(first_dx, dx, (size_t)D * sizeof *dx);
@@ -410,8 +412,8 @@ static void test_no_allocation_in_a_step(void **state) {
     float *z = calloc(2 * (size_t)p->K, sizeof *z), *dx = calloc(2 * (size_t)D, sizeof *dx);
     uint64_t before = memory_count().takes;
     for (int i = 0; i < 3; i++) {
-        assert_int_equal(p->forward(p, x, z, &e), 0);
-        assert_int_equal(p->backward(p, dz, dx, &e), 0);
+        assert_int_equal(host_forward(p, x, z, &e), 0);
+        assert_int_equal(host_backward(p, dz, dx, &e), 0);
     }
     assert_int_equal(memory_count().takes, before);
     free(x), free(dz), free(z), free(dx);
@@ -432,15 +434,17 @@ static void dropout_output(bool blocked, const float *x, float *z) {
     assert_int_equal(graph_init_golden(g, device, "", NULL, &e), 0);
     for (int i = 0; i < g->n_params; i++) {
         const Tensor *t = &g->params[i].value;
-        float *w = t->data;
+        float *w = calloc((size_t)tensor_count(t), sizeof *w);
         for (int64_t k = 0; k < tensor_count(t); k++)
             w[k] = t->ndim > 1 &&
                    k / (tensor_count(t) / t->shape[0]) == k % (tensor_count(t) / t->shape[0]);
+        assert_int_equal(tensor_from_host(t, w, &e), 0);
+        free(w);
     }
     Plan *p = NULL;
     PlanRequest r = {.purpose = PLAN_TRAINING, .N = 2, .seed = blocked ? 6 : 7};
     if (plan_new(g, device, &r, &p, &e)) fail_msg("%s", e.text);
-    assert_int_equal(p->forward(p, x, z, &e), 0);
+    assert_int_equal(host_forward(p, x, z, &e), 0);
     p->free(p), graph_free(g);
 }
 
@@ -469,15 +473,15 @@ static void test_timing(void **state) {
     PlanTiming t;
     float *x = uniform("input", 2 * 14 * 14, 0, 1), *dz = uniform("dz", 2 * p->K, -1, 1);
     float *z = calloc(2 * (size_t)p->K, sizeof *z), *dx = calloc(2 * 14 * 14, sizeof *dx);
-    assert_int_not_equal(p->backward(p, dz, dx, &e), 0); /* there has been no forward */
+    assert_int_not_equal(host_backward(p, dz, dx, &e), 0); /* there has been no forward */
     assert_false(p->timing(p, 0, &t));
     for (int on = 1; on >= 0; on--) {
         assert_int_equal(p->time(p, on, &e), 0);
         double before = 0, after = 0;
         int steps = 0, convolutions = 0;
         for (; p->timing(p, steps, &t); steps++) before += t.seconds;
-        assert_int_equal(p->forward(p, x, z, &e), 0);
-        assert_int_equal(p->backward(p, dz, dx, &e), 0);
+        assert_int_equal(host_forward(p, x, z, &e), 0);
+        assert_int_equal(host_backward(p, dz, dx, &e), 0);
         for (int i = 0; p->timing(p, i, &t); i++) {
             after += t.seconds;
             /* 2 images of 16 channels in, 4 logits out */
@@ -602,11 +606,7 @@ static void test_misfits(void **state) {
 }
 
 int main(void) {
-    Error e;
-    if (cpu_device(0, &device, &e)) {
-        fprintf(stderr, "%s\n", e.text);
-        return 1;
-    }
+    under_test_open();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reference),
         cmocka_unit_test(test_inference),
@@ -619,5 +619,7 @@ int main(void) {
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_misfits),
     };
-    return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
+    int failed = cmocka_run_group_tests_name("plan", tests, NULL, NULL);
+    under_test_close();
+    return failed;
 }

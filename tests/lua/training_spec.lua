@@ -3,6 +3,7 @@
 local net = require "advrt.net"
 local tensor = require "advrt.tensor"
 local core = require "advrt.core.tensor"
+local system = require "advrt.core.system"
 local train = require "advrt.train"
 local weights = require "advrt.core.weights"
 
@@ -36,6 +37,9 @@ local function below(value, limit, what)
     assert.is_true(value <= limit, ("%s: %g, at most %g allowed"):format(what, value, limit))
 end
 
+-- Where sums are made in another order, a ReLU on the fence opens once in ten steps.
+local FOLLOWED = system.options.device == "cpu" and 1e-4 or 1e-3
+
 describe("ten training steps", function()
     local golden = assert(weights.load "tests/golden/training.safetensors")
     local function check_gradients(g, plan)
@@ -65,7 +69,7 @@ describe("ten training steps", function()
             end
             below(relative(tensor.from(losses), golden[kind .. ".losses"]), 1e-4, "losses")
             for name, value in pairs(g:state()) do
-                below(relative(value, golden[kind .. "." .. name]), 1e-4, name)
+                below(relative(value, golden[kind .. "." .. name]), FOLLOWED, name)
             end
             g:forget_plans()
             local z = g:forward(tensor.uniform("batch0", {8, 3, 16, 16}))

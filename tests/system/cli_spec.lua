@@ -98,10 +98,18 @@ describe("the command line", function()
             assert.equal(2, status)
             one_line(err, "not there yet")
         end
+    end)
+
+    -- On a machine with a GPU it runs there.
+    it("says in one line whether the driver or the GPU is missing that --device cuda needs", function()
         for _, device in ipairs {"cuda", "cuda:1"} do
-            local status, _, err = run("--device", device, "-e", "print(1)")
-            assert.equal(1, status)
-            one_line(err, "not there yet")
+            local status, out, err = run("--device", device, "-e", "print(1)")
+            if status ~= 0 then
+                assert.equal(1, status)
+                assert.equal("", out)
+                one_line(err, "--device " .. device .. ":")
+                assert.truthy(err:find("no NVIDIA driver", 1, true) or err:find(" GPU", 1, true), err)
+            end
         end
     end)
 
