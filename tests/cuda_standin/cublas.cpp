@@ -65,7 +65,7 @@ static size_t extent(int rows, int columns, int ld, size_t size) {
 static std::vector<float> dense(const void *m, int rows, int columns, int ld, bool bf16,
                                 bool tf32) {
     size_t size = bf16 ? 2 : 4;
-    return to_floats(m, extent(rows, columns, ld, size) / size, bf16, tf32);
+    return to_floats(memory_seen(m), extent(rows, columns, ld, size) / size, bf16, tf32);
 }
 
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t opA, cublasOperation_t opB,
@@ -103,7 +103,8 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t opA, cublas
         for (int j = 0; j < n; j++) {
             std::vector<float> column(product.begin() + (long)j * m,
                                       product.begin() + (long)(j + 1) * m);
-            from_floats(column, b, (char *)C + (size_t)j * (size_t)ldc * out, narrow_out);
+            from_floats(column, b, (char *)memory_seen(C) + (size_t)j * (size_t)ldc * out,
+                        narrow_out);
         }
     };
     return enqueue(handle->stream, "cublasGemmEx", run) == cudaSuccess

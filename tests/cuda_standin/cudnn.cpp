@@ -209,7 +209,8 @@ bool is_half(cudnnDataType_t type) {
 std::vector<float> read(const Conv &c, const void *at, size_t bytes) {
     touch_read(at, bytes);
     bool half = is_half(c.x.type);
-    return to_floats(at, bytes / size_of(c.x.type), half, c.conv.math != CUDNN_FMA_MATH);
+    return to_floats(memory_seen(at), bytes / size_of(c.x.type), half,
+                     c.conv.math != CUDNN_FMA_MATH);
 }
 
 void write(const Conv &c, const std::vector<float> &values, float beta, void *at) {
@@ -217,7 +218,7 @@ void write(const Conv &c, const std::vector<float> &values, float beta, void *at
     size_t bytes = values.size() * size_of(c.x.type);
     if (beta != 0) touch_read(at, bytes);
     touch_write(at, bytes);
-    from_floats(values, beta, at, half);
+    from_floats(values, beta, memory_seen(at), half);
 }
 
 cudnnStatus_t check_workspace(const Conv &c, int algorithm, int algorithms, const void *workspace,
@@ -424,7 +425,7 @@ static void use_workspace(const Conv &c, int algorithm, void *workspace) {
     size_t bytes = workspace_of(c, algorithm);
     if (!bytes) return;
     touch_write(workspace, bytes);
-    memset(workspace, 0xff, bytes);
+    memset(memory_seen(workspace), 0xff, bytes);
 }
 
 cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t h, const void *alpha,
@@ -482,8 +483,8 @@ cudnnStatus_t cudnnConvolutionBiasActivationForward(
         touch_read(bias, 4 * (size_t)c.y.c);
         if (b != 0) touch_read(z, bytes_of(c.y));
         for (size_t i = 0; i < out.size(); i++) {
-            float v = out[i] + ((const float *)bias)[i % (size_t)c.y.c];
-            if (b != 0) v += b * ((const float *)z)[i];
+            float v = out[i] + ((const float *)memory_seen(bias))[i % (size_t)c.y.c];
+            if (b != 0) v += b * ((const float *)memory_seen(z))[i];
             out[i] = relu && v < 0 ? 0 : v;
         }
         write(c, out, 0, y);

@@ -221,6 +221,7 @@ static void run_block(unsigned threads) {
 static void run_grid(dim3 grid, dim3 block, const std::vector<char> &arguments,
                      void (*thread)(const void *)) {
     make_fibers();
+    memory_use();
     launched = {grid, block, block.x};
     standin_thread.threads = block;
     standin_thread.blocks = grid;

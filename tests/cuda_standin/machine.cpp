@@ -94,7 +94,7 @@ struct Block {
 static const size_t SPACE_BYTES = (size_t)1 << 36, GAP = 4096;
 
 struct Arena {
-    char *base;
+    char *base, *alias; /* the same bytes; see memory_seen */
     Cell *cells;
     size_t used, taken;
     std::map<size_t, Block> blocks; /* by offset; never used twice */
@@ -104,8 +104,10 @@ static size_t device_bytes = (size_t)8 << 30;
 static uint32_t serials;
 static std::vector<std::pair<int, uint32_t>> serial_places(1); /* stream and index by serial */
 
-static void *reserve(size_t bytes, int protection) {
-    void *p = mmap(NULL, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+/* Address space, of a file's pages where one is given: two reservations of it show the same. */
+static void *reserve(size_t bytes, int protection, int file) {
+    int kind = file < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+    void *p = mmap(NULL, bytes, protection, kind | MAP_NORESERVE, file, 0);
     if (p == MAP_FAILED) {
         fprintf(stderr, "standin: cannot reserve address space\n");
         abort();
@@ -116,8 +118,14 @@ static void *reserve(size_t bytes, int protection) {
 static Arena &arena(Space space) {
     Arena &a = arenas[space];
     if (a.base) return a;
-    a.base = (char *)reserve(SPACE_BYTES, space == DEVICE ? PROT_NONE : PROT_READ | PROT_WRITE);
-    a.cells = (Cell *)reserve(SPACE_BYTES / 4 * sizeof(Cell), PROT_READ | PROT_WRITE);
+    int file = space == DEVICE ? memfd_create("device memory", MFD_CLOEXEC) : -1;
+    if (file >= 0 && ftruncate(file, (off_t)SPACE_BYTES)) file = -1;
+    if (space == DEVICE && file < 0) report("no memory that can be seen twice");
+    a.base =
+        (char *)reserve(SPACE_BYTES, space == DEVICE ? PROT_NONE : PROT_READ | PROT_WRITE, file);
+    a.alias = space == DEVICE ? (char *)reserve(SPACE_BYTES, PROT_READ | PROT_WRITE, file) : a.base;
+    a.cells = (Cell *)reserve(SPACE_BYTES / 4 * sizeof(Cell), PROT_READ | PROT_WRITE, -1);
+    if (file >= 0) close(file);
     const char *limit = getenv("STANDIN_MEMORY");
     if (space == DEVICE && limit) device_bytes = strtoull(limit, NULL, 10);
     return a;
@@ -132,16 +140,26 @@ bool memory_is(Space space, const void *at) {
 }
 
 static int opened;
-static size_t opened_bytes;
+static bool used;
+
+void *memory_seen(const void *at) {
+    const Arena &a = arenas[DEVICE];
+    return inside(a, at) ? a.alias + ((const char *)at - a.base) : (char *)at;
+}
 
 void memory_open() {
-    if (opened++ > 0) return;
-    opened_bytes = arena(DEVICE).used;
-    mprotect(arenas[DEVICE].base, opened_bytes, PROT_READ | PROT_WRITE);
+    opened++;
+}
+
+void memory_use() {
+    if (!used) mprotect(arenas[DEVICE].base, arenas[DEVICE].used, PROT_READ | PROT_WRITE);
+    used = true;
 }
 
 void memory_close() {
-    if (--opened == 0) mprotect(arenas[DEVICE].base, opened_bytes, PROT_NONE);
+    if (--opened > 0 || !used) return;
+    used = false;
+    mprotect(arenas[DEVICE].base, arenas[DEVICE].used, PROT_NONE);
 }
 
 void *memory_take(Space space, size_t bytes) {
@@ -169,7 +187,7 @@ void memory_release(Space space, void *memory) {
     b->second.released_after = serials;
     a.taken -= b->second.bytes;
     size_t from = b->first / GAP * GAP, bytes = (b->first + b->second.bytes - from) / GAP * GAP;
-    if (bytes) madvise(a.base + from, bytes, MADV_DONTNEED);
+    if (bytes) madvise(a.alias + from, bytes, space == DEVICE ? MADV_REMOVE : MADV_DONTNEED);
     if (bytes)
         madvise((char *)a.cells + from / 4 * sizeof(Cell), bytes / 4 * sizeof(Cell), MADV_DONTNEED);
     destroyed(space == DEVICE ? "device memory" : "pinned memory");

@@ -47,8 +47,12 @@ void memory_info(size_t *free, size_t *total);
 void touch_read(const void *at, size_t bytes);
 void touch_write(const void *at, size_t bytes);
 
-/* Device memory can be addressed between the two: by operations that run, never by the host. */
+/* Device memory at its own addresses cannot be read by the host. Operations see it elsewhere, at
+ * memory_seen; kernels, which follow pointers, at its own addresses from memory_use until the
+ * outermost memory_close. */
+void *memory_seen(const void *at);
 void memory_open();
+void memory_use();
 void memory_close();
 
 /* --- operations --- */

@@ -285,7 +285,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
     return result(enqueue(stream, "cudaMemcpyAsync", [=]() {
         if (from_device) touch_read(from, bytes);
         touch_write(to, bytes);
-        memcpy(to, from, bytes);
+        memcpy(memory_seen(to), memory_seen(from), bytes);
     }));
 }
 
@@ -295,7 +295,7 @@ cudaError_t cudaMemsetAsync(void *at, int value, size_t bytes, cudaStream_t stre
     check_end("destination", at, bytes, true);
     return result(enqueue(stream, "cudaMemsetAsync", [=]() {
         touch_write(at, bytes);
-        memset(at, value, bytes);
+        memset(memory_seen(at), value, bytes);
     }));
 }
 
