@@ -508,19 +508,19 @@ static void test_interrupt(void **state) {
     float *z = calloc(4 * K, sizeof *z), *dx = calloc(4 * D, sizeof *dx);
     for (size_t run = 0; run < 2; run++) {
         size_t before = memory_count().in_use;
-        assert_int_equal(p->forward(p, x, z + 2 * K * run, &e), 0);
+        assert_int_equal(host_forward(p, x, z + 2 * K * run, &e), 0);
         interrupt_note();
-        assert_int_not_equal(p->backward(p, dz, dx, &e), 0);
+        assert_int_not_equal(host_backward(p, dz, dx, &e), 0);
         assert_string_equal(e.text, "interrupted");
         assert_int_not_equal(plan_new(g, device, &(PlanRequest){.N = 1}, &other, &e), 0);
         assert_string_equal(e.text, "interrupted");
         assert_int_equal(memory_count().in_use, before);
         interrupt_forget();
-        assert_int_equal(p->backward(p, dz, dx + 2 * D * run, &e), 0);
+        assert_int_equal(host_backward(p, dz, dx + 2 * D * run, &e), 0);
         interrupt_note();
-        assert_int_not_equal(p->forward(p, x, z, &e), 0);
+        assert_int_not_equal(host_forward(p, x, z, &e), 0);
         interrupt_forget();
-        assert_int_not_equal(p->backward(p, dz, dx, &e), 0); /* its forward did not end */
+        assert_int_not_equal(host_backward(p, dz, dx, &e), 0); /* its forward did not end */
     }
     assert_memory_equal(z, z + 2 * K, 2 * K * sizeof *z);
     assert_memory_equal(dx, dx + 2 * D, 2 * D * sizeof *dx);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/interrupt.h"
 #include "base/memory.h"
 #include "net/arena.h"
 
@@ -93,6 +94,7 @@ static int lower_forward(Compiler *c, Error *e) {
     for (int i = 0; i < c->program->n; i++) {
         const Node *n = &c->program->nodes[i];
         Value *v = &c->values[i];
+        if (interrupt_check(e)) return -1;
         c->node = i;
         v->wanted = gradient || (c->request->purpose == PLAN_TRAINING && has_params(n));
         for (int j = 0; j < n->inputs; j++) v->wanted |= c->values[n->input[j]].wanted;
@@ -121,6 +123,7 @@ static int lower_backward(Compiler *c, Error *e) {
     for (int i = end; i >= 0; i--) {
         const Node *n = &c->program->nodes[i];
         Value *v = &c->values[i];
+        if (interrupt_check(e)) return -1;
         c->node = i;
         /* normalisation may have written the image's gradient itself */
         if (!v->wanted || v->gradient == NO_BUFFER) continue;
@@ -197,7 +200,7 @@ static int mark(CudaPlan *p, int i, Error *e) {
 
 static int run_steps(CudaPlan *p, int first, int end, Error *e) {
     for (int i = first; i < end; i++)
-        if (mark(p, i, e) || p->steps[i].run(p, &p->steps[i], e)) return -1;
+        if (interrupt_check(e) || mark(p, i, e) || p->steps[i].run(p, &p->steps[i], e)) return -1;
     return mark(p, end, e) || (p->timed && end > first && add_times(p, first, end, e)) ? -1 : 0;
 }
 
