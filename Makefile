@@ -24,7 +24,7 @@ PROGRAMS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(filter tests/c/test_%,$(TE
 include runtime/device/cuda/cuda.mk
 SCRIPTS := $(shell grep -lE '^\#!.*\b(sh|bash)$$' .ci/run third_party/* tests/* 2>/dev/null)
 
-.PHONY: all deps deps-dev demo demo-2d photos weights test check asan bench programs lint format install clean help
+.PHONY: all deps deps-dev demo demo-2d demo-retraining photos weights test check asan bench programs lint format install clean help
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 all: $(BUILD)/advrt $(PLUGIN) ## build/advrt, and its plugins whose libraries are found (the default)
@@ -67,6 +67,10 @@ demo: deps ## packages, build, and equal perturbation on the bundled net and ima
 demo-2d: deps ## Fig. 6: the losses' gradients over the plane of two circles
 	@$(MAKE) --no-print-directory all
 	$(BUILD)/advrt experiments/simulation_2d.lua
+demo-retraining: deps-dev ## Tables II and III on Fashion-MNIST, in under 45 minutes on two cores
+	@$(MAKE) --no-print-directory all
+	$(BUILD)/advrt experiments/retraining.lua --dry-run
+	$(BUILD)/advrt experiments/retraining.lua
 photos: deps ## both experiments on EfficientNet-Lite0 and twenty photographs
 	@$(MAKE) --no-print-directory all
 	@third_party/install photos

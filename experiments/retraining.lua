@@ -36,7 +36,7 @@ local function read_options()
         name = "retraining.lua",
         description = "Trains detectors of adversarial examples: Tables II and III.",
         options = takes,
-        defaults = {limit = 1000, iterations = 100, epochs = 10,
+        defaults = {limit = 800, epochs = 20,
             images = "Fashion-MNIST's test images", extra = "three for each of --limit"},
         flags = {{"search", "train each cell in every way, not in --recipe's alone"},
             {"augment", "mirror and move the training images at random"},
@@ -295,23 +295,24 @@ out:keep()
 
 local self = setmetatable({o = o, out = out, recipes = recipes, journal = kept.journal, cells = {},
     feeds = {}, done = 0, skip = 0}, Work)
+local units = self.journal.units
+if #units == 0 then self.journal:commit {{"begun", true}} end
 local dirs = adversarial.folders(o, out)
 self.set = adversarial.open(dirs)
 self.set:check_source()
 local sum = set_sum(dirs)
-local units = self.journal.units
-if #units == 0 then
+if #units == 1 then
     self.journal:commit {{"set", sum}}
-elseif units[1].set ~= sum then
+elseif units[2].set ~= sum then
     fail("%s: the set of adversarial examples changed since the run in %s was started", dirs[1], out.path)
 end
 o.stem = o.stem or (self.set.input[2] < 64 and "small" or "full")
 self.part_of = detect.split(self.set, o)
 self.runs = list_runs(o, self.set.losses, recipes)
-for i = 2, #units do
-    if units[i].key ~= self.runs[i - 1].key then fail("%s: the run is another one", out.path) end
-    read_note(units[i], self.runs[i - 1])
-    self.skip = i - 1
+for i = 3, #units do
+    if units[i].key ~= self.runs[i - 2].key then fail("%s: the run is another one", out.path) end
+    read_note(units[i], self.runs[i - 2])
+    self.skip = i - 2
 end
 out:folder("logs")
 do

@@ -217,7 +217,7 @@ function adversarial.folders(o, out)
     local dir, copy = out:file("set"), {}
     if not lfs.attributes(dir .. "/run.json", "mode") then
         for key, value in pairs(o) do copy[key] = value end
-        copy.out, copy.resume, copy.shard = dir, true, {1, 1}
+        copy.out, copy.resume, copy.shard, copy.nested = dir, true, {1, 1}, true
         adversarial.make(copy, adversarial.options)
     end
     return {dir}

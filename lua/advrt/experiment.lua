@@ -315,7 +315,7 @@ function experiment.start(spec, o, takes)
     local files = images:digest(first, last)
     run.labels_sha256 = images:labels_digest(listed)
     run.images_sha256 = system.digest(files)
-    local kept <close> = resume.open(out, run_json.start(run), files)
+    local kept <close> = resume.open(out, run_json.start(run), files, o.nested)
     if not kept then return end
     run.journal, run.about = kept.journal, kept.about
 

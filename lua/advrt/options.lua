@@ -217,7 +217,7 @@ local known = {
     {"rates", "LIST", list_of(above_zero, "different numbers above 0"), {"1e-3", "1e-4", "1e-5"},
         "Adam's, for adam:RATE (default: 1e-3,1e-4,1e-5)"},
     {"weight-decay", "W", not_negative, 5e-4, "with Adam (default: 0.0005)"},
-    {"train-batch", "B", integer(1, 65536), 64, "images a step with Adam (default: 64)"},
+    {"train-batch", "B", integer(1, 65536), 32, "images a step with Adam (default: 32)"},
     {"test-share", "P", open_share, 0.3, "of the source images (default: 0.3)"},
     {"validation-share", "P", open_share, 0.15, "of the source images (default: 0.15)"},
     {"nets", "NET,..", list_of(path, "network definitions, with commas between"), nil,

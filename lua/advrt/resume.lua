@@ -71,7 +71,8 @@ local Kept = {}
 
 --- Where an error ends a run of which something is kept, its message says how to go on.
 Kept.__close = function(self, problem)
-    if problem and (#self.journal.units > 0 or lfs.attributes(self.journal.checkpoint, "mode")) then
+    if problem and not self.nested and (#self.journal.units > 0
+        or lfs.attributes(self.journal.checkpoint, "mode")) then
         fail.append(problem, "; what was done is kept, go on with: " .. command(self.dir))
     end
     self.journal:close()
@@ -82,8 +83,9 @@ end
 --
 -- Returns {journal, about}, for a to-be-closed variable; about.start is when the run was first
 -- started. Where the run is finished it says so and returns nil. Another run than the one that is
--- there, or another process at work on it, is a failure.
-function resume.open(out, about, files)
+-- there, or another process at work on it, is a failure. nested: the run is a part of another, which
+-- says how to go on.
+function resume.open(out, about, files, nested)
     if out.holds == "finished" then
         local old, message = run_json.read(out.path)
         if not old then fail("%s", message) end
@@ -108,7 +110,7 @@ function resume.open(out, about, files)
         about.start = old.start
     end
     out:sweep()
-    return setmetatable({journal = j, about = about, dir = out.path}, Kept)
+    return setmetatable({journal = j, about = about, dir = out.path, nested = nested}, Kept)
 end
 
 return resume

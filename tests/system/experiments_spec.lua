@@ -326,6 +326,52 @@ describe("the experiments", function()
         end
     end)
 
+    it("train on folders of images, and go on from a checkpoint", function()
+        local dir = base .. "/photos"
+        local file = {weights = base .. "/trained.safetensors", log = base .. "/log.csv",
+            checkpoint = base .. "/checkpoint.safetensors"}
+        lfs.mkdir(dir)
+        for _, part in ipairs {"train", "val"} do
+            lfs.mkdir(dir .. "/" .. part)
+            for class = 0, 9 do
+                lfs.mkdir(("%s/%s/%d"):format(dir, part, class))
+                local x = tensor.new {1, 28, 28}
+                for y = 0, 1 do
+                    for k = 1, 28 do x:set(1, 1, math.floor(2.8 * class) + y + 1, k) end
+                end
+                for i = 1, 3 do
+                    assert(image.save(("%s/%s/%d/%d.png"):format(dir, part, class, i), x))
+                end
+            end
+        end
+        local function trained(epochs)
+            local status, out, err = support.advrt {scripts .. "train.lua", "--net", "mlp", "--data", dir,
+                "--batch", "10", "--epochs", epochs, "--rate", "0.01", "--out", file.weights, "--log",
+                file.log, "--checkpoint", file.checkpoint, "--readers", "2"}
+            return status, out, err
+        end
+        local status, out, err = trained "40"
+        assert.equal(0, status, err)
+        assert.is_true(tonumber(out:match("test images: ([%d.]+) %% right")) >= 80, out)
+        local _, lines = support.read(file.log):gsub("\n", "")
+        assert.equal(41, lines)
+        local before = support.read(file.weights)
+        os.remove(file.weights)
+        status, out = trained "40" -- nothing is left to do
+        assert.equal(0, status)
+        assert.is_nil(out:find("epoch 1 of", 1, true))
+        assert.equal(before, support.read(file.weights))
+        status, _, err = trained "41"
+        assert.equal(1, status)
+        assert.matches("checkpoint is of another run %(mlp, 10 classes, 30 images, 40 epochs", err)
+        os.remove(dir .. "/val/3/2.png")
+        support.write(dir .. "/train/3/2.png", "no image")
+        os.remove(file.checkpoint)
+        status, _, err = trained "1"
+        assert.equal(1, status)
+        assert.matches("^advrt: [^\n]*photos/train/3/2.png: [^\n]+\n$", err)
+    end)
+
     it("refuse a folder that is not empty", function()
         local dir = base .. "/taken"
         lfs.mkdir(dir)
