@@ -114,18 +114,27 @@ function Set:keep(queue, real, one, r)
     end
 end
 
+--- Where the genuine images come from that nothing attacks: a folder, and how many of its images are
+-- passed over. Fails where it has too few.
+local function extra_images(o, g, images, listed)
+    if o.extra_images then
+        images, listed = data.folder(o.extra_images, {classes = g.classes, input = g.input,
+            resize = o.resize, crop = o.crop}), 0
+    end
+    if listed + o.extra > #images then
+        fail("--extra %d: %s has %d images%s", o.extra, images.dir, #images,
+            listed > 0 and (", of which --limit leaves %d"):format(#images - listed) or "")
+    end
+    return images, listed
+end
+
+function Set:check() extra_images(self.o, self.net, self.images, self.listed) end
+
 --- The genuine images that nothing attacks, as shards and the records of a last unit.
 function Set:extra()
-    local o, images, from = self.o, self.images, self.listed
+    local o = self.o
     if o.shard[1] > 1 then return end -- the first part of a set has them
-    if o.extra_images then
-        images, from = data.folder(o.extra_images, {classes = self.net.classes,
-            input = self.net.input, resize = o.resize, crop = o.crop}), 0
-    end
-    if from + o.extra > #images then
-        fail("--extra %d: %s has %d images%s", o.extra, images.dir, #images,
-            from > 0 and (" and --limit %d of them are attacked"):format(from) or "")
-    end
+    local images, from = extra_images(o, self.net, self.images, self.listed)
     local x = tensor.new {1, table.unpack(self.net.input)}
     for start = 1, o.extra, EXTRA_SHARD do
         local name = ("extra-%05d.safetensors"):format(start // EXTRA_SHARD + 1)
@@ -185,7 +194,9 @@ end
 function adversarial.estimate(o)
     local g = experiment.load_net(o)
     local images = experiment.open_images(o, g)
-    local first, last = data.shard(math.min(#images, o.limit or #images), table.unpack(o.shard))
+    local listed = math.min(#images, o.limit or #images)
+    extra_images(o, g, images, listed)
+    local first, last = data.shard(listed, table.unpack(o.shard))
     local count, B, tries = math.max(0, last - first + 1), o.batch, 3
     local x, labels, targets = tensor.uniform("estimate", {B, table.unpack(g.input)}), {}, {}
     for k = 1, B do labels[k], targets[k] = 0, 1 end

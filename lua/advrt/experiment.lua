@@ -202,6 +202,9 @@ end
 -- files, labels and targets.
 experiment.go, experiment.pad, experiment.clear = Run.go, pad, clear
 
+--- Fails where it is plain before the work that it cannot end; for those that stand in for it.
+function Run:check() end
+
 --- The frames of the journal that hold records, in the order of the finished file: image by image, for
 -- each the losses as they were given.
 function Run:order()
@@ -312,6 +315,7 @@ function experiment.start(spec, o, takes)
         classes = images:class_names(), workspace = {}, units = 0, work = 0, left = "",
         kept_at = system.clock(), counts = {found = 0, wrong = 0, left_out = 0, attacked = 0}}, {
         __index = spec.methods and setmetatable(spec.methods, Run) or Run})
+    run:check()
     local files = images:digest(first, last)
     run.labels_sha256 = images:labels_digest(listed)
     run.images_sha256 = system.digest(files)

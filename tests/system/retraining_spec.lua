@@ -140,6 +140,9 @@ describe("a set of adversarial examples", function()
             base .. "/dry")
         assert.matches("25 images, 4 losses, 20 iterations: about .*, and 333 kB on the disk", out)
         assert.is_false(support.exists(base .. "/dry"))
+        fails(1, "%-%-extra 76: .*fashion%-images has 100 images, of which %-%-limit leaves 75", experiments
+            .. "make_adversarial.lua", attacks, "--extra", "76", "--out", base .. "/dry")
+        assert.is_false(support.exists(base .. "/dry"))
     end)
 
     it("names a shard that is damaged", function()
