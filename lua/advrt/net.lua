@@ -283,6 +283,10 @@ function M.build(d, opts, path)
     if opts.init and opts.init ~= "golden" and opts.init ~= "he" then
         error(("init must be 'golden' or 'he', got '%s'"):format(tostring(opts.init)), 2)
     end
+    local precision = opts.precision or system.options.precision
+    if precision ~= "f32" and precision ~= "mixed" and precision ~= "bf16" then
+        error(("precision must be 'f32', 'mixed' or 'bf16', got '%s'"):format(tostring(precision)), 2)
+    end
     local message
     d, message = check_definition(d, path or "network")
     if not d then return nil, message end
@@ -300,6 +304,7 @@ function M.build(d, opts, path)
         definition = path,
         plans = {forward = {}, gradient = {}},
         direct = (opts.plan or system.options.plan) == "direct",
+        precision = precision,
     }, Net)
     g.graph, message = draw(g, d, opts, path or g.name)
     if not g.graph then return nil, message end
@@ -318,6 +323,7 @@ end
 --   mean, std a number, or one a channel, instead of the definition's
 --   stem      one of the definition's `stems`: another form of the net
 --   plan      "fast" or "direct"; default: the command line's
+--   precision "f32", "mixed" or "bf16", for all but training; default: the command line's
 -- Returns the net, or nil and one line that says what is wrong: parameters that are missing,
 -- unexpected or misshaped are named. Fields of a net: name, classes, input, preprocess {resize,
 -- crop, mean, std}, defaults, definition (path), weights (path).
@@ -348,7 +354,8 @@ function Net:plan(purpose, N)
     local kept = self.plans[purpose]
     local plan = kept[N]
     if not plan then
-        plan = self.graph:plan {purpose = purpose, batch = N, direct = self.direct}
+        plan = self.graph:plan {purpose = purpose, batch = N, direct = self.direct,
+            precision = self.precision}
         kept[N] = plan
     end
     return plan

@@ -281,9 +281,11 @@ static int graph_he(lua_State *L) {
 
 /* --- plans --- */
 
-/* plan{purpose = "forward"|"gradient"|"training", batch =, direct =, seed =, runs =} -> plan. */
+/* plan{purpose = "forward"|"gradient"|"training", batch =, direct =, seed =, runs =,
+ * precision = "f32"|"mixed"|"bf16"} -> plan. */
 static int graph_plan(lua_State *L) {
     static const char *const purposes[] = {"forward", "gradient", "training", NULL};
+    static const char *const precisions[] = {"f32", "mixed", "bf16", NULL};
     Graph *g = check_graph(L);
     Error e;
     luaL_checktype(L, 2, LUA_TTABLE);
@@ -294,6 +296,8 @@ static int graph_plan(lua_State *L) {
     r.seed = (uint64_t)integer_field(L, "seed", 0);
     r.runs = (uint64_t)integer_field(L, "runs", 0);
     r.direct = boolean_field(L, "direct");
+    lua_getfield(L, 2, "precision");
+    r.precision = (PlanPrecision)luaL_checkoption(L, -1, "f32", precisions);
     PlanBox *b = lua_newuserdatauv(L, sizeof *b, 1);
     *b = (PlanBox){NULL, g};
     luaL_setmetatable(L, PLAN);

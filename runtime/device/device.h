@@ -234,5 +234,8 @@ int cpu_device(int threads, Device **out, Error *e);
 /* The threads that threads = 0 stands for, and the version of oneDNN that is loaded ("2.6.3"). */
 int cpu_threads_default(void);
 const char *cpu_onednn_version(void);
+/* Whether the processor multiplies bf16 numbers itself. The device does not use it: its bf16 is
+ * f32's arithmetic on rounded numbers (device/cpu/precision.c). */
+bool cpu_has_bf16(void);
 
 #endif

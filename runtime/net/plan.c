@@ -6,6 +6,8 @@ int plan_new(const Graph *g, Device *d, const PlanRequest *r, Plan **out, Error 
     const Layer *last = &g->layers[g->n_layers - 1];
     if (r->N < 1 || r->N > 1 << 20)
         return error_set(e, "a batch has 1 to 2^20 images, got %lld", (long long)r->N);
+    if (r->purpose == PLAN_TRAINING && r->precision != PLAN_F32)
+        return error_set(e, "training is in f32");
     if (g->n_layers < 2 || last->H != 1 || last->W != 1)
         return error_set(e, "a network must end in one number per class, got [%lld,%lld,%lld]",
                          (long long)last->C, (long long)last->H, (long long)last->W);

@@ -21,10 +21,15 @@
 
 typedef enum PlanPurpose { PLAN_FORWARD, PLAN_GRADIENT, PLAN_TRAINING } PlanPurpose;
 
+/* What products are made of: f32; mixed: f32 forward, bf16 backward; bf16: both. Sums are f32's in
+ * any case, and so are x, z, dz and dx. Training is f32. */
+typedef enum PlanPrecision { PLAN_F32, PLAN_MIXED, PLAN_BF16 } PlanPrecision;
+
 typedef struct PlanRequest {
     PlanPurpose purpose;
-    int64_t N;     /* images in a batch */
-    bool direct;   /* no Winograd */
+    int64_t N;   /* images in a batch */
+    bool direct; /* no Winograd */
+    PlanPrecision precision;
     uint64_t seed; /* dropout's stream */
     uint64_t runs; /* forwards that count as done: dropout's place in its stream */
 } PlanRequest;

@@ -117,6 +117,46 @@ static void test_binary(void **state) {
     free(a), free(b), free(out);
 }
 
+/* The nearer of the two bf16 numbers around v, the even one of a tie. */
+static float nearest_bf16(float v) {
+    uint32_t bits, down, up;
+    float low, high;
+    memcpy(&bits, &v, sizeof v);
+    down = bits & 0xffff0000U, up = down + 0x10000U;
+    memcpy(&low, &down, sizeof low), memcpy(&high, &up, sizeof high);
+    if (isinf(v)) return v;
+    double past = fabs((double)v - (double)low), ahead = fabs((double)high - (double)v);
+    if (isinf(high))
+        ahead = fabs(ldexp(1, 128) - fabs((double)v)); /* where the next one would be */
+    return past < ahead || (past == ahead && !(down & 0x10000U)) ? low : high;
+}
+
+static void test_bf16(void **state) {
+    (void)state;
+    want_isa();
+    float *a = floats(31, MOST), *out = floats(3, MOST);
+    const float special[] = {
+        0,       -0.0f, INFINITY,  -INFINITY, FLT_MAX,    -FLT_MAX,      0x1p-133,      -0x3p-134,
+        FLT_MIN, 1,     0x1.01p0F, 0x1.03p0F, -0x1.01p0F, 0x1.010002p0F, 0x1.00fffep0F, 3.38e38F};
+    enum { SPECIAL = sizeof special / sizeof *special };
+    for (int i = 0; i < SPECIAL; i++) a[i] = special[i];
+    for (int s = 0; s < SIZES; s++) {
+        int64_t n = sizes[s];
+        out[n] = 12;
+        kernels->round_bf16(a, out, n);
+        for (int64_t i = 0; i < n; i++) want_same("round_bf16", i, out[i], nearest_bf16(a[i]));
+        assert_true(out[n] == 12);
+    }
+    want_same("round_bf16", 10, out[10], 1);
+    want_same("round_bf16", 11, out[11], 0x1.04p0F);
+    /* NaN stays NaN, whatever its payload, which rounding up would carry into the sign. */
+    uint32_t nans[] = {0x7fffffffU, 0xffffffffU, 0x7f800001U, 0x7fc00000U};
+    memcpy(a, nans, sizeof nans);
+    kernels->round_bf16(a, a, 4);
+    for (int i = 0; i < 4; i++) assert_true(isnan(a[i]));
+    free(a), free(out);
+}
+
 static void test_unary(void **state) {
     (void)state;
     want_isa();
@@ -615,6 +655,7 @@ static uint64_t digest(const CpuKernels *k, int threads, int offset) {
     k->clamp(v[0], 0, 1, v[0], N * D);
     k->project(v[1], v[0], ones, radii, N, D);
     for (int n = 0; n < N; n++) f[4][n] += tanh_l2[n];
+    k->round_bf16(v[3], v[3], N * D);
     k->relu_mask(v[3], INFINITY, (uint8_t *)v[4], N * D / 8 * 8);
     k->apply_mask(v[2], (uint8_t *)v[4], N * D / 8 * 8);
     uint64_t hash = random_hash(RANDOM_EMPTY, f, sizeof f);
@@ -692,14 +733,23 @@ int main(void) {
     unsetenv("ADVRT_ISA");
     unsetenv("OMP_NUM_THREADS");
     const struct CMUnitTest tests[] = {
-        ISAS(test_binary),     ISAS(test_unary),
-        ISAS(test_norms),      ISAS(test_norms_of_tiny_gradients),
-        ISAS(test_step),       ISAS(test_project),
-        ISAS(test_tanh_step),  ISAS(test_sgd),
-        ISAS(test_adam),       ISAS(test_channels),
-        ISAS(test_batchnorm),  ISAS(test_masks),
-        ISAS(test_maxpool),    ISAS(test_same_bits),
-        ISAS(test_neighbours), cmocka_unit_test(test_choice),
+        ISAS(test_binary),
+        ISAS(test_unary),
+        ISAS(test_bf16),
+        ISAS(test_norms),
+        ISAS(test_norms_of_tiny_gradients),
+        ISAS(test_step),
+        ISAS(test_project),
+        ISAS(test_tanh_step),
+        ISAS(test_sgd),
+        ISAS(test_adam),
+        ISAS(test_channels),
+        ISAS(test_batchnorm),
+        ISAS(test_masks),
+        ISAS(test_maxpool),
+        ISAS(test_same_bits),
+        ISAS(test_neighbours),
+        cmocka_unit_test(test_choice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 --- The net, weights and images that come with the project, against the data they are made from.
 local image = require "advrt.core.image"
+local loss = require "advrt.loss"
 local net = require "advrt.net"
 local train = require "advrt.train"
 
@@ -19,6 +20,30 @@ describe("what comes with the project", function()
         local g = assert(net.load("nets/fashion.lua"))
         assert.matches("nets/fashion.safetensors$", g.weights)
         assert.is_true(train.accuracy(g, images, labels) >= 0.92)
+    end)
+
+    it("keeps its gradients' direction in mixed precision, and most of it in bf16", function()
+        local nets, targets, n = {}, {}, 100
+        for _, p in ipairs {"f32", "mixed", "bf16"} do
+            nets[p] = assert(net.load("nets/fashion.lua", {precision = p}))
+        end
+        local x = images:narrow(1, n):to("f32"):div_(255)
+        for i = 1, n do targets[i] = (labels:get(i) + 3) % 10 end
+        for _, l in ipairs {loss.ce, loss.logit, loss.m_logit} do
+            local z, q = nets.f32:gradient(x, l, targets)
+            local size = q:norms()
+            for p, least in pairs {mixed = 0.9999, bf16 = 0.8} do
+                local other_z, other = nets[p]:gradient(x, l, targets)
+                local other_size, apart = other:norms(), (other - q):norms()
+                if p == "mixed" then assert.is_true(other_z:equal(z)) end
+                for i = 1, n do
+                    local a, b, d = size:get(i), other_size:get(i), apart:get(i)
+                    local cosine = (a * a + b * b - d * d) / (2 * a * b)
+                    assert.is_true(cosine > least, ("%s, image %d: %.6f"):format(p, i, cosine))
+                    assert.is_true(cosine < 1 - 1e-8)
+                end
+            end
+        end
     end)
 
     it("fits in 2 MB", function()

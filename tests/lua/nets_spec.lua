@@ -135,6 +135,28 @@ describe("the definitions", function()
     end)
 end)
 
+describe("a net's precision", function()
+    it("is the command line's or its own, and one that there is", function()
+        assert.are.equal("f32", load("mlp").precision)
+        assert.are.equal("bf16", load("mlp", {precision = "bf16"}).precision)
+        assert.has_error(function() load("mlp", {precision = "f16"}) end,
+            "precision must be 'f32', 'mixed' or 'bf16', got 'f16'")
+    end)
+
+    it("leaves training in f32", function()
+        local z = {}
+        for _, p in ipairs {"f32", "bf16"} do
+            z[p] = load("mlp", {precision = p}):training_plan(2):forward(
+                tensor.uniform("input", {2, 1, 28, 28}))
+        end
+        assert.is_true(z.f32:equal(z.bf16))
+        local g = load("mlp")
+        assert.has_error(function()
+            g.graph:plan {purpose = "training", batch = 2, precision = "mixed"}
+        end)
+    end)
+end)
+
 describe("a definition that is wrong", function()
     local function message_of(text)
         local path = scratch(".lua", text)

@@ -92,14 +92,6 @@ describe("the command line", function()
         end
     end)
 
-    it("refuses what is not there yet with one line", function()
-        for _, precision in ipairs {"mixed", "bf16"} do
-            local status, _, err = run("--precision", precision, "-e", "print(1)")
-            assert.equal(2, status)
-            one_line(err, "not there yet")
-        end
-    end)
-
     -- On a machine with a GPU it runs there.
     it("says in one line whether the driver or the GPU is missing that --device cuda needs", function()
         for _, device in ipairs {"cuda", "cuda:1"} do
@@ -113,12 +105,37 @@ describe("the command line", function()
         end
     end)
 
+    it("says in a line what bf16 costs here, and computes in it", function()
+        local code = [[local net, tensor = require "advrt.net", require "advrt.tensor"
+            local g = net.load("fashion")
+            local z, n = g:trace(tensor.uniform("input", {2, 1, 28, 28})), 0
+            local q = g:backward(tensor.uniform("dz", {2, 10}))
+            for _, v in ipairs(q:reshape{-1}:totable()) do n = n + v * v end
+            print(g.precision, z:get(1, 1), n)]]
+        local z, n = {}, {}
+        for _, precision in ipairs {"f32", "mixed", "bf16"} do
+            local status, out, err = run("--precision", precision, "-e", code)
+            assert.equal(0, status)
+            if precision == "f32" then assert.equal("", err) else one_line(err, "bf16") end
+            local name
+            name, z[precision], n[precision] = out:match("^(%S+)\t(%S+)\t(%S+)\n$")
+            assert.equal(precision, name)
+        end
+        assert.equal(z.f32, z.mixed)
+        assert.not_equal(z.f32, z.bf16)
+        assert.near(tonumber(z.f32), tonumber(z.bf16), 0.05 * math.abs(tonumber(z.f32)) + 0.05)
+        assert.not_equal(n.f32, n.mixed)
+        assert.not_equal(n.mixed, n.bf16)
+        assert.near(tonumber(n.f32), tonumber(n.mixed), 1e-2 * tonumber(n.f32))
+    end)
+
     it("passes its options on", function()
         local code = [[local o = require "advrt.core.system".options
             print(o.device, o.threads, o.precision, o.plan, o.quiet)]]
-        local status, out = run("--device", "cpu", "--threads", "3", "--plan=direct", "-q", "-e", code)
+        local status, out = run("--device", "cpu", "--threads", "3", "--plan=direct", "-q",
+            "--precision", "mixed", "-e", code)
         assert.equal(0, status)
-        assert.equal("cpu\t3\tf32\tdirect\ttrue\n", out)
+        assert.equal("cpu\t3\tmixed\tdirect\ttrue\n", out)
         status, out = run("-e", code)
         assert.equal(0, status)
         assert.matches("^cpu\t[1-9]%d*\tf32\tfast\tfalse\n$", out)

@@ -229,6 +229,7 @@ int emit_relu(Compiler *c, const Layout *l, double cap, int in, int out, Error *
 }
 
 int emit_add(Compiler *c, const Layout *l, int in, int out, Error *e) {
+    c->plan->buffers[out].rounded = false;
     return emit_pair(c, "add", run_add, l, in, out, e) ? 0 : -1;
 }
 
@@ -253,6 +254,7 @@ int sink_open(Compiler *c, int node, const Layout *layout, bool can_sum, Sink *s
         c->plan->buffers[v->gradient].holders == 1) {
         s->buffer = v->gradient;
         s->sum = true;
+        c->plan->buffers[v->gradient].rounded = false;
         return 0;
     }
     s->buffer = buffer_new(c, layout_bytes(layout), e);

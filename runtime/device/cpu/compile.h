@@ -64,6 +64,7 @@ typedef struct Buffer {
     int parent;      /* of a view, which lies `offset` bytes into it; else NO_BUFFER */
     int first, last; /* steps that use it; -1: none yet */
     int holders;
+    bool rounded; /* a gradient of nothing but bf16 numbers (precision.c) */
 } Buffer;
 
 typedef struct Compiler {
@@ -73,6 +74,7 @@ typedef struct Compiler {
     const PlanRequest *request;
     Value *values; /* one per node */
     int node;      /* being lowered */
+    bool rounds;   /* what is being lowered is computed in bf16 (precision.c) */
 } Compiler;
 
 /* The rules of one kind of layer. backward is called when the gradient of the node's value is
@@ -132,6 +134,15 @@ int sink_open(Compiler *c, int node, const Layout *layout, bool can_sum, Sink *s
 int sink_close(Compiler *c, const Sink *s, Error *e);
 /* The gradient of `node` passes unchanged to an input. */
 int sink_share(Compiler *c, int input, int buffer, Error *e);
+
+/* The gradient in a buffer that nobody else holds, so that it may be written in place. */
+int own_gradient(Compiler *c, Value *v, Error *e);
+
+/* precision.c: n weights in host memory about to be kept; a node's value just made; a node's
+ * gradient, complete and masked. Each becomes bf16's where the precision asks for it. */
+void precision_weights(const Compiler *c, float *weights, size_t n);
+int precision_value(Compiler *c, const Node *n, Value *v, Error *e);
+int precision_gradient(Compiler *c, const Node *n, Value *v, Error *e);
 
 /* In the plan: the threads' pool, engine and stream that all plans of the process share. */
 dnnl_engine_t cpu_engine(void);

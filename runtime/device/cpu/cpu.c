@@ -28,6 +28,11 @@ bool cpu_isa_present(CpuIsa isa) {
     }
 }
 
+bool cpu_has_bf16(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx512bf16");
+}
+
 const CpuKernels *cpu_isa_kernels(CpuIsa isa) {
     static const CpuKernels *const tables[CPU_ISAS] = {&cpu_kernels_x86_64, &cpu_kernels_avx2,
                                                        &cpu_kernels_avx512};

@@ -40,6 +40,8 @@ typedef struct CpuKernels {
     void (*clamp)(const float *a, float low, float high, float *out, int64_t n);
     void (*quantize)(const float *a, float levels, float *out, int64_t n);
     void (*sign)(const float *a, float *out, int64_t n);
+    /* To the nearest bf16 number, ties to even; beyond its largest infinity; NaN stays NaN. */
+    void (*round_bf16)(const float *a, float *out, int64_t n);
     /* out += b */
     void (*add)(float *out, const float *b, int64_t n);
 

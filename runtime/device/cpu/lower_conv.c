@@ -25,7 +25,10 @@ int conv_host_weights(const Compiler *c, const Node *n, HostWeights *w, Error *e
                        .S = t->shape[3]};
     w->weight = memory_take(tensor_bytes(t), "weights", e);
     w->bias = w->weight ? memory_take((size_t)l->C * sizeof(float), "bias", e) : NULL;
-    if (w->bias && !node_weights(c->program, n, w->weight, w->bias, e)) return 0;
+    if (w->bias && !node_weights(c->program, n, w->weight, w->bias, e)) {
+        precision_weights(c, w->weight, (size_t)tensor_count(t));
+        return 0;
+    }
     memory_free(w->weight);
     memory_free(w->bias);
     w->weight = w->bias = NULL;

@@ -1,6 +1,6 @@
 /* Linear layers, on the device's own kernels: they read the graph's weights where they
  * lie, in forward and backward, so a plan keeps no copy of what are the largest weights
- * of AlexNet and VGG. A batch norm behind one makes a folded copy. */
+ * of AlexNet and VGG. A batch norm behind one makes a folded copy, and bf16 a rounded one. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -32,12 +32,14 @@ static void run_weights(const CpuPlan *p, const Step *s) {
                                s->size[0], s->size[1], s->size[2]);
 }
 
-static int folded_parameters(Compiler *c, const Node *n, int *weights, int *bias, Error *e) {
+static int kept_parameters(Compiler *c, const Node *n, int *weights, int *bias, Error *e) {
     void *w, *b;
     size_t bytes = tensor_bytes(&c->program->graph->params[n->layer->param[0]].value);
     *weights = buffer_owned(c, bytes, "weights", &w, e);
     *bias = *weights < 0 ? -1 : buffer_owned(c, (size_t)n->layer->C * sizeof(float), "bias", &b, e);
-    return *bias < 0 ? -1 : node_weights(c->program, n, w, b, e);
+    if (*bias < 0 || node_weights(c->program, n, w, b, e)) return -1;
+    precision_weights(c, w, bytes / sizeof(float));
+    return 0;
 }
 
 static int own_parameters(Compiler *c, const Node *n, int *weights, int *bias, Error *e) {
@@ -55,8 +57,8 @@ static int linear_forward(Compiler *c, const Node *n, Value *v, Error *e) {
     bool last = n == &c->program->nodes[c->program->n - 1] && !n->mask;
     Layout in = input_layout(c, n);
     int weights, bias;
-    if ((n->batchnorm >= 0 ? folded_parameters : own_parameters)(c, n, &weights, &bias, e))
-        return -1;
+    bool copy = n->batchnorm >= 0 || c->rounds;
+    if ((copy ? kept_parameters : own_parameters)(c, n, &weights, &bias, e)) return -1;
     v->layout = layout_flat(c->request->N, n->layer->C);
     v->saved[0] = value_as(c, n->input[0], &in, e);
     v->saved[1] = weights;
@@ -73,9 +75,11 @@ static int linear_forward(Compiler *c, const Node *n, Value *v, Error *e) {
 static int data_backward(Compiler *c, const Node *n, const Value *v, Error *e) {
     Layout in = input_layout(c, n);
     Sink sink;
+    int weights = v->saved[1], bias;
+    if (c->request->precision == PLAN_MIXED && kept_parameters(c, n, &weights, &bias, e)) return -1;
     if (sink_open(c, n->input[0], &in, false, &sink, e)) return -1;
-    Step *s = emit_kernel(c, "linear back", run_data, 3,
-                          (int[]){v->gradient, v->saved[1], sink.buffer}, e);
+    Step *s =
+        emit_kernel(c, "linear back", run_data, 3, (int[]){v->gradient, weights, sink.buffer}, e);
     if (!s) return -1;
     set_sizes(s, c, n);
     return sink_close(c, &sink, e);

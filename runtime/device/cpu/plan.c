@@ -48,8 +48,7 @@ static int save_mask(Compiler *c, const Node *n, Value *v, Error *e) {
     return 0;
 }
 
-/* The gradient in a buffer that nobody else holds, so that it may be written in place. */
-static int own_gradient(Compiler *c, Value *v, Error *e) {
+int own_gradient(Compiler *c, Value *v, Error *e) {
     Buffer *b = &c->plan->buffers[v->gradient];
     if (b->holders == 1) return 0;
     int copy = buffer_new(c, layout_bytes(&v->layout), e);
@@ -84,6 +83,7 @@ static int lower_forward(Compiler *c, Error *e) {
         for (int j = 0; j < n->inputs; j++) v->wanted |= c->values[n->input[j]].wanted;
         if (lowerings[n->layer->kind]->forward(c, n, v, e))
             return error_prefix(e, "layer '%s'", n->layer->name);
+        if (precision_value(c, n, v, e)) return -1;
         if (c->request->purpose != PLAN_FORWARD && n->mask && save_mask(c, n, v, e)) return -1;
     }
     const Value *last = &c->values[c->program->n - 1];
@@ -111,6 +111,7 @@ static int lower_backward(Compiler *c, Error *e) {
         /* the first convolution may have written the image's gradient itself */
         if (!v->wanted || v->gradient == NO_BUFFER) continue;
         if (v->mask != NO_BUFFER && mask_gradient(c, v, e)) return -1;
+        if (precision_gradient(c, n, v, e)) return -1;
         if (n->residual >= 0 && sink_share(c, n->residual, v->gradient, e)) return -1;
         if (lowerings[n->layer->kind]->backward(c, n, v, e))
             return error_prefix(e, "layer '%s', backward", n->layer->name);
@@ -325,8 +326,10 @@ static int lower(Compiler *c, Error *e) {
         /* two holders, of whom one never lets go: the caller's memory is not written in place */
         c->plan->buffers[b].holders = 2;
     }
+    c->rounds = c->request->precision == PLAN_BF16;
     if (lower_forward(c, e)) return -1;
     c->plan->n_forward = c->plan->n_steps;
+    c->rounds = c->request->precision != PLAN_F32;
     return c->request->purpose == PLAN_FORWARD ? 0 : lower_backward(c, e);
 }
 
@@ -336,7 +339,7 @@ int cpu_plan_new(Device *d, const struct Program *program, const struct PlanRequ
     CpuPlan *p = empty_plan((CpuDevice *)d, program, r, e);
     if (!p) return -1;
     int status = -1;
-    Compiler c = {(CpuDevice *)d, p, program, r, NULL, 0};
+    Compiler c = {(CpuDevice *)d, p, program, r, NULL, 0, false};
     c.values = memory_zeroed((size_t)program->n, sizeof *c.values, "plan", e);
     if (!c.values) goto done;
     for (int i = 0; i < program->n; i++) {
