@@ -97,6 +97,12 @@ asan: ## build/asan: advrt and the tests' programs under ASan and UBSan
 bench: all ## seconds, rates and memory of the nets, and PyTorch's where BENCH_PYTHON is set
 	@$(BUILD)/advrt tests/bench/bench.lua $(if $(PROFILE),--profile --out $(BUILD)/profile.json, \
 	  --out $(BUILD)/bench.json) $(BENCH)
+.PHONY: bench-precision
+bench-precision: all ## what --precision mixed and bf16 do to gradients and flips
+	@rm -rf $(BUILD)/precision $(BUILD)/precision-photos
+	@$(BUILD)/advrt tests/bench/precision.lua --out $(BUILD)/precision
+	@[ ! -e $(BUILD)/photos/images ] || $(BUILD)/advrt tests/bench/precision.lua $(LITE0) $(PHOTOS) \
+	  --magnitude 0.05 --out $(BUILD)/precision-photos
 format: ## lay out the C sources
 	@clang-format -i $(SOURCES) $(HEADERS) $(TESTS) $(CUDA_SOURCES)
 lint: ## layout, luacheck, shellcheck

@@ -52,7 +52,8 @@ function profile.measure(spec)
     local step, plan = work.step(spec.what, g, work.tensors(g, spec.batch), labels, targets)
     step()
     local runs = math.max(spec.rounds, work.steps_for(spec.seconds, work.time(step, 1)))
-    local rows, whole = rows_of(plan, step, runs), work.time(step, runs)
+    local rows, whole = rows_of(plan, step, runs), {}
+    for r = 1, runs do whole[r] = work.time(step, 1) end
     local _, flops = work.forward_flops(g.graph)
     local kinds = {}
     for _, layer in ipairs(g.graph:layers()) do
@@ -68,7 +69,7 @@ function profile.measure(spec)
         end
         row.budget = (row.flops or row.bytes) / found[row.kind]
     end
-    return {rows = rows, rates = found, runs = runs, seconds = whole}
+    return {rows = rows, rates = found, runs = runs, seconds = (work.median(whole))}
 end
 
 -- Printing ---------------------------------------------------------------------

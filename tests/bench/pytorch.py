@@ -7,9 +7,11 @@ standard input,
 
     run MODE STEPS    {"seconds": S}   seconds a step, after one step that is not timed
     peak              {"rss": BYTES}   the most memory that this process has had resident
+    cosines MODE      {LOSS: [C, ...]} of each image's gradient in that mode to the eager one
 
 Modes: eager; channels_last; channels_last_folded, with batch norm folded into the convolutions by
-torch.fx (not for training); compile, torch.compile on channels_last. A mode that fails is left
+torch.fx (not for training); compile, torch.compile on channels_last; bf16, autocast on
+channels_last; and for attacks the libraries torchattacks and foolbox. A mode that fails is left
 out and its reason told.
 """
 
@@ -39,6 +41,18 @@ class Normalised(nn.Module):
 
     def forward(self, x):
         return self.net((x - self.mean) / self.std)
+
+
+class Autocast(nn.Module):
+    """The net in bf16 where PyTorch's autocast has it so; the logits are f32 again."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.net(x).float()
 
 
 class Block(nn.Module):
@@ -169,10 +183,74 @@ def prepare(net, mode, training):
     if mode != "eager":
         net = net.to(memory_format=torch.channels_last)
     net.requires_grad_(training)
+    if mode == "bf16":
+        return Autocast(net)
     return torch.compile(net) if mode == "compile" else net
 
 
-def make_step(net, task, t, layout):
+def library_attack(mode, net, task, x0):
+    """The attack's steps as a library makes them, in a ball too large to matter: x0 -> x."""
+    steps, norm = task["attack"]["steps"], task["attack"]["norm"]
+    targets = torch.tensor(task["targets"])
+    if mode == "torchattacks":
+        from torchattacks import PGDL2
+
+        attack = PGDL2(net, eps=steps * norm, alpha=norm, steps=steps, random_start=False)
+        attack.set_mode_targeted_by_label(quiet=True)
+        return lambda: attack(x0, targets)
+    import foolbox
+
+    model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
+    attack = foolbox.attacks.L2BasicIterativeAttack(abs_stepsize=norm, steps=steps)
+    criterion = foolbox.criteria.TargetedMisclassification(targets)
+    return lambda: attack(model, x0, criterion, epsilons=[steps * norm])[1][0]
+
+
+# The direction of ascent is the gradient of these sums; logits z, targets t.
+LOSSES = {
+    "ce": lambda z, t, kappa: -F.cross_entropy(z, t, reduction="sum"),
+    "ce_sign": lambda z, t, kappa: -F.cross_entropy(z, t, reduction="sum"),
+    "logit": lambda z, t, kappa: z.gather(1, t[:, None]).sum(),
+    "m_logit": lambda z, t, kappa: (
+        z.gather(1, t[:, None])[:, 0]
+        - z.scatter(1, t[:, None], -math.inf).max(dim=1).values
+    )
+    .clamp(max=kappa)
+    .sum(),
+}
+
+
+def experiment(net, o, x0, labels, targets):
+    """Equal perturbation with every loss on a batch, and what a record has of each step. Returns
+    how many images each loss flips."""
+    flips, n = {}, len(x0)
+    c, t = labels[:, None], targets[:, None]
+    for loss in o["losses"]:
+        x = x0.detach().clone(memory_format=torch.preserve_format)
+        flipped, series = torch.zeros(n, dtype=torch.bool), []
+        for i in range(o["iterations"] + 1):
+            x.requires_grad_()
+            z = net(x)
+            q = torch.autograd.grad(LOSSES[loss](z, targets, o["kappa"]), x)[0]
+            x, z = x.detach(), z.detach()
+            length = q.flatten(1).norm(dim=1)
+            q = q.sign() if loss == "ce_sign" else q
+            norm = q.flatten(1).norm(dim=1)
+            p, d = z.softmax(1), (x - x0).flatten(1)
+            zeros = (q == 0).flatten(1).float().mean(1)
+            series.append(
+                (p.gather(1, c), p.gather(1, t), z.gather(1, c), z.gather(1, t), length, zeros,
+                 d.norm(dim=1), d.abs().amax(1))
+            )  # fmt: skip
+            flipped |= z.argmax(1) == targets
+            if i < o["iterations"]:
+                a = torch.where(norm > 0, o["magnitude"] / norm, 0)
+                x = (x + a.view(-1, 1, 1, 1) * q).clamp(0, 1)
+        flips[loss] = flipped
+    return flips
+
+
+def make_step(mode, net, task, t, layout):
     """A function that makes one step and returns what agreement is told from: logits, images."""
     x0 = t["x"].contiguous(memory_format=layout)
     dz, what = t["dz"], task["what"]
@@ -200,6 +278,22 @@ def make_step(net, task, t, layout):
             net((x.detach() * 255).round() / 255)
         return None, x.detach() - x0
 
+    if mode in ("torchattacks", "foolbox"):
+        if what != "attack":
+            raise ValueError("attacks only")
+        run = library_attack(mode, net, task, x0)
+        return lambda: (None, run().detach() - x0)
+
+    def whole():
+        o, B = task["experiment"], task["experiment"]["batch"]
+        for first in range(0, len(x0), B):
+            part = slice(first, first + B)
+            flips = experiment(net, o, x0[part], labels[part], targets[part])
+            for loss, flipped in flips.items():
+                count = int(flipped.sum())
+                o.setdefault("flips", {})[loss] = count + (first and o["flips"][loss])
+        return None, None
+
     if what == "training":
         o = task["sgd"]
         sgd = torch.optim.SGD(
@@ -214,7 +308,23 @@ def make_step(net, task, t, layout):
             return z.detach(), None
 
         return training
-    return {"forward": forward, "gradient": gradient, "attack": attack}[what]
+    return {"forward": forward, "gradient": gradient, "attack": attack, "experiment": whole}[what]
+
+
+def cosines(net, plain, task, t):
+    """Of each image's gradient in one net to that in another, by loss."""
+    targets, o = torch.tensor(task["targets"]), task["experiment"]
+    result = {loss: [] for loss in o["losses"]}
+    for first in range(0, len(t["x"]), o["batch"]):
+        part = slice(first, first + o["batch"])
+        for loss in o["losses"]:
+            q = []
+            for one in (net, plain):
+                x = t["x"][part].detach().requires_grad_()
+                value = LOSSES[loss](one(x), targets[part], o["kappa"])
+                q.append(torch.autograd.grad(value, x)[0].flatten(1).double())
+            result[loss] += F.cosine_similarity(q[0], q[1], eps=0).nan_to_num(-2).tolist()
+    return result
 
 
 def difference(found, t):
@@ -252,16 +362,19 @@ def main(task_path):
     if task.get("mean"):
         net = Normalised(net, task["mean"], task["std"])
     t = load_tensors(task["tensors"])
-    steps, skipped, differences = {}, {}, {}
+    steps, nets, skipped, differences, flips = {}, {}, {}, {}, {}
     for mode in task["modes"]:
         try:
-            layout = torch.contiguous_format if mode == "eager" else torch.channels_last
+            plain = mode in ("eager", "torchattacks", "foolbox")
+            layout = torch.contiguous_format if plain else torch.channels_last
             # One mode alone, whose memory counts, has the net's weights once.
             of_mode = copy.deepcopy(net) if len(task["modes"]) > 1 else net
-            step = make_step(prepare(of_mode, mode, task["what"] == "training"), task, t, layout)
+            of_mode = prepare(of_mode, "eager" if plain else mode, task["what"] == "training")
+            step = make_step(mode, of_mode, task, t, layout)
             differences[mode] = difference(step(), t)
+            flips[mode] = dict(task.get("experiment", {}).get("flips", {}))
             step()
-            steps[mode] = step
+            steps[mode], nets[mode] = step, of_mode
         except Exception as e:  # one mode less, whatever PyTorch raises
             skipped[mode] = f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
     say(
@@ -271,12 +384,16 @@ def main(task_path):
             "modes": list(steps),
             "skipped": skipped,
             "difference": differences,
+            "flips": flips,
         }
     )
     for line in sys.stdin:
         words = line.split()
         if words[0] == "peak":
             say({"rss": peak_rss()})
+            continue
+        if words[0] == "cosines":
+            say(cosines(nets[words[1]], nets["eager"], task, t))
             continue
         step, count = steps[words[1]], int(words[2])
         step()
