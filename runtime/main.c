@@ -352,15 +352,19 @@ static int open_device(Command *c, const char *executable, Device **device, Erro
     return 0;
 }
 
-/* What bf16 is on this device, where it is asked for. */
-static void say_precision(const SystemOptions *o) {
-    if (strcmp(o->precision, "f32") == 0) return;
+/* What bf16 is on this device, where it is asked for; -1 where it is not to be had. */
+static int say_precision(const SystemOptions *o, const Device *d, Error *e) {
+    if (strcmp(o->precision, "f32") == 0) return 0;
+    if (!d->bf16)
+        return error_set(e, "--precision %s: device %s computes in f32 alone; use --precision f32",
+                         o->precision, d->name);
     fprintf(stderr,
             "advrt: --precision %s: %s, so bf16's numbers are made with f32's and take up to "
             "a tenth longer than --precision f32\n",
             o->precision,
             cpu_has_bf16() ? "the processor's bf16 instructions are not used"
                            : "this processor has no bf16 instructions");
+    return 0;
 }
 
 static int run_lua(Command *c) {
@@ -368,11 +372,11 @@ static int run_lua(Command *c) {
     Device *device = NULL;
     Error e = {""};
     if (c->system.threads == 0) c->system.threads = cpu_threads_default();
-    if (find_root(executable, root, &e) != 0 || open_device(c, executable, &device, &e) != 0) {
+    if (find_root(executable, root, &e) != 0 || open_device(c, executable, &device, &e) != 0 ||
+        say_precision(&c->system, device, &e) != 0) {
         fprintf(stderr, "advrt: %s\n", e.text);
         return FAILED;
     }
-    say_precision(&c->system);
     c->system.executable = executable;
     c->system.root = root;
     c->system.isa = device->isa;

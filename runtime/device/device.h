@@ -133,7 +133,8 @@ typedef struct TanhStep {
 struct Device {
     const char *name; /* "cpu", "cuda:0" */
     const char
-        *isa; /* the instruction set of the device's own kernels: "x86-64", "avx2", "avx512" */
+        *isa;  /* the instruction set of the device's own kernels: "x86-64", "avx2", "avx512" */
+    bool bf16; /* its plans compute in PLAN_MIXED and PLAN_BF16 too */
 
     /* Memory. copy_in and copy_out move between host and device and have finished on return. */
     int (*take)(Device *d, size_t bytes, const char *what, void **out, Error *e);

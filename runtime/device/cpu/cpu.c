@@ -228,6 +228,7 @@ int cpu_device(int threads, Device **out, Error *e) {
         cpu.kernels = cpu_isa_kernels(isa);
         cpu.base = (Device){.name = "cpu",
                             .isa = cpu.kernels->isa,
+                            .bf16 = true,
                             .take = take,
                             .release = release,
                             .copy_in = copy,
