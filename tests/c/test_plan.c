@@ -18,8 +18,9 @@
 
 /* --- sample nets --- */
 
+static int serial; /* of a net's layers: their names, and so their weights, are the net's alone */
+
 static int add(Graph *g, Layer l, int a, int b) {
-    static int serial;
     Error e = {""};
     int value = -1;
     l.input[0] = a;
@@ -85,6 +86,7 @@ static Graph *start(int64_t C, int64_t H, int64_t W) {
     Graph *g;
     Error e;
     assert_int_equal(graph_new(&g, C, H, W, &e), 0);
+    serial = 0;
     return g;
 }
 
@@ -167,6 +169,13 @@ static Graph *net_odd(void) {
     return g;
 }
 
+/* Patches that leave a border of the image out. */
+static Graph *net_patches(void) {
+    Graph *g = start(3, 11, 7);
+    linear(g, relu(g, conv(g, 0, 16, 4, 4, 0, 1), 0), 3);
+    return g;
+}
+
 static Graph *net_perceptron(void) {
     Graph *g = start(2, 1, 1);
     int x = relu(g, linear(g, 0, 33), 0);
@@ -198,10 +207,15 @@ static const struct {
     const char *name;
     MakeNet make;
 } nets[] = {
-    {"residual", net_residual}, {"bottleneck", net_bottleneck},
-    {"mobile", net_mobile},     {"plain", net_plain},
-    {"odd", net_odd},           {"perceptron", net_perceptron},
-    {"small", net_small},       {"linear", net_linear},
+    {"residual", net_residual},
+    {"bottleneck", net_bottleneck},
+    {"mobile", net_mobile},
+    {"plain", net_plain},
+    {"odd", net_odd},
+    {"patches", net_patches},
+    {"perceptron", net_perceptron},
+    {"small", net_small},
+    {"linear", net_linear},
 };
 enum { NETS = sizeof nets / sizeof *nets };
 

@@ -5,7 +5,7 @@
 
 #include "device/cpu/cpu.h"
 
-/* RowShape times classes below which threads cost more than they save. */
+/* Rows times classes below which threads cost more than they save. */
 enum { SERIAL = 4096 };
 
 static const double tau = 0.9; /* of Definition IV.1 */

@@ -19,12 +19,16 @@ static bool winograd_pays(const ConvolutionKernel *kernel, const Convolution *s)
     return direct >= 2 * INPUTS * tiles * rounded_up(s->K, 2 * lanes);
 }
 
-/* The one rule: 1x1 always, 3x3 to 5x5 by Winograd unless the plan is to be direct, where that
- * halves the products: the transforms cost a part of what it saves. */
+/* The one rule: 1x1 wherever it makes as many outputs as there are inputs (phases of an image's
+ * gradient can be more, zeros at the end), 3x3 to 5x5 by Winograd unless the plan is to be direct,
+ * where that halves the products: the transforms cost a part of what it saves. */
 static const ConvolutionKernel *kernel_for(const Compiler *c, const Convolution *s) {
     const CpuKernels *kernels = c->device->kernels;
     if (!kernels->pointwise || c->request->purpose == PLAN_TRAINING) return NULL;
-    if (s->taps == 1) return s->top || s->left ? NULL : kernels->pointwise;
+    if (s->taps == 1) {
+        bool same = !s->top && !s->left && s->H == s->OH && s->W == s->OW;
+        return same ? kernels->pointwise : NULL;
+    }
     if (s->taps < 3 || s->taps > 5 || c->request->direct) return NULL;
     return winograd_pays(kernels->winograd, s) ? kernels->winograd : NULL;
 }
