@@ -153,8 +153,15 @@ end
 
 --- x where mask is not 0, else y; a mask is a tensor, x and y are tensors, tracked ones or numbers.
 function autograd.where(mask, x, y)
+    for i, v in ipairs {mask or false, x or false, y or false} do
+        local good = debug.getmetatable(v) == plain_type or is_tracked(v)
+        if not good and (i == 1 or type(v) ~= "number") then
+            error(("bad argument #%d to 'where' (a tensor expected, got %s)"):format(i,
+                select(i, type(mask), type(x), type(y))), 2)
+        end
+    end
     mask = value_of(mask)
-    local open, shut = mask, call("eq", mask, 0)
+    local open, shut = mask, mask:eq(0)
     if type(x) == "number" then x = tensor.new(mask:shape()):fill(x) end
     if type(y) == "number" then y = tensor.new(mask:shape()):fill(y) end
     return x:keep(open) + y:keep(shut)
@@ -282,6 +289,7 @@ function Tracked.norm(x, p, dim, keep)
         return x:reshape {N, v:numel() // math.max(1, N)}:norm(p, 2)
     end
     local y = call("norm", v, p, dim, keep)
+    p = tonumber(p) or p
     return step(y, function(dy)
         dy = standing(dy, v, dim)
         if p == 1 then return v:clone():sign_() * dy end
@@ -387,7 +395,12 @@ function autograd.gradient(y, ...)
             if one.b then add_to(gradients, one.b, db) end
         end
     end
-    for i, x in ipairs(wanted) do wanted[i] = gradients[x] or tensor.new(x.value:shape()) end
+    for i, x in ipairs(wanted) do
+        local dx = gradients[x]
+        wanted[i] = not dx and tensor.new(x.value:shape())
+            or #wanted > 1 and dx:clone() -- of two one may be the other's view
+            or dx
+    end
     return table.unpack(wanted)
 end
 

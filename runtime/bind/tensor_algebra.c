@@ -126,10 +126,10 @@ static int logsumexp(lua_State *L) {
 
 /* norm(p[, dim[, keep]]): p is 1, 2 or "inf"; of each image of [N,...] where there is no dim. */
 static int norm(lua_State *L) {
-    const char *p = luaL_checkstring(L, 2);
-    if (!strcmp(p, "1")) return reduce(L, REDUCE_ABS_SUM, 3);
-    if (!strcmp(p, "2")) return reduce(L, REDUCE_NORM, 3);
-    luaL_argcheck(L, !strcmp(p, "inf"), 2, "a norm is 1, 2 or \"inf\"");
+    lua_Number p = lua_tonumber(L, 2); /* 0 where it is none */
+    if (p == 1) return reduce(L, REDUCE_ABS_SUM, 3);
+    if (p == 2) return reduce(L, REDUCE_NORM, 3);
+    luaL_argcheck(L, !strcmp(luaL_checkstring(L, 2), "inf"), 2, "a norm is 1, 2 or \"inf\"");
     return reduce(L, REDUCE_ABS_MAX, 3);
 }
 

@@ -88,6 +88,17 @@ static int result_shape(lua_State *L, const Tensor *a, const Tensor *b, bool in_
     return ndim;
 }
 
+/* The second operand of what is made in place: where it lies in the first one's memory otherwise
+ * than element by element, as x[1] does in x:sub_(x[1]), a copy, which takes argument 2's place. */
+static const Tensor *undisturbed(lua_State *L, const Tensor *a, const Tensor *b) {
+    Error e;
+    if (a->storage != b->storage || (a->data == b->data && tensor_same_shape(a, b))) return b;
+    Tensor *own = bind_make_tensor(L, b->dtype, b->ndim, b->shape);
+    want_done(L, tensor_copy(own, b, &e), &e);
+    lua_replace(L, 2);
+    return own;
+}
+
 /* Arguments 1 and 2 are the operands, a tensor at least one of them; the result is a new tensor,
  * or, in place, the first operand. An operand that is a table with a metamethod `name`, such as a
  * tracked tensor, is left to that. */
@@ -108,9 +119,10 @@ static int arithmetic(lua_State *L, BinaryOp op, bool in_place, const char *name
     memcpy(shape, like->shape, sizeof shape);
     if (a && b) ndim = result_shape(L, a, b, in_place, shape);
     const Tensor *out = a;
-    if (in_place)
+    if (in_place) {
         lua_settop(L, 2);
-    else
+        if (b) b = undisturbed(L, a, b);
+    } else
         out = bind_make_tensor(L, like->dtype, ndim, shape);
     int failed;
     if (like->dtype == DTYPE_F64)
@@ -148,17 +160,21 @@ NEW(same, BINARY_EQUAL, "eq")
 NEW(share, BINARY_SHARE, "share")
 NEW(keep, BINARY_KEEP, "keep")
 
-/* lt(y), le(y): the others' arguments the other way round. */
-static int less(lua_State *L) {
+/* The others' arguments the other way round. */
+static int turned(lua_State *L, BinaryOp op, const char *name) {
+    if (bind_defer(L, name)) return 1;
+    if (lua_type(L, 2) != LUA_TNUMBER) bind_check_tensor(L, 2);
     lua_settop(L, 2);
     lua_insert(L, 1);
-    return arithmetic(L, BINARY_GREATER, false, "gt");
+    return arithmetic(L, op, false, name);
+}
+
+static int less(lua_State *L) {
+    return turned(L, BINARY_GREATER, "lt");
 }
 
 static int at_most(lua_State *L) {
-    lua_settop(L, 2);
-    lua_insert(L, 1);
-    return arithmetic(L, BINARY_AT_LEAST, false, "ge");
+    return turned(L, BINARY_AT_LEAST, "le");
 }
 
 static int negative(lua_State *L) {

@@ -157,8 +157,8 @@ struct Device {
     /* out = -1, 0, 1; sign of NaN is NaN, of +-0 is 0. out may be a. */
     int (*sign)(Device *d, const float *a, float *out, int64_t n, Error *e);
 
-    /* What autograd is made of. out overlaps no operand, but in map it may be a.
-     * broadcast: as binary, the operands' elements repeated as s says. */
+    /* What autograd is made of. out overlaps no operand, but in map it may be a, and in broadcast
+     * an operand of its shape. broadcast: as binary, the operands' elements repeated as s says. */
     int (*map)(Device *d, MapOp op, const float *a, float *out, int64_t n, Error *e);
     int (*broadcast)(Device *d, BinaryOp op, const Broadcast *s, const float *a, const float *b,
                      float *out, Error *e);

@@ -174,6 +174,19 @@ describe("arithmetic", function()
         assert.are.same({2, 2, 2}, x:totable())
     end)
 
+    it("reads an operand that is part of what it changes as it was", function()
+        local x = tensor.from {{1, 2}, {3, 4}, {6, 8}}
+        assert.are.same({{0, 0}, {2, 2}, {5, 6}}, x:clone():sub_(x[1]):totable())
+        local y = x:clone()
+        assert.are.same({{0, 0}, {2, 2}, {5, 6}}, y:sub_(y[1]):totable())
+        assert.are.same({{0, 0}, {4, 4}, {10, 12}}, y:add_(y):totable())
+        for _, dtype in ipairs {"f32", "f64"} do
+            local z = tensor.from({1, 2, 3, 4}, dtype)
+            z:narrow(2, 3):add_(z:narrow(1, 3))
+            assert.are.same({1, 3, 5, 7}, z:totable())
+        end
+    end)
+
     it("changes no number in place", function()
         for _, dtype in ipairs {"f32", "f64"} do
             local x = tensor.new({2}, dtype)
