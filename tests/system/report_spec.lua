@@ -50,6 +50,7 @@ describe("text in a page", function()
             ["<g><text>open"] = "<g><text>open</text></g>",
             ["</g></svg></body>"] = "",
             ["<!-- <g/> --><?x y?>"] = "",
+            ["<meta http-equiv='refresh' <g>1</g>"] = "&lt;meta http-equiv='refresh' <g>1</g>",
             ["<g style='x' fill=\"rgb( 1, 2, 3)\"/>"] = '<g fill="var(--g010203,#010203)"/>',
         } do
             assert.equal(wrapped(wanted), svg(inside), inside)

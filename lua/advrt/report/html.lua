@@ -105,11 +105,11 @@ local function attributes_of(text, prefix)
     return table.concat(parts)
 end
 
---- Text between two tags: entities stay, all else is escaped.
+--- Text between two tags: entities stay, all else is escaped, what looks like a tag's beginning too.
 local function characters(text)
     return (json.utf8(text):gsub("&(#?%w*;?)", function(rest)
         return rest:find("^#?%w+;$") and "&" .. rest or "&amp;" .. rest
-    end):gsub(">", "&gt;"))
+    end):gsub("[<>]", entities))
 end
 
 --- The drawing in an SVG file's text, to stand in a page: `prefix` makes its ids its own, `label` says
@@ -131,7 +131,7 @@ function html.svg(text, prefix, label)
             local extra = ""
             if name == "svg" and not any then
                 extra = (' role="img" aria-label="%s" style="--vw:%d"'):format(html.text(label),
-                    inside:match("viewBox%s*=%s*[\"']%s*%S+%s+%S+%s+(%d+)") or 960)
+                    inside:match("viewBox%s*=%s*[\"']%s*%S+%s+%S+%s+(%d%d?%d?%d?%d?)%D") or 960)
                 inside = inside:gsub("%f[%w]width%s*=%s*[\"'][^\"']*[\"']", "")
                     :gsub("%f[%w]height%s*=%s*[\"'][^\"']*[\"']", "")
                 any = true
