@@ -372,4 +372,10 @@ for i, option in ipairs(known) do options.keys[i] = key_of(option[1]) end
 --- The names of the options that every experiment on a folder of images takes.
 options.of_images = {"net", "weights", "images", "resize", "crop", "mean", "std", "batch", "limit"}
 
+--- A word as the shell reads it, in quotes where it needs them.
+function options.quote(word)
+    if word:find("^[%w%%+,./:=@_-]+$") then return word end
+    return "'" .. word:gsub("'", "'\\''") .. "'"
+end
+
 return options

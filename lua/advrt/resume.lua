@@ -5,14 +5,10 @@ local folder = require "advrt.folder"
 local journal = require "advrt.journal"
 local json = require "advrt.json"
 local lfs = require "lfs"
+local options = require "advrt.options"
 local run_json = require "advrt.run_json"
 
 local resume = {}
-
-local function quote(word)
-    if word:find("^[%w%%+,./:=@_-]+$") then return word end
-    return "'" .. word:gsub("'", "'\\''") .. "'"
-end
 
 --- The command line that goes on with the run in `dir`: this process's, with what is missing.
 local function command(dir)
@@ -20,10 +16,10 @@ local function command(dir)
     local first = 0
     while arg[first - 1] do first = first - 1 end
     for i = first, #arg do
-        words[#words + 1] = quote(arg[i])
+        words[#words + 1] = options.quote(arg[i])
         given[arg[i]:match("^%-%-[^=]+") or ""] = true
     end
-    if not given["--out"] then words[#words + 1] = "--out " .. quote(dir) end
+    if not given["--out"] then words[#words + 1] = "--out " .. options.quote(dir) end
     if not given["--resume"] then words[#words + 1] = "--resume" end
     return table.concat(words, " ")
 end

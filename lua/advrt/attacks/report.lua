@@ -4,7 +4,6 @@
 -- (-1: untargeted), prediction, success, l2, linf, forward, backward}.
 
 local core = require "advrt.core.record"
-local csv = require "advrt.csv"
 local fail = require "advrt.fail"
 local plot = require "advrt.plot"
 local record = require "advrt.record"
@@ -60,29 +59,14 @@ function report.row(name, targeted, results, a, about)
     return row
 end
 
-local function text_of(v)
-    if type(v) == "boolean" then return v and "1" or "0" end
-    return type(v) == "string" and csv.field(v) or tables.number(v)
-end
-
-local function lines_of(names, rows)
-    local lines = {table.concat(names, ",")}
-    for _, row in ipairs(rows) do
-        local values = {}
-        for i, name in ipairs(names) do values[i] = text_of(row[name]) end
-        lines[#lines + 1] = table.concat(values, ",")
-    end
-    return table.concat(lines, "\n") .. "\n"
-end
-
 --- attacks.csv.
-function report.csv(rows) return lines_of(columns, rows) end
+function report.csv(rows) return tables.csv(columns, rows) end
 
 --- perturbations.csv: a row for each image and attack, in the order of the records.
 function report.images_csv(results)
     local all = {}
     for _, of_image in ipairs(results) do table.move(of_image, 1, #of_image, #all + 1, all) end
-    return lines_of({"attack", "file", "label", "target", "prediction", "success", "l2", "linf",
+    return tables.csv({"attack", "file", "label", "target", "prediction", "success", "l2", "linf",
         "forward", "backward"}, all)
 end
 

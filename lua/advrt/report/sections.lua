@@ -1,6 +1,7 @@
 --- The sections of a run's report, each as HTML.
 
 local html = require "advrt.report.html"
+local options = require "advrt.options"
 local tables = require "advrt.tables"
 
 local sections = {}
@@ -250,11 +251,6 @@ nothing to attack, and %d that are of the target class already.</p>
             table.concat(lines))
 end
 
-local function quote(word)
-    if word:find("^[%w%%+,./:=@_-]+$") then return word end
-    return "'" .. word:gsub("'", "'\\''") .. "'"
-end
-
 local function value_text(value)
     if type(value) ~= "table" then return tostring(value) end
     local parts = {}
@@ -282,10 +278,11 @@ end
 --- The command that runs it again, as HTML.
 local function command_of(about)
     local lines = {("advrt --threads %s --plan %s experiments/%s.lua"):format(
-        quote(value_text(about.threads)), quote(value_text(about.plan)), quote(about.setting))}
+        options.quote(value_text(about.threads)), options.quote(value_text(about.plan)),
+        options.quote(about.setting))}
     for _, option in ipairs(sections.options(about)) do
         if option[1] ~= "--out" and option[2] ~= "1/1" then
-            lines[#lines + 1] = ("%s %s"):format(quote(option[1]), quote(option[2]))
+            lines[#lines + 1] = ("%s %s"):format(options.quote(option[1]), options.quote(option[2]))
         end
     end
     for i, line in ipairs(lines) do lines[i] = text(line) end
@@ -297,7 +294,7 @@ function sections.again(run, prefix)
     local about, rows = run.about, {}
     local function row(key, value)
         if type(value) == "table" or value == nil then return end
-        rows[#rows + 1] = ("<tr><th scope=\"row\">%s</th><td>%s</td></tr>"):format(key, name(value))
+        rows[#rows + 1] = ("<tr><th scope=\"row\">%s</th><td>%s</td></tr>"):format(text(key), name(value))
     end
     row("advrt", about.advrt)
     row("oneDNN", about.onednn)
@@ -323,10 +320,11 @@ function sections.about(run)
     local about, o = run.about, run.about.options
     local what
     if about.setting == "equal_multiplier" then
-        what = ("Every gradient is multiplied by the same constant, %s"):format(value_text(o.alpha))
+        what = ("Every gradient is multiplied by the same constant, %s"):format(
+            text(value_text(o.alpha)))
     elseif about.setting == "equal_perturbation" then
         what = ("Every step adds a perturbation of the same norm, L<sub>%s</sub> %s"):format(
-            o.norm == "inf" and "&infin;" or "2", value_text(o.magnitude))
+            o.norm == "inf" and "&infin;" or "2", text(value_text(o.magnitude)))
     else
         what = text(about.setting)
     end
