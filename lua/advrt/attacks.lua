@@ -173,6 +173,9 @@ local function check(spec)
     if batch ~= nil and (math.type(batch) ~= "integer" or batch < 1) then
         wrong("batch must be an integer of at least 1, got %s", tostring(batch))
     end
+    if spec.seed ~= nil and math.type(spec.seed) ~= "integer" then
+        wrong("seed must be an integer, got %s", tostring(spec.seed))
+    end
     local labels, targets
     labels, problem = arguments.classes(spec.labels, "labels", shape[1], g.classes)
     if labels and spec.targets then

@@ -113,20 +113,28 @@ end
 
 local CHUNK = 1 << 20 -- bytes read at a time
 
+local function is_size(value) return math.type(value) == "integer" and value >= 0 end
+
 --- The bytes of one tensor of a folder's adversarial.safetensors, as an iterator over pieces; and its
 -- shape.
 function keep.pixels(dir, name)
     local path = dir .. "/" .. NAME
     local file, message = io.open(path, "rb")
     if not file then fail("%s", message) end
-    local size = string.unpack("<I8", file:read(8) or ("\0"):rep(8))
-    local header = json.decode(size <= file:seek("end") and file:seek("set", 8) and file:read(size) or "")
+    local size = string.unpack("<i8", file:read(8) or ("\0"):rep(8))
+    local room = file:seek("end") - 8 - size
+    local header = size >= 0 and room >= 0 and file:seek("set", 8) and json.decode(file:read(size) or "")
     local entry = type(header) == "table" and header[name]
-    if type(entry) ~= "table" or type(entry.shape) ~= "table" or type(entry.data_offsets) ~= "table"
+    local _, C, H, W, from, to
+    if type(entry) == "table" and type(entry.shape) == "table" and type(entry.data_offsets) == "table"
     then
+        _, C, H, W = table.unpack(entry.shape, 1, 4)
+        from, to = table.unpack(entry.data_offsets, 1, 2)
+    end
+    if not (is_size(C) and is_size(H) and is_size(W) and is_size(from) and is_size(to)
+        and from <= to and to <= room) then
         fail("%s: holds no images of loss %s", path, name)
     end
-    local from, to = table.unpack(entry.data_offsets)
     file:seek("set", 8 + size + from)
     local left = to - from
     return function()

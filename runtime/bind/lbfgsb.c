@@ -1,6 +1,7 @@
 /* "advrt.core.lbfgsb": a solver for each image of a batch; see solve/lbfgsb.h. */
 #include "solve/lbfgsb.h"
 
+#include <limits.h>
 #include <math.h>
 
 #include "base/memory.h"
@@ -29,7 +30,9 @@ static int new (lua_State *L) {
     lua_Integer N = luaL_checkinteger(L, 1), D = luaL_checkinteger(L, 2);
     luaL_argcheck(L, N > 0 && N <= 65536, 1, "wanted 1 .. 65536 images");
     luaL_checktype(L, 3, LUA_TTABLE);
-    LbfgsbOptions options = {.memory = (int)number_field(L, 3, "memory"),
+    double memory = number_field(L, 3, "memory");
+    luaL_argcheck(L, memory >= 1 && memory <= INT_MAX, 3, "memory must be above 0");
+    LbfgsbOptions options = {.memory = (int)memory,
                              .tolerance = number_field(L, 3, "tolerance"),
                              .gradient = number_field(L, 3, "gradient")};
     Solvers *s = lua_newuserdatauv(L, sizeof *s, 0);

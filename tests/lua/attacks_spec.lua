@@ -310,6 +310,7 @@ describe("attacks.run", function()
             ["image 1: the target 0 equals the label"] = {targets = {0}},
             ["image 1 must lie in %[0,1%]"] = {images = image_of {0, 0, 0, 0, 0, 2}},
             ["batch must be an integer of at least 1, got 0"] = {batch = 0},
+            ["seed must be an integer, got 1.5"] = {seed = 1.5},
         } do
             local ok, message = pcall(function() run(attacks.fgs {}, {1}, changes) end)
             assert.is_false(ok)
@@ -331,6 +332,9 @@ describe("attacks.run", function()
             end,
             ["cw: searches must be a whole number of at least 1, got 1.5"] = function()
                 attacks.cw {searches = 1.5}
+            end,
+            ["lbfgs: memory must be a whole number from 1 to 100, got 101"] = function()
+                attacks.lbfgs {memory = 101}
             end,
             ["pgd: loss must be a loss, got cee"] = function() attacks.pgd {loss = "cee"} end,
         } do

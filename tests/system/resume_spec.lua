@@ -313,5 +313,9 @@ describe("a run that is gone on with", function()
             refused(1, {case[2]}, list)
             assert.is_false(support.exists(base .. "/refused"))
         end
+        support.write(shards[1] .. "/adversarial.safetensors", ("\xff"):rep(16))
+        refused(1, {shards[1] .. "/adversarial.safetensors: holds no images of loss"},
+            {merge, shards[1], shards[2], shards[3], "--out", base .. "/refused"})
+        assert.is_false(support.exists(base .. "/refused"))
     end)
 end)

@@ -11,7 +11,7 @@
 -- @param c           the first c; it is changed tenfold until a flip and none are on its two sides
 -- @param searches    halvings of that interval (of log c)
 -- @param iterations  most evaluations of the network for a minimisation
--- @param memory      corrections that L-BFGS keeps
+-- @param memory      corrections that L-BFGS keeps, at most 100
 -- @param tolerance   a minimisation ends where a step lowers the objective F by less than this part
 --                    of max(F, 1); 1e-7 is what a float can tell
 -- @param loss        J is minus this loss towards the target, or the loss of the label
@@ -29,7 +29,7 @@ local RUNNING = 1
 
 local lbfgs = method.new("lbfgs", {
     c = method.positive(1), searches = method.count(8), iterations = method.count(60),
-    memory = method.count(5), tolerance = method.positive(1e-7), loss = method.loss("ce"),
+    memory = method.count(5, 100), tolerance = method.positive(1e-7), loss = method.loss("ce"),
 })
 
 function lbfgs:prepare(batch)

@@ -52,10 +52,11 @@ function method.below(most, default)
         function(v) return finite(v) and v > 0 and v < most and v or nil end)
 end
 
-function method.count(default)
-    return kind(default, "a whole number of at least 1", function(v)
+function method.count(default, most)
+    local wanted = most and ("a whole number from 1 to %d"):format(most)
+    return kind(default, wanted or "a whole number of at least 1", function(v)
         v = math.type(v) and math.tointeger(v)
-        return v and v >= 1 and v or nil
+        return v and v >= 1 and v <= (most or v) and v or nil
     end)
 end
 
