@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -22,6 +23,7 @@ enum { THREADS_MOST = 1024, NAME_MOST = 32 };
 typedef struct Command {
     SystemOptions system;
     const char *script; /* NULL: none; "-": standard input */
+    const char *file;   /* where the script was found */
     char **argv;        /* the whole command line */
     int argc, args;     /* args: where the script's own arguments begin */
     int *code, codes;   /* places of the arguments of -e in argv */
@@ -44,6 +46,10 @@ static const char usage[] =
     "  -i                          a session after SCRIPT or CODE\n"
     "  -q                          no greeting\n"
     "  --version, --help           say so and exit\n"
+    "\n"
+    "A SCRIPT that is not there as given is looked for among advrt's own: experiments/NAME.lua, "
+    "or\n"
+    "NAME. The environment's LUA_PATH, LUA_CPATH and LUA_INIT are as in lua(1).\n"
     "\n"
     "Exit status: 0 done, 1 failed, 2 bad options, 130 interrupted.\n";
 
@@ -215,6 +221,19 @@ static int find_root(char executable[PATH_MAX], char root[PATH_MAX], Error *e) {
                      executable);
 }
 
+/* The file of a script: as given, else one of advrt's own, so that `experiments/NAME.lua`, and NAME
+ * for short, can be run from any folder. What is nowhere stays as given. */
+static const char *find_script(const char *script, const char *root, char path[2 * PATH_MAX]) {
+    static const char *const places[] = {"%s/%s", "%s/experiments/%s", "%s/experiments/%s.lua"};
+    struct stat s;
+    if (script == NULL || strcmp(script, "-") == 0 || stat(script, &s) == 0) return script;
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        int n = snprintf(path, 2 * PATH_MAX, places[i], root, script);
+        if (n < 2 * PATH_MAX && stat(path, &s) == 0 && S_ISREG(s.st_mode)) return path;
+    }
+    return script;
+}
+
 /* --- Lua --- */
 
 /* Failures stay as they are; a mistake in a script gets the way that led to it. */
@@ -295,11 +314,11 @@ static void set_path(lua_State *L, const Command *c) {
     lua_pushfstring(L, "%s/lua/?.lua;%s/lua/?/init.lua;", c->system.root, c->system.root);
     luaL_addvalue(&b);
     if (c->script != NULL && strcmp(c->script, "-") != 0) {
-        const char *slash = strrchr(c->script, '/');
+        const char *slash = strrchr(c->file, '/');
         if (slash == NULL)
             lua_pushliteral(L, ".");
         else
-            lua_pushlstring(L, c->script, (size_t)(slash - c->script));
+            lua_pushlstring(L, c->file, (size_t)(slash - c->file));
         const char *folder = lua_tostring(L, -1);
         lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;", folder, folder);
         lua_remove(L, -2);
@@ -309,6 +328,18 @@ static void set_path(lua_State *L, const Command *c) {
     luaL_pushresult(&b);
     lua_setfield(L, -3, "path");
     lua_pop(L, 2);
+}
+
+/* What the environment wants run first, as lua(1) has it: code, or @ and the path of a file. */
+static void run_init(lua_State *L) {
+    const char *name = "LUA_INIT" LUA_VERSUFFIX, *text = getenv(name);
+    if (text == NULL) text = getenv(name = "LUA_INIT");
+    if (text == NULL) return;
+    int status = text[0] == '@' ? luaL_loadfilex(L, text + 1, "t")
+                                : luaL_loadbufferx(L, text, strlen(text),
+                                                   lua_pushfstring(L, "=%s", name), "t");
+    if (status != LUA_OK) lua_error(L);
+    call(L, 0);
 }
 
 static void run_session(lua_State *L, const Command *c) {
@@ -323,19 +354,21 @@ static void run_session(lua_State *L, const Command *c) {
 static int run(lua_State *L) {
     const Command *c = lua_touserdata(L, 1);
     luaL_openlibs(L);
+    bind_text_only(L);
     lua_warning(L, "@on", 0);
     bind_open(L, lua_touserdata(L, 2));
     system_set_options(L, &c->system);
     set_path(L, c);
     set_arg(L, c);
     system_watch_interrupts(L);
+    run_init(L);
     for (int i = 0; i < c->codes; i++) {
         const char *code = c->argv[c->code[i]];
         if (luaL_loadbufferx(L, code, strlen(code), "=(command line)", "t") != LUA_OK) lua_error(L);
         call(L, push_args(L, c));
     }
     if (c->script != NULL) {
-        const char *name = strcmp(c->script, "-") == 0 ? NULL : c->script;
+        const char *name = strcmp(c->script, "-") == 0 ? NULL : c->file;
         if (luaL_loadfilex(L, name, "t") != LUA_OK) lua_error(L);
         call(L, push_args(L, c));
     }
@@ -368,7 +401,7 @@ static int say_precision(const SystemOptions *o, const Device *d, Error *e) {
 }
 
 static int run_lua(Command *c) {
-    char executable[PATH_MAX], root[PATH_MAX];
+    char executable[PATH_MAX], root[PATH_MAX], script[2 * PATH_MAX];
     Device *device = NULL;
     Error e = {""};
     if (c->system.threads == 0) c->system.threads = cpu_threads_default();
@@ -379,6 +412,7 @@ static int run_lua(Command *c) {
     }
     c->system.executable = executable;
     c->system.root = root;
+    c->file = find_script(c->script, root, script);
     c->system.isa = device->isa;
     lua_State *L = luaL_newstate();
     if (L == NULL) {

@@ -92,7 +92,7 @@ function docs.read(path, name)
                     entries[#entries + 1] = entry
                 end
             elseif defined then
-                if defined.owner == own then defined.owner = name end
+                if own and defined.owner == own then defined.owner = name end
                 defined.signature = (defined.owner and defined.owner .. defined.separator or "")
                     .. defined.last .. defined.arguments
                 defined.text, defined.line = text, i

@@ -23,6 +23,8 @@
 
 /* Registers every C module in package.preload and keeps the device for them. */
 void bind_open(lua_State *L, Device *d);
+/* Makes load, loadfile, dofile and require refuse compiled Lua; once, after luaL_openlibs. */
+void bind_text_only(lua_State *L);
 /* The device that new tensors and plans are made on. */
 Device *bind_device(lua_State *L);
 

@@ -198,6 +198,98 @@ describe("the command line", function()
         assert.equal(("%s\t%s/lua/advrt/fail.lua\n"):format(root, root), out)
     end)
 
+    it("runs LUA_INIT first, code or a file, and honours LUA_PATH and LUA_CPATH", function()
+        local code = [["$ADVRT" -e 'print(x, ...)' -- a]]
+        local _, out = shell("LUA_INIT='x = 1 assert(... == nil)' " .. code)
+        assert.equal("1\ta\n", out)
+        _, out = shell("LUA_INIT='x = 1' LUA_INIT_5_4='x = 2' " .. code)
+        assert.equal("2\ta\n", out)
+        _, out = shell(("LUA_INIT=@%s %s"):format(quoted(write("init.lua", "x = 3")), code))
+        assert.equal("3\ta\n", out)
+        write("mine.lua", "return 'mine'")
+        _, out = shell(([[LUA_PATH='%s/?.lua' LUA_CPATH='/elsewhere/?.so;;' "$ADVRT" -e '
+            print(require "mine", require "advrt.fail" ~= nil,
+                package.cpath:match "[^;]*")']]):format(folder))
+        assert.equal("mine\ttrue\t/elsewhere/?.so\n", out)
+    end)
+
+    it("ends where LUA_INIT fails", function()
+        local status, out, err = shell([[LUA_INIT='error "broken"' "$ADVRT" -e 'print(1)']])
+        assert.equal(1, status)
+        assert.equal("", out)
+        assert.matches("^advrt: LUA_INIT:1: broken\nstack traceback:", err)
+        for text, wanted in pairs {["x = = 1"] = "LUA_INIT:1:", ["@/none/init.lua"] = "/none/init.lua"} do
+            status, out, err = shell(("LUA_INIT=%s \"$ADVRT\" -e 'print(1)'"):format(quoted(text)))
+            assert.equal(1, status)
+            assert.equal("", out)
+            one_line(err, wanted)
+        end
+    end)
+
+    it("loads Lua as text alone, wherever it comes from", function()
+        local binary = string.dump(function() return {} end)
+        local path = write("compiled.lua", binary)
+        local parts = {binary}
+        local function refused(result, message)
+            assert.falsy(result)
+            assert.truthy(message:find("attempt to load a binary chunk", 1, true), message)
+        end
+        refused(load(binary))
+        refused(load(binary, "name", "b"))
+        refused(load(function() return table.remove(parts) end, "name", nil, {}))
+        refused(loadfile(path))
+        refused(loadfile(path, "b", {}))
+        refused(pcall(dofile, path))
+        refused(require "advrt.net".load(path))
+        refused(require "advrt.loss".load(path))
+        local before = package.path
+        package.path = folder .. "/?.lua;" .. before
+        refused(pcall(require, "compiled"))
+        package.path = before
+        for _, command in ipairs {"\"$ADVRT\" - <%s", "LUA_INIT=@%s \"$ADVRT\" -e ''",
+            "\"$ADVRT\" -e \"$(tr -d '\\0' <%s)\"", "\"$ADVRT\" experiments/evaluate.lua --net %s",
+            "\"$ADVRT\" experiments/equal_multiplier.lua --require %s"} do
+            local status, _, err = shell(command:format(quoted(path)))
+            assert.equal(1, status)
+            one_line(err, "binary chunk")
+        end
+    end)
+
+    it("loads text as Lua itself does", function()
+        write("mine.lua", "return ...")
+        assert.equal(3, load("return a", "name", "t", {a = 3})())
+        local f, message = load("x = = 1", "=name")
+        assert.is_nil(f)
+        assert.matches("^name:1: ", message)
+        assert.is_nil(loadfile(folder .. "/none.lua"))
+        assert.same({true, nil, "reader"}, {pcall(load, function() error("reader", 0) end)})
+        local before = package.path
+        package.path = folder .. "/?.lua"
+        local name, path = require "mine"
+        local ok, problem = pcall(require, "mine.none")
+        package.path = before
+        assert.equal("mine", name)
+        assert.equal(folder .. "/mine.lua", path)
+        assert.is_false(ok)
+        assert.truthy(problem:find("\n\tno file '" .. folder .. "/mine/none.lua'\n", 1, true), problem)
+        local yielding = coroutine.wrap(function() return dofile(folder .. "/yield.lua") end)
+        write("yield.lua", "return 1, coroutine.yield(2)")
+        assert.equal(2, yielding())
+        assert.same({1, 3}, {yielding(3)})
+    end)
+
+    it("finds its own experiments from any folder, behind what is there as given", function()
+        assert(lfs.chdir(folder))
+        for _, script in ipairs {"experiments/compare.lua", "compare.lua", "compare"} do
+            local status, out = run(script, "--help")
+            assert.equal(0, status)
+            assert.matches("^Usage: compare.lua ", out)
+        end
+        write("compare", "print(...)")
+        local _, out = run("compare", "--help")
+        assert.equal("--help\n", out)
+    end)
+
     it("takes a script from standard input", function()
         local status, out = shell([[echo 'local a, b = ... print(arg[0], a, b)' | "$ADVRT" - x y]])
         assert.equal(0, status)
