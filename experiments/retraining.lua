@@ -36,7 +36,7 @@ local function read_options()
         name = "retraining.lua",
         description = "Trains detectors of adversarial examples: Tables II and III.",
         options = takes,
-        defaults = {limit = 800, epochs = 20,
+        defaults = {limit = 800, epochs = 12,
             images = "Fashion-MNIST's test images", extra = "three for each of --limit"},
         flags = {{"search", "train each cell in every way, not in --recipe's alone"},
             {"augment", "mirror and move the training images at random"},

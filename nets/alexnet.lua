@@ -11,6 +11,7 @@ return {
     build = function(b, x)
         local small = b.stem == "small"
         local part = small and 8 or 1 -- of the width: one in so many
+        local dropout = small and 0.2 or 0.5 -- half of so few features leave nothing to learn from
         local pool = small and {kernel = 2} or {kernel = 3, stride = 2}
         x = b:relu(b:conv(x, "features.0", small and {out = 8, kernel = 3, pad = 1}
             or {out = 64, kernel = 11, stride = 4, pad = 2}))
@@ -21,8 +22,8 @@ return {
         x = b:relu(b:conv(x, "features.8", {out = 256 // part, kernel = 3, pad = 1}))
         x = b:relu(b:conv(x, "features.10", {out = 256 // part, kernel = 3, pad = 1}))
         x = b:maxpool(x, pool)
-        x = b:dropout(b:avgpool(x, small and {3, 3} or {6, 6}), 0.5)
-        x = b:dropout(b:relu(b:linear(x, "classifier.1", small and 128 or 4096)), 0.5)
+        x = b:dropout(b:avgpool(x, small and {3, 3} or {6, 6}), dropout)
+        x = b:dropout(b:relu(b:linear(x, "classifier.1", small and 128 or 4096)), dropout)
         x = b:relu(b:linear(x, "classifier.4", small and 128 or 4096))
         return b:linear(x, "classifier.6", b.classes)
     end,

@@ -13,6 +13,7 @@ return {
     build = function(b, x)
         local small = b.stem == "small"
         local part, hidden = small and 8 or 1, small and 128 or 4096
+        local dropout = small and 0.2 or 0.5 -- half of so few features leave nothing to learn from
         local place = 0 -- torchvision counts convolutions, ReLUs and poolings alike
         for _, stage in ipairs(stages) do
             for _, width in ipairs(stage) do
@@ -23,8 +24,8 @@ return {
             place = place + 1
         end
         x = b:avgpool(x, small and {1, 1} or {7, 7})
-        x = b:dropout(b:relu(b:linear(x, "classifier.0", hidden)), 0.5)
-        x = b:dropout(b:relu(b:linear(x, "classifier.3", hidden)), 0.5)
+        x = b:dropout(b:relu(b:linear(x, "classifier.0", hidden)), dropout)
+        x = b:dropout(b:relu(b:linear(x, "classifier.3", hidden)), dropout)
         return b:linear(x, "classifier.6", b.classes)
     end,
 }

@@ -278,9 +278,9 @@ describe("a set of adversarial examples", function()
             local _, lines = support.read(whole .. "/runs.csv"):gsub("\n", "")
             assert.equal(1 + 5, lines)
             assert.matches("3,float32,chosen on validation,Genuine Images,alexnet,[%d.]+,[%d.]+,[%d.]+,"
-                .. "%d+,%d+,adam:1e%-3", support.read(whole .. "/table3.csv"))
+                .. "%d+,%d+,adam:3e%-4", support.read(whole .. "/table3.csv"))
             assert.matches("^epoch,.*\n1,.*\n2,.*\n$",
-                support.read(whole .. "/logs/float32-ce-alexnet-adam_1e-3.csv"))
+                support.read(whole .. "/logs/float32-ce-alexnet-adam_3e-4.csv"))
         end)
 
         it("with the same tables after kill -9 in the set, in a training, and between two", function()
