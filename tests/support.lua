@@ -1,5 +1,6 @@
 --- What several specs need: temporary folders, files, commands as a user types them, and small nets.
 
+local csv = require "advrt.csv"
 local lfs = require "lfs"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
@@ -30,6 +31,19 @@ function support.write(path, text)
     file:write(text)
     file:close()
     return path
+end
+
+--- The rows of a CSV file as tables by column; numbers where they are.
+function support.rows(path)
+    local records = assert(csv.parse(support.read(path)))
+    local rows = {}
+    for i = 2, #records do
+        rows[i - 1] = {}
+        for k, name in ipairs(records[1]) do
+            rows[i - 1][name] = tonumber(records[i][k]) or records[i][k]
+        end
+    end
+    return rows
 end
 
 function support.exists(path) return lfs.attributes(path, "mode") ~= nil end

@@ -1,6 +1,5 @@
 -- experiments/attacks.lua as a user runs it, on the bundled net and images.
 
-local csv = require "advrt.csv"
 local json = require "dkjson"
 local record = require "advrt.core.record"
 local support = require "support"
@@ -27,19 +26,6 @@ describe("experiments/attacks.lua", function()
         return out, err
     end
 
-    --- A CSV file as rows by column.
-    local function rows_of(path)
-        local records = assert(csv.parse(support.read(path)))
-        local rows = {}
-        for i = 2, #records do
-            rows[i - 1] = {}
-            for k, name in ipairs(records[1]) do
-                rows[i - 1][name] = tonumber(records[i][k]) or records[i][k]
-            end
-        end
-        return rows
-    end
-
     it("flips the bundled images with L-BFGS and C&W, closer than PGD can", function()
         local radii, names = {0.5, 0.75, 1, 1.5, 2}, {}
         for i, eps in ipairs(radii) do names[i] = ("pgd:norm=2:steps=20:eps=%g"):format(eps) end
@@ -47,7 +33,7 @@ describe("experiments/attacks.lua", function()
             "cw:iterations=100:rate=0.1:searches=4:c=1"
         run_well("least", {"--attacks", table.concat(names, ","), "--limit", "12", "--batch", "12",
             "--no-figures"})
-        local rows = rows_of(base .. "/least/attacks.csv")
+        local rows = support.rows(base .. "/least/attacks.csv")
         local pgd, lbfgs, cw = nil, rows[6], rows[7]
         for i = 5, 1, -1 do
             if rows[i].success < rows[i].images then break end
@@ -67,7 +53,7 @@ describe("experiments/attacks.lua", function()
         assert.matches("5 images, 5 right on the clean image %(100.00 %%%), 5 attacked, towards", out)
         assert.matches("\nlbfgs:searches=1:iterations=4 +%d of 5 ", out)
         assert.matches("5 images attacked with 5 attacks", err)
-        local rows, images = rows_of(dir .. "/attacks.csv"), rows_of(dir .. "/perturbations.csv")
+        local rows, images = support.rows(dir .. "/attacks.csv"), support.rows(dir .. "/perturbations.csv")
         assert.equal(5, #rows)
         assert.equal(25, #images)
         assert.same({"fgs", 1, 5, 1, 1}, {rows[1].attack, rows[1].targeted, rows[1].images,
@@ -122,12 +108,12 @@ describe("experiments/attacks.lua", function()
         local out = run_well("away", {"--attacks", "fgs:eps=0.1", "--limit", "10", "--untargeted",
             "--no-figures"})
         assert.matches("attacked, untargeted", out)
-        for _, row in ipairs(rows_of(base .. "/away/perturbations.csv")) do
+        for _, row in ipairs(support.rows(base .. "/away/perturbations.csv")) do
             assert.equal(-1, row.target)
             assert.equal(row.success == 1, row.prediction ~= row.label)
             assert.near(0.1, row.linf, 1e-6)
         end
-        assert.is_true(rows_of(base .. "/away/attacks.csv")[1].success > 5)
+        assert.is_true(support.rows(base .. "/away/attacks.csv")[1].success > 5)
     end)
 
     it("leaves nothing where it is interrupted", function()

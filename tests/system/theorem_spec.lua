@@ -1,7 +1,6 @@
 -- theorem.lua as a user runs it, on the bundled net and a few of its images; and that a gradient that
 -- breaks the theorem is told.
 
-local csv = require "advrt.csv"
 local json = require "dkjson"
 local support = require "support"
 local system = require "advrt.core.system"
@@ -23,19 +22,6 @@ describe("theorem.lua", function()
         return status, out, err, base .. "/" .. name
     end
 
-    -- The rows of a CSV file as tables by column; numbers where they are.
-    local function rows_of(path)
-        local records = assert(csv.parse(support.read(path)))
-        local rows = {}
-        for i = 2, #records do
-            rows[i - 1] = {}
-            for c, name in ipairs(records[1]) do
-                rows[i - 1][name] = tonumber(records[i][c]) or records[i][c]
-            end
-        end
-        return rows
-    end
-
     it("holds every bound in all three subspaces, and leaves its files", function()
         local status, out, err, dir = run("well")
         assert.equal(0, status, err)
@@ -44,7 +30,7 @@ describe("theorem.lua", function()
                 assert.is_true(#support.read(("%s/%s.%s"):format(dir, name, kind)) > 1000)
             end
         end
-        local points = rows_of(dir .. "/points.csv")
+        local points = support.rows(dir .. "/points.csv")
         -- All losses' trajectories share their first point.
         assert.equal(IMAGES * (LOSSES * STEPS // EVERY + 1), #points)
         local counted = {S1 = 0, S2 = 0, S3 = 0}
@@ -57,7 +43,7 @@ describe("theorem.lua", function()
             assert.is_true(p.error <= wanted)
         end
         local total = 0
-        for _, row in ipairs(rows_of(dir .. "/theorem.csv")) do
+        for _, row in ipairs(support.rows(dir .. "/theorem.csv")) do
             assert.equal(row.points, row.held)
             if row.loss == "all" then
                 assert.equal(counted[row.subspace], row.points)
@@ -76,7 +62,7 @@ describe("theorem.lua", function()
 
     it("finds the margins at which float32 loses the gradients", function()
         local of = {}
-        for _, row in ipairs(rows_of(base .. "/well/precision.csv")) do
+        for _, row in ipairs(support.rows(base .. "/well/precision.csv")) do
             of[row.loss] = of[row.loss] or {}
             table.insert(of[row.loss], row)
         end
@@ -93,7 +79,7 @@ describe("theorem.lua", function()
                 end
             end
         end
-        for _, row in ipairs(rows_of(base .. "/well/margins.csv")) do
+        for _, row in ipairs(support.rows(base .. "/well/margins.csv")) do
             if row.margin == 60 and row.loss == "ce" then assert.equal(0, row.target) end
             if row.margin == 60 and row.loss == "ce_stable" then
                 assert.is_true(row.target > 0 and row.target < 1e-25)
@@ -112,7 +98,7 @@ describe("theorem.lua", function()
         assert.equal(1, status)
         local broken, all = err:match("advrt: (%d+) of (%d+) points break their bound\n$")
         assert.truthy(broken, err)
-        local points, failed, listed = rows_of(dir .. "/points.csv"), 0, 0
+        local points, failed, listed = support.rows(dir .. "/points.csv"), 0, 0
         assert.equal(#points, tonumber(all))
         for _, p in ipairs(points) do
             assert.equal(p.error <= p.bound and 1 or 0, p.held)

@@ -34,9 +34,9 @@ local function steps_of(iterations)
     return steps
 end
 
---- A number in four digits, as JSON has numbers; what is none becomes null there.
+--- A number in four digits, as JSON has numbers; 0 where it is none or infinite.
 local function short(v)
-    return v == v and math.abs(v) < math.huge and tonumber(("%.4g"):format(v)) or nil
+    return v == v and math.abs(v) < math.huge and tonumber(("%.4g"):format(v)) or 0
 end
 
 --- One record's curves: for each series an array over the steps.
@@ -44,7 +44,7 @@ local function curves_of(r, steps)
     local all = setmetatable({}, {__jsontype = "array"})
     for i, name in ipairs(series) do
         local curve = setmetatable({}, {__jsontype = "array"})
-        for k, n in ipairs(steps) do curve[k] = short(r[name][n + 1]) or 0 end
+        for k, n in ipairs(steps) do curve[k] = short(r[name][n + 1]) end
         all[i] = curve
     end
     return all

@@ -92,8 +92,9 @@ typedef struct CpuKernels {
                            int64_t C, int64_t K);
 
     /* x [planes,H,W,B], y and winner [planes,OH,OW,B]: y is the largest of each window, NaN where
-     * one is in it, winner the place in the window, row after row, of the first that is as large.
-     * winner may be NULL. maxpool_data: dx is the sum of dy over the windows that each input won.
+     * one is in it, winner the place in the window, row after row, of the first that is as large,
+     * or of the last NaN. winner may be NULL. maxpool_data: dx is the sum of dy over the windows
+     * that each input won.
      */
     void (*maxpool)(const PoolShape *s, const float *x, float *y, uint16_t *winner);
     void (*maxpool_data)(const PoolShape *s, const float *dy, const uint16_t *winner, float *dx);
