@@ -5,6 +5,7 @@
 local fail = require "advrt.fail"
 local folder = require "advrt.folder"
 local options = require "advrt.options"
+local run_json = require "advrt.run_json"
 local tables = require "advrt.tables"
 
 local settings = {"equal_multiplier", "equal_perturbation"}
@@ -36,6 +37,19 @@ for i = 1, math.max(#groups[1], #groups[2]) do
     local a, b = groups[1][i], groups[2][i]
     if not (a and b and a.loss == b.loss) then
         fail("%s and %s were run with other losses; give both the same --losses", o.run_a, o.run_b)
+    end
+end
+
+-- Of what both must be the same, as run.json names it.
+local abouts = {}
+for i, dir in ipairs {o.run_a, o.run_b} do
+    local about, message = run_json.read(dir)
+    if not about then fail("%s", message) end
+    abouts[i] = about
+end
+for key, what in pairs {net_sha256 = "net", weights_sha256 = "weights", labels_sha256 = "images"} do
+    if abouts[1][key] ~= abouts[2][key] then
+        fail("%s and %s are runs of other %s, which no table compares", o.run_a, o.run_b, what)
     end
 end
 

@@ -46,7 +46,8 @@ local function options()
     parser:option("--net", "the definition to train", "nets/fashion.lua"):argname("FILE")
     parser:option("--data", "folder of the four IDX files, or of train/ and val/",
         "/usr/share/datasets/fashion-mnist"):argname("DIR")
-    parser:option("--out", "file of weights to write", bundled):argname("FILE")
+    parser:option("--out", "file of weights to write; default: the bundled ones, of the bundled net")
+        :argname("FILE")
     parser:option("--images", "write a hundred test images instead of training"):argname("DIR")
     parser:option("--epochs", "passes over the images", "20"):argname("N"):convert(whole(1))
     parser:option("--batch", "images a step", "128"):argname("N"):convert(whole(1))
@@ -59,6 +60,10 @@ local function options()
     parser:option("--seed", "of every random choice", "0"):argname("S"):convert(whole(0))
     local ok, values = parser:pparse()
     if not ok then fail.option("%s", (values:gsub("\n+", "; "))) end
+    if not values.out and values.net ~= "nets/fashion.lua" then
+        fail.option("--net wants --out FILE too: where its weights are to go")
+    end
+    values.out = values.out or bundled
     return values
 end
 

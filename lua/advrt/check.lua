@@ -1,6 +1,7 @@
 --- What the arguments of several functions must be. Each check returns what is wrong as text, for
 -- the caller to raise at the line of the script that called it.
 
+local nearest = require "advrt.nearest"
 local tensor = require "advrt.tensor"
 
 local check = {}
@@ -9,6 +10,19 @@ local of_tensors = debug.getmetatable(tensor.new {1})
 
 --- Whether a value is a tensor; other userdata (a file, a plan) is none.
 function check.is_tensor(value) return debug.getmetatable(value) == of_tensors end
+
+--- nil where every key of `t` (nil: none) is among `names`, else the reason, with the nearest name.
+function check.keys(t, names)
+    local known, unknown = {}, {}
+    for _, name in ipairs(names) do known[name] = true end
+    for key in pairs(t or {}) do
+        if not known[key] then unknown[#unknown + 1] = tostring(key) end
+    end
+    if #unknown == 0 then return nil end
+    table.sort(unknown)
+    return ("'%s' is unknown; did you mean '%s'? (known: %s)"):format(unknown[1],
+        nearest(unknown[1], names), table.concat(names, ", "))
+end
 
 --- nil where `loss` is a loss (see advrt.loss) that makes sense with K classes, else the reason.
 function check.loss(loss, K)

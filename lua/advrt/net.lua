@@ -109,13 +109,29 @@ local function check_optional(d)
     end
 end
 
+-- The fields that a definition, and two of them, may have.
+local fields = {
+    [""] = {"name", "classes", "input", "preprocess", "mean", "std", "weights", "defaults", "branch_end",
+        "stems", "build"},
+    preprocess = {"resize", "crop"},
+    defaults = {"alpha", "magnitude"},
+}
+
+local function check_fields(d)
+    for where, names in pairs(fields) do
+        local problem = arguments.keys(where == "" and d or d[where], names)
+        if problem then return ("has a field too many: %s%s"):format(where ~= "" and where .. ": " or "",
+            problem) end
+    end
+end
+
 local function check_definition(d, path)
     local function wrong(what) return nil, ("%s: the network definition %s"):format(path, what) end
     if type(d) ~= "table" then return wrong("returns no table, but " .. type(d)) end
     if type(d.build) ~= "function" then return wrong("has no function 'build'") end
     if not whole(d.classes) then return wrong("needs 'classes', a positive whole number") end
     if not whole_shape(d.input) then return wrong("needs 'input', {channels, height, width}") end
-    local wanted = check_optional(d)
+    local wanted = check_optional(d) or check_fields(d)
     if wanted then return wrong(wanted) end
     return d
 end

@@ -186,6 +186,8 @@ describe("a definition that is wrong", function()
             ["defaults = 'x'"] = "needs 'defaults', a table",
             ["defaults = {alpha = 0}"] = "needs 'defaults.alpha', a number above 0",
             ["defaults = {magnitude = '1'}"] = "needs 'defaults.magnitude', a number above 0",
+            ["preproces = {}"] = "'preproces' is unknown; did you mean 'preprocess'",
+            ["preprocess = {size = 3}"] = "preprocess: 'size' is unknown; did you mean 'resize'",
         } do
             assert.matches(wanted, (message_of("return {classes = 2, input = {1, 8, 8}, " .. field
                 .. ", build = function(b, x) return b:linear(x, 'a', 2) end}")))
@@ -193,6 +195,10 @@ describe("a definition that is wrong", function()
         assert.matches("lua:3: conv needs the name", (drawn "local z = b:conv(x)"))
         assert.matches("lua:3: kernel must be", (drawn "local z = b:conv(x, 'c', {out = 2})"))
         assert.matches("lua:3: .*input 2 is not a layer's output", (drawn "local z = b:add(x, nil)"))
+        assert.matches("lua:3: conv: 'padding' is unknown; did you mean 'pad'",
+            (drawn "local z = b:conv(x, 'c', {out = 2, kernel = 3, padding = 1})"))
+        assert.matches("lua:3: maxpool: 'size' is unknown",
+            (drawn "local z = b:maxpool(x, {size = 2})"))
         assert.matches("lua:3: .*larger than its padded input",
             (drawn "local z = b:conv(x, 'c', {out = 2, kernel = 9})"))
         assert.matches("lua:3: two layers have a parameter named 'a.weight'",

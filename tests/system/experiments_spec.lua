@@ -254,6 +254,12 @@ describe("the experiments", function()
         assert.equal(1, status)
         assert.equal("", out)
         assert.matches("^advrt: [^\n]*table1.csv[^\n]*\n$", err)
+        local about = support.read(b .. "/run.json")
+        support.write(b .. "/run.json", (about:gsub('("weights_sha256": *)"%x+"', '%1"0"')))
+        status, out, err = support.advrt {script, a, b}
+        assert.equal(1, status)
+        assert.equal("", out)
+        assert.matches("^advrt: [^\n]+ are runs of other weights, [^\n]+\n$", err)
     end)
 
     it("evaluate a net on a folder", function()
@@ -265,6 +271,23 @@ describe("the experiments", function()
             "--images", images, "--limit", "2"}
         assert.equal(0, status)
         assert.matches("top%-1 +100.00 %%  %(2 right%)", out)
+    end)
+
+    it("give no accuracy where a weight is NaN", function()
+        local state = assert(tensor.load(weights))
+        state['bn1.bias']:fill(0 / 0)
+        assert(tensor.save(base .. "/nan.safetensors", state))
+        local status, out, err = support.advrt {scripts .. "evaluate.lua", "--weights",
+            base .. "/nan.safetensors", "--images", images}
+        assert.equal(1, status)
+        assert.equal("", out)
+        assert.matches("logits are not finite", err)
+    end)
+
+    it("want to know where the weights of a net of one's own go", function()
+        local status, _, err = support.advrt {scripts .. "train.lua", "--net", "nets/mlp.lua"}
+        assert.equal(2, status)
+        assert.matches("^advrt: %-%-net wants %-%-out FILE too[^\n]*\n$", err)
     end)
 
     it("go to a folder of their own below runs/ where none is named", function()

@@ -206,7 +206,10 @@ describe("a run that is gone on with", function()
         refused(2, {"--iterations 25, not 26"}, words(whole, {"--iterations", "26", "--resume"}))
         refused(2, {"not empty", "--resume to go on with"}, words(dir))
         refused(2, {"no run is in it"}, words(images, {"--resume"}))
-        assert.equal(journal, support.read(dir .. "/records.part"))
+        -- A unit that the kill cut short may be gone, no whole one is.
+        local now = support.read(dir .. "/records.part")
+        assert.is_true(#now > 0 and journal:sub(1, #now) == now)
+        finish(dir)
     end)
 
     it("is refused where net, weights or images have changed", function()

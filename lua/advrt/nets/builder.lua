@@ -11,6 +11,7 @@
 -- `b.classes` is the number of logits that the last layer must have, `b.stem` the form that is
 -- wanted, nil for the definition's own.
 
+local arguments = require "advrt.check"
 local fail = require "advrt.fail"
 
 local Builder = {}
@@ -60,11 +61,24 @@ local function add(self, layer, ...)
     return self.last
 end
 
+local attributes = {
+    conv = {"out", "kernel", "stride", "pad", "groups", "bias"},
+    batchnorm = {"eps", "momentum"},
+    maxpool = {"kernel", "stride", "pad", "ceil_mode"},
+    linear = {"bias"},
+}
+
+local function check_attributes(kind, o)
+    if o ~= nil and type(o) ~= "table" then error(kind .. " takes a table of attributes", 4) end
+    local problem = arguments.keys(o, attributes[kind])
+    if problem then error(("%s: %s"):format(kind, problem), 4) end
+end
+
 local function check(kind, name, o)
     if type(name) ~= "string" or name == "" then
         error(kind .. " needs the name of its parameters", 3)
     end
-    if o ~= nil and type(o) ~= "table" then error(kind .. " takes a table of attributes", 3) end
+    check_attributes(kind, o)
 end
 
 --- Convolution. o: out (channels), kernel, stride = 1, pad = 0 | "same" | {top, left, bottom,
@@ -96,6 +110,7 @@ function Builder:relu6(x) return add(self, {kind = "relu", cap = 6.0}, x) end
 
 --- Maximum over windows. o: kernel, stride = kernel, pad = 0, ceil_mode = false.
 function Builder:maxpool(x, o)
+    check("maxpool", "windows", o or false)
     local kernel = pair(o.kernel, nil, "kernel")
     local stride = pair(o.stride, kernel, "stride")
     return add(self, {
