@@ -256,6 +256,10 @@ local function fill(g, state, path, skip)
         if not skip[name] then
             local ok, message = fail.try(g.graph.set, g.graph, name, state[name])
             if not ok then return nil, ("weights %s: %s"):format(path, tostring(message)) end
+            local sum = g.graph:get(name):sum()
+            if sum ~= sum or math.abs(sum) == math.huge then
+                return nil, ("weights %s: '%s' holds NaN or infinity"):format(path, name)
+            end
         end
     end
     return true

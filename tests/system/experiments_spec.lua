@@ -281,7 +281,7 @@ describe("the experiments", function()
             base .. "/nan.safetensors", "--images", images}
         assert.equal(1, status)
         assert.equal("", out)
-        assert.matches("logits are not finite", err)
+        assert.matches("^advrt: [^\n]*nan.safetensors: 'bn1.bias' holds NaN or infinity\n$", err)
     end)
 
     it("want to know where the weights of a net of one's own go", function()
