@@ -115,10 +115,10 @@ check: deps-dev ## what CI runs: build, lint, tests, tests under the sanitizers;
 	@tests/stages \
 	  build      240 '$(MAKE) -j2 all programs' \
 	  lint        90 '$(MAKE) lint' \
-	  tests      400 'tests/run $(BUILD)' \
-  cuda       600 '$(MAKE) -j2 test-standin' \
-	  asan-build 240 '$(MAKE) -j2 asan' \
-	  asan-tests 820 'TEST_LIMIT=400 tests/run build/asan'
+	  tests      600 'tests/run $(BUILD)' \
+	  cuda       900 '$(MAKE) -j2 test-standin' \
+	  asan-build 400 '$(MAKE) -j2 asan' \
+	  asan-tests 1500 'TEST_LIMIT=600 tests/run build/asan'
 
 install: all ## into $(DESTDIR)$(PREFIX): bin/advrt and share/advrt
 	@install -D -m 755 $(BUILD)/advrt $(DESTDIR)$(PREFIX)/bin/advrt

@@ -131,7 +131,7 @@ describe("report.html", function()
                     if i % every == (dark and 1 or 0) then
                         b:screenshot(base .. "/part.png", p)
                         local range, greys = contrast(base .. "/part.png")
-                        assert.is_true(range > 60 and greys > 4,
+                        assert.is_true(range > 30 and greys > 4,
                             ("%s: %s shows %g, %d greys"):format(what, p.alt, range, greys))
                     end
                 end
