@@ -8,6 +8,7 @@
 local arguments = require "advrt.check"
 local fail = require "advrt.fail"
 local logits = require "advrt.core.loss"
+local losses = require "advrt.loss"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 
@@ -196,6 +197,22 @@ local function try_8bit(w, g, targets)
     end
 end
 
+-- Steps that a device runs by itself before its numbers are looked at.
+local STEPS_AT_ONCE = 10
+
+--- The attack as the core's plan:ascend wants it; nil where a part of it is a script's own.
+local function device_job(spec, w, labels, targets)
+    local loss, m = spec.loss, spec.multiplier
+    if spec.watch or not spec.net.ascend or debug.getmetatable(m) ~= Multiplier
+        or debug.getmetatable(loss) ~= debug.getmetatable(losses.ce) then
+        return nil
+    end
+    return {loss = loss.kind, kappa = loss.kappa, sign = loss.signed,
+        rule = m.alpha and "constant" or m.norm == 2 and "l2" or "linf",
+        size = m.alpha or m.magnitude, iterations = spec.iterations,
+        labels = labels, targets = targets, workspace = w}
+end
+
 --- Runs one attack to its full number of iterations.
 --
 -- spec.net         a network (advrt.net)
@@ -208,7 +225,8 @@ end
 -- spec.iterations  number of steps, at least 1
 -- spec.names       optional: N names of the images for error messages
 -- spec.progress    optional: called with (n, iterations) after each n = 0 .. iterations
--- spec.checkpoint  optional: called with a state after each step but the last: {step = the next n,
+-- spec.checkpoint  optional: called with a state after each step but the last, or, where the device
+--                  runs steps by itself, after some: {step = the next n,
 --                  seconds, tensors = by name}, of which the tensors change in the next step. It may
 --                  raise; nothing else looks at interrupts then
 -- spec.from        optional: a state that checkpoint was given by a run of the same spec, to go on
@@ -225,7 +243,8 @@ end
 -- when rounded to 8 bits; zero_steps i64 [N], the steps not taken since q was all zero; series,
 -- tensors [iterations+1,N] named in attack.series, n = 0 .. iterations (norms in double; grad_l2
 -- before any sign, step_l2 = a_n ||q_n||_2 before clipping); seconds, the time spent in forward,
--- backward and step together, and time, a table of the three (since spec.from).
+-- backward and step together, and time, a table of the three (since spec.from; all of it is
+-- under forward where the device runs steps by itself).
 --
 -- At n = iterations all is computed and no step is taken. Arguments of a wrong kind raise; a target
 -- that equals its label and logits or gradients that are not finite are failures that name the image.
@@ -249,7 +268,9 @@ function attack.run(spec)
     local clock = system.clock
     local forward, backward, step = 0, 0, 0
     local before = spec.from and spec.from.seconds or 0
-    for n = spec.from and restore(w, spec.from) or 0, iterations do
+    local n, job = spec.from and restore(w, spec.from) or 0, device_job(spec, w, labels, targets)
+
+    local function run_step()
         local row, after = w.rows[n], w.rows[n + 1]
         local t0 = clock()
         g:trace(x, z)                                         -- z = g(x_n)
@@ -285,12 +306,33 @@ function attack.run(spec)
         forward, backward = forward + t1 - t0, backward + t3 - t2
         step = step + (t4 - t3) + (t6 - t5)
         if spec.progress then spec.progress(n, iterations) end
+    end
+
+    -- The same on the device alone, from n up to some steps later; false where it has no such way.
+    local function run_on_device()
+        local last, t0 = math.min(n + STEPS_AT_ONCE - 1, iterations), clock()
+        if not g:ascend(job, n, last) then return false end
+        forward = forward + clock() - t0
+        for k = n, last do
+            check_finite(spec, k, w.rows[k])
+            if spec.progress then spec.progress(k, iterations) end
+        end
+        n = last
+        return true
+    end
+
+    while n <= iterations do
+        if not (job and run_on_device()) then
+            job = nil
+            run_step()
+        end
         if not spec.checkpoint then
             if system.interrupted() then fail.interrupted() end
         elseif n < iterations then
             spec.checkpoint {step = n + 1, seconds = before + forward + backward + step,
                 tensors = w.lasting}
         end
+        n = n + 1
     end
     try_8bit(w, g, targets)
     return {

@@ -467,6 +467,12 @@ end
 --- g(x): the logits of x as a step that advrt.autograd goes back through.
 function Net:__call(x) return autograd.net(self, x) end
 
+--- Steps first .. last of an attack (advrt.attack's job) by the device alone; false where it has no
+-- way of its own.
+function Net:ascend(job, first, last)
+    return self:plan("gradient", #job.workspace.x):ascend(job, first, last + 1)
+end
+
 --- Every parameter: an array of {name =, shape =, role =} in the order of the layers.
 function Net:parameters() return self.graph:parameters() end
 

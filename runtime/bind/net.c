@@ -404,6 +404,94 @@ static int plan_time(lua_State *L) {
     return 1;
 }
 
+/* The memory of tensor `name` of the table on top, which must be of the type and have n elements.
+ */
+static void *memory_field(lua_State *L, const char *name, Dtype type, int64_t n) {
+    lua_getfield(L, -1, name);
+    Tensor *t = luaL_testudata(L, -1, BIND_TENSOR);
+    if (!t || !t->storage || t->dtype != type || tensor_count(t) != n)
+        luaL_error(L, "ascend: '%s' must be a tensor of %s with %I elements, got %s", name,
+                   dtype_name(type), (LUAI_UACINT)n, luaL_tolstring(L, -1, NULL));
+    lua_pop(L, 1);
+    return t->data;
+}
+
+static double plain_field(lua_State *L, const char *name) {
+    lua_getfield(L, 2, name);
+    double value = luaL_optnumber(L, -1, 0);
+    lua_pop(L, 1);
+    return value;
+}
+
+/* The buffers of attack.lua's workspace. */
+static void ascent_buffers(lua_State *L, Ascent *a) {
+    const Plan *p = a->plan;
+    int64_t N = p->request.N, D = N * p->C * p->H * p->W, S = N * (a->iterations + 1);
+    lua_pushvalue(L, 2);
+    a->initial = memory_field(L, "labels", DTYPE_I64, N);
+    a->target = memory_field(L, "targets", DTYPE_I64, N);
+    lua_getfield(L, 2, "workspace");
+    luaL_checktype(L, -1, LUA_TTABLE);
+    a->x0 = memory_field(L, "x0", DTYPE_F32, D);
+    a->x = memory_field(L, "x", DTYPE_F32, D);
+    a->q = memory_field(L, "q", DTYPE_F32, D);
+    a->first = memory_field(L, "first", DTYPE_F32, D);
+    a->z = memory_field(L, "z", DTYPE_F32, N * p->K);
+    a->dz = memory_field(L, "dz", DTYPE_F32, N * p->K);
+    a->value = memory_field(L, "value", DTYPE_F32, N);
+    a->flip_iteration = memory_field(L, "flip_iteration", DTYPE_I64, N);
+    a->zero_steps = memory_field(L, "zero_steps", DTYPE_I64, N);
+    a->flip_l2 = memory_field(L, "flip_l2", DTYPE_F64, N);
+    a->flip_linf = memory_field(L, "flip_linf", DTYPE_F64, N);
+    lua_getfield(L, -1, "series");
+    luaL_checktype(L, -1, LUA_TTABLE);
+    a->p_initial = memory_field(L, "p_initial", DTYPE_F32, S);
+    a->p_target = memory_field(L, "p_target", DTYPE_F32, S);
+    a->z_initial = memory_field(L, "z_initial", DTYPE_F32, S);
+    a->z_target = memory_field(L, "z_target", DTYPE_F32, S);
+    a->grad_l2 = memory_field(L, "grad_l2", DTYPE_F64, S);
+    a->step_l2 = memory_field(L, "step_l2", DTYPE_F64, S);
+    a->l2 = memory_field(L, "l2", DTYPE_F64, S);
+    a->linf = memory_field(L, "linf", DTYPE_F64, S);
+    a->zero_share = memory_field(L, "zero_share", DTYPE_F64, S);
+    a->subspace = memory_field(L, "subspace", DTYPE_U8, S);
+}
+
+/* ascend(job, first, end) -> true: steps first .. end-1 of an attack on the device alone; false
+ * where it has no way of its own, or attack and plan are not of a kind that it knows. job: {loss =
+ * kind, kappa =, sign =, rule = "constant"|"l2"|"linf", size =, iterations =, labels =, targets =
+ * (i64 [N]), workspace = attack.lua's}. */
+static int plan_ascend(lua_State *L) {
+    static const char *const rules[] = {"constant", "l2", "linf", NULL};
+    static const char *const kinds[] = {"ce", "logit", "m_logit", NULL};
+    Plan *p = check_plan(L)->plan;
+    Ascent a;
+    Error e;
+    luaL_checktype(L, 2, LUA_TTABLE);
+    if (!p->device->ascend || !p->backward) {
+        lua_pushboolean(L, false);
+        return 1;
+    }
+    luaL_checkstack(L, 16, "an attack's fields");
+    memset(&a, 0, sizeof a); /* padding too: devices compare it */
+    a.plan = p;
+    lua_getfield(L, 2, "loss");
+    a.loss = (LossKind)luaL_checkoption(L, -1, NULL, kinds);
+    lua_getfield(L, 2, "rule");
+    a.rule = (AscentRule)luaL_checkoption(L, -1, NULL, rules);
+    lua_getfield(L, 2, "sign");
+    a.sign = lua_toboolean(L, -1);
+    a.kappa = plain_field(L, "kappa");
+    a.size = plain_field(L, "size");
+    a.iterations = (int64_t)plain_field(L, "iterations");
+    ascent_buffers(L, &a);
+    int64_t first = luaL_checkinteger(L, 3), end = luaL_checkinteger(L, 4);
+    luaL_argcheck(L, first >= 0 && first <= end && end <= a.iterations + 1, 3, "no such steps");
+    if (p->device->ascend(p->device, &a, first, end, &e)) return bind_fail(L, 1, &e);
+    lua_pushboolean(L, true);
+    return 1;
+}
+
 static const luaL_Reg graph_methods[] = {
     {"add", graph_add_layer}, {"layers", graph_layers}, {"parameters", graph_parameters},
     {"set", graph_set},       {"get", graph_get},       {"init_golden", graph_golden},
@@ -414,6 +502,7 @@ static const luaL_Reg plan_methods[] = {
     {"forward", plan_forward},
     {"backward", plan_backward},
     {"train_backward", plan_train_backward},
+    {"ascend", plan_ascend},
     {"gradient", plan_gradient},
     {"time", plan_time},
     {NULL, NULL},

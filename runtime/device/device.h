@@ -130,6 +130,31 @@ typedef struct TanhStep {
     double *l2;       /* [N] of x - x0 after the step */
 } TanhStep;
 
+/* The paper's attack on a batch, Eq. 11-16, all in device memory: x_{n+1} = clip(x_n + a_n q_n)
+ * with q_n the loss's gradient at x_n, or its sign, and a_n constant, or size over a norm of q_n (0
+ * where q_n is zero). N, C, H, W and K are the plan's, which is a gradient plan. The buffers of a
+ * step are overwritten; those of the results are read and written: flip_iteration is -1 until image
+ * i is classified as its target, first its x then. The series are [iterations + 1, N]. */
+typedef enum AscentRule { ASCENT_CONSTANT, ASCENT_L2, ASCENT_LINF } AscentRule;
+typedef struct Ascent {
+    Plan *plan;
+    LossKind loss;
+    double kappa;
+    bool sign;
+    AscentRule rule;
+    double size;
+    int64_t iterations;
+    const int64_t *initial, *target; /* [N] */
+    const float *x0;
+    float *x, *q, *first;                 /* [N,C,H,W] */
+    float *z, *dz, *value;                /* [N,K], [N,K], [N] */
+    int64_t *flip_iteration, *zero_steps; /* [N] */
+    double *flip_l2, *flip_linf;          /* [N] */
+    float *p_initial, *p_target, *z_initial, *z_target;
+    double *grad_l2, *step_l2, *l2, *linf, *zero_share;
+    uint8_t *subspace;
+} Ascent;
+
 struct Device {
     const char *name; /* "cpu", "cuda:0" */
     const char
@@ -213,6 +238,11 @@ struct Device {
      * and its distance from x0. */
     int (*tanh_step)(Device *d, const AdamStep *s, const TanhStep *a, int64_t N, int64_t D,
                      Error *e);
+
+    /* Steps first .. end-1 of an attack and what is noted of each (lua/advrt/attack.lua), on the
+     * device alone: step n fills row n of the series, and l2 and linf of row n + 1, and takes no
+     * step where n is `iterations`. NULL where calls one by one cost nothing. */
+    int (*ascend)(Device *d, const Ascent *a, int64_t first, int64_t end, Error *e);
 
     int (*sgd)(Device *d, const SgdStep *s, float *p, const float *g, float *m, int64_t P,
                Error *e);

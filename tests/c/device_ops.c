@@ -1,5 +1,6 @@
 /* Every operation of a device against the CPU's, on the same numbers: run with the device that
  * ADVRT_TEST_DEVICE names. Tolerances are relative to the larger of 1 and the CPU's number. */
+#include <dlfcn.h>
 #include <math.h>
 #include <stdint.h>
 
@@ -405,14 +406,156 @@ static void test_pool(void **state) {
     device->release(device, NULL);
 }
 
+/* --- what goes wrong, where the device is the stand-in --- */
+
+static void (*fail_call)(const char *name, int n);
+static int (*call_failed)(void);
+static void (*limit_memory)(size_t bytes);
+static void (*forget_error)(void);
+
+/* Finds the stand-in's own functions, or skips the test. */
+static void want_standin(void) {
+    void *lib = dlopen("libstandin.so", RTLD_NOW | RTLD_NOLOAD);
+    if (!lib) skip();
+    *(void **)&fail_call = dlsym(lib, "standin_fail");
+    *(void **)&call_failed = dlsym(lib, "standin_failed");
+    *(void **)&limit_memory = dlsym(lib, "standin_memory");
+    *(void **)&forget_error = dlsym(lib, "standin_reset_error");
+}
+
+static void add(Graph *g, Layer l, int input) {
+    Error e = {""};
+    int value;
+    l.inputs = 1;
+    l.input[0] = input;
+    l.eps = 1e-3;
+    l.groups = l.groups ? l.groups : 1;
+    snprintf(l.name, sizeof l.name, "layer%d", g->n_layers);
+    if (graph_add(g, &l, &value, &e)) fail_msg("%s", e.text);
+}
+
+/* Every way that lowering takes: planes, both kinds of convolution, padding, pools, a grid into a
+ * linear layer. */
+static Graph *sample_net(void) {
+    Graph *g;
+    Error e = {""};
+    double mean[2] = {0.4, 0.5}, std[2] = {0.2, 0.3};
+    assert_int_equal(graph_new(&g, 2, 12, 10, &e), 0);
+    add(g, (Layer){.kind = LAYER_NORMALIZE, .mean = mean, .std = std}, 0);
+    Layer conv = {
+        .kind = LAYER_CONV, .C = 8, .kernel = {3, 3}, .stride = {1, 1}, .pad = {0, 1, 1, 1}};
+    add(g, conv, 1);
+    add(g, (Layer){.kind = LAYER_BATCHNORM, .momentum = 0.1}, 2);
+    add(g, (Layer){.kind = LAYER_RELU, .cap = 6}, 3);
+    conv.groups = 8;
+    add(g, conv, 4);
+    add(g, (Layer){.kind = LAYER_RELU, .cap = INFINITY}, 5);
+    add(g, (Layer){.kind = LAYER_MAXPOOL, .kernel = {2, 2}, .stride = {2, 2}}, 6);
+    add(g, (Layer){.kind = LAYER_AVGPOOL, .out = {2, 2}}, 7);
+    add(g, (Layer){.kind = LAYER_LINEAR, .C = 5, .bias = true}, 8);
+    if (graph_init_golden(g, device, "", NULL, &e)) fail_msg("%s", e.text);
+    return g;
+}
+
+/* A plan of each purpose made and run. */
+static int make_and_run(Graph *g, PlanPurpose purpose, Error *e) {
+    float x[2 * 240] = {0.5F}, z[10], dx[2 * 240];
+    PlanRequest r = {.purpose = purpose, .N = 2};
+    Plan *p;
+    if (plan_new(g, device, &r, &p, e)) return -1;
+    int failed = p->time(p, true, e) || host_forward(p, x, z, e) ||
+                 (purpose == PLAN_GRADIENT && host_backward(p, z, dx, e)) ||
+                 (purpose == PLAN_TRAINING && host_train_backward(p, z, e)) || p->time(p, false, e);
+    p->free(p);
+    return failed;
+}
+
+/* Every call of CUDA's, cuBLAS's and cuDNN's in turn fails: an error that names it, nothing lost,
+ * and the next run is well. */
+static void test_failures(void **state) {
+    (void)state;
+    want_standin();
+    Graph *g = sample_net();
+    Error e = {""};
+    for (int i = 0; i < 4; i++) under_test_buffer(i, 2 * 240);
+    for (int purpose = PLAN_FORWARD; purpose <= PLAN_TRAINING; purpose++) {
+        if (make_and_run(g, (PlanPurpose)purpose, &e)) fail_msg("%s", e.text);
+        size_t before = memory_count().in_use;
+        int n = 1;
+        for (;; n++) {
+            Error said = {""};
+            fail_call("any", n);
+            int failed = make_and_run(g, (PlanPurpose)purpose, &said);
+            bool happened = call_failed();
+            fail_call("any", 0);
+            assert_int_equal(memory_count().in_use, before);
+            if (!happened) {
+                assert_int_equal(failed, 0);
+                break;
+            }
+            if (!failed || !strstr(said.text, "cuda:0")) fail_msg("call %d: '%s'", n, said.text);
+        }
+        assert_true(n > 40);
+    }
+    graph_free(g);
+}
+
+/* Opening in which every call fails in turn; the stand-in counts what is left behind. */
+static void test_failures_of_opening(void **state) {
+    (void)state;
+    want_standin();
+    for (int n = 1;; n++) {
+        Error e = {""};
+        Device *d = NULL;
+        size_t before = memory_count().in_use;
+        fail_call("any", n);
+        int failed = device_open("cuda", 0, getenv("ADVRT_TEST_FOLDER"), &d, &e);
+        bool happened = call_failed();
+        fail_call("any", 0);
+        if (!failed) device_close(d);
+        assert_int_equal(memory_count().in_use, before);
+        if (!happened) break;
+        if (!failed || !strstr(e.text, "--device cuda: ")) fail_msg("call %d: '%s'", n, e.text);
+    }
+}
+
+/* What does not fit says what would. */
+static void test_largest_batch(void **state) {
+    (void)state;
+    want_standin();
+    Graph *g = sample_net();
+    Error e = {""};
+    Plan *p;
+    long fits = 0;
+    PlanRequest r = {.purpose = PLAN_GRADIENT, .N = 100000};
+    limit_memory((size_t)200 << 20);
+    assert_int_not_equal(plan_new(g, device, &r, &p, &e), 0);
+    const char *at = strstr(e.text, "; a batch of ");
+    if (!at || !strstr(e.text, "activations of a plan wants ") ||
+        sscanf(at, "; a batch of %ld fits", &fits) != 1)
+        fail_msg("%s", e.text);
+    assert_in_range(fits, 1000, 99999);
+    r.N = fits;
+    if (plan_new(g, device, &r, &p, &e)) fail_msg("%ld images: %s", fits, e.text);
+    p->free(p);
+    r.N = fits * 11 / 10;
+    assert_int_not_equal(plan_new(g, device, &r, &p, &e), 0);
+    limit_memory((size_t)8 << 30);
+    forget_error();
+    graph_free(g);
+}
+
 int main(void) {
     Error e = {""};
     under_test_open();
     if (cpu_device(0, &cpu, &e)) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_binary), cmocka_unit_test(test_unary),  cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_matmul), cmocka_unit_test(test_losses), cmocka_unit_test(test_images),
-        cmocka_unit_test(test_copies), cmocka_unit_test(test_pool),
+        cmocka_unit_test(test_binary),        cmocka_unit_test(test_unary),
+        cmocka_unit_test(test_rows),          cmocka_unit_test(test_matmul),
+        cmocka_unit_test(test_losses),        cmocka_unit_test(test_images),
+        cmocka_unit_test(test_copies),        cmocka_unit_test(test_pool),
+        cmocka_unit_test(test_failures),      cmocka_unit_test(test_failures_of_opening),
+        cmocka_unit_test(test_largest_batch),
     };
     int failed = cmocka_run_group_tests_name("device operations", tests, NULL, NULL);
     under_test_close();

@@ -379,9 +379,14 @@ void destroyed(const char *kind) {
     if (objects[kind]-- <= 0) report("a %s is destroyed that was not made", kind);
 }
 
-/* At the end of the program, where STANDIN_LEAKS is set: a leak fails it. */
+/* At the end of the program: what ran, where STANDIN_COUNT is set, and, where STANDIN_LEAKS is, a
+ * leak fails it. */
 struct AtEnd {
     ~AtEnd() {
+        if (getenv("STANDIN_COUNT"))
+            fprintf(stderr, "standin: %llu operations, %llu graphs\n",
+                    (unsigned long long)standin_operations(),
+                    (unsigned long long)standin_graph_launches());
         if (!getenv("STANDIN_LEAKS") || standin_leaks() == 0) return;
         fflush(stdout);
         _exit(1);

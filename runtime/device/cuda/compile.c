@@ -26,7 +26,7 @@ int buffer_fixed(Compiler *c, void *memory, Error *e) {
 int buffer_owned(Compiler *c, size_t bytes, const char *what, Error *e) {
     CudaPlan *p = c->plan;
     void *memory = NULL;
-    p->owned_bytes += bytes;
+    p->owned_bytes += cuda_taken_for(bytes);
     if (memory_grow((void **)&p->owned, p->n_owned, &p->owned_room, sizeof *p->owned, "plan", e) ||
         (!c->dry && cuda_take(&c->device->base, bytes, what, &memory, e)))
         return -1;

@@ -52,6 +52,11 @@ static int set_descriptors(Compiler *c, ConvCall *v, const ConvShape *s, Real re
     return fail(c, v, status, "convolution descriptors", e);
 }
 
+/* cuDNN says what it does not know by a status of this family. */
+static bool not_supported(cudnnStatus_t status) {
+    return status >= CUDNN_STATUS_NOT_SUPPORTED && status < CUDNN_STATUS_INTERNAL_ERROR;
+}
+
 /* --- the choice of an algorithm --- */
 
 /* Takes the first of what the heuristics list that gives the same bits every time and whose
@@ -65,9 +70,11 @@ static int set_descriptors(Compiler *c, ConvCall *v, const ConvShape *s, Real re
         if (status) return fail(c, v, status, "the choice of an algorithm", e);                    \
         for (int i = 0; i < found; i++) {                                                          \
             size_t bytes = 0;                                                                      \
-            if (perf[i].status || perf[i].determinism != CUDNN_DETERMINISTIC || (SIZE) ||          \
-                bytes > MOST_WORKSPACE)                                                            \
-                continue;                                                                          \
+            if (perf[i].status || perf[i].determinism != CUDNN_DETERMINISTIC) continue;            \
+            status = SIZE;                                                                         \
+            if (status && !not_supported(status))                                                  \
+                return fail(c, v, status, "the size of a workspace", e);                           \
+            if (status || bytes > MOST_WORKSPACE) continue;                                        \
             v->algorithm = (int)perf[i].algo;                                                      \
             v->workspace = bytes;                                                                  \
             return 0;                                                                              \
@@ -143,11 +150,7 @@ int conv_run_forward(CudaPlan *p, const Step *s, Error *e) {
                      "cudnnConvolutionForward", e);
 }
 
-/* cuDNN says what it does not know by a status of this family; then the parts run one by one. */
-static bool not_supported(cudnnStatus_t status) {
-    return status >= CUDNN_STATUS_NOT_SUPPORTED && status < CUDNN_STATUS_INTERNAL_ERROR;
-}
-
+/* Where cuDNN does not know the fused call, its parts run one by one. */
 int conv_run_fused(CudaPlan *p, const Step *s, Error *e) {
     ConvCall *v = s->conv;
     void *y = step_at(p, s, 2), *bias = step_at(p, s, 4);

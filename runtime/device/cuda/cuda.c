@@ -29,6 +29,7 @@ int cuda_check_dnn(const CudaDevice *d, cudnnStatus_t status, const char *call, 
 static void close_device(Device *base) {
     CudaDevice *d = (CudaDevice *)base;
     if (d->stream) cudaStreamSynchronize(d->stream);
+    cuda_ascent_free(d);
     cuda_release(base, d->partial);
     cuda_release(base, d->blas_workspace);
     if (d->dnn) cudnnDestroy(d->dnn);

@@ -47,6 +47,7 @@ typedef struct CudaDevice {
     int slot; /* the next one to use */
     CudaPartial *partial;
     size_t partials;
+    struct CudaAscent *ascent; /* the last attack's captured step; NULL: none */
 } CudaDevice;
 
 /* 0 for success; else -1 and "DEVICE: CALL: what it says". `call` may name shapes. */
@@ -65,6 +66,8 @@ int cuda_slots_open(CudaDevice *d, Error *e);
 void cuda_slots_close(CudaDevice *d);
 /* Gives everything that nobody has taken back to the driver. */
 void cuda_pool_empty(CudaDevice *d);
+/* What the pool takes for so many bytes: the next of its sizes. */
+size_t cuda_taken_for(size_t bytes);
 /* Bytes that a take could still get, kept ones included. */
 size_t cuda_free_bytes(const CudaDevice *d);
 
@@ -82,6 +85,11 @@ typedef struct Product {
 } Product;
 int cuda_product(CudaDevice *d, const Product *p, const void *a, const void *b, void *out,
                  const char *who, Error *e);
+
+/* --- ascent.c --- */
+
+int cuda_ascend(Device *d, const Ascent *a, int64_t first, int64_t end, Error *e);
+void cuda_ascent_free(CudaDevice *d);
 
 /* --- plan.c --- */
 

@@ -13,7 +13,7 @@ static CudaDevice *cuda_of(Device *d) {
 
 enum { SMALL = 512, LARGE = 2 << 20 };
 
-static size_t rounded(size_t bytes) {
+size_t cuda_taken_for(size_t bytes) {
     size_t unit = bytes <= LARGE / 4 ? SMALL : LARGE / 4;
     return bytes < 1 ? SMALL : (bytes + unit - 1) / unit * unit;
 }
@@ -83,7 +83,7 @@ static int out_of_memory(const CudaDevice *d, size_t bytes, const char *what, Er
 int cuda_take(Device *base, size_t bytes, const char *what, void **out, Error *e) {
     CudaDevice *d = cuda_of(base);
     Pool *p = &d->pool;
-    size_t size = rounded(bytes);
+    size_t size = cuda_taken_for(bytes);
     void *memory = NULL;
     if (memory_grow((void **)&p->blocks, p->n, &p->room, sizeof *p->blocks, "device memory", e) ||
         memory_charge(size, what, e))

@@ -257,5 +257,6 @@ void cuda_operations(Device *d) {
     d->gather = gather;
     d->scatter = scatter;
     d->matmul = matmul;
+    d->ascend = cuda_ascend;
     d->plan_new = cuda_plan_new;
 }

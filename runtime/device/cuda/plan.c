@@ -299,6 +299,7 @@ static void free_conv(ConvCall *v) {
 static void free_plan(Plan *base) {
     CudaPlan *p = (CudaPlan *)base;
     Device *d = &p->device->base;
+    cuda_ascent_free(p->device); /* it may hold this plan's steps */
     free_events(p);
     for (int i = 0; i < p->n_convs; i++) free_conv(p->convs[i]);
     for (int i = 0; i < p->n_owned; i++) cuda_release(d, p->owned[i]);
@@ -331,7 +332,9 @@ static CudaPlan *empty_plan(CudaDevice *d, const Program *program, const PlanReq
                      .time = time_steps,
                      .timing = timing_of,
                      .free = free_plan};
+    static uint64_t serials;
     p->device = d;
+    p->serial = ++serials;
     p->runs_buffer = NO_BUFFER;
     p->n_params = program->graph->n_params;
     if (training) {
@@ -393,7 +396,7 @@ static bool fits(CudaDevice *d, const Program *program, const PlanRequest *r, in
     Error lost = {""};
     smaller.N = N;
     if (compile(d, program, &smaller, true, &p, &lost)) return false;
-    bool fit = p->owned_bytes + p->arena_bytes <= cuda_free_bytes(d);
+    bool fit = p->owned_bytes + cuda_taken_for(p->arena_bytes) <= cuda_free_bytes(d);
     free_plan(&p->base);
     return fit;
 }

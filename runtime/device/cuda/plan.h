@@ -98,8 +98,8 @@ struct CudaPlan {
     void *arena;
     int *param_buffer; /* [n_params] of a training plan, NO_BUFFER where it has no gradient */
     int n_params;
-    int runs_buffer; /* the count of forwards, where there is dropout */
-    bool tensor_cores;
+    int runs_buffer;     /* the count of forwards, where there is dropout */
+    uint64_t serial;     /* no other plan of the process has it */
     bool traced;         /* a forward has run whose backward has not */
     double *seconds;     /* [n_steps] once steps have been timed */
     cudaEvent_t *events; /* [n_steps + 1] */

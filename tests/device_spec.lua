@@ -1,0 +1,100 @@
+--- A device other than the CPU: the experiments' records against the CPU's. Run by advrt on that device.
+local record = require "advrt.record"
+local support = require "support"
+local system = require "advrt.core.system"
+
+local STEPS = 12
+-- How far numbers may lie apart, relative to the larger of 1 and the CPU's: sums are made in another
+-- order, and where a ReLU on the fence opens for one and not for the other, an image goes its own way
+-- from there, by percents.
+local CLOSE, APART, MOST_CLOSE = 1e-4, 0.2, 2 / 3
+
+local function run(device, setting, folder)
+    local status, _, err = support.advrt {
+        "--device", device, "--plan", "direct", "experiments/" .. setting .. ".lua",
+        "--limit", "6", "--batch", "3",
+        "--iterations", tostring(STEPS), "--no-figures", "--out", folder,
+    }
+    assert.are.equal(0, status, err)
+    local records = {}
+    for r in record.each(folder .. "/records.msgpack") do records[#records + 1] = r end
+    return records
+end
+
+-- The largest such distance between two records' numbers; what they are about must be the same.
+local function distance(a, b, what)
+    assert.are.equal(type(b), type(a), what)
+    if type(b) == "number" then
+        if a == b or (a ~= a and b ~= b) then return 0 end
+        return math.abs(a - b) / math.max(1, math.abs(b))
+    elseif type(b) == "table" then
+        local most = 0
+        for key, value in pairs(b) do
+            most = math.max(most, distance(a[key], value, what .. "." .. tostring(key)))
+        end
+        return most
+    end
+    return a == b and 0 or 1 -- names, and whether the flip survives 8 bits
+end
+
+local function first_step(r)
+    local first = {}
+    for key, value in pairs(r) do first[key] = type(value) == "table" and value[1] or nil end
+    return first
+end
+
+local function compare(got, wanted)
+    local close = 0
+    for i, r in ipairs(wanted) do
+        local what = r.file .. ", " .. r.loss
+        local d = distance(first_step(got[i]), first_step(r), what)
+        assert.is_true(d <= 1e-5, ("%s: %g apart at the first step"):format(what, d))
+        d = distance(got[i].z_target, r.z_target, what)
+        assert.is_true(d <= APART, ("%s: %g apart"):format(what, d))
+        if distance(got[i], r, what) <= CLOSE then close = close + 1 end
+    end
+    assert.is_true(close >= MOST_CLOSE * #wanted, ("%d of %d are close"):format(close, #wanted))
+end
+
+-- The stand-in counts; a GPU does not.
+local STANDIN = system.options.executable:find("standin", 1, true)
+
+describe("on " .. system.options.device, function()
+    for _, setting in ipairs {"equal_perturbation", "equal_multiplier"} do
+        it("the records of " .. setting .. " are the CPU's", function()
+            local folder <close> = setmetatable({path = support.folder()},
+                {__close = function(self) support.remove(self.path) end})
+            local wanted = run("cpu", setting, folder.path .. "/cpu")
+            local got = run(system.options.device, setting, folder.path .. "/device")
+            assert.is_true(#wanted >= 4 * 4)
+            compare(got, wanted)
+        end)
+    end
+
+    it("the steps of an attack come from one captured graph, but the first", function()
+        if not STANDIN then return pending("nothing counts here") end
+        local code = [[local net, tensor, loss, attack = require "advrt.net", require "advrt.tensor",
+                require "advrt.loss", require "advrt.attack"
+            local g = assert(net.load "nets/fashion.lua")
+            local x = tensor.uniform("x", {2, 1, 28, 28})
+            attack.run {net = g, images = x, labels = {0, 0}, targets = {1, 2}, loss = loss.ce_sign,
+                multiplier = attack.equal_perturbation(0.05), iterations = 30}]]
+        local status, _, err = support.advrt({"--device", system.options.device, "-e", code},
+            "STANDIN_COUNT=1")
+        assert.are.equal(0, status, err)
+        assert.are.equal(30, tonumber(err:match(" (%d+) graphs")), err) -- the first step runs alone
+    end)
+
+    it("a run that meets an error of the device ends with one line, what was finished on disk", function()
+        if not STANDIN then return pending("no error to be had here") end
+        local folder <close> = setmetatable({path = support.folder()},
+            {__close = function(self) support.remove(self.path) end})
+        local status, _, err = support.advrt({
+            "--device", system.options.device, "experiments/equal_perturbation.lua", "--limit", "4",
+            "--batch", "2", "--iterations", "3", "--no-figures", "--out", folder.path .. "/run",
+        }, "STANDIN_FAIL=cudaGraphLaunch@14")
+        assert.are.equal(1, status)
+        assert.is_truthy(err:find("cudaGraphLaunch", 1, true), err)
+        assert.is_truthy(support.exists(folder.path .. "/run/records.part"))
+    end)
+end)
