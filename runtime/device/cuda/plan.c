@@ -72,14 +72,14 @@ static int run_count(CudaPlan *p, const Step *s, Error *e) {
     return step_done(p, s, kernel_count(p->device->stream, step_at(p, s, 0)), e);
 }
 
-/* Dropout draws anew at every forward. */
+/* Dropout draws anew at every forward, on from those that count as done. */
 static int count_runs(Compiler *c, Error *e) {
-    static const uint64_t none;
+    const uint64_t done = c->plan->base.request.runs;
     bool any = false;
     for (int i = 0; i < c->program->n; i++)
         any = any || c->program->nodes[i].layer->kind == LAYER_DROPOUT;
     if (!any) return 0;
-    c->plan->runs_buffer = buffer_filled(c, &none, sizeof none, "count of runs", e);
+    c->plan->runs_buffer = buffer_filled(c, &done, sizeof done, "count of runs", e);
     if (c->plan->runs_buffer < 0) return -1;
     return emit(c, "count", run_count, 1, &c->plan->runs_buffer, e) ? 0 : -1;
 }
