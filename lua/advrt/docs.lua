@@ -91,6 +91,10 @@ function docs.read(path, name)
                     entry.signature, entry.text, entry.line = text[1], rest, i
                     entries[#entries + 1] = entry
                 end
+            elseif not defined and lines[i] and lines[i]:find("^return function%s*%b()") then
+                -- the module is that function
+                entries[#entries + 1] = {last = name, signature = name .. lines[i]:match("%b()"),
+                    text = text, line = i}
             elseif defined then
                 if own and defined.owner == own then defined.owner = name end
                 defined.signature = (defined.owner and defined.owner .. defined.separator or "")
@@ -181,8 +185,8 @@ local function module_text(name)
     return (table.concat(lines, "\n"):gsub("%s+$", ""))
 end
 
---- The first sentence on a module.
-local function gist(name)
+--- The first sentence on a module, shortened where it is long.
+function docs.gist(name)
     local lines = {}
     for _, line in ipairs(docs.module(name).about) do
         if line == "" then break end
@@ -197,7 +201,7 @@ end
 local function overview()
     local lines = {"Modules at hand:"}
     for _, name in ipairs(docs.modules) do
-        lines[#lines + 1] = ("  %-8s %s"):format(name, gist(name))
+        lines[#lines + 1] = ("  %-8s %s"):format(name, docs.gist(name))
     end
     lines[#lines + 1] = "? NAME tells of a module, a function (? tensor.stack) or a method (? x:clamp)."
     lines[#lines + 1] = "A line that ends in ; shows no values. :time times every command, :time CODE one."

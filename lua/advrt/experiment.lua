@@ -195,11 +195,11 @@ function Run:go(images, first, last, target_of)
     if #queue.files > 0 then self:attack(queue) end
 end
 
---- For experiments that do something else with the images: experiment.go(run, images, first, last,
--- target_of) calls run:attack(queue) with each batch, which begins with experiment.pad(queue) and
--- ends with experiment.clear(queue), and run:leave(file, label, prediction, reason) for an image that
--- is passed over. `run` has net, o.batch and counts.found. A queue holds x [B,C,H,W], and arrays
--- files, labels and targets.
+--- experiment.go(run, images, first, last, target_of), experiment.pad(queue), experiment.clear(queue)
+-- For experiments that do something else with the images: go calls run:attack(queue) with each batch,
+-- which begins with pad and ends with clear, and run:leave(file, label, prediction, reason) for an
+-- image that is passed over. `run` has net, o.batch and counts.found. A queue holds x [B,C,H,W], and
+-- arrays files, labels and targets.
 experiment.go, experiment.pad, experiment.clear = Run.go, pad, clear
 
 --- Fails where it is plain before the work that it cannot end; for those that stand in for it.
