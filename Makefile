@@ -22,9 +22,9 @@ TESTS   := $(sort $(wildcard tests/c/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 PROGRAMS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(filter tests/c/test_%,$(TESTS)))
 include runtime/device/cuda/cuda.mk
-SCRIPTS := $(shell grep -lE '^\#!.*\b(sh|bash)$$' .ci/run third_party/* tests/* 2>/dev/null)
+SCRIPTS := $(shell grep -lE '^\#!.*\b(sh|bash)$$' .ci/run third_party/* packaging/* tests/* 2>/dev/null)
 
-.PHONY: all deps deps-dev demo demo-2d demo-retraining photos weights test check asan bench programs lint format install clean help
+.PHONY: all deps deps-dev demo demo-2d demo-retraining photos weights test check asan bench programs lint format docs install uninstall deb clean help
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 all: $(BUILD)/advrt $(PLUGIN) ## build/advrt, and its plugins whose libraries are found (the default)
@@ -56,9 +56,9 @@ $(PROGRAMS): $(BUILD)/tests/%: $(BUILD)/tests/c/%.o $(filter-out $(BUILD)/runtim
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
 deps: ## install what building and running need
-	@third_party/install run
+	@third_party/install build run
 deps-dev: ## that, and what tests and checks need
-	@third_party/install run dev
+	@third_party/install build run dev
 
 # The packages come first: what follows them is read by a make of its own.
 demo: deps ## packages, build, and equal perturbation on the bundled net and images
@@ -120,13 +120,40 @@ check: deps-dev ## what CI runs: build, lint, tests, tests under the sanitizers;
 	  asan-build 400 '$(MAKE) -j2 asan' \
 	  asan-tests 1500 'TEST_LIMIT=600 tests/run build/asan'
 
-install: all ## into $(DESTDIR)$(PREFIX): bin/advrt and share/advrt
+# LDoc cannot make the reference: most of what a tensor or a net can do is written in C, and told of
+# in lua/advrt without a definition that LDoc could hang it on. `?` in a session reads the same text.
+docs: $(BUILD)/advrt ## the reference of every Lua function, in build/docs
+	@$(BUILD)/advrt packaging/reference.lua $(BUILD)/docs
+
+# What a folder is installed as, and what is made for an installation.
+SHARE     = $(DESTDIR)$(PREFIX)/share
+INSTALLED = $(shell find lua nets experiments -type f)
+FILLED    = advrt.1:man/man1/advrt.1 advrt.bash.in:bash-completion/completions/advrt \
+            advrt.pc.in:pkgconfig/advrt.pc
+install: all docs ## into $(DESTDIR)$(PREFIX): bin/advrt and what is below share
+	@mkdir -p $(BUILD)/packaging
+	@for f in $(foreach f,$(FILLED),$(firstword $(subst :, ,$f))); do \
+	  $(BUILD)/advrt packaging/fill.lua packaging/$$f $(PREFIX) >$(BUILD)/packaging/$$f || exit 1; done
 	@install -D -m 755 $(BUILD)/advrt $(DESTDIR)$(PREFIX)/bin/advrt
 	@if [ -n "$(PLUGIN)" ]; then \
 	  install -D -m 755 $(PLUGIN) $(DESTDIR)$(PREFIX)/lib/advrt/advrt_cuda.so; fi
-	@for f in $$(find lua nets experiments -type f); do \
-	  install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/advrt/$$f || exit 1; done
-	@echo "  installed $(DESTDIR)$(PREFIX)/bin/advrt and $(DESTDIR)$(PREFIX)/share/advrt"
+	@for f in $(INSTALLED); do install -D -m 644 $$f $(SHARE)/advrt/$$f || exit 1; done
+	@for f in $(FILLED); do \
+	  install -D -m 644 $(BUILD)/packaging/$${f%%:*} $(SHARE)/$${f#*:} || exit 1; done
+	@install -D -m 644 -t $(SHARE)/doc/advrt README.md LICENSE
+	@install -D -m 644 -t $(SHARE)/doc/advrt/docs docs/*.md
+	@install -D -m 644 -t $(SHARE)/doc/advrt/reference $(BUILD)/docs/*
+	@echo "  installed $(DESTDIR)$(PREFIX)/bin/advrt and $(SHARE)/advrt"
+uninstall: ## remove what install has installed, and folders that are empty then
+	@rm -f $(DESTDIR)$(PREFIX)/bin/advrt $(DESTDIR)$(PREFIX)/lib/advrt/advrt_cuda.so \
+	  $(foreach f,$(FILLED),$(SHARE)/$(lastword $(subst :, ,$f)))
+	@cd $(SHARE)/advrt 2>/dev/null && rm -f $(INSTALLED) || true
+	@rm -rf $(SHARE)/doc/advrt
+	@for d in $(SHARE)/advrt $(DESTDIR)$(PREFIX)/lib/advrt; do \
+	  [ ! -d $$d ] || find $$d -depth -type d -empty -delete; done
+deb: deps-dev ## build/advrt_VERSION_ARCH.deb, a Debian package without the CUDA plugin
+	@$(MAKE) --no-print-directory PLUGIN= all
+	@packaging/deb $(BUILD)
 clean: ## remove build/
 	rm -rf build
 help: ## this list

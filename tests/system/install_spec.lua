@@ -1,0 +1,213 @@
+-- What make install, make docs and the pages of docs/ promise: everything is there, works from another
+-- folder, and goes again.
+
+local docs = require "advrt.docs"
+local lfs = require "lfs"
+local names = require "advrt.names"
+local support = require "tests.support"
+local system = require "advrt.core.system"
+
+local root, build = system.options.root, system.options.executable:match("^(.*)/")
+local folder
+
+-- A shell's command; returns its status and what it says.
+local function shell(command)
+    local out = folder .. "/said"
+    local _, _, status = os.execute(("{ %s\n} >%s 2>&1 </dev/null"):format(command, support.quote(out)))
+    return status, support.read(out)
+end
+
+-- The same, which has to succeed.
+local function sure(command)
+    local status, said = shell(command)
+    assert.equal(0, status, command .. "\n" .. said)
+    return said
+end
+
+local function make(target)
+    -- the program is there, and is not to be built with other flags than its own
+    return sure(("cd %s && make --no-print-directory -o %s/advrt BUILD=%s PLUGIN= DESTDIR=%s PREFIX=/usr %s")
+        :format(support.quote(root), build, build, support.quote(folder .. "/root"), target))
+end
+
+local function files_below(path)
+    local list = {}
+    for line in sure(("cd %s && find . -type f | sort"):format(support.quote(path))):gmatch("[^\n]+") do
+        list[#list + 1] = line
+    end
+    return list
+end
+
+describe("an installation", function()
+    local share, bin
+
+    setup(function()
+        folder = support.folder()
+        share, bin = folder .. "/root/usr/share/", folder .. "/root/usr/bin/advrt"
+        make "install"
+    end)
+    teardown(function() support.remove(folder) end)
+
+    it("holds every file that advrt reads, as it is in the source tree", function()
+        for _, part in ipairs {"lua", "nets", "experiments"} do
+            local list = files_below(root .. "/" .. part)
+            assert.same(list, files_below(share .. "advrt/" .. part))
+            assert.is_true(#list > 5)
+            sure(("diff -r %s %s"):format(support.quote(root .. "/" .. part),
+                support.quote(share .. "advrt/" .. part)))
+        end
+    end)
+
+    it("runs its experiments from any folder", function()
+        local away = folder .. "/away"
+        assert(lfs.mkdir(away))
+        local there = ("cd %s && %s "):format(away, bin)
+        local said = sure(there ..
+            "equal_perturbation --limit 4 --iterations 3 --losses ce --no-figures --out run")
+        assert.truthy(support.exists(away .. "/run/records.msgpack"), said)
+        assert.truthy(support.exists(away .. "/run/report.html"), said)
+        said = sure(there .. "experiments/evaluate.lua --net nets/fashion.lua --limit 4")
+        assert.truthy(said:find(share .. "advrt/nets/fashion-images: 4 images", 1, true), said)
+        assert.equal(share .. "advrt\n", sure(("cd / && %s -e %s"):format(bin,
+            support.quote "print(require 'advrt.core.system'.options.root)")))
+    end)
+
+    it("tells pkg-config where it is", function()
+        local function ask(what)
+            return sure(("PKG_CONFIG_PATH=%spkgconfig pkg-config %s advrt"):format(share, what))
+        end
+        assert.equal(system.options.version .. "\n", ask "--modversion")
+        assert.equal("/usr/share/advrt/lua\n", ask "--variable=luadir")
+        assert.equal("/usr/share/advrt/nets\n", ask "--variable=netsdir")
+        assert.equal("/usr/share/advrt/experiments\n", ask "--variable=experimentsdir")
+    end)
+
+    it("has a manual page without a fault, on every option and experiment", function()
+        local page = share .. "man/man1/advrt.1"
+        assert.equal("", sure("mandoc -T lint -W style " .. page))
+        local text = sure(("mandoc -T utf8 %s | col -b"):format(page))
+        for option in sure(bin .. " --help"):gmatch("\n  (%-%-?%a+)") do
+            assert.truthy(text:find(option, 1, true), option)
+        end
+        for name in lfs.dir(root .. "/experiments") do
+            local script = name:match("^(.*)%.lua$")
+            if script then assert.truthy(text:find("\n%s+" .. script .. "%s"), script) end
+        end
+        assert.falsy(text:find("@%u"))
+    end)
+
+    it("completes options, scripts, and the options of experiments in bash", function()
+        local file = share .. "bash-completion/completions/advrt"
+        local function complete(...)
+            local words = {}
+            for i, word in ipairs {...} do words[i] = support.quote(word) end
+            local code = ([[. %s; COMP_WORDS=(advrt %s); COMP_CWORD=%d
+                _advrt; echo "${COMPREPLY[*]}"]]):format(file, table.concat(words, " "), #words)
+            return sure("bash -c " .. support.quote(code)):match("^(.-)\n$")
+        end
+        assert.equal("--threads", complete "--th")
+        assert.equal("direct", complete("--plan", "d"))
+        assert.equal("direct", complete("--plan", "=", "d"))
+        assert.equal("equal_multiplier equal_perturbation", complete "equal_")
+        assert.equal("--magnitude", complete("--plan", "direct", "equal_perturbation", "--mag"))
+        assert.equal("--magnitude", complete("--plan", "=", "direct", "x/equal_perturbation.lua", "--mag"))
+        assert.equal("", complete("equal_multiplier", "--mag"))
+        assert.equal("", complete("elsewhere.lua", "--"))
+        assert.equal("", complete("equal_multiplier", "--out", "r"))
+        for _, name in ipairs {"theorem", "train", "table1"} do
+            local help = sure(("cd %s && %s experiments/%s.lua --help"):format(root, bin, name))
+            local offered = " " .. complete(name, "--") .. " "
+            local count = 0
+            for option in help:gmatch("\n +%-*h?,? *(%-%-[%a-]+)") do
+                assert.truthy(offered:find(" " .. option .. " ", 1, true), option)
+                count = count + 1
+            end
+            assert.is_true(count > 2)
+            assert.equal(count, select(2, offered:gsub("%-%-", "")))
+        end
+    end)
+
+    it("goes again, and leaves what is not its own", function()
+        support.write(share .. "advrt/nets/mine.lua", "return {}")
+        make "uninstall"
+        assert.same({"./usr/share/advrt/nets/mine.lua"}, files_below(folder .. "/root"))
+    end)
+end)
+
+describe("the documentation", function()
+    before_each(function() folder = support.folder() end)
+    after_each(function() support.remove(folder) end)
+
+    local function unescape(text)
+        local of = {["&lt;"] = "<", ["&gt;"] = ">", ["&quot;"] = '"', ["&#39;"] = "'", ["&amp;"] = "&"}
+        return (text:gsub("&#?%w+;", of))
+    end
+
+    it("has every public function on a page, with what its docstring says", function()
+        local pages = folder .. "/reference"
+        sure(("%s %s/packaging/reference.lua %s"):format(system.options.executable, root, pages))
+        local index, count = support.read(pages .. "/index.html"), 0
+        local found = sure(("cd %s/lua/advrt && find . -name '*.lua'"):format(root))
+        for path in found:gmatch("%./([^\n]+)%.lua") do
+            local name = path:gsub("/", ".")
+            assert.truthy(index:find(('href="%s.html"'):format(name), 1, true), name)
+            local page = unescape(support.read(pages .. "/" .. name .. ".html"))
+            for _, entry in ipairs(docs.module(name).entries) do
+                local owner = entry.owner and entry.owner .. entry.separator or ""
+                local id = ('id="%s%s"'):format(owner, entry.last)
+                if not entry.private then
+                    assert.truthy(page:find(id, 1, true), name .. ": " .. id)
+                    assert.truthy(page:find(entry.signature, 1, true), entry.signature)
+                    assert.truthy(page:find(table.concat(entry.text, "\n"):gsub("\n+$", ""), 1, true), id)
+                end
+            end
+            local module = not path:find("/", 1, true) and name ~= "repl" and require("advrt." .. name)
+            for key, value in pairs(type(module) == "table" and module or {}) do
+                if type(value) == "function" then
+                    assert.truthy(page:find(('id="%s.%s"'):format(name, key), 1, true), name .. "." .. key)
+                    count = count + 1
+                end
+            end
+        end
+        assert.is_true(count > 100, count .. " functions")
+        local tensors = support.read(pages .. "/tensor.html")
+        for method in pairs(names.fields(require "advrt.tensor".new {1}, true)) do
+            assert.truthy(method:find("^__") or tensors:find(('id="%%a+:%s"'):format(method)), method)
+        end
+    end)
+
+    -- Writes the blocks of a page whose first line names a file, and runs those of the shell, in order.
+    local function try(page)
+        local text = support.read(("%s/docs/%s.md"):format(root, page))
+        local runs = 0
+        for language, block in text:gmatch("\n```(%a+)\n(.-)\n```") do
+            local file = block:match("^[-#]+ ([%w_.]+%.%a+)\n")
+            if file then
+                support.write(folder .. "/" .. file, block .. "\n")
+            elseif language == "sh" then
+                runs = runs + 1
+                local said = sure(("cd %s; PATH=$PWD/bin:$PATH; set -e\n%s"):format(folder, block))
+                assert.falsy(said:find("traceback", 1, true), said)
+            end
+        end
+        assert.is_true(runs > 0)
+    end
+
+    for _, page in ipairs {"first-experiment", "own-images", "own-network", "own-loss", "own-device"} do
+        it("keeps its word in docs/" .. page .. ".md", function()
+            assert(lfs.mkdir(folder .. "/bin"))
+            assert(lfs.link(system.options.executable, folder .. "/bin/advrt", true))
+            support.write(folder .. "/bin/pkg-config", ("#!/bin/sh\necho %s/nets\n"):format(root))
+            sure("chmod +x " .. folder .. "/bin/pkg-config")
+            -- in the place of PyTorch's file, which carries the same names
+            if page == "own-network" then
+                support.write(folder .. "/lenet.lua", support.read(root .. "/docs/own-network.md")
+                    :match("```lua\n(%-%- lenet.lua\n.-)\n```"))
+                local g = assert(require "advrt.net".load(folder .. "/lenet.lua", {init = "he"}))
+                assert(require "advrt.tensor".save(folder .. "/lenet.safetensors", g:state()))
+                assert(os.rename(folder .. "/lenet.safetensors", folder .. "/lenet.pth"))
+            end
+            try(page)
+        end)
+    end
+end)
