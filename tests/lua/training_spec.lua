@@ -67,13 +67,13 @@ describe("ten training steps", function()
                 if step == 0 then check_gradients(g, plan) end
                 optimiser:step(g, plan)
             end
-            below(relative(tensor.from(losses), golden[kind .. ".losses"]), 1e-4, "losses")
+            below(relative(tensor.from(losses), golden[kind .. ".losses"]), FOLLOWED, "losses")
             for name, value in pairs(g:state()) do
                 below(relative(value, golden[kind .. "." .. name]), FOLLOWED, name)
             end
             g:forget_plans()
             local z = g:forward(tensor.uniform("batch0", {8, 3, 16, 16}))
-            below(relative(z, golden[kind .. ".logits"]), 1e-4, "logits in inference mode")
+            below(relative(z, golden[kind .. ".logits"]), FOLLOWED, "logits in inference mode")
         end)
     end
 end)
