@@ -132,8 +132,8 @@ FILLED    = advrt.1:man/man1/advrt.1 advrt.bash.in:bash-completion/completions/a
             advrt.pc.in:pkgconfig/advrt.pc
 install: all docs ## into $(DESTDIR)$(PREFIX): bin/advrt and what is below share
 	@mkdir -p $(BUILD)/packaging
-	@for f in $(foreach f,$(FILLED),$(firstword $(subst :, ,$f))); do \
-	  $(BUILD)/advrt packaging/fill.lua packaging/$$f $(PREFIX) >$(BUILD)/packaging/$$f || exit 1; done
+	@$(BUILD)/advrt packaging/fill.lua $(PREFIX) $(BUILD)/packaging \
+	  $(foreach f,$(FILLED),packaging/$(firstword $(subst :, ,$f)))
 	@install -D -m 755 $(BUILD)/advrt $(DESTDIR)$(PREFIX)/bin/advrt
 	@if [ -n "$(PLUGIN)" ]; then \
 	  install -D -m 755 $(PLUGIN) $(DESTDIR)$(PREFIX)/lib/advrt/advrt_cuda.so; fi

@@ -1,12 +1,13 @@
---- `build/advrt packaging/fill.lua TEMPLATE PREFIX >FILE`: a file of the installation. What it says of
--- the experiments and of advrt's options is what their --help says.
+--- `build/advrt packaging/fill.lua PREFIX FOLDER TEMPLATE...`: files of the installation, written to the
+-- folder under their templates' names. What they say of the experiments and of advrt's options is what
+-- their --help says.
 
 local fail = require "advrt.fail"
 local lfs = require "lfs"
 local system = require "advrt.core.system"
 
-local template, prefix = ...
-if not prefix then fail.option("packaging/fill.lua wants a template and a prefix") end
+local prefix, folder = ...
+if not folder then fail.option("packaging/fill.lua wants a prefix, a folder and templates") end
 
 local function quoted(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 
@@ -45,7 +46,11 @@ end
 local values = {
     PREFIX = prefix, VERSION = system.options.version, OPTIONS = options_of(help_of()),
     SCRIPTS = table.concat(scripts, " "),
-    EXPERIMENTS = table.concat(template:find("bash", 1, true) and cases or sections, "\n"),
 }
-local file <close> = io.open(template, "r") or fail("cannot read %s", template)
-io.write((file:read("a"):gsub("@(%u+)@", values)))
+for _, template in ipairs {select(3, ...)} do
+    values.EXPERIMENTS = table.concat(template:find("bash", 1, true) and cases or sections, "\n")
+    local file <close> = io.open(template, "r") or fail("cannot read %s", template)
+    local text = file:read("a"):gsub("@(%u+)@", values)
+    local done, message = system.write(("%s/%s"):format(folder, template:match("[^/]*$")), text)
+    if not done then fail("%s", message) end
+end
