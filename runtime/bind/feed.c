@@ -119,25 +119,28 @@ static int pixels(lua_State *L) {
  * the images that the order names, counted from 0; without a stream they are left as they are. */
 static int start(lua_State *L) {
     Error e = {""};
-    Feed *f = check_feed(L);
+    check_feed(L);
     luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 2);
     lua_getfield(L, 2, "order");
-    const Tensor *order = luaL_testudata(L, -1, BIND_TENSOR);
-    luaL_argcheck(L, order && order->storage && order->dtype == DTYPE_I64 && order->ndim == 1, 2,
-                  "'order' must be an i64 tensor [n]");
     lua_getfield(L, 2, "stream");
     size_t n;
-    const char *stream = luaL_optlstring(L, -1, NULL, &n);
+    const char *stream = luaL_optlstring(L, 4, NULL, &n);
     lua_Integer shift = integer_field(L, 2, "shift", 0);
     luaL_argcheck(L, shift >= 0 && shift <= 1024, 2, "shift must be 0 to 1024");
     Augment a = {.flip = boolean_field(L, 2, "flip"), .shift = (int)shift};
     if (stream) a.key = random_hash(RANDOM_EMPTY, stream, n);
-    int64_t *places = lua_newuserdatauv(L, tensor_bytes(order) + 1, 0);
-    if (tensor_to_host(order, places, &e)) return bind_fail(L, 1, &e);
     lua_Integer threads = integer_field(L, 2, "threads", 1);
     luaL_argcheck(L, threads >= 1 && threads <= 64, 2, "threads must be 1 to 64");
-    if (feed_start(f, places, order->shape[0], integer_field(L, 2, "batch", 0), stream ? &a : NULL,
-                   (int)threads, &e))
+    lua_Integer batch = integer_field(L, 2, "batch", 0);
+    /* Last: a field's metamethod can close what was looked at before it. */
+    Feed *f = check_feed(L);
+    const Tensor *order = luaL_testudata(L, 3, BIND_TENSOR);
+    luaL_argcheck(L, order && order->storage && order->dtype == DTYPE_I64 && order->ndim == 1, 2,
+                  "'order' must be an i64 tensor [n]");
+    int64_t *places = lua_newuserdatauv(L, tensor_bytes(order) + 1, 0);
+    if (tensor_to_host(order, places, &e)) return bind_fail(L, 1, &e);
+    if (feed_start(f, places, order->shape[0], batch, stream ? &a : NULL, (int)threads, &e))
         return luaL_error(L, "%s", e.text);
     return 0;
 }

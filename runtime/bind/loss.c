@@ -49,7 +49,7 @@ static int stats(lua_State *L) {
     } fields[6] = {{"p_initial", DTYPE_F32}, {"p_target", DTYPE_F32},   {"z_initial", DTYPE_F32},
                    {"z_target", DTYPE_F32},  {"prediction", DTYPE_I64}, {"subspace", DTYPE_U8}};
     Error e;
-    Tensor out[6];
+    Tensor out[6], *made[6];
     Tensor *z = bind_check_tensor_of(L, 1, DTYPE_F32, 2);
     if (lua_isnoneornil(L, 4)) {
         lua_settop(L, 3);
@@ -60,8 +60,10 @@ static int stats(lua_State *L) {
     luaL_checkstack(L, 24, "tensors");
     Tensor *initial = bind_check_classes(L, 2, z->shape[0], z->shape[1]);
     Tensor *target = bind_check_classes(L, 3, z->shape[0], z->shape[1]);
-    for (int i = 0; i < 6; i++)
-        out[i] = *field_output(L, fields[i].name, fields[i].type, z->shape[0]);
+    int64_t N = z->shape[0];
+    for (int i = 0; i < 6; i++) made[i] = field_output(L, fields[i].name, fields[i].type, N);
+    /* Now that no metamethod can close one any more. */
+    for (int i = 0; i < 6; i++) out[i] = *made[i];
     if (tensor_logit_stats(z, initial, target, out, &e) != 0) luaL_error(L, "%s", e.text);
     lua_settop(L, 4);
     return 1;

@@ -499,13 +499,15 @@ static int adam(lua_State *L) {
     Tensor *t[4];
     for (int i = 0; i < 4; i++) t[i] = bind_check_tensor(L, i + 1);
     luaL_checktype(L, 5, LUA_TTABLE);
+    double number =
+        option(L, 5, "t", NAN); /* what no step's number can be is 0, which is refused */
     AdamStep s = {.rate = option(L, 5, "rate", NAN),
                   .beta1 = option(L, 5, "beta1", 0.9),
                   .beta2 = option(L, 5, "beta2", 0.999),
                   .eps = option(L, 5, "eps", 1e-8),
                   .weight_decay = option(L, 5, "weight_decay", 0),
                   .decoupled = flag(L, 5, "decoupled"),
-                  .t = (int64_t)option(L, 5, "t", NAN)};
+                  .t = number >= 1 && number < 0x1p62 ? (int64_t)number : 0};
     want_done(L, tensor_adam(&s, t[0], t[1], t[2], t[3], &e), &e);
     return 0;
 }
@@ -515,22 +517,25 @@ static int adam(lua_State *L) {
  * x = (tanh w + 1) / 2; l2, the distance from x0 after it. Images of t_n = 0 stay. */
 static int tanh_step(lua_State *L) {
     static const char *const names[] = {"x", "w", "m", "v", "q", "x0", "c", "t", "l2"};
+    enum { TENSORS = sizeof names / sizeof *names };
     Error e;
     TanhTensors a;
-    Tensor *fields[] = {&a.x, &a.w, &a.m, &a.v, &a.q, &a.x0, &a.c, &a.t, &a.l2};
+    Tensor *fields[TENSORS] = {&a.x, &a.w, &a.m, &a.v, &a.q, &a.x0, &a.c, &a.t, &a.l2};
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_checktype(L, 2, LUA_TTABLE);
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        lua_getfield(L, 1, names[i]);
-        const Tensor *t = luaL_testudata(L, -1, BIND_TENSOR);
-        if (!t || !t->storage) luaL_argerror(L, 1, lua_pushfstring(L, "no tensor '%s'", names[i]));
-        *fields[i] = *t;
-        lua_pop(L, 1);
-    }
+    lua_settop(L, 2);
     AdamStep s = {.rate = option(L, 2, "rate", NAN),
                   .beta1 = option(L, 2, "beta1", 0.9),
                   .beta2 = option(L, 2, "beta2", 0.999),
                   .eps = option(L, 2, "eps", 1e-8)};
+    /* The stack keeps the tensors; they are looked at when no metamethod can close one any more. */
+    luaL_checkstack(L, TENSORS + 4, "tensors");
+    for (int i = 0; i < TENSORS; i++) lua_getfield(L, 1, names[i]);
+    for (int i = 0; i < TENSORS; i++) {
+        const Tensor *t = luaL_testudata(L, 3 + i, BIND_TENSOR);
+        if (!t || !t->storage) luaL_argerror(L, 1, lua_pushfstring(L, "no tensor '%s'", names[i]));
+        *fields[i] = *t;
+    }
     want_done(L, tensor_tanh_step(&s, &a, &e), &e);
     return 0;
 }

@@ -48,6 +48,19 @@ describe("a feed", function()
         assert.is_true(f:waited() >= 0)
     end)
 
+    it("is looked at when its options cannot close it, or their order, any more", function()
+        local f, order = feed.new {shape = {1, 2, 2}}, numbers(0, 1)
+        f:pixels(images, numbers(5, 6))
+        local function closing(what)
+            return setmetatable({order = order, batch = 1}, {__index = function(_, key)
+                if key == "threads" then getmetatable(what).__close(what) end
+            end})
+        end
+        refuses("'order' must be an i64 tensor", f.start, f, closing(order))
+        order = numbers(0, 1)
+        refuses("the feed is closed", f.start, f, closing(f))
+    end)
+
     it("is the same with any number of threads, however long the pass", function()
         local f = feed.new {shape = {1, 2, 2}}
         local many = tensor.uniform("feed", {300, 1, 2, 2}):mul(255):to("u8")
