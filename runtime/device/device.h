@@ -155,11 +155,23 @@ typedef struct Ascent {
     uint8_t *subspace;
 } Ascent;
 
+/* Processes that add numbers up together, each with its own on a device of its own. */
+typedef struct Group Group;
+struct Group {
+    int rank, count;
+    /* The all-reduce: x [n] becomes the sum of every rank's x, the same bits in each. All ranks
+     * call it, with the same n, in the same order. */
+    int (*sum)(Group *g, float *x, int64_t n, Error *e);
+    void (*free)(Group *g);
+};
+enum { GROUP_ID = 128 };
+
 struct Device {
     const char *name; /* "cpu", "cuda:0" */
     const char
         *isa;  /* the instruction set of the device's own kernels: "x86-64", "avx2", "avx512" */
     bool bf16; /* its plans compute in PLAN_MIXED and PLAN_BF16 too */
+    bool tf32; /* and in PLAN_TF32 */
 
     /* Memory. copy_in and copy_out move between host and device and have finished on return. */
     int (*take)(Device *d, size_t bytes, const char *what, void **out, Error *e);
@@ -248,6 +260,13 @@ struct Device {
                Error *e);
     int (*adam)(Device *d, const AdamStep *s, float *p, const float *g, float *m, float *v,
                 int64_t P, Error *e);
+
+    /* group_id names a new group: rank 0 makes the name and hands it to the others. group_new
+     * enters the group as `rank` of `count` and returns when all have; freed before the device is.
+     * NULL on a device that knows no groups. */
+    int (*group_id)(Device *d, char id[GROUP_ID], Error *e);
+    int (*group_new)(Device *d, int rank, int count, const char id[GROUP_ID], Group **out,
+                     Error *e);
 
     /* Gives back what the device itself holds; NULL where that is nothing. */
     void (*close)(Device *d);

@@ -3,6 +3,8 @@
 #include <dlfcn.h>
 #include <math.h>
 #include <stdint.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "base/random.h"
@@ -406,6 +408,44 @@ static void test_pool(void **state) {
     device->release(device, NULL);
 }
 
+/* --- groups --- */
+
+enum { RANKS = 3, SUMMED = 40001 };
+
+/* Rank r of a group puts in r + i / 1000: what comes out is the same everywhere. */
+static void sum_as(int rank, int count, const char id[GROUP_ID]) {
+    Error e = {""};
+    Group *g;
+    float *x = malloc(SUMMED * sizeof *x), *d = under_test_buffer(0, SUMMED);
+    if (device->group_new(device, rank, count, id, &g, &e)) fail_msg("%s", e.text);
+    assert_true(g->rank == rank && g->count == count);
+    for (int i = 0; i < SUMMED; i++) x[i] = (float)rank + (float)i / 1000;
+    assert_int_equal(device->copy_in(device, d, x, SUMMED * sizeof *x, &e), 0);
+    if (g->sum(g, d, SUMMED, &e)) fail_msg("%s", e.text);
+    assert_int_equal(g->sum(g, d, 0, &e), 0);
+    assert_int_equal(device->copy_out(device, x, d, SUMMED * sizeof *x, &e), 0);
+    for (int i = 0; i < SUMMED; i++) {
+        float wanted = 0;
+        for (int r = 0; r < count; r++) wanted += (float)r + (float)i / 1000;
+        if (fabsf(x[i] - wanted) > 1e-5F * wanted)
+            fail_msg("rank %d, element %d: %g, not %g", rank, i, (double)x[i], (double)wanted);
+    }
+    g->free(g);
+    free(x);
+}
+
+static void test_group_of_one(void **state) {
+    (void)state;
+    Error e = {""};
+    Group *g;
+    char id[GROUP_ID];
+    if (!device->group_new) skip();
+    if (device->group_id(device, id, &e)) fail_msg("%s", e.text);
+    sum_as(0, 1, id);
+    assert_int_equal(device->group_new(device, 1, 1, id, &g, &e), -1);
+    assert_non_null(strstr(e.text, "a group of 1 has no rank 1"));
+}
+
 /* --- what goes wrong, where the device is the stand-in --- */
 
 static void (*fail_call)(const char *name, int n);
@@ -421,6 +461,66 @@ static void want_standin(void) {
     *(void **)&call_failed = dlsym(lib, "standin_failed");
     *(void **)&limit_memory = dlsym(lib, "standin_memory");
     *(void **)&forget_error = dlsym(lib, "standin_reset_error");
+}
+
+/* Each rank is a process of its own: this program, told its rank and the group's name. */
+static void test_group_of_several(void **state) {
+    (void)state;
+    want_standin(); /* NCCL wants a GPU for each */
+    Error e = {""};
+    char id[GROUP_ID], rank[8];
+    pid_t child[RANKS];
+    if (!device->group_new) skip();
+    if (device->group_id(device, id, &e)) fail_msg("%s", e.text);
+    fflush(NULL);
+    for (int r = 1; r < RANKS; r++) {
+        snprintf(rank, sizeof rank, "%d", r);
+        child[r] = fork();
+        assert_int_not_equal(child[r], -1);
+        if (child[r] == 0) {
+            execl("/proc/self/exe", "device_ops", rank, id, NULL);
+            _exit(127);
+        }
+    }
+    sum_as(0, RANKS, id);
+    for (int r = 1; r < RANKS; r++) {
+        int status;
+        assert_int_equal(waitpid(child[r], &status, 0), child[r]);
+        assert_int_equal(status, 0);
+    }
+}
+
+static int as_rank(char **argv) {
+    char id[GROUP_ID] = "";
+    snprintf(id, sizeof id, "%s", argv[2]);
+    sum_as(atoi(argv[1]), RANKS, id);
+    under_test_close();
+    return 0;
+}
+
+/* A group's calls that fail, and what a lost peer leaves. */
+static void test_failures_of_groups(void **state) {
+    (void)state;
+    want_standin();
+    static const char *const calls[] = {"ncclGetUniqueId", "ncclCommInitRank", "ncclAllReduce",
+                                        "ncclCommGetAsyncError"};
+    if (!device->group_new) skip();
+    float *x = under_test_buffer(0, 8);
+    for (int i = 0; i < 4; i++) {
+        Error e = {""};
+        Group *g = NULL;
+        char id[GROUP_ID];
+        size_t before = memory_count().in_use;
+        fail_call(calls[i], 1);
+        int failed = device->fill(device, x, 1, 8, &e) || device->group_id(device, id, &e) ||
+                     device->group_new(device, 0, 1, id, &g, &e) || g->sum(g, x, 8, &e);
+        assert_true(call_failed());
+        if (g) g->free(g);
+        fail_call("any", 0);
+        if (!failed || !strstr(e.text, i == 3 ? "remote process" : calls[i]))
+            fail_msg("%s: '%s'", calls[i], e.text);
+        assert_int_equal(memory_count().in_use, before);
+    }
 }
 
 static void add(Graph *g, Layer l, int input) {
@@ -545,17 +645,26 @@ static void test_largest_batch(void **state) {
     graph_free(g);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     Error e = {""};
     under_test_open();
+    if (argc == 3) return as_rank(argv);
     if (cpu_device(0, &cpu, &e)) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_binary),        cmocka_unit_test(test_unary),
-        cmocka_unit_test(test_rows),          cmocka_unit_test(test_matmul),
-        cmocka_unit_test(test_losses),        cmocka_unit_test(test_images),
-        cmocka_unit_test(test_copies),        cmocka_unit_test(test_pool),
-        cmocka_unit_test(test_failures),      cmocka_unit_test(test_failures_of_opening),
+        cmocka_unit_test(test_binary),
+        cmocka_unit_test(test_unary),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_matmul),
+        cmocka_unit_test(test_losses),
+        cmocka_unit_test(test_images),
+        cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_pool),
+        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_failures_of_opening),
         cmocka_unit_test(test_largest_batch),
+        cmocka_unit_test(test_group_of_one),
+        cmocka_unit_test(test_group_of_several),
+        cmocka_unit_test(test_failures_of_groups),
     };
     int failed = cmocka_run_group_tests_name("device operations", tests, NULL, NULL);
     under_test_close();

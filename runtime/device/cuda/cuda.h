@@ -86,10 +86,17 @@ typedef struct Product {
 int cuda_product(CudaDevice *d, const Product *p, const void *a, const void *b, void *out,
                  const char *who, Error *e);
 
+/* --- group.c --- */
+
+int cuda_group_id(Device *d, char id[GROUP_ID], Error *e);
+int cuda_group_new(Device *d, int rank, int count, const char id[GROUP_ID], Group **out, Error *e);
+
 /* --- ascent.c --- */
 
 int cuda_ascend(Device *d, const Ascent *a, int64_t first, int64_t end, Error *e);
 void cuda_ascent_free(CudaDevice *d);
+/* Drops the captured step alone: it is captured anew when it is needed. */
+void cuda_ascent_forget(CudaDevice *d);
 
 /* --- plan.c --- */
 

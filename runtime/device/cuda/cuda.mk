@@ -31,7 +31,7 @@ cuda-all: ## the plugin with machine code for sm_75 to sm_120, and PTX for later
 
 $(BUILD)/advrt_cuda.so: $(CUDA_C:%.c=$(BUILD)/cuda/%.o) $(CUDA_CU:%.cu=$(BUILD)/cuda/%.o)
 	@echo "  link $@"
-	$(Q)$(CC) -shared -o $@ $^ -L$(CUDA_LIBS) -Wl,-rpath,$(CUDA_LIBS) -lcudart -lcublas -lcudnn -lm
+	$(Q)$(CC) -shared -o $@ $^ -L$(CUDA_LIBS) -Wl,-rpath,$(CUDA_LIBS) -lcudart -lcublas -lcudnn -ldl -lm
 $(BUILD)/cuda/%.o: %.c $(CUDA_MK)
 	@mkdir -p $(@D)
 	@echo "  compile $<"
@@ -46,24 +46,28 @@ $(BUILD)/cuda/arch: FORCE
 
 # --- the stand-in: the same sources, with NVIDIA's headers and the stand-in's libraries ---
 
-STANDIN_CPP := $(sort $(wildcard tests/cuda_standin/*.cpp))
+STANDIN_NCCL = tests/cuda_standin/nccl.cpp
+STANDIN_CPP := $(filter-out $(STANDIN_NCCL),$(sort $(wildcard tests/cuda_standin/*.cpp)))
 STANDIN_TEST = $(BUILD)/standin/tests/cuda_standin/test_standin.o
-CUDA_SOURCES = $(CUDA_C) $(CUDA_CU) $(STANDIN_CPP) tests/cuda_standin/driver.c \
+CUDA_SOURCES = $(CUDA_C) $(CUDA_CU) $(STANDIN_CPP) $(STANDIN_NCCL) tests/cuda_standin/driver.c \
                tests/cuda_standin/test_standin.cu
 STANDIN_OBJECTS = $(CUDA_C:%.c=$(BUILD)/standin/%.o) $(CUDA_CU:%.cu=$(BUILD)/standin/%.o)
 STANDIN_CXXFLAGS = -std=c++17 -g -fPIC -ffp-contract=off -Wall -Wextra -Wshadow -Werror
 
 .PHONY: standin
-standin: $(if $(STANDIN),$(addprefix $(BUILD)/standin/,advrt advrt_cuda.so libcuda.so.1 test_standin))
+standin: $(if $(STANDIN),$(addprefix $(BUILD)/standin/,advrt advrt_cuda.so libcuda.so.1 libnccl.so.2 test_standin))
 $(BUILD)/standin/advrt: $(BUILD)/advrt
 	@mkdir -p $(@D)
 	$(Q)cp $< $@
 $(BUILD)/standin/advrt_cuda.so: $(STANDIN_OBJECTS) $(BUILD)/standin/libstandin.so
 	@echo "  link $@"
-	$(Q)$(CC) -shared --coverage -o $@ $(STANDIN_OBJECTS) -L$(@D) -Wl,-rpath,'$$ORIGIN' -lstandin -lm
+	$(Q)$(CC) -shared --coverage -o $@ $(STANDIN_OBJECTS) -L$(@D) -Wl,-rpath,'$$ORIGIN' -lstandin -ldl -lm
 $(BUILD)/standin/libstandin.so: $(STANDIN_CPP:%.cpp=$(BUILD)/standin/%.o)
 	@echo "  link $@"
 	$(Q)$(CXX) -shared -o $@ $^ -ldnnl -ldl
+$(BUILD)/standin/libnccl.so.2: $(STANDIN_NCCL:%.cpp=$(BUILD)/standin/%.o) $(BUILD)/standin/libstandin.so
+	@echo "  link $@"
+	$(Q)$(CXX) -shared -o $@ $< -L$(@D) -Wl,-rpath,'$$ORIGIN' -lstandin
 $(BUILD)/standin/libcuda.so.1: tests/cuda_standin/driver.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 -O2 -fPIC -Wall -Wextra -Werror -shared -o $@ $<
@@ -116,4 +120,5 @@ check-gpu: all programs $(DEVICE_OPS) ## the device's tests on this machine's GP
 	@ADVRT_TEST_DEVICE=cuda ADVRT_TEST_FOLDER=$(BUILD) ADVRT_TEST_ALL=1 TEST_LIMIT=1200 tests/run $(BUILD)
 
 -include $(CUDA_C:%.c=$(BUILD)/cuda/%.d) $(CUDA_CU:%.cu=$(BUILD)/cuda/%.d) \
-  $(STANDIN_OBJECTS:.o=.d) $(STANDIN_TEST:.o=.d) $(STANDIN_CPP:%.cpp=$(BUILD)/standin/%.d)
+  $(STANDIN_OBJECTS:.o=.d) $(STANDIN_TEST:.o=.d) $(STANDIN_CPP:%.cpp=$(BUILD)/standin/%.d) \
+  $(STANDIN_NCCL:%.cpp=$(BUILD)/standin/%.d)

@@ -259,4 +259,8 @@ void cuda_operations(Device *d) {
     d->matmul = matmul;
     d->ascend = cuda_ascend;
     d->plan_new = cuda_plan_new;
+#if __has_include(<nccl.h>)
+    d->group_id = cuda_group_id;
+    d->group_new = cuda_group_new;
+#endif
 }
