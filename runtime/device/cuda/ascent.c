@@ -18,10 +18,16 @@ struct CudaAscent {
     AscentRow row;
 };
 
+void cuda_ascent_forget(CudaDevice *d) {
+    struct CudaAscent *k = d->ascent;
+    if (k && k->graph) cudaGraphExecDestroy(k->graph);
+    if (k) k->graph = NULL;
+}
+
 void cuda_ascent_free(CudaDevice *d) {
     struct CudaAscent *k = d->ascent;
     if (!k) return;
-    if (k->graph) cudaGraphExecDestroy(k->graph);
+    cuda_ascent_forget(d);
     cuda_release(&d->base, k->memory);
     memory_free(k);
     d->ascent = NULL;

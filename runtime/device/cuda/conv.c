@@ -5,8 +5,9 @@
 
 #include "base/memory.h"
 
-/* Scratch memory that an algorithm may want. */
-static const size_t MOST_WORKSPACE = (size_t)1 << 30;
+/* Scratch memory that the first algorithm may want, and those that stand in for it even where the
+ * first wants none. */
+static const size_t MOST_WORKSPACE = (size_t)1 << 30, SPARE_WORKSPACE = (size_t)16 << 20;
 
 static int fail(Compiler *c, const ConvCall *v, cudnnStatus_t status, const char *call, Error *e) {
     char text[256];
@@ -59,8 +60,37 @@ static bool not_supported(cudnnStatus_t status) {
 
 /* --- the choice of an algorithm --- */
 
-/* Takes the first of what the heuristics list that gives the same bits every time and whose
- * workspace is known and not too large. */
+/* Winograd's and Fourier's transforms, which round more: not for a plan of direct convolutions. */
+static bool transforms(ConvWhat what, int algorithm) {
+    switch (what) {
+    case CONV_FORWARD:
+        return algorithm == CUDNN_CONVOLUTION_FWD_ALGO_FFT ||
+               algorithm == CUDNN_CONVOLUTION_FWD_ALGO_FFT_TILING ||
+               algorithm == CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD ||
+               algorithm == CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD_NONFUSED;
+    case CONV_DATA:
+        return algorithm == CUDNN_CONVOLUTION_BWD_DATA_ALGO_FFT ||
+               algorithm == CUDNN_CONVOLUTION_BWD_DATA_ALGO_FFT_TILING ||
+               algorithm == CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD ||
+               algorithm == CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD_NONFUSED;
+    default:
+        return algorithm == CUDNN_CONVOLUTION_BWD_FILTER_ALGO_FFT ||
+               algorithm == CUDNN_CONVOLUTION_BWD_FILTER_ALGO_FFT_TILING ||
+               algorithm == CUDNN_CONVOLUTION_BWD_FILTER_ALGO_WINOGRAD ||
+               algorithm == CUDNN_CONVOLUTION_BWD_FILTER_ALGO_WINOGRAD_NONFUSED;
+    }
+}
+
+static void keep_algorithm(ConvCall *v, int algorithm, size_t bytes) {
+    size_t spare = v->workspace > SPARE_WORKSPACE ? v->workspace : SPARE_WORKSPACE;
+    if (bytes > (v->algorithms ? spare : MOST_WORKSPACE) || v->algorithms == CONV_ALGORITHMS)
+        return;
+    v->algorithm[v->algorithms++] = algorithm;
+    if (bytes > v->workspace) v->workspace = bytes;
+}
+
+/* Keeps those of what the heuristics list, in its order, that give the same bits every time and
+ * whose workspace is known and not too large. */
 #define CHOOSE(PERF, COUNT, LIST, SIZE)                                                            \
     do {                                                                                           \
         PERF perf[COUNT];                                                                          \
@@ -70,14 +100,13 @@ static bool not_supported(cudnnStatus_t status) {
         if (status) return fail(c, v, status, "the choice of an algorithm", e);                    \
         for (int i = 0; i < found; i++) {                                                          \
             size_t bytes = 0;                                                                      \
-            if (perf[i].status || perf[i].determinism != CUDNN_DETERMINISTIC) continue;            \
+            if (perf[i].status || perf[i].determinism != CUDNN_DETERMINISTIC ||                    \
+                (c->request->direct && transforms(what, (int)perf[i].algo)))                       \
+                continue;                                                                          \
             status = SIZE;                                                                         \
             if (status && !not_supported(status))                                                  \
                 return fail(c, v, status, "the size of a workspace", e);                           \
-            if (status || bytes > MOST_WORKSPACE) continue;                                        \
-            v->algorithm = (int)perf[i].algo;                                                      \
-            v->workspace = bytes;                                                                  \
-            return 0;                                                                              \
+            if (status == CUDNN_STATUS_SUCCESS) keep_algorithm(v, (int)perf[i].algo, bytes);       \
         }                                                                                          \
     } while (0)
 
@@ -107,6 +136,7 @@ static int choose(Compiler *c, ConvCall *v, ConvWhat what, Error *e) {
                                                               perf[i].algo, &bytes));
         break;
     }
+    if (v->algorithms) return 0;
     return error_set(e, "%s: cuDNN has no deterministic algorithm for a convolution of %s",
                      c->device->name, v->shapes);
 }
@@ -140,14 +170,23 @@ static int conv_done(CudaPlan *p, const Step *s, cudnnStatus_t status, const cha
     return cuda_check_dnn(p->device, status, text, e);
 }
 
+/* Whether the call should be made again, with the next algorithm of the list. */
+static bool try_next(ConvCall *v, cudnnStatus_t status) {
+    if (!not_supported(status) || v->chosen + 1 >= v->algorithms) return false;
+    v->chosen++;
+    return true;
+}
+
 int conv_run_forward(CudaPlan *p, const Step *s, Error *e) {
     ConvCall *v = s->conv;
-    return conv_done(p, s,
-                     cudnnConvolutionForward(
-                         p->device->dnn, &one, v->x, step_at(p, s, 0), v->w, step_at(p, s, 1),
-                         v->conv, (cudnnConvolutionFwdAlgo_t)v->algorithm, step_at(p, s, 3),
-                         v->workspace, s->sum ? &one : &zero, v->y, step_at(p, s, 2)),
-                     "cudnnConvolutionForward", e);
+    cudnnStatus_t status;
+    do
+        status = cudnnConvolutionForward(
+            p->device->dnn, &one, v->x, step_at(p, s, 0), v->w, step_at(p, s, 1), v->conv,
+            (cudnnConvolutionFwdAlgo_t)v->algorithm[v->chosen], step_at(p, s, 3), v->workspace,
+            s->sum ? &one : &zero, v->y, step_at(p, s, 2));
+    while (try_next(v, status));
+    return conv_done(p, s, status, "cudnnConvolutionForward", e);
 }
 
 /* Where cuDNN does not know the fused call, its parts run one by one. */
@@ -155,13 +194,17 @@ int conv_run_fused(CudaPlan *p, const Step *s, Error *e) {
     ConvCall *v = s->conv;
     void *y = step_at(p, s, 2), *bias = step_at(p, s, 4);
     if (v->fused) {
-        cudnnStatus_t status = cudnnConvolutionBiasActivationForward(
-            p->device->dnn, &one, v->x, step_at(p, s, 0), v->w, step_at(p, s, 1), v->conv,
-            (cudnnConvolutionFwdAlgo_t)v->algorithm, step_at(p, s, 3), v->workspace,
-            s->sum ? &one : &zero, v->y, y, v->bias, bias, v->relu, v->y, y);
+        cudnnStatus_t status;
+        do
+            status = cudnnConvolutionBiasActivationForward(
+                p->device->dnn, &one, v->x, step_at(p, s, 0), v->w, step_at(p, s, 1), v->conv,
+                (cudnnConvolutionFwdAlgo_t)v->algorithm[v->chosen], step_at(p, s, 3), v->workspace,
+                s->sum ? &one : &zero, v->y, y, v->bias, bias, v->relu, v->y, y);
+        while (try_next(v, status));
         if (!not_supported(status))
             return conv_done(p, s, status, "cudnnConvolutionBiasActivationForward", e);
         v->fused = false;
+        v->chosen = 0;
     }
     if (conv_run_forward(p, s, e)) return -1;
     return step_done(p, s,
@@ -172,20 +215,24 @@ int conv_run_fused(CudaPlan *p, const Step *s, Error *e) {
 
 int conv_run_data(CudaPlan *p, const Step *s, Error *e) {
     ConvCall *v = s->conv;
-    return conv_done(p, s,
-                     cudnnConvolutionBackwardData(
-                         p->device->dnn, &one, v->w, step_at(p, s, 1), v->y, step_at(p, s, 0),
-                         v->conv, (cudnnConvolutionBwdDataAlgo_t)v->algorithm, step_at(p, s, 3),
-                         v->workspace, s->sum ? &one : &zero, v->x, step_at(p, s, 2)),
-                     "cudnnConvolutionBackwardData", e);
+    cudnnStatus_t status;
+    do
+        status = cudnnConvolutionBackwardData(
+            p->device->dnn, &one, v->w, step_at(p, s, 1), v->y, step_at(p, s, 0), v->conv,
+            (cudnnConvolutionBwdDataAlgo_t)v->algorithm[v->chosen], step_at(p, s, 3), v->workspace,
+            s->sum ? &one : &zero, v->x, step_at(p, s, 2));
+    while (try_next(v, status));
+    return conv_done(p, s, status, "cudnnConvolutionBackwardData", e);
 }
 
 int conv_run_weights(CudaPlan *p, const Step *s, Error *e) {
     ConvCall *v = s->conv;
-    return conv_done(p, s,
-                     cudnnConvolutionBackwardFilter(
-                         p->device->dnn, &one, v->x, step_at(p, s, 1), v->y, step_at(p, s, 0),
-                         v->conv, (cudnnConvolutionBwdFilterAlgo_t)v->algorithm, step_at(p, s, 3),
-                         v->workspace, &zero, v->w, step_at(p, s, 2)),
-                     "cudnnConvolutionBackwardFilter", e);
+    cudnnStatus_t status;
+    do
+        status = cudnnConvolutionBackwardFilter(
+            p->device->dnn, &one, v->x, step_at(p, s, 1), v->y, step_at(p, s, 0), v->conv,
+            (cudnnConvolutionBwdFilterAlgo_t)v->algorithm[v->chosen], step_at(p, s, 3),
+            v->workspace, &zero, v->w, step_at(p, s, 2));
+    while (try_next(v, status));
+    return conv_done(p, s, status, "cudnnConvolutionBackwardFilter", e);
 }

@@ -117,6 +117,7 @@ static int want_partials(CudaDevice *d, int64_t N, int64_t D, Error *e) {
         return error_set(e, "%s: a batch of [%lld,%lld] has too many pieces", d->name, (long long)N,
                          (long long)D);
     if (d->base.take(&d->base, n * sizeof *d->partial, "partial sums", &larger, e)) return -1;
+    cuda_ascent_forget(d); /* a captured step knows the old ones */
     d->base.release(&d->base, d->partial);
     d->partial = larger;
     d->partials = n;

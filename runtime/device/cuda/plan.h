@@ -22,7 +22,7 @@ typedef struct CudaPlan CudaPlan;
 
 /* Buffers 0 .. 3 are the caller's. */
 enum { BUFFER_X, BUFFER_Z, BUFFER_DZ, BUFFER_DX, BUFFERS_OUTSIDE, NO_BUFFER = -1 };
-enum { STEP_BUFFERS = 9 };
+enum { STEP_BUFFERS = 9, CONV_ALGORITHMS = 8 };
 
 /* A convolution as cuDNN knows it. */
 typedef struct ConvCall {
@@ -30,9 +30,11 @@ typedef struct ConvCall {
     cudnnFilterDescriptor_t w;
     cudnnConvolutionDescriptor_t conv;
     cudnnActivationDescriptor_t relu;
-    int algorithm; /* of the direction that it is for */
-    size_t workspace;
-    bool fused; /* bias, residual and ReLU in cuDNN's own call, while it takes that */
+    /* Of the direction that it is for, the best first: cuDNN may list one and say at its first run
+     * that it does not know it. */
+    int algorithm[CONV_ALGORITHMS], algorithms, chosen;
+    size_t workspace; /* the most that one of them wants */
+    bool fused;       /* bias, residual and ReLU in cuDNN's own call, while it takes that */
     char shapes[160];
 } ConvCall;
 
