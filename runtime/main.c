@@ -38,7 +38,7 @@ static const char usage[] =
     "  --threads N                 default: the cores this process may use\n"
     "  --precision f32|mixed|bf16  default: f32; mixed: forward in f32, backward in bf16; bf16: "
     "both;\n"
-    "                              training is in f32\n"
+    "                              tf32, on a GPU: products of 10 bits; training is in f32\n"
     "  --plan fast|direct          how convolutions are computed: by the fastest way (default),\n"
     "                              or directly only, for the tightest numbers\n"
     "  -e CODE                     run CODE; without SCRIPT or -i that is all, and\n"
@@ -120,7 +120,7 @@ static int set_threads(SystemOptions *o, const char *value, Error *e) {
 }
 
 static int set_precision(SystemOptions *o, const char *value, Error *e) {
-    static const char *const names[] = {"f32", "mixed", "bf16", NULL};
+    static const char *const names[] = {"f32", "mixed", "bf16", "tf32", NULL};
     if (one_of("--precision", value, names, e) != 0) return BAD_OPTIONS;
     o->precision = value;
     return 0;
@@ -388,9 +388,11 @@ static int open_device(Command *c, const char *executable, Device **device, Erro
 /* What bf16 is on this device, where it is asked for; -1 where it is not to be had. */
 static int say_precision(const SystemOptions *o, const Device *d, Error *e) {
     if (strcmp(o->precision, "f32") == 0) return 0;
-    if (!d->bf16)
-        return error_set(e, "--precision %s: device %s computes in f32 alone; use --precision f32",
-                         o->precision, d->name);
+    bool tf32 = strcmp(o->precision, "tf32") == 0;
+    if (!(tf32 ? d->tf32 : d->bf16))
+        return error_set(e, "--precision %s: device %s does not compute in %s; use --precision f32",
+                         o->precision, d->name, tf32 ? "tf32" : "bf16");
+    if (strcmp(d->name, "cpu") != 0) return 0;
     fprintf(stderr,
             "advrt: --precision %s: %s, so bf16's numbers are made with f32's and take up to "
             "a tenth longer than --precision f32\n",

@@ -297,6 +297,8 @@ local function load_weights(g, d, opts)
     return g
 end
 
+local PRECISIONS = {f32 = true, mixed = true, bf16 = true, tf32 = true}
+
 --- A net from a definition table; opts as for load. `path` names the definition in messages.
 function M.build(d, opts, path)
     opts = opts or {}
@@ -304,8 +306,8 @@ function M.build(d, opts, path)
         error(("init must be 'golden' or 'he', got '%s'"):format(tostring(opts.init)), 2)
     end
     local precision = opts.precision or system.options.precision
-    if precision ~= "f32" and precision ~= "mixed" and precision ~= "bf16" then
-        error(("precision must be 'f32', 'mixed' or 'bf16', got '%s'"):format(tostring(precision)), 2)
+    if not PRECISIONS[precision] then
+        error(("precision must be 'f32', 'mixed', 'bf16' or 'tf32', got '%s'"):format(tostring(precision)), 2)
     end
     local message
     d, message = check_definition(d, path or "network")
@@ -343,7 +345,8 @@ end
 --   mean, std a number, or one a channel, instead of the definition's
 --   stem      one of the definition's `stems`: another form of the net
 --   plan      "fast" or "direct"; default: the command line's
---   precision "f32", "mixed" or "bf16", for all but training; default: the command line's
+--   precision "f32", "mixed", "bf16" or, on a GPU, "tf32", for all but training; default: the
+--             command line's
 -- Returns the net, or nil and one line that says what is wrong: parameters that are missing,
 -- unexpected or misshaped are named. Fields of a net: name, classes, input, preprocess {resize,
 -- crop, mean, std}, defaults, definition (path), weights (path).

@@ -282,10 +282,10 @@ static int graph_he(lua_State *L) {
 /* --- plans --- */
 
 /* plan{purpose = "forward"|"gradient"|"training", batch =, direct =, seed =, runs =,
- * precision = "f32"|"mixed"|"bf16"} -> plan. */
+ * precision = "f32"|"mixed"|"bf16"|"tf32"} -> plan. */
 static int graph_plan(lua_State *L) {
     static const char *const purposes[] = {"forward", "gradient", "training", NULL};
-    static const char *const precisions[] = {"f32", "mixed", "bf16", NULL};
+    static const char *const precisions[] = {"f32", "mixed", "bf16", "tf32", NULL};
     Graph *g = check_graph(L);
     Error e;
     luaL_checktype(L, 2, LUA_TTABLE);

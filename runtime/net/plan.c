@@ -8,8 +8,9 @@ int plan_new(const Graph *g, Device *d, const PlanRequest *r, Plan **out, Error 
         return error_set(e, "a batch has 1 to 2^20 images, got %lld", (long long)r->N);
     if (r->purpose == PLAN_TRAINING && r->precision != PLAN_F32)
         return error_set(e, "training is in f32");
-    if (r->precision != PLAN_F32 && !d->bf16)
-        return error_set(e, "device %s computes in f32 alone; use --precision f32", d->name);
+    if (r->precision != PLAN_F32 && !(r->precision == PLAN_TF32 ? d->tf32 : d->bf16))
+        return error_set(e, "device %s does not compute in %s; use --precision f32", d->name,
+                         r->precision == PLAN_TF32 ? "tf32" : "bf16");
     if (g->n_layers < 2 || last->H != 1 || last->W != 1)
         return error_set(e, "a network must end in one number per class, got [%lld,%lld,%lld]",
                          (long long)last->C, (long long)last->H, (long long)last->W);

@@ -21,9 +21,10 @@
 
 typedef enum PlanPurpose { PLAN_FORWARD, PLAN_GRADIENT, PLAN_TRAINING } PlanPurpose;
 
-/* What products are made of: f32; mixed: f32 forward, bf16 backward; bf16: both. Sums are f32's in
- * any case, and so are x, z, dz and dx. Training is f32. */
-typedef enum PlanPrecision { PLAN_F32, PLAN_MIXED, PLAN_BF16 } PlanPrecision;
+/* What products are made of: f32; mixed: f32 forward, bf16 backward; bf16: both; tf32: f32 rounded
+ * to 10 bits of mantissa. Sums are f32's in any case, and so are x, z, dz and dx. Training is f32.
+ */
+typedef enum PlanPrecision { PLAN_F32, PLAN_MIXED, PLAN_BF16, PLAN_TF32 } PlanPrecision;
 
 typedef struct PlanRequest {
     PlanPurpose purpose;

@@ -140,7 +140,7 @@ describe("a net's precision", function()
         assert.are.equal("f32", load("mlp").precision)
         assert.are.equal("bf16", load("mlp", {precision = "bf16"}).precision)
         assert.has_error(function() load("mlp", {precision = "f16"}) end,
-            "precision must be 'f32', 'mixed' or 'bf16', got 'f16'")
+            "precision must be 'f32', 'mixed', 'bf16' or 'tf32', got 'f16'")
     end)
 
     it("leaves training in f32", function()

@@ -2,6 +2,7 @@
 #include "device/cuda/cuda.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "base/memory.h"
 #include "device/open.h"
@@ -22,8 +23,12 @@ int cuda_check_blas(const CudaDevice *d, cublasStatus_t status, const char *call
 }
 
 int cuda_check_dnn(const CudaDevice *d, cudnnStatus_t status, const char *call, Error *e) {
+    char detail[160] = "";
     if (status == CUDNN_STATUS_SUCCESS) return 0;
-    return error_set(e, "%s: %s: %s", d->name, call, cudnnGetErrorString(status));
+    cudnnGetLastErrorString(detail, sizeof detail);
+    detail[strcspn(detail, "\n")] = '\0';
+    return error_set(e, "%s: %s: %s%s%s", d->name, call, cudnnGetErrorString(status),
+                     *detail ? ": " : "", detail);
 }
 
 static void close_device(Device *base) {
@@ -57,10 +62,17 @@ static int choose(CudaDevice *d, int index, Error *e) {
                    "cudaDeviceGetAttribute", e))
         return -1;
     snprintf(d->isa, sizeof d->isa, "sm_%d%d", major, minor);
+    d->base.bf16 = d->base.tf32 = major >= 8;
     return 0;
 }
 
+/* Books of the pool that need not grow while plans are made. */
+enum { POOL_BLOCKS = 4096 };
+
 static int open_libraries(CudaDevice *d, Error *e) {
+    d->pool.blocks = memory_zeroed(POOL_BLOCKS, sizeof *d->pool.blocks, "device memory", e);
+    if (!d->pool.blocks) return -1;
+    d->pool.room = POOL_BLOCKS;
     if (cuda_check(d, cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking),
                    "cudaStreamCreate", e) ||
         cuda_check(d, cudaStreamCreateWithFlags(&d->copies, cudaStreamNonBlocking),

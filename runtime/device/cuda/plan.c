@@ -369,7 +369,15 @@ static int compile(CudaDevice *d, const Program *program, const PlanRequest *r, 
                    CudaPlan **out, Error *e) {
     CudaPlan *p = empty_plan(d, program, r, e);
     if (!p) return -1;
-    Compiler c = {.device = d, .plan = p, .program = program, .request = r, .dry = dry};
+    bool rounds_back = r->precision == PLAN_MIXED || r->precision == PLAN_BF16;
+    Compiler c = {.device = d,
+                  .plan = p,
+                  .program = program,
+                  .request = r,
+                  .dry = dry,
+                  .forward = r->precision == PLAN_BF16 ? REAL_BF16 : REAL_F32,
+                  .backward = rounds_back ? REAL_BF16 : REAL_F32,
+                  .tensor_cores = r->precision == PLAN_TF32};
     int status = -1;
     c.values = memory_zeroed((size_t)program->n, sizeof *c.values, "plan", e);
     for (int i = 0; c.values && i < program->n; i++) {
