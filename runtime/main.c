@@ -395,7 +395,7 @@ static int say_precision(const SystemOptions *o, const Device *d, Error *e) {
     if (strcmp(d->name, "cpu") != 0) return 0;
     fprintf(stderr,
             "advrt: --precision %s: %s, so bf16's numbers are made with f32's and take up to "
-            "a tenth longer than --precision f32\n",
+            "an eighth longer than --precision f32\n",
             o->precision,
             cpu_has_bf16() ? "the processor's bf16 instructions are not used"
                            : "this processor has no bf16 instructions");

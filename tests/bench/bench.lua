@@ -2,14 +2,18 @@
 --
 --     build/advrt tests/bench/bench.lua [--works resnet50:8:gradient,...] [--rounds N] [--out FILE]
 --
--- A work is NET:BATCH:WHAT, where WHAT is
+-- A work is NET:BATCH:WHAT, or NET:BATCH:WHAT:PRECISION for another than the command line's, where
+-- WHAT is
 --     forward   logits of a batch
 --     gradient  forward, and the gradient with respect to the images for given logit gradients
 --     training  forward in training mode, cross-entropy, the parameters' gradients, one SGD update
 --     attack    ten steps of cross-entropy under equal perturbation, all that attack.run does
+--     experiment  experiments/equal_perturbation.lua on the bundled net's images with the four
+--               losses: a process from its start to its last table
 -- Each runs in a process of its own, so that peaks of memory do not add up. With BENCH_PYTHON, the
 -- path of an interpreter that has torch, the same work on the same weights and images is timed in
--- PyTorch too (pytorch.py), in turns with ours, so that what else the machine does falls on both.
+-- PyTorch too (pytorch.py), in turns with ours, so that what else the machine does falls on both; an
+-- attack in torchattacks and foolbox too, where they are installed.
 -- With --profile the works' plans are timed layer by layer instead (profile.lua).
 
 local fail = require "advrt.fail"
@@ -25,9 +29,15 @@ local work = require "work"
 
 local WORKS = "resnet50:8:gradient,resnet50:1:gradient,resnet18:8:gradient,vgg16:4:gradient,"
     .. "alexnet:16:gradient,efficientnet_lite0:8:gradient,resnet18:16:training,"
-    .. "fashion:32:gradient,fashion:32:attack"
+    .. "resnet50:8:gradient:mixed,resnet50:8:gradient:bf16,"
+    .. "fashion:32:gradient,fashion:32:attack,fashion:32:experiment"
+-- Every net at two batches, for --full.
+local NETS = {"alexnet", "vgg16", "resnet18", "resnet34", "resnet50", "resnet152",
+    "efficientnet_lite0", "fashion"}
+local BATCHES, WHATS = {1, 8}, {"forward", "gradient", "training"}
 local PROFILED = "resnet50:8:gradient"
 local MODES = {"eager", "channels_last", "channels_last_folded"}
+local PRECISIONS = {[""] = true, f32 = true, mixed = true, bf16 = true}
 local MOST_ROUNDS, MOST_BATCH = 1000, 4096
 
 -- The parent: works one after the other, a table and a file ------------------------
@@ -54,11 +64,12 @@ local function number(format, v) return v and format:format(v) or "-" end
 --- What follows from the measured: rates, shares and ratios, in place.
 local function derive(r, peak)
     local a, p = r.advrt, r.pytorch
-    a.images_per_second = r.batch / a.median
+    a.images_per_second = (r.images or r.batch) / a.median
     a.flops_per_second = r.flops / a.median
     a.share_of_peak = a.flops_per_second / peak.flops_per_second
     if p and p.best then
         r.ratio = {seconds = a.median / p.modes[p.best].median, peak_rss = a.peak_rss / p.peak_rss}
+        for _, mode in pairs(p.modes) do mode.ratio = a.median / mode.median end
     end
 end
 
@@ -68,7 +79,7 @@ local function row(r)
         r.work, ("%.4g"):format(a.median), ("%.4g"):format(a.min), ("%.4g"):format(a.max),
         ("%.4g"):format(a.images_per_second), ("%.1f"):format(a.flops_per_second / 1e9),
         ("%.0f %%"):format(100 * a.share_of_peak), megabytes(a.peak_rss),
-        megabytes(a.counted_peak), ("%.4g"):format(a.takes_per_step),
+        megabytes(a.counted_peak), number("%.4g", a.takes_per_step),
     }
     if p then
         local best = p.best and p.modes[p.best]
@@ -78,6 +89,25 @@ local function row(r)
         cells[#cells + 1] = number("%.2f", r.ratio and r.ratio.peak_rss)
     end
     return cells
+end
+
+--- A row for each of PyTorch's modes, with ours over its time, and why some are missing.
+local function print_modes(r, columns)
+    local p, names = r.pytorch, {}
+    if not p or not p.modes then return end
+    for name in pairs(p.modes) do names[#names + 1] = name end
+    table.sort(names, function(a, b) return p.modes[a].median < p.modes[b].median end)
+    for _, name in ipairs(names) do
+        local mode = p.modes[name]
+        local cells = {"  " .. name}
+        for i, v in ipairs {mode.median, mode.min, mode.max, (r.images or r.batch) / mode.median} do
+            cells[i + 1] = ("%.4g"):format(v)
+        end
+        cells[#COLUMNS + 3] = ("%.2f"):format(mode.ratio)
+        for i = 1, #COLUMNS + 3 do cells[i] = cells[i] or "" end
+        print_row(cells, columns)
+    end
+    for name, why in pairs(p.skipped or {}) do print(("  %s is left out: %s"):format(name, why)) end
 end
 
 --- Runs this script anew on a spec; returns what it found.
@@ -103,40 +133,70 @@ local function measure_peak()
         .. "56x56, 128 at 28x28, 256 at 14x14", flops_per_second = rates.convolution("3x3", "direct")}
 end
 
+--- An experiment in this process, for its memory.
+local function run_whole(spec)
+    local script = "experiments/equal_perturbation.lua"
+    _G.arg = table.move(spec.argv, 1, #spec.argv, 1, {[0] = script})
+    dofile(system.options.root .. "/" .. script)
+    return {peak_rss = work.peak_rss(), counted_peak = system.memory().peak}
+end
+
 local function child(question)
     local file <close> = assert(io.open(question))
     local spec = json.decode(file:read("a"))
-    local how = {peak = measure_peak, profile = profile.measure, work = measure}
+    local how = {peak = measure_peak, profile = profile.measure, work = measure.work,
+        experiment = measure.experiment, whole = run_whole}
     assert(system.write(spec.scratch .. "/result.json", json.encode(how[spec.measure](spec))))
 end
 
 local function parse_works(text, profiled)
     local works = {}
     for word in (text .. ","):gmatch("([^,]*),") do
-        local name, batch, what = word:match("^([^:]+):(%d+):(%a+)$")
+        local name, batch, what, precision = word:match("^([^:]+):(%d+):(%a+):?(%w*)$")
         local N = math.tointeger(tonumber(batch))
-        if not name or not N or N < 1 or N > MOST_BATCH or not work.PASSES[what] then
-            fail.option("--works wants NET:BATCH:WHAT, WHAT one of forward, gradient, training, "
-                .. "attack; got '%s'", word)
+        if not name or not N or N < 1 or N > MOST_BATCH or not work.PASSES[what]
+            or not PRECISIONS[precision] then
+            fail.option("--works wants NET:BATCH:WHAT or NET:BATCH:WHAT:PRECISION, WHAT one of forward, "
+                .. "gradient, training, attack, experiment; got '%s'", word)
         end
-        if profiled and what == "attack" then
+        if what == "training" and precision ~= "" then
+            fail.option("--works: training is in f32; got '%s'", word)
+        end
+        if what == "experiment" and name ~= "fashion" then
+            fail.option("--works: an experiment is that of the bundled net, fashion; got '%s'", word)
+        end
+        if profiled and (what == "attack" or what == "experiment") then
             fail.option("--profile is of one run of a plan: forward, gradient or training; got '%s'", word)
         end
         local d, message = net.definition(name)
         if not d then fail.option("--works: %s", message) end
-        works[#works + 1] = {net = name, batch = N, what = what, name = word}
+        works[#works + 1] = {net = name, batch = N, what = what, name = word,
+            precision = precision ~= "" and precision or nil}
     end
     return works
+end
+
+local function full_works()
+    local words = {}
+    for _, name in ipairs(NETS) do
+        for _, N in ipairs(BATCHES) do
+            for _, what in ipairs(WHATS) do words[#words + 1] = ("%s:%d:%s"):format(name, N, what) end
+        end
+    end
+    return table.concat(words, ",")
 end
 
 local function parse(argv)
     local parser = require "argparse" ("bench.lua",
         "Times advrt, and PyTorch beside it where BENCH_PYTHON names an interpreter that has it.")
-    parser:option("--works", "what to measure, with commas between: NET:BATCH:WHAT")
+    parser:option("--works", "what to measure, with commas between: NET:BATCH:WHAT[:PRECISION]")
+    parser:flag("--full", "measure every net, forward, gradient and training, at two batch sizes")
     parser:option("--rounds", "rounds of each, of which the median counts"):default("7")
     parser:option("--round-seconds", "what a round of each lasts at least"):default("0.3")
     parser:option("--out", "the file of results"):default("build/bench.json")
     parser:flag("--compile", "time torch.compile too, which takes minutes to start")
+    parser:flag("--autocast", "time PyTorch's bf16 autocast too, which takes minutes where the "
+        .. "processor has no bf16 instructions")
     parser:flag("--profile", "show where the works' time goes, layer by layer, beside a budget")
     local ok, o = parser:pparse(argv)
     if not ok then fail.option("%s", (o:match("^[^\n]*"))) end
@@ -147,7 +207,8 @@ local function parse(argv)
     if not o.seconds or not (o.seconds >= 0 and o.seconds <= 60) then
         fail.option("--round-seconds wants a number from 0 to 60")
     end
-    o.works = parse_works(o.works or (o.profile and PROFILED or WORKS), o.profile)
+    o.works = parse_works(o.works or o.full and full_works() or o.profile and PROFILED or WORKS,
+        o.profile)
     return o
 end
 
@@ -177,6 +238,13 @@ local function print_head(o, peak)
     print(("%d rounds of at least %g s"):format(o.rounds, o.seconds))
 end
 
+--- PyTorch's modes and the libraries that have the attack.
+local function with_libraries(modes)
+    local all = table.move(modes, 1, #modes, 1, {})
+    all[#all + 1], all[#all + 2] = "torchattacks", "foolbox"
+    return all
+end
+
 --- Times the works; prints their table as it grows.
 local function times(o, python, run)
     local peak = run {measure = "peak", name = "the machine's peak"}
@@ -188,12 +256,13 @@ local function times(o, python, run)
     print_row(header, columns)
     local results = {}
     for i, w in ipairs(o.works) do
-        w.measure = "work"
+        w.measure = w.what == "experiment" and "experiment" or "work"
         local r = run(w)
-        r.work, r.net, r.batch, r.what = w.name, w.net, w.batch, w.what
+        r.work, r.net, r.batch, r.what, r.precision = w.name, w.net, w.batch, w.what, w.precision
         derive(r, peak)
         results[i] = r
         print_row(row(r), columns)
+        print_modes(r, columns)
         io.stdout:flush()
     end
     return {peak = peak, works = results}
@@ -218,9 +287,11 @@ local function main(argv)
     if python == "" then python = nil end
     local modes = table.move(MODES, 1, #MODES, 1, {})
     if o.compile then modes[#modes + 1] = "compile" end
+    if o.autocast then modes[#modes + 1] = "bf16" end
     local scratch <close> = scratch_beside(o.out)
     local function run(spec)
         spec.python, spec.modes, spec.scratch = python, modes, scratch.path
+        if spec.what == "attack" then spec.modes = with_libraries(modes) end
         spec.seconds, spec.rounds = o.seconds, o.rounds
         return in_child(spec)
     end

@@ -9,10 +9,10 @@
 -- precision.json, with every image's cosines, in the folder.
 
 local attack = require "advrt.attack"
-local data = require "advrt.data"
 local experiment = require "advrt.experiment"
 local fail = require "advrt.fail"
 local folder = require "advrt.folder"
+local images = require "images"
 local json = require "dkjson"
 local lfs = require "lfs"
 local loss = require "advrt.loss"
@@ -27,47 +27,6 @@ local work = require "work"
 local PRECISIONS = {"mixed", "bf16"}
 -- PyTorch's f32 gradients and ours are the same work where images agree to this, 1 - cosine.
 local AGREEMENT = 1e-3
-
---- The images that the net gets right, with their classes: x [n,C,H,W], files, labels, targets.
-local function right_images(o, g, images)
-    local target_of, message = data.targets(o.targets, g.classes, o.seed)
-    if not target_of then fail.option("--targets: %s", message) end
-    local list, taken = {}, {files = {}, labels = {}, targets = {}}
-    for x, numbers in images:batches(1, math.min(#images, o.limit or #images), o.batch) do
-        local z = g:forward(x)
-        local predictions = z:argmax()
-        for k, i in ipairs(numbers) do
-            local file, label = images.files[i], images:label(i)
-            local target = predictions:get(k) == label and target_of(file, label, z[k])
-            if target then
-                local n = #list + 1
-                list[n] = x:narrow(k, 1):clone()
-                taken.files[n], taken.labels[n], taken.targets[n] = file, label, target
-            end
-        end
-    end
-    if #list == 0 then fail("the net gets none of the images in %s right", images.dir) end
-    taken.x = tensor.concat(list)
-    return taken
-end
-
---- Batches of B of the images taken, the last one padded with its last image: x, labels, targets
--- and how many are real.
-local function batches(taken, B)
-    local first, n = 1, #taken.files
-    return function()
-        if first > n then return nil end
-        local real = math.min(B, n - first + 1)
-        local x, labels, targets = tensor.new {B, table.unpack(taken.x:shape(), 2)}, {}, {}
-        for k = 1, B do
-            local i = first + math.min(k, real) - 1
-            x[k]:copy(taken.x[i])
-            labels[k], targets[k] = taken.labels[i], taken.targets[i]
-        end
-        first = first + real
-        return x, labels, targets, real
-    end
-end
 
 --- The cosine of each image of a and b, and the share of elements of the same sign, from norms: the
 -- difference of what is nearly the same is exact.
@@ -102,7 +61,7 @@ local function measure(o, nets, losses, taken)
         for _, p in ipairs(PRECISIONS) do
             found[p][one.name] = {cosines = {}, same_sign = {}, flips = {}}
         end
-        for x, labels, targets, real in batches(taken, o.batch) do
+        for x, labels, targets, real in images.batches(taken, o.batch) do
             -- The gradient's cosine is what is asked for; of signs the share that is the same.
             local plain = one.signed and loss.ce or one
             local exact = run(nets.f32, one, o, x, labels, targets)
@@ -134,7 +93,7 @@ local function measure_peer(o, g, losses, taken, scratch)
     local t = {x = taken.x, dz = tensor.new {n, g.classes}, z = tensor.new {n, g.classes},
         q = tensor.new(taken.x:shape())}
     local first = 1
-    for x, _, targets, real in batches(taken, o.batch) do
+    for x, _, targets, real in images.batches(taken, o.batch) do
         local z = g:trace(x)
         local _, dz = loss.ce:evaluate(z, targets)
         local q = g:backward(dz)
@@ -218,7 +177,7 @@ local function main(argv)
     for i, name in ipairs(o.losses) do
         losses[i] = name == "m_logit" and loss.m_logit {kappa = o.kappa} or loss.get(name)
     end
-    local taken = right_images(o, nets.f32, experiment.open_images(o, nets.f32))
+    local taken = images.right(o, nets.f32, experiment.open_images(o, nets.f32))
     local out <close> = folder.claim(o.out, "precision")
     local scratch = out:file("scratch")
     assert(lfs.mkdir(scratch))

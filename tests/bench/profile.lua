@@ -46,7 +46,7 @@ end
 --- Profiles a work of spec.batch images with the plan that it runs in: rows in the plan's order,
 -- each {layer, what, backward, kind, seconds, budget, flops or bytes}, and the rates.
 function profile.measure(spec)
-    local g, message = net.load(spec.net, {init = "golden"})
+    local g, message = net.load(spec.net, {init = "golden", precision = spec.precision})
     if not g then fail("%s", message) end
     local labels, targets = work.classes(g, spec.batch)
     local step, plan = work.step(spec.what, g, work.tensors(g, spec.batch), labels, targets)

@@ -13,10 +13,17 @@ local work = {}
 work.ATTACK = {steps = 10, norm = 0.05}
 work.SGD = {rate = 1e-4, momentum = 0.9, weight_decay = 5e-4}
 
+-- A whole experiment: the bundled net's, without the pictures.
+work.EXPERIMENT = {iterations = 25, losses = {"ce", "ce_sign", "logit", "m_logit"}, kappa = 20}
+
 --- How many times the FLOPs of one forward pass each work takes: the gradient with respect to a
 -- layer's input costs what the layer costs, and so does that with respect to its weights. An
--- attack takes a gradient before each step and after the last, and tries its result rounded.
-work.PASSES = {forward = 1, gradient = 2, training = 3, attack = 2 * (work.ATTACK.steps + 1) + 1}
+-- attack takes a gradient before each step and after the last, and tries its result rounded; an
+-- experiment attacks with each loss what it has found right.
+work.PASSES = {
+    forward = 1, gradient = 2, training = 3, attack = 2 * (work.ATTACK.steps + 1) + 1,
+    experiment = 1 + #work.EXPERIMENT.losses * (2 * (work.EXPERIMENT.iterations + 1) + 1),
+}
 
 -- Counting -------------------------------------------------------------------
 

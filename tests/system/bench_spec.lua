@@ -15,11 +15,15 @@ local WORKS = {
 }
 
 -- A second a step in one mode and half of one in the other; its best takes a gigabyte.
+-- FOLDER and DIFFERENCE stand for what a test says.
 local STAND_IN = [[#!/bin/sh
-cp "$2" "%s/task.json"
-echo '{"version":"stand-in","threads":1,"modes":["eager","channels_last"],"skipped":{},"difference":%s}'
+cp "$2" "FOLDER/task.json"
+[ -e "FOLDER/first" ] || cp "$2" "FOLDER/first"
+printf '{"version":"stand-in","threads":1,"modes":["eager","channels_last"],'
+printf '"skipped":{"bf16":"no reason"},"flips":{"eager":{"ce":0}},'
+echo '"difference":DIFFERENCE}'
 while read -r what mode steps; do
-    echo "$what $mode" >>"%s/asked"
+    echo "$what $mode" >>"FOLDER/asked"
     case $what.$mode in
     run.eager) echo '{"seconds":1.0}' ;;
     run.channels_last) echo '{"seconds":0.5}' ;;
@@ -48,7 +52,8 @@ describe("the bench", function()
     end
 
     local function stand_in(difference)
-        local path = support.write(folder .. "/python", STAND_IN:format(folder, difference, folder))
+        local path = support.write(folder .. "/python", (STAND_IN:gsub("%u%u%u%u%u%u+",
+            {FOLDER = folder, DIFFERENCE = difference})))
         assert(os.execute("chmod +x " .. support.quote(path)))
         return "BENCH_PYTHON=" .. support.quote(path)
     end
@@ -129,6 +134,11 @@ describe("the bench", function()
         assert.near(r.advrt.median / 0.5, r.ratio.seconds, 1e-9)
         assert.near(r.advrt.peak_rss / 1e9, r.ratio.peak_rss, 1e-9)
         assert.truthy(table_text:find("channels_last", 1, true))
+        -- A row for each mode, with the ratio to it, and why a mode is missing.
+        assert.near(r.advrt.median / 1.0, r.pytorch.modes.eager.ratio, 1e-9)
+        assert.truthy(table_text:find(("\n  eager +1 +1 +1 +4 +%.2f\n"):format(
+            r.advrt.median):gsub("%.", "%%."):gsub(" %+4 ", " +4 ")), table_text)
+        assert.truthy(table_text:find("\n  bf16 is left out: no reason\n", 1, true), table_text)
         local turn = "run eager\nrun channels_last\n"
         assert.equal(turn:rep(4) .. "peak \n", support.read(folder .. "/asked"))
         -- The last process started is the one for memory, of the best mode alone.
@@ -149,6 +159,46 @@ describe("the bench", function()
         assert.equal("no such net", works[1].pytorch.missing)
         assert.is_nil(works[1].ratio)
         assert.truthy(table_text:find("no such net", 1, true))
+    end)
+
+    it("times attacks beside the libraries that have them", function()
+        local status, _, err = bench("fashion:4:attack", stand_in "{}")
+        assert.equal("", err)
+        assert.equal(0, status)
+        local task = support.read(folder .. "/asked")
+        assert.truthy(task:find("run channels_last", 1, true))
+        local asked = json.decode(support.read(folder .. "/first"))
+        assert.same({"eager", "channels_last", "channels_last_folded", "torchattacks", "foolbox"},
+            asked.modes)
+    end)
+
+    it("runs a whole experiment, and holds PyTorch's to its flips", function()
+        local status, _, err = bench("fashion:32:experiment", nil, "--rounds", "1")
+        local steps = 25
+        assert.equal("", err)
+        assert.equal(0, status)
+        local _, works = results()
+        local r = works[1]
+        assert.equal(89, r.images)
+        assert.equal(2 * FASHION * 89 * (1 + 4 * (2 * (steps + 1) + 1)), r.flops)
+        assert.equal(1, #r.advrt.rounds)
+        assert.is_true(r.advrt.peak_rss > 1e7 and r.advrt.counted_peak > 3e6)
+        for _, name in ipairs {"ce", "ce_sign", "logit", "m_logit"} do
+            assert.is_true(r.flips[name] > 3 and r.flips[name] < 60, name)
+        end
+        status, _, err = bench("fashion:32:experiment", stand_in "{}", "--rounds", "1")
+        assert.equal(1, status)
+        assert.truthy(err:find("ce flips", 1, true) and err:find("not the same work", 1, true), err)
+    end)
+
+    it("measures a work in its own precision", function()
+        local status, text, err = bench("fashion:2:gradient:mixed,fashion:2:gradient")
+        assert.equal("", err)
+        assert.equal(0, status)
+        local document, works = results()
+        assert.same({"f32", "mixed"}, {document.precision, works[1].precision})
+        assert.is_nil(works[2].precision)
+        assert.truthy(text:find("fashion:2:gradient:mixed", 1, true))
     end)
 
     it("tables what mixed and bf16 do to gradients and flips", function()
@@ -199,7 +249,7 @@ echo '%s']]):format(folder, folder, cosines))
 
     it("refuses works and numbers that make no sense", function()
         for _, works in ipairs {"fashion:4", "fashion:0:forward", "fashion:4:dance", "nonesuch:1:forward",
-            ""} do
+            "", "fashion:4:forward:f16", "fashion:4:training:bf16", "resnet18:4:experiment"} do
             local status, _, err = bench(works)
             assert.equal(2, status, works)
             assert.matches("^advrt: [^\n]+\n$", err)
