@@ -66,6 +66,7 @@ local out <close> = folder.claim(o.out, "transfer")
 o.out = out.path
 local set = adversarial.open(adversarial.folders(o, out))
 source = source or set:source()
+experiment.settle_batch(o, source, math.maxinteger)
 local nets = {source}
 for i, text in ipairs(o.nets or {}) do nets[i + 1] = other(text, source) end
 if not o.nets then nets[2] = trained_mlp() end

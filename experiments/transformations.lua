@@ -46,6 +46,7 @@ local out <close> = folder.claim(o.out, "transformations")
 o.out = out.path
 local set = adversarial.open(adversarial.folders(o, out))
 source = source or set:source()
+experiment.settle_batch(o, source, math.maxinteger)
 
 --- Counts over the images of a list: for each transformation, and for none (0), how many the net sees
 -- as the target (survive) and as the label (undone).

@@ -1,4 +1,5 @@
 --- A device other than the CPU: the experiments' records against the CPU's. Run by advrt on that device.
+local json = require "dkjson"
 local record = require "advrt.record"
 local support = require "support"
 local system = require "advrt.core.system"
@@ -83,6 +84,57 @@ describe("on " .. system.options.device, function()
             "STANDIN_COUNT=1")
         assert.are.equal(0, status, err)
         assert.are.equal(30, tonumber(err:match(" (%d+) graphs")), err) -- the first step runs alone
+    end)
+
+    it("--batch auto takes what fits, and a batch that does not says what would", function()
+        if not STANDIN then return pending("no memory to be bounded here") end
+        local folder <close> = setmetatable({path = support.folder()},
+            {__close = function(self) support.remove(self.path) end})
+        local function attempt(batch, out)
+            return support.advrt({
+                "--device", system.options.device, "experiments/equal_perturbation.lua", "--limit", "40",
+                "--losses", "ce", "--iterations", "1", "--no-figures", "--batch", batch, "--out", out,
+            }, "STANDIN_MEMORY=60000000")
+        end
+        local status, _, err = attempt("auto", folder.path .. "/auto")
+        assert.are.equal(0, status, err)
+        local B = json.decode(support.read(folder.path .. "/auto/run.json")).options.batch
+        assert.is_true(B >= 8 and B < 40, tostring(B))
+        status, _, err = attempt("400", folder.path .. "/many")
+        assert.are.equal(1, status)
+        local fits = tonumber(err:match("^advrt: cuda:0: out of memory: [^\n]+ are free; "
+            .. "a batch of (%d+) fits\n$"))
+        assert.is_true(fits and fits >= B and fits < 400, err)
+    end)
+
+    it("--plan direct takes no algorithm that transforms", function()
+        if not STANDIN then return pending("no algorithm is told of here") end
+        local code = [[local g = assert(require "advrt.net".load "nets/fashion.lua")
+            g:trace(require "advrt.tensor".uniform("x", {1, 1, 28, 28}))
+            g:backward(require "advrt.tensor".uniform("dz", {1, 10})):totable()]]
+        for plan, wanted in pairs {direct = 0, fast = 134} do -- 134: the stand-in aborts
+            local status, _, err = support.advrt({"--device", system.options.device, "--plan", plan,
+                "-e", code}, "STANDIN_DIRECT=1")
+            assert.are.equal(wanted, status, err)
+        end
+    end)
+
+    it("a GPU that is not there is named in one line", function()
+        if not STANDIN then return pending("as many GPUs as there are") end
+        local function run_on(name, gpus)
+            return support.advrt({"--device", name, "-e", "print(require 'advrt.device'.name)"},
+                "STANDIN_GPUS=" .. gpus)
+        end
+        local status, _, err = run_on("cuda:2", 2)
+        assert.are.equal(1, status)
+        assert.are.equal("advrt: --device cuda:2: this machine has 2 GPUs, counted from 0\n", err)
+        status, _, err = run_on("cuda", 0)
+        assert.are.equal(1, status)
+        assert.are.equal("advrt: --device cuda: the NVIDIA driver finds no GPU: use --device cpu\n", err)
+        local out
+        status, out, err = run_on("cuda:1", 2)
+        assert.are.equal(0, status, err)
+        assert.are.equal("cuda:1\n", out)
     end)
 
     it("a run that meets an error of the device ends with one line, what was finished on disk", function()

@@ -28,6 +28,7 @@ local tensor = require "advrt.tensor"
 local experiment = {}
 
 local CHECKPOINT_EVERY = 60 -- seconds between two checkpoints inside an attack
+local AUTO_MOST = 512       -- images of a batch that --batch auto takes
 
 --- The network that the options name. What does not fit is a failure in one line.
 function experiment.load_net(o)
@@ -41,11 +42,19 @@ function experiment.load_net(o)
     return g
 end
 
+--- Makes a number of --batch auto, for `count` images.
+function experiment.settle_batch(o, g, count)
+    if o.batch ~= "auto" then return end
+    o.batch = g:largest_batch(math.max(1, math.min(count, o.limit or count, AUTO_MOST)))
+end
+
 --- The folder of images that the options name, seen through the net's preprocessing.
 function experiment.open_images(o, g)
     o.images = o.images or system.options.root .. "/nets/fashion-images"
-    return data.folder(o.images, {classes = g.classes, input = g.input, resize = o.resize,
+    local images = data.folder(o.images, {classes = g.classes, input = g.input, resize = o.resize,
         crop = o.crop})
+    experiment.settle_batch(o, g, #images)
+    return images
 end
 
 --- Images that were classified correctly and wait for their attack, up to a batch.

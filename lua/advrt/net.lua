@@ -384,6 +384,36 @@ function Net:plan(purpose, N)
     return plan
 end
 
+-- Tensors of the images' shape that an attack keeps beside its plans, with room to spare; the share
+-- of what is free that is left to the device's libraries; and the batch of a device without memory of
+-- its own.
+local BESIDE, SPARE, OF_HOST = 32, 0.1, 32
+
+local function fits(g, N)
+    local bytes, free = BESIDE * 4 * N * g.input[1] * g.input[2] * g.input[3], nil
+    for purpose in pairs(g.plans) do
+        local of_plan
+        of_plan, free = g.graph:plan_size {purpose = purpose, batch = N, direct = g.direct,
+            precision = g.precision}
+        bytes = bytes + of_plan
+    end
+    return bytes <= (1 - SPARE) * free
+end
+
+--- The largest batch, up to `most` images, with which an attack's plans and images fit into what is
+-- free of the device's memory; up to 32 where that is the host's. At least 1.
+function Net:largest_batch(most)
+    local _, free = self.graph:plan_size {purpose = "forward", batch = 1, direct = self.direct,
+        precision = self.precision}
+    if free == 0 then return math.min(most, OF_HOST) end
+    local low, high = 1, most
+    while low < high do
+        local middle = high - (high - low) // 2
+        if fits(self, middle) then low = middle else high = middle - 1 end
+    end
+    return low
+end
+
 --- A new plan for training on N images at a time, which reads the net's weights at every step;
 -- `seed` names dropout's random stream, in which the plan goes on behind the first `runs` steps.
 function Net:training_plan(N, seed, runs)

@@ -25,6 +25,12 @@ local function integer(least, most)
     end
 end
 
+local function batch(text)
+    if text == "auto" then return text end
+    local n, wanted = integer(1, 65536)(text)
+    return n, wanted and wanted .. ", or auto"
+end
+
 local function finite(text)
     local n = text:match("^[%deE.+-]+$") and tonumber(text)
     return n and n == n and math.abs(n) < math.huge and n + 0.0 or nil
@@ -188,7 +194,8 @@ local known = {
         "norm of each step's perturbation (default: the net's own, else 0.05)"},
     {"norm", "P", norm, 2, "the norm that is held equal: 2 or inf (default: 2)"},
     {"kappa", "K", not_negative, 20.0, "margin at which m_logit rests (default: 20)"},
-    {"batch", "B", integer(1, 65536), 32, "images at a time (default: 32)"},
+    {"batch", "B", batch, 32,
+        "images at a time; auto: as many as fit into a GPU's memory, up to 512 (default: 32)"},
     {"limit", "N", integer(1), nil,
         "the first N files in sorted order, before selection (default: all)"},
     {"seed", "S", integer(0), 0, "of every random choice (default: 0)"},

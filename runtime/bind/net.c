@@ -281,13 +281,11 @@ static int graph_he(lua_State *L) {
 
 /* --- plans --- */
 
-/* plan{purpose = "forward"|"gradient"|"training", batch =, direct =, seed =, runs =,
- * precision = "f32"|"mixed"|"bf16"|"tf32"} -> plan. */
-static int graph_plan(lua_State *L) {
+/* The table at 2: {purpose = "forward"|"gradient"|"training", batch =, direct =, seed =, runs =,
+ * precision = "f32"|"mixed"|"bf16"|"tf32"}. */
+static PlanRequest check_request(lua_State *L) {
     static const char *const purposes[] = {"forward", "gradient", "training", NULL};
     static const char *const precisions[] = {"f32", "mixed", "bf16", "tf32", NULL};
-    Graph *g = check_graph(L);
-    Error e;
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_settop(L, 2);
     lua_getfield(L, 2, "purpose");
@@ -298,6 +296,14 @@ static int graph_plan(lua_State *L) {
     r.direct = boolean_field(L, "direct");
     lua_getfield(L, 2, "precision");
     r.precision = (PlanPrecision)luaL_checkoption(L, -1, "f32", precisions);
+    return r;
+}
+
+/* plan{...} -> plan. */
+static int graph_plan(lua_State *L) {
+    Graph *g = check_graph(L);
+    Error e;
+    PlanRequest r = check_request(L);
     PlanBox *b = lua_newuserdatauv(L, sizeof *b, 1);
     *b = (PlanBox){NULL, g};
     luaL_setmetatable(L, PLAN);
@@ -305,6 +311,19 @@ static int graph_plan(lua_State *L) {
     lua_setiuservalue(L, -2, 1);
     if (plan_new(g, bind_device(L), &r, &b->plan, &e)) return bind_fail(L, 1, &e);
     return 1;
+}
+
+/* plan_size{...} -> bytes of the device's own memory that such a plan would take, bytes that are
+ * free; 0, 0 where the device has none of its own. */
+static int graph_plan_size(lua_State *L) {
+    Graph *g = check_graph(L);
+    Error e;
+    PlanRequest r = check_request(L);
+    size_t bytes, room;
+    if (plan_size(g, bind_device(L), &r, &bytes, &room, &e)) return bind_fail(L, 1, &e);
+    lua_pushinteger(L, (lua_Integer)bytes);
+    lua_pushinteger(L, (lua_Integer)room);
+    return 2;
 }
 
 static int plan_gc(lua_State *L) {
@@ -493,9 +512,16 @@ static int plan_ascend(lua_State *L) {
 }
 
 static const luaL_Reg graph_methods[] = {
-    {"add", graph_add_layer}, {"layers", graph_layers}, {"parameters", graph_parameters},
-    {"set", graph_set},       {"get", graph_get},       {"init_golden", graph_golden},
-    {"init_he", graph_he},    {"plan", graph_plan},     {NULL, NULL},
+    {"add", graph_add_layer},
+    {"layers", graph_layers},
+    {"parameters", graph_parameters},
+    {"set", graph_set},
+    {"get", graph_get},
+    {"init_golden", graph_golden},
+    {"init_he", graph_he},
+    {"plan", graph_plan},
+    {"plan_size", graph_plan_size},
+    {NULL, NULL},
 };
 
 static const luaL_Reg plan_methods[] = {

@@ -275,6 +275,10 @@ struct Device {
      * graph. */
     int (*plan_new)(Device *d, const struct Program *p, const struct PlanRequest *r, Plan **out,
                     Error *e);
+    /* What such a plan would take of the device's memory, and what of that is free. NULL on a
+     * device that shares the host's. */
+    int (*plan_size)(Device *d, const struct Program *p, const struct PlanRequest *r, size_t *bytes,
+                     size_t *free, Error *e);
 };
 
 /* The CPU device, always there; threads 0 means the cores this process may use. The device

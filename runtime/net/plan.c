@@ -2,7 +2,9 @@
 
 #include "net/passes.h"
 
-int plan_new(const Graph *g, Device *d, const PlanRequest *r, Plan **out, Error *e) {
+/* The program of a request that can be met. */
+static int program_of(const Graph *g, const Device *d, const PlanRequest *r, Program **out,
+                      Error *e) {
     const Layer *last = &g->layers[g->n_layers - 1];
     if (r->N < 1 || r->N > 1 << 20)
         return error_set(e, "a batch has 1 to 2^20 images, got %lld", (long long)r->N);
@@ -18,9 +20,23 @@ int plan_new(const Graph *g, Device *d, const PlanRequest *r, Plan **out, Error 
         if (!g->params[i].value.storage)
             return error_set(e, "parameter '%s' has no values yet: load weights or initialise them",
                              g->params[i].name);
+    return program_new(out, g, r->purpose, e);
+}
+
+int plan_new(const Graph *g, Device *d, const PlanRequest *r, Plan **out, Error *e) {
     Program *p;
-    if (program_new(&p, g, r->purpose, e)) return -1;
+    if (program_of(g, d, r, &p, e)) return -1;
     int status = d->plan_new(d, p, r, out, e);
+    program_free(p);
+    return status;
+}
+
+int plan_size(const Graph *g, Device *d, const PlanRequest *r, size_t *bytes, size_t *free,
+              Error *e) {
+    Program *p;
+    *bytes = *free = 0;
+    if (program_of(g, d, r, &p, e)) return -1;
+    int status = d->plan_size ? d->plan_size(d, p, r, bytes, free, e) : 0;
     program_free(p);
     return status;
 }

@@ -42,7 +42,8 @@ int buffer_filled(Compiler *c, const void *host, size_t bytes, const char *what,
 }
 
 int buffer_weights(Compiler *c, const float *host, size_t count, Real real, Error *e) {
-    if (real == REAL_F32) return buffer_filled(c, host, count * sizeof *host, "weights", e);
+    if (real == REAL_F32 || c->dry)
+        return buffer_filled(c, host, count * real_bytes(real), "weights", e);
     uint16_t *rounded = memory_take(count * sizeof *rounded, "weights", e);
     if (!rounded) return -1;
     dtype_convert(DTYPE_BF16, rounded, DTYPE_F32, host, (int64_t)count);

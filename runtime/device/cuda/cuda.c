@@ -53,8 +53,8 @@ static int choose(CudaDevice *d, int index, Error *e) {
     snprintf(d->name, sizeof d->name, "cuda:%d", index);
     if (cuda_check(d, cudaGetDeviceCount(&count), "cudaGetDeviceCount", e)) return -1;
     if (index < 0 || index >= count)
-        return error_set(e, "--device %s: this machine has %d GPU%s, counted from 0", d->name,
-                         count, count == 1 ? "" : "s");
+        return error_set(e, "this machine has %d GPU%s, counted from 0", count,
+                         count == 1 ? "" : "s");
     if (cuda_check(d, cudaSetDevice(index), "cudaSetDevice", e) ||
         cuda_check(d, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index),
                    "cudaDeviceGetAttribute", e) ||

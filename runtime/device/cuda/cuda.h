@@ -102,5 +102,7 @@ void cuda_ascent_forget(CudaDevice *d);
 
 int cuda_plan_new(Device *d, const struct Program *program, const struct PlanRequest *r, Plan **out,
                   Error *e);
+int cuda_plan_size(Device *d, const struct Program *program, const struct PlanRequest *r,
+                   size_t *bytes, size_t *free, Error *e);
 
 #endif

@@ -81,9 +81,9 @@ static int kept_weights(Compiler *c, const Node *n, Value *v, Error *e) {
     float *host = memory_take((2 * count + K) * sizeof *host, "weights", e);
     if (!host) return -1;
     float *bias = host + count, *ordered = bias + K;
-    int failed = node_weights(c->program, n, host, bias, e);
+    int failed = !c->dry && node_weights(c->program, n, host, bias, e);
     if (!failed) {
-        channels_last(host, ordered, rows, C, P);
+        if (!c->dry) channels_last(host, ordered, rows, C, P);
         v->saved[1] = v->saved[2] = buffer_weights(c, ordered, count, c->forward, e);
         if (c->request->purpose == PLAN_GRADIENT && c->backward != c->forward && v->saved[1] >= 0)
             v->saved[2] = buffer_weights(c, ordered, count, c->backward, e);

@@ -36,7 +36,7 @@ static int folded_weights(Compiler *c, const Node *n, Value *v, Error *e) {
     size_t count = (size_t)tensor_count(t), K = (size_t)n->layer->C;
     float *host = memory_take((count + K) * sizeof *host, "weights", e);
     if (!host) return -1;
-    int failed = node_weights(c->program, n, host, host + count, e);
+    int failed = !c->dry && node_weights(c->program, n, host, host + count, e);
     if (!failed) {
         v->saved[1] = buffer_weights(c, host, count, c->forward, e);
         v->saved[2] = v->saved[1];

@@ -260,6 +260,7 @@ void cuda_operations(Device *d) {
     d->matmul = matmul;
     d->ascend = cuda_ascend;
     d->plan_new = cuda_plan_new;
+    d->plan_size = cuda_plan_size;
 #if __has_include(<nccl.h>)
     d->group_id = cuda_group_id;
     d->group_new = cuda_group_new;

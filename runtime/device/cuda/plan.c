@@ -397,16 +397,24 @@ static int compile(CudaDevice *d, const Program *program, const PlanRequest *r, 
     return status;
 }
 
+int cuda_plan_size(Device *base, const struct Program *program, const struct PlanRequest *r,
+                   size_t *bytes, size_t *free, Error *e) {
+    CudaDevice *d = (CudaDevice *)base;
+    CudaPlan *p;
+    if (compile(d, program, r, true, &p, e)) return -1;
+    *bytes = p->owned_bytes + cuda_taken_for(p->arena_bytes);
+    *free = cuda_free_bytes(d);
+    free_plan(&p->base);
+    return 0;
+}
+
 /* Whether a plan for N images fits into the bytes that are free. */
 static bool fits(CudaDevice *d, const Program *program, const PlanRequest *r, int64_t N) {
     PlanRequest smaller = *r;
-    CudaPlan *p;
+    size_t bytes = 0, free = 0;
     Error lost = {""};
     smaller.N = N;
-    if (compile(d, program, &smaller, true, &p, &lost)) return false;
-    bool fit = p->owned_bytes + cuda_taken_for(p->arena_bytes) <= cuda_free_bytes(d);
-    free_plan(&p->base);
-    return fit;
+    return !cuda_plan_size(&d->base, program, &smaller, &bytes, &free, &lost) && bytes <= free;
 }
 
 /* The most images up to `most` for which a plan fits; 0 where none does. */
