@@ -1,11 +1,10 @@
 #include "device/open.h"
 
 #include <dlfcn.h>
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "base/plugin.h"
 
 /* Says whether the NVIDIA driver is there and finds a GPU: 0, or -1 and which of the two is
  * missing. Costs one failed dlopen where there is no driver. */
@@ -28,31 +27,12 @@ static int probe(Error *e) {
     return 0;
 }
 
-static int load(const char *folder, DevicePlugin *out, Error *e) {
-    static const char *const places[] = {"", "/../lib/advrt"};
-    char path[PATH_MAX];
-    size_t i = 0, n = sizeof places / sizeof *places;
-    for (; i < n; i++) {
-        snprintf(path, sizeof path, "%s%s/advrt_cuda.so", folder, places[i]);
-        if (access(path, F_OK) == 0) break;
-    }
-    if (i == n)
-        return error_set(e,
-                         "there is no advrt_cuda.so in %s: build advrt where the CUDA toolkit "
-                         "is, or use --device cpu",
-                         folder);
-    void *plugin = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!plugin) return error_set(e, "the CUDA plugin cannot be loaded: %s", dlerror());
-    const char *build = dlsym(plugin, "advrt_cuda_build");
-    *(void **)out = dlsym(plugin, "advrt_cuda_device");
-    if (!build || !*out || strcmp(build, DEVICE_BUILD) != 0)
-        return error_set(e, "%s is of another build than this advrt", path);
-    return 0;
-}
-
 static int open_cuda(int index, const char *folder, Device **out, Error *e) {
     DevicePlugin plugin;
-    if (probe(e) || load(folder, &plugin, e)) return -1;
+    if (probe(e) || plugin_load(folder, "advrt_cuda", DEVICE_BUILD, "advrt_cuda_device",
+                                "build advrt where the CUDA toolkit is, or use --device cpu",
+                                (void **)&plugin, e))
+        return -1;
     return plugin(index, out, e);
 }
 

@@ -14,7 +14,8 @@ CUDA_EVERY = $(foreach a,75 80 86 89 90 100 120,-gencode arch=compute_$(a),code=
 CUDA_MK   := $(lastword $(MAKEFILE_LIST))
 CUDA_C    := $(sort $(wildcard runtime/device/cuda/*.c))
 CUDA_CU   := $(sort $(wildcard runtime/device/cuda/*.cu))
-PLUGIN    := $(if $(and $(NVCC),$(CUDA_LIBS),$(CUDA_HEADERS)),$(BUILD)/advrt_cuda.so)
+CUDA_PLUGIN := $(if $(and $(NVCC),$(CUDA_LIBS),$(CUDA_HEADERS)),$(BUILD)/advrt_cuda.so)
+PLUGIN    := $(CUDA_PLUGIN)
 STANDIN   := $(if $(and $(CUDA_HEADERS),$(shell command -v $(CXX) 2>/dev/null)),$(BUILD)/standin)
 
 CUDA_CPPFLAGS = -Iruntime -isystem $(CUDA_HOME)/include -MMD -MP
@@ -25,7 +26,7 @@ NVCCFLAGS     = -std=c++17 -O3 -fmad=false -Werror all-warnings -Xcompiler -fPIC
 
 .PHONY: cuda cuda-all
 cuda: ## build/advrt_cuda.so, or why it cannot be built
-	$(if $(PLUGIN),@$(MAKE) --no-print-directory $(PLUGIN),@echo "no CUDA toolkit with cuDNN: set CUDA_HOME"; exit 1)
+	$(if $(CUDA_PLUGIN),@$(MAKE) --no-print-directory $(CUDA_PLUGIN),@echo "no CUDA toolkit with cuDNN: set CUDA_HOME"; exit 1)
 cuda-all: ## the plugin with machine code for sm_75 to sm_120, and PTX for later ones
 	@$(MAKE) --no-print-directory cuda CUDA_ARCH='$(CUDA_EVERY)'
 
