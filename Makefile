@@ -16,12 +16,13 @@ CPPFLAGS = -Iruntime $(shell pkg-config --cflags lua5.4 2>/dev/null) -MMD -MP
 LDFLAGS  = -Wl,-E -fopenmp $(SANITIZE)
 LDLIBS   = -llua5.4 -ldnnl -lpng -ljpeg -lzip -lmsgpackc -lz -ljansson -lmd -llbfgsb -ldl -lm
 
-SOURCES := $(sort $(shell find runtime -name '*.c' -not -path '*/cuda/*'))
+SOURCES := $(sort $(shell find runtime -name '*.c' -not -path '*/cuda/*' -not -path '*/mpi/*'))
 HEADERS := $(sort $(shell find runtime tests/c tests/cuda_standin -name '*.h'))
 TESTS   := $(sort $(wildcard tests/c/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 PROGRAMS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(filter tests/c/test_%,$(TESTS)))
 include runtime/device/cuda/cuda.mk
+include runtime/dist/mpi/mpi.mk
 SCRIPTS := $(shell grep -lE '^\#!.*\b(sh|bash)$$' .ci/run third_party/* packaging/* tests/* 2>/dev/null)
 
 .PHONY: all deps deps-dev demo demo-2d demo-retraining photos weights test check asan bench programs lint format docs install uninstall deb clean help
@@ -104,9 +105,9 @@ bench-precision: all ## what --precision mixed and bf16 do to gradients and flip
 	@[ ! -e $(BUILD)/photos/images ] || $(BUILD)/advrt tests/bench/precision.lua $(LITE0) $(PHOTOS) \
 	  --magnitude 0.05 --out $(BUILD)/precision-photos
 format: ## lay out the C sources
-	@clang-format -i $(SOURCES) $(HEADERS) $(TESTS) $(CUDA_SOURCES)
+	@clang-format -i $(SOURCES) $(HEADERS) $(TESTS) $(CUDA_SOURCES) $(MPI_C)
 lint: ## layout, luacheck, shellcheck
-	@clang-format --dry-run -Werror $(SOURCES) $(HEADERS) $(TESTS) $(CUDA_SOURCES)
+	@clang-format --dry-run -Werror $(SOURCES) $(HEADERS) $(TESTS) $(CUDA_SOURCES) $(MPI_C)
 	@luacheck --quiet .
 	@shellcheck $(SCRIPTS)
 
@@ -135,8 +136,8 @@ install: all docs ## into $(DESTDIR)$(PREFIX): bin/advrt and what is below share
 	@$(BUILD)/advrt packaging/fill.lua $(PREFIX) $(BUILD)/packaging \
 	  $(foreach f,$(FILLED),packaging/$(firstword $(subst :, ,$f)))
 	@install -D -m 755 $(BUILD)/advrt $(DESTDIR)$(PREFIX)/bin/advrt
-	@if [ -n "$(PLUGIN)" ]; then \
-	  install -D -m 755 $(PLUGIN) $(DESTDIR)$(PREFIX)/lib/advrt/advrt_cuda.so; fi
+	@for f in $(PLUGIN); do \
+	  install -D -m 755 $$f $(DESTDIR)$(PREFIX)/lib/advrt/$${f##*/} || exit 1; done
 	@for f in $(INSTALLED); do install -D -m 644 $$f $(SHARE)/advrt/$$f || exit 1; done
 	@for f in $(FILLED); do \
 	  install -D -m 644 $(BUILD)/packaging/$${f%%:*} $(SHARE)/$${f#*:} || exit 1; done
@@ -146,12 +147,13 @@ install: all docs ## into $(DESTDIR)$(PREFIX): bin/advrt and what is below share
 	@echo "  installed $(DESTDIR)$(PREFIX)/bin/advrt and $(SHARE)/advrt"
 uninstall: ## remove what install has installed, and folders that are empty then
 	@rm -f $(DESTDIR)$(PREFIX)/bin/advrt $(DESTDIR)$(PREFIX)/lib/advrt/advrt_cuda.so \
+	  $(DESTDIR)$(PREFIX)/lib/advrt/advrt_mpi.so \
 	  $(foreach f,$(FILLED),$(SHARE)/$(lastword $(subst :, ,$f)))
 	@cd $(SHARE)/advrt 2>/dev/null && rm -f $(INSTALLED) || true
 	@rm -rf $(SHARE)/doc/advrt
 	@for d in $(SHARE)/advrt $(DESTDIR)$(PREFIX)/lib/advrt; do \
 	  [ ! -d $$d ] || find $$d -depth -type d -empty -delete; done
-deb: deps-dev ## build/advrt_VERSION_ARCH.deb, a Debian package without the CUDA plugin
+deb: deps-dev ## build/advrt_VERSION_ARCH.deb, a Debian package without the plugins
 	@$(MAKE) --no-print-directory PLUGIN= all
 	@packaging/deb $(BUILD)
 clean: ## remove build/

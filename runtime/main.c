@@ -10,18 +10,21 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "bind/bind.h"
 #include "bind/system.h"
 #include "device/open.h"
+#include "dist/dist.h"
 
 enum { DONE = 0, FAILED = 1, BAD_OPTIONS = 2 };
 enum { THREADS_MOST = 1024, NAME_MOST = 32 };
 
 typedef struct Command {
     SystemOptions system;
+    Dist *dist;         /* NULL: this process is alone */
     const char *script; /* NULL: none; "-": standard input */
     const char *file;   /* where the script was found */
     char **argv;        /* the whole command line */
@@ -257,8 +260,25 @@ static int message_handler(lua_State *L) {
     return 1;
 }
 
+/* Prints why the run ends. What goes wrong with one process of several mostly goes wrong with all:
+ * rank 0 says it, and its end is the others' end. Another speaks where it is still there by then.
+ */
+static void complain(const Dist *d, const char *message) {
+    const struct timespec grace = {1, 0};
+    char host[64] = "";
+    fflush(stdout);
+    if (d == NULL || d->rank == 0) {
+        fprintf(stderr, "advrt: %s\n", message);
+        return;
+    }
+    signal(SIGTERM, SIG_DFL);
+    nanosleep(&grace, NULL);
+    gethostname(host, sizeof host - 1);
+    fprintf(stderr, "advrt: rank %d of %d on %s: %s\n", d->rank, d->size, host, message);
+}
+
 /* Prints the error on top of the stack and returns the exit status. */
-static int report(lua_State *L) {
+static int report(lua_State *L, const Dist *d) {
     int status = FAILED;
     if (lua_istable(L, -1)) {
         lua_getfield(L, -1, "status");
@@ -267,8 +287,7 @@ static int report(lua_State *L) {
         lua_getfield(L, -1, "message");
     }
     const char *message = lua_tostring(L, -1);
-    fflush(stdout);
-    fprintf(stderr, "advrt: %s\n", message != NULL ? message : "an error without a message");
+    complain(d, message != NULL ? message : "an error without a message");
     return status;
 }
 
@@ -357,6 +376,7 @@ static int run(lua_State *L) {
     bind_text_only(L);
     lua_warning(L, "@on", 0);
     bind_open(L, lua_touserdata(L, 2));
+    bind_set_dist(L, c->dist);
     system_set_options(L, &c->system);
     set_path(L, c);
     set_arg(L, c);
@@ -376,10 +396,19 @@ static int run(lua_State *L) {
     return 0;
 }
 
+/* A machine's cores are shared by the processes on it, unless the launcher has done so. */
+static int default_threads(const Dist *d) {
+    int threads = cpu_threads_default();
+    if (d == NULL || getenv("OMP_NUM_THREADS") != NULL) return threads;
+    return threads > d->sharers ? threads / d->sharers : 1;
+}
+
 static int open_device(Command *c, const char *executable, Device **device, Error *e) {
     char folder[PATH_MAX];
     snprintf(folder, sizeof folder, "%s", executable);
     *strrchr(folder, '/') = '\0';
+    if (dist_open(folder, &c->dist, e)) return -1;
+    if (c->system.threads == 0) c->system.threads = default_threads(c->dist);
     if (device_open(c->system.device, c->system.threads, folder, device, e)) return -1;
     c->system.device = (*device)->name;
     return 0;
@@ -406,10 +435,9 @@ static int run_lua(Command *c) {
     char executable[PATH_MAX], root[PATH_MAX], script[2 * PATH_MAX];
     Device *device = NULL;
     Error e = {""};
-    if (c->system.threads == 0) c->system.threads = cpu_threads_default();
     if (find_root(executable, root, &e) != 0 || open_device(c, executable, &device, &e) != 0 ||
         say_precision(&c->system, device, &e) != 0) {
-        fprintf(stderr, "advrt: %s\n", e.text);
+        complain(c->dist, e.text);
         return FAILED;
     }
     c->system.executable = executable;
@@ -425,7 +453,7 @@ static int run_lua(Command *c) {
     lua_pushcfunction(L, run);
     lua_pushlightuserdata(L, c);
     lua_pushlightuserdata(L, device);
-    if (lua_pcall(L, 2, 0, 0) != LUA_OK) status = report(L);
+    if (lua_pcall(L, 2, 0, 0) != LUA_OK) status = report(L, c->dist);
     lua_close(L);
     device_close(device);
     return status;

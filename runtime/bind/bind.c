@@ -19,6 +19,7 @@ int luaopen_advrt_core_feed(lua_State *L);
 int luaopen_advrt_core_transform(lua_State *L);
 int luaopen_advrt_core_lbfgsb(lua_State *L);
 int luaopen_advrt_core_edit(lua_State *L);
+int luaopen_advrt_core_dist(lua_State *L);
 
 static const luaL_Reg modules[] = {
     {"advrt.core.tensor", luaopen_advrt_core_tensor},
@@ -32,6 +33,7 @@ static const luaL_Reg modules[] = {
     {"advrt.core.transform", luaopen_advrt_core_transform},
     {"advrt.core.lbfgsb", luaopen_advrt_core_lbfgsb},
     {"advrt.core.edit", luaopen_advrt_core_edit},
+    {"advrt.core.dist", luaopen_advrt_core_dist},
     {NULL, NULL},
 };
 

@@ -23,6 +23,10 @@
 
 /* Registers every C module in package.preload and keeps the device for them. */
 void bind_open(lua_State *L, Device *d);
+/* The processes that this one is one of; before advrt.core.dist is first required, NULL or not at
+ * all where it is alone. */
+struct Dist;
+void bind_set_dist(lua_State *L, struct Dist *d);
 /* Makes load, loadfile, dofile and require refuse compiled Lua; once, after luaL_openlibs. */
 void bind_text_only(lua_State *L);
 /* The device that new tensors and plans are made on. */

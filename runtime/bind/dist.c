@@ -1,0 +1,105 @@
+/* advrt.core.dist: the processes of one run (dist/dist.h). One that is alone talks to itself. */
+#include <stdio.h>
+#include <string.h>
+
+#include "bind/bind.h"
+#include "dist/dist.h"
+
+static const char dist_key;
+int luaopen_advrt_core_dist(lua_State *L);
+
+void bind_set_dist(lua_State *L, struct Dist *d) {
+    lua_pushlightuserdata(L, d);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &dist_key);
+}
+
+/* NULL where this process is alone. */
+static Dist *get_dist(lua_State *L) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &dist_key);
+    Dist *d = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return d;
+}
+
+/* wait() returns when all have called it. */
+static int dist_wait(lua_State *L) {
+    Dist *d = get_dist(L);
+    Error e = {""};
+    return d && d->wait(d, &e) ? bind_fail(L, 1, &e) : 0;
+}
+
+/* broadcast(text) -> what rank 0 gave. */
+static int dist_broadcast(lua_State *L) {
+    Dist *d = get_dist(L);
+    size_t n;
+    Error e = {""};
+    luaL_Buffer b;
+    const char *text = luaL_checklstring(L, 1, &n);
+    lua_settop(L, 1);
+    if (!d) return 1;
+    if (d->broadcast(d, &n, sizeof n, &e)) return bind_fail(L, 1, &e);
+    char *bytes = luaL_buffinitsize(L, &b, n);
+    if (d->rank == 0) memcpy(bytes, text, n);
+    if (d->broadcast(d, bytes, n, &e)) return bind_fail(L, 1, &e);
+    luaL_pushresultsize(&b, n);
+    return 1;
+}
+
+/* gather(text) -> on rank 0 an array of every rank's text, rank 0's first; nothing elsewhere. */
+static int dist_gather(lua_State *L) {
+    Dist *d = get_dist(L);
+    size_t n, total = 0;
+    Error e = {""};
+    luaL_Buffer b;
+    const char *text = luaL_checklstring(L, 1, &n);
+    lua_settop(L, 1);
+    if (!d) {
+        lua_createtable(L, 1, 0);
+        lua_insert(L, 1);
+        lua_rawseti(L, 1, 1);
+        return 1;
+    }
+    size_t *ones = lua_newuserdatauv(L, 2 * (size_t)d->size * sizeof *ones, 0);
+    size_t *sizes = ones + d->size;
+    for (int i = 0; i < d->size; i++) ones[i] = sizeof n;
+    if (d->gather(d, &n, sizeof n, ones, sizes, &e)) return bind_fail(L, 1, &e);
+    for (int i = 0; i < d->size && d->rank == 0; i++) total += sizes[i];
+    char *all = luaL_buffinitsize(L, &b, total);
+    if (d->gather(d, text, n, sizes, all, &e)) return bind_fail(L, 1, &e);
+    luaL_pushresultsize(&b, total);
+    if (d->rank != 0) return 0;
+    const char *at = lua_tostring(L, -1);
+    lua_createtable(L, d->size, 0);
+    for (int i = 0; i < d->size; i++) {
+        lua_pushlstring(L, at, sizes[i]);
+        lua_rawseti(L, -2, i + 1);
+        at += sizes[i];
+    }
+    return 1;
+}
+
+/* mute() sends what the other ranks than 0 print nowhere; what they complain of is said. */
+static int dist_mute(lua_State *L) {
+    const Dist *d = get_dist(L);
+    if (d && d->rank != 0 && !freopen("/dev/null", "w", stdout))
+        return luaL_error(L, "/dev/null cannot be opened");
+    return 0;
+}
+
+static const luaL_Reg functions[] = {
+    {"wait", dist_wait},
+    {"broadcast", dist_broadcast},
+    {"gather", dist_gather},
+    {"mute", dist_mute},
+    {NULL, NULL},
+};
+
+int luaopen_advrt_core_dist(lua_State *L) {
+    const Dist *d = get_dist(L);
+    luaL_newlib(L, functions);
+    lua_pushinteger(L, d ? d->rank : 0);
+    lua_setfield(L, -2, "rank");
+    lua_pushinteger(L, d ? d->size : 1);
+    lua_setfield(L, -2, "size");
+    return 1;
+}
