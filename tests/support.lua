@@ -58,6 +58,23 @@ function support.list(path)
     return names
 end
 
+--- The files that a run of an experiment leaves and a digest of each, by name; what tells of time or
+-- place is left out.
+function support.contents(dir)
+    local found = {}
+    for _, folder in ipairs {"", "examples/"} do
+        for _, name in ipairs(support.list(dir .. "/" .. folder)) do
+            local path = dir .. "/" .. folder .. name
+            local text = lfs.attributes(path, "mode") == "file" and support.read(path) or ""
+            if name == "report.html" then text = "" end
+            if name == "table1.csv" then text = text:gsub("[^,\n]*\n", "\n") end
+            if name == "run.json" then text = text:gsub('"seconds".*', ""):gsub('"out"[^\n]*', "") end
+            found[folder .. name] = system.digest(text)
+        end
+    end
+    return found
+end
+
 --- Runs this advrt with the words as its arguments; returns status, standard output and error.
 -- `environment` is put before the command as it is.
 function support.advrt(words, environment)

@@ -182,6 +182,11 @@ function adversarial.make(o, takes)
     o.no_figures = true
     experiment.start({
         setting = o.setting, step = step[1], default = step[2], methods = Set,
+        join = function(_, dirs) -- the shards' folders are the set's
+            print(("The set of adversarial examples is in its parts: --set %s"):format(
+                table.concat(dirs, ",")))
+            return false
+        end,
         multiplier = function(options)
             if o.setting == "equal_multiplier" then return attack.equal_multiplier(options.alpha) end
             return attack.equal_perturbation(options.magnitude, {norm = options.norm})

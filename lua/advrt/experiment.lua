@@ -8,6 +8,7 @@
 
 local attack = require "advrt.attack"
 local data = require "advrt.data"
+local dist = require "advrt.dist"
 local examples = require "advrt.examples"
 local fail = require "advrt.fail"
 local folder = require "advrt.folder"
@@ -21,6 +22,7 @@ local record = require "advrt.record"
 local results = require "advrt.results"
 local resume = require "advrt.resume"
 local run_json = require "advrt.run_json"
+local shards = require "advrt.shards"
 local system = require "advrt.core.system"
 local tables = require "advrt.tables"
 local tensor = require "advrt.tensor"
@@ -285,7 +287,7 @@ local function options_of(spec, argv)
         if name == spec.step and spec.norm then takes[#takes + 1] = "norm" end
     end
     return options.parse(argv, {name = spec.setting .. ".lua", description = spec.description,
-        options = takes, flags = {{"resume", "go on with the run in --out, where it stopped"},
+        options = takes, ranks = true, flags = {{"resume", "go on with the run in --out, where it stopped"},
             {"no-figures", "leave the pictures out"}}}), takes
 end
 
@@ -303,9 +305,14 @@ end
 -- argv              the script's arguments
 function experiment.run(spec, argv) experiment.start(spec, options_of(spec, argv)) end
 
---- The same from options that have been read: o, values by key; takes, the names of those that
--- run.json tells.
-function experiment.start(spec, o, takes)
+local function nothing_to_attack(o, counts)
+    fail("nothing to attack: of %d images in %s the net gets %d wrong and %d are left out by "
+        .. "--targets; check the weights, the preprocessing and the labels "
+        .. "(experiments/evaluate.lua)", counts.found, o.images, counts.wrong, counts.left_out)
+end
+
+--- Does the work, or a shard of it, in one process; returns the list of its images.
+local function run_here(spec, o, takes)
     if not o.no_figures then plot.check() end
     local g = experiment.load_net(o)
     o[spec.step] = o[spec.step] or g.defaults[spec.step] or spec.default
@@ -328,8 +335,8 @@ function experiment.start(spec, o, takes)
     local files = images:digest(first, last)
     run.labels_sha256 = images:labels_digest(listed)
     run.images_sha256 = system.digest(files)
-    local kept <close> = resume.open(out, run_json.start(run), files, o.nested)
-    if not kept then return end
+    local kept <close> = resume.open(out, run_json.start(run), files, o.nested or o.part_of)
+    if not kept then return files end
     run.journal, run.about = kept.journal, kept.about
 
     local from = run:take_up(first)
@@ -341,15 +348,31 @@ function experiment.start(spec, o, takes)
         run:go(images, from, last, target_of)
         shown:finish(("%d images attacked with %d losses"):format(run.counts.attacked, #losses))
     end
-    if run.counts.attacked == 0 and o.shard[2] == 1 then
-        fail("nothing to attack: of %d images in %s the net gets %d wrong and %d are left out by "
-            .. "--targets; check the weights, the preprocessing and the labels "
-            .. "(experiments/evaluate.lua)", run.counts.found, o.images, run.counts.wrong,
-            run.counts.left_out)
-    end
+    if run.counts.attacked == 0 and o.shard[2] == 1 then nothing_to_attack(o, run.counts) end
     local say = run:finish()
     run.journal:remove()
-    say()
+    if not o.part_of then say() end
+    return files
+end
+
+--- Joins the finished shards' folders `dirs` in the run's, `out`.
+local function join(o, out, dirs, files)
+    local list = shards.read(dirs)
+    local run = shards.sum(list)
+    if run.counts.attacked == 0 then nothing_to_attack(run.about.options, run.counts) end
+    run.no_figures = o.no_figures
+    shards.join(out, list, run, system.digest(files))()
+    return true
+end
+
+--- The same from options that have been read: o, values by key; takes, the names of those that
+-- run.json tells. spec.join: optional, what shards.spread does with the finished shards instead of
+-- joining their records.
+function experiment.start(spec, o, takes)
+    if dist.size == 1 then return run_here(spec, o, takes) end
+    if not o.no_figures then plot.check() end
+    shards.spread(spec.setting, o, function(part) return run_here(spec, part, takes) end,
+        spec.join or function(out, dirs, files) return join(o, out, dirs, files) end)
 end
 
 return experiment

@@ -1,6 +1,7 @@
 --- The folder of a run: claimed before the work, taken back where the work failed before it left
 -- anything, and written to so that a file is complete under its final name or absent.
 
+local dist = require "advrt.dist"
 local fail = require "advrt.fail"
 local lfs = require "lfs"
 local system = require "advrt.core.system"
@@ -13,15 +14,28 @@ Folder.__index = Folder
 --- The name of a run's journal (advrt.journal).
 folder.journal = "records.part"
 
+--- The name of the folder that holds the folders of a run's shards, I-of-N (advrt.shards), while
+-- mpirun's processes are at work; and the one that it gets when they have been joined.
+folder.shards = "shards"
+local JOINED = ".shards.joined"
+
 --- The files that a process leaves behind where it is killed while it writes another, and gnuplot
 -- while it draws.
 local function is_leftover(name)
     return name:find("^%.advrt%-%x+%.tmp$") or name:find("^fig%w*%.%a+%.part$")
-        or name == "adversarial.safetensors.part"
+        or name == "adversarial.safetensors.part" or name == JOINED
 end
 
---- What a folder holds: "nothing"; "unfinished", a run whose journal is there; "finished", one whose
--- records are; or "else".
+--- How many processes share the run in `path`; nil where none of them has left anything.
+local function sharing(path)
+    for name in lfs.dir(path .. "/" .. folder.shards) do
+        local count = name:match("^%d+%-of%-(%d+)$")
+        if count then return tonumber(count) end
+    end
+end
+
+--- What a folder holds: "nothing"; "unfinished", a run whose journal is there; "shared", one whose
+-- shards' folders are, and the number of shards; "finished", one whose records are; or "else".
 local function look(path)
     local ok, iterator, state = fail.try(lfs.dir, path)
     if not ok then fail.option("--out %s: the folder cannot be listed: %s", path, iterator) end
@@ -32,6 +46,9 @@ local function look(path)
             any = any or not is_leftover(name)
         end
     end
+    local is_folder = lfs.attributes(path .. "/" .. folder.shards, "mode") == "directory"
+    local count = is_folder and sharing(path)
+    if count then return "shared", count end
     if names[folder.journal] then return "unfinished" end
     if names["records.msgpack"] and names["run.json"] then return "finished" end
     return any and "else" or "nothing"
@@ -77,10 +94,10 @@ end
 -- held in a to-be-closed variable: where an error closes it, what is temporary is removed, and so
 -- are the folders made here as far as they are empty then.
 --
--- With `resume` it may also hold a run; the field `holds` is then "unfinished" or "finished", and
--- else "nothing".
+-- With `resume` it may also hold a run; the field `holds` is then "unfinished", "shared" or
+-- "finished", and else "nothing". What several processes share is for as many to go on with.
 function folder.claim(path, name, resume)
-    local made, holds = {}, "nothing"
+    local made, holds, count = {}, "nothing", nil
     if resume and not path then
         fail.option("--resume wants --out DIR, the folder of the run to go on with")
     elseif not path then
@@ -90,13 +107,17 @@ function folder.claim(path, name, resume)
         if mode and mode ~= "directory" then
             fail.option("--out %s: a file of that name is there; give a new or empty folder", path)
         elseif mode then
-            holds = look(path)
+            holds, count = look(path)
         end
         if holds == "else" and resume then
             fail.option("--out %s: the folder is not empty, and no run is in it to go on with", path)
         elseif holds ~= "nothing" and not resume then
             fail.option("--out %s: the folder is not empty; give a new or empty one%s", path,
-                holds == "unfinished" and ", or --resume to go on with the run in it" or "")
+                (holds == "unfinished" or count) and ", or --resume to go on with the run in it" or "")
+        end
+        if count and count ~= dist.size then
+            fail.option("--resume: %d processes share the run in %s; go on with it by mpirun -n %d", count,
+                path, count)
         end
         local done, message = make(path, made)
         if not done then fail("--out: %s", message) end
@@ -104,12 +125,29 @@ function folder.claim(path, name, resume)
     return setmetatable({path = path, made = made, holds = holds, temporary = {}}, Folder)
 end
 
+--- Removes a file, or a folder with all that is in it.
+local function remove(path)
+    if lfs.symlinkattributes(path, "mode") == "directory" then
+        for name in lfs.dir(path) do
+            if name ~= "." and name ~= ".." then remove(path .. "/" .. name) end
+        end
+    end
+    os.remove(path)
+end
+
+--- Removes the shards' folders, when all of the run is in this one: at once, as others see it.
+function Folder:forget_shards()
+    local done, message = os.rename(self:file(folder.shards), self:file(JOINED))
+    if not done then fail("%s", message) end
+    remove(self:file(JOINED))
+end
+
 --- Removes what killed processes left of files that they were writing; for who has the journal.
 function Folder:sweep()
     for _, dir in ipairs {self.path, self:file("examples")} do
         if lfs.attributes(dir, "mode") == "directory" then
             for name in lfs.dir(dir) do
-                if is_leftover(name) then os.remove(dir .. "/" .. name) end
+                if is_leftover(name) then remove(dir .. "/" .. name) end
             end
         end
     end

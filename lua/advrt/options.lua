@@ -4,6 +4,7 @@
 local argparse = require "argparse"
 local attacks = require "advrt.attacks"
 local data = require "advrt.data"
+local dist = require "advrt.dist"
 local fail = require "advrt.fail"
 local loss = require "advrt.loss"
 local nearest = require "advrt.nearest"
@@ -329,11 +330,16 @@ end
 -- spec.defaults    optional: by key, defaults other than the table's
 -- spec.flags       optional: array of {name, help}; spec.arguments: optional array of {name, help}, or
 --                  {name, help, "+"}: one or more, an array of values
+-- spec.ranks       whether mpirun's processes can share the work; where they cannot, several are refused
 --
 -- Returns a table of values by name with _ for -; flags are true or absent, `require` is a list of
 -- files, which have been run. --help prints the help and ends the program. Anything wrong is a
 -- failure with status 2; a file of --require that fails is one with status 1.
 function options.parse(argv, spec)
+    dist.mute()
+    if dist.size > 1 and not spec.ranks then
+        fail.option("%s is the work of one process; start it without mpirun", spec.name)
+    end
     local parser = argparse(spec.name, spec.description):add_help(false)
     parser:help_max_width(96):usage_max_width(96):help_description_margin(28)
     local names = {["--help"] = "flag"}

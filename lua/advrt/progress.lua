@@ -1,5 +1,7 @@
---- Progress on standard error: one line rewritten in place on a terminal, plain lines elsewhere.
+--- Progress on standard error: one line rewritten in place on a terminal, plain lines elsewhere. Of
+-- several processes rank 0 alone shows its own.
 
+local dist = require "advrt.dist"
 local system = require "advrt.core.system"
 
 local progress = {}
@@ -21,20 +23,23 @@ end
 function progress.start(unit, total)
     local now = system.clock()
     return setmetatable({unit = unit, total = total, done = 0, began = now, shown = now,
-        terminal = system.isatty(2)}, Progress)
+        terminal = system.isatty(2), silent = dist.rank > 0,
+        where = dist.size > 1 and (" (rank 0 of %d)"):format(dist.size) or ""}, Progress)
 end
 
 function Progress:line(what)
     local passed = system.clock() - self.began
     local rate = passed > 0 and self.done / passed or 0
     local left = rate > 0 and progress.duration((self.total - self.done) / rate) or "?"
-    return ("%3d %%  %s  %.4g %s/s  %s left"):format(
-        self.total > 0 and 100 * self.done // self.total or 100, what, rate, self.unit, left)
+    return ("%3d %%  %s  %.4g %s/s%s  %s left"):format(
+        self.total > 0 and 100 * self.done // self.total or 100, what, rate, self.unit,
+        self.where, left)
 end
 
 --- Moves on to `done` units; `what` says what is being done.
 function Progress:update(done, what)
     self.done = done
+    if self.silent then return end
     local now = system.clock()
     if now - self.shown < (self.terminal and TERMINAL_EVERY or PLAIN_EVERY) then return end
     self.shown = now
@@ -49,15 +54,16 @@ end
 
 --- Where work ends early the line on the terminal makes room for what is said next.
 function Progress:__close()
-    if self.terminal and not self.finished then io.stderr:write("\r\27[K") end
+    if self.terminal and not self.finished and not self.silent then io.stderr:write("\r\27[K") end
 end
 
 --- Ends with one plain line that stays.
 function Progress:finish(what)
     self.finished = true
+    if self.silent then return end
     local passed = system.clock() - self.began
-    io.stderr:write(self.terminal and "\r\27[K" or "", ("%s in %s, %.4g %s/s\n"):format(what,
-        progress.duration(passed), passed > 0 and self.done / passed or 0, self.unit))
+    io.stderr:write(self.terminal and "\r\27[K" or "", ("%s in %s, %.4g %s/s%s\n"):format(what,
+        progress.duration(passed), passed > 0 and self.done / passed or 0, self.unit, self.where))
     io.stderr:flush()
 end
 

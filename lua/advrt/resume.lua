@@ -1,5 +1,6 @@
 --- Going on with a run: its journal in its folder, begun or taken up where it is the same run.
 
+local dist = require "advrt.dist"
 local fail = require "advrt.fail"
 local folder = require "advrt.folder"
 local journal = require "advrt.journal"
@@ -11,8 +12,9 @@ local run_json = require "advrt.run_json"
 local resume = {}
 
 --- The command line that goes on with the run in `dir`: this process's, with what is missing.
-local function command(dir)
+function resume.command(dir)
     local words, given = {}, {}
+    if dist.size > 1 then words[1] = ("mpirun -n %d"):format(dist.size) end
     local first = 0
     while arg[first - 1] do first = first - 1 end
     for i = first, #arg do
@@ -69,7 +71,7 @@ local Kept = {}
 Kept.__close = function(self, problem)
     if problem and not self.nested and (#self.journal.units > 0
         or lfs.attributes(self.journal.checkpoint, "mode")) then
-        fail.append(problem, "; what was done is kept, go on with: " .. command(self.dir))
+        fail.append(problem, "; what was done is kept, go on with: " .. resume.command(self.dir))
     end
     self.journal:close()
 end
@@ -80,13 +82,13 @@ end
 -- Returns {journal, about}, for a to-be-closed variable; about.start is when the run was first
 -- started. Where the run is finished it says so and returns nil. Another run than the one that is
 -- there, or another process at work on it, is a failure. nested: the run is a part of another, which
--- says how to go on.
+-- says how to go on, and what came out.
 function resume.open(out, about, files, nested)
     if out.holds == "finished" then
         local old, message = run_json.read(out.path)
         if not old then fail("%s", message) end
         check_same(out.path, old, about)
-        print(("The run in %s is finished."):format(out.path))
+        if not nested then print(("The run in %s is finished."):format(out.path)) end
         return nil
     end
     local j, message = journal.open(out:file(folder.journal))

@@ -6,6 +6,8 @@ local support = require "support"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 
+local contents = support.contents
+
 local script = system.options.root .. "/experiments/equal_perturbation.lua"
 local merge = system.options.root .. "/experiments/merge.lua"
 local bundled = system.options.root .. "/nets/fashion-images"
@@ -18,22 +20,6 @@ describe("a run that is gone on with", function()
             "ce,logit,m_logit", "--save-adversarial", "first", "--magnitude", "0.2", "--no-figures",
             "--out", dir}
         return table.move(more or {}, 1, #(more or {}), #list + 1, list)
-    end
-
-    -- The files that a run leaves and a digest of each; what tells of time or place is left out.
-    local function contents(dir)
-        local found = {}
-        for _, folder in ipairs {"", "examples/"} do
-            for _, name in ipairs(support.list(dir .. "/" .. folder)) do
-                local path = dir .. "/" .. folder .. name
-                local text = lfs.attributes(path, "mode") == "file" and support.read(path) or ""
-                if name == "report.html" then text = "" end
-                if name == "table1.csv" then text = text:gsub("[^,\n]*\n", "\n") end
-                if name == "run.json" then text = text:gsub('"seconds".*', ""):gsub('"out"[^\n]*', "") end
-                found[folder .. name] = system.digest(text)
-            end
-        end
-        return found
     end
 
     setup(function()

@@ -1,0 +1,188 @@
+--- The shards of a run (--shard 1/N ... N/N), each in a folder of its own: joined into the folder that
+-- one run of the whole work leaves; and the run as the work of mpirun's processes, a shard each.
+
+local csv = require "advrt.csv"
+local dist = require "advrt.dist"
+local examples = require "advrt.examples"
+local fail = require "advrt.fail"
+local folder = require "advrt.folder"
+local keep = require "advrt.keep"
+local lfs = require "lfs"
+local results = require "advrt.results"
+local resume = require "advrt.resume"
+local run_json = require "advrt.run_json"
+local system = require "advrt.core.system"
+
+local shards = {}
+
+local CHUNK = 1 << 20 -- bytes copied at a time
+
+--- A folder of a finished shard: {dir, about, number, of}.
+local function read_shard(dir)
+    if lfs.attributes(dir .. "/" .. folder.journal, "mode") then
+        fail("%s: the run is not finished; go on with it by --resume", dir)
+    end
+    local about, message = run_json.read(dir)
+    if not about then fail("%s", message) end
+    local shard = about.options.shard
+    if type(shard) ~= "table" or math.type(shard[1]) ~= "integer" or math.type(shard[2]) ~= "integer"
+    then
+        fail("%s: is no shard of a run (its run.json has no shard)", dir)
+    end
+    return {dir = dir, about = about, number = shard[1], of = shard[2]}
+end
+
+--- Fails unless `one` is a shard of the run of which `first` is one.
+local function check_kin(first, one)
+    local list, problem = run_json.differences(first.about, one.about, {out = true, shard = true})
+    if one.of ~= first.of then
+        problem = ("one of %d shards, not of %d"):format(one.of, first.of)
+    elseif #list > 0 then
+        problem = "run with other options: " .. table.concat(list, "; ")
+    elseif not problem then
+        local what = {labels = "images", require = "losses"}
+        for _, name in ipairs {"net", "weights", "labels", "require"} do
+            if first.about[name .. "_sha256"] ~= one.about[name .. "_sha256"] then
+                problem = ("of other %s (another SHA-256)"):format(what[name] or name)
+            end
+        end
+    end
+    if problem then fail("%s is no shard of the run of %s: %s", one.dir, first.dir, problem) end
+end
+
+--- The folders of all shards of one run, in order: array of {dir, about, number, of}. Fails where one is
+-- missing, there twice, not finished, or of another run.
+function shards.read(dirs)
+    local list, first = {}, nil
+    for _, dir in ipairs(dirs) do
+        local one = read_shard(dir)
+        first = first or one
+        check_kin(first, one)
+        local twin = list[one.number]
+        if twin then
+            fail("%s and %s are both shard %d/%d", twin.dir, dir, one.number, one.of)
+        end
+        list[one.number] = one
+    end
+    local missing = {}
+    for i = 1, first.of do
+        if not list[i] then missing[#missing + 1] = ("%d/%d"):format(i, first.of) end
+    end
+    if #missing > 0 then fail("shard %s is missing", table.concat(missing, ", ")) end
+    return list
+end
+
+--- Writes the records of all shards, one after another.
+local function join_records(out, list)
+    local path = out:scratch("records.msgpack.part")
+    local function check(done, message)
+        if not done then fail("cannot write %s: %s", path, message) end
+        return done
+    end
+    local file <close> = check(io.open(path, "wb"))
+    for _, one in ipairs(list) do
+        local from <close>, message = io.open(one.dir .. "/records.msgpack", "rb")
+        if not from then fail("%s", message) end
+        for bytes in function() return from:read(CHUNK) end do check(file:write(bytes)) end
+    end
+    check(file:close())
+    check(system.replace(path, out:file("records.msgpack")))
+end
+
+--- An iterator over the images of a loss that the shards kept, in order; and the shape of all.
+local function pixels_of(list, name)
+    return coroutine.wrap(function()
+        for _, one in ipairs(list) do
+            for bytes in keep.pixels(one.dir, name) do coroutine.yield(bytes) end
+        end
+    end)
+end
+
+--- What results.write takes, from the shards' folders.
+function shards.sum(list)
+    local first = list[1].about
+    local losses = first.options.losses
+    local run = {about = first, seconds = {}, left = "", figures = first.figures or {},
+        counts = {found = 0, wrong = 0, left_out = 0, attacked = 0}}
+    for _, name in ipairs(losses) do run.seconds[name] = 0 end
+    for _, one in ipairs(list) do
+        for name in pairs(run.counts) do
+            run.counts[name] = run.counts[name] + one.about["images_" .. name]
+        end
+        for _, name in ipairs(losses) do
+            run.seconds[name] = run.seconds[name] + one.about.seconds[name]
+        end
+        local left, message = csv.read(one.dir .. "/left_out.csv")
+        if not left then fail("%s", message) end
+        run.left = run.left .. left:gsub("^[^\n]*\n", "", 1)
+        if one.about.start < first.start then first.start = one.about.start end
+    end
+    run.classes = csv.read(list[1].dir .. "/classes.txt")
+    if first.options.save_adversarial == "first" or first.options.save_adversarial == "last" then
+        local _, shape = keep.pixels(list[1].dir, losses[1])
+        run.input = {shape[2], shape[3], shape[4]}
+        run.pixels = function(l) return pixels_of(list, losses[l]) end
+    end
+    return run
+end
+
+--- Fills the folder `out` (folder.claim) with what one run leaves: the shards' records one after
+-- another, and tables and figures of them. list: shards.read's; run: what shards.sum made of it, with
+-- no_figures. images_sha256: of the whole run's images, where it is known. Returns a function that says
+-- what came out.
+function shards.join(out, list, run, images_sha256)
+    join_records(out, list)
+    local copied = 0
+    for _, one in ipairs(list) do copied = copied + examples.copy(out, copied + 1, one.dir) end
+    run.about.options.shard, run.about.options.out = {1, 1}, out.path
+    run.about.images_sha256 = images_sha256
+    local rows, pictures = results.write(out, run)
+    return function() results.say(out, run.counts, rows, pictures) end
+end
+
+--- Where an error ends this process or the joining, its message says how to go on.
+local function hint(path)
+    return setmetatable({}, {__close = function(_, problem)
+        if problem and lfs.attributes(path .. "/" .. folder.shards, "mode") then
+            fail.append(problem, "; what was done is kept, go on with: " .. resume.command(path))
+        end
+    end})
+end
+
+--- A run as the work of mpirun's processes: each does a shard, in a folder of its own below the run's,
+-- which all of them must see, and rank 0 joins them.
+--
+-- name: of the experiment, for a default folder; o: its options
+-- part: function(o) that does the shard o.shard in the folder o.out, or goes on with it (o.resume), and
+--       returns the list of its images, as Folder:digest has it; also where the shard is finished
+-- whole: function(out, dirs, files) for rank 0: what is left to do in the run's folder `out` when the
+--       shards' folders `dirs` are finished; files: the list of all images. It returns whether the
+--       shards' folders have had their day
+function shards.spread(name, o, part, whole)
+    if o.shard[2] > 1 then fail.option("--shard: mpirun itself shares out the work; leave it out") end
+    local out <close> = dist.rank == 0 and folder.claim(o.out, name, o.resume) or nil
+    local path, holds = string.unpack("s4s4",
+        dist.broadcast(out and string.pack("s4s4", out.path, out.holds) or ""))
+    if holds == "unfinished" then
+        fail.option("--out %s: one process began the run in it; go on with it without mpirun", path)
+    elseif holds == "finished" then
+        if out then
+            out:sweep()
+            part(setmetatable({out = path}, {__index = o}))
+        end
+        return dist.wait()
+    end
+    local _ <close> = hint(path)
+    local dirs = {}
+    for i = 1, dist.size do
+        dirs[i] = ("%s/%s/%d-of-%d"):format(path, folder.shards, i, dist.size)
+    end
+    local files = part(setmetatable({out = dirs[dist.rank + 1], shard = {dist.rank + 1, dist.size},
+        no_figures = true, part_of = path}, {__index = o}))
+    dist.wait()
+    local all = dist.gather(files)
+    if out and whole(out, dirs, table.concat(all)) then out:forget_shards() end
+    dist.wait()
+end
+
+return shards
