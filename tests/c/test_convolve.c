@@ -131,7 +131,7 @@ static Case prepare(const ConvolutionKernel *kernel, Convolution s, bool bias) {
                 k.before[to] = draw("y", to);
                 reference(&k, n, o, i / s.OW, i % s.OW);
             }
-    kernel->pack(&s, k.w, k.bias, k.packed);
+    kernel->pack(&s, k.w, false, k.bias, k.packed);
     return k;
 }
 
@@ -292,23 +292,28 @@ static void test_nan(void **state) {
     for_each(check_nan);
 }
 
+/* The weights of the convolution whose gradient this is: from k->w, and back by `turned`. */
+static float *turned_filters(const Case *k) {
+    const Convolution *s = &k->shape;
+    int64_t filter = s->taps * s->taps;
+    float *w = aligned((size_t)(s->C * s->K * filter) * sizeof(float));
+    for (int64_t c = 0; c < s->C; c++)
+        for (int64_t o = 0; o < s->K; o++)
+            for (int64_t i = 0; i < filter; i++)
+                w[(c * s->K + o) * filter + i] = k->w[(o * s->C + c) * filter + filter - 1 - i];
+    return w;
+}
+
 /* With the weights of the convolution whose gradient this is. */
 static void check_backward(Case *k, const char *name) {
     const Convolution *s = &k->shape;
     if (s->taps != k->kernel->backward_taps || k->bias) return;
-    Convolution other = {.C = s->K, .K = s->C, .taps = s->taps};
-    int64_t filter = s->taps * s->taps;
-    float *w = aligned((size_t)(s->C * s->K * filter) * sizeof(float));
-    float *bias = aligned((size_t)s->C * sizeof(float));
-    for (int64_t c = 0; c < s->C; c++) {
-        bias[c] = 1;
-        for (int64_t o = 0; o < s->K; o++)
-            for (int64_t i = 0; i < filter; i++)
-                w[(c * s->K + o) * filter + i] = k->w[(o * s->C + c) * filter + filter - 1 - i];
-    }
+    Convolution other = {.C = s->K, .K = s->C, .taps = s->taps, .threads = 2};
+    float *w = turned_filters(k), *bias = aligned((size_t)s->C * sizeof(float));
+    for (int64_t c = 0; c < s->C; c++) bias[c] = 1;
     free(k->packed);
     k->packed = aligned(k->kernel->weights(&other) * sizeof(float));
-    k->kernel->pack(&other, w, bias, k->packed);
+    k->kernel->pack(&other, w, false, bias, k->packed);
     k->shape.backward = true;
     free(k->scratch);
     k->scratch = aligned(k->kernel->scratch(s) * sizeof(float));
@@ -316,6 +321,81 @@ static void check_backward(Case *k, const char *name) {
     want_near(k, name);
     free(w);
     free(bias);
+}
+
+/* Packed from the weights of the convolution whose gradient this is, into memory that held others:
+ * the same bits. */
+static void check_turned(Case *k, const char *name) {
+    size_t bytes = k->kernel->weights(&k->shape) * sizeof(float);
+    float *w = turned_filters(k), *packed = aligned(bytes);
+    memset(packed, 0xff, bytes);
+    k->kernel->pack(&k->shape, w, true, k->bias, packed);
+    if (memcmp(packed, k->packed, bytes) != 0)
+        fail_msg("%s, %lld taps: other bits when turned", name, (long long)k->shape.taps);
+    free(w);
+    free(packed);
+}
+
+static void test_turned(void **state) {
+    (void)state;
+    for_each(check_turned);
+}
+
+/* The gradient of one weight, and the sum of its products' absolute values. */
+static double weight_gradient(const Case *k, const float *dy, int64_t o, int64_t c, int64_t r,
+                              int64_t q, double *scale) {
+    const Convolution *s = &k->shape;
+    double sum = 0;
+    *scale = 0;
+    for (int64_t n = 0; n < s->N; n++)
+        for (int64_t h = 0; h < s->OH; h++)
+            for (int64_t w = 0; w < s->OW; w++) {
+                int64_t y = h + r - s->top, x = w + q - s->left;
+                if (y < 0 || x < 0 || y >= s->H || x >= s->W) continue;
+                double product = (double)dy[at(k, s->K, s->OH, s->OW, n, o, h, w)] *
+                                 (double)k->x[at(k, s->C, s->H, s->W, n, c, y, x)];
+                sum += product;
+                *scale += fabs(product);
+            }
+    return sum;
+}
+
+/* `before` serves as the output's gradient; scratch and what is written start as NaN. */
+static void check_gradient(Case *k, const char *name) {
+    const Convolution *s = &k->shape;
+    if (!k->kernel->gradient) return;
+    size_t filter = (size_t)(s->taps * s->taps), weights = (size_t)(s->K * s->C) * filter;
+    size_t bytes = k->kernel->gradient_scratch(s) * sizeof(float);
+    float *scratch = aligned(bytes), *dw = aligned(weights * sizeof(float));
+    float *again = aligned(weights * sizeof(float)), *db = aligned((size_t)s->K * sizeof(float));
+    memset(scratch, 0xff, bytes);
+    memset(dw, 0xff, weights * sizeof(float));
+    k->kernel->gradient(s, k->x, k->before, scratch, dw, db);
+    for (size_t i = 0; i < weights; i++) {
+        int64_t place = (int64_t)(i % filter), c = (int64_t)(i / filter) % s->C;
+        double scale, wanted = weight_gradient(k, k->before, (int64_t)(i / filter) / s->C, c,
+                                               place / s->taps, place % s->taps, &scale);
+        if (!(fabs((double)dw[i] - wanted) <= 3e-6 * scale + 1e-6))
+            fail_msg("%s, %lld taps, %lldx%lld: weight %zu's gradient is %.9g, wanted %.9g", name,
+                     (long long)s->taps, (long long)s->H, (long long)s->W, i, (double)dw[i],
+                     wanted);
+    }
+    for (int64_t o = 0; o < s->K; o++) {
+        double wanted = 0;
+        for (int64_t n = 0; n < s->N; n++)
+            for (int64_t i = 0; i < s->OH * s->OW; i++)
+                wanted += (double)k->before[at(k, s->K, s->OH, s->OW, n, o, i / s->OW, i % s->OW)];
+        assert_true(fabs((double)db[o] - wanted) <= 1e-6 * fabs(wanted) + 1e-9);
+    }
+    k->shape.threads = 3;
+    k->kernel->gradient(s, k->x, k->before, scratch, again, NULL);
+    assert_memory_equal(dw, again, weights * sizeof(float));
+    free(scratch), free(dw), free(again), free(db);
+}
+
+static void test_gradient(void **state) {
+    (void)state;
+    for_each(check_gradient);
 }
 
 static void test_backward(void **state) {
@@ -330,6 +410,8 @@ int main(void) {
         cmocka_unit_test(test_masks),
         cmocka_unit_test(test_nan),
         cmocka_unit_test(test_backward),
+        cmocka_unit_test(test_turned),
+        cmocka_unit_test(test_gradient),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

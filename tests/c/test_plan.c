@@ -239,12 +239,16 @@ static float *uniform(const char *name, int64_t n, double low, double high) {
     return out;
 }
 
-static Plan *make_plan(Graph *g, PlanPurpose purpose, int64_t N) {
+static Plan *make_plan_as(Graph *g, PlanPurpose purpose, int64_t N, bool direct) {
     Plan *p = NULL;
     Error e = {""};
-    PlanRequest r = {.purpose = purpose, .N = N, .direct = true};
+    PlanRequest r = {.purpose = purpose, .N = N, .direct = direct};
     if (plan_new(g, device, &r, &p, &e)) fail_msg("%s", e.text);
     return p;
+}
+
+static Plan *make_plan(Graph *g, PlanPurpose purpose, int64_t N) {
+    return make_plan_as(g, purpose, N, true);
 }
 
 static Graph *golden_net(MakeNet make) {
@@ -285,11 +289,11 @@ static void inference(MakeNet make, int64_t N) {
     p->free(p), f->free(f), graph_free(g);
 }
 
-static void training(MakeNet make, int64_t N) {
+static void training(MakeNet make, int64_t N, bool direct) {
     Graph *g = golden_net(make);
     Error e = {""};
     Reference r = ref_new(g, N, true);
-    Plan *p = make_plan(g, PLAN_TRAINING, N);
+    Plan *p = make_plan_as(g, PLAN_TRAINING, N, direct);
     int64_t in = N * p->C * p->H * p->W, out = N * p->K;
     float *x = uniform("input", in, 0, 1), *dz = uniform("dz", out, -1, 1);
     float *z = calloc((size_t)out, sizeof *z);
@@ -441,7 +445,8 @@ static void test_training(void **state) {
     (void)state;
     for (int i = 0; i < NETS; i++) {
         print_message("  %s\n", nets[i].name);
-        training(nets[i].make, 3);
+        training(nets[i].make, 3, true);
+        training(nets[i].make, 3, false);
     }
 }
 

@@ -1,4 +1,4 @@
-/* Own convolutions of stride 1 for inference, over activations in blocks of channels:
+/* Own convolutions of stride 1, and their gradients, over activations in blocks of channels:
  * 1x1 as a matrix product that reads the image where it lies, and 3x3, 4x4 and 5x5 by
  * Winograd's minimal filtering in tiles of 6x6 inputs, which needs a quarter of the
  * products (9 of 25 for 5x5).
@@ -49,10 +49,16 @@ typedef struct ConvolutionKernel {
     /* Floats of the packed weights, and of a run's scratch (which may be 0). */
     size_t (*weights)(const Convolution *c);
     size_t (*scratch)(const Convolution *c);
-    /* w [K,C,taps,taps] and bias [K], which may be NULL, become the kernel's own form; packed is
-     * zeroed memory. */
-    void (*pack)(const Convolution *c, const float *w, const float *bias, float *packed);
+    /* w [K,C,taps,taps] and bias [K], which may be NULL, become the kernel's own form. turned: w is
+     * [C,K,taps,taps] of the convolution whose gradient this is. All of packed is written. */
+    void (*pack)(const Convolution *c, const float *w, bool turned, const float *bias,
+                 float *packed);
     void (*run)(const Convolution *c, const ConvolutionBuffers *b);
+    /* The gradients dw [K,C,taps,taps] and dbias [K], which may be NULL, from x and dy, in blocks
+     * as x and y of a run; NULL where there is none. */
+    size_t (*gradient_scratch)(const Convolution *c);
+    void (*gradient)(const Convolution *c, const float *x, const float *dy, float *scratch,
+                     float *dw, float *dbias);
 } ConvolutionKernel;
 
 extern const ConvolutionKernel cpu_pointwise_avx2, cpu_winograd_avx2, cpu_pointwise_avx512,

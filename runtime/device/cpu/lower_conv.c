@@ -1,5 +1,5 @@
-/* Convolutions. The device's own kernels do those that they can (lower_convolve.c); the others,
- * and all of training, are oneDNN's. Forward: one oneDNN primitive with the bias, the residual sum
+/* Convolutions. The device's own kernels do those that they can (lower_convolve.c); the others are
+ * oneDNN's. Forward: one oneDNN primitive with the bias, the residual sum
  * and the ReLU in it. The gradient with respect to the input, by the layer's shape:
  *
  *   stride 1      a forward convolution with rotated, transposed weights, which adds to
@@ -129,21 +129,17 @@ static int bind_parameters(Compiler *c, const Node *n, dnnl_primitive_desc_t pd,
 }
 
 static int conv_forward(Compiler *c, const Node *n, Value *v, Error *e) {
-    bool training = c->request->purpose == PLAN_TRAINING;
+    bool training = c->request->purpose == PLAN_TRAINING, done;
     ConvShape s = conv_forward_shape(c, n);
     s.has_bias = !training || n->layer->param[1] >= 0;
     PostOps post = {.sum = n->residual >= 0, .relu = n->relu, .cap = n->cap}, none = {0};
     dnnl_primitive_desc_t pd;
     if (!training && conv_reads_image(c, n)) {
-        bool done;
         if (conv_image_forward(c, n, v, &done, e)) return -1;
         if (done) return 0;
     }
-    if (!training) {
-        bool done;
-        if (conv_own_forward(c, n, v, &done, e)) return -1;
-        if (done) return 0;
-    }
+    if (conv_own_forward(c, n, v, &done, e)) return -1;
+    if (done) return 0;
     ConvWhat what = training ? CONV_TRAIN : CONV_FORWARD;
     if (forward_descriptor(&s, what, &post, &pd, e)) return -1;
     bool fused = pd != NULL;
@@ -365,8 +361,11 @@ static int conv_backward(Compiler *c, const Node *n, Value *v, Error *e) {
     const Layer *l = n->layer;
     bool done = false;
     if (c->request->purpose == PLAN_TRAINING) {
-        if (weights_backward(c, n, v, e)) return -1;
-        return c->values[n->input[0]].wanted ? data_backward(c, n, v, e) : 0;
+        if (conv_own_weights(c, n, v, &done, e) || (!done && weights_backward(c, n, v, e)))
+            return -1;
+        if (!c->values[n->input[0]].wanted) return 0;
+        if (conv_own_backward(c, n, v, &done, e)) return -1;
+        return done ? 0 : data_backward(c, n, v, e);
     }
     if (conv_reads_image(c, n)) {
         if (conv_image_backward(c, n, v, &done, e)) return -1;

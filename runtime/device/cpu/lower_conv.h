@@ -35,9 +35,11 @@ int conv_emit_data(Compiler *c, const char *what, dnnl_primitive_desc_t pd, cons
 bool conv_own(const Compiler *c, const Convolution *shape, const Layout *x, const Layout *y);
 int conv_emit_own(Compiler *c, bool backward, const Convolution *shape, const float *w,
                   const float *bias, int x, int y, Error *e);
-/* A layer on them, for inference; *done is false, and nothing is emitted, where there is none. */
+/* A layer on them: the value, the input's gradient, in training the parameters'. *done is false,
+ * and nothing is emitted, where there is none; a layer has none or all. */
 int conv_own_forward(Compiler *c, const Node *n, Value *v, bool *done, Error *e);
 int conv_own_backward(Compiler *c, const Node *n, const Value *v, bool *done, Error *e);
+int conv_own_weights(Compiler *c, const Node *n, const Value *v, bool *done, Error *e);
 
 /* The node reads the image, normalised or not, and nothing else does. */
 bool conv_reads_image(const Compiler *c, const Node *n);

@@ -19,17 +19,43 @@ static bool winograd_pays(const ConvolutionKernel *kernel, const Convolution *s)
     return direct >= 2 * INPUTS * tiles * rounded_up(s->K, 2 * lanes);
 }
 
-/* The one rule: 1x1 wherever it makes as many outputs as there are inputs (phases of an image's
- * gradient can be more, zeros at the end), 3x3 to 5x5 by Winograd unless the plan is to be direct,
- * where that halves the products: the transforms cost a part of what it saves. */
+/* Of the convolution that is the gradient of s. */
+static Convolution reversed(const Convolution *s) {
+    return (Convolution){.C = s->K,
+                         .K = s->C,
+                         .H = s->OH,
+                         .W = s->OW,
+                         .OH = s->H,
+                         .OW = s->W,
+                         .taps = s->taps,
+                         .top = s->taps - 1 - s->top,
+                         .left = s->taps - 1 - s->left};
+}
+
+/* Training transforms the weights anew in each step, and must have all three of a layer's
+ * convolutions here: oneDNN's gradients want a forward of oneDNN's. */
+static bool winograd_trains(const Compiler *c, const Convolution *s) {
+    enum { FEWEST_TILES = 8 };
+    const ConvolutionKernel *kernel = c->device->kernels->winograd;
+    Convolution back = reversed(s);
+    int64_t size = kernel->tile(s->taps);
+    int64_t tiles = (rounded_up(s->OH, size) / size) * (rounded_up(s->OW, size) / size);
+    return winograd_pays(kernel, &back) && c->request->N * tiles >= FEWEST_TILES;
+}
+
+/* The one rule: for inference 1x1 wherever it makes as many outputs as there are inputs (phases of
+ * an image's gradient can be more, zeros at the end), 3x3 to 5x5 by Winograd unless the plan is to
+ * be direct, where that halves the products: the transforms cost a part of what it saves. */
 static const ConvolutionKernel *kernel_for(const Compiler *c, const Convolution *s) {
     const CpuKernels *kernels = c->device->kernels;
-    if (!kernels->pointwise || c->request->purpose == PLAN_TRAINING) return NULL;
+    bool training = c->request->purpose == PLAN_TRAINING;
+    if (!kernels->pointwise) return NULL;
     if (s->taps == 1) {
         bool same = !s->top && !s->left && s->H == s->OH && s->W == s->OW;
-        return same ? kernels->pointwise : NULL;
+        return same && !training ? kernels->pointwise : NULL;
     }
     if (s->taps < 3 || s->taps > 5 || c->request->direct) return NULL;
+    if (training && !winograd_trains(c, s)) return NULL;
     return winograd_pays(kernels->winograd, s) ? kernels->winograd : NULL;
 }
 
@@ -61,28 +87,71 @@ bool conv_own(const Compiler *c, const Convolution *shape, const Layout *x, cons
     return kernel_for(c, shape) && layout_same(&in, x) && layout_same(&out, y);
 }
 
+static Convolution on_batch(const Compiler *c, const Convolution *shape) {
+    Convolution s = *shape;
+    s.N = c->request->N;
+    s.threads = c->device->threads;
+    return s;
+}
+
 static int pack(Compiler *c, const Convolution *shape, const float *w, const float *bias,
                 Error *e) {
     const ConvolutionKernel *kernel = kernel_for(c, shape);
+    Convolution s = on_batch(c, shape);
     void *packed;
-    int buffer = buffer_owned(c, kernel->weights(shape) * sizeof(float), "weights", &packed, e);
-    if (buffer >= 0) kernel->pack(shape, w, bias, packed);
+    int buffer = buffer_owned(c, kernel->weights(&s) * sizeof(float), "weights", &packed, e);
+    if (buffer >= 0) kernel->pack(&s, w, false, bias, packed);
     return buffer;
+}
+
+static int keep_job(Compiler *c, const Convolution *shape, Error *e) {
+    Job job = {kernel_for(c, shape), on_batch(c, shape)};
+    void *kept;
+    int buffer = buffer_owned(c, sizeof job, "plan", &kept, e);
+    if (buffer >= 0) memcpy(kept, &job, sizeof job);
+    return buffer;
+}
+
+/* at: packed, w, job, and the bias if there is one. */
+static void run_pack(const CpuPlan *p, const Step *s) {
+    const Job *job = s->at[2];
+    (void)p;
+    job->kernel->pack(&job->shape, s->at[1], s->number != 0, s->buffers > 3 ? s->at[3] : NULL,
+                      s->at[0]);
+}
+
+/* A parameter of the graph, or its gradient, as a buffer; *buffer is NO_BUFFER for none. */
+static int parameter(Compiler *c, int index, bool gradient, int *buffer, Error *e) {
+    *buffer = NO_BUFFER;
+    if (index < 0) return 0;
+    *buffer = gradient ? param_gradient(c, index, e)
+                       : buffer_fixed(c, c->program->graph->params[index].value.data, e);
+    return *buffer < 0 ? -1 : 0;
+}
+
+/* A step that packs a layer's parameters as they then are; the buffer, or -1. */
+static int pack_live(Compiler *c, const Layer *l, const Convolution *shape, bool turned, Error *e) {
+    int at[4];
+    at[0] = buffer_new(c, kernel_for(c, shape)->weights(shape) * sizeof(float), e);
+    if (at[0] < 0 || parameter(c, l->param[0], false, &at[1], e) ||
+        parameter(c, turned ? -1 : l->param[1], false, &at[3], e) ||
+        (at[2] = keep_job(c, shape, e)) < 0)
+        return -1;
+    Step *s = emit_kernel(c, "pack", run_pack, at[3] < 0 ? 3 : 4, at, e);
+    if (!s) return -1;
+    s->number = turned;
+    return at[0];
 }
 
 static int emit(Compiler *c, bool backward, const Convolution *shape, int packed, int x, int y,
                 Error *e) {
-    Job job = {kernel_for(c, shape), *shape};
-    void *kept;
     const char *plain = backward ? "conv back" : "conv",
                *winograd = backward ? "winograd back" : "winograd";
-    job.shape.N = c->request->N;
-    job.shape.threads = c->device->threads;
+    Convolution whole = on_batch(c, shape);
     int at[5] = {y, x, packed};
-    at[3] = buffer_new(c, job.kernel->scratch(&job.shape) * sizeof(float), e);
-    at[4] = at[3] < 0 ? -1 : buffer_owned(c, sizeof job, "plan", &kept, e);
+    at[3] = buffer_new(c, kernel_for(c, shape)->scratch(&whole) * sizeof(float), e);
+    at[4] = at[3] < 0 ? -1 : keep_job(c, shape, e);
     if (at[4] < 0) return -1;
-    memcpy(kept, &job, sizeof job);
     Step *s = emit_kernel(c, shape->taps == 1 ? plain : winograd, run_convolution, 5, at, e);
     if (!s) return -1;
     s->can_mask = true;
@@ -121,6 +190,14 @@ static bool shares_weights(const Compiler *c, const Convolution *forward) {
            kernel->weights(forward) * sizeof(float) >= LARGE;
 }
 
+static int pack_folded(Compiler *c, const Node *n, const Convolution *shape, Error *e) {
+    HostWeights w;
+    if (conv_host_weights(c, n, &w, e)) return -1;
+    int packed = pack(c, shape, w.weight, w.bias, e);
+    conv_free_host_weights(&w);
+    return packed;
+}
+
 int conv_own_forward(Compiler *c, const Node *n, Value *v, bool *done, Error *e) {
     const Layer *l = n->layer, *in = c->program->nodes[n->input[0]].layer;
     const Value *x = &c->values[n->input[0]];
@@ -134,27 +211,19 @@ int conv_own_forward(Compiler *c, const Node *n, Value *v, bool *done, Error *e)
     s.cap = (float)n->cap;
     v->layout = dst;
     v->buffer = sum ? c->values[n->residual].buffer : buffer_new(c, layout_bytes(&dst), e);
-    HostWeights w;
-    if (v->buffer < 0 || conv_host_weights(c, n, &w, e)) return -1;
-    int packed = pack(c, &s, w.weight, w.bias, e);
-    conv_free_host_weights(&w);
+    if (v->buffer < 0) return -1;
+    bool training = c->request->purpose == PLAN_TRAINING;
+    int packed = training ? pack_live(c, l, &s, false, e) : pack_folded(c, n, &s, e);
     if (packed < 0) return -1;
-    v->saved[2] = shares_weights(c, &s) ? packed : NO_BUFFER;
+    v->saved[0] = x->buffer;
+    v->saved[2] = !training && shares_weights(c, &s) ? packed : NO_BUFFER;
     return emit(c, false, &s, packed, x->buffer, v->buffer, e);
 }
 
 int conv_own_backward(Compiler *c, const Node *n, const Value *v, bool *done, Error *e) {
     const Layer *l = n->layer, *in = c->program->nodes[n->input[0]].layer;
     const Layout *dx = &c->values[n->input[0]].layout;
-    Convolution f = forward_shape(l, in), s = {.C = f.K,
-                                               .K = f.C,
-                                               .H = f.OH,
-                                               .W = f.OW,
-                                               .OH = f.H,
-                                               .OW = f.W,
-                                               .taps = f.taps,
-                                               .top = f.taps - 1 - f.top,
-                                               .left = f.taps - 1 - f.left};
+    Convolution f = forward_shape(l, in), s = reversed(&f);
     *done = conv_own(c, &s, &v->layout, dx);
     if (!*done) return 0;
     HostWeights w;
@@ -162,13 +231,36 @@ int conv_own_backward(Compiler *c, const Node *n, const Value *v, bool *done, Er
     if (sink_open(c, n->input[0], dx, true, &sink, e)) return -1;
     s.sum = sink.sum;
     s.backward = v->saved[2] != NO_BUFFER;
-    if (s.backward)
-        return emit(c, true, &s, v->saved[2], v->gradient, sink.buffer, e)
+    if (s.backward || c->request->purpose == PLAN_TRAINING) {
+        int packed = s.backward ? v->saved[2] : pack_live(c, l, &s, true, e);
+        return packed < 0 || emit(c, true, &s, packed, v->gradient, sink.buffer, e)
                    ? -1
                    : sink_close(c, &sink, e);
+    }
     if (conv_host_weights(c, n, &w, e)) return -1;
     int status = conv_rotate(&w, e) ||
                  conv_emit_own(c, true, &s, w.weight, NULL, v->gradient, sink.buffer, e);
     conv_free_host_weights(&w);
     return status ? -1 : sink_close(c, &sink, e);
+}
+
+/* at: dw, x, dy, scratch, job, and the bias's gradient if there is one. */
+static void run_gradient(const CpuPlan *p, const Step *s) {
+    const Job *job = s->at[4];
+    (void)p;
+    job->kernel->gradient(&job->shape, s->at[1], s->at[2], s->at[3], s->at[0],
+                          s->buffers > 5 ? s->at[5] : NULL);
+}
+
+int conv_own_weights(Compiler *c, const Node *n, const Value *v, bool *done, Error *e) {
+    const Layer *l = n->layer;
+    Convolution s = forward_shape(l, c->program->nodes[n->input[0]].layer), whole = on_batch(c, &s);
+    *done = conv_own(c, &s, &c->values[n->input[0]].layout, &v->layout);
+    if (!*done) return 0;
+    int at[6] = {0, v->saved[0], v->gradient};
+    at[3] = buffer_new(c, kernel_for(c, &s)->gradient_scratch(&whole) * sizeof(float), e);
+    if (at[3] < 0 || parameter(c, l->param[0], true, &at[0], e) ||
+        parameter(c, l->param[1], true, &at[5], e) || (at[4] = keep_job(c, &s, e)) < 0)
+        return -1;
+    return emit_kernel(c, "winograd weights", run_gradient, at[5] < 0 ? 5 : 6, at, e) ? 0 : -1;
 }
