@@ -41,12 +41,14 @@ for i, text in ipairs(o.attacks) do
             list[i].loss.min_classes, g.classes)
     end
 end
-local images = experiment.open_images(o, g)
-local first, last = data.shard(math.min(#images, o.limit or #images), table.unpack(o.shard))
+local images, listed = experiment.open_images(o, g)
+local first, last = data.shard(listed, table.unpack(o.shard))
 local out <close> = folder.claim(o.out, "attacks")
 o.out, o.untargeted = out.path, o.untargeted or false
+print(images:about(listed))
 
-local run = {o = o, setting = "attacks", options = takes, net = g, began = began, seconds = {}}
+local run = {images = images, listed = listed,
+    o = o, setting = "attacks", options = takes, net = g, began = began, seconds = {}}
 takes[#takes + 1] = "untargeted"
 
 --- An iterator over the images that are attacked, in order; counts them in `run`.

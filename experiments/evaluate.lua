@@ -9,11 +9,11 @@ local tensor = require "advrt.tensor"
 local o = options.parse(arg, {
     name = "evaluate.lua",
     description = "Prints a net's top-1 and top-5 accuracy on a folder of images.",
-    options = options.of_images,
+    options = table.move(options.of_images, 1, #options.of_images, 2, {"seed"}),
 })
 local net = experiment.load_net(o)
-local images = experiment.open_images(o, net)
-local count = math.min(#images, o.limit or #images)
+local images, count = experiment.open_images(o, net)
+print(images:about(count))
 local shown <close> = progress.start("images", count)
 local z = tensor.new {o.batch, net.classes}
 local done, top1, top5 = 0, 0, 0

@@ -51,7 +51,7 @@ local function read_options()
                 FASHION)
         end
     end
-    if type(o.extra) == "string" then o.extra = (#o.losses - 1) * o.limit end
+    if type(o.extra) == "string" then o.extra = (#o.losses - 1) * math.min(o.limit, o.sample or o.limit) end
     if o.test_share + o.validation_share >= 1 then
         fail.option("--test-share and --validation-share leave nothing to train on")
     end

@@ -267,12 +267,13 @@ local target_of, message = data.targets(o.targets, net.classes, o.seed)
 if not target_of then fail.option("--targets: %s", message) end
 local losses = experiment.losses(o, net)
 local narrow = {loss.ce, loss.ce_sign, ce_stable} -- whose gradients end in float32
-local images = experiment.open_images(o, net)
-local last = math.min(#images, o.limit or #images)
+local images, last = experiment.open_images(o, net)
 local out <close> = folder.claim(o.out, "theorem")
 o.out = out.path
+print(images:about(last))
 
-local run = setmetatable({o = o, setting = "theorem", options = takes, net = net, losses = losses,
+local run = setmetatable({images = images, listed = last, o = o,
+    setting = "theorem", options = takes, net = net, losses = losses,
     narrow = narrow, multiplier = attack.equal_perturbation(o.magnitude), workspace = {},
     tester = theorem.tester(net, o.batch, o.cut), points = {}, lost = {}, swept = {}, margins = {},
     seconds = {}, work = 0,

@@ -34,8 +34,8 @@ local EXTRA_SHARD = 1000 -- images
 
 --- The options that say what a set holds, in the order of --help.
 adversarial.options = {"net", "weights", "images", "resize", "crop", "mean", "std", "batch", "limit",
-    "targets", "losses", "require", "setting", "iterations", "alpha", "magnitude", "norm", "kappa",
-    "when", "extra", "extra-images", "seed"}
+    "sample", "targets", "losses", "require", "setting", "iterations", "alpha", "magnitude", "norm",
+    "kappa", "when", "extra", "extra-images", "seed"}
 
 -- Writing ---------------------------------------------------------------------
 
@@ -123,7 +123,8 @@ local function extra_images(o, g, images, listed)
     end
     if listed + o.extra > #images then
         fail("--extra %d: %s has %d images%s", o.extra, images.dir, #images,
-            listed > 0 and (", of which --limit leaves %d"):format(#images - listed) or "")
+            listed > 0 and (", of which --%s leaves %d"):format(o.sample and "sample" or "limit",
+                #images - listed) or "")
     end
     return images, listed
 end
@@ -198,8 +199,7 @@ end
 -- images. All images count as right.
 function adversarial.estimate(o)
     local g = experiment.load_net(o)
-    local images = experiment.open_images(o, g)
-    local listed = math.min(#images, o.limit or #images)
+    local images, listed = experiment.open_images(o, g)
     extra_images(o, g, images, listed)
     local first, last = data.shard(listed, table.unpack(o.shard))
     local count, B, tries = math.max(0, last - first + 1), o.batch, 3

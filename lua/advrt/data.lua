@@ -109,7 +109,8 @@ local function classes_by(folders, rule)
     return map
 end
 
---- The class of each subfolder, by the first rule of the contract that fits all of them.
+--- The class of each subfolder, by the first rule of the contract that fits all of them, and that rule
+-- in words.
 local function folder_classes(dir, folders, classes)
     table.sort(folders)
     local by_number = classes_by(folders, class_number)
@@ -126,12 +127,13 @@ local function folder_classes(dir, folders, classes)
                     by_name[name])
             end
         end
-        return by_number
+        return by_number, "subfolders' numbers"
     elseif by_name then
-        return by_name
+        return by_name, "subfolders' lines in classes.txt"
     elseif #folders == classes then
         for i, name in ipairs(folders) do folders[name] = i - 1 end
-        return folders
+        return folders, ("subfolders in sorted order, %s is 0 and %s is %d"):format(folders[1],
+            folders[classes], classes - 1)
     end
     fail("%s: cannot tell the classes of its images: there is no labels.csv (lines file,label), "
         .. "its %d subfolders are neither class numbers nor lines of classes.txt, and the net has "
@@ -155,7 +157,8 @@ Folder.__len = function(self) return #self.files end
 --
 -- Where `dir` is a file instead, it is one of images in IDX form, as data.idx takes it.
 --
--- Returns an object: files (sorted relative paths), #folder, folder:label(i), folder:load(i, x, k).
+-- Returns an object: files (sorted relative paths), #folder, folder:label(i), folder:load(i, x, k);
+-- told_by, how its classes were told, in words.
 function data.folder(dir, options)
     if lfs.attributes(dir, "mode") == "file" then return data.idx(dir, options) end
     local files, folders = {}, {}
@@ -168,14 +171,14 @@ function data.folder(dir, options)
     if lfs.attributes(labels, "mode") then
         local known = {}
         for i, file in ipairs(files) do known[i], known[file] = file, true end
-        self.labels = read_labels(labels, options.classes, known)
+        self.labels, self.told_by = read_labels(labels, options.classes, known), "labels.csv"
         return self
     end
     if #folders == 0 then
         fail("%s: cannot tell the classes of its images: there is neither a labels.csv (lines "
             .. "file,label) nor a subfolder for each class", dir)
     end
-    self.folders = folder_classes(dir, folders, options.classes)
+    self.folders, self.told_by = folder_classes(dir, folders, options.classes)
     for _, file in ipairs(files) do
         if not file:find("/", 1, true) then
             fail("%s/%s: an image outside the class folders, and there is no labels.csv", dir, file)
@@ -189,6 +192,72 @@ function Folder:label(i)
     local file = self.files[i]
     if self.labels then return self.labels[file] end
     return self.folders[file:match("^[^/]+")]
+end
+
+--- The numbers 1 .. n in the order in which images are drawn from the first n: round by round over the
+-- classes, in each an image of every class that has one left. Which image, and which class comes first,
+-- is the random number of the image's file and of the class, for the purpose "sample".
+local function draw_order(images, n, seed)
+    local by_class, classes = {}, {}
+    local function chance(name)
+        return tensor.uniform(("%d:%s:sample"):format(seed, name), {1}):get(1)
+    end
+    for i = 1, n do
+        local class = images:label(i)
+        if not by_class[class] then
+            by_class[class] = {}
+            classes[#classes + 1] = {class, chance("class " .. class), by_class[class]}
+        end
+        table.insert(by_class[class], {i, chance(images.files[i])})
+    end
+    local function earlier(a, b) return a[2] < b[2] or a[2] == b[2] and a[1] < b[1] end
+    table.sort(classes, earlier)
+    for _, of_class in pairs(by_class) do table.sort(of_class, earlier) end
+    local order, round = {}, 1
+    while #order < n do
+        for _, class in ipairs(classes) do
+            local one = class[3][round]
+            if one then order[#order + 1] = one[1] end
+        end
+        round = round + 1
+    end
+    return order
+end
+
+--- Chooses the images that are worked on: options.limit, of the first so many files; of these
+-- options.sample at random by options.seed, as evenly over their classes as those have images, in the
+-- folder's order. The others follow them, in the order in which they would have been drawn. Returns how
+-- many are chosen.
+function Folder:choose(options)
+    local n = math.min(#self.files, options.limit or #self.files)
+    local count = math.min(n, options.sample or n)
+    if count < n then
+        local order, files = draw_order(self, n, options.seed or 0), {}
+        local chosen = table.move(order, 1, count, 1, {})
+        table.sort(chosen)
+        table.move(chosen, 1, count, 1, order)
+        for i, number in ipairs(order) do files[i] = self.files[number] end
+        table.move(files, 1, n, 1, self.files)
+    end
+    return count
+end
+
+--- How many classes the first n images are of.
+function Folder:classes(n)
+    local seen, count = {}, 0
+    for i = 1, n do
+        local class = self:label(i)
+        if not seen[class] then seen[class], count = true, count + 1 end
+    end
+    return count
+end
+
+--- One line on the first n images, those chosen: how many, of how many, of how many classes, and how
+-- those were told.
+function Folder:about(n)
+    local classes = self:classes(n)
+    return (("Images: %d of the %d in %s, of %d class%s (told by %s)"):format(n, #self.files, self.dir,
+        classes, classes == 1 and "" or "es", self.told_by):gsub("%c", "?"))
 end
 
 --- The text of the folder's classes.txt, where there is one: line i, counted from 0, names class i.
@@ -278,6 +347,7 @@ function data.idx(path, options)
             .. "%d x %d", path, images:size(3), images:size(2), input[1], input[3], input[2])
     end
     local self = setmetatable({dir = path, files = {}, input = input, labels = labels,
+        told_by = name:match("[^/]*$"),
         pixels = images:reshape {#images, 1, images:size(2), images:size(3)}}, Idx)
     for i = 1, #images do
         self.files[i] = ("%05d"):format(i - 1)
@@ -289,11 +359,14 @@ function data.idx(path, options)
     return self
 end
 
-function Idx:label(i) return self.labels:get(i) end
+--- The place of image i in the file, from 1: the images may have been chosen from it.
+local function place_of(self, i) return math.tointeger(tonumber(self.files[i])) + 1 end
+
+function Idx:label(i) return self.labels:get(place_of(self, i)) end
 
 function Idx:class_names() return nil end
 
-function Idx:load(i, x, k) x:set_image(k, self.pixels[i]) end
+function Idx:load(i, x, k) x:set_image(k, self.pixels[place_of(self, i)]) end
 
 --- As Folder:digest has it; the sum is the whole file's.
 function Idx:digest(first, last)

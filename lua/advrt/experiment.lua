@@ -47,16 +47,18 @@ end
 --- Makes a number of --batch auto, for `count` images.
 function experiment.settle_batch(o, g, count)
     if o.batch ~= "auto" then return end
-    o.batch = g:largest_batch(math.max(1, math.min(count, o.limit or count, AUTO_MOST)))
+    o.batch = g:largest_batch(math.max(1, math.min(count, AUTO_MOST)))
 end
 
---- The folder of images that the options name, seen through the net's preprocessing.
+--- The folder of images that the options name, seen through the net's preprocessing, and how many of
+-- them, the first ones, --limit and --sample choose.
 function experiment.open_images(o, g)
     o.images = o.images or system.options.root .. "/nets/fashion-images"
     local images = data.folder(o.images, {classes = g.classes, input = g.input, resize = o.resize,
         crop = o.crop})
-    experiment.settle_batch(o, g, #images)
-    return images
+    local count = images:choose(o)
+    experiment.settle_batch(o, g, count)
+    return images, count
 end
 
 --- Images that were classified correctly and wait for their attack, up to a batch.
@@ -319,8 +321,7 @@ local function run_here(spec, o, takes)
     local target_of, message = data.targets(o.targets, g.classes, o.seed)
     if not target_of then fail.option("--targets: %s", message) end
     local losses = experiment.losses(o, g)
-    local images = experiment.open_images(o, g)
-    local listed = math.min(#images, o.limit or #images)
+    local images, listed = experiment.open_images(o, g)
     local first, last = data.shard(listed, table.unpack(o.shard))
     local out <close> = folder.claim(o.out, spec.setting, o.resume)
     o.out = out.path
@@ -337,6 +338,7 @@ local function run_here(spec, o, takes)
     run.images_sha256 = system.digest(files)
     local kept <close> = resume.open(out, run_json.start(run), files, o.nested or o.part_of)
     if not kept then return files end
+    if not o.part_of or o.shard[1] == 1 then print(images:about(listed)) end
     run.journal, run.about = kept.journal, kept.about
 
     local from = run:take_up(first)

@@ -199,6 +199,8 @@ local known = {
         "images at a time; auto: as many as fit into a GPU's memory, up to 512 (default: 32)"},
     {"limit", "N", integer(1), nil,
         "the first N files in sorted order, before selection (default: all)"},
+    {"sample", "N", integer(1), nil,
+        "N of them by --seed, evenly over their classes (default: all)"},
     {"seed", "S", integer(0), 0, "of every random choice (default: 0)"},
     {"save-adversarial", "WHEN", choice("first", "last"), nil,
         "keep the float32 images at the first flip or after the last step"},
@@ -383,7 +385,8 @@ options.keys = {}
 for i, option in ipairs(known) do options.keys[i] = key_of(option[1]) end
 
 --- The names of the options that every experiment on a folder of images takes.
-options.of_images = {"net", "weights", "images", "resize", "crop", "mean", "std", "batch", "limit"}
+options.of_images = {"net", "weights", "images", "resize", "crop", "mean", "std", "batch", "limit",
+    "sample"}
 
 --- A word as the shell reads it, in quotes where it needs them.
 function options.quote(word)

@@ -20,7 +20,8 @@ local function array(list) return setmetatable(table.move(list, 1, #list, 1, {})
     {__jsontype = "array"}) end
 
 local order = {"setting", "options", "figures", "advrt", "lua", "onednn", "device", "threads", "isa",
-    "precision", "plan", "seed", "net", "net_sha256", "weights_sha256", "require_sha256", "images_listed",
+    "precision", "plan", "seed", "net", "net_sha256", "weights_sha256", "require_sha256", "images_in_folder",
+    "images_listed", "classes_listed", "classes_told_by",
     "labels_sha256", "images_sha256", "images_found", "images_wrong", "images_left_out",
     "images_attacked", "clean_accuracy", "seconds", "start", "end"}
 table.move(options.keys, 1, #options.keys, #order + 1, order)
@@ -57,8 +58,8 @@ end
 -- has no default; versions; what its numbers depend on.
 --
 -- run.setting, run.options (names), run.o (values), run.net, run.figures ({name, function} pairs);
--- run.listed, the number of images before sharding; run.labels_sha256 of their names and classes;
--- run.images_sha256 of the files of this shard, names, classes and contents.
+-- run.images (advrt.data) and run.listed, how many are chosen, before sharding; run.labels_sha256 of
+-- their names and classes; run.images_sha256 of the files of this shard, names, classes and contents.
 function run_json.start(run)
     local used = {}
     for _, name in ipairs(run.options) do
@@ -77,7 +78,9 @@ function run_json.start(run)
         precision = about.precision, plan = about.plan, seed = run.o.seed,
         net = run.net.name, net_sha256 = sha256(run.net.definition),
         weights_sha256 = sha256(run.net.weights), require_sha256 = required_sha256(run.o.require),
-        images_listed = run.listed,
+        images_in_folder = run.images and #run.images, images_listed = run.listed,
+        classes_listed = run.images and run.images:classes(run.listed),
+        classes_told_by = run.images and run.images.told_by,
         labels_sha256 = run.labels_sha256, images_sha256 = run.images_sha256,
         start = run_json.utc(os.time()),
     }

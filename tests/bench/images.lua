@@ -7,12 +7,12 @@ local tensor = require "advrt.tensor"
 local images = {}
 
 --- The images of a folder (advrt.data) that the net gets right and whose target rule (o.targets,
--- o.seed) has one: x [n,C,H,W], files, labels, targets.
-function images.right(o, g, folder)
+-- o.seed) has one, among its first `count`: x [n,C,H,W], files, labels, targets.
+function images.right(o, g, folder, count)
     local target_of, message = data.targets(o.targets, g.classes, o.seed)
     if not target_of then fail.option("--targets: %s", message) end
     local list, taken = {}, {files = {}, labels = {}, targets = {}}
-    for x, numbers in folder:batches(1, math.min(#folder, o.limit or #folder), o.batch) do
+    for x, numbers in folder:batches(1, count, o.batch) do
         local z = g:forward(x)
         local predictions = z:argmax()
         for k, i in ipairs(numbers) do

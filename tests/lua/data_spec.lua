@@ -187,6 +187,72 @@ describe("a folder of images", function()
     end)
 end)
 
+describe("a sample of images", function()
+    local dir
+
+    -- A folder of empty files, as many of each class as `counts` says: nothing is decoded here.
+    local function open(counts)
+        for class, count in pairs(counts) do
+            lfs.mkdir(dir .. "/" .. class)
+            for i = 1, count do support.write(("%s/%d/%03d.png"):format(dir, class, i), "") end
+        end
+        return data.folder(dir, {classes = 10, input = INPUT})
+    end
+
+    before_each(function() dir = support.folder() end)
+    after_each(function() support.remove(dir) end)
+
+    local function first(images, n) return table.move(images.files, 1, n, 1, {}) end
+
+    it("is spread evenly over the classes, in the folder's order, and tells so", function()
+        local images = open {[0] = 12, [3] = 2, [4] = 9, [7] = 12}
+        assert.equal(14, images:choose {sample = 14, seed = 5})
+        local chosen, counts = first(images, 14), {}
+        for i = 1, 14 do counts[images:label(i)] = (counts[images:label(i)] or 0) + 1 end
+        assert.same({[0] = 4, [3] = 2, [4] = 4, [7] = 4}, counts)
+        local sorted = first(images, 14)
+        table.sort(sorted)
+        assert.same(sorted, chosen)
+        assert.equal(("Images: 14 of the 35 in %s, of 4 classes (told by subfolders' numbers)"):format(dir),
+            images:about(14))
+        local all = first(images, 35) -- the others follow, none is lost
+        table.sort(all)
+        assert.same(first(data.folder(dir, {classes = 10, input = INPUT}), 35), all)
+        -- what comes next is drawn as evenly: images that nothing attacks are taken from there
+        counts = {}
+        for i = 15, 20 do counts[images:label(i)] = (counts[images:label(i)] or 0) + 1 end
+        assert.same({[0] = 2, [4] = 2, [7] = 2}, counts)
+    end)
+
+    it("depends on the seed and on nothing else", function()
+        local function chosen(seed, n)
+            local images = data.folder(dir, {classes = 10, input = INPUT})
+            images:choose {sample = n or 4, seed = seed}
+            return first(images, n or 4)
+        end
+        open {[0] = 20, [1] = 20}
+        assert.same(chosen(1), chosen(1))
+        assert.are_not.same(chosen(1), chosen(2))
+        local more = {}
+        for _, file in ipairs(chosen(1, 12)) do more[file] = true end
+        for _, file in ipairs(chosen(1)) do assert.is_true(more[file]) end
+        local heads = {} -- each image has its turn under some seed
+        for seed = 0, 199 do heads[chosen(seed, 1)[1]] = true end
+        local count = 0
+        for _ in pairs(heads) do count = count + 1 end
+        assert.is_true(count > 35)
+    end)
+
+    it("is of the files that a limit leaves, and all of them where it asks for more", function()
+        local images = open {[0] = 5, [1] = 5, [2] = 5}
+        assert.equal(10, images:choose {limit = 10})
+        assert.equal(2, images:classes(10))
+        assert.equal(4, images:choose {limit = 10, sample = 4})
+        assert.equal(2, images:classes(4))
+        assert.equal(15, images:choose {sample = 100})
+    end)
+end)
+
 describe("shards", function()
     it("are neighbours that make up the whole", function()
         for n = 0, 12 do

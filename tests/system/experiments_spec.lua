@@ -53,13 +53,16 @@ describe("the experiments", function()
         return out, err
     end
 
+    -- All that a run that fails says on standard output: the line on its images, or nothing.
+    local function says_nothing(out) assert.equal("", (out:gsub("^Images: [^\n]*\n", ""))) end
+
     -- A failure is one line and leaves nothing behind.
     local function fails(wanted_status, wanted, name, words, environment)
         local status, out, err = run(name, words, environment)
         assert.equal(wanted_status, status, err)
         assert.matches("^advrt: [^\n]+\n$", err)
         assert.truthy(err:find(wanted, 1, true), err .. " / " .. wanted)
-        assert.equal("", out)
+        says_nothing(out)
     end
 
     local function records(dir)
@@ -196,6 +199,23 @@ describe("the experiments", function()
         for i = 1, 3 do parts[i] = bytes("shard" .. i, {"--shard", i .. "/3"}) end
         assert.equal(all, table.concat(parts))
         assert.is_true(all ~= bytes("seed", {"--seed", "1"}))
+    end)
+
+    it("take a sample before they are sharded, and tell of it", function()
+        local function bytes(name, ...)
+            local dir = base .. "/sample-" .. name
+            local out = run_well("equal_perturbation.lua", {"--no-figures", "--sample", "4", "--seed", "3",
+                "--losses", "ce", "--out", dir, ...})
+            local classes = out:match("^Images: 4 of the 7 in [^\n]+, of (%d) class[es]* "
+                .. "%(told by labels.csv%)\n")
+            local about = json.decode(support.read(dir .. "/run.json"))
+            assert.equal(math.tointeger(tonumber(classes)), about.classes_listed)
+            return support.read(dir .. "/records.msgpack"), about
+        end
+        local all, about = bytes("all")
+        assert.equal(all, bytes("first", "--shard", "1/2") .. bytes("second", "--shard", "2/2"))
+        assert.same({7, 4, "labels.csv", 4}, {about.images_in_folder, about.images_listed,
+            about.classes_told_by, about.options.sample})
     end)
 
     it("keep adversarial images in float32 that are what was recorded", function()
@@ -417,7 +437,7 @@ describe("the experiments", function()
         support.write(only .. "/labels.csv", "w.png," .. labels:match(WRONG .. ".png,(%d)") .. "\n")
         local status, out, err = run("equal_perturbation.lua", {"--images", only, "--out", dir})
         assert.equal(1, status)
-        assert.equal("", out)
+        says_nothing(out)
         assert.matches("\nadvrt: nothing to attack: of 1 images [^\n]+ 1 wrong [^\n]+\n$", "\n" .. err)
         assert.is_false(support.exists(dir))
     end)
