@@ -293,7 +293,7 @@ static void test_nan(void **state) {
 }
 
 /* The weights of the convolution whose gradient this is: from k->w, and back by `turned`. */
-static float *turned_filters(const Case *k) {
+static float *turned_case(const Case *k) {
     const Convolution *s = &k->shape;
     int64_t filter = s->taps * s->taps;
     float *w = aligned((size_t)(s->C * s->K * filter) * sizeof(float));
@@ -309,7 +309,7 @@ static void check_backward(Case *k, const char *name) {
     const Convolution *s = &k->shape;
     if (s->taps != k->kernel->backward_taps || k->bias) return;
     Convolution other = {.C = s->K, .K = s->C, .taps = s->taps, .threads = 2};
-    float *w = turned_filters(k), *bias = aligned((size_t)s->C * sizeof(float));
+    float *w = turned_case(k), *bias = aligned((size_t)s->C * sizeof(float));
     for (int64_t c = 0; c < s->C; c++) bias[c] = 1;
     free(k->packed);
     k->packed = aligned(k->kernel->weights(&other) * sizeof(float));
@@ -327,7 +327,7 @@ static void check_backward(Case *k, const char *name) {
  * the same bits. */
 static void check_turned(Case *k, const char *name) {
     size_t bytes = k->kernel->weights(&k->shape) * sizeof(float);
-    float *w = turned_filters(k), *packed = aligned(bytes);
+    float *w = turned_case(k), *packed = aligned(bytes);
     memset(packed, 0xff, bytes);
     k->kernel->pack(&k->shape, w, true, k->bias, packed);
     if (memcmp(packed, k->packed, bytes) != 0)
