@@ -186,7 +186,7 @@ static int pop_mark(Pickle *p, PickleValue **values, size_t *count, Error *e) {
     if (p->mark_count == 0) return damaged(p, "it ends a list that was never begun", e);
     *count = above_mark(p);
     p->depth = p->marks[--p->mark_count];
-    *values = p->stack + p->depth;
+    *values = p->stack ? p->stack + p->depth : NULL;
     return 0;
 }
 

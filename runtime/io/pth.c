@@ -18,6 +18,7 @@ typedef struct ZipFile {
     zip_t *zip;
     zip_file_t *entry;   /* the one being read */
     const char *reading; /* its name in messages */
+    zip_uint64_t left;   /* of its bytes */
     char prefix[PICKLE_NAME];
 } ZipFile;
 
@@ -28,6 +29,16 @@ static int zip_next(void *context, void *out, size_t n, size_t *got, Error *e) {
         return error_set(e, "'%s' in the archive is damaged (%s)", z->reading,
                          zip_file_strerror(z->entry));
     *got = (size_t)read;
+    z->left -= (zip_uint64_t)read;
+    return 0;
+}
+
+/* Reads the rest of an entry, and its end, behind which libzip compares the checksum. */
+static int zip_drain(ZipFile *z, Error *e) {
+    char waste[4096];
+    size_t got = 1;
+    while (got > 0)
+        if (zip_next(z, waste, sizeof waste, &got, e) != 0) return -1;
     return 0;
 }
 
@@ -37,7 +48,7 @@ static int zip_exactly(void *context, void *out, size_t n, Error *e) {
         if (zip_next(z, (char *)out + done, n - done, &got, e) != 0) return -1;
         if (got == 0) return error_set(e, "'%s' in the archive is cut off", z->reading);
     }
-    return 0;
+    return z->left == 0 ? zip_drain(z, e) : 0;
 }
 
 static void zip_done(void *context) {
@@ -49,10 +60,9 @@ static void zip_done(void *context) {
 /* Opens PREFIX + name and tells its size. Compressed entries are refused: torch.save writes none,
  * and so no entry is larger than the file. */
 static int zip_enter(ZipFile *z, const char *name, zip_uint64_t *size, Error *e) {
-    char path[2 * PICKLE_NAME];
+    char path[2 * PICKLE_NAME + 8];
     zip_stat_t s;
-    if ((size_t)snprintf(path, sizeof path, "%s%s", z->prefix, name) >= sizeof path)
-        return error_set(e, "has a storage with a name longer than %d bytes", PICKLE_NAME);
+    snprintf(path, sizeof path, "%s%s", z->prefix, name);
     if (zip_stat(z->zip, path, 0, &s) != 0) return error_set(e, "the archive has no '%s'", path);
     const zip_uint64_t wanted = ZIP_STAT_SIZE | ZIP_STAT_COMP_METHOD | ZIP_STAT_ENCRYPTION_METHOD;
     if ((s.valid & wanted) != wanted || s.comp_method != ZIP_CM_STORE ||
@@ -65,7 +75,7 @@ static int zip_enter(ZipFile *z, const char *name, zip_uint64_t *size, Error *e)
     z->entry = zip_fopen(z->zip, path, 0);
     if (!z->entry)
         return error_set(e, "'%s' in the archive cannot be read (%s)", path, zip_strerror(z->zip));
-    *size = s.size;
+    *size = z->left = s.size;
     return 0;
 }
 
@@ -73,7 +83,9 @@ static int zip_storage(void *context, const PthStorage *s, size_t bytes, Error *
     ZipFile *z = context;
     char name[PICKLE_NAME + 8];
     zip_uint64_t size;
-    snprintf(name, sizeof name, "data/%.*s", PICKLE_NAME, s->key);
+    if (strlen(s->key) >= PICKLE_NAME)
+        return error_set(e, "has a storage with a name longer than %d bytes", PICKLE_NAME - 1);
+    snprintf(name, sizeof name, "data/%s", s->key);
     if (zip_enter(z, name, &size, e) != 0) return -1;
     z->reading = s->key;
     if (size == bytes) return 0;
@@ -127,6 +139,7 @@ static int zip_read_tensors(ZipFile *z, uint64_t file_size, Device *d, TensorLis
         return -1;
     int failed = pickle_open(&p, &hooks, e);
     if (!failed) failed = pickle_next(p, &root, e);
+    if (!failed) failed = zip_drain(z, e);
     zip_done(z);
     if (!failed) failed = pth_sort_storages(&z->objects, e);
     if (!failed) failed = pth_find_entries(&z->objects, &root, e);

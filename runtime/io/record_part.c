@@ -262,7 +262,9 @@ static int check_again(const RecordPart *p, const Frame *f, Error *e) {
 
 int record_part_read(const RecordPart *p, size_t frame, Buffer *out, Error *e) {
     const Frame *f = frame_at(p, frame);
-    if (check_again(p, f, e) != 0 || buffer_reserve(out, f->length, e) != 0) return -1;
+    if (check_again(p, f, e) != 0) return -1;
+    if (f->length == 0) return 0;
+    if (buffer_reserve(out, f->length, e) != 0) return -1;
     if (file_read_at(p->fd, out->bytes + out->size, f->length, f->position + FRAME_HEADER, e) != 0)
         return error_prefix(e, "%s", p->path);
     out->size += f->length;
