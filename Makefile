@@ -10,20 +10,22 @@ Q       = @
 # Plain x86-64 is the baseline: own vector code is chosen at run time inside the CPU device.
 OPTIMISE = -O2
 SANITIZE =
+COVERAGE =
 CFLAGS   = -std=gnu11 $(OPTIMISE) -g -fopenmp -Wall -Wextra -Wshadow -Wvla -Werror $(SANITIZE)
 CPPFLAGS = -Iruntime $(shell pkg-config --cflags lua5.4 2>/dev/null) -MMD -MP
 # -E: the C modules of other Lua packages (lfs, lpeg, term, system) find Lua's symbols in advrt.
-LDFLAGS  = -Wl,-E -fopenmp $(SANITIZE)
+LDFLAGS  = -Wl,-E -fopenmp $(SANITIZE) $(COVERAGE)
 LDLIBS   = -llua5.4 -ldnnl -lpng -ljpeg -lzip -lmsgpackc -lz -ljansson -lmd -llbfgsb -ldl -lm
 
 SOURCES := $(sort $(shell find runtime -name '*.c' -not -path '*/cuda/*' -not -path '*/mpi/*'))
-HEADERS := $(sort $(shell find runtime tests/c tests/cuda_standin -name '*.h'))
-TESTS   := $(sort $(wildcard tests/c/*.c))
+HEADERS := $(sort $(shell find runtime tests/c tests/fuzz tests/cuda_standin -name '*.h'))
+TESTS   := $(sort $(wildcard tests/c/*.c tests/fuzz/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 PROGRAMS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(filter tests/c/test_%,$(TESTS)))
+FUZZED  := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/main.c,$(filter tests/fuzz/%,$(TESTS))))
 include runtime/device/cuda/cuda.mk
 include runtime/dist/mpi/mpi.mk
-SCRIPTS := $(shell grep -lE '^\#!.*\b(sh|bash)$$' .ci/run third_party/* packaging/* tests/* 2>/dev/null)
+SCRIPTS := $(shell grep -lE '^\#!.*\b(sh|bash)$$' .ci/run third_party/* packaging/* tests/* tests/fuzz/* 2>/dev/null)
 
 .PHONY: all deps deps-dev demo demo-2d demo-retraining photos weights test check asan bench programs lint format docs install uninstall deb clean help
 .DELETE_ON_ERROR:
@@ -37,6 +39,8 @@ $(BUILD)/advrt: $(OBJECTS)
 # The kernels round alike on every instruction set, so no product and sum are contracted; they read
 # neither errno nor the floating-point flags, which would keep their loops from vectors.
 $(BUILD)/runtime/device/cpu/kernels_%.o: private CFLAGS += -ffp-contract=off -fno-math-errno -fno-trapping-math
+# What `make coverage` measures.
+$(BUILD)/runtime/io/%.o: private CFLAGS += $(COVERAGE:%=-O0 %)
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -52,6 +56,7 @@ $(BUILD)/flags: FORCE
 FORCE:
 
 programs: $(PROGRAMS)
+$(BUILD)/tests/test_corpus: $(FUZZED)
 $(PROGRAMS): $(BUILD)/tests/%: $(BUILD)/tests/c/%.o $(filter-out $(BUILD)/runtime/main.o,$(OBJECTS))
 	@echo "  link $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
@@ -93,6 +98,25 @@ test: deps-dev ## every test, in under five minutes
 asan: ## build/asan: advrt and the tests' programs under ASan and UBSan
 	@$(MAKE) --no-print-directory BUILD=build/asan PLUGIN= OPTIMISE=-O1 \
 	  SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' all programs
+# SECONDS is each target's time, RUNS how often it is run instead. The readers are clang's and
+# instrumented; the devices' code is gcc's, as ever.
+SECONDS = 60
+.PHONY: fuzz
+fuzz: $(BUILD)/advrt ## libFuzzer on each reader, or on the one that FUZZ names, for SECONDS each, or RUNS=1000000
+	@third_party/install build run dev fuzz
+	@$(MAKE) --no-print-directory BUILD=build/fuzz PLUGIN= build/fuzz/fuzz
+	@tests/fuzz/run build/fuzz '$(FUZZ)' $(SECONDS) $(RUNS)
+FUZZER = -fsanitize=address,undefined,fuzzer
+$(BUILD)/fuzz: $(BUILD)/tests/fuzz/main.o $(FUZZED) $(filter-out $(BUILD)/runtime/main.o,$(OBJECTS))
+	@echo "  link $@"
+	$(Q)clang -Wl,-E $(FUZZER) -o $@ $^ $(LDLIBS) -lgomp
+ifeq ($(BUILD),build/fuzz)
+READERS = $(filter $(addprefix $(BUILD)/,runtime/base/% runtime/tensor/% runtime/io/% runtime/bind/%),$(OBJECTS))
+$(READERS) $(FUZZED) $(BUILD)/tests/fuzz/main.o: private override CC = clang
+$(READERS) $(FUZZED) $(BUILD)/tests/fuzz/main.o: private CFLAGS += -O1 -fno-openmp \
+  -Wno-unknown-pragmas $(FUZZER:%fuzzer=%fuzzer-no-link) -fno-sanitize-recover=all
+endif
+
 # BENCH holds more options, as BENCH='--works resnet50:8:gradient --rounds 15'; BENCH_PYTHON is the
 # path of an interpreter that has torch; PROFILE=1 times the layers instead.
 bench: all ## seconds, rates and memory of the nets, and PyTorch's where BENCH_PYTHON is set
