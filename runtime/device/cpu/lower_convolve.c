@@ -182,14 +182,15 @@ static Convolution forward_shape(const Layer *l, const Layer *in) {
 
 /* Both directions use the forward's packed weights, if they are the same ones, where a plan's
  * memory would be mostly these: in a direct plan, which is to be the smaller one, and with many
- * channels on a grid so small that turning them again and again costs no more than a third of the
- * layer's time. */
+ * channels on a small grid, if the batch has enough tiles for turning them to cost no more than a
+ * third of the layer's time. */
 static bool shares_weights(const Compiler *c, const Convolution *forward) {
-    enum { LARGE = 16 << 20, GRID = 8 };
+    enum { LARGE = 16 << 20, GRID = 8, FEWEST_IMAGES = 4 };
     const ConvolutionKernel *kernel = kernel_for(c, forward);
     if (kernel->backward_taps != forward->taps || c->request->precision == PLAN_MIXED) return false;
-    return c->request->direct || (forward->taps > 1 && forward->OH <= GRID && forward->OW <= GRID &&
-                                  kernel->weights(forward) * sizeof(float) >= LARGE);
+    return c->request->direct ||
+           (forward->taps > 1 && c->request->N >= FEWEST_IMAGES && forward->OH <= GRID &&
+            forward->OW <= GRID && kernel->weights(forward) * sizeof(float) >= LARGE);
 }
 
 static int pack_folded(Compiler *c, const Node *n, const Convolution *shape, Error *e) {
