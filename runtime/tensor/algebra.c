@@ -2,19 +2,6 @@
 
 #include <inttypes.h>
 
-/* Wants t to be of the type and on the device of `like`. */
-static int want(const char *operation, const char *name, const Tensor *t, Dtype type,
-                const Tensor *like, Error *e) {
-    if (!t->storage) return error_set(e, "%s: %s is an emptied tensor", operation, name);
-    if (t->dtype != type)
-        return error_set(e, "%s: %s must be %s, got %s", operation, name, dtype_name(type),
-                         dtype_name(t->dtype));
-    if (tensor_device(t) != tensor_device(like))
-        return error_set(e, "%s: %s is on device %s, the others on %s", operation, name,
-                         tensor_device(t)->name, tensor_device(like)->name);
-    return 0;
-}
-
 /* Wants n elements of t. */
 static int want_count(const char *operation, const char *name, const Tensor *t, int64_t n,
                       Error *e) {
@@ -32,7 +19,8 @@ static int want_dim(const char *operation, const Tensor *t, int dim, Error *e) {
 }
 
 int tensor_map(MapOp op, const Tensor *a, const Tensor *out, Error *e) {
-    if (want("map", "a", a, DTYPE_F32, a, e) || want("map", "out", out, DTYPE_F32, a, e) ||
+    if (tensor_want("map", "a", a, DTYPE_F32, a, e) ||
+        tensor_want("map", "out", out, DTYPE_F32, a, e) ||
         want_count("map", "out", out, tensor_count(a), e))
         return -1;
     Device *d = tensor_device(a);
@@ -99,8 +87,9 @@ int tensor_broadcast(BinaryOp op, const Tensor *a, const Tensor *b, const Tensor
     int ndim;
     Tensor wanted = {0};
     char text[128], got[128];
-    if (want("broadcast", "a", a, DTYPE_F32, a, e) || want("broadcast", "b", b, DTYPE_F32, a, e) ||
-        want("broadcast", "out", out, DTYPE_F32, a, e) ||
+    if (tensor_want("broadcast", "a", a, DTYPE_F32, a, e) ||
+        tensor_want("broadcast", "b", b, DTYPE_F32, a, e) ||
+        tensor_want("broadcast", "out", out, DTYPE_F32, a, e) ||
         tensor_broadcast_shape(a, b, &ndim, wanted.shape, e))
         return -1;
     wanted.ndim = ndim;
@@ -123,7 +112,8 @@ RowShape tensor_rows(const Tensor *t, int dim) {
 }
 
 int tensor_reduce(ReduceOp op, const Tensor *a, RowShape r, const Tensor *out, Error *e) {
-    if (want("reduce", "a", a, DTYPE_F32, a, e) || want("reduce", "out", out, DTYPE_F32, a, e) ||
+    if (tensor_want("reduce", "a", a, DTYPE_F32, a, e) ||
+        tensor_want("reduce", "out", out, DTYPE_F32, a, e) ||
         want_count("reduce", "a", a, r.outer * r.K * r.inner, e) ||
         want_count("reduce", "out", out, r.outer * r.inner, e))
         return -1;
@@ -133,8 +123,9 @@ int tensor_reduce(ReduceOp op, const Tensor *a, RowShape r, const Tensor *out, E
 
 int tensor_softmax(bool logarithm, const Tensor *a, int dim, const Tensor *out, Error *e) {
     const char *name = logarithm ? "log_softmax" : "softmax";
-    if (want(name, "a", a, DTYPE_F32, a, e) || want_dim(name, a, dim, e) ||
-        want(name, "out", out, DTYPE_F32, a, e) || want_count(name, "out", out, tensor_count(a), e))
+    if (tensor_want(name, "a", a, DTYPE_F32, a, e) || want_dim(name, a, dim, e) ||
+        tensor_want(name, "out", out, DTYPE_F32, a, e) ||
+        want_count(name, "out", out, tensor_count(a), e))
         return -1;
     Device *d = tensor_device(a);
     return d->softmax(d, logarithm, a->data, tensor_rows(a, dim), out->data, e);
@@ -143,12 +134,12 @@ int tensor_softmax(bool logarithm, const Tensor *a, int dim, const Tensor *out, 
 int tensor_top(const Tensor *a, int dim, int64_t k, const Tensor *value, const Tensor *index,
                Error *e) {
     const char *name = "topk";
-    if (want(name, "a", a, DTYPE_F32, a, e) || want_dim(name, a, dim, e)) return -1;
+    if (tensor_want(name, "a", a, DTYPE_F32, a, e) || want_dim(name, a, dim, e)) return -1;
     RowShape r = tensor_rows(a, dim);
     if (k < 1 || k > r.K)
         return error_set(e, "%s: k must be in 1 .. %" PRId64 ", got %" PRId64, name, r.K, k);
-    if (want(name, "value", value, DTYPE_F32, a, e) ||
-        want(name, "index", index, DTYPE_I64, a, e) ||
+    if (tensor_want(name, "value", value, DTYPE_F32, a, e) ||
+        tensor_want(name, "index", index, DTYPE_I64, a, e) ||
         want_count(name, "value", value, r.outer * k * r.inner, e) ||
         want_count(name, "index", index, r.outer * k * r.inner, e))
         return -1;
@@ -176,9 +167,9 @@ static int want_indices(const char *name, const Tensor *index, int64_t K, Error 
 /* What gather and scatter have in common: `whole` [outer,K,inner] and `part` [outer,J,inner]. */
 static int want_selection(const char *name, bool others, const Tensor *whole, int dim,
                           const Tensor *index, const Tensor *part, int64_t *J, Error *e) {
-    if (want(name, "a", whole, DTYPE_F32, whole, e) || want_dim(name, whole, dim, e) ||
-        want(name, "index", index, DTYPE_I64, whole, e) ||
-        want(name, "part", part, DTYPE_F32, whole, e))
+    if (tensor_want(name, "a", whole, DTYPE_F32, whole, e) || want_dim(name, whole, dim, e) ||
+        tensor_want(name, "index", index, DTYPE_I64, whole, e) ||
+        tensor_want(name, "part", part, DTYPE_F32, whole, e))
         return -1;
     RowShape r = tensor_rows(whole, dim);
     int64_t rows = r.outer * r.inner;
@@ -221,8 +212,10 @@ int tensor_matmul_shape(MatmulKind kind, const Tensor *a, const Tensor *b, int64
 
 int tensor_matmul(MatmulKind kind, const Tensor *a, const Tensor *b, const Tensor *out, Error *e) {
     int64_t shape[2];
-    if (want("matmul", "a", a, DTYPE_F32, a, e) || want("matmul", "b", b, DTYPE_F32, a, e) ||
-        want("matmul", "out", out, DTYPE_F32, a, e) || tensor_matmul_shape(kind, a, b, shape, e) ||
+    if (tensor_want("matmul", "a", a, DTYPE_F32, a, e) ||
+        tensor_want("matmul", "b", b, DTYPE_F32, a, e) ||
+        tensor_want("matmul", "out", out, DTYPE_F32, a, e) ||
+        tensor_matmul_shape(kind, a, b, shape, e) ||
         want_count("matmul", "out", out, shape[0] * shape[1], e))
         return -1;
     Device *d = tensor_device(a);

@@ -7,13 +7,7 @@
 static int want(const char *operation, const char *name, const Tensor *t, Dtype type,
                 const Tensor *like, const Tensor *shape, Error *e) {
     char wanted[128], got[128];
-    if (!t->storage) return error_set(e, "%s: %s is an emptied tensor", operation, name);
-    if (t->dtype != type)
-        return error_set(e, "%s: %s must be %s, got %s", operation, name, dtype_name(type),
-                         dtype_name(t->dtype));
-    if (tensor_device(t) != tensor_device(like))
-        return error_set(e, "%s: %s is on device %s, the others on %s", operation, name,
-                         tensor_device(t)->name, tensor_device(like)->name);
+    if (tensor_want(operation, name, t, type, like, e) != 0) return -1;
     if (shape && !tensor_same_shape(t, shape))
         return error_set(e, "%s: %s must be of shape %s, got %s", operation, name,
                          tensor_shape_text(shape, wanted), tensor_shape_text(t, got));
@@ -247,7 +241,8 @@ int tensor_tanh_enter(const Tensor *x, const Tensor *w, double hair, Error *e) {
         size_t m = (size_t)(n - i < BLOCK ? n - i : BLOCK), bytes = m * sizeof *host_x;
         if (d->copy_out(d, host_x, (float *)x->data + i, bytes, e) != 0) return -1;
         for (size_t j = 0; j < m; j++) {
-            double v = fmin(fmax((double)host_x[j], hair), 1 - hair);
+            double v = host_x[j]; /* fmin and fmax would hide a NaN */
+            v = v < hair ? hair : v > 1 - hair ? 1 - hair : v;
             host_w[j] = (float)(0.5 * log(v / (1 - v))); /* atanh(2v - 1) */
             host_x[j] = (float)(1 / (1 + exp(-2 * (double)host_w[j])));
         }

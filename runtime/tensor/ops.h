@@ -41,7 +41,7 @@ typedef struct TanhTensors {
 } TanhTensors;
 int tensor_tanh_step(const AdamStep *s, const TanhTensors *a, Error *e);
 /* x is drawn in from 0 and 1 to hair .. 1 - hair, and w = atanh(2x - 1), of the same shape, made in
- * double; x becomes (tanh w + 1) / 2. hair in (0, 0.5). */
+ * double; x becomes (tanh w + 1) / 2. hair in (0, 0.5). NaN stays NaN, in both. */
 int tensor_tanh_enter(const Tensor *x, const Tensor *w, double hair, Error *e);
 
 /* p, g and the optimiser's state of one shape. */

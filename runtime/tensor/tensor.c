@@ -49,6 +49,18 @@ Device *tensor_device(const Tensor *t) {
     return t->storage->device;
 }
 
+int tensor_want(const char *operation, const char *name, const Tensor *t, Dtype type,
+                const Tensor *like, Error *e) {
+    if (!t->storage) return error_set(e, "%s: %s is an emptied tensor", operation, name);
+    if (t->dtype != type)
+        return error_set(e, "%s: %s must be %s, got %s", operation, name, dtype_name(type),
+                         dtype_name(t->dtype));
+    if (tensor_device(t) != tensor_device(like))
+        return error_set(e, "%s: %s is on device %s, the others on %s", operation, name,
+                         tensor_device(t)->name, tensor_device(like)->name);
+    return 0;
+}
+
 /* Checks a shape from outside and works out how many bytes it takes. */
 static int shape_bytes(Dtype t, int ndim, const int64_t *shape, size_t *bytes, Error *e) {
     char text[128];

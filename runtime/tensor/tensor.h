@@ -39,6 +39,10 @@ char *tensor_shape_text(const Tensor *t, char text[128]);
 char *shape_text(int ndim, const int64_t *shape, char text[128]);
 bool tensor_same_shape(const Tensor *a, const Tensor *b);
 Device *tensor_device(const Tensor *t);
+/* Fails, naming the operation and what the tensor is to it, unless t holds elements of the type on
+ * the device of `like`. */
+int tensor_want(const char *operation, const char *name, const Tensor *t, Dtype type,
+                const Tensor *like, Error *e);
 
 /* Makes an uninitialised tensor. Fails on more than TENSOR_DIMS dimensions, a
  * negative size, a product that overflows, and when memory runs out. On failure

@@ -346,6 +346,19 @@ describe("norms and steps", function()
     end)
 end)
 
+describe("the space of tanh", function()
+    it("is entered within the sides by a hair, and NaN stays NaN", function()
+        local x, w = tensor.from {0, 0.5, 1, 0 / 0}, tensor.new {4}
+        x:tanh_enter_(w, 0.25)
+        local entered, at = x:totable(), w:totable()
+        for i, v in ipairs {0.25, 0.5, 0.75} do
+            assert.near(v, entered[i], 1e-6)
+            assert.near(0.5 * math.log(v / (1 - v)), at[i], 1e-6)
+        end
+        assert.is_true(entered[4] ~= entered[4] and at[4] ~= at[4])
+    end)
+end)
+
 describe("optimisers", function()
     it("take a step", function()
         local p, g, m, v = tensor.from {1}, tensor.from {0.5}, tensor.new {1}, tensor.new {1}
