@@ -202,6 +202,11 @@ describe("the attacks of least distortion", function()
         end
     end)
 
+    it("cw looks at the image of its last step, too", function()
+        local r = run(attacks.cw {searches = 1, iterations = 1, rate = 1, c = 100}, {1})
+        assert.same({true, 2, 1}, {r.success[1], r.forward:get(1), r.backward:get(1)})
+    end)
+
     it("cw moves pixels that lie on a side, by the stated hair", function()
         -- Adam moves w by at most its rate in a step, so from 1e-6 it takes hundreds
         local black = {0, 0, 0, 0, 0, 0}

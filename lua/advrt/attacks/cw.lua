@@ -65,18 +65,22 @@ function cw:attack(image)
     local best = math.huge
     local weights, check = image.batch.adam.c, math.max(1, self.iterations // 10)
 
-    -- Adam for one c; whether an image on the way has the margin.
+    -- Whether the image as it is has the margin; it is the result where it is the nearest that has.
+    local function look()
+        if not (image.success and image.margin >= self.kappa) then return false end
+        if image.l2 < best then
+            best = image.l2
+            image:keep()
+        end
+        return true
+    end
+
+    -- Adam for one c; whether an image on the way, from the first to the last, has the margin.
     local function descend(point, c)
-        local found, lowest = false, math.huge
+        local lowest = math.huge
         image:begin(point)
+        local found = look()
         for n = 1, self.iterations do
-            if image.success and image.margin >= self.kappa then
-                found = true
-                if image.l2 < best then
-                    best = image.l2
-                    image:keep()
-                end
-            end
             local resting = self.cut and image.margin >= self.kappa
             local f = resting and -self.kappa or -image.value
             if self.early and n % check == 0 then
@@ -86,6 +90,7 @@ function cw:attack(image)
             end
             weights:set(resting and 0 or c, image.k)
             image:step(n)
+            found = look() or found
         end
         return found
     end
