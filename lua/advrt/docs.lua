@@ -4,8 +4,10 @@
 -- module. Right before a definition it is about that. Elsewhere its first line begins with calls,
 -- such as `x:size(d) -> n`, and it is about these: so a module describes what it offers of the core.
 
+local lfs = require "lfs"
 local names = require "advrt.names"
 local show = require "advrt.show"
+local system = require "advrt.core.system"
 
 local docs = {}
 
@@ -14,6 +16,9 @@ local GIST = 100 -- characters on a module in the overview
 --- The public modules, in the order in which one meets them.
 docs.modules = {"tensor", "autograd", "net", "loss", "attack", "attacks", "data", "image", "plot",
     "record", "device"}
+
+--- What is not at hand under its name, but whose methods are met: the builder of net definitions.
+local behind = {"nets.builder"}
 
 local function read_lines(path)
     local lines = {}
@@ -134,9 +139,11 @@ end
 --- The entries of all public modules for which `wanted` holds.
 local function collect(wanted)
     local found = {}
-    for _, module in ipairs(docs.modules) do
-        for _, entry in ipairs(docs.module(module).entries) do
-            if not entry.private and wanted(entry, module) then found[#found + 1] = entry end
+    for _, list in ipairs {docs.modules, behind} do
+        for _, module in ipairs(list) do
+            for _, entry in ipairs(docs.module(module).entries) do
+                if not entry.private and wanted(entry, module) then found[#found + 1] = entry end
+            end
         end
     end
     return found
@@ -185,17 +192,50 @@ local function module_text(name)
     return (table.concat(lines, "\n"):gsub("%s+$", ""))
 end
 
---- The first sentence on a module, shortened where it is long.
-function docs.gist(name)
+--- The first sentence on a module (what docs.module gave), shortened where it is long.
+local function gist_of(module)
     local lines = {}
-    for _, line in ipairs(docs.module(name).about) do
+    for _, line in ipairs(module.about) do
         if line == "" then break end
         lines[#lines + 1] = line
     end
     local about = table.concat(lines, " ")
-    about = about:match("^(.-%w%w%w)[.]%s") or about
+    about = about:match("^(.-%w%w%w)[.]%s+%u") or about
     if #about > GIST then about = about:sub(1, GIST):match("^(.*)[:;,]%s") or about end
     return (about:gsub("%p$", ""))
+end
+
+--- The first sentence on the module of a name, shortened where it is long.
+function docs.gist(name) return gist_of(docs.module(name)) end
+
+--- The experiments, each with its first sentence; or all on one of them. nil where there is none.
+local function experiments_text(name)
+    local dir = system.options.root .. "/experiments/"
+    if name then
+        local about = docs.read(dir .. name .. ".lua", name).about
+        if #about == 0 then return nil end
+        return table.concat(about, "\n") .. ("\n\nadvrt experiments/%s.lua --help lists its options."):format(name)
+    end
+    local lines = {}
+    for file in lfs.dir(dir) do
+        local script = file:match("^([%w_]+)%.lua$")
+        if script then
+            lines[#lines + 1] = ("  %-19s %s"):format(script,
+                gist_of(docs.read(dir .. file, script)))
+        end
+    end
+    table.sort(lines)
+    return "Experiments, run as advrt experiments/NAME.lua (--help lists a script's options):\n"
+        .. table.concat(lines, "\n") .. "\n? NAME tells of one of them."
+end
+
+--- What one of the losses is that advrt has beside the paper's, and how to load it; nil where it has
+-- none of that name.
+local function loss_text(name)
+    local module = docs.module("losses." .. name)
+    if not module then return nil end
+    return ("%s\n\nTo load it: loss.load %q, or an experiment's --require %s."):format(
+        table.concat(module.about, "\n"), name, name)
 end
 
 local function overview()
@@ -204,6 +244,7 @@ local function overview()
         lines[#lines + 1] = ("  %-8s %s"):format(name, docs.gist(name))
     end
     lines[#lines + 1] = "? NAME tells of a module, a function (? tensor.stack) or a method (? x:clamp)."
+    lines[#lines + 1] = "? experiments lists the experiments, ? Builder the layers of a net definition."
     lines[#lines + 1] = "A line that ends in ; shows no values. :time times every command, :time CODE one."
     return table.concat(lines, "\n")
 end
@@ -213,7 +254,7 @@ end
 function docs.help(expression, globals)
     expression = expression:gsub("%b()%s*$", ""):match("^%s*(.-)%s*$")
     if expression == "" then return overview() end
-    local module = expression:gsub("^advrt%.", "")
+    local module = expression:gsub("^advrt%.", ""):gsub("^Builder$", "nets.builder")
     if docs.module(module) then return module_text(module) end
     local texts, shown = {}, {}
     for _, entry in ipairs(docs.find(expression, globals)) do
@@ -221,7 +262,13 @@ function docs.help(expression, globals)
         if not shown[text] then texts[#texts + 1], shown[text] = text, true end
     end
     if #texts > 0 then return table.concat(texts, "\n\n") end
+    local of_loss = expression:match("^loss%.([%w_]+)$")
+    local text = of_loss and loss_text(of_loss)
+    if text then return text end
     local value = names.value(expression, globals)
     if value ~= nil then return show.value(value) end
+    if expression == "experiments" then return experiments_text() end
+    return expression:find("^[%w_]+$") and experiments_text(expression) or nil
 end
+
 return docs

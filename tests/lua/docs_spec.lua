@@ -1,6 +1,8 @@
 -- Help and completion: every public function is documented where a session looks, and names go on.
 
 local docs = require "advrt.docs"
+local lfs = require "lfs"
+local loss = require "advrt.loss"
 local names = require "advrt.names"
 local record = require "advrt.record"
 local show = require "advrt.show"
@@ -64,6 +66,23 @@ describe("help", function()
             end
             assert.is_true(count >= least, ("%s has %d methods"):format(expression, count))
         end
+    end)
+
+    it("knows what no variable holds: builder, losses in files, experiments", function()
+        for _, expression in ipairs {"Builder:conv", "b:conv", "b:conv(x, 'c1')"} do
+            described(expression, {}, "Builder:conv(x, name, o)")
+        end
+        assert.truthy(docs.help("Builder", {}):find("Builder:maxpool(x, o)", 1, true))
+        assert.truthy(docs.help("loss.dlr", {loss = loss}):find("Croce", 1, true))
+        assert.truthy(docs.help("loss.dlr", {loss = loss}):find('loss.load "dlr"', 1, true))
+        local list = docs.help("experiments", {})
+        for name in lfs.dir(root .. "/experiments") do
+            local script = name:match("^(.*)%.lua$")
+            if script then assert.truthy(list:find("\n  " .. script .. " +%u"), script) end
+        end
+        assert.truthy(docs.help("theorem", {}):find("Theorem IV.2", 1, true))
+        assert.is_nil(docs.help("loss.none", {loss = loss}))
+        assert.is_nil(docs.help("nothing_such", {}))
     end)
 
     it("finds a function by its value, a method without an object, and any by its last name", function()
