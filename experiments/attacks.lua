@@ -26,6 +26,7 @@ local o = options.parse(arg, {
     options = takes,
     flags = {{"untargeted", "away from the label, not towards a target"},
         {"no-figures", "leave the picture out"}},
+    either = {{"targets", "untargeted"}},
 })
 if not o.no_figures then plot.check() end
 local began = os.time()

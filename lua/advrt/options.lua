@@ -332,6 +332,7 @@ end
 -- spec.defaults    optional: by key, defaults other than the table's
 -- spec.flags       optional: array of {name, help}; spec.arguments: optional array of {name, help}, or
 --                  {name, help, "+"}: one or more, an array of values
+-- spec.either      optional: array of pairs {name, name} of options and flags that exclude each other
 -- spec.ranks       whether mpirun's processes can share the work; where they cannot, several are refused
 --
 -- Returns a table of values by name with _ for -; flags are true or absent, `require` is a list of
@@ -344,7 +345,7 @@ function options.parse(argv, spec)
     end
     local parser = argparse(spec.name, spec.description):add_help(false)
     parser:help_max_width(96):usage_max_width(96):help_description_margin(28)
-    local names = {["--help"] = "flag"}
+    local names, made = {["--help"] = "flag"}, {}
     for _, argument in ipairs(spec.arguments or {}) do
         parser:argument(argument[1], argument[2]):args(argument[3] or 1)
     end
@@ -355,14 +356,15 @@ function options.parse(argv, spec)
         if own ~= nil then
             help = help:gsub("%s*%(default:.-%)$", "") .. (" (default: %s)"):format(own)
         end
-        parser:option("--" .. name, help):argname(metavar):target(key_of(name))
+        made[name] = parser:option("--" .. name, help):argname(metavar):target(key_of(name))
             :convert(converter(name, read)):count(several[name] and "*" or "?")
         names["--" .. name] = "value"
     end
     for _, flag in ipairs(spec.flags or {}) do
-        parser:flag("--" .. flag[1], flag[2]):target(key_of(flag[1]))
+        made[flag[1]] = parser:flag("--" .. flag[1], flag[2]):target(key_of(flag[1]))
         names["--" .. flag[1]] = "flag"
     end
+    for _, pair in ipairs(spec.either or {}) do parser:mutex(made[pair[1]], made[pair[2]]) end
     parser:flag("-h --help", "this help"):action(function()
         io.stdout:write(parser:get_help(), "\n")
         os.exit(true, true)

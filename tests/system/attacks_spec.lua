@@ -132,6 +132,7 @@ describe("experiments/attacks.lua", function()
             {2, "'pgd': eps must be a number above 0, got x", {"--attacks", "pgd:eps=x"}},
             {2, "'cw' has no parameter 'kapa'; did you mean 'kappa'?", {"--attacks", "cw:kapa=1"}},
             {2, "attack 'fgs' is given twice", {"--attacks", "fgs,fgs"}},
+            {2, "'--untargeted' can not be used together", {"--targets", "second", "--untargeted"}},
             {2, "leads back to the label itself", {"--targets", "offset:10"}},
             {1, "there is no such folder", {"--images", base .. "/nowhere"}},
         } do
