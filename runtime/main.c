@@ -54,7 +54,8 @@ static const char usage[] =
     "or\n"
     "NAME. The environment's LUA_PATH, LUA_CPATH and LUA_INIT are as in lua(1).\n"
     "\n"
-    "Exit status: 0 done, 1 failed, 2 bad options, 130 interrupted.\n";
+    "Exit status: 0 done, 1 failed, 2 bad options, 130 interrupted, 143 by SIGTERM, 129\n"
+    "by SIGHUP.\n";
 
 /* --- names and values of options --- */
 

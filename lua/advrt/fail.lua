@@ -6,7 +6,7 @@ local system = require "advrt.core.system"
 
 local fail = {}
 
-local INTERRUPTED = 130
+local SIGNALS = 128 -- statuses above are those of signals
 
 -- One line, whatever a file name in it holds.
 local function raise(status, text, ...)
@@ -20,8 +20,9 @@ function fail.failed(text, ...) raise(1, text, ...) end
 --- The same with status 2: an option or its value is wrong.
 function fail.option(text, ...) raise(2, text, ...) end
 
---- The same with status 130: the user interrupted the work.
-function fail.interrupted() raise(INTERRUPTED, "interrupted") end
+--- The failure that a signal asked for: SIGINT (Ctrl-C) with status 130, SIGTERM with 143, SIGHUP with
+-- 129.
+function fail.interrupted() error(system.interrupt(), 0) end
 
 --- Adds to a failure that is on its way what its message should end with.
 function fail.append(problem, text)
@@ -33,11 +34,11 @@ function fail.is(value)
     return type(value) == "table" and getmetatable(value) == debug.getregistry()["advrt.failure"]
 end
 
---- pcall for what may fail on its own account: an interrupt of the user's is raised all the same.
+--- pcall for what may fail on its own account: an interrupt is raised all the same.
 function fail.try(f, ...)
     local results = table.pack(pcall(f, ...))
     local problem = results[2]
-    if not results[1] and fail.is(problem) and problem.status == INTERRUPTED then error(problem, 0) end
+    if not results[1] and fail.is(problem) and problem.status > SIGNALS then error(problem, 0) end
     return table.unpack(results, 1, results.n)
 end
 

@@ -222,8 +222,9 @@ function Session:run()
     while true do
         local unharmed, going_on, alive, problem = pcall(self.step, self)
         -- An interrupted read looks like the end of the input; the mark tells them apart.
-        if system.interrupted(self.terminal) then
-            if not self.terminal then fail.interrupted() end
+        if system.interrupted() then
+            if not self.terminal or system.interrupt().status ~= 130 then fail.interrupted() end
+            system.interrupted(true)
             io.write("\n")
         elseif not unharmed then
             failures = failures + 1

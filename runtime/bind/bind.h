@@ -32,8 +32,8 @@ void bind_text_only(lua_State *L);
 /* The device that new tensors and plans are made on. */
 Device *bind_device(lua_State *L);
 
-/* Raises a failure with exit status `status` (1 failed, 2 bad options, 130 interrupted); the user's
- * interrupt where that is what ended the work. */
+/* Raises a failure with exit status `status` (1 failed, 2 bad options); the interrupt where
+ * that is what ended the work. */
 int bind_fail(lua_State *L, int status, const Error *e);
 /* Pushes nil and the message: `return bind_nil(L, &e);` */
 int bind_nil(lua_State *L, const Error *e);

@@ -18,15 +18,31 @@ int luaopen_advrt_core_system(lua_State *L);
 
 /* --- interrupts: written by a signal handler, so kept in the process, not in Lua --- */
 
-static volatile sig_atomic_t interrupt_mark, interrupts_held;
+static volatile sig_atomic_t interrupt_mark; /* the first signal that came, or 0 */
+static volatile sig_atomic_t interrupts_held;
 static double interrupt_time;           /* of the first signal; the handler's own */
 static double interrupt_patience = 0.2; /* seconds until another signal ends the process */
 static lua_State *interrupt_state;
 
+/* The signals that ask for the end: by the user, by who runs the machine, by a terminal that goes.
+ * The exit status is the shell's for each, 128 and the signal's number. */
+static const struct {
+    int number;
+    const char *message;
+} asking[] = {{SIGINT, "interrupted"}, {SIGTERM, "ended by SIGTERM"}, {SIGHUP, "ended by SIGHUP"}};
+enum { ASKING = sizeof asking / sizeof *asking };
+
+static int push_interrupt(lua_State *L) {
+    int number = interrupt_mark ? interrupt_mark : SIGINT, i = 0;
+    while (i < ASKING - 1 && asking[i].number != number) i++;
+    system_push_failure(L, 128 + number, asking[i].message);
+    return 1;
+}
+
 int system_raise_interrupt(lua_State *L) {
     lua_sethook(interrupt_state, NULL, 0, 0);
     interrupt_forget();
-    system_push_failure(L, 130, "interrupted");
+    push_interrupt(L);
     return lua_error(L);
 }
 
@@ -51,7 +67,7 @@ static void raise_soon(void) {
  * signal to the process and to its group, so two at once are one. */
 static void on_interrupt(int signal_number) {
     if (interrupt_mark == 0) {
-        interrupt_mark = 1;
+        interrupt_mark = signal_number;
         interrupt_time = now();
         if (!interrupts_held) raise_soon();
     } else if (now() - interrupt_time > interrupt_patience) {
@@ -70,11 +86,17 @@ void system_watch_interrupts(lua_State *L) {
     interrupts_held = 0;
     interrupt_forget();
     lua_sethook(L, NULL, 0, 0);
-    sigaction(SIGINT, &act, NULL);
+    for (int i = 0; i < ASKING; i++) {
+        struct sigaction before;
+        int number = asking[i].number;
+        /* What nohup(1) has ignored stays ignored; SIGINT is heard even behind a shell's `&`. */
+        bool ignored = sigaction(number, NULL, &before) == 0 && before.sa_handler == SIG_IGN;
+        if (number == SIGINT || !ignored) sigaction(number, &act, NULL);
+    }
 }
 
-/* interrupted([again]) -> whether SIGINT came. With a true argument it is also forgotten, and
- * the next one is again the first. */
+/* interrupted([again]) -> whether a signal asked for the end. With a true argument it is also
+ * forgotten, and the next one is again the first. */
 static int system_interrupted(lua_State *L) {
     bool was = interrupt_mark != 0;
     if (lua_toboolean(L, 1)) system_watch_interrupts(interrupt_state);
@@ -123,6 +145,12 @@ void system_push_failure(lua_State *L, int status, const char *message) {
 static int system_failure(lua_State *L) {
     system_push_failure(L, (int)luaL_checkinteger(L, 2), luaL_checkstring(L, 1));
     return 1;
+}
+
+/* interrupt() -> the failure that the signal which came makes, SIGINT's where none did; not raised.
+ */
+static int system_interrupt(lua_State *L) {
+    return push_interrupt(L);
 }
 
 /* --- the machine --- */
@@ -236,6 +264,7 @@ static const luaL_Reg functions[] = {
     {"digest", system_digest},
     {"failure", system_failure},
     {"hold_interrupts", hold_interrupts},
+    {"interrupt", system_interrupt},
     {"interrupted", system_interrupted},
     {"isatty", system_isatty},
     {"memory", system_memory},

@@ -400,6 +400,31 @@ describe("the command line", function()
         assert.equal("false\t130\ttrue\n", out)
     end)
 
+    it("ends at SIGTERM and SIGHUP with their statuses, but where they are ignored", function()
+        for name, wanted in pairs {TERM = 143, HUP = 129} do
+            local status, _, err = shell(
+                ([[timeout --preserve-status -s %s 1 "$ADVRT" -e 'while true do end']]):format(name))
+            assert.equal(wanted, status)
+            one_line(err, "ended by SIG" .. name)
+            local out
+            status, out = shell(([[trap '' %s; "$ADVRT" -e '
+                local system = require "advrt.core.system"
+                local start = system.clock()
+                while system.clock() < start + 2 do end
+                print(system.interrupted())' & sleep 1; kill -%s $!; wait $!]]):format(name, name))
+            assert.equal(0, status)
+            assert.equal("false\n", out)
+        end
+    end)
+
+    it("ends a session at SIGTERM, a read one and one that computes", function()
+        for _, input in ipairs {"sleep 3", "echo 'while true do end'; sleep 3"} do
+            local status, _, err = shell(("(%s) | timeout --preserve-status -s TERM 1 \"$ADVRT\""):format(input))
+            assert.equal(143, status)
+            one_line(err, "ended by SIGTERM")
+        end
+    end)
+
     it("is ended by a second interrupt where the first is held up", function()
         local status = shell([["$ADVRT" -e '
             local system = require "advrt.core.system"

@@ -105,9 +105,16 @@ describe("a run that is gone on with", function()
         assert.is_true(second > first, ("step %d, then %d"):format(first, second))
     end)
 
-    it("after Ctrl-C is the run that was not interrupted", function()
-        local dir = base .. "/interrupted"
-        for _ = 1, 4 do ended(dir, "INT", 0.6) end
+    it("after signals that ask for its end is the run that was not interrupted", function()
+        local seed, dir = os.time(), base .. "/interrupted"
+        math.randomseed(seed)
+        for _, signal in ipairs {"INT", "TERM", "HUP", "TERM", "INT", "TERM"} do
+            local status, err = ended(dir, signal, 0.1 + 0.6 * math.random())
+            assert.is_true(status == 0 or status == 124, ("%s (random seed %d)"):format(err, seed))
+            -- Before the script begins there is nothing to say.
+            local said = signal == "INT" and "interrupted" or "ended by SIG" .. signal
+            if status == 124 and err ~= "" then assert.matches("advrt: " .. said .. "[^\n]*\n$", err) end
+        end
         finish(dir)
     end)
 
