@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* TEMP_FAILURE_RETRY: a signal that is handled interrupts system calls */
 #include "base/file.h"
 
 #include <errno.h>
@@ -65,7 +66,8 @@ static int open_temporary(FileWriter *w, mode_t mode, Error *e) {
         uint64_t random;
         if (getrandom(&random, sizeof random, 0) != sizeof random) return system_error(e, w->path);
         snprintf(name, TEMPORARY_NAME, ".advrt-%016llx.tmp", (unsigned long long)random);
-        w->fd = open(w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+        w->fd =
+            TEMP_FAILURE_RETRY(open(w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
         if (w->fd >= 0) return 0;
         if (errno != EEXIST) break;
     }
@@ -132,15 +134,15 @@ int file_writer_put(FileWriter *w, const void *bytes, size_t n, Error *e) {
 static void sync_folder(char *path) {
     char *slash = strrchr(path, '/');
     if (slash) slash[slash == path] = '\0';
-    int fd = open(slash ? path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = TEMP_FAILURE_RETRY(open(slash ? path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (fd < 0) return;
-    fsync(fd);
+    TEMP_FAILURE_RETRY(fsync(fd));
     close(fd);
 }
 
 static int writer_finish(FileWriter *w, Error *e) {
     if (flush(w, e) != 0) return -1;
-    if (w->temporary && fsync(w->fd) != 0) return system_error(e, w->path);
+    if (w->temporary && TEMP_FAILURE_RETRY(fsync(w->fd)) != 0) return system_error(e, w->path);
     int fd = w->fd;
     w->fd = -1;
     if (close(fd) != 0) return system_error(e, w->path);
@@ -166,8 +168,11 @@ int file_write(const char *path, const void *bytes, size_t n, Error *e) {
 
 int file_replace(const char *from, const char *to, Error *e) {
     char *copy = copy_text(to, 0, e);
-    int fd = copy ? open(from, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
-    int failed = !copy ? -1 : fd < 0 || fsync(fd) != 0 ? system_error(e, from) : 0;
+    int fd =
+        copy ? TEMP_FAILURE_RETRY(open(from, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) : -1;
+    int failed = !copy                                          ? -1
+                 : fd < 0 || TEMP_FAILURE_RETRY(fsync(fd)) != 0 ? system_error(e, from)
+                                                                : 0;
     if (fd >= 0) close(fd);
     if (!failed && rename(from, to) != 0)
         failed = error_set(e, "cannot give %s the name %s: %s", from, to, strerror(errno));
@@ -181,7 +186,7 @@ int file_replace(const char *from, const char *to, Error *e) {
 int file_open_read(const char *path, int *fd, uint64_t *size, Error *e) {
     struct stat s;
     /* O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever. */
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    *fd = TEMP_FAILURE_RETRY(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
     if (*fd < 0) return system_error(e, path);
     int failed = fstat(*fd, &s) != 0 ? system_error(e, path) : 0;
     if (!failed && !S_ISREG(s.st_mode))

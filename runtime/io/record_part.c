@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* TEMP_FAILURE_RETRY: a signal that is handled interrupts system calls */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -115,7 +116,8 @@ static int recover(int fd, uint64_t *end, Buffer *frames, Error *e) {
         if (buffer_append(frames, &frame, sizeof frame, e) != 0) return -1;
         *end += FRAME_HEADER + frame.length;
     }
-    if (*end < size && (ftruncate(fd, (off_t)*end) != 0 || fsync(fd) != 0))
+    if (*end < size &&
+        (TEMP_FAILURE_RETRY(ftruncate(fd, (off_t)*end)) != 0 || TEMP_FAILURE_RETRY(fsync(fd)) != 0))
         return error_set(e, "cannot be cut to its whole frames: %s", strerror(errno));
     return 0;
 }
@@ -145,7 +147,7 @@ static int open_locked(const char *path, int *fd, Error *e) {
     const struct timespec pause = {0, LOCK_PAUSE};
     for (int i = 0; i < LOCK_ATTEMPTS; i++) {
         if (i > 0) nanosleep(&pause, NULL);
-        *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666);
+        *fd = TEMP_FAILURE_RETRY(open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666));
         if (*fd < 0) return error_set(e, "%s: %s", path, strerror(errno));
         bool locked = flock(*fd, LOCK_EX | LOCK_NB) == 0;
         if (!locked && errno != EWOULDBLOCK && errno != EINTR)
@@ -167,7 +169,7 @@ int record_part_open(RecordPart **out, const char *path, bool append, Error *e) 
     int failed = !p->path;
     if (!failed) memcpy(p->path, path, n);
     if (!failed) failed = open_locked(path, &p->fd, e);
-    if (!failed && !append && ftruncate(p->fd, 0) != 0)
+    if (!failed && !append && TEMP_FAILURE_RETRY(ftruncate(p->fd, 0)) != 0)
         failed = error_set(e, "%s: %s", path, strerror(errno));
     if (!failed && recover(p->fd, &p->size, &p->frames, e) != 0)
         failed = error_prefix(e, "%s", path);
@@ -205,7 +207,7 @@ static int write_at(int fd, const void *bytes, size_t n, uint64_t position) {
 /* Best effort: what stays behind is cut off when the file is opened again. */
 static int cut_back(RecordPart *p, Error *e) {
     error_set(e, "%s: %s", p->path, strerror(errno));
-    if (ftruncate(p->fd, (off_t)p->size) != 0) return -1;
+    if (TEMP_FAILURE_RETRY(ftruncate(p->fd, (off_t)p->size)) != 0) return -1;
     return -1;
 }
 
@@ -225,7 +227,7 @@ int record_part_add(RecordPart *p, RecordFrame kind, const void *bytes, size_t n
 }
 
 int record_part_sync(RecordPart *p, Error *e) {
-    if (fsync(p->fd) == 0) return 0;
+    if (TEMP_FAILURE_RETRY(fsync(p->fd)) == 0) return 0;
     return error_set(e, "%s: %s", p->path, strerror(errno));
 }
 
@@ -240,7 +242,8 @@ int record_part_append(RecordPart *p, const void *bytes, size_t n, Error *e) {
 int record_part_cut(RecordPart *p, size_t frames, Error *e) {
     if (frames >= record_part_frames(p)) return 0;
     uint64_t size = frame_at(p, frames)->position;
-    if (ftruncate(p->fd, (off_t)size) != 0 || fsync(p->fd) != 0)
+    if (TEMP_FAILURE_RETRY(ftruncate(p->fd, (off_t)size)) != 0 ||
+        TEMP_FAILURE_RETRY(fsync(p->fd)) != 0)
         return error_set(e, "%s: %s", p->path, strerror(errno));
     p->size = size;
     p->frames.size = frames * sizeof(Frame);
