@@ -5,6 +5,7 @@
 -- gnuplot expands nothing, and no path enters a command line.
 
 local fail = require "advrt.fail"
+local image = require "advrt.core.image"
 local lfs = require "lfs"
 local system = require "advrt.core.system"
 
@@ -87,9 +88,23 @@ end
 --- Calls `undo` when the variable that holds the value is closed.
 local function at_end(undo) return setmetatable({}, {__close = undo}) end
 
---- Runs NAME.gp in its folder; the pictures appear under their names when both are complete, and
--- none is left half made, whatever ends it.
-local function run(name)
+--- Whether a picture is whole: gnuplot ends well on a full disk, having drawn a part.
+local whole = {
+    svg = function(path)
+        local file <close> = io.open(path, "rb")
+        if not file then return false end
+        file:seek("end", -math.min(16, file:seek("end")))
+        return (file:read("a") or ""):find("</svg>%s*$") ~= nil
+    end,
+    png = function(path)
+        local pixels <close> = image.load(path)
+        return pixels ~= nil
+    end,
+}
+
+--- Runs NAME.gp in its folder `dir`, the working folder; the pictures appear under their names when
+-- both are complete, and none is left half made, whatever ends it.
+local function run(dir, name)
     local kinds = {"svg", "png"}
     local _ <close> = at_end(function()
         for _, kind in ipairs(kinds) do os.remove(("%s.%s.part"):format(name, kind)) end
@@ -100,16 +115,20 @@ local function run(name)
     if not pipe then fail("gnuplot cannot be run: %s", message) end
     local said = pipe:read("a") or ""
     local ok, how, code = pipe:close()
-    if ok then
-        for _, kind in ipairs(kinds) do
-            local path = name .. "." .. kind
-            local done = system.replace(path .. ".part", path)
-            if not done then ok, how, code = nil, "no picture", 0 end
+    if not ok then
+        fail("gnuplot failed on %s.gp (%s %d): %s", name, how, code, said:match("[^\n]*line %d+:[^\n]*")
+            or said:match("%S[^\n]*") or "it says nothing")
+    end
+    for _, kind in ipairs(kinds) do
+        if not whole[kind](("%s.%s.part"):format(name, kind)) then
+            fail("%s/%s.%s: gnuplot made only a part of it, as where the disk is full", dir, name, kind)
         end
     end
-    if ok then return end
-    fail("gnuplot failed on %s.gp (%s %d): %s", name, how, code, said:match("[^\n]*line %d+:[^\n]*")
-        or said:match("%S[^\n]*") or "it says nothing")
+    for _, kind in ipairs(kinds) do
+        local path = name .. "." .. kind
+        local done, problem = system.replace(path .. ".part", path)
+        if not done then fail("%s", problem) end
+    end
 end
 
 --- Draws the figures whose scripts are in `dir`. Works from inside the folder, so that its path is
@@ -119,7 +138,7 @@ function plot.draw(dir, names)
     local _ <close> = at_end(function() assert(lfs.chdir(home)) end)
     local entered, message = lfs.chdir(dir)
     if not entered then fail("%s: %s", dir, message) end
-    for _, name in ipairs(names) do run(name) end
+    for _, name in ipairs(names) do run(dir, name) end
 end
 
 local group_colours = {"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31"}

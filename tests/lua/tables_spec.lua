@@ -211,6 +211,32 @@ describe("tables", function()
         assert.same({"bad.gp", "records.msgpack"}, support.list(dir))
     end)
 
+    it("take no picture that gnuplot has made a part of, as it does on a full disk", function()
+        local half <close> = folder.claim(dir .. "/half")
+        local popen, place = io.popen, half.path
+        finally(function()
+            rawset(io, "popen", popen)
+            support.remove(place)
+        end)
+        half:write("fig1.gp", figures.fig1("fig1", summary))
+        plot.draw(place, {"fig1"})
+        local names = support.list(place)
+        local whole = {svg = support.read(place .. "/fig1.svg"), png = support.read(place .. "/fig1.png")}
+        for kind, bytes in pairs(whole) do
+            support.write(place .. "/fig1." .. kind, "as it was")
+            rawset(io, "popen", function()
+                for k, text in pairs(whole) do support.write("fig1." .. k .. ".part", text) end
+                support.write("fig1." .. kind .. ".part", bytes:sub(1, -9))
+                return popen ":"
+            end)
+            local ok, problem = pcall(plot.draw, place, {"fig1"})
+            assert.is_false(ok)
+            assert.matches("fig1." .. kind .. ": gnuplot made only a part", problem.message)
+            assert.same(names, support.list(place))
+            assert.equal("as it was", support.read(place .. "/fig1." .. kind))
+        end
+    end)
+
     it("leave no half picture where gnuplot is interrupted", function()
         local popen = io.popen
         finally(function()
