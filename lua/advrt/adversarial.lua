@@ -41,9 +41,9 @@ adversarial.options = {"net", "weights", "images", "resize", "crop", "mean", "st
 
 local Set = {}
 
---- Writes a shard and returns its sum.
+--- Writes a shard and returns its sum. It is the folder's once the unit that names it is committed.
 local function write_shard(out, name, images)
-    local path = out:file(name)
+    local path = out:scratch(name)
     local done, message = tensor.save(path, {images = images})
     if not done then fail("%s", message) end
     local sum
@@ -170,6 +170,7 @@ function Set:finish()
     self.out:write("left_out.csv", "file,label,prediction,reason\n" .. left)
     run_json.finish(self.about, self.counts, seconds)
     self.out:write("run.json", run_json.encode(self.about))
+    self.out:keep()
     return function() print(("The set of adversarial examples is in %s/"):format(self.out.path)) end
 end
 
