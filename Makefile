@@ -19,7 +19,7 @@ LDLIBS   = -llua5.4 -ldnnl -lpng -ljpeg -lzip -lmsgpackc -lz -ljansson -lmd -llb
 
 SOURCES := $(sort $(shell find runtime -name '*.c' -not -path '*/cuda/*' -not -path '*/mpi/*'))
 HEADERS := $(sort $(shell find runtime tests/c tests/fuzz tests/cuda_standin -name '*.h'))
-TESTS   := $(sort $(wildcard tests/c/*.c tests/fuzz/*.c))
+TESTS   := $(sort $(wildcard tests/c/*.c tests/fuzz/*.c tests/faults/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 PROGRAMS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(filter tests/c/test_%,$(TESTS)))
 FUZZED  := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/main.c,$(filter tests/fuzz/%,$(TESTS))))
@@ -55,11 +55,18 @@ $(BUILD)/flags: FORCE
 	@echo '$(COMMAND)' | cmp -s - $@ || echo '$(COMMAND)' >$@
 FORCE:
 
-programs: $(PROGRAMS)
+programs: $(PROGRAMS) $(BUILD)/tests/faults.so
 $(BUILD)/tests/test_corpus: $(FUZZED)
 $(PROGRAMS): $(BUILD)/tests/%: $(BUILD)/tests/c/%.o $(filter-out $(BUILD)/runtime/main.o,$(OBJECTS))
 	@echo "  link $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+
+# What makes files and allocations fail; loaded before all else, so by itself without a sanitizer.
+$(BUILD)/tests/faults.so: tests/faults/faults.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CC) -std=gnu11 -O1 -g -fno-omit-frame-pointer -fPIC -shared -Wall -Wextra -Wshadow -Wvla \
+	  -Werror -o $@ $< -ldl
 
 deps: ## install what building and running need
 	@third_party/install build run

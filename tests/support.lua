@@ -58,12 +58,13 @@ function support.list(path)
     return names
 end
 
---- The files that a run of an experiment leaves and a digest of each, by name; what tells of time or
+--- The files in a run's folder, and in its examples/, with a digest of each; what tells of time or
 -- place is left out.
 function support.contents(dir)
     local found = {}
     for _, folder in ipairs {"", "examples/"} do
-        for _, name in ipairs(support.list(dir .. "/" .. folder)) do
+        local there = lfs.attributes(dir .. "/" .. folder, "mode") == "directory"
+        for _, name in ipairs(there and support.list(dir .. "/" .. folder) or {}) do
             local path = dir .. "/" .. folder .. name
             local text = lfs.attributes(path, "mode") == "file" and support.read(path) or ""
             if name == "report.html" then text = "" end
@@ -73,6 +74,35 @@ function support.contents(dir)
         end
     end
     return found
+end
+
+--- A folder of the bundled net's first n images, with their labels and classes.
+function support.images(path, n)
+    local bundled = system.options.root .. "/nets/fashion-images/"
+    assert(lfs.mkdir(path))
+    local lines = {}
+    for line in io.lines(bundled .. "labels.csv") do
+        if #lines <= n then lines[#lines + 1] = line end
+    end
+    for i = 2, #lines do
+        local file = lines[i]:match("^(.-),")
+        support.write(path .. "/" .. file, support.read(bundled .. file))
+    end
+    support.write(path .. "/labels.csv", table.concat(lines, "\n") .. "\n")
+    support.write(path .. "/classes.txt", support.read(bundled .. "classes.txt"))
+    return path
+end
+
+--- What is put before a command that is to run with build/tests/faults.so; settings: what its
+-- environment holds, {ADVRT_FAULT = "EIO:3"}.
+function support.faults(settings)
+    local library = system.options.executable:match("^(.*)/") .. "/tests/faults.so"
+    assert(support.exists(library), library .. " is not there: make programs")
+    -- advrt starts anew where it may set the variable; the library would not be there again.
+    local words = {"GOMP_SPINCOUNT=1000",
+        "ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0"}
+    for name, value in pairs(settings) do words[#words + 1] = name .. "=" .. support.quote(value) end
+    return "env " .. table.concat(words, " ") .. " LD_PRELOAD=" .. support.quote(library)
 end
 
 --- Runs this advrt with the words as its arguments; returns status, standard output and error.

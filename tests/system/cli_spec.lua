@@ -419,7 +419,8 @@ describe("the command line", function()
 
     it("ends a session at SIGTERM, a read one and one that computes", function()
         for _, input in ipairs {"sleep 3", "echo 'while true do end'; sleep 3"} do
-            local status, _, err = shell(("(%s) | timeout --preserve-status -s TERM 1 \"$ADVRT\""):format(input))
+            local status, _, err = shell(
+                ([[(%s) | timeout --preserve-status -s TERM 1 "$ADVRT"]]):format(input))
             assert.equal(143, status)
             one_line(err, "ended by SIGTERM")
         end

@@ -1,0 +1,200 @@
+-- Files that cannot be written: each operation on a file in turn fails, is interrupted or takes a part
+-- alone (tests/faults). A run then ends with one line, leaves nothing half written under a final name,
+-- and ends as it would have when it is gone on with. ADVRT_FAULTS=all takes every operation, else a few
+-- of each kind are.
+
+local lfs = require "lfs"
+local support = require "support"
+local system = require "advrt.core.system"
+
+local every = os.getenv "ADVRT_FAULTS" == "all"
+local reasons = {EIO = "Input/output error", ENOSPC = "No space left on device"}
+
+describe("a world in which files fail", function()
+    local base, images
+
+    setup(function()
+        base = support.folder()
+        images = support.images(base .. "/images", 4)
+    end)
+    teardown(function() support.remove(base) end)
+
+    -- The operations on files below `dir` of a run that does not fail: an array of {what, name}, name
+    -- being the one that the file gets in the end, without its number.
+    local function operations(words, dir)
+        local log = base .. "/log"
+        os.remove(log)
+        local status, _, err = support.advrt(words(dir),
+            support.faults {ADVRT_FAULT_AT = dir, ADVRT_FAULT_LOG = log})
+        assert.equal(0, status, err)
+        local list = {}
+        for line in io.lines(log) do
+            local what, path = line:match("^%d+ (%S+) (.*)$")
+            list[#list + 1] = {what = what, name = path:sub(#dir + 2)}
+        end
+        local final
+        for i = #list, 1, -1 do
+            local one = list[i]
+            if one.what == "rename" then final = one.name end
+            if one.name:find("%.advrt%-%x+%.tmp$") then one.name, one.renamed = final, true end
+            one.name = one.name:gsub("%d+%-[%w-]+%.png$", "N.png")
+        end
+        return list
+    end
+
+    -- The numbers of operations to fail at: of those alike one, and of these as many as there is time
+    -- for.
+    local function chosen(list, is_wanted)
+        local known, found = {}, {}
+        for i, one in ipairs(list) do
+            local key = one.what .. " " .. one.name
+            if is_wanted(one) and (every or not known[key]) then
+                known[key] = true
+                found[#found + 1] = i
+            end
+        end
+        if every then return found end
+        local some, step = {}, math.max(1, #found // 14)
+        for i = math.random(1, step), #found, step do some[#some + 1] = found[i] end
+        return some
+    end
+
+    local function last_line(err) return err:match("([^\n]*)\n$") or err end
+
+    -- words(dir, more): the command; whole: the folder of a run that did not fail; contents(dir): what
+    -- files hold, by name; passing: names of files of the work at hand, of which
+    -- those that are "whole" in the end are looked at then.
+    local function check(words, whole, contents_of, passing)
+        local function contents(dir)
+            local found = contents_of(dir)
+            for name, what in pairs(passing) do
+                if what == "passing" then found[name] = nil end
+            end
+            return found
+        end
+        local seed = os.time()
+        math.randomseed(seed)
+        local list = operations(words, whole)
+        local wanted, dir = contents(whole), base .. "/broken"
+        local function adds(one) return one.what == "open" or one.what == "write" or one.what == "mkdir" end
+        for kind, is_wanted in pairs {EIO = function() return true end, ENOSPC = adds} do
+            for _, n in ipairs(chosen(list, is_wanted)) do
+                local one = list[n]
+                local told = ("%s at operation %d of %d, %s of %s (random seed %d)"):format(kind, n, #list,
+                    one.what, one.name, seed)
+                local status, _, err = support.advrt(words(dir), support.faults {ADVRT_FAULT_AT = dir,
+                    ADVRT_FAULT = ("%s:%d"):format(kind, n)})
+                -- What the journal held is on disk before it is closed.
+                local harmless = one.what == "close" and not one.renamed and passing[one.name]
+                assert.equal(harmless and 0 or 1, status, told .. ": " .. err)
+                if status == 1 then
+                    local line = last_line(err)
+                    assert.matches("^advrt: ", line, 1, false)
+                    assert.truthy(line:find(dir, 1, true) and line:find(reasons[kind], 1, true),
+                        told .. ": " .. line)
+                    assert.is_nil(err:find("traceback", 1, true), told .. ": " .. err)
+                end
+                for name, digest in pairs(contents(dir)) do
+                    if not passing[name] then assert.equal(wanted[name], digest, told .. ": " .. name) end
+                end
+                local more, out
+                status, out, more = support.advrt(words(dir))
+                assert.equal(0, status, told .. ", then gone on with: " .. out .. more)
+                assert.same(wanted, contents(dir), told)
+                support.remove(dir)
+            end
+        end
+        for _, fault in ipairs {"EINTR:1", "EINTR:2", "SHORT:1"} do
+            local status, _, err = support.advrt(words(dir),
+                support.faults {ADVRT_FAULT_AT = dir, ADVRT_FAULT = fault})
+            assert.equal(0, status, fault .. ": " .. err)
+            assert.same(wanted, contents(dir), fault)
+            support.remove(dir)
+        end
+    end
+
+    it("does a run no harm", function()
+        check(function(dir)
+            return {system.options.root .. "/experiments/equal_perturbation.lua", "--images", images,
+                "--iterations", "6", "--batch", "2", "--losses", "ce,logit", "--magnitude", "1",
+                "--save-adversarial", "last", "--no-figures", "--resume", "--out", dir}
+        end, base .. "/whole", support.contents, {["records.part"] = "passing"})
+    end)
+
+    it("does a set of adversarial examples no harm", function()
+        check(function(dir)
+            return {system.options.root .. "/experiments/make_adversarial.lua", "--images", images,
+                "--iterations", "6", "--batch", "2", "--losses", "ce", "--limit", "3", "--extra", "1",
+                "--magnitude", "1", "--resume", "--out", dir}
+        end, base .. "/set", support.contents, {["records.part"] = "passing"})
+    end)
+
+    it("does training no harm", function()
+        for class = 0, 9 do
+            local folder = ("%s/data/%%s/%d"):format(base, class)
+            for _, part in ipairs {"train", "val"} do
+                os.execute("mkdir -p " .. support.quote(folder:format(part)))
+                support.write(folder:format(part) .. "/0.png", support.read(images .. "/"
+                    .. support.list(images)[1 + class % 3]))
+            end
+        end
+        -- The log's last three columns tell of time.
+        local function contents(dir)
+            local found = support.contents(dir)
+            if found["log.csv"] then
+                local text = support.read(dir .. "/log.csv"):gsub((",[^,\n]*"):rep(3) .. "\n", "\n")
+                found["log.csv"] = system.digest(text)
+            end
+            return found
+        end
+        check(function(dir)
+            lfs.mkdir(dir)
+            return {system.options.root .. "/experiments/train.lua", "--net", "mlp", "--data",
+                base .. "/data", "--batch", "5", "--epochs", "3", "--out", dir .. "/w.safetensors", "--log",
+                dir .. "/log.csv", "--checkpoint", dir .. "/checkpoint.safetensors"}
+        end, base .. "/trained", contents,
+            {["checkpoint.safetensors"] = "passing", ["log.csv"] = "whole"})
+    end)
+
+    it("does a run no harm where the disk is really full", function()
+        local disk = base .. "/disk"
+        lfs.mkdir(disk)
+        local function size(kilobytes, more)
+            return os.execute(("mount -t tmpfs -o %ssize=%dk tmpfs %s 2>/dev/null"):format(more or "",
+                kilobytes, support.quote(disk)))
+        end
+        if not size(48) then
+            pending "a disk of its own size takes a user who may mount one"
+            return
+        end
+        local _ <close> = setmetatable({}, {__close = function()
+            os.execute("umount " .. support.quote(disk))
+        end})
+        local function words(dir)
+            return {system.options.root .. "/experiments/equal_perturbation.lua", "--images", images,
+                "--iterations", "6", "--batch", "2", "--losses", "ce,logit", "--magnitude", "1", "--resume",
+                "--out", dir}
+        end
+        local whole, dir = base .. "/plotted", disk .. "/run"
+        assert.equal(0, (support.advrt(words(whole))))
+        local wanted, full = support.contents(whole), 0
+        for _, kilobytes in ipairs {48, 160, 400, 560, 720, 880, 4000} do
+            assert(size(kilobytes, "remount,"))
+            local status, _, err = support.advrt(words(dir))
+            if kilobytes == 4000 then assert.equal(0, status, err) end
+            if status ~= 0 then
+                full = full + 1
+                local line = last_line(err)
+                assert.truthy(line:find("^advrt: ") and line:find(dir, 1, true), err)
+                assert.truthy(line:find(reasons.ENOSPC, 1, true) or line:find("gnuplot", 1, true), err)
+                for name, digest in pairs(support.contents(dir)) do
+                    if name ~= "records.part" then
+                        assert.equal(wanted[name], digest, ("%d kB: %s: %s"):format(kilobytes, name, err))
+                    end
+                end
+            end
+        end
+        assert.is_true(full >= 4, full .. " disks were full")
+        assert.same(wanted, support.contents(dir))
+    end)
+end)
