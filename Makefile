@@ -129,7 +129,15 @@ endif
 bench: all ## seconds, rates and memory of the nets, and PyTorch's where BENCH_PYTHON is set
 	@$(BUILD)/advrt tests/bench/bench.lua $(if $(PROFILE),--profile --out $(BUILD)/profile.json, \
 	  --out $(BUILD)/bench.json) $(BENCH)
-.PHONY: bench-precision
+.PHONY: bench-gpu bench-precision
+bench-gpu: all ## the same on this machine's GPU, with batches that fill one
+	@$(BUILD)/advrt --device cuda tests/bench/bench.lua --autocast \
+	  --works $(subst $() ,$(comma),$(GPU_WORKS)) --out $(BUILD)/bench-gpu.json $(BENCH)
+GPU_WORKS = resnet50:256:gradient resnet50:256:gradient:tf32 resnet50:256:gradient:mixed \
+            resnet50:256:gradient:bf16 resnet50:32:gradient resnet18:256:gradient vgg16:64:gradient \
+            alexnet:512:gradient efficientnet_lite0:256:gradient resnet18:128:training \
+            resnet50:128:attack fashion:512:attack
+comma = ,
 bench-precision: all ## what --precision mixed and bf16 do to gradients and flips
 	@rm -rf $(BUILD)/precision $(BUILD)/precision-photos
 	@$(BUILD)/advrt tests/bench/precision.lua --out $(BUILD)/precision

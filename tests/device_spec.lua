@@ -119,6 +119,20 @@ describe("on " .. system.options.device, function()
         end
     end)
 
+    it("the bench times it", function()
+        local folder <close> = setmetatable({path = support.folder()},
+            {__close = function(self) support.remove(self.path) end})
+        local out = folder.path .. "/bench.json"
+        local status, _, err = support.advrt({"--device", system.options.device, "tests/bench/bench.lua",
+            "--works", "fashion:2:gradient", "--rounds", "1", "--round-seconds", "0", "--out", out},
+            "env -u BENCH_PYTHON")
+        assert.are.equal(0, status, err)
+        local found = json.decode(support.read(out))
+        assert.are.equal(system.options.device, found.device)
+        assert.is_true(found.works[1].advrt.images_per_second > 0)
+        assert.is_true(found.peak.flops_per_second > 0)
+    end)
+
     it("a GPU that is not there is named in one line", function()
         if not STANDIN then return pending("as many GPUs as there are") end
         local function run_on(name, gpus)

@@ -37,7 +37,7 @@ local NETS = {"alexnet", "vgg16", "resnet18", "resnet34", "resnet50", "resnet152
 local BATCHES, WHATS = {1, 8}, {"forward", "gradient", "training"}
 local PROFILED = "resnet50:8:gradient"
 local MODES = {"eager", "channels_last", "channels_last_folded"}
-local PRECISIONS = {[""] = true, f32 = true, mixed = true, bf16 = true}
+local PRECISIONS = {[""] = true, f32 = true, mixed = true, bf16 = true, tf32 = true}
 local MOST_ROUNDS, MOST_BATCH = 1000, 4096
 
 -- The parent: works one after the other, a table and a file ------------------------
@@ -116,8 +116,9 @@ local function in_child(spec)
     os.remove(answer)
     assert(system.write(question, json.encode(spec)))
     local o = system.options
-    local _, kind, status = os.execute(("%s --threads %d --plan %s --precision %s %s --child %s")
-        :format(peer.quote(o.executable), o.threads, o.plan, o.precision,
+    local _, kind, status = os.execute(
+        ("%s --device %s --threads %d --plan %s --precision %s %s --child %s")
+        :format(peer.quote(o.executable), o.device, o.threads, o.plan, o.precision,
             peer.quote(arg[0]), peer.quote(question)))
     if kind == "signal" and status == 2 or status == 130 then fail.interrupted() end
     local file = io.open(answer)
@@ -127,8 +128,12 @@ local function in_child(spec)
     return (json.decode(text))
 end
 
---- The machine's peak, of which other rates are given as shares.
-local function measure_peak()
+--- The machine's peak, of which other rates are given as shares; a GPU's is of the work's precision.
+local function measure_peak(spec)
+    if work.ON_GPU then
+        return {how = "best rate of a product with 4096x4096 weights, in the precision of the work",
+            flops_per_second = rates.product(spec.precision)}
+    end
     return {how = "best f32 rate of direct 3x3 convolutions, forward, batch 8: of 64 channels at "
         .. "56x56, 128 at 28x28, 256 at 14x14", flops_per_second = rates.convolution("3x3", "direct")}
 end
@@ -232,7 +237,8 @@ end
 
 local function print_head(o, peak)
     local s = system.options
-    print(("%s, %d threads, %s, %s plan, %s"):format(machine(), s.threads, s.precision, s.plan, s.isa))
+    print(("%s, %d threads, %s, %s plan, %s, %s"):format(machine(), s.threads, s.precision, s.plan,
+        s.device, s.isa))
     print(("peak: %.1f GFLOP/s (%s); Winograd can exceed it"):format(
         peak.flops_per_second / 1e9, peak.how))
     print(("%d rounds of at least %g s"):format(o.rounds, o.seconds))
@@ -254,18 +260,24 @@ local function times(o, python, run)
     local header = {}
     for i, column in ipairs(columns) do header[i] = column[1] end
     print_row(header, columns)
-    local results = {}
+    local results, peaks = {}, {[system.options.precision] = peak}
+    local function peak_in(precision)
+        if not work.ON_GPU then return peak end
+        peaks[precision] = peaks[precision]
+            or run {measure = "peak", name = "the machine's peak", precision = precision}
+        return peaks[precision]
+    end
     for i, w in ipairs(o.works) do
         w.measure = w.what == "experiment" and "experiment" or "work"
         local r = run(w)
         r.work, r.net, r.batch, r.what, r.precision = w.name, w.net, w.batch, w.what, w.precision
-        derive(r, peak)
+        derive(r, peak_in(w.precision or system.options.precision))
         results[i] = r
         print_row(row(r), columns)
         print_modes(r, columns)
         io.stdout:flush()
     end
-    return {peak = peak, works = results}
+    return {peak = peak, peaks = peaks, works = results}
 end
 
 --- Profiles the works; prints each as it is done.
@@ -298,8 +310,8 @@ local function main(argv)
     local document = o.profile and profiles(o, run) or times(o, python, run)
     local s = system.options
     for k, v in pairs {advrt = s.version, onednn = system.onednn_version, machine = machine(),
-        threads = s.threads, isa = s.isa, plan = s.plan, precision = s.precision, rounds = o.rounds,
-        round_seconds = o.seconds} do
+        threads = s.threads, device = s.device, isa = s.isa, plan = s.plan,
+        precision = s.precision, rounds = o.rounds, round_seconds = o.seconds} do
         document[k] = v
     end
     local done, message = system.write(o.out, json.encode(document, {indent = true}) .. "\n")

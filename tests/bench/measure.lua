@@ -156,10 +156,11 @@ local function measure_experiment(spec)
     local argv = {"--net", g.definition, "--batch", tostring(spec.batch), "--out", out, "--iterations",
         tostring(work.EXPERIMENT.iterations), "--no-figures"}
     assert(system.write(task, json.encode {measure = "whole", scratch = spec.scratch, argv = argv}))
-    local command = ("rm -rf %s && %s --threads %d --plan %s --precision %s %s --child %s >%s 2>&1"):format(
-        peer.quote(out), peer.quote(system.options.executable), system.options.threads,
-        system.options.plan, spec.precision or system.options.precision, peer.quote(arg[0]),
-        peer.quote(task), peer.quote(spec.scratch .. "/said"))
+    local command = ("rm -rf %s && %s --device %s --threads %d --plan %s --precision %s %s --child %s"
+        .. " >%s 2>&1"):format(
+        peer.quote(out), peer.quote(system.options.executable), system.options.device,
+        system.options.threads, system.options.plan, spec.precision or system.options.precision,
+        peer.quote(arg[0]), peer.quote(task), peer.quote(spec.scratch .. "/said"))
     local function step()
         if not os.execute(command) then fail("%s could not be run", spec.name) end
     end

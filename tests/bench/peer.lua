@@ -42,6 +42,7 @@ function peer.start(spec, modes)
     end
     local task = {
         net = spec.net, what = spec.what, modes = modes, threads = system.options.threads,
+        device = system.options.device, precision = spec.precision or system.options.precision,
         sgd = work.SGD, attack = work.ATTACK, tensors = spec.scratch .. "/tensors.safetensors",
         weights = spec.scratch .. "/weights.safetensors",
     }

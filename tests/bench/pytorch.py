@@ -6,7 +6,8 @@ answers on standard output, one JSON object a line: first what it can do, then t
 standard input,
 
     run MODE STEPS    {"seconds": S}   seconds a step, after one step that is not timed
-    peak              {"rss": BYTES}   the most memory that this process has had resident
+    peak              {"rss": BYTES}   the most memory that this process has had resident, or that
+                                       it had of the GPU that it runs on
     cosines MODE      {LOSS: [C, ...]} of each image's gradient in that mode to the eager one
 
 Modes: eager; channels_last; channels_last_folded, with batch norm folded into the convolutions by
@@ -51,7 +52,7 @@ class Autocast(nn.Module):
         self.net = net
 
     def forward(self, x):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
             return self.net(x).float()
 
 
@@ -191,7 +192,7 @@ def prepare(net, mode, training):
 def library_attack(mode, net, task, x0):
     """The attack's steps as a library makes them, in a ball too large to matter: x0 -> x."""
     steps, norm = task["attack"]["steps"], task["attack"]["norm"]
-    targets = torch.tensor(task["targets"])
+    targets = torch.tensor(task["targets"], device=x0.device)
     if mode == "torchattacks":
         from torchattacks import PGDL2
 
@@ -200,7 +201,7 @@ def library_attack(mode, net, task, x0):
         return lambda: attack(x0, targets)
     import foolbox
 
-    model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
+    model = foolbox.PyTorchModel(net, bounds=(0, 1), device=x0.device)
     attack = foolbox.attacks.L2BasicIterativeAttack(abs_stepsize=norm, steps=steps)
     criterion = foolbox.criteria.TargetedMisclassification(targets)
     return lambda: attack(model, x0, criterion, epsilons=[steps * norm])[1][0]
@@ -254,7 +255,7 @@ def make_step(mode, net, task, t, layout):
     """A function that makes one step and returns what agreement is told from: logits, images."""
     x0 = t["x"].contiguous(memory_format=layout)
     dz, what = t["dz"], task["what"]
-    labels, targets = torch.tensor(task["labels"]), torch.tensor(task["targets"])
+    labels, targets = (torch.tensor(task[k], device=x0.device) for k in ("labels", "targets"))
 
     def forward():
         with torch.inference_mode():
@@ -313,7 +314,7 @@ def make_step(mode, net, task, t, layout):
 
 def cosines(net, plain, task, t):
     """Of each image's gradient in one net to that in another, by loss."""
-    targets, o = torch.tensor(task["targets"]), task["experiment"]
+    targets, o = torch.tensor(task["targets"], device=t["x"].device), task["experiment"]
     result = {loss: [] for loss in o["losses"]}
     for first in range(0, len(t["x"]), o["batch"]):
         part = slice(first, first + o["batch"])
@@ -340,7 +341,25 @@ def difference(found, t):
     return {k: v if math.isfinite(v) else 1e9 for k, v in result.items()}
 
 
-def peak_rss():
+def on_gpu(task):
+    return task.get("device", "cpu") != "cpu"
+
+
+def settle(task):
+    if on_gpu(task):
+        torch.cuda.synchronize(task["device"])
+
+
+def set_precision(task):
+    """f32 is f32 and tf32 is asked for, as on our side; the fastest algorithms are looked for."""
+    tf32 = task.get("precision") == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = True
+
+
+def peak_memory(task):
+    if on_gpu(task):
+        return torch.cuda.max_memory_allocated(task["device"])
     with open("/proc/self/status", encoding="ascii") as f:
         return next(1024 * int(line.split()[1]) for line in f if line.startswith("VmHWM:"))
 
@@ -362,6 +381,13 @@ def main(task_path):
     if task.get("mean"):
         net = Normalised(net, task["mean"], task["std"])
     t = load_tensors(task["tensors"])
+    if on_gpu(task):
+        if not torch.cuda.is_available():
+            say({"missing": "no CUDA in it"})
+            return
+        set_precision(task)
+        net = net.to(task["device"])
+        t = {name: value.to(task["device"]) for name, value in t.items()}
     steps, nets, skipped, differences, flips = {}, {}, {}, {}, {}
     for mode in task["modes"]:
         try:
@@ -391,7 +417,7 @@ def main(task_path):
     for line in sys.stdin:
         words = line.split()
         if words[0] == "peak":
-            say({"rss": peak_rss()})
+            say({"rss": peak_memory(task)})
             continue
         if words[0] == "cosines":
             say(cosines(nets[words[1]], nets["eager"], task, t))
@@ -399,9 +425,11 @@ def main(task_path):
         step, count = steps[words[1]], int(words[2])
         if task["what"] != "experiment":
             step()
+        settle(task)
         began = time.perf_counter()
         for _ in range(count):
             step()
+        settle(task)
         say({"seconds": (time.perf_counter() - began) / count})
 
 

@@ -10,6 +10,7 @@ local rates = {}
 
 local BATCH, LAYERS, RUNS = 8, 3, 5
 local LINEAR = 4096            -- inputs and outputs
+local LONG_RUN = 5e-3          -- seconds, beside which a launch is nothing
 local MEMORY = 1 << 24         -- floats in each of two tensors, beyond any cache
 
 -- Kind -> shapes: channels, side of the grid, and what is not {kernel = 1, pad = 0}.
@@ -89,13 +90,31 @@ function rates.convolution(kind, plan)
     return best
 end
 
+local function linear_net(precision)
+    return assert(net.build({
+        classes = LINEAR, input = {LINEAR, 1, 1},
+        build = function(b, x) return b:linear(x, "linear", LINEAR) end,
+    }, {init = "he", precision = precision}))
+end
+
+--- FLOP/s of products of matrices, of as many rows as keep a GPU busy for a while; `precision` nil for
+-- the command line's.
+function rates.product(precision)
+    local g, best = linear_net(precision), 0
+    local flops = work.forward_flops(g.graph)
+    for _, N in ipairs {256, 1024, 4096, 16384} do
+        local x, z = tensor.uniform("bench:rate", {N, LINEAR, 1, 1}), tensor.new {N, LINEAR}
+        local seconds = best_of(RUNS, function() g:forward(x, z) end)
+        best = math.max(best, N * flops / seconds)
+        if seconds > LONG_RUN then break end
+    end
+    return best
+end
+
 --- FLOP/s of a linear layer on a batch of N: its weights are read once for all of them, which
 -- bounds small batches.
 function rates.linear(N)
-    local g = assert(net.build({
-        classes = LINEAR, input = {LINEAR, 1, 1},
-        build = function(b, x) return b:linear(x, "linear", LINEAR) end,
-    }, {init = "he"}))
+    local g = linear_net()
     local x, z = tensor.uniform("bench:rate", {N, LINEAR, 1, 1}), tensor.new {N, LINEAR}
     local seconds = best_of(RUNS, function() g:forward(x, z) end)
     return N * work.forward_flops(g.graph) / seconds

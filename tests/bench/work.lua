@@ -10,6 +10,7 @@ local train = require "advrt.train"
 
 local work = {}
 
+work.ON_GPU = system.options.device ~= "cpu"
 work.ATTACK = {steps = 10, norm = 0.05}
 work.SGD = {rate = 1e-4, momentum = 0.9, weight_decay = 5e-4}
 
@@ -47,8 +48,10 @@ function work.forward_flops(graph)
     return total, by_layer
 end
 
---- The most memory that this process has had resident, in bytes.
+--- The most memory that this process has had resident, in bytes; on a device with memory of its own,
+-- the most that was counted, nearly all of which is there.
 function work.peak_rss()
+    if work.ON_GPU then return system.memory().peak end
     local file <close> = assert(io.open("/proc/self/status"))
     return 1024 * math.tointeger(file:read("a"):match("VmHWM:%s*(%d+)"))
 end
@@ -60,10 +63,20 @@ function work.median(samples)
     return (sorted[(n + 1) // 2] + sorted[n // 2 + 1]) / 2, sorted[1], sorted[n]
 end
 
+local probe
+
+--- Waits for what the device has been asked to do: it may go on while calls return.
+local function settle()
+    probe = probe or tensor.new {1}
+    probe:item()
+end
+
 --- Seconds a step, of `steps` steps.
 function work.time(step, steps)
+    settle()
     local began = system.clock()
     for _ = 1, steps do step() end
+    settle()
     return (system.clock() - began) / steps
 end
 
