@@ -15,6 +15,11 @@ CFLAGS   = -std=gnu11 $(OPTIMISE) -g -fopenmp -Wall -Wextra -Wshadow -Wvla -Werr
 CPPFLAGS = -Iruntime $(shell pkg-config --cflags lua5.4 2>/dev/null) -MMD -MP
 # -E: the C modules of other Lua packages (lfs, lpeg, term, system) find Lua's symbols in advrt.
 LDFLAGS  = -Wl,-E -fopenmp $(SANITIZE) $(COVERAGE)
+# oneDNN is the system's, or that of ONEDNN's folders include and lib; its build wants a BUILD too.
+ifneq ($(ONEDNN),)
+CPPFLAGS += -isystem $(abspath $(ONEDNN))/include
+LDFLAGS  += -L$(abspath $(ONEDNN))/lib -Wl,-rpath,$(abspath $(ONEDNN))/lib
+endif
 LDLIBS   = -llua5.4 -ldnnl -lpng -ljpeg -lzip -lmsgpackc -lz -ljansson -lmd -llbfgsb -ldl -lm
 
 SOURCES := $(sort $(shell find runtime -name '*.c' -not -path '*/cuda/*' -not -path '*/mpi/*'))

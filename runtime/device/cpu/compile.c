@@ -116,7 +116,7 @@ static int add_arg(Compiler *c, Step *s, dnnl_primitive_desc_t pd, int arg, int 
     Layout l = descriptor_layout(pd, arg);
     int slot = s->buffers;
     if (layout_bytes(&l) == 0) return 0;
-    if (onednn_check(dnnl_memory_create(&s->args[slot].memory, &l, cpu_engine(), DNNL_MEMORY_NONE),
+    if (onednn_check(onednn_memory(&s->args[slot].memory, &l, cpu_engine(), DNNL_MEMORY_NONE),
                      s->what, e))
         return -1;
     s->args[slot].arg = arg;
@@ -174,7 +174,7 @@ int emit_convolution(Compiler *c, const char *name, dnnl_primitive_desc_t pd, co
     image.dst = layout_of_image(&dst);
     image.weights = descriptor_layout(pd, DNNL_ARG_WEIGHTS);
     dnnl_primitive_desc_t one;
-    if (conv_descriptor(cpu_engine(), &image, what, false, post, NULL, true, &one, e)) return -1;
+    if (conv_descriptor(cpu_engine(), &image, what, post, NULL, true, &one, e)) return -1;
     if (!one) return error_set(e, "oneDNN has no convolution of this shape for one image");
     int status = emit_images(c, name, one, n, args, e);
     dnnl_primitive_desc_destroy(one);
@@ -192,8 +192,7 @@ int emit_reorder(Compiler *c, const Layout *from, int in, const Layout *to, int 
     Layout a = as_grid(from), b = as_grid(to);
     if (onednn_check(dnnl_primitive_attr_create(&attr), "attributes", e)) return -1;
     dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
-    dnnl_status_t made =
-        dnnl_reorder_primitive_desc_create(&pd, &a, cpu_engine(), &b, cpu_engine(), attr);
+    dnnl_status_t made = onednn_reorder(&pd, &a, &b, cpu_engine(), attr);
     dnnl_primitive_attr_destroy(attr);
     if (onednn_check(made, "reorder", e)) return -1;
     int status =

@@ -97,8 +97,7 @@ static int forward_descriptor(const ConvShape *wanted, ConvWhat what, const Post
             s.src = layout_open(&s.src);
             s.dst = layout_open(&s.dst);
         }
-        if (conv_descriptor(cpu_engine(), &s, what, false, post, NULL, attempt == 2, out, e))
-            return -1;
+        if (conv_descriptor(cpu_engine(), &s, what, post, NULL, attempt == 2, out, e)) return -1;
         if (*out) return 0;
     }
     return 0;
@@ -225,8 +224,7 @@ static int rotated_descriptor(Compiler *c, const Node *n, const Value *v, bool s
                    .stride = {1, 1}};
     for (int i = 0; i < 4; i++) s.pad[i] = l->kernel[i % 2] - 1 - l->pad[i];
     PostOps post = {.sum = sum};
-    if (conv_descriptor(cpu_engine(), &s, CONV_FORWARD, false, &post, NULL, false, pd, e))
-        return -1;
+    if (conv_descriptor(cpu_engine(), &s, CONV_FORWARD, &post, NULL, false, pd, e)) return -1;
     if (*pd && descriptor_cuts_images(*pd)) {
         dnnl_primitive_desc_destroy(*pd);
         *pd = NULL;
@@ -278,8 +276,7 @@ static int data_backward(Compiler *c, const Node *n, const Value *v, Error *e) {
             s.src = layout_open(&s.src);
             s.dst = layout_open(&s.dst);
         }
-        if (conv_descriptor(cpu_engine(), &s, CONV_DATA, false, NULL, v->descriptor, attempt == 2,
-                            &pd, e))
+        if (conv_descriptor(cpu_engine(), &s, CONV_DATA, NULL, v->descriptor, attempt == 2, &pd, e))
             return -1;
     }
     if (!pd) return no_implementation(e);
@@ -327,8 +324,8 @@ static int weights_backward(Compiler *c, const Node *n, const Value *v, Error *e
             s.src = layout_open(&s.src);
             s.dst = layout_open(&s.dst);
         }
-        if (conv_descriptor(cpu_engine(), &s, CONV_WEIGHTS, false, NULL, v->descriptor,
-                            attempt == 2, &pd, e))
+        if (conv_descriptor(cpu_engine(), &s, CONV_WEIGHTS, NULL, v->descriptor, attempt == 2, &pd,
+                            e))
             return -1;
     }
     if (!pd) return no_implementation(e);

@@ -146,7 +146,7 @@ int conv_image_backward(Compiler *c, const Node *n, const Value *v, bool *done, 
     shape.H = l->H, shape.W = l->W, shape.OH = y.rows, shape.OW = x.rows;
     bool own = conv_own(c, &shape, &s.src, &s.dst);
     dnnl_primitive_desc_t pd = NULL;
-    if (!own && conv_descriptor(cpu_engine(), &s, CONV_FORWARD, false, NULL, NULL, false, &pd, e))
+    if (!own && conv_descriptor(cpu_engine(), &s, CONV_FORWARD, NULL, NULL, false, &pd, e))
         return -1;
     if (!own && !pd) return 0;
     HostWeights w;
@@ -260,8 +260,7 @@ int conv_image_forward(Compiler *c, const Node *n, Value *v, bool *done, Error *
     dnnl_primitive_desc_t pd;
     *done = false;
     if ((l->stride[0] == 1 && l->stride[1] == 1) || n->residual >= 0) return 0;
-    if (conv_descriptor(cpu_engine(), &s, CONV_FORWARD, false, &post, NULL, false, &pd, e))
-        return -1;
+    if (conv_descriptor(cpu_engine(), &s, CONV_FORWARD, &post, NULL, false, &pd, e)) return -1;
     if (pd) {
         Layout dst = descriptor_layout(pd, DNNL_ARG_DST);
         bool fast = layout_same(&dst, &s.dst);
@@ -281,7 +280,7 @@ int conv_image_forward(Compiler *c, const Node *n, Value *v, bool *done, Error *
     shape.relu = n->relu, shape.cap = (float)n->cap;
     bool own = conv_own(c, &shape, &s.src, &s.dst);
     pd = NULL;
-    if (!own && conv_descriptor(cpu_engine(), &s, CONV_FORWARD, false, &post, NULL, false, &pd, e))
+    if (!own && conv_descriptor(cpu_engine(), &s, CONV_FORWARD, &post, NULL, false, &pd, e))
         return -1;
     if (!own && !pd) return 0;
     v->layout = s.dst;

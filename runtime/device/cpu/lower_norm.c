@@ -153,8 +153,6 @@ static int param_buffer(Compiler *c, const Node *n, int i, Error *e) {
     return buffer_fixed(c, c->program->graph->params[n->layer->param[i]].value.data, e);
 }
 
-static const unsigned norm_flags = dnnl_use_scale | dnnl_use_shift;
-
 /* at: x, y, scale, shift, mean, variance, work. size: N, C, cells, channels of a block. */
 static void run_batchnorm(const CpuPlan *p, const Step *s) {
     p->kernels->batchnorm(s->at[0], s->at[2], s->at[3], s->number, s->at[1], s->at[4], s->at[5],
@@ -163,11 +161,7 @@ static void run_batchnorm(const CpuPlan *p, const Step *s) {
 
 /* The primitive of this shape is only a hint for its backward. */
 static int batchnorm_hint(const Layer *l, Value *v, Error *e) {
-    dnnl_batch_normalization_desc_t op;
-    if (onednn_check(dnnl_batch_normalization_forward_desc_init(
-                         &op, dnnl_forward_training, &v->layout, (float)l->eps, norm_flags),
-                     "batch norm", e) ||
-        best_descriptor(cpu_engine(), &op, NULL, NULL, true, &v->descriptor, e))
+    if (batchnorm_descriptor(cpu_engine(), &v->layout, l->eps, false, NULL, &v->descriptor, e))
         return -1;
     return v->descriptor ? 0 : error_set(e, "oneDNN has no batch norm of this shape");
 }
@@ -207,13 +201,9 @@ static int batchnorm_train(Compiler *c, const Node *n, Value *v, Error *e) {
 
 static int batchnorm_train_back(Compiler *c, const Node *n, Value *v, Error *e) {
     const Layer *l = n->layer;
-    dnnl_batch_normalization_desc_t op;
     dnnl_primitive_desc_t pd;
     Sink sink;
-    if (onednn_check(dnnl_batch_normalization_backward_desc_init(
-                         &op, dnnl_backward, &v->layout, &v->layout, (float)l->eps, norm_flags),
-                     "batch norm", e) ||
-        best_descriptor(cpu_engine(), &op, NULL, v->descriptor, true, &pd, e))
+    if (batchnorm_descriptor(cpu_engine(), &v->layout, l->eps, true, v->descriptor, &pd, e))
         return -1;
     if (!pd) return error_set(e, "oneDNN has no batch norm of this shape");
     int status = -1, dscale = param_gradient(c, l->param[0], e),
@@ -232,7 +222,7 @@ static int batchnorm_train_back(Compiler *c, const Node *n, Value *v, Error *e) 
                    {DNNL_ARG_DIFF_SCALE, dscale},
                    {DNNL_ARG_DIFF_SHIFT, dshift},
                    {DNNL_ARG_SHIFT, shift}};
-    if (emit_primitive(c, "batch norm back", pd, 9, args, e)) goto done;
+    if (emit_primitive(c, "batch norm back", pd, BATCHNORM_BACK_SHIFT ? 9 : 8, args, e)) goto done;
     status = wanted ? sink_close(c, &sink, e) : 0;
 done:
     dnnl_primitive_desc_destroy(pd);

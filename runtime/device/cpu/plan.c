@@ -349,12 +349,15 @@ int cpu_plan_new(Device *d, const struct Program *program, const struct PlanRequ
     if (lower(&c, e)) goto done;
     keep_trace(p);
     if (make_arena(p, e) || bind_buffers(p, e)) goto done;
-    *out = &p->base;
     status = 0;
 done:
+    if (layouts_forget(e)) status = -1;
     for (int i = 0; c.values && i < program->n; i++)
         if (c.values[i].descriptor) dnnl_primitive_desc_destroy(c.values[i].descriptor);
     memory_free(c.values);
-    if (status) free_plan(&p->base);
+    if (status)
+        free_plan(&p->base);
+    else
+        *out = &p->base;
     return status;
 }
