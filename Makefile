@@ -129,6 +129,16 @@ $(READERS) $(FUZZED) $(BUILD)/tests/fuzz/main.o: private CFLAGS += -O1 -fno-open
   -Wno-unknown-pragmas $(FUZZER:%fuzzer=%fuzzer-no-link) -fno-sanitize-recover=all
 endif
 
+# The tests of what computes, on oneDNN 3; without pip or a network they are left out.
+.PHONY: test-onednn3
+test-onednn3:
+	@third_party/onednn3 build/onednn3-lib; case $$? in \
+	0) $(MAKE) --no-print-directory BUILD=build/onednn3 ONEDNN=build/onednn3-lib PLUGIN= \
+	    all $(ONEDNN3_TESTS:%=build/onednn3/tests/%) && \
+	  tests/run build/onednn3 $(ONEDNN3_TESTS) lua/golden lua/training lua/attack lua/system ;; \
+	3) echo "the tests on oneDNN 3 are left out"; echo "0 passed, 0 failed" ;; \
+	*) exit 1 ;; esac
+ONEDNN3_TESTS = test_plan test_kernels test_convolve
 # BENCH holds more options, as BENCH='--works resnet50:8:gradient --rounds 15'; BENCH_PYTHON is the
 # path of an interpreter that has torch; PROFILE=1 times the layers instead.
 bench: all ## seconds, rates and memory of the nets, and PyTorch's where BENCH_PYTHON is set
@@ -161,6 +171,7 @@ check: deps-dev ## what CI runs: build, lint, tests, tests under the sanitizers;
 	  build      240 '$(MAKE) -j2 all programs' \
 	  lint        90 '$(MAKE) lint' \
 	  tests      600 'tests/run $(BUILD)' \
+	  onednn3    600 '$(MAKE) -j2 test-onednn3' \
 	  cuda       900 '$(MAKE) -j2 test-standin' \
 	  asan-build 400 '$(MAKE) -j2 asan' \
 	  asan-tests 2400 'TEST_LIMIT=600 tests/run build/asan'
