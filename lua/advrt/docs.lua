@@ -214,7 +214,8 @@ local function experiments_text(name)
     if name then
         local about = docs.read(dir .. name .. ".lua", name).about
         if #about == 0 then return nil end
-        return table.concat(about, "\n") .. ("\n\nadvrt experiments/%s.lua --help lists its options."):format(name)
+        return ("%s\n\nadvrt experiments/%s.lua --help lists its options."):format(
+            table.concat(about, "\n"), name)
     end
     local lines = {}
     for file in lfs.dir(dir) do

@@ -8,10 +8,12 @@ local json = require "advrt.json"
 local lfs = require "lfs"
 local options = require "advrt.options"
 local run_json = require "advrt.run_json"
+local system = require "advrt.core.system"
 
 local resume = {}
 
---- The command line that goes on with the run in `dir`: this process's, with what is missing.
+--- The command line that goes on with the run in `dir`: this process's, with what is missing; and with
+-- its threads, which are as many as there are cores where none are given.
 function resume.command(dir)
     local words, given = {}, {}
     if dist.size > 1 then words[1] = ("mpirun -n %d"):format(dist.size) end
@@ -20,6 +22,9 @@ function resume.command(dir)
     for i = first, #arg do
         words[#words + 1] = options.quote(arg[i])
         given[arg[i]:match("^%-%-[^=]+") or ""] = true
+    end
+    if not given["--threads"] then
+        table.insert(words, dist.size > 1 and 3 or 2, ("--threads %d"):format(system.options.threads))
     end
     if not given["--out"] then words[#words + 1] = "--out " .. options.quote(dir) end
     if not given["--resume"] then words[#words + 1] = "--resume" end

@@ -19,7 +19,8 @@ end
 local function array(list) return setmetatable(table.move(list, 1, #list, 1, {}),
     {__jsontype = "array"}) end
 
-local order = {"setting", "options", "figures", "advrt", "lua", "onednn", "device", "threads", "isa",
+local order = {"setting", "program", "script", "options", "figures", "advrt", "lua", "onednn", "device",
+    "threads", "isa",
     "precision", "plan", "seed", "net", "net_sha256", "weights_sha256", "require_sha256", "images_in_folder",
     "images_listed", "classes_listed", "classes_told_by",
     "labels_sha256", "images_sha256", "images_found", "images_wrong", "images_left_out",
@@ -70,9 +71,10 @@ function run_json.start(run)
     end
     local figures = array {}
     for i, figure in ipairs(run.figures or {}) do figures[i] = array(figure) end
-    local about = system.options
+    local about, first = system.options, 0
+    while arg[first - 1] do first = first - 1 end
     return {
-        setting = run.setting, options = used, figures = figures,
+        setting = run.setting, program = arg[first], script = arg[0], options = used, figures = figures,
         advrt = about.version, lua = _VERSION, onednn = system.onednn_version,
         device = about.device, threads = about.threads, isa = about.isa,
         precision = about.precision, plan = about.plan, seed = run.o.seed,
