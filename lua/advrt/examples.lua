@@ -1,5 +1,6 @@
 --- Examples of a run as PNG: the image, and for each loss the adversarial image and the
--- perturbation, amplified around grey so that it can be seen.
+-- perturbation, amplified around grey so that it can be seen: for all losses of an image alike, so
+-- that they can be compared by eye.
 
 local csv = require "advrt.csv"
 local fail = require "advrt.fail"
@@ -7,6 +8,7 @@ local image = require "advrt.core.image"
 local lfs = require "lfs"
 local record = require "advrt.record"
 local tables = require "advrt.tables"
+local tensor = require "advrt.tensor"
 
 local examples = {}
 
@@ -27,31 +29,35 @@ end
 
 local function original_of(i) return ("examples/%02d-original.png"):format(i) end
 
+local function stem_of(i, name) return ("examples/%02d-%s"):format(i, (name:gsub("[^%w_-]", "_"))) end
+
 --- The names of the i-th image's pictures for a loss: adversarial, and perturbation amplified.
 local function pictures_of(i, name, factor)
-    local stem = ("examples/%02d-%s"):format(i, (name:gsub("[^%w_-]", "_")))
+    local stem = stem_of(i, name)
     return stem .. "-adversarial.png", ("%s-perturbation-x%g.png"):format(stem, factor)
 end
+
+--- Where the perturbation waits until those of all losses are known, and with them the amplification.
+local function waiting_of(i, name) return stem_of(i, name) .. "-perturbation.safetensors" end
 
 local function save(out, path, x)
     local done, message = image.save(out:scratch(path), x)
     if not done then fail("%s", message) end
 end
 
---- Writes the pictures of the first images: of a batch's x [N,C,H,W], of which the first is the run's
+--- Writes the pictures of the first images, and keeps the perturbations for examples.save: of a
+-- batch's x [N,C,H,W], of which the first is the run's
 -- image `first` (from 1), and what attack.run returned for them and the loss `name`. Shown is the
 -- image at its first flip; the last one where there is none.
 function examples.add(out, first, x, name, r)
     for k = 1, math.min(COUNT - first + 1, #x) do
         local i, flipped = first + k - 1, r.flip_iteration:get(k) >= 0
         local shown = (flipped and r.first or r.adversarial)[k]
-        local l2 = flipped and r.flip_l2:get(k) or r.series.l2:get(#r.series.l2, k)
-        local factor = examples.factor(l2, x[k]:numel())
-        local adversarial, perturbation = pictures_of(i, name, factor)
         out:folder("examples")
         save(out, original_of(i), x[k])
-        save(out, adversarial, shown)
-        save(out, perturbation, (shown - x[k]):mul_(factor):add_(0.5):clamp_(0, 1))
+        save(out, (pictures_of(i, name, 1)), shown)
+        local done, message = tensor.save(out:scratch(waiting_of(i, name)), {perturbation = shown - x[k]})
+        if not done then fail("%s", message) end
     end
 end
 
@@ -105,16 +111,34 @@ function examples.read(dir)
         if not W then fail("%s", H) end
         one.original = {path = path, W = W, H = H}
         local D = W * H * (kind == "grey" and 1 or 3)
+        local factor = math.huge -- none is clipped more than it would be alone
+        for _, l in ipairs(one.losses) do factor = math.min(factor, examples.factor(l.l2, D)) end
         for _, l in ipairs(one.losses) do
-            l.factor = examples.factor(l.l2, D)
+            l.factor = factor
             l.adversarial, l.perturbation = pictures_of(i, l.name, l.factor)
         end
     end
     return shown
 end
 
---- Writes examples/examples.csv, which says what is what.
+--- Draws a perturbation that waits; where none does it has been drawn.
+local function draw(out, i, l)
+    local path = out:file(waiting_of(i, l.name))
+    if not lfs.attributes(path, "mode") then return end
+    local kept, message = tensor.load(path)
+    if not kept then fail("%s", message) end
+    local done
+    done, message = image.save(out:file(l.perturbation),
+        kept.perturbation:mul_(l.factor):add_(0.5):clamp_(0, 1))
+    if not done then fail("%s", message) end
+    os.remove(path)
+end
+
+--- Draws the perturbations, and writes examples/examples.csv, which says what is what.
 function examples.save(out, shown)
+    for i, one in ipairs(shown) do
+        for _, l in ipairs(one.losses) do draw(out, i, l) end
+    end
     local rows = {"number,file,label,target,loss,flip_iteration,l2,linf,amplification"}
     for i, one in ipairs(shown) do
         for _, l in ipairs(one.losses) do

@@ -368,7 +368,7 @@ set yrange [%g:1.25]
 plot ]]):format(columns + 0.05, bottom) .. table.concat(parts, ", \\\n     ")
     local width = 108 * columns
     return plot.script(name, "Fig. 5: image; adversarial image at the first flip and perturbation, "
-        .. "amplified around grey, for each loss", width,
+        .. "amplified around grey, alike in a row, for each loss", width,
         math.floor(width / (columns + 0.1) * (1.25 - bottom)), "", commands)
 end
 

@@ -63,7 +63,7 @@ end
 
 local function new_loss(name, iterations)
     local s = {name = name, images = 0, flips = {}, flip_l2 = {}, flip_linf = {}, common = {},
-        curves = {}, subspaces = {}}
+        common_l2 = {}, common_linf = {}, curves = {}, subspaces = {}}
     for _, series in ipairs(tables.curves) do s.curves[series] = new_curve(iterations) end
     for n = 0, iterations do s.subspaces[n] = {0, 0, 0} end
     return s
@@ -147,7 +147,8 @@ end
 --
 -- path: records.msgpack; losses: names, in the order given; iterations; seed of the bootstrap.
 -- Returns a table: losses, an array of {name, images, flips, flip_l2, flip_linf (lists over the
--- flipped), common (iterations over the images that every loss flipped), curves[series].mean and
+-- flipped), common, common_l2, common_linf (iterations and distances over the images that every loss
+-- flipped), curves[series].mean and
 -- .std [0 .. iterations], subspaces[n] = counts of S1, S2, S3}; iterations; setting;
 -- least, the rows of least_perturbation.csv. Records that no run of these losses and iterations
 -- leaves are a failure.
@@ -171,10 +172,12 @@ function tables.summarise(path, losses, iterations, seed)
         summary.setting = r.setting
         summary.least[#summary.least + 1] = least_row(r)
         if r.loss == losses[1] then group = {} end
-        if r.flip_iteration >= 0 then group[#group + 1] = r.flip_iteration end
+        if r.flip_iteration >= 0 then group[#group + 1] = r end
         if r.loss == losses[#losses] and #group == #losses then
             for i, s_i in ipairs(summary.losses) do
-                s_i.common[#s_i.common + 1] = group[i]
+                s_i.common[#s_i.common + 1] = group[i].flip_iteration
+                s_i.common_l2[#s_i.common_l2 + 1] = group[i].flip_l2
+                s_i.common_linf[#s_i.common_linf + 1] = group[i].flip_linf
             end
         end
     end
@@ -194,8 +197,9 @@ end
 tables.table1_header = {"setting", "loss", "images", "flipped", "iterations_mean",
     "iterations_std", "common_images", "common_mean", "common_low", "common_high", "seconds"}
 
---- Table I's rows: one table with the columns of table1.csv by name for each loss. seconds: loss
--- name -> seconds spent in forward, backward and step.
+--- Table I's rows: one table with the columns of table1.csv by name for each loss, and common_l2 and
+-- common_linf, means at the flip over the common images. seconds: loss name -> seconds spent in
+-- forward, backward and step.
 function tables.table1(summary, setting, seconds)
     local rows = {}
     for i, s in ipairs(summary.losses) do
@@ -204,6 +208,7 @@ function tables.table1(summary, setting, seconds)
         rows[i] = {setting = setting, loss = s.name, images = s.images, flipped = #s.flips,
             iterations_mean = mean, iterations_std = std, common_images = #s.common,
             common_mean = (tables.mean_std(s.common)), common_low = low, common_high = high,
+            common_l2 = (tables.mean_std(s.common_l2)), common_linf = (tables.mean_std(s.common_linf)),
             seconds = seconds[s.name]}
     end
     return rows
@@ -315,16 +320,18 @@ end
 
 local settings = {equal_multiplier = "Equal Multiplier", equal_perturbation = "Equal Perturbation"}
 
---- Table I as text, in the paper's form: for each setting iterations to the flip and seconds. The
--- groups are arrays of rows as table1 makes them, of the same losses in the same order.
+--- Table I as text, in the paper's form: for each setting iterations to the flip and seconds, and
+-- where the rows have them the distances at the flip over the common images. The groups are
+-- arrays of rows as table1 makes them, of the same losses in the same order.
 function tables.table1_text(groups)
     local width = 10
     for _, row in ipairs(groups[1]) do width = math.max(width, utf8.len(tables.title(row.loss)) + 2) end
     local lines = {pad("", width), pad("", width)}
     for _, rows in ipairs(groups) do
-        lines[1] = lines[1] .. pad(settings[rows[1].setting] or rows[1].setting, 57)
+        local near = rows[1].common_l2 and pad("L2, Linf on these", 19) or ""
+        lines[1] = lines[1] .. pad(settings[rows[1].setting] or rows[1].setting, 57 + #near)
         lines[2] = lines[2] .. pad("Iterations", 16) .. pad("flipped", 12)
-            .. pad("on common images", 20) .. pad("Time (s)", 9)
+            .. pad("on common images", 20) .. near .. pad("Time (s)", 9)
     end
     for i, first in ipairs(groups[1]) do
         local line = pad(tables.title(first.loss), width)
@@ -334,6 +341,8 @@ function tables.table1_text(groups)
                 and ("%.1f [%.1f, %.1f]"):format(r.common_mean, r.common_low, r.common_high) or "-"
             line = line .. pad(plus_minus(r.iterations_mean, r.iterations_std), 16)
                 .. pad(("%d of %d"):format(r.flipped, r.images), 12) .. pad(common, 20)
+                .. (r.common_l2 and pad(r.common_images > 0 and ("%.3g, %.3g"):format(r.common_l2,
+                    r.common_linf) or "-", 19) or "")
                 .. pad(("%.2f"):format(r.seconds), 9)
         end
         lines[#lines + 1] = line

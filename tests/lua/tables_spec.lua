@@ -69,6 +69,9 @@ describe("tables", function()
         assert.same({1, 1}, {ce.common_low, ce.common_high})
         assert.equal(1.5, logit.common_mean)
         assert.same({1, 2}, {logit.common_low, logit.common_high})
+        -- Of distances, too: ce's own three have a mean of 13/3, the common two of 3.5.
+        assert.same({3.5, 0.5, 5, 0.5}, {ce.common_l2, ce.common_linf, logit.common_l2,
+            logit.common_linf})
         assert.equal("setting,loss,images,flipped,iterations_mean,iterations_std,common_images,"
             .. "common_mean,common_low,common_high,seconds\n"
             .. "equal_multiplier,ce,3,3,1.33333333,0.577350269,2,1,1,1,1.5\n"
@@ -82,8 +85,8 @@ describe("tables", function()
         local text = tables.table1_text {tables.table1(summary, "equal_multiplier",
             {ce = 1.5, logit = 2})}
         assert.matches("Equal Multiplier\n", text)
-        assert.matches("CE +1.3 ± 0.6 +3 of 3 +1.0 %[1.0, 1.0%] +1.50\n", text)
-        assert.matches("Logit +1.5 ± 0.7 +2 of 3 +1.5 %[1.0, 2.0%] +2.00\n", text)
+        assert.matches("CE +1.3 ± 0.6 +3 of 3 +1.0 %[1.0, 1.0%] +3.5, 0.5 +1.50\n", text)
+        assert.matches("Logit +1.5 ± 0.7 +2 of 3 +1.5 %[1.0, 2.0%] +5, 0.5 +2.00\n", text)
     end)
 
     it("hold the least perturbations in the order of the records", function()

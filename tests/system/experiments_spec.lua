@@ -95,6 +95,13 @@ describe("the experiments", function()
             assert.truthy(out:find("Pictures: " .. dir, 1, true))
             assert.matches("6 images attacked with 4 losses", err)
             assert.is_nil(err:find("\r", 1, true))
+            local amplified = {} -- alike for all losses of an image
+            for _, row in ipairs(support.rows(dir .. "/examples/examples.csv")) do
+                amplified[row.number] = amplified[row.number] or row.amplification
+                assert.equal(amplified[row.number], row.amplification)
+                assert.is_true(support.exists(("%s/examples/%02d-%s-perturbation-x%g.png"):format(dir,
+                    row.number, row.loss, row.amplification)))
+            end
             local r = records(dir)
             assert.equal(24, #r)
             assert.same({"1.png", "ce"}, {r[1].file, r[1].loss})

@@ -144,6 +144,33 @@ describe("report.html", function()
         return b
     end
 
+    it("compares the losses over the images that all of them flip", function()
+        local dir = base .. "/flipping"
+        local status, _, err = support.advrt {experiments .. "equal_perturbation.lua", "--images", images,
+            "--iterations", "30", "--magnitude", "0.3", "--losses", "ce,m_logit", "--no-figures",
+            "--out", dir}
+        assert.equal(0, status, err)
+        local page = support.read(dir .. "/report.html")
+        local sums, least, count = {}, nil, 0
+        local rows = support.rows(dir .. "/least_perturbation.csv")
+        for i = 1, #rows, 2 do
+            if rows[i].iteration >= 0 and rows[i + 1].iteration >= 0 then
+                count = count + 1
+                for k = i, i + 1 do sums[rows[k].loss] = (sums[rows[k].loss] or 0) + rows[k].l2 end
+            end
+        end
+        assert.is_true(count > 0)
+        for _, sum in pairs(sums) do least = math.min(least or sum, sum) end
+        assert.truthy(page:find(("L<sub>2</sub> %.3g at the flip, mean over the %d image%s that every loss")
+            :format(least / count, count, count == 1 and "" or "s"), 1, true))
+    end)
+
+    it("tells the command as it was called", function()
+        local page = support.read(run .. "/report.html")
+        assert.truthy(page:find(("<code>%s --threads %d --plan %s %sequal_perturbation.lua "):format(
+            system.options.executable, system.options.threads, system.options.plan, experiments), 1, true))
+    end)
+
     it("shows its pictures at 400 and 1400 pixels, light and dark, and says nothing amiss", function()
         -- 4 images: original, and two losses' adversarial and perturbation; 4 figures and the chart.
         look(run .. "/report.html", 4 * 5 + 4 + 1, 3)

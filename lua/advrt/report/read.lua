@@ -55,8 +55,19 @@ end
 local function read_records(run)
     local room = NUMBERS // (#series * #run.losses * #run.steps)
     run.curves, run.least = {}, {}
-    for _, name in ipairs(run.losses) do run.least[name] = {l2 = {}, linf = {}, survive = 0} end
+    for _, name in ipairs(run.losses) do
+        run.least[name] = {l2 = {}, linf = {}, common_l2 = {}, common_linf = {}, survive = 0}
+    end
     local one
+    local flipped = {} -- the records of the image at hand
+    local function close_image()
+        if #flipped < #run.losses then return end
+        for _, r in ipairs(flipped) do
+            local least = run.least[r.loss]
+            least.common_l2[#least.common_l2 + 1] = r.flip_l2
+            least.common_linf[#least.common_linf + 1] = r.flip_linf
+        end
+    end
     for r in record.each(run.dir .. "/records.msgpack") do
         local problem = tables.problem_of(r)
         if problem then fail("%s/records.msgpack: a record has %s", run.dir, problem) end
@@ -69,6 +80,8 @@ local function read_records(run)
             if r.survives_8bit then least.survive = least.survive + 1 end
         end
         if not one or one.file ~= r.file then
+            close_image()
+            flipped = {}
             one = {file = r.file, label = r.label, target = r.target, flips = {}, curves = {}}
             if #run.curves < room then run.curves[#run.curves + 1] = one end
         end
@@ -76,7 +89,9 @@ local function read_records(run)
             one.flips[#one.flips + 1] = r.flip_iteration
             one.curves[#one.curves + 1] = curves_of(r, run.steps)
         end
+        if r.flip_iteration >= 0 then flipped[#flipped + 1] = r end
     end
+    close_image()
 end
 
 --- What was not attacked, as {file, label, prediction, reason}; the first of them.
@@ -90,7 +105,8 @@ local function read_left(path)
 end
 
 --- Reads the folder of a finished run. Returns a table: dir; about (run.json); losses and styles
--- (advrt.plot); rows (Table I's, each with mean_l2, mean_linf and survive); least; shown
+-- (advrt.plot); rows (Table I's, each with mean_l2, mean_linf, common_l2, common_linf, over the images
+-- that every loss flipped, and survive); least; shown
 -- (advrt.examples); figures, {name, figure, path} of the pictures that are there; left; classes, names
 -- by class or empty; steps, series and curves of single images. A folder that is none is a failure.
 local function read(dir)
@@ -110,6 +126,8 @@ local function read(dir)
         if not least then fail("%s/table1.csv: holds a loss that is not the run's", dir) end
         row.mean_l2 = tables.mean_std(least.l2)
         row.mean_linf = tables.mean_std(least.linf)
+        row.common_l2, row.common_linf = (tables.mean_std(least.common_l2)),
+            (tables.mean_std(least.common_linf))
         row.survive = least.survive
     end
     run.shown = examples.read(dir)

@@ -49,12 +49,17 @@ function sections.tiles(run)
     local about, parts = run.about, {}
     local flipped, all = 0, 0
     for _, row in ipairs(run.rows) do flipped, all = flipped + row.flipped, all + row.images end
-    local first, least = least_row(run.rows, "iterations_mean"), least_row(run.rows, "mean_l2")
+    -- Losses are compared over the same images; where there are none, each over its own.
+    local common = run.rows[1].common_images > 0
+    local n, l2 = common and "common_mean" or "iterations_mean", common and "common_l2" or "mean_l2"
+    local over = common and ("the %s that every loss flipped"):format(
+        plural(run.rows[1].common_images, "image")) or "its own flipped images"
+    local first, least = least_row(run.rows, n), least_row(run.rows, l2)
     if first then
         parts[#parts + 1] = tile("Fewest iterations", text(tables.title(first.loss)),
-            ("%.1f to the target, on average"):format(first.iterations_mean))
+            ("%.1f to the target, mean over %s"):format(first[n], over))
         parts[#parts + 1] = tile("Least perturbation", text(tables.title(least.loss)),
-            ("L<sub>2</sub> %.3g at the flip, on average"):format(least.mean_l2))
+            ("L<sub>2</sub> %.3g at the flip, mean over %s"):format(least[l2], over))
     end
     parts[#parts + 1] = tile("Flipped", percent(flipped / all),
         ("%d of %s"):format(flipped, plural(all, "attack")))
@@ -83,20 +88,23 @@ function sections.table1(run)
         local common = row.common_images > 0 and ("%.1f <span class=\"dim\">[%.1f, %.1f]</span>"):format(
             row.common_mean, row.common_low, row.common_high) or "&ndash;"
         lines[i] = ([[<tr %s><th scope="row"><span class="chip"></span>%s</th><td>%s%s%s</td><td>%d
-<span class="dim">of %d</span></td><td>%s</td><td>%s%s</td><td>%s</td><td>%d</td><td>%.1f</td></tr>]])
+<span class="dim">of %d</span></td><td>%s</td><td>%s%s</td><td>%s</td><td>%s</td><td>%d</td><td>%.1f</td>
+</tr>]])
             :format(style_of(run, row.loss), text(tables.title(row.loss)),
                 number(row.iterations_mean, "%.1f"), std, bar(row.iterations_mean, most_n), row.flipped,
                 row.images, common, number(row.mean_l2, "%#.3g"), bar(row.mean_l2, most_l2),
-                number(row.mean_linf, "%#.3g"), row.survive, row.seconds)
+                number(row.common_l2, "%#.3g"), number(row.mean_linf, "%#.3g"), row.survive, row.seconds)
     end
     return ([[<div class="scroll" tabindex="0" role="region" aria-label="Table I">
 <table><thead><tr><th scope="col">Loss</th><th scope="col">Iterations</th><th scope="col">Flipped</th>
 <th scope="col">On common images</th><th scope="col">L<sub>2</sub> at the flip</th>
+<th scope="col">On common images</th>
 <th scope="col">L<sub>&infin;</sub></th><th scope="col">Survive 8 bits</th><th scope="col">Seconds</th>
 </tr></thead><tbody>%s</tbody></table></div>
 <p class="note">Iterations to the first flip, mean &plusmn; standard deviation over the flipped. Common
 images are the %d that every loss flipped: mean and 95&thinsp;%% interval. Distances are means at the first
-flip, pixels in [0,1]. Seconds are those of forward, backward and step.</p>]]):format(
+flip, pixels in [0,1], of each loss over the images that it flipped, and over the common ones. Seconds
+are those of forward, backward and step.</p>]]):format(
         table.concat(lines), run.rows[1].common_images)
 end
 
@@ -175,7 +183,8 @@ function sections.gallery(run)
     end
     if #parts == 0 then return '<p class="note">No image was attacked.</p>' end
     return table.concat(parts) .. [[<p class="note">Shown is the image at its first flip, or after the last
-step where there is none; confidences are the net's softmax for it.</p>]]
+step where there is none; confidences are the net's softmax for it. The perturbations of one image are
+amplified alike for all losses.</p>]]
 end
 
 local quantities = {
@@ -275,11 +284,17 @@ function sections.options(about)
     return list
 end
 
---- The command that runs it again, as HTML.
+--- The command that runs it again, as HTML: the program and the script as they were called.
 local function command_of(about)
-    local lines = {("advrt --threads %s --plan %s experiments/%s.lua"):format(
-        options.quote(value_text(about.threads)), options.quote(value_text(about.plan)),
-        options.quote(about.setting))}
+    local words = {about.program or "advrt", "--threads", value_text(about.threads), "--plan",
+        value_text(about.plan)}
+    if about.precision and about.precision ~= "f32" then
+        words[#words + 1] = "--precision"
+        words[#words + 1] = value_text(about.precision)
+    end
+    words[#words + 1] = value_text(about.script or ("experiments/%s.lua"):format(about.setting))
+    for i, word in ipairs(words) do words[i] = options.quote(tostring(word)) end
+    local lines = {table.concat(words, " ")}
     for _, option in ipairs(sections.options(about)) do
         if option[1] ~= "--out" and option[2] ~= "1/1" then
             lines[#lines + 1] = ("%s %s"):format(options.quote(option[1]), options.quote(option[2]))
