@@ -110,6 +110,11 @@ test: deps-dev ## every test, in under five minutes
 asan: ## build/asan: advrt and the tests' programs under ASan and UBSan
 	@$(MAKE) --no-print-directory BUILD=build/asan PLUGIN= OPTIMISE=-O1 \
 	  SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' all programs
+.PHONY: coverage
+coverage: deps-dev ## how much of runtime/io the tests that concern it reach
+	@$(MAKE) --no-print-directory BUILD=build/coverage PLUGIN= COVERAGE=--coverage all programs
+	@tests/coverage build/coverage
+
 # SECONDS is each target's time, RUNS how often it is run instead. The readers are clang's and
 # instrumented; the devices' code is gcc's, as ever.
 SECONDS = 60

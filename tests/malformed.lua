@@ -156,6 +156,9 @@ malformed.msgpack = {good = one(TWO),
         "tensor 'a': " .. claims .. "4294967295 bytes, 0 bytes are left"},
     {one(map(1, text "extra", "\xc9\xff\xff\xff\xff\1")),
         "tensor 'a': " .. claims .. "4294967295 bytes, 0 bytes are left"},
+    {one(map(4, text "dtype", text "u8", text "shape", array(), text "data", binary "1", text "extra",
+        "\xc1")),
+        "tensor 'a': holds the byte 0xc1, which is no msgpack"},
     {one(map(1, text "extra", "\xc1")), "tensor 'a': holds the byte 0xc1, which is no msgpack"},
     {one(map(1, text "extra", ("\x91"):rep(9))), "tensor 'a': " .. claims .. "1 elements, 0 bytes are left"},
     {one(TWO) .. "\0\0", "has 2 bytes behind its end"},
@@ -224,8 +227,29 @@ local pickles = {
     {made {count = "J\xff\xff\xff\xff"}, no_storage},
     {made {view = "NN"}, no_storage},
     {made {view = "(" .. key "v" .. "K\2K\2t"}, "storage '0' has a view that reaches outside it"},
+    {made {view = "(" .. key "v" .. "K\2t"}, "storage '0' has a view that reaches outside it"},
+    {made {view = "(" .. key "v" .. "NK\1t"}, "storage '0' has a view that reaches outside it"},
+    {made {view = "(" .. key "v" .. "K\0Nt"}, "storage '0' has a view that reaches outside it"},
+    {made {view = "(" .. key "v" .. "K\4K\0t"}, "storage '0' has a view that reaches outside it"},
+    {made {view = "(" .. key "v" .. "J\xff\xff\xff\xffK\1t"},
+        "storage '0' has a view that reaches outside it"},
+    {made {view = "(" .. key "v" .. "K\0J\xff\xff\xff\xfft"},
+        "storage '0' has a view that reaches outside it"},
     {made {view = "K\1"}, "storage '0' has a view that reaches outside it"},
     {made {storage = "N"}, no_tensor},
+    {made {storage = vector()}, no_tensor},
+    {dictionary("ctorch._utils\n_rebuild_tensor_v2\n" .. storage() .. "K\0)\x87R"), no_tensor},
+    {made {offset = "\x8a\8" .. ("\xff"):rep(7) .. "\x7f"},
+        "a tensor [3] reaches outside its storage '0' of 3 elements"},
+    {made {strides = "K\1"}, "holds a tensor whose shape or strides are no tuple"},
+    {dictionary("ctorch._utils\n_rebuild_parameter\n)R"), "holds a parameter that is no tensor"},
+    {dictionary("ctorch._utils\n_rebuild_parameter\n" .. storage() .. "\x85R"),
+        "holds a parameter that is no tensor"},
+    {dictionary("ctorch\nSize\n)R"), "holds a torch.Size of no sizes"},
+    {dictionary("ccollections\nOrderedDict\n](K\1e\x85R"), "holds a dictionary made of no pairs"},
+    {dictionary("ccollections\nOrderedDict\n]((NNNte\x85R"), "holds a dictionary made of no pairs"},
+    {dictionary("ccollections\nOrderedDict\n]((Nlcos\nx\n\x85R"), "refuses to run 'os.x'" .. only},
+    {"\x80\2" .. key "a" .. "N\x93.", damaged .. "%d: a global is named by what is no text", 7},
     {made {offset = "N"}, no_tensor},
     {made {offset = "J\xff\xff\xff\xff"}, no_tensor},
     {made {shape = "K\3"}, "holds a tensor whose shape or strides are no tuple"},
@@ -249,6 +273,10 @@ local pickles = {
         .. "begun", 38},
     {"\x80\2\x8a\1\5.", "holds no dictionary, not a dictionary of named tensors (save the state_dict)",
         empty = true},
+    {"\x80\2" .. ("N\x94"):rep(600) .. ".",
+        "holds no dictionary, not a dictionary of named tensors (save the state_dict)", empty = true},
+    {"\x80\2ccollections\nOrderedDict\nq\0](" .. ("NN\x86"):rep(2000) .. "eq\1" .. ("h\0h\1\x85R"):rep(3000)
+        .. ".", "its pickle needs more than the 128 MiB that a list of tensors may"},
     {"\x80\2" .. vector() .. ".",
         "holds one tensor, not a dictionary of named tensors (save the state_dict)"},
     {"\x80\2}.",
@@ -271,7 +299,7 @@ local function crc32(bytes)
     return c ~ 0xffffffff
 end
 
---- A zip archive of {name, bytes, method =, flags =, crc =}, stored as they are.
+--- A zip archive of {name, bytes, method =, flags =, crc =, at =}, stored as they are.
 local function zip(...)
     local locals, central, at = {}, {}, 0
     for _, entry in ipairs {...} do
@@ -279,7 +307,8 @@ local function zip(...)
         local common = string.pack("<I2I2I2I2I2I4I4I4I2I2", 20, entry.flags or 0, entry.method or 0, 0,
             0x21, entry.crc or crc32(bytes), #bytes, #bytes, #name, 0)
         locals[#locals + 1] = "PK\3\4" .. common .. name .. bytes
-        central[#central + 1] = "PK\1\2\20\0" .. common .. string.pack("<I2I2I2I4I4", 0, 0, 0, 0, at) .. name
+        central[#central + 1] = "PK\1\2\20\0" .. common .. string.pack("<I2I2I2I4I4", 0, 0, 0, 0,
+            entry.at or at) .. name
         at = at + #locals[#locals]
     end
     local directory = table.concat(central)
@@ -299,6 +328,10 @@ malformed.pth_zip = {good = whole,
     {whole:sub(1, 40), cut},
     {exchange(whole, "PK\5\6", "PK\5\7"), cut},
     {exchange(whole, "PK\1\2", "PK\1\3"), cut},
+    {zip(PICKLE, {"x/data/0", FLOATS, at = 100000}),
+        "'x/data/0' in the archive cannot be read (Invalid argument)"},
+    {exchange(whole, "PK\5\6\0\0", "PK\5\6\1\0"),
+        "the zip archive cannot be read (Multi-disk zip archives not supported)"},
     {zip(), "a zip archive without data.pkl, so not one that torch.save wrote"},
     {zip(VALUES), "a zip archive without data.pkl, so not one that torch.save wrote"},
     {zip({"x/y/data.pkl", GOOD}), "a zip archive without data.pkl, so not one that torch.save wrote"},
@@ -313,6 +346,8 @@ malformed.pth_zip = {good = whole,
     {zip({"x/data.pkl", GOOD, flags = 1}, VALUES), "'x/data.pkl'" .. as_is},
     {zip({"x/data.pkl", GOOD, crc = 7}, VALUES), "'data.pkl' in the archive is damaged (CRC error)"},
     {zip(PICKLE, {"x/data/0", FLOATS, crc = 7}), "'0' in the archive is damaged (CRC error)"},
+    {zip({"x/data.pkl", made {count = "\x8a\8" .. ("\xff"):rep(7) .. "\x7f"}}, VALUES),
+        "storage '0' has more bytes than can be counted"},
     {zip(PICKLE, VALUES, {"x/byteorder", "big"}), order},
     {zip(PICKLE, VALUES, {"x/byteorder", ""}), order},
     {zip(PICKLE, VALUES, {"x/byteorder", "little-endian"}), order},
@@ -351,6 +386,11 @@ malformed.pth_legacy = {good = legacy(GOOD),
     {exchange(legacy(GOOD), "M\xe9\3.", "N."),
         "its legacy format is not version 1001, the only one supported"},
     {legacy(GOOD, nil, nil, BIG), order},
+    {legacy(GOOD, nil, nil, "\x80\2}" .. key "little_endian" .. "Ns."):sub(1, -2),
+        "is cut off: storage '0' of 3 elements of f32 does not fit the 11 bytes left"},
+    {legacy(GOOD, nil, nil, "\x80\2K\1."):sub(1, -2),
+        "is cut off: storage '0' of 3 elements of f32 does not fit the 11 bytes left"},
+    {exchange(legacy(GOOD), "\x8a\10", "\x8a\11"), "a pickle that torch.save did not write"},
     {legacy(GOOD, "\x80\2}."), "has no list of storages behind its tensors"},
     {legacy(GOOD, "\x80\2]K\0a."), "lists a storage that none of its tensors has, or one twice"},
     {legacy(GOOD, "\x80\2]" .. key "1" .. "a."),

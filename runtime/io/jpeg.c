@@ -62,13 +62,9 @@ static void on_message(j_common_ptr jpeg, int level) {
     if (level < 0 && loses_pixels(jpeg->err->msg_code)) on_error(jpeg);
 }
 
-static void on_output(j_common_ptr jpeg) {
-    (void)jpeg;
-}
-
 static void on_progress(j_common_ptr jpeg) {
     Reader *r = jpeg->client_data;
-    if (!jpeg->is_decompressor || r->jpeg.input_scan_number <= SCANS) return;
+    if (r->jpeg.input_scan_number <= SCANS) return;
     error_set(r->e, "is a JPEG of more than %d scans", SCANS);
     longjmp(r->jump, 1);
 }
@@ -123,7 +119,6 @@ static int run(Reader *r) {
     r->jpeg.client_data = r;
     r->errors.error_exit = on_error;
     r->errors.emit_message = on_message;
-    r->errors.output_message = on_output;
     r->progress.progress_monitor = on_progress;
     int failed = read_file(r);
     jpeg_destroy_decompress(&r->jpeg);

@@ -42,7 +42,6 @@ static void *counted_take(Pickle *p, size_t bytes, Error *e) {
 }
 
 void *pickle_take(Pickle *p, size_t bytes, Error *e) {
-    if (bytes > PICKLE_MEMORY) bytes = PICKLE_MEMORY;
     bytes = (bytes + 15) & ~(size_t)15;
     Block *b = p->blocks;
     if (!b || b->size - b->used < bytes) {

@@ -18,7 +18,6 @@ typedef struct Codec {
     png_structp png;
     png_infop info;
     Error *e;
-    int starved; /* e says that memory ran out, which is why libpng failed */
     jmp_buf jump;
     /* reading */
     const unsigned char *bytes;
@@ -35,7 +34,7 @@ typedef struct Codec {
 
 static _Noreturn void on_error(png_structp png, png_const_charp message) {
     Codec *c = png_get_error_ptr(png);
-    if (!c->starved && !c->e->text[0])
+    if (!c->e->text[0])
         error_set(c->e, c->writer ? "cannot be written: %s" : "is damaged: %s", message);
     longjmp(c->jump, 1);
 }
@@ -47,13 +46,7 @@ static void on_warning(png_structp png, png_const_charp message) {
 
 static png_voidp on_take(png_structp png, png_alloc_size_t n) {
     Codec *c = png_get_mem_ptr(png);
-    Error e;
-    void *block = memory_take(n, "libpng", &e);
-    if (!block && !c->starved) {
-        c->starved = 1;
-        *c->e = e;
-    }
-    return block;
+    return memory_take(n, "libpng", c->e);
 }
 
 static void on_give(png_structp png, png_voidp block) {
@@ -124,8 +117,6 @@ static void read_pixels(Codec *c) {
     set_conversions(c);
     int C = png_get_channels(c->png, c->info);
     size_t row = (size_t)W * (size_t)C;
-    if ((C != 1 && C != 3) || png_get_rowbytes(c->png, c->info) != row)
-        png_error(c->png, "neither grey nor RGB");
     if (image_new(c->out, W, H, C, c->e) != 0) longjmp(c->jump, 1);
     c->rows = memory_take(H * sizeof *c->rows, "the rows of an image", c->e);
     if (!c->rows) longjmp(c->jump, 1);
@@ -146,10 +137,7 @@ int image_from_png(const unsigned char *bytes, size_t n, Image *out, Error *e) {
         c.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &c, on_error, on_warning, &c,
                                          on_take, on_give);
     if (c.png) c.info = png_create_info_struct(c.png);
-    if (c.info)
-        failed = guard(&c, read_pixels);
-    else if (!c.starved)
-        error_set(&why, "libpng cannot be started");
+    if (c.info) failed = guard(&c, read_pixels);
     png_destroy_read_struct(&c.png, &c.info, NULL);
     memory_free(c.rows);
     if (!failed) return 0;
@@ -164,13 +152,9 @@ static void on_write(png_structp png, png_bytep bytes, size_t n) {
     if (file_writer_put(c->writer, bytes, n, c->e) != 0) longjmp(c->jump, 1);
 }
 
-static void on_flush(png_structp png) {
-    (void)png;
-}
-
 static void write_pixels(Codec *c) {
     size_t plane = (size_t)c->H * c->W;
-    png_set_write_fn(c->png, c, on_write, on_flush);
+    png_set_write_fn(c->png, c, on_write, NULL);
     png_set_IHDR(c->png, c->info, c->W, c->H, 8,
                  c->C == 3 ? PNG_COLOR_TYPE_RGB : PNG_COLOR_TYPE_GRAY, PNG_INTERLACE_NONE,
                  PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
@@ -190,7 +174,6 @@ static int write_file(Codec *c) {
                                            on_take, on_give);
     if (c->png) c->info = png_create_info_struct(c->png);
     int failed = c->info ? guard(c, write_pixels) : -1;
-    if (!c->info && !c->starved) error_set(c->e, "libpng cannot be started");
     png_destroy_write_struct(&c->png, &c->info);
     return failed;
 }

@@ -34,10 +34,7 @@ static int by_storage(const void *a, const void *b) {
 }
 
 static int describe(const PthObjects *o, uint64_t file_size, View *views, Error *e) {
-    size_t total = 0, limit;
-    if (size_mul((size_t)file_size, REPEATS, &limit) != 0 ||
-        size_add(limit, REPEATS_SMALL, &limit) != 0)
-        limit = SIZE_MAX;
+    size_t total = 0;
     for (size_t i = 0; i < o->entry_count; i++) {
         const PthTensor *t = o->entries[i].tensor;
         View *v = &views[i];
@@ -46,7 +43,8 @@ static int describe(const PthObjects *o, uint64_t file_size, View *views, Error 
             return error_prefix(e, "tensor '%s'", o->entries[i].name);
         v->contiguous = v->bytes == 0 || is_contiguous(t);
         v->first = (size_t)t->offset * dtype_size(v->storage->dtype);
-        if (size_add(total, v->bytes, &total) != 0 || total > limit)
+        total += v->bytes; /* no tensor has 2^63 bytes, nor have those before it */
+        if (total > REPEATS_SMALL && (total - REPEATS_SMALL) / REPEATS > file_size)
             return error_set(e, "its tensors would take far more than the %llu bytes of the file",
                              (unsigned long long)file_size);
     }
@@ -81,16 +79,16 @@ static int gather(const View *v, const unsigned char *storage, unsigned char *pi
 /* Hands the storage's bytes first .. first+n-1 to every contiguous view that has some of them. */
 static int spread(const View *views, size_t count, TensorList *list, size_t first,
                   unsigned char *bytes, size_t n, Error *e) {
-    for (size_t i = 0; i < count && views[i].first < first + n; i++) {
+    int failed = 0;
+    for (size_t i = 0; i < count && views[i].first < first + n && !failed; i++) {
         const View *v = &views[i];
         size_t low = v->first > first ? v->first : first;
         size_t high = v->first + v->bytes < first + n ? v->first + v->bytes : first + n;
-        if (!v->contiguous || low >= high) continue;
-        if (tensors_put(&list->items[v->item].tensor, low - v->first, bytes + (low - first),
-                        high - low, e) != 0)
-            return -1;
+        if (v->contiguous && low < high)
+            failed = tensors_put(&list->items[v->item].tensor, low - v->first,
+                                 bytes + (low - first), high - low, e);
     }
-    return 0;
+    return failed;
 }
 
 static int read_whole(const View *views, size_t count, const PthSource *source, size_t bytes,

@@ -145,18 +145,19 @@ static bool is_named(int fd, const char *path) {
 
 static int open_locked(const char *path, int *fd, Error *e) {
     const struct timespec pause = {0, LOCK_PAUSE};
+    int why = EWOULDBLOCK;
     for (int i = 0; i < LOCK_ATTEMPTS; i++) {
         if (i > 0) nanosleep(&pause, NULL);
         *fd = TEMP_FAILURE_RETRY(open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666));
         if (*fd < 0) return error_set(e, "%s: %s", path, strerror(errno));
         bool locked = flock(*fd, LOCK_EX | LOCK_NB) == 0;
-        if (!locked && errno != EWOULDBLOCK && errno != EINTR)
-            return error_set(e, "%s: cannot be locked: %s", path, strerror(errno));
+        why = locked ? EWOULDBLOCK : errno;
         if (locked && is_named(*fd, path)) return 0;
         close(*fd);
         *fd = -1;
     }
-    return error_set(e, "%s: another process is at work on it", path);
+    const char *reason = why == EWOULDBLOCK ? "another process is at work on it" : strerror(why);
+    return error_set(e, "%s: %s", path, reason);
 }
 
 int record_part_open(RecordPart **out, const char *path, bool append, Error *e) {
@@ -207,7 +208,7 @@ static int write_at(int fd, const void *bytes, size_t n, uint64_t position) {
 /* Best effort: what stays behind is cut off when the file is opened again. */
 static int cut_back(RecordPart *p, Error *e) {
     error_set(e, "%s: %s", p->path, strerror(errno));
-    if (TEMP_FAILURE_RETRY(ftruncate(p->fd, (off_t)p->size)) != 0) return -1;
+    (void)!TEMP_FAILURE_RETRY(ftruncate(p->fd, (off_t)p->size));
     return -1;
 }
 
@@ -242,12 +243,11 @@ int record_part_append(RecordPart *p, const void *bytes, size_t n, Error *e) {
 int record_part_cut(RecordPart *p, size_t frames, Error *e) {
     if (frames >= record_part_frames(p)) return 0;
     uint64_t size = frame_at(p, frames)->position;
-    if (TEMP_FAILURE_RETRY(ftruncate(p->fd, (off_t)size)) != 0 ||
-        TEMP_FAILURE_RETRY(fsync(p->fd)) != 0)
+    if (TEMP_FAILURE_RETRY(ftruncate(p->fd, (off_t)size)) != 0)
         return error_set(e, "%s: %s", p->path, strerror(errno));
     p->size = size;
     p->frames.size = frames * sizeof(Frame);
-    return 0;
+    return record_part_sync(p, e);
 }
 
 /* --- reading --- */
@@ -268,10 +268,10 @@ int record_part_read(const RecordPart *p, size_t frame, Buffer *out, Error *e) {
     if (check_again(p, f, e) != 0) return -1;
     if (f->length == 0) return 0;
     if (buffer_reserve(out, f->length, e) != 0) return -1;
-    if (file_read_at(p->fd, out->bytes + out->size, f->length, f->position + FRAME_HEADER, e) != 0)
-        return error_prefix(e, "%s", p->path);
-    out->size += f->length;
-    return 0;
+    int failed =
+        file_read_at(p->fd, out->bytes + out->size, f->length, f->position + FRAME_HEADER, e);
+    out->size += failed ? 0 : f->length;
+    return failed ? error_prefix(e, "%s", p->path) : 0;
 }
 
 int record_part_reader(const RecordPart *p, size_t frame, RecordReader **out, Error *e) {

@@ -21,7 +21,7 @@ int tensors_add(TensorList *list, const char *name, size_t length, Tensor *t, Er
     if (list->count == list->capacity && list_grow(list, e) != 0) return -1;
     char *copy = memory_take(length + 1, "a tensor's name", e);
     if (!copy) return -1;
-    if (length) memcpy(copy, name, length);
+    memcpy(copy, name, length);
     copy[length] = 0;
     list->items[list->count++] = (NamedTensor){copy, *t};
     *t = (Tensor){0};
@@ -55,22 +55,19 @@ void tensors_free(TensorList *list) {
     *list = (TensorList){0};
 }
 
-int tensors_bytes_of(Dtype t, int64_t ndim, const int64_t *shape, size_t *bytes, Error *e) {
+int tensors_bytes_of(Dtype t, int ndim, const int64_t *shape, size_t *bytes, Error *e) {
     char text[128];
-    if (ndim < 0 || ndim > TENSOR_DIMS)
-        return error_set(e, "has %lld dimensions, at most %d are supported", (long long)ndim,
-                         TENSOR_DIMS);
     size_t total = dtype_size(t);
     int empty = 0;
-    for (int64_t i = 0; i < ndim; i++) {
+    for (int i = 0; i < ndim; i++) {
         if (shape[i] < 0)
             return error_set(e, "has a negative size in its shape %s",
-                             shape_text((int)ndim, shape, text));
+                             shape_text(ndim, shape, text));
         if (shape[i] == 0) {
             empty = 1;
         } else if (size_mul(total, (size_t)shape[i], &total) != 0 || total > INT64_MAX) {
             return error_set(e, "has a shape %s of more bytes than can be counted",
-                             shape_text((int)ndim, shape, text));
+                             shape_text(ndim, shape, text));
         }
     }
     *bytes = empty ? 0 : total;
@@ -78,7 +75,6 @@ int tensors_bytes_of(Dtype t, int64_t ndim, const int64_t *shape, size_t *bytes,
 }
 
 int tensors_put(const Tensor *t, size_t offset, void *host, size_t n, Error *e) {
-    if (n == 0) return 0;
     if (t->dtype == DTYPE_BOOL) {
         unsigned char *flags = host;
         for (size_t i = 0; i < n; i++) flags[i] = flags[i] != 0;
@@ -88,7 +84,6 @@ int tensors_put(const Tensor *t, size_t offset, void *host, size_t n, Error *e) 
 }
 
 int tensors_get(const Tensor *t, size_t offset, void *host, size_t n, Error *e) {
-    if (n == 0) return 0;
     Device *d = tensor_device(t);
     return d->copy_out(d, host, (const char *)t->data + offset, n, e);
 }

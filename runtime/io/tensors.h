@@ -32,11 +32,11 @@ int tensors_sort(TensorList *list, Error *e);
 /* Frees names and tensors and leaves the list empty. */
 void tensors_free(TensorList *list);
 
-/* Bytes of a tensor of this shape, the shape coming from a file: refuses more than TENSOR_DIMS
- * dimensions, negative sizes and products that cannot be counted. */
-int tensors_bytes_of(Dtype t, int64_t ndim, const int64_t *shape, size_t *bytes, Error *e);
+/* Bytes of a tensor of this shape, the shape coming from a file: refuses negative sizes and
+ * products that cannot be counted. */
+int tensors_bytes_of(Dtype t, int ndim, const int64_t *shape, size_t *bytes, Error *e);
 
-/* Copies n host bytes into the tensor's data at byte `offset`, or out of it. The range must lie
+/* Copies n > 0 host bytes into the tensor's data at byte `offset`, or out of it. The range must lie
  * inside the tensor. Booleans become 0 or 1 in `host`, whatever the file says. */
 int tensors_put(const Tensor *t, size_t offset, void *host, size_t n, Error *e);
 int tensors_get(const Tensor *t, size_t offset, void *host, size_t n, Error *e);

@@ -50,7 +50,7 @@ static void scratch_write(const char *path, const void *bytes, size_t n) {
 }
 
 /* The bytes of a file, to be freed by free(). */
-static unsigned char *scratch_read(const char *path, size_t *n) {
+static inline unsigned char *scratch_read(const char *path, size_t *n) {
     FILE *f = fopen(path, "rb");
     assert_non_null(f);
     assert_int_equal(fseek(f, 0, SEEK_END), 0);

@@ -20,7 +20,7 @@ static Dtype state_dtype(const char *name) {
 }
 
 /* Every tensor of state.json and no other, equal in type, shape and every value. */
-static void state_check(const TensorList *list) {
+static inline void state_check(const TensorList *list) {
     json_error_t why;
     json_t *all = json_load_file(GOLDEN "state.json", 0, &why), *one;
     const char *name;
@@ -45,14 +45,14 @@ static void state_check(const TensorList *list) {
     json_decref(all);
 }
 
-static void state_load(const char *path, TensorList *list) {
+static inline void state_load(const char *path, TensorList *list) {
     Error e = {""};
     if (weights_load(path, device, list, &e) != 0) fail_msg("%s", e.text);
     assert_string_equal(e.text, "");
 }
 
 /* The file is refused with "path: message", one line, nothing kept, and next to no memory. */
-static void state_refused(const char *path, const char *message) {
+static inline void state_refused(const char *path, const char *message) {
     enum { SMALL = 1 << 20 };
     Error e = {""};
     TensorList list;
@@ -68,7 +68,7 @@ static void state_refused(const char *path, const char *message) {
 }
 
 /* Any outcome but a crash, a leak or an empty message. */
-static void state_survives(const void *bytes, size_t n) {
+static inline void state_survives(const void *bytes, size_t n) {
     const char *path = scratch_path("survives");
     Error e = {""};
     TensorList list;
@@ -82,7 +82,7 @@ static void state_survives(const void *bytes, size_t n) {
 }
 
 /* The file cut at most lengths, and with each byte changed in one of a few ways. */
-static void state_damaged(const char *path) {
+static inline void state_damaged(const char *path) {
     static const unsigned char flips[] = {0x01, 0x80, 0xff};
     size_t n;
     unsigned char *bytes = scratch_read(path, &n);
@@ -97,7 +97,7 @@ static void state_damaged(const char *path) {
 }
 
 /* A load in which every allocation fails in turn says so and keeps nothing. */
-static void state_starved(const char *path) {
+static inline void state_starved(const char *path) {
     size_t before = memory_count().in_use;
     for (uint64_t n = 1;; n++) {
         Error e = {""};
