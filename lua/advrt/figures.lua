@@ -139,8 +139,8 @@ plot $%s using 1:2 with lines linewidth 2 dashtype 2 linecolor rgb '#333333' tit
         curve_blocks(summary, {"p_initial", "p_target"}), table.concat(commands, "\n"))
 end
 
---- Commands of one panel of curves: a line of means and a band of one standard deviation for each
--- loss. `column` is where the mean stands in the blocks; low, high: limits of the band or nil.
+--- Commands of one panel of curves: a line of means for each loss, and a faint band of one standard
+-- deviation between thin lines of its own, since the bands of several losses lie on each other. `column` is where the mean stands in the blocks; low, high: limits of the band or nil.
 local function band_panel(summary, column, low, high)
     local styles, parts = plot.styles(names_of(summary)), {}
     for i, s in ipairs(summary.losses) do
@@ -151,8 +151,13 @@ local function band_panel(summary, column, low, high)
             above = ("(%s)>%g?%g:(%s)"):format(above, high, high, above)
         end
         parts[#parts + 1] = ("$%s using 1:(%s):(%s) with filledcurves fillcolor rgb '%s' "
-            .. "fillstyle transparent solid 0.13 noborder notitle"):format(block_name(i), below,
+            .. "fillstyle transparent solid 0.04 noborder notitle"):format(block_name(i), below,
                 above, styles[s.name].colour)
+        for _, edge in ipairs {below, above} do
+            parts[#parts + 1] = ("$%s using 1:(%s) with lines linewidth 0.8 dashtype %d "
+                .. "linecolor rgb '%s' notitle"):format(block_name(i), edge, styles[s.name].dash,
+                    styles[s.name].colour)
+        end
     end
     for i, s in ipairs(summary.losses) do
         parts[#parts + 1] = ("$%s using 1:%d with lines linewidth 2 dashtype %d linecolor rgb '%s'")
@@ -229,7 +234,7 @@ local function box_panel(summary, key, prefix, blocks)
             blocks[#blocks + 1] = plot.block(name, {{i, table.unpack(box)}})
             parts[#parts + 1] = ("$%s using 1:3:2:6:5 with candlesticks whiskerbars 0.5 linewidth 1.5 "
                 .. "linecolor rgb '%s' fillstyle transparent solid 0.3 border, \\\n     "
-                .. "$%s using 1:4:4:4:4 with candlesticks linewidth 2.5 linecolor rgb '%s'")
+                .. "$%s using ($1-0.25):4:(0.5):(0) with vectors nohead linewidth 2.5 linecolor rgb '%s'")
                 :format(name, colour, name, colour)
             if #beyond > 0 then
                 blocks[#blocks + 1] = plot.block(name .. "beyond", beyond)
