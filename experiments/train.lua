@@ -127,6 +127,17 @@ if o.images then
     return
 end
 
+--- Fails where the weights could not be written, which would else be known when the work is done.
+local function try_out(path)
+    local probe = path .. ".advrt-try"
+    local file, message = io.open(probe, "wb")
+    if not file then fail("--out: cannot write there: %s", message) end
+    file:close()
+    os.remove(probe)
+    if lfs.attributes(path, "mode") == "directory" then fail("--out: %s is a folder", path) end
+end
+
+try_out(o.out)
 local g, message = net.load(o.net, {init = "he", seed = o.seed})
 must(g, message)
 print(g)

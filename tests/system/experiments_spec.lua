@@ -376,6 +376,15 @@ describe("the experiments", function()
         end
     end)
 
+    it("train only where the weights can be written", function()
+        for _, path in ipairs {base .. "/no/where.safetensors", base} do
+            local status, out, err = support.advrt {scripts .. "train.lua", "--net", "nets/mlp.lua",
+                "--data", base .. "/nowhere", "--out", path}
+            assert.same({1, ""}, {status, out})
+            assert.matches("^advrt: %-%-out: [^\n]+\n$", err)
+        end
+    end)
+
     it("train on folders of images, and go on from a checkpoint", function()
         local dir = base .. "/photos"
         local file = {weights = base .. "/trained.safetensors", log = base .. "/log.csv",
