@@ -86,6 +86,30 @@ describe("on " .. system.options.device, function()
         assert.are.equal(30, tonumber(err:match(" (%d+) graphs")), err) -- the first step runs alone
     end)
 
+    -- The sums' scratch memory moves where more images come, and a captured step knew where it was.
+    it("a captured step does not touch memory that has gone to others", function()
+        local code = [[local net, tensor, loss, attack = require "advrt.net", require "advrt.tensor",
+                require "advrt.loss", require "advrt.attack"
+            local g, kept = assert(net.load "nets/fashion.lua"), {}
+            local function run(progress)
+                return attack.run({net = g, images = tensor.uniform("x", {1, 1, 28, 28}), labels = {0},
+                    targets = {1}, loss = loss.ce, multiplier = attack.equal_perturbation(0.05),
+                    iterations = 30, progress = progress}).adversarial:totable()
+            end
+            local disturbed = run(function(n)
+                if n ~= 10 then return end
+                tensor.uniform("q", {64, 30000}):norms()
+                for i = 1, 4 do kept[i] = tensor.new({100}):fill(7) end
+            end)
+            for _, t in ipairs(kept) do assert(t:minimum() == 7 and t:maximum() == 7) end
+            local plain = run()
+            for i, v in ipairs(disturbed[1][1][1]) do assert(v == plain[1][1][1][i]) end
+            print(#kept)]]
+        local status, out, err = support.advrt {"--device", system.options.device, "-e", code}
+        assert.are.equal(0, status, err)
+        assert.are.equal("4\n", out)
+    end)
+
     it("--batch auto takes what fits, and a batch that does not says what would", function()
         if not STANDIN then return pending("no memory to be bounded here") end
         local folder <close> = setmetatable({path = support.folder()},

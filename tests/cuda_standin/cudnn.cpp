@@ -33,6 +33,7 @@ struct cudnnConvolutionStruct {
 struct cudnnActivationStruct {
     bool set;
     cudnnActivationMode_t mode;
+    cudnnNanPropagation_t nans;
 };
 
 #define CALL(name)                                                                                 \
@@ -356,8 +357,8 @@ cudnnStatus_t cudnnSetActivationDescriptor(cudnnActivationDescriptor_t d,
                                            cudnnActivationMode_t mode, cudnnNanPropagation_t nans,
                                            double coefficient) {
     CALL("cudnnSetActivationDescriptor");
-    (void)nans, (void)coefficient;
-    *d = {true, mode};
+    (void)coefficient;
+    *d = {true, mode, nans};
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -488,7 +489,7 @@ cudnnStatus_t cudnnConvolutionBiasActivationForward(
         zd->w != c.y.w || zd->type != c.y.type || *(const float *)alpha1 != 1)
         return CUDNN_STATUS_BAD_PARAM;
     bool relu = activation->mode == CUDNN_ACTIVATION_RELU;
-    if (c.x.type != CUDNN_DATA_FLOAT ||
+    if (c.x.type != CUDNN_DATA_FLOAT || activation->nans != CUDNN_NOT_PROPAGATE_NAN ||
         (!relu && (activation->mode != CUDNN_ACTIVATION_IDENTITY ||
                    algorithm != CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM)))
         return CUDNN_STATUS_NOT_SUPPORTED;
@@ -504,7 +505,7 @@ cudnnStatus_t cudnnConvolutionBiasActivationForward(
         for (size_t i = 0; i < out.size(); i++) {
             float v = out[i] + ((const float *)memory_seen(bias))[i % (size_t)c.y.c];
             if (b != 0) v += b * ((const float *)memory_seen(z))[i];
-            out[i] = relu && v < 0 ? 0 : v;
+            out[i] = relu && !(v > 0) ? 0 : v;
         }
         write(c, out, 0, y);
     });

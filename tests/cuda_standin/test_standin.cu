@@ -279,6 +279,8 @@ static void two_streams(bool ordered) {
     float *host = pinned_new(32), *a = device_new<float>(32), *out = device_new<float>(32);
     for (int i = 0; i < 32; i++) host[i] = 1;
     cudaEventCreateWithFlags(&arrived, cudaEventDisableTiming);
+    cudaMemsetAsync(a, 0, 128, copies); /* so that it is not the first to read what is not there */
+    sync(copies);
     cudaMemcpyAsync(a, host, 128, cudaMemcpyHostToDevice, copies);
     cudaEventRecord(arrived, copies);
     if (ordered) cudaStreamWaitEvent(s, arrived, 0);

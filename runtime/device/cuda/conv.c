@@ -47,9 +47,10 @@ static int set_descriptors(Compiler *c, ConvCall *v, const ConvShape *s, Real re
                                                  CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT);
     if (!status) status = cudnnSetConvolutionGroupCount(v->conv, (int)s->groups);
     if (!status) status = cudnnSetConvolutionMathType(v->conv, math);
+    /* the fused call knows no other: NaN may become 0 in it, as in oneDNN's */
     if (!status)
-        status =
-            cudnnSetActivationDescriptor(v->relu, CUDNN_ACTIVATION_RELU, CUDNN_PROPAGATE_NAN, 0);
+        status = cudnnSetActivationDescriptor(v->relu, CUDNN_ACTIVATION_RELU,
+                                              CUDNN_NOT_PROPAGATE_NAN, 0);
     return fail(c, v, status, "convolution descriptors", e);
 }
 
