@@ -278,18 +278,31 @@ static void complain(const Dist *d, const char *message) {
     fprintf(stderr, "advrt: rank %d of %d on %s: %s\n", d->rank, d->size, host, message);
 }
 
-/* Prints the error on top of the stack and returns the exit status. */
-static int report(lua_State *L, const Dist *d) {
+/* Prints the error at 1, d being a light userdata at 2, and returns the exit status. */
+static int print_error(lua_State *L) {
+    const Dist *d = lua_touserdata(L, 2);
     int status = FAILED;
-    if (lua_istable(L, -1)) {
-        lua_getfield(L, -1, "status");
+    lua_settop(L, 1);
+    if (lua_istable(L, 1)) {
+        lua_getfield(L, 1, "status");
         if (lua_isinteger(L, -1)) status = (int)lua_tointeger(L, -1);
-        lua_pop(L, 1);
-        lua_getfield(L, -1, "message");
+        lua_getfield(L, 1, "message");
     }
     const char *message = lua_tostring(L, -1);
     complain(d, message != NULL ? message : "an error without a message");
-    return status;
+    lua_pushinteger(L, status);
+    return 1;
+}
+
+/* The same for the error on top of the stack: looking at it takes memory, which there may not be.
+ */
+static int report(lua_State *L, const Dist *d) {
+    lua_pushcfunction(L, print_error);
+    lua_insert(L, -2);
+    lua_pushlightuserdata(L, (void *)d);
+    if (lua_pcall(L, 2, 1, 0) == LUA_OK) return (int)lua_tointeger(L, -1);
+    complain(d, "not enough memory");
+    return FAILED;
 }
 
 /* Runs the function below its nargs arguments; raises again what it raised, with a traceback. */
@@ -454,7 +467,10 @@ static int run_lua(Command *c) {
     lua_pushcfunction(L, run);
     lua_pushlightuserdata(L, c);
     lua_pushlightuserdata(L, device);
-    if (lua_pcall(L, 2, 0, 0) != LUA_OK) status = report(L, c->dist);
+    if (lua_pcall(L, 2, 0, 0) != LUA_OK) {
+        status = report(L, c->dist);
+        lua_warning(L, "@off", 0); /* the failure is told; what follows from it at the end is not */
+    }
     lua_close(L);
     device_close(device);
     return status;
@@ -490,7 +506,10 @@ int main(int argc, char **argv) {
     c.argv = argv;
     c.argc = argc;
     c.code = calloc((size_t)argc + 1, sizeof *c.code);
-    if (c.code == NULL) return FAILED;
+    if (c.code == NULL) {
+        fprintf(stderr, "advrt: not enough memory\n");
+        return FAILED;
+    }
     atexit(close_stdout);
     /* A reader that has seen enough ends this program, as it ends any other in a pipe. */
     signal(SIGPIPE, SIG_DFL);

@@ -139,14 +139,29 @@ static int read_all(int fd, uint64_t position, uint64_t data, json_t *header, En
     return failed;
 }
 
+/* jansson takes what it says for a mistake in the text where it is memory that ran out. */
+static _Thread_local Error starved;
+
+static void *take_json(size_t bytes) {
+    return memory_take(bytes, "a safetensors header", &starved);
+}
+
+static void begin_json(void) {
+    starved.text[0] = '\0';
+    json_set_alloc_funcs(take_json, memory_free);
+}
+
 static int parse_header(int fd, size_t length, json_t **out, Error *e) {
     json_error_t why;
     char *text = memory_take(length, "a safetensors header", e);
     if (!text) return -1;
     int failed = file_read_at(fd, text, length, 8, e);
     if (!failed) {
+        begin_json();
         *out = json_loadb(text, length, JSON_REJECT_DUPLICATES, &why);
-        if (!*out)
+        if (starved.text[0]) /* a name may be cut off, and all seem well */
+            failed = error_set(e, "%s", starved.text);
+        else if (!*out)
             failed =
                 error_set(e, "its header is no valid JSON (byte %d: %s)", why.position, why.text);
         else if (!json_is_object(*out))
@@ -191,18 +206,25 @@ static int by_size_then_place(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+/* NULL where memory ran out. */
 static json_t *describe(const Tensor *t, uint64_t begin) {
     json_t *shape = json_array();
-    for (int i = 0; i < t->ndim; i++)
-        json_array_append_new(shape, json_integer((json_int_t)t->shape[i]));
+    int failed = shape == NULL;
+    for (int i = 0; i < t->ndim && !failed; i++)
+        failed = json_array_append_new(shape, json_integer((json_int_t)t->shape[i]));
+    if (failed) {
+        json_decref(shape);
+        return NULL;
+    }
     return json_pack("{s:s, s:o, s:[I,I]}", "dtype", names[t->dtype], "shape", shape,
                      "data_offsets", (json_int_t)begin, (json_int_t)(begin + tensor_bytes(t)));
 }
 
 /* The header's text, padded with spaces so that the data starts at a multiple of 8; to be freed
- * with free(). */
+ * with memory_free. */
 static char *make_header(const char *path, const NamedTensor **order, size_t n,
                          const TextPair *pairs, size_t pair_count, size_t *length, Error *e) {
+    begin_json();
     json_t *header = json_object();
     int failed = header == NULL;
     if (pair_count > 0) {
@@ -216,12 +238,14 @@ static char *make_header(const char *path, const NamedTensor **order, size_t n,
         failed = json_object_set_new(header, order[i]->name, describe(&order[i]->tensor, at));
     size_t bytes = failed ? 0 : json_dumpb(header, NULL, 0, JSON_COMPACT);
     *length = (bytes + 7) / 8 * 8;
-    char *text = bytes ? malloc(*length) : NULL;
-    if (text) {
-        json_dumpb(header, text, bytes, JSON_COMPACT);
+    char *text = bytes ? memory_take(*length, "a safetensors header", &starved) : NULL;
+    if (text && json_dumpb(header, text, bytes, JSON_COMPACT) == bytes && !starved.text[0]) {
         memset(text + bytes, ' ', *length - bytes);
     } else {
-        error_set(e, "%s: its header cannot be made: a name is no UTF-8, or memory ran out", path);
+        error_set(e, "%s: its header cannot be made: %s", path,
+                  starved.text[0] ? starved.text : "a name is no UTF-8");
+        memory_free(text);
+        text = NULL;
     }
     json_decref(header);
     return text;
@@ -264,7 +288,7 @@ int safetensors_write(const char *path, const TensorList *list, const TextPair *
         failed = write_all(w, header, length, order, n, e);
         failed = file_writer_close(w, failed, e);
     }
-    free(header);
+    memory_free(header);
     memory_free(order);
     return failed;
 }
