@@ -86,10 +86,12 @@ static void arm(const char *text) {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         size_t n = strlen(kinds[i].name);
         if (strncmp(text, kinds[i].name, n) != 0) continue;
+        unsigned long at = strtoul(text + n, NULL, 10);
+        if (!at) return;
         atomic_store(&operations, 0);
         atomic_store(&allocations, 0);
-        atomic_store(&fault_at, strtoul(text + n, NULL, 10));
-        if (atomic_load(&fault_at)) atomic_store(&fault, kinds[i].fault);
+        atomic_store(&fault_at, at);
+        atomic_store(&fault, kinds[i].fault);
     }
 }
 

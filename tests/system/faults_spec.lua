@@ -198,3 +198,51 @@ describe("a world in which files fail", function()
         assert.same(wanted, support.contents(dir))
     end)
 end)
+
+describe("a world without memory", function()
+    local base, images
+
+    setup(function()
+        base = support.folder()
+        images = support.images(base .. "/images", 2)
+    end)
+    teardown(function() support.remove(base) end)
+
+    it("lets each work say so, and be done afterwards", function()
+        local run, out = base .. "/run", base .. "/out"
+        local status, _, err = support.advrt {system.options.root .. "/experiments/equal_perturbation.lua",
+            "--images", images, "--iterations", "6", "--batch", "2", "--losses", "ce,logit", "--magnitude",
+            "1", "--no-figures", "--out", run}
+        assert.equal(0, status, err)
+        lfs.mkdir(out)
+        local said
+        status, said, err = support.advrt({system.options.root .. "/tests/faults/starve.lua", run, out,
+            every and "all" or nil}, support.faults {})
+        assert.equal(0, status, said .. err)
+        local _, count = said:gsub("allocations failed", "")
+        assert.is_true(count >= 17, said)
+    end)
+
+    it("ends a process in one line", function()
+        local failures, n = 0, 1
+        local list = {"-e", "print(#require 'advrt.loss'.names())"}
+        while n < 20000 do
+            for _, kind in ipairs {"alloc", "alloc+"} do
+                local told = ("%s:%d"):format(kind, n)
+                local status, out, err = support.advrt(list, support.faults {ADVRT_FAULT = told})
+                assert.is_true(status == 0 or status == 1, ("%s: %d: %s"):format(told, status, err))
+                if status == 0 then
+                    assert.equal("4\n", out, told)
+                else
+                    failures = failures + 1
+                    -- A script that requires a module is told the way to it.
+                    local first = err:match("^advrt: [^\n]*\n$")
+                        or err:match("^advrt: [^\n]*\n\t[^\n]*\nstack")
+                    assert.matches("memory", first or "", 1, false, told .. ": " .. err)
+                end
+            end
+            n = every and n + 1 or math.ceil(n * 1.6) + math.random(0, 5)
+        end
+        assert.is_true(failures >= 15, failures .. " failures")
+    end)
+end)
