@@ -29,9 +29,9 @@ local function list(dir, prefix, depth, found, folders)
     if depth > DEEPEST then fail("%s: folders nested deeper than %d", dir, DEEPEST) end
     local ok, iterator, state = fail.try(lfs.dir, dir)
     if not ok then
-        local reason = lfs.attributes(dir, "mode") and "cannot be listed as a folder" or
-            "there is no such folder"
-        fail("images: %s: %s", dir, reason)
+        local reason = tostring(iterator):match("[^:]*$")
+        fail("images: %s: %s", dir, lfs.attributes(dir, "mode")
+            and "cannot be listed as a folder:" .. reason or "there is no such folder")
     end
     for name in iterator, state do
         if name:sub(1, 1) ~= "." then
@@ -273,15 +273,18 @@ function Folder:labels_digest(n)
     return system.digest(table.concat(lines))
 end
 
---- What images first .. last are, one after another as "SHA256 CLASS FILE" and a NUL byte.
+--- What images first .. last are, one after another as "SHA256 CLASS FILE" and a NUL byte. Each is
+-- decoded too: one that is damaged ends a run before it begins, since mended it is another image than
+-- the run was begun with.
 function Folder:digest(first, last)
     local shown <close> = progress.start("images looked at", last - first + 1)
-    local lines = {}
+    local lines, x = {}, tensor.new {1, table.unpack(self.input)}
     for i = first, last do
         local sum, message = system.sha256(self.dir .. "/" .. self.files[i])
         if not sum then fail("%s", message) end
         lines[#lines + 1] = ("%s %d %s\0"):format(sum, self:label(i), self.files[i])
-        shown:update(#lines, "looking for changes")
+        self:load(i, x, 1)
+        shown:update(#lines, "looking for changes and damage")
     end
     return table.concat(lines)
 end

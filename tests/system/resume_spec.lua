@@ -244,6 +244,19 @@ describe("a run that is gone on with", function()
         assert.equal(contents(whole)["records.msgpack"], contents(dir)["records.msgpack"])
     end)
 
+    it("is not begun where an image is damaged, since mended it would be another image", function()
+        local dir, names = base .. "/damaged", support.list(images)
+        local path = images .. "/" .. names[4]
+        local bytes = support.read(path)
+        support.write(path, bytes:sub(1, -30))
+        local status, _, err = support.advrt(words(dir))
+        support.write(path, bytes)
+        assert.equal(1, status)
+        assert.matches("^advrt: [^\n]*" .. names[4]:gsub("%p", "%%%0") .. ": is truncated[^\n]*\n$", err)
+        assert.is_nil(err:find("resume", 1, true))
+        assert.is_false(support.exists(dir))
+    end)
+
     it("has one process at a time", function()
         local dir = base .. "/two"
         local list = {}
