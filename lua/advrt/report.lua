@@ -6,6 +6,7 @@
 --
 -- @module advrt.report
 
+local fail = require "advrt.fail"
 local html = require "advrt.report.html"
 local json = require "advrt.json"
 local run_json = require "advrt.run_json"
@@ -82,11 +83,20 @@ local function header_of(runs)
         html.text(title), about)
 end
 
+--- What f returns, of a run in `dir`. What it trips over is a file that someone has changed: a run
+-- leaves none that cannot be shown.
+local function whole(dir, f, ...)
+    local ok, result = fail.try(f, ...)
+    if ok then return result end
+    if fail.is(result) then error(result, 0) end
+    fail("%s: its files are not those that a run has left: %s", dir, result)
+end
+
 --- One section: of one run as it is, of several side by side.
 local function section_of(runs, id, title)
     local parts = {}
     for i, run in ipairs(runs) do
-        local made = sections[id](run, ("r%d-"):format(i))
+        local made = whole(run.dir, sections[id], run, ("r%d-"):format(i))
         parts[i] = #runs == 1 and made or ([[<div class="run"><p class="of"><b>Run %d</b> %s</p>%s</div>]])
             :format(i, html.text(sections.title(run.about)), made)
     end
@@ -122,7 +132,7 @@ local frame = [[
 --- The page of the runs in the folders `dirs`, finished ones: one, or several side by side.
 function report.page(dirs)
     local runs, nav, parts = {}, {}, {}
-    for i, dir in ipairs(dirs) do runs[i] = read(dir) end
+    for i, dir in ipairs(dirs) do runs[i] = whole(dir, read, dir) end
     local title, header = header_of(runs)
     if #runs > 1 then
         nav[1], parts[1] = '<a href="#differences">What differs</a>', differences(runs)

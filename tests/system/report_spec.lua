@@ -262,6 +262,34 @@ describe("report.html", function()
         assert.matches("equal_multiplier", b:evaluate("document.querySelector('#differences').innerText"))
     end)
 
+    it("is refused in one line, or made, of a run that someone has changed", function()
+        local changed = base .. "/changed"
+        for _, change in ipairs {
+            {"table1.csv", "(\n[^,]*,[^,]*),%d+,%d+", "%1,2.5,1.5"},
+            {"table1.csv", ",[^,\n]*\n$", ",inf\n"},
+            {"table1.csv", "(\n[^,]*,[^,]*,%d+),%d+,[^,]*,", "%1,0,nan,"}, {"table1.csv", "\n[^\n]*\n$", "\n"},
+            {"records.msgpack", "flip_l2\xcb........", "flip_l2\xcb\x7f\xf8\0\0\0\0\0\0"},
+            {"run.json", '"images_found":%s*%d+', '"images_found": 0'}, {"run.json", '"figures"', '"figure"'},
+            {"left_out.csv", "$", '"'}, {"run.json", '"seed":%s*%d+', '"seed": {}'},
+            {"classes.txt", "^[^\n]*", "\xff\xfe"}} do
+            os.execute(("rm -rf %s; cp -r %s %s"):format(support.quote(changed), support.quote(run),
+                support.quote(changed)))
+            local path = changed .. "/" .. change[1]
+            if support.exists(path) then
+                support.write(path, (support.read(path):gsub(change[2], change[3])))
+            end
+            local dir = base .. "/of_changed"
+            local status, _, err = support.advrt {experiments .. "compare.lua", run, changed, "--out", dir}
+            local told = ("%s, %s: %s"):format(change[1], change[2], err)
+            assert.is_true(status == 0 or status == 1, told)
+            if status == 1 then
+                assert.matches("^advrt: [^\n]+\n$", err)
+                assert.is_false(support.exists(dir), told)
+            end
+            support.remove(dir)
+        end
+    end)
+
     it("is refused of what is no run, or of one alone", function()
         for _, case in ipairs {{{run}, 2, "two runs or more"}, {{run, bundled}, 1, "run.json"},
             {{run, base .. "/nowhere"}, 1, "run.json"}} do

@@ -55,7 +55,7 @@ function sections.tiles(run)
     local over = common and ("the %s that every loss flipped"):format(
         plural(run.rows[1].common_images, "image")) or "its own flipped images"
     local first, least = least_row(run.rows, n), least_row(run.rows, l2)
-    if first then
+    if first and least then
         parts[#parts + 1] = tile("Fewest iterations", text(tables.title(first.loss)),
             ("%.1f to the target, mean over %s"):format(first[n], over))
         parts[#parts + 1] = tile("Least perturbation", text(tables.title(least.loss)),
