@@ -14,6 +14,7 @@
 local arguments = require "advrt.check"
 local core = require "advrt.core.image"
 local fail = require "advrt.fail"
+local lfs = require "lfs"
 local tensor = require "advrt.tensor"
 
 local image = {}
@@ -68,7 +69,7 @@ end
 
 --- Writes an image, or a batch of images side by side, as PNG, and prints where.
 -- @param x tensor [H,W], [C,H,W] or [N,C,H,W] (the first 64), C 1 or 3, as image.save takes it
--- @param path optional name; for want of one a new file in the folder of temporary files
+-- @param path optional name; for want of one image.png in a new folder of temporary files
 function image.show(x, path)
   local shape = arguments.is_tensor(x) and x:shape() or {}
   local C = #shape > 2 and shape[#shape - 2] or 1
@@ -79,9 +80,11 @@ function image.show(x, path)
   end
   if #shape == 4 then x = sheet(x) end
   if not path then
-    local taken = os.tmpname() -- a file that is there now, so that no one else gets the name
-    path = taken .. ".png"
-    os.remove(taken)
+    local folder = os.tmpname() -- a file, which makes room for a folder that no one else can write to
+    os.remove(folder)
+    local made, problem = lfs.mkdir(folder)
+    if not made then fail("%s: %s", folder, problem) end
+    path = folder .. "/image.png"
   end
   local done, message = image.save(path, x)
   if not done then fail("%s", message) end

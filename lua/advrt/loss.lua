@@ -88,12 +88,9 @@ function Defined:evaluate(z, target, value, dz)
         error(("loss %s: logits must be f32 [N,K], got %s"):format(self.name, tostring(z)), 2)
     end
     local N, x = z:size(1), autograd.track(z)
-    if not arguments.is_tensor(target) or target:dtype() ~= "i64" or target:dim() ~= 1 then
-        local classes, wrong = arguments.classes(target, "target", N, z:size(2))
-        if not classes then error(("loss %s: %s"):format(self.name, wrong), 2) end
-        target = classes
-    end
-    local y, problem = apply(self, x, target, N)
+    local classes, wrong = arguments.classes(target, "target", N, z:size(2))
+    if not classes then error(("loss %s: %s"):format(self.name, wrong), 2) end
+    local y, problem = apply(self, x, classes, N)
     if not y then error(("loss %s: %s"):format(self.name, problem), 2) end
     local gradient = autograd.gradient(y, x)
     return value and value:copy(y.value) or y.value:clone(), dz and dz:copy(gradient) or gradient

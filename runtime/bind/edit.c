@@ -13,6 +13,7 @@
 
 #include "base/interrupt.h"
 #include "bind/bind.h"
+#include "bind/system.h"
 
 #define EDITOR "advrt.editor"
 enum { HISTORY_LINES = 1000 };
@@ -128,6 +129,7 @@ static unsigned char on_tab(EditLine *line, int key) {
     lua_pushlstring(L, info->buffer, (size_t)(info->cursor - info->buffer));
     if (lua_pcall(L, 1, 2, 0) != LUA_OK) {
         lua_pop(L, 1);
+        if (system_interrupt_came()) interrupt_note(); /* raised here, it is the whole line's */
         return result;
     }
     const char *more = lua_tostring(L, -2), *shown = lua_tostring(L, -1);

@@ -39,6 +39,10 @@ static int push_interrupt(lua_State *L) {
     return 1;
 }
 
+bool system_interrupt_came(void) {
+    return interrupt_mark != 0;
+}
+
 int system_raise_interrupt(lua_State *L) {
     lua_sethook(interrupt_state, NULL, 0, 0);
     interrupt_forget();

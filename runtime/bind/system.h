@@ -27,6 +27,9 @@ void system_set_options(lua_State *L, const SystemOptions *o);
  * main thread of the state: code inside a coroutine is not interrupted, it asks for the mark. */
 void system_watch_interrupts(lua_State *L);
 
+/* Whether such a signal came, and was not forgotten since. */
+bool system_interrupt_came(void);
+
 /* Raises the interrupt that native code has given up for, as the hook would have. */
 int system_raise_interrupt(lua_State *L);
 

@@ -137,6 +137,14 @@ int feed_add_raw(Feed *f, const char *path, Dtype type, uint64_t offset, int64_t
     return add(f, &s, path, labels, e);
 }
 
+static int check_values(const void *bytes, size_t n, Error *e) {
+    const float *values = bytes;
+    for (size_t i = 0; i < n; i++)
+        if (!(values[i] >= 0 && values[i] <= 1))
+            return error_set(e, "an image has the value %g, outside [0,1]", (double)values[i]);
+    return 0;
+}
+
 int feed_add_pixels(Feed *f, const Tensor *images, const int64_t *labels, Error *e) {
     char text[128];
     const int64_t *shape = images->shape;
@@ -150,6 +158,8 @@ int feed_add_pixels(Feed *f, const Tensor *images, const int64_t *labels, Error 
     s.pixels = memory_take(tensor_bytes(images), "images", e);
     if (!s.pixels) return -1;
     int failed = tensor_to_host(images, s.pixels, e);
+    if (!failed && s.dtype == DTYPE_F32)
+        failed = check_values(s.pixels, (size_t)tensor_count(images), e);
     failed = failed || add(f, &s, NULL, labels, e);
     if (failed) memory_free(s.pixels);
     return failed ? -1 : 0;
@@ -194,14 +204,6 @@ static int read_raw(const Feed *f, const Source *s, size_t i, void *out, Error *
     return failed ? error_prefix(e, "%s", s->path) : 0;
 }
 
-static int check_values(const Feed *f, const Source *s, const float *values, Error *e) {
-    for (size_t i = 0; i < f->pixels; i++)
-        if (!(values[i] >= 0 && values[i] <= 1))
-            return error_set(e, "%s: an image has the value %g, outside [0,1]", s->path,
-                             (double)values[i]);
-    return 0;
-}
-
 /* Image `image` as values in w->values. */
 static int read_image(const Feed *f, int64_t image, Worker *w, Error *e) {
     const Source *s = source_of(f, image);
@@ -212,7 +214,8 @@ static int read_image(const Feed *f, int64_t image, Worker *w, Error *e) {
         memcpy(to, s->pixels + i * n * dtype_size(s->dtype), n * dtype_size(s->dtype));
     else if (s->kind == SOURCE_FILE ? read_file(f, s, to, e) : read_raw(f, s, i, to, e))
         return -1;
-    if (s->kind == SOURCE_RAW && !levels && check_values(f, s, w->values, e)) return -1;
+    if (s->kind == SOURCE_RAW && !levels && check_values(w->values, n, e))
+        return error_prefix(e, "%s", s->path);
     if (!levels && !f->spec.round) return 0;
     for (size_t k = 0; k < n; k++) {
         uint8_t level = levels ? w->bytes[k] : image_level(w->values[k]);
