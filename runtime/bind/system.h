@@ -23,8 +23,9 @@ typedef struct SystemOptions {
 void system_set_options(lua_State *L, const SystemOptions *o);
 
 /* From here on the first SIGINT, SIGTERM or SIGHUP makes the running Lua code raise a failure with
- * exit status 130, 143 or 129, and sets the mark that system.interrupted() reads; a later one ends the process. L is the
- * main thread of the state: code inside a coroutine is not interrupted, it asks for the mark. */
+ * exit status 130, 143 or 129, and sets the mark that system.interrupted() reads; a later one ends
+ * the process. L is the main thread of the state: code inside a coroutine is not interrupted, it
+ * asks for the mark. */
 void system_watch_interrupts(lua_State *L);
 
 /* Whether such a signal came, and was not forgotten since. */

@@ -41,7 +41,8 @@ int feed_add_file(Feed *f, const char *path, int64_t label, Error *e);
  * little-endian f32 [C,H,W] in [0,1]; labels: one each. */
 int feed_add_raw(Feed *f, const char *path, Dtype type, uint64_t offset, int64_t count,
                  const int64_t *labels, Error *e);
-/* Adds the images [M,C,H,W] of a tensor, u8 or f32, which are copied, f32 ones in [0,1]; labels: one each. */
+/* Adds the images [M,C,H,W] of a tensor, u8 or f32, which are copied, f32 ones in [0,1]; labels:
+ * one each. */
 int feed_add_pixels(Feed *f, const Tensor *images, const int64_t *labels, Error *e);
 
 /* Begins a pass over the images order[0 .. n-1], of which `batch` at a time are delivered and what
