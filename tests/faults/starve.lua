@@ -2,7 +2,7 @@
 -- from there on. Wants tests/faults.so before it, the folder of a finished run, and another one to
 -- write to: `advrt tests/faults/starve.lua RUN FOLDER [all]`. A work must say that memory ran out, or
 -- come to its result all the same; and it must come to it afterwards, with no counted memory left over.
--- Without `all` about a hundred allocations of each work, evenly over it, are taken.
+-- Without `all` about forty allocations of each work, evenly over it, are taken.
 
 local attack = require "advrt.attack"
 local data = require "advrt.data"
@@ -20,7 +20,7 @@ local train = require "advrt.train"
 local run, out, mode = arg[1], arg[2], arg[3]
 local golden = system.options.root .. "/tests/golden/weights/"
 local images = system.options.root .. "/nets/fashion-images"
-local SOME = 100
+local SOME = 40
 
 local function small() return net.load("nets/mlp.lua", {init = "golden"}) end
 

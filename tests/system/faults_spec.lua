@@ -54,7 +54,7 @@ describe("a world in which files fail", function()
             end
         end
         if every then return found end
-        local some, step = {}, math.max(1, #found // 14)
+        local some, step = {}, math.max(1, #found // 8)
         for i = math.random(1, step), #found, step do some[#some + 1] = found[i] end
         return some
     end

@@ -267,7 +267,8 @@ describe("report.html", function()
         for _, change in ipairs {
             {"table1.csv", "(\n[^,]*,[^,]*),%d+,%d+", "%1,2.5,1.5"},
             {"table1.csv", ",[^,\n]*\n$", ",inf\n"},
-            {"table1.csv", "(\n[^,]*,[^,]*,%d+),%d+,[^,]*,", "%1,0,nan,"}, {"table1.csv", "\n[^\n]*\n$", "\n"},
+            {"table1.csv", "(\n[^,]*,[^,]*,%d+),%d+,[^,]*,", "%1,0,nan,"},
+            {"table1.csv", "\n[^\n]*\n$", "\n"},
             {"records.msgpack", "flip_l2\xcb........", "flip_l2\xcb\x7f\xf8\0\0\0\0\0\0"},
             {"run.json", '"images_found":%s*%d+', '"images_found": 0'}, {"run.json", '"figures"', '"figure"'},
             {"left_out.csv", "$", '"'}, {"run.json", '"seed":%s*%d+', '"seed": {}'},
