@@ -95,6 +95,10 @@ describe("the experiments", function()
             assert.truthy(out:find("Pictures: " .. dir, 1, true))
             assert.matches("6 images attacked with 4 losses", err)
             assert.is_nil(err:find("\r", 1, true))
+            -- A median is a line: as a box without height gnuplot gives it a spike.
+            local boxes = support.read(("%s/fig%dc.gp"):format(dir, setting == "equal_multiplier" and 2 or 3))
+            assert.truthy(boxes:find("using ($1-0.25):4:(0.5):(0) with vectors nohead", 1, true))
+            assert.is_nil(boxes:find(":4:4:4:4", 1, true))
             local amplified = {} -- alike for all losses of an image
             for _, row in ipairs(support.rows(dir .. "/examples/examples.csv")) do
                 amplified[row.number] = amplified[row.number] or row.amplification
