@@ -241,6 +241,9 @@ local pickles = {
     {dictionary("ctorch._utils\n_rebuild_tensor_v2\n" .. storage() .. "K\0)\x87R"), no_tensor},
     {made {offset = "\x8a\8" .. ("\xff"):rep(7) .. "\x7f"},
         "a tensor [3] reaches outside its storage '0' of 3 elements"},
+    {made {shape = "]K\4a", strides = "]K\1a"}, "a tensor [4] reaches outside its storage '0' of 3 elements"},
+    {dictionary("ctorch\nSize\n]\x85R"), "holds no named tensors, neither itself nor under 'state_dict', "
+        .. "'model_state_dict' or 'model'", empty = true},
     {made {strides = "K\1"}, "holds a tensor whose shape or strides are no tuple"},
     {dictionary("ctorch._utils\n_rebuild_parameter\n)R"), "holds a parameter that is no tensor"},
     {dictionary("ctorch._utils\n_rebuild_parameter\n" .. storage() .. "\x85R"),

@@ -28,8 +28,22 @@ static Error e;
     } while (0)
 
 /* The disk that does not keep what it was given, where a test says so. */
-static bool no_sync;
+static bool no_sync, interrupts;
+
+/* Where a test says so, every second call is interrupted by a signal. */
+static bool interrupted(void) {
+    static bool now;
+    now = interrupts && !now;
+    if (now) errno = EINTR;
+    return now;
+}
+
+int ftruncate(int fd, off_t size) {
+    return interrupted() ? -1 : (int)syscall(SYS_ftruncate, fd, size);
+}
+
 int fsync(int fd) {
+    if (interrupted()) return -1;
     if (no_sync) return errno = EIO, -1;
     return (int)syscall(SYS_fsync, fd);
 }
@@ -41,7 +55,7 @@ int flock(int fd, int operation) {
 }
 
 /* Leaves the process `room` bytes of addresses more than it has; back to before where it is 0. */
-static void tighten(rlim_t room) {
+static inline void tighten(rlim_t room) {
     static struct rlimit whole;
     struct rlimit tight;
     unsigned long pages;
@@ -368,6 +382,23 @@ static void test_unsynced(void **state) {
     assert_true(frames == 1 && bytes == 1);
 }
 
+static void test_interrupted(void **state) {
+    (void)state;
+    const char *path = scratch_path("signals.part");
+    RecordPart *p;
+    uint64_t frames;
+    interrupts = true;
+    assert_int_equal(record_part_open(&p, path, false, &e), 0);
+    for (int i = 0; i < 3; i++) assert_int_equal(record_part_append(p, "\x80", 1, &e), 0);
+    assert_int_equal(record_part_cut(p, 2, &e), 0);
+    record_part_close(p);
+    assert_int_equal(truncate(path, 20), 0);
+    int failed = record_recover(path, &frames, NULL, &e);
+    interrupts = false;
+    if (failed) fail_msg("%s", e.text);
+    assert_int_equal(frames, 1);
+}
+
 /* --- images --- */
 
 /* A JPEG of this many grey or unknown components, 8 x 8; *n bytes, to be freed. */
@@ -503,6 +534,7 @@ int main(void) {
         cmocka_unit_test(test_no_part_file),
         cmocka_unit_test(test_uncuttable),
         cmocka_unit_test(test_unsynced),
+        cmocka_unit_test(test_interrupted),
         cmocka_unit_test(test_jpeg_limits),
         cmocka_unit_test(test_jpeg_starved),
         cmocka_unit_test(test_feed_without_threads),
