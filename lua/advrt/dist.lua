@@ -20,6 +20,10 @@ function dist.broadcast(text) return core.broadcast(text) end
 -- 2^31 - 1 bytes in all.
 function dist.gather(text) return core.gather(text) end
 
+--- Makes each element of the tensor x, f32, its sum over all ranks, the same bits on each; returns x.
+-- All give a tensor of the same shape.
+function dist.sum(x) return core.sum(x) end
+
 --- From here on what ranks other than 0 print goes nowhere; failures are still said.
 function dist.mute() core.mute() end
 

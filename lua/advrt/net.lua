@@ -415,10 +415,13 @@ function Net:largest_batch(most)
 end
 
 --- A new plan for training on N images at a time, which reads the net's weights at every step;
--- `seed` names dropout's random stream, in which the plan goes on behind the first `runs` steps.
-function Net:training_plan(N, seed, runs)
+-- `seed` names dropout's random stream, in which the plan goes on behind the first `runs` steps. With
+-- `shared` the N images are a rank's part of a batch that all ranks (advrt.dist) share: batch norm
+-- takes the statistics of all of it, dropout is its.
+function Net:training_plan(N, seed, runs, shared)
     return self.graph:plan {
         purpose = "training", batch = N, direct = self.direct, seed = seed or 0, runs = runs or 0,
+        shared = shared,
     }
 end
 

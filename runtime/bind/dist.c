@@ -21,6 +21,65 @@ static Dist *get_dist(lua_State *L) {
     return d;
 }
 
+/* --- sums --- */
+
+#define GROUP "advrt.group"
+static const char group_key;
+
+static int free_group(lua_State *L) {
+    Group **g = luaL_checkudata(L, 1, GROUP);
+    if (*g && (*g)->free) (*g)->free(*g);
+    *g = NULL;
+    return 0;
+}
+
+/* A group of the device's own, by a name that rank 0 makes; kept, and freed with L. */
+static Group *new_group(lua_State *L, Dist *d, Device *device) {
+    char id[GROUP_ID] = "";
+    Error e = {""};
+    Group **g = lua_newuserdatauv(L, sizeof *g, 0);
+    *g = NULL;
+    if (luaL_newmetatable(L, GROUP)) {
+        lua_pushcfunction(L, free_group);
+        lua_setfield(L, -2, "__gc");
+    }
+    lua_setmetatable(L, -2);
+    if ((d->rank == 0 && device->group_id(device, id, &e)) || d->broadcast(d, id, sizeof id, &e) ||
+        device->group_new(device, d->rank, d->size, id, g, &e))
+        bind_fail(L, 1, &e);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &group_key);
+    return *g;
+}
+
+Group *bind_group(lua_State *L) {
+    Dist *d = get_dist(L);
+    Device *device = bind_device(L);
+    if (!d) return NULL;
+    if (strcmp(device->name, "cpu") == 0) return &d->group;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &group_key);
+    Group **g = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    if (g) return *g;
+    if (!device->group_new) {
+        Error e;
+        error_set(&e, "device %s knows no groups of processes; use --device cpu", device->name);
+        bind_fail(L, 1, &e);
+    }
+    return new_group(L, d, device);
+}
+
+/* sum(x) -> x: f32, whose elements become their sums over all ranks, the same bits on each. */
+static int dist_sum(lua_State *L) {
+    Tensor *x = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
+    Error e = {""};
+    lua_settop(L, 1);
+    Group *g = bind_group(L);
+    if (g && g->sum(g, x->data, tensor_count(x), &e)) return bind_fail(L, 1, &e);
+    return 1;
+}
+
+/* --- texts --- */
+
 /* wait() returns when all have called it. */
 static int dist_wait(lua_State *L) {
     Dist *d = get_dist(L);
@@ -87,11 +146,8 @@ static int dist_mute(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"wait", dist_wait},
-    {"broadcast", dist_broadcast},
-    {"gather", dist_gather},
-    {"mute", dist_mute},
-    {NULL, NULL},
+    {"sum", dist_sum},       {"wait", dist_wait}, {"broadcast", dist_broadcast},
+    {"gather", dist_gather}, {"mute", dist_mute}, {NULL, NULL},
 };
 
 int luaopen_advrt_core_dist(lua_State *L) {

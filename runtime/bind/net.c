@@ -282,7 +282,8 @@ static int graph_he(lua_State *L) {
 /* --- plans --- */
 
 /* The table at 2: {purpose = "forward"|"gradient"|"training", batch =, direct =, seed =, runs =,
- * precision = "f32"|"mixed"|"bf16"|"tf32"}. */
+ * precision = "f32"|"mixed"|"bf16"|"tf32", shared = whether a training batch is this rank's part of
+ * one}. */
 static PlanRequest check_request(lua_State *L) {
     static const char *const purposes[] = {"forward", "gradient", "training", NULL};
     static const char *const precisions[] = {"f32", "mixed", "bf16", "tf32", NULL};
@@ -294,6 +295,7 @@ static PlanRequest check_request(lua_State *L) {
     r.seed = (uint64_t)integer_field(L, "seed", 0);
     r.runs = (uint64_t)integer_field(L, "runs", 0);
     r.direct = boolean_field(L, "direct");
+    r.group = boolean_field(L, "shared") && r.purpose == PLAN_TRAINING ? bind_group(L) : NULL;
     lua_getfield(L, 2, "precision");
     r.precision = (PlanPrecision)luaL_checkoption(L, -1, "f32", precisions);
     return r;

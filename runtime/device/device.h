@@ -162,6 +162,7 @@ struct Group {
     /* The all-reduce: x [n] becomes the sum of every rank's x, the same bits in each. All ranks
      * call it, with the same n, in the same order. */
     int (*sum)(Group *g, float *x, int64_t n, Error *e);
+    int (*sum_double)(Group *g, double *x, int64_t n, Error *e); /* the CPU's; else NULL */
     void (*free)(Group *g);
 };
 enum { GROUP_ID = 128 };
@@ -263,7 +264,8 @@ struct Device {
 
     /* group_id names a new group: rank 0 makes the name and hands it to the others. group_new
      * enters the group as `rank` of `count` and returns when all have; freed before the device is.
-     * NULL on a device that knows no groups. */
+     * NULL on a device that knows no groups, and on the CPU, whose group is the processes' own
+     * (dist/dist.h). */
     int (*group_id)(Device *d, char id[GROUP_ID], Error *e);
     int (*group_new)(Device *d, int rank, int count, const char id[GROUP_ID], Group **out,
                      Error *e);

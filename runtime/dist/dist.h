@@ -12,10 +12,11 @@
 
 #include <stddef.h>
 
-#include "base/error.h"
+#include "device/device.h"
 
 typedef struct Dist Dist;
 struct Dist {
+    Group group; /* of the CPU device, whose memory is the host's */
     int rank, size;
     int sharers; /* processes, this one included, that may run on one of this one's cores */
 

@@ -33,6 +33,9 @@ typedef struct PlanRequest {
     PlanPrecision precision;
     uint64_t seed; /* dropout's stream */
     uint64_t runs; /* forwards that count as done: dropout's place in its stream */
+    Group *group;  /* training: the N images are rank's part of a batch that all ranks share, whose
+                    * statistics batch norm takes; the parameters' gradients are not summed. NULL:
+                    * the  batch is whole */
 } PlanRequest;
 
 /* Where a plan's time goes: one step of it. */

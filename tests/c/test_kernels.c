@@ -479,38 +479,50 @@ static int64_t blocked_at(int64_t n, int64_t c, int64_t i, int64_t C, int64_t ce
     return ((n * blocks + c / B) * cells + i) * B + c % B;
 }
 
+/* The steps of batch norm against sums over a channel written out. */
 static void want_batchnorm(int64_t N, int64_t C, int64_t cells, int64_t B) {
-    int64_t all = N * ((C + B - 1) / B * B) * cells;
+    int64_t channels = (C + B - 1) / B * B, all = N * channels * cells;
     float *x = calloc((size_t)all, sizeof *x), *y = floats(31, all), *from = floats(30, all);
-    float *scale = floats(32, C), *shift = floats(33, C), mean[40], variance[40];
-    double *work = malloc(kernel_batchnorm_work(N, C, B) * sizeof *work);
+    float *dy = calloc((size_t)all, sizeof *dy), *dx = floats(34, all);
+    double *part = malloc((size_t)(2 * N * channels) * sizeof *part), count = (double)(N * cells);
+    double zero[48] = {0}, sum[48], square[48], factor[48], shift[48], sums[48], products[48];
     for (int64_t c = 0; c < C; c++)
         for (int64_t i = 0; i < N * cells; i++) {
             int64_t at = blocked_at(i / cells, c, i % cells, C, cells, B);
             x[at] = from[at] / 8 + 100; /* far from 0, where a single pass in float would fail */
+            dy[at] = from[all - 1 - at];
         }
-    kernels->batchnorm(x, scale, shift, 1e-5, y, mean, variance, work, N, C, cells, B);
-    for (int64_t c = 0; c < (C + B - 1) / B * B; c++) {
-        double m = 0, v = 0;
+    for (int64_t c = 0; c < channels; c++)
+        factor[c] = (double)c / 7 - 2, shift[c] = 3.0 - (double)c;
+    kernels->norm_moment(x, zero, 1, part, sum, N, C, cells, B);
+    for (int64_t c = 0; c < channels; c++) sum[c] /= count;
+    kernels->norm_moment(x, sum, 2, part, square, N, C, cells, B);
+    kernels->norm_products(x, dy, sum, part, sums, products, N, C, cells, B);
+    kernels->norm_apply(x, sum, factor, shift, y, N, C, cells, B);
+    kernels->norm_back(x, dy, sum, factor, shift, products, dx, N, C, cells, B);
+    for (int64_t c = 0; c < channels; c++) {
+        double m = 0, v = 0, s = 0, p = 0, size = 1e-300;
         for (int64_t i = 0; i < N * cells; i++)
-            m += (double)x[blocked_at(i / cells, c, i % cells, C, cells, B)];
-        m /= (double)(N * cells);
-        for (int64_t i = 0; i < N * cells; i++) {
-            double d = (double)x[blocked_at(i / cells, c, i % cells, C, cells, B)] - m;
-            v += d * d / (double)(N * cells);
-        }
-        if (c < C) want_within("batch mean", c, (double)mean[c], m, 6.1e-8 * fabs(m));
-        if (c < C) want_within("batch variance", c, (double)variance[c], v, 6.1e-8 * v);
+            m += (double)x[blocked_at(i / cells, c, i % cells, C, cells, B)] / count;
         for (int64_t i = 0; i < N * cells; i++) {
             int64_t at = blocked_at(i / cells, c, i % cells, C, cells, B);
-            double wanted = 0;
-            if (c < C)
-                wanted = ((double)x[at] - m) / sqrt(v + 1e-5) * (double)scale[c] + (double)shift[c];
+            double d = (double)x[at] - m, g = (double)dy[at];
+            v += d * d, s += g, p += g * d, size += fabs(g * d);
+        }
+        want_within("batch mean", c, sum[c], m, 1e-13 * fabs(m));
+        want_within("sum of squares", c, square[c], v, 1e-12 * v);
+        want_within("sum of dy", c, sums[c], s, 1e-13 * count);
+        want_within("sum of products", c, products[c], p, 1e-11 * size);
+        for (int64_t i = 0; i < N * cells; i++) {
+            int64_t at = blocked_at(i / cells, c, i % cells, C, cells, B);
+            double d = (double)x[at] - sum[c], wanted = d * factor[c] + shift[c];
             /* within half a unit of the wanted value's last place, and a hair */
             assert_true(fabs((double)y[at] - wanted) <= 6.1e-8 * fabs(wanted) + 1e-11);
+            wanted = ((double)dy[at] - shift[c] - d * products[c]) * factor[c];
+            assert_true(fabs((double)dx[at] - wanted) <= 6.1e-8 * fabs(wanted) + 1e-11);
         }
     }
-    free(x), free(y), free(from), free(scale), free(shift), free(work);
+    free(x), free(y), free(from), free(dy), free(dx), free(part);
 }
 
 static void test_batchnorm(void **state) {

@@ -289,14 +289,27 @@ static void inference(MakeNet make, int64_t N) {
     p->free(p), f->free(f), graph_free(g);
 }
 
-static void training(MakeNet make, int64_t N, bool direct) {
+/* Two ranks with the same images. */
+static int sum_of_twins(Group *g, double *x, int64_t n, Error *e) {
+    (void)e;
+    assert_int_equal(g->count, 2);
+    for (int64_t i = 0; i < n; i++) x[i] *= 2;
+    return 0;
+}
+
+/* The N images are all, or, with a group, those of each of its ranks. */
+static void training(MakeNet make, int64_t N, bool direct, Group *group) {
     Graph *g = golden_net(make);
     Error e = {""};
-    Reference r = ref_new(g, N, true);
-    Plan *p = make_plan_as(g, PLAN_TRAINING, N, direct);
-    int64_t in = N * p->C * p->H * p->W, out = N * p->K;
-    float *x = uniform("input", in, 0, 1), *dz = uniform("dz", out, -1, 1);
+    Plan *p;
+    PlanRequest request = {.purpose = PLAN_TRAINING, .N = N, .direct = direct, .group = group};
+    if (plan_new(g, device, &request, &p, &e)) fail_msg("%s", e.text);
+    int64_t ranks = group ? group->count : 1, in = N * p->C * p->H * p->W, out = N * p->K;
+    Reference r = ref_new(g, N * ranks, true);
+    float *x = uniform("input", in * ranks, 0, 1), *dz = uniform("dz", out * ranks, -1, 1);
     float *z = calloc((size_t)out, sizeof *z);
+    for (int64_t i = in; i < in * ranks; i++) x[i] = x[i - in];
+    for (int64_t i = out; i < out * ranks; i++) dz[i] = dz[i - out];
     ref_forward(&r, x);
     ref_backward(&r, dz);
     assert_int_equal(host_forward(p, x, z, &e), 0);
@@ -310,6 +323,7 @@ static void training(MakeNet make, int64_t N, bool direct) {
             assert_null(got);
             continue;
         }
+        for (int64_t k = 0; k < tensor_count(&q->value); k++) got[k] *= (float)ranks;
         double size = 0, gd = distance(got, r.dparam[i], tensor_count(&q->value));
         for (int64_t k = 0; k < tensor_count(&q->value); k++) size += fabs(r.dparam[i][k]);
         /* a bias before a batch norm has no gradient but rounding */
@@ -319,7 +333,7 @@ static void training(MakeNet make, int64_t N, bool direct) {
     for (int i = 0; i < g->n_layers; i++) {
         const Layer *l = &g->layers[i];
         if (l->kind != LAYER_BATCHNORM) continue;
-        double M = (double)(N * l->H * l->W);
+        double M = (double)(N * ranks * l->H * l->W);
         float *mean = host_copy(g->params[l->param[2]].value.data, l->C);
         float *var = host_copy(g->params[l->param[3]].value.data, l->C);
         for (int64_t c = 0; c < l->C; c++) {
@@ -445,9 +459,16 @@ static void test_training(void **state) {
     (void)state;
     for (int i = 0; i < NETS; i++) {
         print_message("  %s\n", nets[i].name);
-        training(nets[i].make, 3, true);
-        training(nets[i].make, 3, false);
+        training(nets[i].make, 3, true, NULL);
+        training(nets[i].make, 3, false, NULL);
     }
+}
+
+static void test_shared_training(void **state) {
+    (void)state;
+    Group twins = {.count = 2, .sum_double = sum_of_twins};
+    if (strcmp(device->name, "cpu") != 0) skip();
+    for (int i = 0; i < NETS; i++) training(nets[i].make, 3, true, &twins);
 }
 
 /* The reference itself, by central differences of a random functional of the logits. */
@@ -727,17 +748,12 @@ static void test_misfits(void **state) {
 int main(void) {
     under_test_open();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference),
-        cmocka_unit_test(test_inference),
-        cmocka_unit_test(test_training),
-        cmocka_unit_test(test_neighbours),
-        cmocka_unit_test(test_no_allocation_in_a_step),
-        cmocka_unit_test(test_timing),
-        cmocka_unit_test(test_dropout),
-        cmocka_unit_test(test_interrupt),
-        cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_misfits),
-        cmocka_unit_test(test_precision),
+        cmocka_unit_test(test_reference),  cmocka_unit_test(test_inference),
+        cmocka_unit_test(test_training),   cmocka_unit_test(test_shared_training),
+        cmocka_unit_test(test_neighbours), cmocka_unit_test(test_no_allocation_in_a_step),
+        cmocka_unit_test(test_timing),     cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_interrupt),  cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_misfits),    cmocka_unit_test(test_precision),
         cmocka_unit_test(test_tf32),
     };
     int failed = cmocka_run_group_tests_name("plan", tests, NULL, NULL);

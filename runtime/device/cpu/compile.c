@@ -103,6 +103,17 @@ Step *emit_kernel(Compiler *c, const char *what, void (*kernel)(const CpuPlan *,
     return s;
 }
 
+int emit_sum(Compiler *c, int buffer, int64_t n, Error *e) {
+    if (!c->request->group) return 0;
+    Step *s = next_step(c, "sum over ranks", e);
+    if (!s) return -1;
+    s->sums = true;
+    s->size[0] = n;
+    use(c, s, buffer);
+    c->plan->n_steps++;
+    return 0;
+}
+
 bool step_takes_mask(Compiler *c, int buffer, int mask, bool apply) {
     CpuPlan *p = c->plan;
     Step *s = p->n_steps ? &p->steps[p->n_steps - 1] : NULL;

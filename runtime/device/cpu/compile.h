@@ -38,6 +38,7 @@ struct Step {
     void (*kernel)(const CpuPlan *p, const Step *s);
     void *at[STEP_ARGS];
     int64_t size[8];
+    bool sums; /* or, neither: at[0], size[0] doubles, is summed over the group's ranks */
     double number;
     uint64_t seed;
     int buffer[STEP_ARGS], buffers;
@@ -97,6 +98,9 @@ int buffer_fixed(Compiler *c, void *memory, Error *e);
  * NULL with the error set. */
 Step *emit_kernel(Compiler *c, const char *what, void (*kernel)(const CpuPlan *, const Step *),
                   int n, const int *buffers, Error *e);
+/* A step that sums a buffer of n doubles over the ranks of the request's group; none where there is
+ * no group. */
+int emit_sum(Compiler *c, int buffer, int64_t n, Error *e);
 /* Leaves it to the step before to save the mask of `buffer` into `mask`, or to apply it; false
  * where that step cannot. */
 bool step_takes_mask(Compiler *c, int buffer, int mask, bool apply);

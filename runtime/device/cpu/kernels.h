@@ -66,13 +66,23 @@ typedef struct CpuKernels {
                       int64_t C, int64_t HW);
     /* dx [N,C,HW]: dx *= scale[c]. */
     void (*scale_channels)(float *dx, const float *scale, int64_t N, int64_t C, int64_t HW);
-    /* Batch norm with the batch's own statistics, in double and rounded once. x, y
-     * [N, blocks, cells, B] in blocks of B = 1, 8 or 16 channels, of which those from C on hold
-     * zeros and are given zeros; scale, shift [C]. mean, variance [C] are made: of a channel over
-     * images and cells, the variance biased. y = (x - mean) / sqrt(variance + eps) * scale +
-     * shift; y may be x. work: kernel_batchnorm_work(N, C, B) doubles. */
-    void (*batchnorm)(const float *x, const float *scale, const float *shift, double eps, float *y,
-                      float *mean, float *variance, double *work, int64_t N, int64_t C,
+    /* Batch norm with the statistics of the batch, or of several that are parts of one, in double
+     * and rounded once. x, y, dy, dx [N, blocks, cells, B] in blocks of B = 1, 8 or 16 channels, of
+     * which those from C on hold zeros; doubles are [blocks B], one for each channel.
+     *   norm_moment    sum = sum of (x - mean)^power, power 1 or 2; part [N, blocks B]
+     *   norm_apply     y = (x - mean) factor + shift; y may be x
+     *   norm_products  sum = sum of dy, product = sum of dy (x - mean); part [2, N, blocks B]
+     *   norm_back      dx = (dy - shift - (x - mean) slope) factor; dx may be dy */
+    void (*norm_moment)(const float *x, const double *mean, int power, double *part, double *sum,
+                        int64_t N, int64_t C, int64_t cells, int64_t B);
+    void (*norm_apply)(const float *x, const double *mean, const double *factor,
+                       const double *shift, float *y, int64_t N, int64_t C, int64_t cells,
+                       int64_t B);
+    void (*norm_products)(const float *x, const float *dy, const double *mean, double *part,
+                          double *sum, double *product, int64_t N, int64_t C, int64_t cells,
+                          int64_t B);
+    void (*norm_back)(const float *x, const float *dy, const double *mean, const double *factor,
+                      const double *shift, const double *slope, float *dx, int64_t N, int64_t C,
                       int64_t cells, int64_t B);
 
     /* One bit per element, element i in bit i % 8 of bits[i / 8]; n is a multiple of 8.
@@ -109,10 +119,6 @@ enum { KERNEL_PIECE = 8192 };
 /* The number of partial results that norms and step need. */
 static inline size_t kernel_partials(int64_t N, int64_t D) {
     return (size_t)N * (size_t)((D + KERNEL_PIECE - 1) / KERNEL_PIECE);
-}
-
-static inline size_t kernel_batchnorm_work(int64_t N, int64_t C, int64_t B) {
-    return (size_t)((N + 3) * ((C + B - 1) / B * B));
 }
 
 extern const CpuKernels cpu_kernels_x86_64, cpu_kernels_avx2, cpu_kernels_avx512;

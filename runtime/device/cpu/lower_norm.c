@@ -1,4 +1,5 @@
 /* The image's own layers and normalisation: input, (x - mean) / std, batch norm. */
+#include <math.h>
 #include <string.h>
 
 #include "device/cpu/plan.h"
@@ -153,10 +154,82 @@ static int param_buffer(Compiler *c, const Node *n, int i, Error *e) {
     return buffer_fixed(c, c->program->graph->params[n->layer->param[i]].value.data, e);
 }
 
-/* at: x, y, scale, shift, mean, variance, work. size: N, C, cells, channels of a block. */
-static void run_batchnorm(const CpuPlan *p, const Step *s) {
-    p->kernels->batchnorm(s->at[0], s->at[2], s->at[3], s->number, s->at[1], s->at[4], s->at[5],
-                          s->at[6], s->size[0], s->size[1], s->size[2], s->size[3]);
+/* The steps of batch norm in training. size: N, C, cells, channels of a block, values of a channel
+ * in the whole batch, channels with the last block's padding; number: eps. */
+
+/* at: x, part, center. */
+static void run_norm_sums(const CpuPlan *p, const Step *s) {
+    double *center = s->at[2];
+    memset(center, 0, (size_t)s->size[5] * sizeof *center);
+    p->kernels->norm_moment(s->at[0], center, 1, s->at[1], center, s->size[0], s->size[1],
+                            s->size[2], s->size[3]);
+}
+
+/* at: x, part, center (sums, becomes means), moment. */
+static void run_norm_squares(const CpuPlan *p, const Step *s) {
+    double *center = s->at[2];
+    for (int64_t c = 0; c < s->size[5]; c++) center[c] /= (double)s->size[4];
+    p->kernels->norm_moment(s->at[0], center, 2, s->at[1], s->at[3], s->size[0], s->size[1],
+                            s->size[2], s->size[3]);
+}
+
+/* at: x, y, scale, shift, mean, variance, center, moment, constants [2, channels]. */
+static void run_norm_apply(const CpuPlan *p, const Step *s) {
+    const float *scale = s->at[2], *shift = s->at[3];
+    const double *center = s->at[6], *moment = s->at[7];
+    float *mean = s->at[4], *variance = s->at[5];
+    double *factor = s->at[8], *offset = factor + s->size[5];
+    for (int64_t c = 0; c < s->size[5]; c++) {
+        double v = moment[c] / (double)s->size[4];
+        bool real = c < s->size[1];
+        offset[c] = real ? (double)shift[c] : 0;
+        factor[c] = real ? (double)scale[c] / sqrt(v + s->number) : 0;
+        if (real) mean[c] = (float)center[c], variance[c] = (float)v;
+    }
+    p->kernels->norm_apply(s->at[0], center, factor, offset, s->at[1], s->size[0], s->size[1],
+                           s->size[2], s->size[3]);
+}
+
+/* at: x, dy, mean, variance, part, center, sums [2, channels], dscale, dshift. */
+static void run_norm_products(const CpuPlan *p, const Step *s) {
+    const float *mean = s->at[2], *variance = s->at[3];
+    double *center = s->at[5], *sum = s->at[6], *product = sum + s->size[5];
+    float *dscale = s->at[7], *dshift = s->at[8];
+    for (int64_t c = 0; c < s->size[5]; c++) center[c] = c < s->size[1] ? (double)mean[c] : 0;
+    p->kernels->norm_products(s->at[0], s->at[1], center, s->at[4], sum, product, s->size[0],
+                              s->size[1], s->size[2], s->size[3]);
+    for (int64_t c = 0; c < s->size[1]; c++) {
+        dscale[c] = (float)(product[c] / sqrt((double)variance[c] + s->number));
+        dshift[c] = (float)sum[c];
+    }
+}
+
+/* at: x, dy, dx, variance, scale, center, sums (become what is taken off), factor. */
+static void run_norm_back(const CpuPlan *p, const Step *s) {
+    const float *variance = s->at[3], *scale = s->at[4];
+    double *shift = s->at[6], *slope = shift + s->size[5], *factor = s->at[7];
+    for (int64_t c = 0; c < s->size[5]; c++) {
+        bool real = c < s->size[1];
+        double square = real ? (double)variance[c] + s->number : 1;
+        factor[c] = real ? (double)scale[c] / sqrt(square) : 0;
+        shift[c] /= (double)s->size[4];
+        slope[c] /= (double)s->size[4] * square;
+    }
+    p->kernels->norm_back(s->at[0], s->at[1], s->at[5], factor, shift, slope, s->at[2], s->size[0],
+                          s->size[1], s->size[2], s->size[3]);
+}
+
+static Step *emit_norm(Compiler *c, const Layer *l, const Layout *layout, const char *what,
+                       void (*kernel)(const CpuPlan *, const Step *), int n, const int *buffers,
+                       Error *e) {
+    Step *s = emit_kernel(c, what, kernel, n, buffers, e);
+    if (!s) return NULL;
+    const Group *g = c->request->group;
+    int64_t N = c->request->N, cells = l->H * l->W, B = layout_block(layout);
+    int64_t size[6] = {N, l->C, cells, B, N * cells * (g ? g->count : 1), (l->C + B - 1) / B * B};
+    memcpy(s->size, size, sizeof size);
+    s->number = l->eps;
+    return s;
 }
 
 /* The primitive of this shape is only a hint for its backward. */
@@ -168,35 +241,68 @@ static int batchnorm_hint(const Layer *l, Value *v, Error *e) {
 
 static int batchnorm_train(Compiler *c, const Node *n, Value *v, Error *e) {
     const Layer *l = n->layer;
-    int64_t N = c->request->N, cells = l->H * l->W, count = N * cells;
+    const Group *g = c->request->group;
+    int64_t N = c->request->N, count = N * l->H * l->W * (g ? g->count : 1);
     if (count < 2)
         return error_set(e, "batch norm in training needs more than one value per channel");
     v->layout = c->values[n->input[0]].layout;
-    if (batchnorm_hint(l, v, e)) return -1;
-    int64_t B = layout_block(&v->layout);
+    if (!g && batchnorm_hint(l, v, e)) return -1;
+    int64_t B = layout_block(&v->layout), channels = (l->C + B - 1) / B * B;
     int scale = param_buffer(c, n, 0, e), shift = param_buffer(c, n, 1, e);
     int running_mean = param_buffer(c, n, 2, e), running_var = param_buffer(c, n, 3, e);
-    size_t vector = (size_t)l->C * sizeof(float);
+    size_t vector = (size_t)l->C * sizeof(float), doubles = (size_t)channels * sizeof(double);
     v->buffer = buffer_new(c, layout_bytes(&v->layout), e);
     int mean = v->saved[0] = buffer_new(c, vector, e),
-        variance = v->saved[1] = buffer_new(c, vector, e),
-        work = buffer_new(c, kernel_batchnorm_work(N, l->C, B) * sizeof(double), e);
+        variance = v->saved[1] = buffer_new(c, vector, e), center = buffer_new(c, doubles, e),
+        moment = buffer_new(c, doubles, e), constants = buffer_new(c, 2 * doubles, e),
+        part = buffer_new(c, (size_t)N * doubles, e), x = c->values[n->input[0]].buffer;
     v->saved[2] = scale;
     if (scale < 0 || shift < 0 || running_mean < 0 || running_var < 0 || v->buffer < 0 ||
-        mean < 0 || variance < 0 || work < 0)
+        mean < 0 || variance < 0 || center < 0 || moment < 0 || constants < 0 || part < 0)
         return -1;
-    int x = c->values[n->input[0]].buffer;
-    Step *s = emit_kernel(c, "batch norm", run_batchnorm, 7,
-                          (int[]){x, v->buffer, scale, shift, mean, variance, work}, e);
-    if (!s) return -1;
-    s->number = l->eps;
-    s->size[0] = N, s->size[1] = l->C, s->size[2] = cells, s->size[3] = B;
-    s = emit_kernel(c, "statistics", run_statistics, 4,
-                    (int[]){mean, variance, running_mean, running_var}, e);
+    if (!emit_norm(c, l, &v->layout, "batch norm", run_norm_sums, 3, (int[]){x, part, center}, e) ||
+        emit_sum(c, center, channels, e) ||
+        !emit_norm(c, l, &v->layout, "batch norm", run_norm_squares, 4,
+                   (int[]){x, part, center, moment}, e) ||
+        emit_sum(c, moment, channels, e) ||
+        !emit_norm(c, l, &v->layout, "batch norm", run_norm_apply, 9,
+                   (int[]){x, v->buffer, scale, shift, mean, variance, center, moment, constants},
+                   e))
+        return -1;
+    Step *s = emit_kernel(c, "statistics", run_statistics, 4,
+                          (int[]){mean, variance, running_mean, running_var}, e);
     if (!s) return -1;
     s->number = l->momentum;
     s->size[0] = l->C, s->size[1] = count;
     return 0;
+}
+
+/* Where the statistics are those of a batch of which this one is a part: oneDNN sums over this one
+ * alone. */
+static int batchnorm_shared_back(Compiler *c, const Node *n, Value *v, Error *e) {
+    const Layer *l = n->layer;
+    Sink sink;
+    int64_t B = layout_block(&v->layout), channels = (l->C + B - 1) / B * B;
+    size_t doubles = (size_t)channels * sizeof(double);
+    int dscale = param_gradient(c, l->param[0], e), dshift = param_gradient(c, l->param[1], e);
+    int part = buffer_new(c, 2 * (size_t)c->request->N * doubles, e),
+        center = buffer_new(c, doubles, e), sums = buffer_new(c, 2 * doubles, e),
+        factor = buffer_new(c, doubles, e), x = c->values[n->input[0]].buffer;
+    if (dscale < 0 || dshift < 0 || part < 0 || center < 0 || sums < 0 || factor < 0 ||
+        !emit_norm(
+            c, l, &v->layout, "batch norm back", run_norm_products, 9,
+            (int[]){x, v->gradient, v->saved[0], v->saved[1], part, center, sums, dscale, dshift},
+            e) ||
+        emit_sum(c, sums, 2 * channels, e))
+        return -1;
+    if (!c->values[n->input[0]].wanted) return 0;
+    if (sink_open(c, n->input[0], &v->layout, false, &sink, e) ||
+        !emit_norm(
+            c, l, &v->layout, "batch norm back", run_norm_back, 8,
+            (int[]){x, v->gradient, sink.buffer, v->saved[1], v->saved[2], center, sums, factor},
+            e))
+        return -1;
+    return sink_close(c, &sink, e);
 }
 
 static int batchnorm_train_back(Compiler *c, const Node *n, Value *v, Error *e) {
@@ -235,8 +341,8 @@ static int batchnorm_forward(Compiler *c, const Node *n, Value *v, Error *e) {
 }
 
 static int batchnorm_backward(Compiler *c, const Node *n, Value *v, Error *e) {
-    return c->request->purpose == PLAN_TRAINING ? batchnorm_train_back(c, n, v, e)
-                                                : affine_backward(c, n, v, e);
+    if (c->request->purpose != PLAN_TRAINING) return affine_backward(c, n, v, e);
+    return (c->request->group ? batchnorm_shared_back : batchnorm_train_back)(c, n, v, e);
 }
 
 const Lowering cpu_lower_batchnorm = {batchnorm_forward, batchnorm_backward};

@@ -52,8 +52,9 @@ const Lowering cpu_lower_add = {add_forward, add_backward};
 /* --- dropout --- */
 
 /* out = in / (1 - p) where u >= p, else 0, with u from the layer's stream at this run of the plan
- * and the element's place in [N,C,H,W], whatever the layout. at: in, out, bits. size: elements in
- * whole bytes, elements, C, cells, channels of a block. */
+ * and the element's place in [N,C,H,W] of the whole batch, whatever the layout. at: in, out, bits.
+ * size: elements in whole bytes, elements, C, cells, channels of a block, images of the whole batch
+ * before these. */
 static void run_dropout(const CpuPlan *p, const Step *s) {
     const float *in = s->at[0];
     float *out = s->at[1], scale = (float)(1 / (1 - s->number));
@@ -65,7 +66,7 @@ static void run_dropout(const CpuPlan *p, const Step *s) {
         bits[byte] = 0;
         for (int64_t i = byte * 8; i < byte * 8 + 8; i++) {
             int64_t plane = i / (B * cells), n = plane / blocks, c = plane % blocks * B + i % B;
-            int64_t place = (n * C + c) * cells + i / B % cells;
+            int64_t place = ((s->size[5] + n) * C + c) * cells + i / B % cells;
             bool keep =
                 i < s->size[1] && c < C && random_uniform(key, (uint64_t)place) >= s->number;
             if (keep) bits[byte] |= (uint8_t)(1U << (i % 8));
@@ -95,8 +96,13 @@ static int dropout_forward(Compiler *c, const Node *n, Value *v, Error *e) {
     Step *s =
         emit_kernel(c, "dropout", run_dropout, 3, (int[]){x->buffer, v->buffer, v->saved[0]}, e);
     if (!s) return -1;
-    int64_t size[5] = {elements, (int64_t)(layout_bytes(&v->layout) / sizeof(float)), n->layer->C,
-                       n->layer->H * n->layer->W, layout_block(&v->layout)};
+    const Group *g = c->request->group;
+    int64_t size[6] = {elements,
+                       (int64_t)(layout_bytes(&v->layout) / sizeof(float)),
+                       n->layer->C,
+                       n->layer->H * n->layer->W,
+                       layout_block(&v->layout),
+                       g ? g->rank * c->request->N : 0};
     memcpy(s->size, size, sizeof size);
     s->number = n->layer->p;
     uint64_t key = random_hash(RANDOM_EMPTY, name, strlen(name));

@@ -203,7 +203,10 @@ static int run_steps(CpuPlan *p, int first, int end, Error *e) {
         Step *s = &p->steps[i];
         if (interrupt_check(e)) return -1;
         double start = p->timed ? now() : 0;
-        if (!s->primitive)
+        if (s->sums) {
+            Group *g = p->base.request.group;
+            if (g->sum_double(g, s->at[0], s->size[0], e)) return -1;
+        } else if (!s->primitive)
             s->kernel(p, s);
         else if (onednn_check(dnnl_primitive_execute(s->primitive, stream, s->buffers, s->args),
                               s->what, e))
