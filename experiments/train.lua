@@ -5,11 +5,13 @@
 -- weight decay, half of the images mirrored and each moved by up to one pixel.
 -- The data are the four IDX files of a data set like MNIST, or folders `train` and `val` of PNG and
 -- JPEG with a folder for each class, read ahead and decoded by threads of their own.
+-- Started by mpirun, the processes share every batch: the same training, but for the order of sums.
 -- With --images DIR it writes instead the hundred test images that come with the net: the first
 -- ten of each class, in the order of the test set.
 
 local argparse = require "argparse"
 local data = require "advrt.data"
+local dist = require "advrt.dist"
 local fail = require "advrt.fail"
 local feed = require "advrt.core.feed"
 local image = require "advrt.core.image"
@@ -121,8 +123,10 @@ local function all_of(f)
     return tensor.from(list, "i64")
 end
 
+dist.mute()
 local o = options()
 if o.images then
+    if dist.size > 1 then fail.option("--images is the work of one process; start it without mpirun") end
     write_images(o.images, read(o.data, "t10k"))
     return
 end
@@ -154,6 +158,7 @@ end
 
 train.run {
     net = g, data = images, epochs = o.epochs, batch = o.batch, seed = o.seed, readers = o.readers,
+    shared = true,
     optimiser = train.sgd {momentum = 0.9, weight_decay = 5e-4, nesterov = true},
     schedule = train.cosine(o.rate, 0.05),
     augment = {flip = true, shift = 1},
@@ -164,7 +169,7 @@ train.run {
 }
 shown:finish("trained")
 local test = open(g, o.data, "test")
-local _, right = train.predict(g, test, all_of(test))
+local right = train.right(g, test, all_of(test))
 print(("test images: %.2f %% right"):format(100 * right / #test))
-must(g:save(o.out))
+if dist.rank == 0 then must(g:save(o.out)) end
 print("weights in " .. o.out)

@@ -8,6 +8,7 @@
 -- stream, as a function of the seed, the epoch and the image alone.
 
 local checkpoint = require "advrt.checkpoint"
+local dist = require "advrt.dist"
 local fail = require "advrt.fail"
 local feed = require "advrt.core.feed"
 local system = require "advrt.core.system"
@@ -55,18 +56,34 @@ function train.adam(o)
     return optimiser(with_defaults(o, defaults, "adam"), 2, tensor.adam)
 end
 
--- The trained parameters of a net, each with its state tensors: zeros at first.
+local ALIGNED = 16 -- elements: where each gradient begins
+
+local function room(shape)
+    local n = 1
+    for _, size in ipairs(shape) do n = n * size end
+    return n, (n + ALIGNED - 1) // ALIGNED * ALIGNED
+end
+
+-- The trained parameters of a net, each with its state tensors: zeros at first. Their gradients lie in
+-- one tensor.
 function Optimiser:prepare(g)
-    self.net, self.parameters, self.t = g, {}, 0
+    local trained, total, at = {}, 0, 0
     for _, p in ipairs(g:parameters()) do
         if not p.role:find("^running") then
-            local state, gradient = {}, tensor.new(p.shape)
-            for i = 1, self.states do state[i] = tensor.new(p.shape) end
-            self.parameters[#self.parameters + 1] = {
-                name = p.name, value = g.graph:get(p.name), gradient = gradient,
-                row = gradient:reshape {1, -1}, state = state,
-            }
+            trained[#trained + 1] = p
+            total = total + select(2, room(p.shape))
         end
+    end
+    self.net, self.parameters, self.t, self.gradients = g, {}, 0, tensor.new {total}
+    for _, p in ipairs(trained) do
+        local n, taken = room(p.shape)
+        local state, gradient = {}, self.gradients:narrow(at + 1, n):reshape(p.shape)
+        at = at + taken
+        for i = 1, self.states do state[i] = tensor.new(p.shape) end
+        self.parameters[#self.parameters + 1] = {
+            name = p.name, value = g.graph:get(p.name), gradient = gradient,
+            row = gradient:reshape {1, -1}, state = state,
+        }
     end
 end
 
@@ -81,12 +98,14 @@ end
 
 --- One update of every parameter of `g` from the gradients that the training plan has just
 -- computed, scaled down where their norm, all taken together, exceeds `clip`. Its state belongs to
--- the net of the first call; another net starts afresh.
-function Optimiser:step(g, plan, clip)
+-- the net of the first call; another net starts afresh. With `shared` the gradients are summed over
+-- the ranks (advrt.dist) first.
+function Optimiser:step(g, plan, clip, shared)
     if self.net ~= g then self:prepare(g) end
     self.t = self.t + 1
     self.settings.t = self.states == 2 and self.t or nil
     for _, p in ipairs(self.parameters) do plan:gradient(p.name, p.gradient) end
+    if shared then dist.sum(self.gradients) end
     if clip then self:clip(clip) end
     for _, p in ipairs(self.parameters) do
         if self.states == 2 then
@@ -219,6 +238,17 @@ function train.predict(g, data, numbers, size)
     return classes, right
 end
 
+--- How many of them are their labels, counted by all ranks (advrt.dist) together: each looks at its
+-- part.
+function train.right(g, data, numbers, size)
+    local first, last = dist.rank * #numbers // dist.size, (dist.rank + 1) * #numbers // dist.size
+    local right = 0
+    if last > first then
+        right = select(2, train.predict(g, data, numbers:narrow(first + 1, last - first), size))
+    end
+    return math.tointeger(dist.sum(tensor.from {right + 0.0}):get(1))
+end
+
 --- The share of `images` (u8 or f32 [M,C,H,W]) whose largest logit, in inference mode, is at their
 -- label (table or tensor of M classes). `size` images at a time (default 100).
 function train.accuracy(g, images, labels, size)
@@ -238,6 +268,9 @@ local function check_settings(o, count)
     if not o.optimiser then error("train.run needs an optimiser", 3) end
     if o.batch > count then
         error(("a batch of %d needs as many images, got %d"):format(o.batch, count), 3)
+    elseif o.shared and o.batch % dist.size ~= 0 then
+        fail("%d processes cannot share a batch of %d images alike; give a multiple of %d", dist.size,
+            o.batch, dist.size)
     end
 end
 
@@ -263,15 +296,39 @@ Run.__index = Run
 -- What is kept beside the tensors: the run's place, in doubles.
 local places = {"epoch", "step", "sum", "right", "seconds", "waited"}
 
--- The images of an epoch in their order, behind those of the steps that are done.
+-- What ranks that share a run must have alike: its place and its parameters. Where they have not, one
+-- does not see the others' checkpoint, or has other weights.
+function Run:agree()
+    local sums = {}
+    for _, p in ipairs(self.o.net:parameters()) do
+        sums[#sums + 1] = system.digest(self.o.net.graph:get(p.name):bytes())
+    end
+    local mine = ("%d %d %s"):format(self.at.epoch, self.at.step, system.digest(table.concat(sums)))
+    for i, text in ipairs(dist.gather(mine) or {}) do
+        if text ~= mine then
+            fail("training: rank %d of %d is not where rank 0 is, or has other weights; the checkpoint, "
+                .. "the net and the data must be the same for all", i - 1, dist.size)
+        end
+    end
+end
+
+-- The images of an epoch in their order, behind those of the steps that are done; of each batch this
+-- process's part.
 function Run:open_epoch()
     local o, at = self.o, self.at
-    local order = train.shuffle(("train:%d:order:%d"):format(self.seed, at.epoch), #self.part)
-    for i = 1, #order do order:set(self.part:get(order:get(i) + 1), i) end
-    local done = at.step * o.batch
+    if o.shared then self:agree() end
+    local shuffled = train.shuffle(("train:%d:order:%d"):format(self.seed, at.epoch), #self.part)
+    local order, n = tensor.new({(self.steps - at.step) * self.batch}, "i64"), 0
+    for step = at.step, self.steps - 1 do
+        local first = step * o.batch + self.rank * self.batch
+        for i = first + 1, first + self.batch do
+            n = n + 1
+            order:set(self.part:get(shuffled:get(i) + 1), n)
+        end
+    end
     local augment = o.augment or {}
     self.data:start {
-        order = order:narrow(done + 1, self.steps * o.batch - done), batch = o.batch,
+        order = order, batch = self.batch,
         threads = o.readers, flip = augment.flip, shift = augment.shift,
         stream = o.augment and ("train:%d:augment:%d"):format(self.seed, at.epoch),
     }
@@ -281,6 +338,11 @@ function Run:step()
     local o, at = self.o, self.at
     self.plan:forward(self.x, self.z)
     local loss, correct = tensor.cross_entropy(self.z, self.y, self.dz)
+    if o.shared then
+        self.dz:mul_(self.batch / o.batch) -- of the mean over the whole batch
+        local sums = dist.sum(tensor.from {loss * self.batch / o.batch, correct + 0.0})
+        loss, correct = sums:get(1), math.tointeger(sums:get(2))
+    end
     if loss ~= loss or loss == math.huge then
         fail("training%s: the loss is %s in epoch %d, step %d; a lower rate may help",
             o.name and " " .. o.name or "", loss, at.epoch, at.step + 1)
@@ -290,13 +352,15 @@ function Run:step()
         o.optimiser.settings.rate = o.schedule((at.epoch - 1) * self.steps + at.step,
             self.steps * o.epochs)
     end
-    o.optimiser:step(o.net, self.plan, o.clip)
+    o.optimiser:step(o.net, self.plan, o.clip, o.shared)
     at.step, at.sum, at.right = at.step + 1, at.sum + loss, at.right + correct
 end
 
--- Keeps everything that the rest of the run depends on.
+-- Keeps everything that the rest of the run depends on; of ranks that share it the first does.
 function Run:save()
     local o, numbers = self.o, {}
+    self.saved = system.clock()
+    if self.rank > 0 then return end
     for _, name in ipairs(places) do numbers[name] = self.at[name] end
     for name, value in pairs(type(o.schedule) == "table" and o.schedule.memory or {}) do
         numbers["schedule." .. name] = value
@@ -305,7 +369,6 @@ function Run:save()
     local done, message = checkpoint.save(o.checkpoint, {net = o.net, optimiser = o.optimiser,
         numbers = numbers, entries = self.entries, columns = train.columns, about = self.about})
     if not done then fail("%s", message) end
-    self.saved = system.clock()
 end
 
 -- Goes on where a checkpoint left off, where there is one.
@@ -341,7 +404,8 @@ function Run:close_epoch()
     }
     o.net:forget_plans()
     if o.validation then
-        local _, right = train.predict(o.net, self.data, o.validation)
+        local right = o.shared and train.right(o.net, self.data, o.validation)
+            or select(2, train.predict(o.net, self.data, o.validation))
         entry.validation_accuracy = right / #o.validation
         o.net:forget_plans()
     end
@@ -350,7 +414,7 @@ function Run:close_epoch()
     end
     self.entries[#self.entries + 1] = entry
     self.at = {epoch = at.epoch + 1, step = 0, sum = 0, right = 0, seconds = 0, waited = 0}
-    if o.csv then write_log(o.csv, self.entries) end
+    if o.csv and self.rank == 0 then write_log(o.csv, self.entries) end
     if o.log then o.log(entry) end
     collectgarbage() -- plans are small to the collector, and not small
 end
@@ -382,6 +446,9 @@ end
 --   validation      i64 [n]: the numbers of the images that the net is tried on after each epoch
 --   epochs, batch   passes over the images; images a step. What is left after the last full batch
 --                   of an epoch sits it out
+--   shared          whether the ranks of advrt.dist share each batch: the same run as by one process,
+--                   but for the order of sums. All of them call train.run with the same settings;
+--                   rank 0 writes csv and checkpoint, which is to be read by all
 --   optimiser       train.sgd or train.adam
 --   schedule        function(step, steps) -> rate, or train.plateau; default: the optimiser's own
 --                   rate throughout
@@ -403,7 +470,10 @@ function train.run(o)
     local g, seed = o.net, o.seed or 0
     local count = o.part and #o.part or #(o.data or o.images)
     check_settings(o, count)
-    local self = setmetatable({o = o, seed = seed, steps = count // o.batch, entries = {}}, Run)
+    local shared = o.shared and dist.size > 1
+    o = setmetatable({shared = shared}, {__index = o})
+    local self = setmetatable({o = o, seed = seed, rank = shared and dist.rank or 0,
+        batch = shared and o.batch // dist.size or o.batch, steps = count // o.batch, entries = {}}, Run)
     self.data = o.data or feed_of(g, o.images, o.labels)
     self.part = o.part or all_of(self.data)
     self.at = {epoch = 1, step = 0, sum = 0, right = 0, seconds = 0, waited = 0}
@@ -411,9 +481,10 @@ function train.run(o)
         count, o.epochs, o.batch, seed, o.name and ", " .. o.name or "")
     self.saved = system.clock()
     self:take_up()
-    self.plan = g:training_plan(o.batch, seed, (self.at.epoch - 1) * self.steps + self.at.step)
-    self.x, self.y = tensor.new {o.batch, table.unpack(g.input)}, tensor.new({o.batch}, "i64")
-    self.z, self.dz = tensor.new {o.batch, g.classes}, tensor.new {o.batch, g.classes}
+    local n = self.batch
+    self.plan = g:training_plan(n, seed, (self.at.epoch - 1) * self.steps + self.at.step, shared)
+    self.x, self.y = tensor.new {n, table.unpack(g.input)}, tensor.new({n}, "i64")
+    self.z, self.dz = tensor.new {n, g.classes}, tensor.new {n, g.classes}
     while self.at.epoch <= o.epochs do self:epoch() end
     g:forget_plans()
     return self.entries

@@ -4,6 +4,7 @@
 local lfs = require "lfs"
 local support = require "support"
 local system = require "advrt.core.system"
+local tensor = require "advrt.tensor"
 
 local script = system.options.root .. "/experiments/equal_perturbation.lua"
 local launcher = "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl=self,vader "
@@ -259,5 +260,129 @@ describe("an experiment of two processes", function()
             survive[i] = out:match("^.*\n\n") or out:gsub("[^\n]*/survive[^\n]*", "")
         end
         assert.equal(survive[2], survive[1])
+    end)
+end)
+
+describe("training shared by processes", function()
+    local base
+    setup(function() base = support.folder() end)
+    teardown(function() support.remove(base) end)
+
+    -- Twenty steps of a net with batch norm, strides, odd channels and dropout. Arguments: where the
+    -- weights go, "sgd" or "adam", a checkpoint, the step at which rank 1 is killed.
+    local SCRIPT = [[
+        local dist, net, tensor = require "advrt.dist", require "advrt.net", require "advrt.tensor"
+        local train = require "advrt.train"
+        local out, kind, checkpoint, killed = ...
+        local g = assert(net.build({name = "small", classes = 4, input = {3, 12, 12}, build = function(b, x)
+            local function conv(y, i, channels, stride)
+                y = b:conv(y, "conv" .. i,
+                    {out = channels, kernel = 3, stride = stride, pad = 1, bias = false})
+                return b:relu(b:batchnorm(y, "bn" .. i))
+            end
+            x = b:add(conv(x, 1, 8, 1), conv(conv(x, 2, 5, 1), 3, 8, 1))
+            x = b:dropout(b:avgpool(conv(x, 4, 20, 2), {2, 2}), 0.25)
+            return b:linear(x, "fc", 4)
+        end}, {init = "he", seed = 3}))
+        local images, labels = tensor.uniform("images", {62, 3, 12, 12}), {}
+        for i = 1, 62 do labels[i] = (i * 7 + i // 5) % 4 end
+        local seen = tensor.from({0, 5, 11, 30, 31, 60, 61}, "i64")
+        local entries = train.run {net = g, images = images, labels = labels, epochs = 4, batch = 12,
+            optimiser = kind == "adam" and train.adam {rate = 1e-3}
+                or train.sgd {momentum = 0.9, weight_decay = 5e-4, nesterov = true},
+            schedule = kind == "sgd" and train.cosine(0.05, 0.1) or nil, clip = 2, validation = seen,
+            augment = {flip = true, shift = 1}, shared = true, checkpoint = checkpoint, every = 0,
+            progress = function(step)
+                if dist.rank == 1 and step == tonumber(killed) then os.execute "kill -9 $PPID" end
+            end}
+        if dist.rank == 0 then
+            local all, rows = g:state(), {}
+            for i, e in ipairs(entries) do rows[i] = {e.loss, e.accuracy, e.validation_accuracy} end
+            all.log = tensor.from(rows)
+            assert(tensor.save(out, all))
+        end]]
+
+    -- The largest distance of a tensor to the same in the other file, relative to its norm.
+    local function distance(path, other)
+        local a, b, worst, count = tensor.load(path), tensor.load(other), 0, 0
+        local function norm(t) return t:reshape({1, -1}):norms():get(1) end
+        for name, t in pairs(a) do
+            worst, count = math.max(worst, norm(t - b[name]) / norm(b[name])), count + 1
+        end
+        assert.equal(4 * 5 + 2 + 1, count)
+        return worst
+    end
+
+    for _, kind in ipairs {"sgd", "adam"} do
+        may("by " .. kind .. " is one process's, batch norm and dropout included", function()
+            local alone = base .. "/alone." .. kind .. ".safetensors"
+            local status, _, err = support.advrt {"-e", SCRIPT, "--", alone, kind}
+            assert.equal(0, status, err)
+            for count = 2, 3 do
+                local path = ("%s/%s%d.safetensors"):format(base, kind, count)
+                status, _, err = several(count, {"-e", SCRIPT, "--", path, kind})
+                assert.equal(0, status, err)
+                local worst = distance(path, alone)
+                assert.is_true(worst <= 1e-4, ("%d processes: %g"):format(count, worst))
+            end
+        end)
+    end
+
+    may("ends when one is killed, and goes on from its checkpoint, bit for bit", function()
+        local kept, path = base .. "/checkpoint.safetensors", base .. "/resumed.safetensors"
+        local status, _, err = several(2, {"-e", SCRIPT, "--", path, "sgd", kept, "8"})
+        assert.equal(137, status, err)
+        assert.is_true(support.exists(kept))
+        assert.is_false(support.exists(path))
+        assert.equal(0, (several(2, {"-e", SCRIPT, "--", path, "sgd", kept})))
+        assert.equal(0, distance(path, base .. "/sgd2.safetensors"))
+    end)
+
+    may("is refused where the ranks differ, and where they cannot share a batch", function()
+        local other = "local dist, net = require 'advrt.dist', require 'advrt.net' local build = net.build "
+            .. "net.build = function(d, o) o.seed = dist.rank return build(d, o) end " .. SCRIPT
+        local none = base .. "/none.safetensors"
+        local status, _, err = several(2, {"-e", other, "--", none, "sgd"})
+        assert.equal(1, status, err)
+        assert.matches("^advrt: training: rank 1 of 2 is not where rank 0 is, or has other weights",
+            said(err)[1])
+        status, _, err = several(2, {"-e", (SCRIPT:gsub("batch = 12", "batch = 11")), "--", none, "sgd"})
+        assert.equal(1, status, err)
+        assert.same({"advrt: 2 processes cannot share a batch of 11 images alike; give a multiple of 2"},
+            said(err))
+        assert.is_false(support.exists(none))
+    end)
+
+    may("is what experiments/train.lua does", function()
+        local image = require "advrt.core.image"
+        for _, part in ipairs {"train", "val"} do
+            for class = 0, 1 do
+                os.execute(("mkdir -p %s/data/%s/%d"):format(base, part, class))
+                for i = 1, 8 do
+                    assert(image.save(("%s/data/%s/%d/%d.png"):format(base, part, class, i),
+                        tensor.uniform(part .. class .. i, {1, 28, 28}):mul_(class == 0 and 1 or 0.3)))
+                end
+            end
+        end
+        local function words(out)
+            return {system.options.root .. "/experiments/train.lua", "--net", base .. "/net.lua", "--data",
+                base .. "/data", "--epochs", "2", "--batch", "4", "--out", out, "--log", out .. ".csv"}
+        end
+        support.write(base .. "/net.lua",
+            (support.read "nets/fashion.lua":gsub("classes = 10", "classes = 2")))
+        local first, second = base .. "/first.safetensors", base .. "/second.safetensors"
+        local status, said_alone, err = support.advrt(words(first))
+        assert.equal(0, status, err)
+        local said_shared
+        status, said_shared, err = several(2, words(second))
+        assert.equal(0, status, err)
+        assert.equal(said_alone:match("test images: [^\n]*"), said_shared:match("test images: [^\n]*"))
+        assert.equal(1, select(2, said_shared:gsub("test images", "")))
+        local a, b = tensor.load(first), tensor.load(second)
+        for name, t in pairs(a) do
+            assert.is_true((t - b[name]):reshape({1, -1}):norms():get(1) <= 1e-4
+                * t:reshape({1, -1}):norms():get(1), name)
+        end
+        assert.equal(2, #support.rows(second .. ".csv"))
     end)
 end)
