@@ -289,6 +289,8 @@ static int print_error(lua_State *L) {
         lua_getfield(L, 1, "message");
     }
     const char *message = lua_tostring(L, -1);
+    /* A launcher ends all by SIGTERM: the one that failed has said why, or the launcher does. */
+    if (d != NULL && status == 128 + SIGTERM) return status;
     complain(d, message != NULL ? message : "an error without a message");
     lua_pushinteger(L, status);
     return 1;

@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <mpi.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -99,7 +100,8 @@ static int mpi_sum_double(Group *g, double *x, int64_t n, Error *e) {
 static void mpi_end(Dist *d, int status) {
     int over;
     (void)d;
-    if (MPI_Finalized(&over) != MPI_SUCCESS || over) return;
+    /* after SIGTERM the launcher is ending all by itself */
+    if (status == 128 + SIGTERM || MPI_Finalized(&over) != MPI_SUCCESS || over) return;
     if (status)
         MPI_Abort(MPI_COMM_WORLD, status);
     else
