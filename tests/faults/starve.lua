@@ -29,6 +29,11 @@ assert(tensor.save(out .. "/state.msgpack", assert(tensor.load(golden .. "state.
 local works = {}
 local function work(name, f) works[#works + 1] = {name = name, f = f} end
 
+-- Not under AddressSanitizer, which takes memory of its own where a thread starts, and ends without it;
+-- and which sees what libzip leaves behind where it cannot open an archive.
+local sanitized = assert(io.open "/proc/self/maps"):read("a"):find("libasan", 1, true)
+local function plainly(...) if not sanitized then work(...) end end
+
 local function digest_of(all)
     local names, sums = {}, {}
     for name in pairs(all) do names[#names + 1] = name end
@@ -39,7 +44,8 @@ end
 
 for _, path in ipairs {golden .. "state.safetensors", golden .. "state.pth", golden .. "state_legacy.pth",
     out .. "/state.msgpack"} do
-    work("load " .. path:match("[^/]+$"), function()
+    local take = path:find "/state%.pth$" and plainly or work
+    take("load " .. path:match("[^/]+$"), function()
         local all, message = tensor.load(path)
         return all and digest_of(all), message
     end)
@@ -99,7 +105,7 @@ work("steps of an attack", function()
         multiplier = attack.equal_perturbation(0.05), iterations = 2}
     return system.digest(r.adversarial:bytes() .. r.series.p_target:bytes())
 end)
-work("steps of training", function()
+plainly("steps of training", function()
     local g = assert(small())
     local entries = train.run {net = g, images = tensor.uniform("t", {8, table.unpack(g.input)}),
         labels = tensor.from({0, 1, 2, 3, 4, 5, 6, 7}, "i64"), batch = 4, epochs = 1,

@@ -220,7 +220,7 @@ describe("a world without memory", function()
             every and "all" or nil}, support.faults {})
         assert.equal(0, status, said .. err)
         local _, count = said:gsub("allocations failed", "")
-        assert.is_true(count >= 17, said)
+        assert.is_true(count >= 16, said)
     end)
 
     it("ends a process in one line", function()
