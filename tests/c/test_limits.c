@@ -185,7 +185,7 @@ static void test_unwritable_weights(void **state) {
     assert_int_equal(tensor_new(&t, device, DTYPE_U8, 0, NULL, &e), 0);
     assert_int_equal(tensors_add(&list, "\xff", 1, &t, &e), 0);
     assert_int_equal(weights_save(scratch_path("u.safetensors"), &list, NULL, 0, &e), -1);
-    assert_non_null(strstr(e.text, "a name is no UTF-8, or memory ran out"));
+    if (!strstr(e.text, "a name is no UTF-8")) fail_msg("%s", e.text);
     tensors_free(&list);
     /* Larger than memory here may be: its bytes are never looked at. */
     Tensor large = {.dtype = DTYPE_F32, .ndim = 1, .shape = {INT64_C(1) << 31}};
