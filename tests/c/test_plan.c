@@ -327,7 +327,8 @@ static void training(MakeNet make, int64_t N, bool direct, Group *group) {
         double size = 0, gd = distance(got, r.dparam[i], tensor_count(&q->value));
         for (int64_t k = 0; k < tensor_count(&q->value); k++) size += fabs(r.dparam[i][k]);
         /* a bias before a batch norm has no gradient but rounding */
-        if (size > 1e-9 && gd > (direct ? 5e-5 : 2e-4)) fail_msg("gradient of '%s' differs by %g", q->name, gd);
+        if (size > 1e-9 && gd > (direct ? 5e-5 : 2e-4))
+            fail_msg("gradient of '%s' differs by %g", q->name, gd);
         free(got);
     }
     for (int i = 0; i < g->n_layers; i++) {
