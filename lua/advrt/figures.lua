@@ -140,7 +140,8 @@ plot $%s using 1:2 with lines linewidth 2 dashtype 2 linecolor rgb '#333333' tit
 end
 
 --- Commands of one panel of curves: a line of means for each loss, and a faint band of one standard
--- deviation between thin lines of its own, since the bands of several losses lie on each other. `column` is where the mean stands in the blocks; low, high: limits of the band or nil.
+-- deviation between thin lines of its own, since the bands of several losses lie on each other.
+-- `column` is where the mean stands in the blocks; low, high: limits of the band or nil.
 local function band_panel(summary, column, low, high)
     local styles, parts = plot.styles(names_of(summary)), {}
     for i, s in ipairs(summary.losses) do

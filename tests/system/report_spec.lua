@@ -147,8 +147,8 @@ describe("report.html", function()
     it("compares the losses over the images that all of them flip", function()
         local dir = base .. "/flipping"
         local status, _, err = support.advrt {experiments .. "equal_perturbation.lua", "--images",
-            base .. "/images", "--iterations", "30", "--magnitude", "0.3", "--losses", "ce,m_logit", "--no-figures",
-            "--out", dir}
+            base .. "/images", "--iterations", "30", "--magnitude", "0.3", "--losses", "ce,m_logit",
+            "--no-figures", "--out", dir}
         assert.equal(0, status, err)
         local page = support.read(dir .. "/report.html")
         local sums, least, count = {}, nil, 0
