@@ -110,6 +110,12 @@ test: deps-dev ## every test, in under five minutes
 asan: ## build/asan: advrt and the tests' programs under ASan and UBSan
 	@$(MAKE) --no-print-directory BUILD=build/asan PLUGIN= OPTIMISE=-O1 \
 	  SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' all programs
+# OpenMP's own threads are not instrumented, so there is one; the feed's readers are threads beside it.
+.PHONY: tsan
+tsan: ## the threads that read training images, under ThreadSanitizer
+	@$(MAKE) --no-print-directory BUILD=build/tsan PLUGIN= OPTIMISE=-O1 \
+	  SANITIZE='-fsanitize=thread' all build/tsan/tests/test_feed
+	@OMP_NUM_THREADS=1 tests/run build/tsan feed
 .PHONY: coverage
 coverage: deps-dev ## how much of runtime/io the tests that concern it reach
 	@$(MAKE) --no-print-directory BUILD=build/coverage PLUGIN= COVERAGE=--coverage all programs
@@ -178,6 +184,7 @@ check: deps-dev ## what CI runs: build, lint, tests, tests under the sanitizers;
 	  tests      600 'tests/run $(BUILD)' \
 	  onednn3    600 '$(MAKE) -j2 test-onednn3' \
 	  cuda       900 '$(MAKE) -j2 test-standin' \
+	  tsan       300 '$(MAKE) -j2 tsan' \
 	  asan-build 400 '$(MAKE) -j2 asan' \
 	  asan-tests 2400 'TEST_LIMIT=600 tests/run build/asan'
 
