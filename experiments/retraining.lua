@@ -289,7 +289,7 @@ local out <close> = folder.claim(o.out, "retraining", o.resume)
 o.out = out.path
 local about = run_json.start {o = o, options = takes, net = g, setting = "retraining"
     .. (o.search and ", search" or "") .. (o.augment and ", augmented" or "")}
-local kept <close> = resume.open(out, about, "")
+local kept <close> = resume.open(out, about, {names = ""})
 if not kept then return end
 out:keep()
 

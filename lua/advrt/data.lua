@@ -273,18 +273,24 @@ function Folder:labels_digest(n)
     return system.digest(table.concat(lines))
 end
 
---- What images first .. last are, one after another as "SHA256 CLASS FILE" and a NUL byte. Each is
--- decoded too: one that is damaged ends a run before it begins, since mended it is another image than
--- the run was begun with.
+--- The names and classes of images first .. last, as digest has them but for "-" in place of the sum:
+-- no file is opened.
+function Folder:names(first, last)
+    local lines = {}
+    for i = first, last do lines[#lines + 1] = ("- %d %s\0"):format(self:label(i), self.files[i]) end
+    return table.concat(lines)
+end
+
+--- What images first .. last are, one after another as "SHA256 CLASS FILE" and a NUL byte. Each file is
+-- read whole.
 function Folder:digest(first, last)
     local shown <close> = progress.start("images looked at", last - first + 1)
-    local lines, x = {}, tensor.new {1, table.unpack(self.input)}
+    local lines = {}
     for i = first, last do
         local sum, message = system.sha256(self.dir .. "/" .. self.files[i])
         if not sum then fail("%s", message) end
         lines[#lines + 1] = ("%s %d %s\0"):format(sum, self:label(i), self.files[i])
-        self:load(i, x, 1)
-        shown:update(#lines, "looking for changes and damage")
+        shown:update(#lines, "looking for changes")
     end
     return table.concat(lines)
 end
@@ -371,10 +377,14 @@ function Idx:class_names() return nil end
 
 function Idx:load(i, x, k) x:set_image(k, self.pixels[place_of(self, i)]) end
 
---- As Folder:digest has it; the sum is the whole file's.
+--- As Folder:digest has it; the sum is the whole file's, which is in memory since it was opened.
 function Idx:digest(first, last)
-    local sum, message = system.sha256(self.dir)
-    if not sum then fail("%s", message) end
+    local sum, message = self.sum, nil
+    if not sum then
+        sum, message = system.sha256(self.dir)
+        if not sum then fail("%s", message) end
+        self.sum = sum
+    end
     local lines = {}
     for i = first, last do
         lines[#lines + 1] = ("%s %d %s\0"):format(sum, self:label(i), self.files[i])

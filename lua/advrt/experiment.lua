@@ -143,9 +143,17 @@ function Run:unit(queue, real, one, last)
     stop_if_asked()
 end
 
+--- Notes in the journal what the images up to number `last` are, as far as that is not there.
+function Run:look(last)
+    if last <= self.looked then return end
+    self.journal:look(self.images:digest(self.looked + 1, last))
+    self.looked = last
+end
+
 --- Attacks a batch of images with each loss for which that is not done yet.
 function Run:attack(queue)
     local real = pad(queue)
+    self:look(queue.next - 1)
     for l, one in ipairs(self.losses) do
         self.units = self.units + 1
         if self.units > #self.journal.units then
@@ -162,6 +170,8 @@ end
 --- Goes on behind the batches that the journal holds whole; returns the image to look at next.
 function Run:take_up(first)
     local units = self.journal.units
+    local _, looked = table.concat(self.journal.looked):gsub("\0", "")
+    self.looked = first - 1 + looked
     for i = #self.losses, #units, #self.losses do
         local unit = units[i]
         self.units, first = i, unit.next
@@ -333,10 +343,11 @@ local function run_here(spec, o, takes)
         kept_at = system.clock(), counts = {found = 0, wrong = 0, left_out = 0, attacked = 0}}, {
         __index = spec.methods and setmetatable(spec.methods, Run) or Run})
     run:check()
-    local files = images:digest(first, last)
     run.labels_sha256 = images:labels_digest(listed)
-    run.images_sha256 = system.digest(files)
-    local kept <close> = resume.open(out, run_json.start(run), files, o.nested or o.part_of)
+    local files = out.holds == "finished" and images:digest(first, last)
+    run.images_sha256 = files and system.digest(files) or nil
+    local kept <close> = resume.open(out, run_json.start(run), {names = images:names(first, last),
+        digest = function(n) return images:digest(first, first + n - 1) end}, o.nested or o.part_of)
     if not kept then return files end
     if not o.part_of or o.shard[1] == 1 then print(images:about(listed)) end
     run.journal, run.about = kept.journal, kept.about
@@ -351,6 +362,9 @@ local function run_here(spec, o, takes)
         shown:finish(("%d images attacked with %d losses"):format(run.counts.attacked, #losses))
     end
     if run.counts.attacked == 0 and o.shard[2] == 1 then nothing_to_attack(o, run.counts) end
+    run:look(last)
+    files = table.concat(run.journal.looked)
+    run.about.images_sha256 = system.digest(files)
     local say = run:finish()
     run.journal:remove()
     if not o.part_of then say() end

@@ -5,6 +5,7 @@
 --     local j <close>, message = journal.open(path)
 --     if not j.header then j:begin {{"about", text}} end
 --     for _, unit in ipairs(j.units) do ... end            -- what earlier processes committed
+--     j:look(text)                                         -- what the next units are made from
 --     j:add("records", bytes); j:add("bytes", image)       -- frames of the next unit, in any number
 --     j:commit {{"batch", 3}, {"seconds", 1.5}}            -- on disk when it returns
 --     j:remove()                                           -- once all that it held is elsewhere
@@ -29,9 +30,9 @@ end
 
 --- The committed units of a part file: their notes, as tables by key, with the frames that each
 -- added, {records = {numbers}, bytes = {numbers}}, as `frames`. Frames behind the last note belong to
--- a unit that never was whole, and are cut off.
+-- a unit that never was whole, and are cut off. Besides, the texts that look was given.
 local function read_units(part)
-    local units, frames = {}, {records = {}, bytes = {}}
+    local units, looked, frames = {}, {}, {records = {}, bytes = {}}
     local last = 0
     for i = 1, #part do
         local kind = part:kind(i)
@@ -39,24 +40,29 @@ local function read_units(part)
             table.insert(frames[kind], i)
         else
             local note = check(part:record(i))
-            note.frames, frames, last = frames, {records = {}, bytes = {}}, i
-            units[#units + 1] = note
+            last = i
+            if note.looked_at then
+                looked[#looked + 1] = note.looked_at
+            else
+                note.frames, frames = frames, {records = {}, bytes = {}}
+                units[#units + 1] = note
+            end
         end
     end
     check(part:cut(last))
-    return units
+    return units, looked
 end
 
 --- Opens the journal at `path`, an empty one where there is none. Returns it: header, what it was begun
 -- with, as a table by key, nil where it is empty; units, the notes committed since, each with the
--- frames that belong to it, frames.records and frames.bytes. Or nil and a message, where another
--- process is at work on it or it cannot be read.
+-- frames that belong to it, frames.records and frames.bytes; looked, the texts that look was given. Or
+-- nil and a message, where another process is at work on it or it cannot be read.
 function journal.open(path)
     local part, message = core.part(path, "append")
     if not part then return nil, message end
     local self = setmetatable({path = path, part = part, pending = {records = {}, bytes = {}},
         checkpoint = (path:match("^(.*/)") or "") .. CHECKPOINT}, Journal)
-    self.units = read_units(part)
+    self.units, self.looked = read_units(part)
     self.header = table.remove(self.units, 1)
     return self
 end
@@ -65,6 +71,14 @@ end
 function Journal:begin(header)
     self:commit(header)
     self.header = table.remove(self.units, 1)
+end
+
+--- Notes a text that tells what the units to come are made from: on disk when this returns. For between
+-- two units.
+function Journal:look(text)
+    check(self.part:add("note", core.pack {{"looked_at", text}}))
+    check(self.part:sync())
+    self.looked[#self.looked + 1] = text
 end
 
 --- Adds a frame to the unit that the next commit makes whole. kind: "records", bytes of whole

@@ -31,11 +31,11 @@ function resume.command(dir)
     return table.concat(words, " ")
 end
 
---- What tells apart two lists of images, as Folder:digest has them, in words.
+--- What tells apart two lists of images, as Folder:digest or Folder:names has them, in words.
 local function changed_image(old, new)
     local known = {}
-    for sum, label, file in old:gmatch("(%x+) (%d+) ([^\0]*)\0") do known[file] = {sum, label} end
-    for sum, label, file in new:gmatch("(%x+) (%d+) ([^\0]*)\0") do
+    for sum, label, file in old:gmatch("(%S+) (%d+) ([^\0]*)\0") do known[file] = {sum, label} end
+    for sum, label, file in new:gmatch("(%S+) (%d+) ([^\0]*)\0") do
         local was = known[file]
         known[file] = nil
         if not was then return file .. " was not there" end
@@ -46,9 +46,12 @@ local function changed_image(old, new)
     return file and file .. " is gone" or "their order has changed"
 end
 
---- Fails unless the run that was begun as `old` is the one that `new` describes. files: lists of
--- images, the old one nil where it is not known.
-local function check_same(dir, old, new, old_files, files)
+local function images_changed(dir, about, how)
+    fail("%s: the images changed since the run in %s was started%s", about.options.images, dir, how)
+end
+
+--- Fails unless the run that was begun as `old` is the one that `new` describes.
+local function check_same(dir, old, new)
     local list, problem = run_json.differences(old, new, {out = true})
     if #list > 0 then
         fail.option("--resume: the run in %s was started with %s; give the same, or another --out", dir,
@@ -64,10 +67,19 @@ local function check_same(dir, old, new, old_files, files)
                 name == "require" and "losses" or name, dir)
         end
     end
-    if old.images_sha256 ~= new.images_sha256 then
-        fail("%s: the images changed since the run in %s was started%s", new.options.images, dir,
-            old_files and ": " .. changed_image(old_files, files) or "")
+    if old.images_sha256 ~= new.images_sha256 then images_changed(dir, new, "") end
+end
+
+--- Fails unless the images have the names and classes that the journal was begun with, and those that
+-- were looked at since the contents.
+local function check_images(dir, about, j, images)
+    local function compare(old, new)
+        if old ~= new then images_changed(dir, about, ": " .. changed_image(old, new)) end
     end
+    compare(j.header.files, images.names)
+    local looked = table.concat(j.looked)
+    local _, count = looked:gsub("\0", "")
+    if count > 0 then compare(looked, images.digest(count)) end
 end
 
 local Kept = {}
@@ -82,13 +94,15 @@ Kept.__close = function(self, problem)
 end
 
 --- Opens the journal of the run that `about` (run_json.start) describes, in its folder `out`
--- (folder.claim). files: its images, as Folder:digest lists them.
+-- (folder.claim). images: names, its images as Folder:names lists them; digest, a function from a number
+-- n to what Folder:digest tells of the first n of them. Their contents are looked at where units have been
+-- made from them (journal.looked) alone, so that to start costs the listing.
 --
 -- Returns {journal, about}, for a to-be-closed variable; about.start is when the run was first
 -- started. Where the run is finished it says so and returns nil. Another run than the one that is
 -- there, or another process at work on it, is a failure. nested: the run is a part of another, which
 -- says how to go on, and what came out.
-function resume.open(out, about, files, nested)
+function resume.open(out, about, images, nested)
     if out.holds == "finished" then
         local old, message = run_json.read(out.path)
         if not old then fail("%s", message) end
@@ -103,13 +117,14 @@ function resume.open(out, about, files, nested)
         if lfs.attributes(out:file("records.msgpack"), "mode") then
             fail.option("--out %s: another process finished a run in it just now", out.path)
         end
-        j:begin {{"about", json.encode(about)}, {"files", files}}
+        j:begin {{"about", json.encode(about)}, {"files", images.names}}
     else
         local old = json.decode(j.header.about or "")
         if type(old) ~= "table" or type(old.options) ~= "table" then
             fail("%s: is no journal of a run", j.path)
         end
-        check_same(out.path, old, about, j.header.files, files)
+        check_same(out.path, old, about)
+        check_images(out.path, about, j, images)
         about.start = old.start
     end
     out:sweep()

@@ -60,7 +60,8 @@ end
 --
 -- run.setting, run.options (names), run.o (values), run.net, run.figures ({name, function} pairs);
 -- run.images (advrt.data) and run.listed, how many are chosen, before sharding; run.labels_sha256 of
--- their names and classes; run.images_sha256 of the files of this shard, names, classes and contents.
+-- their names and classes; run.images_sha256, where it is known yet, of the files of this shard, names,
+-- classes and contents.
 function run_json.start(run)
     local used = {}
     for _, name in ipairs(run.options) do
