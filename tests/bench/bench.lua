@@ -16,6 +16,7 @@
 -- attack in torchattacks and foolbox too, where they are installed.
 -- With --profile the works' plans are timed layer by layer instead (profile.lua).
 
+local child = require "child"
 local fail = require "advrt.fail"
 local json = require "dkjson"
 local lfs = require "lfs"
@@ -110,24 +111,6 @@ local function print_modes(r, columns)
     for name, why in pairs(p.skipped or {}) do print(("  %s is left out: %s"):format(name, why)) end
 end
 
---- Runs this script anew on a spec; returns what it found.
-local function in_child(spec)
-    local question, answer = spec.scratch .. "/spec.json", spec.scratch .. "/result.json"
-    os.remove(answer)
-    assert(system.write(question, json.encode(spec)))
-    local o = system.options
-    local _, kind, status = os.execute(
-        ("%s --device %s --threads %d --plan %s --precision %s %s --child %s")
-        :format(peer.quote(o.executable), o.device, o.threads, o.plan, o.precision,
-            peer.quote(arg[0]), peer.quote(question)))
-    if kind == "signal" and status == 2 or status == 130 then fail.interrupted() end
-    local file = io.open(answer)
-    if status ~= 0 or not file then fail("%s could not be measured", spec.name) end
-    local text = file:read("a")
-    file:close()
-    return (json.decode(text))
-end
-
 --- The machine's peak, of which other rates are given as shares; a GPU's is of the work's precision.
 local function measure_peak(spec)
     if work.ON_GPU then
@@ -146,13 +129,8 @@ local function run_whole(spec)
     return {peak_rss = work.peak_rss(), counted_peak = system.memory().peak}
 end
 
-local function child(question)
-    local file <close> = assert(io.open(question))
-    local spec = json.decode(file:read("a"))
-    local how = {peak = measure_peak, profile = profile.measure, work = measure.work,
-        experiment = measure.experiment, whole = run_whole}
-    assert(system.write(spec.scratch .. "/result.json", json.encode(how[spec.measure](spec))))
-end
+local MEASURES = {peak = measure_peak, profile = profile.measure, work = measure.work,
+    experiment = measure.experiment, whole = run_whole}
 
 local function parse_works(text, profiled)
     local works = {}
@@ -305,7 +283,7 @@ local function main(argv)
         spec.python, spec.modes, spec.scratch = python, modes, scratch.path
         if spec.what == "attack" then spec.modes = with_libraries(modes) end
         spec.seconds, spec.rounds = o.seconds, o.rounds
-        return in_child(spec)
+        return child.ask(spec)
     end
     local document = o.profile and profiles(o, run) or times(o, python, run)
     local s = system.options
@@ -319,13 +297,4 @@ local function main(argv)
     print("results: " .. o.out)
 end
 
-if arg[1] == "--child" then
-    local ok, problem = pcall(child, arg[2])
-    if not ok then
-        -- The parent, which is interrupted too, is the one to say so.
-        if fail.is(problem) and problem.status == 130 then os.exit(130) end
-        error(problem, 0)
-    end
-else
-    main(arg)
-end
+if not child.answers(MEASURES) then main(arg) end
