@@ -379,15 +379,14 @@ function Idx:load(i, x, k) x:set_image(k, self.pixels[place_of(self, i)]) end
 
 --- As Folder:digest has it; the sum is the whole file's, which is in memory since it was opened.
 function Idx:digest(first, last)
-    local sum, message = self.sum, nil
-    if not sum then
-        sum, message = system.sha256(self.dir)
+    if not self.sum then
+        local sum, message = system.sha256(self.dir)
         if not sum then fail("%s", message) end
         self.sum = sum
     end
     local lines = {}
     for i = first, last do
-        lines[#lines + 1] = ("%s %d %s\0"):format(sum, self:label(i), self.files[i])
+        lines[#lines + 1] = ("%s %d %s\0"):format(self.sum, self:label(i), self.files[i])
     end
     return table.concat(lines)
 end

@@ -196,24 +196,26 @@ function study.start(run, o, scratch)
         -- Links that lead nowhere cannot be opened, nor asked what they lead to.
         local dir = links(scratch .. "/links", n, 32)
         local list = run {measure = "listing", name = "listing", dir = dir, rounds = 5}
-        local samples = {}
+        local samples, cpu = {}, {}
         for k = 1, o.rounds do
             local r = run {measure = "start", name = n .. " links", quiet = true,
                 argv = {"--images", dir, "--out", scratch .. "/run", "--no-figures"}}
             if r.failed then fail("%d links: before the first batch: %s", n, r.failed) end
-            samples[k] = r.seconds
+            samples[k], cpu[k] = r.seconds, r.cpu
         end
         local median, min, max = work.median(samples)
-        rows[i] = {files = n, seconds = median, min = min, max = max, listing = list.seconds}
-        print(("  %6d files: %.4g s until the first batch, listing alone %.4g s"):format(n, median,
-            list.seconds))
+        rows[i] = {files = n, seconds = median, min = min, max = max, cpu = (work.median(cpu)),
+            listing = list.seconds, listing_cpu = list.cpu}
+        print(("  %6d files: %.4g s until the first batch (%.4g of the processor), listing alone %.4g s "
+            .. "(%.4g)"):format(n, median, rows[i].cpu, list.seconds, list.cpu))
         os.execute("rm -rf " .. peer.quote(dir))
     end
-    local more, listing = rows[2].seconds - rows[1].seconds, rows[2].listing - rows[1].listing
-    print(("  %d files more cost %.4g s, %.1f us each; to list them %.4g s, %.1f us each: ratio %.1f"):format(
-        o.files - 100, more, 1e6 * more / (o.files - 100), listing, 1e6 * listing / (o.files - 100),
+    local extra, more, listing = o.files - 100, rows[2].cpu - rows[1].cpu,
+        rows[2].listing_cpu - rows[1].listing_cpu
+    print(("  %d files more cost %.4g s of the processor, %.1f us each; to list them %.4g s, %.1f us "
+        .. "each: ratio %.1f"):format(extra, more, 1e6 * more / extra, listing, 1e6 * listing / extra,
         more / listing))
-    return {"seconds", "min", "max", "listing"}, rows, {{label = "seconds", scale = 1,
+    return {"seconds", "min", "max", "cpu", "listing", "listing_cpu"}, rows, {{label = "seconds", scale = 1,
         x = "files of the folder", {"seconds", "until the first batch"},
         {"listing", "listing alone"}}}
 end
@@ -232,7 +234,7 @@ end
 
 --- A figure of panels one above the other; a series is {column, title, least, most}.
 local function draw(name, title, x, rows, panels)
-    local blocks, commands = {}, {("set multiplot layout %d,1"):format(#panels), "set key top left",
+    local blocks, commands = {}, {("set multiplot layout %d,1"):format(#panels), "set key bottom right",
         "set yrange [0:*]", "set offsets graph 0.02, graph 0.02, graph 0.1, 0"}
     for p, panel in ipairs(panels) do
         local drawn = {}

@@ -68,36 +68,37 @@ function studies.memory(spec)
     return rows
 end
 
---- Seconds that listing a folder takes, its names into a table and no more.
+--- Seconds that listing a folder takes, its names into a table and no more; of the clock, and of the
+-- processor, which do not depend on what else it does. And how many names there are.
 function studies.listing(spec)
-    local samples = {}
+    local samples, cpu, count = {}, {}, 0
     for r = 1, spec.rounds do
-        local began, names = system.clock(), {}
+        local began, busy, names = system.clock(), os.clock(), {}
         for name in lfs.dir(spec.dir) do names[#names + 1] = name end
-        samples[r] = system.clock() - began
+        samples[r], cpu[r], count = system.clock() - began, os.clock() - busy, #names
     end
-    local median, min, max = work.median(samples)
-    return {seconds = median, min = min, max = max}
+    return {seconds = (work.median(samples)), cpu = (work.median(cpu)), names = count}
 end
 
---- Seconds from the start of an experiment until its first batch is read, where it is left; or
--- failed, why it did not come so far.
+--- Seconds, as above, from the start of an experiment until its first batch is read, where it is left;
+-- or failed, why it did not come so far.
 function studies.start(spec)
-    local began, took, open = system.clock(), nil, data.folder
+    local began, busy, open = system.clock(), os.clock(), data.folder
+    local took, cpu
     function data.folder(...)
         local images = open(...)
         local batches = images.batches
         function images:batches(...)
             local next_batch = batches(self, ...)
             next_batch()
-            took = system.clock() - began
+            took, cpu = system.clock() - began, os.clock() - busy
             fail("the first batch is there")
         end
         return images
     end
     local ok, problem = pcall(run_experiment, spec)
     if not took then return {failed = ok and "it reads no batch" or tostring(problem)} end
-    return {seconds = took, peak_rss = work.peak_rss()}
+    return {seconds = took, cpu = cpu}
 end
 
 return studies
