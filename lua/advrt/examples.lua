@@ -38,7 +38,7 @@ local function pictures_of(i, name, factor)
 end
 
 --- Where the perturbation waits until those of all losses are known, and with them the amplification.
-local function waiting_of(i, name) return stem_of(i, name) .. "-perturbation.safetensors" end
+local function waiting_of(i, name) return stem_of(i, name) .. ".part.safetensors" end
 
 local function save(out, path, x)
     local done, message = image.save(out:scratch(path), x)

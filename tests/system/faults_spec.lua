@@ -61,6 +61,12 @@ describe("a world in which files fail", function()
 
     local function last_line(err) return err:match("([^\n]*)\n$") or err end
 
+    -- What an unfinished run may hold that a finished one does not: the journal, perturbations that wait
+    -- for those of other losses, and what is named in `passing`.
+    local function waits(name, passing)
+        return name == "records.part" or name:find("%.part%.safetensors$") or passing and passing[name]
+    end
+
     -- words(dir, more): the command; whole: the folder of a run that did not fail; contents(dir): what
     -- files hold, by name; passing: names of files of the work at hand, of which
     -- those that are "whole" in the end are looked at then.
@@ -84,7 +90,8 @@ describe("a world in which files fail", function()
                     one.what, one.name, seed)
                 local status, _, err = support.advrt(words(dir), support.faults {ADVRT_FAULT_AT = dir,
                     ADVRT_FAULT = ("%s:%d"):format(kind, n)})
-                -- What the journal held is on disk before it is closed.
+                -- What the journal held is on disk before it is closed; a file that tries a folder holds
+                -- nothing.
                 local harmless = one.what == "close" and not one.renamed and passing[one.name]
                 assert.equal(harmless and 0 or 1, status, told .. ": " .. err)
                 if status == 1 then
@@ -95,7 +102,9 @@ describe("a world in which files fail", function()
                     assert.is_nil(err:find("traceback", 1, true), told .. ": " .. err)
                 end
                 for name, digest in pairs(contents(dir)) do
-                    if not passing[name] then assert.equal(wanted[name], digest, told .. ": " .. name) end
+                    if not waits(name, passing) then
+                        assert.equal(wanted[name], digest, told .. ": " .. name)
+                    end
                 end
                 local more, out
                 status, out, more = support.advrt(words(dir))
@@ -153,7 +162,8 @@ describe("a world in which files fail", function()
                 base .. "/data", "--batch", "5", "--epochs", "3", "--out", dir .. "/w.safetensors", "--log",
                 dir .. "/log.csv", "--checkpoint", dir .. "/checkpoint.safetensors"}
         end, base .. "/trained", contents,
-            {["checkpoint.safetensors"] = "passing", ["log.csv"] = "whole"})
+            {["checkpoint.safetensors"] = "passing", ["w.safetensors.advrt-try"] = "passing",
+                ["log.csv"] = "whole"})
     end)
 
     it("does a run no harm where the disk is really full", function()
@@ -188,7 +198,7 @@ describe("a world in which files fail", function()
                 assert.truthy(line:find("^advrt: ") and line:find(dir, 1, true), err)
                 assert.truthy(line:find(reasons.ENOSPC, 1, true) or line:find("gnuplot", 1, true), err)
                 for name, digest in pairs(support.contents(dir)) do
-                    if name ~= "records.part" then
+                    if not waits(name) then
                         assert.equal(wanted[name], digest, ("%d kB: %s: %s"):format(kilobytes, name, err))
                     end
                 end
