@@ -160,4 +160,8 @@ function support.linear(rows, bias, input)
     return g
 end
 
+--- Whether this advrt is one under AddressSanitizer, which takes several times as long and whose shadow
+-- needs more memory than any bound.
+function support.sanitized() return support.read("/proc/self/maps"):find("libasan", 1, true) ~= nil end
+
 return support

@@ -8,9 +8,6 @@ local system = require "advrt.core.system"
 local MEMORY = 6000000 -- KiB
 local LIMIT = 200 -- seconds
 
---- Whether this advrt is one under AddressSanitizer, whose shadow needs more than any bound.
-local function sanitized() return support.read("/proc/self/maps"):find("libasan", 1, true) ~= nil end
-
 describe("nonsense", function()
     local folder, work
     before_each(function()
@@ -23,11 +20,11 @@ describe("nonsense", function()
 
     it("passed to every public function and method ends in no crash, hang or leak", function()
         local seed = os.getenv("ADVRT_NONSENSE_SEED") or "1"
-        local calls = os.getenv("ADVRT_NONSENSE_CALLS") or sanitized() and "6000" or "20000"
+        local calls = os.getenv("ADVRT_NONSENSE_CALLS") or support.sanitized() and "6000" or "20000"
         -- libtinfo keeps what it reads of a terminal
         local suppressions = support.write(folder .. "/lsan", "leak:libtinfo\n")
         local bound = ("ulimit -v %d; "):format(MEMORY)
-        if sanitized() then
+        if support.sanitized() then
             bound = ("export LSAN_OPTIONS=suppressions=%s:print_suppressions=0 "
                 .. "ASAN_OPTIONS=allocator_may_return_null=1:max_allocation_size_mb=2000:$ASAN_OPTIONS; ")
                 :format(suppressions)
