@@ -155,7 +155,7 @@ ONEDNN3_TESTS = test_plan test_kernels test_convolve
 bench: all ## seconds, rates and memory of the nets, and PyTorch's where BENCH_PYTHON is set
 	@$(BUILD)/advrt tests/bench/bench.lua $(if $(PROFILE),--profile --out $(BUILD)/profile.json, \
 	  --out $(BUILD)/bench.json) $(BENCH)
-.PHONY: bench-gpu bench-precision
+.PHONY: bench-gpu bench-precision bench-scale instructions
 bench-gpu: all ## the same on this machine's GPU, with batches that fill one
 	@$(BUILD)/advrt --device cuda tests/bench/bench.lua --autocast \
 	  --works $(subst $() ,$(comma),$(GPU_WORKS)) --out $(BUILD)/bench-gpu.json $(BENCH)
@@ -169,6 +169,12 @@ bench-precision: all ## what --precision mixed and bf16 do to gradients and flip
 	@$(BUILD)/advrt tests/bench/precision.lua --out $(BUILD)/precision
 	@[ ! -e $(BUILD)/photos/images ] || $(BUILD)/advrt tests/bench/precision.lua $(LITE0) $(PHOTOS) \
 	  --magnitude 0.05 --out $(BUILD)/precision-photos
+# SCALE holds more options, as SCALE='--studies memory,start'.
+bench-scale: all ## how time and memory grow with batch, size, threads, images and attacks, drawn
+	@rm -rf $(BUILD)/scale
+	@$(BUILD)/advrt tests/bench/scale.lua --out $(BUILD)/scale $(SCALE)
+instructions: all ## write anew the counts of instructions that the check holds small works to
+	@$(BUILD)/advrt tests/bench/instructions.lua --write
 format: ## lay out the C sources
 	@clang-format -i $(SOURCES) $(HEADERS) $(TESTS) $(CUDA_SOURCES) $(MPI_C)
 lint: ## layout, luacheck, shellcheck
@@ -182,6 +188,7 @@ check: deps-dev ## what CI runs: build, lint, tests, tests under the sanitizers;
 	  build      240 '$(MAKE) -j2 all programs' \
 	  lint        90 '$(MAKE) lint' \
 	  tests      600 'tests/run $(BUILD)' \
+	  counts     120 '$(BUILD)/advrt tests/bench/instructions.lua' \
 	  onednn3    600 '$(MAKE) -j2 test-onednn3' \
 	  cuda       900 '$(MAKE) -j2 test-standin' \
 	  tsan       300 '$(MAKE) -j2 tsan' \

@@ -71,27 +71,11 @@ local function exponent(rows, x, y)
     return (n * sxy - sx * sy) / (n * sxx - sx * sx)
 end
 
---- Least squares of y = base + each x.
-local function line(rows, x, y)
-    local n, sx, sy, sxx, sxy = #rows, 0, 0, 0, 0
-    for _, r in ipairs(rows) do
-        sx, sy, sxx, sxy = sx + r[x], sy + r[y], sxx + r[x] * r[x], sxy + r[x] * r[y]
-    end
-    local each = (n * sxy - sx * sy) / (n * sxx - sx * sx)
-    return (sy - each * sx) / n, each
-end
-
 --- Says how a quantity grows, where there are points enough.
 local function say_growth(rows, x, y, what)
     if #rows < 2 then return end
     print(("  %s from %g to %g: times %.2f; exponent %.2f"):format(what, rows[1][x], rows[#rows][x],
         rows[#rows][y] / rows[1][y], exponent(rows, x, y)))
-end
-
-local function say_memory(rows, x, y, what)
-    if #rows < 2 then return end
-    local base, each = line(rows, x, y)
-    print(("  %s: %.1f MB and %.3g MB for each"):format(what, base / 1e6, each / 1e6))
 end
 
 -- Studies: each returns columns, rows by column, and the panels of its figure ------------
@@ -127,9 +111,8 @@ end
 
 function study.batch(run, o)
     local rows = points(run, "batch", o.batches, function(spec, value) spec.batch = value end)
-    say_growth(rows, "batch", "seconds", "seconds of a batch")
-    say_memory(rows, "batch", "peak_rss", "peak of the process by images of a batch")
-    say_memory(rows, "batch", "counted_peak", "counted by images of a batch")
+    say_growth(rows, "batch", "seconds", "seconds by images of a batch")
+    say_growth(rows, "batch", "peak_rss", "peak of the process by images of a batch")
     return STEP_COLUMNS, rows, step_panels "images of a batch"
 end
 
@@ -137,7 +120,7 @@ function study.size(run, o)
     local rows = points(run, "size", o.sizes, function(spec, value) spec.crop = value end)
     for _, r in ipairs(rows) do r.pixels = r.size * r.size end
     say_growth(rows, "pixels", "seconds", "seconds by pixels of an image")
-    say_memory(rows, "pixels", "counted_peak", "counted by pixels of an image (batch 4)")
+    say_growth(rows, "pixels", "peak_rss", "peak of the process by pixels of an image")
     return STEP_COLUMNS, rows, step_panels "height and width of the images"
 end
 

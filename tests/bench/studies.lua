@@ -68,8 +68,8 @@ function studies.memory(spec)
     return rows
 end
 
---- Seconds that listing a folder takes, its names into a table and no more; of the clock, and of the
--- processor, which do not depend on what else it does. And how many names there are.
+--- Seconds that listing a folder takes, its names into a table and no more: of the clock, and of the
+-- processor (cpu), in which what else the machine does is not. And how many names there are.
 function studies.listing(spec)
     local samples, cpu, count = {}, {}, 0
     for r = 1, spec.rounds do
