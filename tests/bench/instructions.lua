@@ -121,8 +121,8 @@ local function count(order)
         os.execute("rm -rf " .. peer.quote(dir))
     end})
     local command = ("OMP_NUM_THREADS=1 valgrind --tool=callgrind --dump-before=%s "
-        .. "--callgrind-out-file=%s %s --threads 1 --device cpu %s --here %s </dev/null >%s 2>&1"):format(MARK,
-        peer.quote(dir .. "/profile"), peer.quote(system.options.executable), peer.quote(arg[0]),
+        .. "--callgrind-out-file=%s %s --threads 1 --device cpu %s --here %s </dev/null >%s 2>&1"):format(
+        MARK, peer.quote(dir .. "/profile"), peer.quote(system.options.executable), peer.quote(arg[0]),
         peer.quote(table.concat(order, ",")), peer.quote(dir .. "/said"))
     local _, kind, status = os.execute(command)
     if kind == "signal" and status == 2 or status == 130 then fail.interrupted() end
