@@ -23,8 +23,7 @@
 #pragma GCC diagnostic ignored "-Wpsabi"
 #define LANES 16
 #define ROWS 12
-#define POINTWISE halves_pointwise
-#define WINOGRAD halves_winograd
+#define CONVOLUTIONS halves
 typedef float Vec __attribute__((vector_size(64)));
 typedef int32_t Bits __attribute__((vector_size(64)));
 typedef uint16_t Open;
@@ -47,10 +46,10 @@ static inline Bits lanes_of(Open open) {
 static const struct {
     const char *name;
     CpuIsa isa;
-    const ConvolutionKernel *pointwise, *winograd;
-} variants[] = {{"avx2", CPU_AVX2, &cpu_pointwise_avx2, &cpu_winograd_avx2},
-                {"avx512", CPU_AVX512, &cpu_pointwise_avx512, &cpu_winograd_avx512},
-                {"avx512 in halves", CPU_AVX2, &halves_pointwise, &halves_winograd}};
+    const ConvolutionKernels *kernels;
+} variants[] = {{"avx2", CPU_AVX2, &cpu_convolutions_avx2},
+                {"avx512", CPU_AVX512, &cpu_convolutions_avx512},
+                {"avx512 in halves", CPU_AVX2, &halves}};
 
 /* What one run reads and writes, and the reference's answer. */
 typedef struct Case {
@@ -91,7 +90,9 @@ static void reference(Case *k, int64_t n, int64_t o, int64_t h, int64_t w) {
     for (int64_t c = 0; c < s->C; c++)
         for (int64_t r = 0; r < s->taps; r++)
             for (int64_t q = 0; q < s->taps; q++) {
-                int64_t y = h + r - s->top, x = w + q - s->left;
+                int64_t y = h * s->stride + r - s->top, x = w * s->stride + q - s->left;
+                if (y % s->spread || x % s->spread) continue;
+                y /= s->spread, x /= s->spread;
                 if (y < 0 || x < 0 || y >= s->H || x >= s->W) continue;
                 double product = (double)k->w[((o * s->C + c) * s->taps + r) * s->taps + q] *
                                  (double)k->x[at(k, s->C, s->H, s->W, n, c, y, x)];
@@ -164,21 +165,30 @@ static void want_near(const Case *k, const char *name) {
                      k->wanted[i], k->scale[i]);
 }
 
-/* N C K H W OH OW taps top left sum relu cap backward threads */
+/* N C K H W OH OW taps top left stride spread sum relu cap backward threads */
 static const Convolution shapes[] = {
-    {3, 19, 21, 13, 11, 13, 11, 1, 0, 0, false, false, 0, false, 2},
-    {2, 40, 72, 7, 7, 7, 7, 1, 0, 0, true, true, INFINITY, false, 2},
-    {1, 8, 1, 1, 1, 1, 1, 1, 0, 0, false, true, 6, false, 2},
-    {1, 16, 16, 20, 30, 20, 30, 1, 0, 0, true, false, 0, false, 2},
-    {3, 19, 21, 13, 11, 13, 11, 3, 1, 1, false, false, 0, false, 2},
-    {2, 33, 48, 14, 14, 14, 14, 3, 1, 1, true, true, INFINITY, false, 2},
-    {1, 8, 9, 3, 2, 5, 4, 3, 2, 2, false, true, 0.5F, false, 2},
-    {2, 16, 24, 9, 10, 7, 8, 3, 0, 0, true, false, 0, false, 2},
-    {9, 24, 8, 16, 16, 16, 16, 3, 1, 1, false, true, INFINITY, false, 2},
-    {2, 17, 12, 12, 9, 13, 10, 4, 2, 2, false, false, 0, false, 2},
-    {3, 16, 40, 15, 15, 14, 14, 4, 1, 1, true, true, 6, false, 2},
-    {2, 24, 20, 13, 14, 13, 14, 5, 2, 2, false, true, INFINITY, false, 2},
-    {1, 9, 3, 27, 27, 27, 27, 5, 2, 2, true, false, 0, false, 2},
+    {3, 19, 21, 13, 11, 13, 11, 1, 0, 0, 1, 1, false, false, 0, false, 2},
+    {2, 40, 72, 7, 7, 7, 7, 1, 0, 0, 1, 1, true, true, INFINITY, false, 2},
+    {1, 8, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, false, true, 6, false, 2},
+    {1, 16, 16, 20, 30, 20, 30, 1, 0, 0, 1, 1, true, false, 0, false, 2},
+    {3, 19, 21, 13, 11, 13, 11, 3, 1, 1, 1, 1, false, false, 0, false, 2},
+    {2, 33, 48, 14, 14, 14, 14, 3, 1, 1, 1, 1, true, true, INFINITY, false, 2},
+    {1, 8, 9, 3, 2, 5, 4, 3, 2, 2, 1, 1, false, true, 0.5F, false, 2},
+    {2, 16, 24, 9, 10, 7, 8, 3, 0, 0, 1, 1, true, false, 0, false, 2},
+    {9, 24, 8, 16, 16, 16, 16, 3, 1, 1, 1, 1, false, true, INFINITY, false, 2},
+    {2, 17, 12, 12, 9, 13, 10, 4, 2, 2, 1, 1, false, false, 0, false, 2},
+    {3, 16, 40, 15, 15, 14, 14, 4, 1, 1, 1, 1, true, true, 6, false, 2},
+    {2, 24, 20, 13, 14, 13, 14, 5, 2, 2, 1, 1, false, true, INFINITY, false, 2},
+    {1, 9, 3, 27, 27, 27, 27, 5, 2, 2, 1, 1, true, false, 0, false, 2},
+    {3, 19, 21, 13, 11, 7, 6, 3, 1, 1, 2, 1, false, false, 0, false, 2},
+    {2, 33, 48, 14, 14, 7, 7, 3, 1, 1, 2, 1, true, true, INFINITY, false, 2},
+    {9, 8, 40, 28, 27, 10, 9, 1, 0, 0, 3, 1, false, true, 6, false, 2},
+    {2, 24, 20, 13, 14, 6, 7, 5, 1, 2, 2, 1, true, false, 0, false, 2},
+    {3, 21, 19, 7, 6, 13, 11, 3, 1, 1, 1, 2, false, false, 0, false, 2},
+    {2, 48, 33, 7, 7, 14, 14, 3, 1, 1, 1, 2, true, false, 0, false, 2},
+    {9, 40, 8, 10, 9, 28, 27, 1, 0, 0, 1, 3, false, true, 6, false, 2},
+    {2, 20, 24, 6, 7, 13, 14, 5, 3, 2, 1, 2, true, false, 0, false, 2},
+    {1, 16, 16, 5, 5, 12, 12, 2, 1, 1, 1, 3, false, false, 0, false, 2},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
@@ -188,9 +198,12 @@ static void for_each(Check *check) {
     for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
         if (!cpu_isa_present(variants[v].isa)) continue;
         for (size_t i = 0; i < SHAPES; i++) {
-            const ConvolutionKernel *kernel =
-                shapes[i].taps == 1 ? variants[v].pointwise : variants[v].winograd;
-            Case k = prepare(kernel, shapes[i], i % 2 == 0);
+            const ConvolutionKernels *all = variants[v].kernels;
+            const Convolution *s = &shapes[i];
+            const ConvolutionKernel *kernel = s->stride > 1 || s->spread > 1 ? &all->strided
+                                              : s->taps == 1                 ? &all->pointwise
+                                                                             : &all->winograd;
+            Case k = prepare(kernel, *s, i % 2 == 0);
             check(&k, variants[v].name);
             release(&k);
         }
@@ -307,7 +320,7 @@ static float *turned_case(const Case *k) {
 /* With the weights of the convolution whose gradient this is. */
 static void check_backward(Case *k, const char *name) {
     const Convolution *s = &k->shape;
-    if (s->taps != k->kernel->backward_taps || k->bias) return;
+    if (s->taps > k->kernel->backward_taps || k->bias) return;
     Convolution other = {.C = s->K, .K = s->C, .taps = s->taps, .threads = 2};
     float *w = turned_case(k), *bias = aligned((size_t)s->C * sizeof(float));
     for (int64_t c = 0; c < s->C; c++) bias[c] = 1;

@@ -1,9 +1,9 @@
-/* Own convolutions of stride 1, and their gradients, over activations in blocks of channels:
- * 1x1 as a matrix product that reads the image where it lies, and 3x3, 4x4 and 5x5 by
- * Winograd's minimal filtering in tiles of 6x6 inputs, which needs a quarter of the
- * products (9 of 25 for 5x5).
+/* Own convolutions, and their gradients, over activations in blocks of channels: 1x1 as a
+ * matrix product that reads the image where it lies, those of a stride above 1 as products
+ * of gathered pixels, and 3x3, 4x4 and 5x5 of stride 1 by Winograd's minimal filtering in
+ * tiles of 6x6 inputs, which needs a quarter of the products (9 of 25 for 5x5).
  *
- * Both gather a group of pixels (of tiles) and two blocks of output channels in
+ * All gather a group of pixels (of tiles) and two blocks of output channels in
  * registers and sum over the input channels in order, so a figure depends neither on
  * the grouping nor on the threads nor on the image's place in the batch. Unlike
  * kernels.h's functions these contract products and sums, as oneDNN's do, and there
@@ -20,8 +20,10 @@
 
 typedef struct Convolution {
     int64_t N, C, K, H, W, OH, OW;
-    int64_t taps;      /* rows and columns of the filter: 1, or 3 to 5 */
+    int64_t taps;      /* rows and columns of the filter: 1 to 5 */
     int64_t top, left; /* padding; what the other sides have follows from the grids */
+    int64_t stride;    /* inputs from an output's to the next one's */
+    int64_t spread;    /* inputs lie so far apart, zeros between; stride or spread is 1 */
     bool sum, relu;    /* y = relu(y_before + result), each where set */
     float cap;         /* of the ReLU; may be infinite */
     bool backward;     /* the weights are those packed for the convolution whose gradient this is:
@@ -42,9 +44,9 @@ typedef struct ConvolutionBuffers {
 
 typedef struct ConvolutionKernel {
     int lanes;
-    int64_t backward_taps; /* for which filters a run may be `backward`: it costs a little time, and
-                              saves the memory of weights of its own; 0: none */
-    /* Outputs of a tile, in each direction, for filters of that many taps. */
+    int64_t backward_taps; /* up to how many a run may be `backward`: it costs a little time, and
+                              saves the memory of weights of its own */
+    /* Outputs of a tile, in each direction, for filters of that many taps; Winograd's alone. */
     int64_t (*tile)(int64_t taps);
     /* Floats of the packed weights, and of a run's scratch (which may be 0). */
     size_t (*weights)(const Convolution *c);
@@ -61,7 +63,12 @@ typedef struct ConvolutionKernel {
                      float *dw, float *dbias);
 } ConvolutionKernel;
 
-extern const ConvolutionKernel cpu_pointwise_avx2, cpu_winograd_avx2, cpu_pointwise_avx512,
-    cpu_winograd_avx512;
+typedef struct ConvolutionKernels {
+    ConvolutionKernel pointwise; /* 1 tap, stride and spread 1, as many outputs as inputs */
+    ConvolutionKernel strided;   /* up to 5 taps, any stride or spread */
+    ConvolutionKernel winograd;  /* 3 to 5 taps, stride and spread 1 */
+} ConvolutionKernels;
+
+extern const ConvolutionKernels cpu_convolutions_avx2, cpu_convolutions_avx512;
 
 #endif

@@ -10,8 +10,7 @@
 
 #define LANES 8
 #define ROWS 6
-#define POINTWISE cpu_pointwise_avx2
-#define WINOGRAD cpu_winograd_avx2
+#define CONVOLUTIONS cpu_convolutions_avx2
 
 typedef float Vec __attribute__((vector_size(32)));
 typedef int32_t Bits __attribute__((vector_size(32)));

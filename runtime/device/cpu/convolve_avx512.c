@@ -10,8 +10,7 @@
 
 #define LANES 16
 #define ROWS 12
-#define POINTWISE cpu_pointwise_avx512
-#define WINOGRAD cpu_winograd_avx512
+#define CONVOLUTIONS cpu_convolutions_avx512
 
 typedef float Vec __attribute__((vector_size(64)));
 typedef int32_t Bits __attribute__((vector_size(64)));

@@ -109,8 +109,7 @@ typedef struct CpuKernels {
     void (*maxpool)(const PoolShape *s, const float *x, float *y, uint16_t *winner);
     void (*maxpool_data)(const PoolShape *s, const float *dy, const uint16_t *winner, float *dx);
 
-    /* Convolutions, or NULL. */
-    const ConvolutionKernel *pointwise, *winograd;
+    const ConvolutionKernels *convolutions; /* or NULL */
 } CpuKernels;
 
 /* Elements of an image that one thread takes at a time where sums are made. */

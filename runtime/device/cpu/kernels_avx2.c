@@ -8,6 +8,5 @@
 
 #define KERNELS cpu_kernels_avx2
 #define KERNELS_ISA "avx2"
-#define KERNELS_POINTWISE cpu_pointwise_avx2
-#define KERNELS_WINOGRAD cpu_winograd_avx2
+#define KERNELS_CONVOLUTIONS cpu_convolutions_avx2
 #include "device/cpu/kernels.inc"

@@ -8,6 +8,5 @@
 
 #define KERNELS cpu_kernels_avx512
 #define KERNELS_ISA "avx512"
-#define KERNELS_POINTWISE cpu_pointwise_avx512
-#define KERNELS_WINOGRAD cpu_winograd_avx512
+#define KERNELS_CONVOLUTIONS cpu_convolutions_avx512
 #include "device/cpu/kernels.inc"

@@ -29,34 +29,39 @@ static Convolution reversed(const Convolution *s) {
                          .OW = s->W,
                          .taps = s->taps,
                          .top = s->taps - 1 - s->top,
-                         .left = s->taps - 1 - s->left};
+                         .left = s->taps - 1 - s->left,
+                         .stride = s->spread,
+                         .spread = s->stride};
 }
 
 /* Training transforms the weights anew in each step, and must have all three of a layer's
  * convolutions here: oneDNN's gradients want a forward of oneDNN's. */
 static bool winograd_trains(const Compiler *c, const Convolution *s) {
     enum { FEWEST_TILES = 8 };
-    const ConvolutionKernel *kernel = c->device->kernels->winograd;
+    const ConvolutionKernel *kernel = &c->device->kernels->convolutions->winograd;
     Convolution back = reversed(s);
     int64_t size = kernel->tile(s->taps);
     int64_t tiles = (rounded_up(s->OH, size) / size) * (rounded_up(s->OW, size) / size);
     return winograd_pays(kernel, &back) && c->request->N * tiles >= FEWEST_TILES;
 }
 
-/* The one rule: for inference 1x1 wherever it makes as many outputs as there are inputs (phases of
- * an image's gradient can be more, zeros at the end), 3x3 to 5x5 by Winograd unless the plan is to
- * be direct, where that halves the products: the transforms cost a part of what it saves. */
+/* The one rule: for inference what has a stride and more than one tap, and 1x1 wherever it makes as
+ * many outputs as there are inputs (phases of an image's gradient can be more, zeros at the end),
+ * 3x3 to 5x5 by Winograd unless the plan is to be direct, where that halves the products: the
+ * transforms cost a part of what it saves. */
 static const ConvolutionKernel *kernel_for(const Compiler *c, const Convolution *s) {
-    const CpuKernels *kernels = c->device->kernels;
+    enum { MOST_TAPS = 5 };
+    const ConvolutionKernels *kernels = c->device->kernels->convolutions;
     bool training = c->request->purpose == PLAN_TRAINING;
-    if (!kernels->pointwise) return NULL;
+    if (!kernels || s->taps < 1 || s->taps > MOST_TAPS) return NULL;
+    if (s->stride > 1 || s->spread > 1) return s->taps > 1 && !training ? &kernels->strided : NULL;
     if (s->taps == 1) {
         bool same = !s->top && !s->left && s->H == s->OH && s->W == s->OW;
-        return same && !training ? kernels->pointwise : NULL;
+        return same && !training ? &kernels->pointwise : NULL;
     }
-    if (s->taps < 3 || s->taps > 5 || c->request->direct) return NULL;
+    if (s->taps < 3 || c->request->direct) return NULL;
     if (training && !winograd_trains(c, s)) return NULL;
-    return winograd_pays(kernels->winograd, s) ? kernels->winograd : NULL;
+    return winograd_pays(&kernels->winograd, s) ? &kernels->winograd : NULL;
 }
 
 static Layout blocked(const Compiler *c, int64_t C, int64_t H, int64_t W) {
@@ -145,14 +150,15 @@ static int pack_live(Compiler *c, const Layer *l, const Convolution *shape, bool
 
 static int emit(Compiler *c, bool backward, const Convolution *shape, int packed, int x, int y,
                 Error *e) {
-    const char *plain = backward ? "conv back" : "conv",
+    const char *direct = backward ? "conv back" : "conv",
                *winograd = backward ? "winograd back" : "winograd";
     Convolution whole = on_batch(c, shape);
     int at[5] = {y, x, packed};
     at[3] = buffer_new(c, kernel_for(c, shape)->scratch(&whole) * sizeof(float), e);
     at[4] = at[3] < 0 ? -1 : keep_job(c, shape, e);
     if (at[4] < 0) return -1;
-    Step *s = emit_kernel(c, shape->taps == 1 ? plain : winograd, run_convolution, 5, at, e);
+    Step *s =
+        emit_kernel(c, kernel_for(c, shape)->tile ? winograd : direct, run_convolution, 5, at, e);
     if (!s) return -1;
     s->can_mask = true;
     return 0;
@@ -166,8 +172,7 @@ int conv_emit_own(Compiler *c, bool backward, const Convolution *shape, const fl
 
 /* Those of the layer, forward; taps is 0, which no kernel has, where it is none of theirs. */
 static Convolution forward_shape(const Layer *l, const Layer *in) {
-    bool fits =
-        l->groups == 1 && l->stride[0] == 1 && l->stride[1] == 1 && l->kernel[0] == l->kernel[1];
+    bool fits = l->groups == 1 && l->stride[0] == l->stride[1] && l->kernel[0] == l->kernel[1];
     for (int i = 0; i < 4; i++) fits = fits && l->pad[i] < l->kernel[0];
     return (Convolution){.C = in->C,
                          .K = l->C,
@@ -177,7 +182,9 @@ static Convolution forward_shape(const Layer *l, const Layer *in) {
                          .OW = l->W,
                          .taps = fits ? l->kernel[0] : 0,
                          .top = l->pad[0],
-                         .left = l->pad[1]};
+                         .left = l->pad[1],
+                         .stride = l->stride[0],
+                         .spread = 1};
 }
 
 /* Both directions use the forward's packed weights, if they are the same ones, where a plan's
@@ -187,7 +194,7 @@ static Convolution forward_shape(const Layer *l, const Layer *in) {
 static bool shares_weights(const Compiler *c, const Convolution *forward) {
     enum { LARGE = 16 << 20, GRID = 8, FEWEST_IMAGES = 4 };
     const ConvolutionKernel *kernel = kernel_for(c, forward);
-    if (kernel->backward_taps != forward->taps || c->request->precision == PLAN_MIXED) return false;
+    if (kernel->backward_taps < forward->taps || c->request->precision == PLAN_MIXED) return false;
     return c->request->direct ||
            (forward->taps > 1 && c->request->N >= FEWEST_IMAGES && forward->OH <= GRID &&
             forward->OW <= GRID && kernel->weights(forward) * sizeof(float) >= LARGE);

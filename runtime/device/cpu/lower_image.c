@@ -125,7 +125,9 @@ static Convolution phase_shape(int64_t C, int64_t K, const Phase *y, const Phase
                          .K = K,
                          .taps = y->taps == x->taps ? y->taps : 0,
                          .top = y->before,
-                         .left = x->before};
+                         .left = x->before,
+                         .stride = 1,
+                         .spread = 1};
 }
 
 int conv_image_backward(Compiler *c, const Node *n, const Value *v, bool *done, Error *e) {
