@@ -91,13 +91,19 @@ int record_series(Buffer *out, const char *key, Dtype t, const void *values, int
 
 /* --- reading --- */
 
+/* Of a field's key and value in `held`, which moves while it grows. */
+typedef struct Place {
+    size_t key, value;
+} Place;
+
 struct RecordReader {
     char *path;
     int fd;
     bool framed;
     uint64_t size, next; /* of the file; a part file's next frame */
     RecordField *fields;
-    size_t *places; /* of each field's key and value in `held`, which moves while it grows */
+    Place *places;
+    int fields_room, places_room;
     Buffer held;
     MsgpackReader input;
 };
@@ -110,9 +116,7 @@ int record_open(RecordReader **out, const char *path, Error *e) {
     r->fd = -1;
     size_t n = strlen(path) + 1;
     r->path = memory_take(n, "a path", e);
-    r->fields = memory_zeroed(RECORD_FIELDS, sizeof *r->fields, "a record", e);
-    r->places = memory_zeroed(RECORD_FIELDS, 2 * sizeof *r->places, "a record", e);
-    int failed = !r->path || !r->fields || !r->places;
+    int failed = !r->path;
     if (!failed) memcpy(r->path, path, n);
     if (!failed) failed = file_open_read(path, &r->fd, &r->size, e) != 0;
     if (!failed && r->size >= sizeof magic) {
@@ -216,6 +220,15 @@ static int read_value(RecordReader *r, RecordField *f, size_t *place, Error *e) 
     }
 }
 
+/* Makes room for field i, so that a reader takes what its records need and not what they may. */
+static int make_room(RecordReader *r, int i, Error *e) {
+    return memory_grow((void **)&r->fields, i, &r->fields_room, sizeof *r->fields, "a record", e) ||
+                   memory_grow((void **)&r->places, i, &r->places_room, sizeof *r->places,
+                               "a record", e)
+               ? -1
+               : 0;
+}
+
 static int read_record(RecordReader *r, size_t *count, Error *e) {
     MsgpackToken map;
     char key[RECORD_KEY];
@@ -225,17 +238,19 @@ static int read_record(RecordReader *r, size_t *count, Error *e) {
         return error_set(e, "has a record of %llu fields, at most %d are allowed",
                          (unsigned long long)map.size, RECORD_FIELDS);
     *count = (size_t)map.size;
+    if (make_room(r, 0, e) != 0) return -1; /* a record without fields is one too */
     for (size_t i = 0; i < *count; i++) {
+        if (make_room(r, (int)i, e) != 0) return -1;
         r->fields[i] = (RecordField){.kind = RECORD_NIL};
         if (msgpack_text(&r->input, "a record's key", key, sizeof key, e) != 0 ||
-            hold(r, key, strlen(key) + 1, &r->places[2 * i], e) != 0 ||
-            read_value(r, &r->fields[i], &r->places[2 * i + 1], e) != 0)
+            hold(r, key, strlen(key) + 1, &r->places[i].key, e) != 0 ||
+            read_value(r, &r->fields[i], &r->places[i].value, e) != 0)
             return -1;
     }
     for (size_t i = 0; i < *count; i++) {
         RecordField *f = &r->fields[i];
-        f->key = (const char *)r->held.bytes + r->places[2 * i];
-        if (f->kind >= RECORD_TEXT) f->text = (const char *)r->held.bytes + r->places[2 * i + 1];
+        f->key = (const char *)r->held.bytes + r->places[i].key;
+        if (f->kind >= RECORD_TEXT) f->text = (const char *)r->held.bytes + r->places[i].value;
     }
     return 0;
 }

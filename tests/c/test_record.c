@@ -398,6 +398,42 @@ static void test_numbers(void **state) {
     record_close(r);
 }
 
+/* Records without a field, and with more than there was room for, one behind the other. */
+static void test_widths(void **state) {
+    (void)state;
+    static const size_t widths[] = {0, 1, RECORD_FIELDS, 0, 200};
+    enum { WIDTHS = sizeof widths / sizeof *widths };
+    const char *path = scratch_path("widths.msgpack");
+    Buffer b = {0};
+    RecordReader *r;
+    const RecordField *f;
+    size_t count;
+    char key[24];
+    for (size_t i = 0; i < WIDTHS; i++) {
+        assert_int_equal(record_begin(&b, widths[i], &e), 0);
+        for (size_t k = 0; k < widths[i]; k++) {
+            snprintf(key, sizeof key, "%zu", k);
+            assert_int_equal(record_integer(&b, key, (int64_t)(i + k), &e), 0);
+        }
+    }
+    scratch_write(path, b.bytes, b.size);
+    buffer_free(&b);
+    assert_int_equal(record_open(&r, path, &e), 0);
+    for (size_t i = 0; i < WIDTHS; i++) {
+        assert_int_equal(record_next(r, &f, &count, &e), 0);
+        assert_non_null(f);
+        assert_int_equal(count, widths[i]);
+        for (size_t k = 0; k < count; k++) {
+            snprintf(key, sizeof key, "%zu", k);
+            assert_string_equal(f[k].key, key);
+            assert_int_equal(f[k].integer, i + k);
+        }
+    }
+    assert_int_equal(record_next(r, &f, &count, &e), 0);
+    assert_null(f);
+    record_close(r);
+}
+
 static void test_starved(void **state) {
     (void)state;
     const char *path = scratch_path("starved.part"), *final_path = scratch_path("starved.msgpack");
@@ -437,7 +473,7 @@ int main(void) {
         cmocka_unit_test(test_refusals),   cmocka_unit_test(test_finish_fails),
         cmocka_unit_test(test_numbers),    cmocka_unit_test(test_starved),
         cmocka_unit_test(test_full_disk),  cmocka_unit_test(test_frames),
-        cmocka_unit_test(test_one_writer),
+        cmocka_unit_test(test_one_writer), cmocka_unit_test(test_widths),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }
