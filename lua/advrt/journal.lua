@@ -67,6 +67,17 @@ function journal.open(path)
     return self
 end
 
+--- Adds a note, on disk when this returns. One of which that cannot be told is cut off again: a process
+-- that goes on would take its unit for done, of which this one, as it fails, removes what else it left.
+local function add_note(part, note)
+    local frames = #part
+    check(part:add("note", core.pack(note)))
+    local done, message = part:sync()
+    if done then return end
+    part:cut(frames)
+    fail("%s", message)
+end
+
 --- Begins an empty journal with a header, an array of {key, value} as record.pack takes it.
 function Journal:begin(header)
     self:commit(header)
@@ -76,8 +87,7 @@ end
 --- Notes a text that tells what the units to come are made from: on disk when this returns. For between
 -- two units.
 function Journal:look(text)
-    check(self.part:add("note", core.pack {{"looked_at", text}}))
-    check(self.part:sync())
+    add_note(self.part, {{"looked_at", text}})
     self.looked[#self.looked + 1] = text
 end
 
@@ -91,8 +101,7 @@ end
 --- Makes a unit of what was added and of a note, an array of {key, value}: on disk, all of it, when
 -- this returns. A checkpoint was of this unit, so it goes.
 function Journal:commit(note)
-    check(self.part:add("note", core.pack(note)))
-    check(self.part:sync())
+    add_note(self.part, note)
     local unit = {frames = self.pending}
     for _, field in ipairs(note) do unit[field[1]] = field[2] end
     self.units[#self.units + 1] = unit
