@@ -370,7 +370,7 @@ static void run_init(lua_State *L) {
     const char *name = "LUA_INIT" LUA_VERSUFFIX, *text = getenv(name);
     if (text == NULL) text = getenv(name = "LUA_INIT");
     if (text == NULL) return;
-    int status = text[0] == '@' ? luaL_loadfilex(L, text + 1, "t")
+    int status = text[0] == '@' ? bind_load_file(L, text + 1)
                                 : luaL_loadbufferx(L, text, strlen(text),
                                                    lua_pushfstring(L, "=%s", name), "t");
     if (status != LUA_OK) lua_error(L);
@@ -405,7 +405,7 @@ static int run(lua_State *L) {
     }
     if (c->script != NULL) {
         const char *name = strcmp(c->script, "-") == 0 ? NULL : c->file;
-        if (luaL_loadfilex(L, name, "t") != LUA_OK) lua_error(L);
+        if (bind_load_file(L, name) != LUA_OK) lua_error(L);
         call(L, push_args(L, c));
     }
     if (c->session || (c->script == NULL && c->codes == 0)) run_session(L, c);

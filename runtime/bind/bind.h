@@ -30,6 +30,8 @@ void bind_set_dist(lua_State *L, struct Dist *d);
 /* They as a group on bind_device's device, made at the first call, for which all of them must make
  * it; NULL where this process is alone. Raises a failure where the device knows no groups. */
 Group *bind_group(lua_State *L);
+/* luaL_loadfilex for text alone; what it says of a compiled file names the file. */
+int bind_load_file(lua_State *L, const char *path);
 /* Makes load, loadfile, dofile and require refuse compiled Lua; once, after luaL_openlibs. */
 void bind_text_only(lua_State *L);
 /* The device that new tensors and plans are made on. */

@@ -2,28 +2,50 @@
  * Lua does not check, so that a file of it could do to memory what it likes. */
 #include "bind/bind.h"
 
-/* load(chunk[, name[, mode[, env]]]) and loadfile([path[, mode[, env]]]), the upvalue, with "t" for
- * the mode. Arguments are checked here, where the caller's position is known. */
-static int load_as_text(lua_State *L, int mode) {
-    luaL_optstring(L, mode, NULL);
-    if (lua_gettop(L) < mode) lua_settop(L, mode);
+#include <string.h>
+
+int bind_load_file(lua_State *L, const char *path) {
+    int status = luaL_loadfilex(L, path, "t");
+    /* Lua says of compiled code that it is some, and not where. */
+    if (status == LUA_ERRSYNTAX && path && strncmp(lua_tostring(L, -1), "attempt", 7) == 0) {
+        lua_pushfstring(L, "%s: %s", path, lua_tostring(L, -1));
+        lua_replace(L, -2);
+    }
+    return status;
+}
+
+/* load(chunk[, name[, mode[, env]]]), the upvalue, with "t" for the mode. Arguments are checked
+ * here, where the caller's position is known. */
+static int source_load(lua_State *L) {
+    enum { MODE = 3 };
+    if (lua_tostring(L, 1) == NULL) luaL_checktype(L, 1, LUA_TFUNCTION);
+    luaL_optstring(L, 2, NULL);
+    luaL_optstring(L, MODE, NULL);
+    if (lua_gettop(L) < MODE) lua_settop(L, MODE);
     lua_pushliteral(L, "t");
-    lua_replace(L, mode);
+    lua_replace(L, MODE);
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, 1);
     lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
     return lua_gettop(L);
 }
 
-static int source_load(lua_State *L) {
-    if (lua_tostring(L, 1) == NULL) luaL_checktype(L, 1, LUA_TFUNCTION);
-    luaL_optstring(L, 2, NULL);
-    return load_as_text(L, 3);
-}
-
+/* With an environment it becomes the chunk's first upvalue, as Lua's own has it. */
 static int source_loadfile(lua_State *L) {
-    luaL_optstring(L, 1, NULL);
-    return load_as_text(L, 2);
+    const char *path = luaL_optstring(L, 1, NULL);
+    luaL_optstring(L, 2, NULL);
+    int has_env = !lua_isnone(L, 3);
+    lua_settop(L, 3);
+    if (bind_load_file(L, path) != LUA_OK) {
+        luaL_pushfail(L);
+        lua_insert(L, -2);
+        return 2;
+    }
+    if (has_env) {
+        lua_pushvalue(L, 3);
+        if (!lua_setupvalue(L, -2, 1)) lua_pop(L, 1);
+    }
+    return 1;
 }
 
 static int all_results(lua_State *L, int status, lua_KContext context) {
@@ -35,7 +57,7 @@ static int all_results(lua_State *L, int status, lua_KContext context) {
 static int source_dofile(lua_State *L) {
     const char *path = luaL_optstring(L, 1, NULL);
     lua_settop(L, 1);
-    if (luaL_loadfilex(L, path, "t") != LUA_OK) return lua_error(L);
+    if (bind_load_file(L, path) != LUA_OK) return lua_error(L);
     lua_callk(L, 0, LUA_MULTRET, 0, all_results);
     return all_results(L, LUA_OK, 0);
 }
