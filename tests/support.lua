@@ -100,7 +100,9 @@ function support.faults(settings)
     assert(support.exists(library), library .. " is not there: make programs")
     -- advrt starts anew where it may set the variable; the library would not be there again.
     local words = {"GOMP_SPINCOUNT=1000",
-        "ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0"}
+        "ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0",
+        "LSAN_OPTIONS=print_suppressions=0:suppressions=" .. support.quote(system.options.root
+            .. "/tests/faults/leaks")}
     for name, value in pairs(settings) do words[#words + 1] = name .. "=" .. support.quote(value) end
     return "env " .. table.concat(words, " ") .. " LD_PRELOAD=" .. support.quote(library)
 end

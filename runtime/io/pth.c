@@ -152,9 +152,12 @@ static int zip_read_tensors(ZipFile *z, uint64_t file_size, Device *d, TensorLis
 int pth_read_zip(int fd, uint64_t size, Device *d, TensorList *list, Error *e) {
     int own = dup(fd), code = 0; /* libzip closes what it is given */
     if (own < 0) return error_set(e, "%s", strerror(errno));
+    errno = 0;
     ZipFile z = {.zip = zip_fdopen(own, 0, &code)};
     if (!z.zip) {
         zip_error_t why;
+        /* Without memory to read the end into, libzip says that there is none. */
+        if (code == ZIP_ER_NOZIP && errno == ENOMEM) code = ZIP_ER_MEMORY;
         zip_error_init_with_code(&why, code);
         if (code == ZIP_ER_NOZIP || code == ZIP_ER_INCONS)
             error_set(e, "a zip archive without its end: the file is cut off or damaged");
