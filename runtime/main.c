@@ -19,7 +19,7 @@
 #include "device/open.h"
 #include "dist/dist.h"
 
-enum { DONE = 0, FAILED = 1, BAD_OPTIONS = 2 };
+enum { DONE = 0, FAILED = 1, BAD_OPTIONS = 2, SIGNALS = 128 }; /* above it: a signal's */
 enum { THREADS_MOST = 1024, NAME_MOST = 32 };
 
 typedef struct Command {
@@ -263,24 +263,26 @@ static int message_handler(lua_State *L) {
 
 /* Prints why the run ends. What goes wrong with one process of several mostly goes wrong with all:
  * rank 0 says it, and its end is the others' end. Another speaks where it is still there by then.
- */
-static void complain(const Dist *d, const char *message) {
+ * That the launcher ends the others after it is not said too. */
+static void complain(Dist *d, const char *message) {
     const struct timespec grace = {1, 0};
     char host[64] = "";
     fflush(stdout);
     if (d == NULL || d->rank == 0) {
+        if (d != NULL) d->speak(d);
         fprintf(stderr, "advrt: %s\n", message);
         return;
     }
     signal(SIGTERM, SIG_DFL);
     nanosleep(&grace, NULL);
+    d->speak(d);
     gethostname(host, sizeof host - 1);
     fprintf(stderr, "advrt: rank %d of %d on %s: %s\n", d->rank, d->size, host, message);
 }
 
 /* Prints the error at 1, d being a light userdata at 2, and returns the exit status. */
 static int print_error(lua_State *L) {
-    const Dist *d = lua_touserdata(L, 2);
+    Dist *d = lua_touserdata(L, 2);
     int status = FAILED;
     lua_settop(L, 1);
     if (lua_istable(L, 1)) {
@@ -289,19 +291,20 @@ static int print_error(lua_State *L) {
         lua_getfield(L, 1, "message");
     }
     const char *message = lua_tostring(L, -1);
-    /* A launcher ends all by SIGTERM: the one that failed has said why, or the launcher does. */
-    if (d != NULL && status == 128 + SIGTERM) return status;
-    complain(d, message != NULL ? message : "an error without a message");
     lua_pushinteger(L, status);
+    if (d == NULL || status < SIGNALS)
+        complain(d, message != NULL ? message : "an error without a message");
+    else if (d->speak(d)) /* the launcher hands a signal to all, and ends all when one failed */
+        fprintf(stderr, "advrt: %s\n", message);
     return 1;
 }
 
 /* The same for the error on top of the stack: looking at it takes memory, which there may not be.
  */
-static int report(lua_State *L, const Dist *d) {
+static int report(lua_State *L, Dist *d) {
     lua_pushcfunction(L, print_error);
     lua_insert(L, -2);
-    lua_pushlightuserdata(L, (void *)d);
+    lua_pushlightuserdata(L, d);
     if (lua_pcall(L, 2, 1, 0) == LUA_OK) return (int)lua_tointeger(L, -1);
     complain(d, "not enough memory");
     return FAILED;

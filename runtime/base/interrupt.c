@@ -2,7 +2,15 @@
 
 #include <signal.h>
 
-static volatile sig_atomic_t noted;
+static volatile sig_atomic_t asked_for, noted;
+
+void interrupt_ask(bool asked) {
+    asked_for = asked;
+}
+
+bool interrupt_asked(void) {
+    return asked_for != 0;
+}
 
 void interrupt_note(void) {
     noted = 1;

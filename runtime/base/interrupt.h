@@ -9,7 +9,10 @@
 
 #include "base/error.h"
 
-/* All a signal handler needs to call; safe there. */
+/* All a signal handler needs to call; safe there. interrupt_ask also where the wish is to wait for
+ * the end of work that must not be torn: waiting for another process is no such work. */
+void interrupt_ask(bool asked);
+bool interrupt_asked(void);
 void interrupt_note(void);
 void interrupt_forget(void);
 bool interrupt_noted(void);

@@ -73,6 +73,7 @@ static void on_interrupt(int signal_number) {
     if (interrupt_mark == 0) {
         interrupt_mark = signal_number;
         interrupt_time = now();
+        interrupt_ask(true);
         if (!interrupts_held) raise_soon();
     } else if (now() - interrupt_time > interrupt_patience) {
         signal(signal_number, SIG_DFL);
@@ -88,6 +89,7 @@ void system_watch_interrupts(lua_State *L) {
     interrupt_state = L;
     interrupt_mark = 0;
     interrupts_held = 0;
+    interrupt_ask(false);
     interrupt_forget();
     lua_sethook(L, NULL, 0, 0);
     for (int i = 0; i < ASKING; i++) {

@@ -20,13 +20,16 @@ struct Dist {
     int rank, size;
     int sharers; /* processes, this one included, that may run on one of this one's cores */
 
-    /* Waits for all without using the processor, and gives up at the user's interrupt. */
+    /* What waits for the others does so, in the end, without using the processor, and gives up when
+     * the run is asked to end. wait: until all have called it. */
     int (*wait)(Dist *d, Error *e);
     /* bytes [n] becomes what it is on rank 0. */
     int (*broadcast)(Dist *d, void *bytes, size_t n, Error *e);
     /* On rank 0 all becomes every rank's bytes, in the order of ranks, of which each has
      * sizes[rank]; elsewhere sizes and all are not used. */
     int (*gather)(Dist *d, const void *bytes, size_t n, const size_t *sizes, void *all, Error *e);
+    /* Whether this process is to say why the run ends: at the first call on rank 0's machine. */
+    bool (*speak)(Dist *d);
     /* Takes leave: of the others where status is 0, when they do too; else ends them. */
     void (*end)(Dist *d, int status);
 };
@@ -36,7 +39,7 @@ struct Dist {
 int dist_open(const char *folder, Dist **out, Error *e);
 
 /* A plugin and the program that loads it agree on this. */
-#define DIST_BUILD "advrt mpi 1"
+#define DIST_BUILD "advrt mpi 2"
 typedef int (*DistPlugin)(Dist **out, Error *e);
 
 #endif

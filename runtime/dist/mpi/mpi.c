@@ -4,6 +4,7 @@
 #include <mpi.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -14,6 +15,9 @@
 EXPORT extern const char advrt_mpi_build[];
 const char advrt_mpi_build[] = DIST_BUILD;
 EXPORT int advrt_mpi_open(Dist **out, Error *e);
+
+/* Questions after which waiting pauses between two, and after which it pauses for longer. */
+enum { EAGER = 2000, LONG = 3000 };
 
 static int check(int status, const char *call, Error *e) {
     char why[MPI_MAX_ERROR_STRING] = "";
@@ -29,59 +33,81 @@ static int check_count(size_t n, Error *e) {
 
 /* --- the functions --- */
 
-/* The library itself waits by asking without end. */
-static int mpi_wait(Dist *d, Error *e) {
-    const struct timespec pause = {0, 2000000};
-    MPI_Request request;
+/* A call that was given up: the library may not be asked for anything any more. */
+static bool abandoned;
+
+/* Waits for a call's end. The library's own way is to ask without end and to hear no signal, and
+ * the others' call may never come; so this one asks for a while and then sleeps in between, and
+ * gives up when the run is to end. */
+static int finish(MPI_Request *request, const char *call, Error *e) {
+    const struct timespec pause = {0, 200000}, long_pause = {0, 2000000};
     int done = 0;
-    (void)d;
-    if (check(MPI_Ibarrier(MPI_COMM_WORLD, &request), "MPI_Ibarrier", e)) return -1;
-    for (;;) {
-        if (check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test", e)) return -1;
+    for (int i = 0;; i += i < LONG) {
+        if (check(MPI_Test(request, &done, MPI_STATUS_IGNORE), call, e)) return -1;
         if (done) return 0;
-        if (interrupt_check(e)) return -1;
-        nanosleep(&pause, NULL);
+        if (interrupt_asked()) {
+            abandoned = true;
+            interrupt_note();
+            return interrupt_check(e);
+        }
+        if (i >= EAGER) nanosleep(i < LONG ? &pause : &long_pause, NULL);
     }
 }
 
-static int mpi_broadcast(Dist *d, void *bytes, size_t n, Error *e) {
+static int mpi_wait(Dist *d, Error *e) {
+    MPI_Request request;
     (void)d;
-    if (check_count(n, e)) return -1;
-    return check(MPI_Bcast(bytes, (int)n, MPI_BYTE, 0, MPI_COMM_WORLD), "MPI_Bcast", e);
+    if (check(MPI_Ibarrier(MPI_COMM_WORLD, &request), "MPI_Ibarrier", e)) return -1;
+    return finish(&request, "MPI_Ibarrier", e);
+}
+
+static int mpi_broadcast(Dist *d, void *bytes, size_t n, Error *e) {
+    MPI_Request request;
+    (void)d;
+    if (check_count(n, e) ||
+        check(MPI_Ibcast(bytes, (int)n, MPI_BYTE, 0, MPI_COMM_WORLD, &request), "MPI_Ibcast", e))
+        return -1;
+    return finish(&request, "MPI_Ibcast", e);
+}
+
+static int gather(const void *bytes, size_t n, const int *counts, const int *starts, void *all,
+                  Error *e) {
+    MPI_Request request;
+    if (check(MPI_Igatherv(bytes, (int)n, MPI_BYTE, all, counts, starts, MPI_BYTE, 0,
+                           MPI_COMM_WORLD, &request),
+              "MPI_Igatherv", e))
+        return -1;
+    return finish(&request, "MPI_Igatherv", e);
 }
 
 static int mpi_gather(Dist *d, const void *bytes, size_t n, const size_t *sizes, void *all,
                       Error *e) {
     if (check_count(n, e)) return -1;
-    if (d->rank != 0)
-        return check(
-            MPI_Gatherv(bytes, (int)n, MPI_BYTE, NULL, NULL, NULL, MPI_BYTE, 0, MPI_COMM_WORLD),
-            "MPI_Gatherv", e);
+    if (d->rank != 0) return gather(bytes, n, NULL, NULL, NULL, e);
     int *counts = calloc(2 * (size_t)d->size, sizeof *counts), *starts = counts + d->size;
     size_t total = 0;
-    int status = counts ? 0 : check(MPI_ERR_NO_MEM, "MPI_Gatherv", e);
+    int status = counts ? 0 : check(MPI_ERR_NO_MEM, "MPI_Igatherv", e);
     for (int i = 0; i < d->size && status == 0; i++) {
         starts[i] = (int)total, counts[i] = (int)sizes[i];
         total += sizes[i];
         status = check_count(total, e);
     }
-    if (status == 0)
-        status = check(
-            MPI_Gatherv(bytes, (int)n, MPI_BYTE, all, counts, starts, MPI_BYTE, 0, MPI_COMM_WORLD),
-            "MPI_Gatherv", e);
-    free(counts);
+    if (status == 0) status = gather(bytes, n, counts, starts, all, e);
+    if (!abandoned) free(counts);
     return status;
 }
 
-/* An all-reduce makes the same bits everywhere: whatever order it adds in, each sum is made once,
- * or of the same two terms on both sides. */
+/* An all-reduce makes the same bits everywhere: each sum is made once and handed on, or made of the
+ * same two terms on both sides. */
 static int sum_of(MPI_Datatype type, size_t bytes, void *x, int64_t n, Error *e) {
     const int64_t most = 1 << 28;
     for (int64_t at = 0; at < n; at += most) {
+        MPI_Request request;
         int count = (int)(n - at < most ? n - at : most);
-        if (check(MPI_Allreduce(MPI_IN_PLACE, (char *)x + (size_t)at * bytes, count, type, MPI_SUM,
-                                MPI_COMM_WORLD),
-                  "MPI_Allreduce", e))
+        if (check(MPI_Iallreduce(MPI_IN_PLACE, (char *)x + (size_t)at * bytes, count, type, MPI_SUM,
+                                 MPI_COMM_WORLD, &request),
+                  "MPI_Iallreduce", e) ||
+            finish(&request, "MPI_Iallreduce", e))
             return -1;
     }
     return 0;
@@ -97,27 +123,37 @@ static int mpi_sum_double(Group *g, double *x, int64_t n, Error *e) {
     return sum_of(MPI_DOUBLE, sizeof *x, x, n, e);
 }
 
+/* --- the end --- */
+
+/* Shared by the processes on rank 0's machine: whether one of them has said why the run ends. NULL
+ * on other machines. */
+static atomic_int *spoken;
+static MPI_Win window = MPI_WIN_NULL;
+
+static bool mpi_speak(Dist *d) {
+    (void)d;
+    return spoken && atomic_exchange(spoken, 1) == 0;
+}
+
 static void mpi_end(Dist *d, int status) {
     int over;
     (void)d;
     /* after SIGTERM the launcher is ending all by itself */
-    if (status == 128 + SIGTERM || MPI_Finalized(&over) != MPI_SUCCESS || over) return;
-    if (status)
+    if (status == 128 + SIGTERM || abandoned || MPI_Finalized(&over) != MPI_SUCCESS || over) return;
+    if (status) {
         MPI_Abort(MPI_COMM_WORLD, status);
-    else
+    } else {
+        MPI_Win_free(&window);
         MPI_Finalize();
+    }
 }
 
 /* --- opening --- */
 
-/* How many of the processes on this machine may run on a core of this one's. */
-static int count_sharers(Dist *d, Error *e) {
-    MPI_Comm here;
+/* How many of the processes on this machine, `here`, may run on a core of this one's. */
+static int count_sharers(Dist *d, MPI_Comm here, Error *e) {
     int n = 0;
     cpu_set_t mine, both, *all = NULL;
-    if (check(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &here),
-              "MPI_Comm_split_type", e))
-        return -1;
     CPU_ZERO(&mine);
     sched_getaffinity(0, sizeof mine, &mine);
     MPI_Comm_size(here, &n);
@@ -130,8 +166,35 @@ static int count_sharers(Dist *d, Error *e) {
     }
     if (d->sharers < 1) d->sharers = 1;
     free(all);
-    MPI_Comm_free(&here);
     return check(status, "MPI_Allgather", e);
+}
+
+/* The word that those on rank 0's machine share. */
+static int share_word(const Dist *d, MPI_Comm here, Error *e) {
+    int place, unit, first = d->rank;
+    atomic_int *word;
+    MPI_Aint bytes;
+    MPI_Comm_rank(here, &place);
+    bytes = place == 0 ? (MPI_Aint)sizeof *word : 0;
+    if (check(MPI_Bcast(&first, 1, MPI_INT, 0, here), "MPI_Bcast", e) ||
+        check(MPI_Win_allocate_shared(bytes, 1, MPI_INFO_NULL, here, (void *)&word, &window),
+              "MPI_Win_allocate_shared", e) ||
+        check(MPI_Win_shared_query(window, 0, &bytes, &unit, (void *)&word), "MPI_Win_shared_query",
+              e))
+        return -1;
+    if (place == 0) atomic_init(word, 0);
+    if (first == 0) spoken = word;
+    return check(MPI_Barrier(here), "MPI_Barrier", e);
+}
+
+static int look_around(Dist *d, Error *e) {
+    MPI_Comm here;
+    if (check(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &here),
+              "MPI_Comm_split_type", e))
+        return -1;
+    int status = count_sharers(d, here, e) || share_word(d, here, e) ? -1 : 0;
+    MPI_Comm_free(&here);
+    return status;
 }
 
 int advrt_mpi_open(Dist **out, Error *e) {
@@ -139,6 +202,7 @@ int advrt_mpi_open(Dist **out, Error *e) {
                      .wait = mpi_wait,
                      .broadcast = mpi_broadcast,
                      .gather = mpi_gather,
+                     .speak = mpi_speak,
                      .end = mpi_end};
     int level = 0;
     if (check(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level), "MPI_Init_thread", e))
@@ -149,7 +213,7 @@ int advrt_mpi_open(Dist **out, Error *e) {
     MPI_Comm_rank(MPI_COMM_WORLD, &d.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &d.size);
     d.group.rank = d.rank, d.group.count = d.size;
-    if (count_sharers(&d, e)) return -1;
+    if (look_around(&d, e)) return -1;
     *out = &d;
     return 0;
 }
