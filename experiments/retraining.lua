@@ -6,10 +6,13 @@
 -- image is on both sides of the split. With --search each cell is trained with its paper's own
 -- hyperparameters and with Adam at several rates; the tables then show the run that is best on the
 -- test images, as the paper does, and the one chosen on validation images.
+-- Started by mpirun, the processes make the set in parts and share every batch of the trainings: the same
+-- but for the order of sums. Rank 0 keeps the journal and writes what comes out.
 
 local adversarial = require "advrt.adversarial"
 local detect = require "advrt.detect"
 local detect_tables = require "advrt.detect_tables"
+local dist = require "advrt.dist"
 local experiment = require "advrt.experiment"
 local fail = require "advrt.fail"
 local folder = require "advrt.folder"
@@ -20,6 +23,7 @@ local plot = require "advrt.plot"
 local progress = require "advrt.progress"
 local resume = require "advrt.resume"
 local run_json = require "advrt.run_json"
+local shards = require "advrt.shards"
 local system = require "advrt.core.system"
 local tensor = require "advrt.core.tensor"
 
@@ -36,6 +40,7 @@ local function read_options()
         name = "retraining.lua",
         description = "Trains detectors of adversarial examples: Tables II and III.",
         options = takes,
+        ranks = true,
         defaults = {limit = 800, epochs = 12,
             images = "Fashion-MNIST's test images", extra = "three for each of --limit"},
         flags = {{"search", "train each cell in every way, not in --recipe's alone"},
@@ -52,6 +57,9 @@ local function read_options()
         end
     end
     if type(o.extra) == "string" then o.extra = (#o.losses - 1) * math.min(o.limit, o.sample or o.limit) end
+    if o.dry_run and dist.size > 1 then
+        fail.option("--dry-run is the work of one process; start it without mpirun")
+    end
     if o.test_share + o.validation_share >= 1 then
         fail.option("--test-share and --validation-share leave nothing to train on")
     end
@@ -142,11 +150,16 @@ function Work:feed(values)
     return self.feeds[values]
 end
 
---- Trains one run and commits what it found.
+--- The state of a run's training.
+function Work:checkpoint(run)
+    return self.out:file(("checkpoint-%s.safetensors"):format(run.key))
+end
+
+--- Trains one run, and commits what it found.
 function Work:one(run, shown)
     local images = self:images(run)
     local what = ("%s on %s, %s, %s"):format(detect.titles[run.net], run.loss, run.values, run.recipe)
-    local checkpoint = self.out:file(("checkpoint-%s.safetensors"):format(run.key))
+    local checkpoint = self:checkpoint(run)
     local o, per_run, before = self.o, #images.train.numbers * self.o.epochs, self.done
     local result = detect.train {
         name = run.net, set = self.set, data = self:feed(run.values), images = images,
@@ -159,11 +172,12 @@ function Work:one(run, shown)
         end,
     }
     run.counts, run.validation, run.diverged = result.counts, result.validation, result.diverged
+    self.done = before + per_run
+    if dist.rank > 0 then return end
     if run.diverged then io.stderr:write("advrt: ", run.diverged, "; this run is left out\n") end
     self.journal:add("records", core.pack(note_of(run)))
     self.journal:commit(note_of(run))
     os.remove(checkpoint)
-    self.done = before + per_run
     self.out:keep()
 end
 
@@ -285,25 +299,30 @@ local recipes = detect.recipes(o, o.search)
 if o.dry_run then return dry_run(o, recipes) end
 if not o.no_figures then plot.check() end
 local g = not o.set and experiment.load_net(o) or {name = "of the set"}
-local out <close> = folder.claim(o.out, "retraining", o.resume)
+local claimed <close> = dist.rank == 0 and folder.claim(o.out, "retraining", o.resume) or nil
+local out = folder.share(claimed)
 o.out = out.path
 local about = run_json.start {o = o, options = takes, net = g, setting = "retraining"
     .. (o.search and ", search" or "") .. (o.augment and ", augmented" or "")}
-local kept <close> = resume.open(out, about, {names = ""})
-if not kept then return end
+about.processes = dist.size > 1 and dist.size or nil
+shards.agree(about)
+local kept <close> = claimed and resume.open(out, about, {names = ""}) or nil
+if out.holds == "finished" then return end
+local _ <close> = resume.hint(out.path, function() return not kept end)
 out:keep()
 
-local self = setmetatable({o = o, out = out, recipes = recipes, journal = kept.journal, cells = {},
+local self = setmetatable({o = o, out = out, recipes = recipes, journal = kept and kept.journal, cells = {},
     feeds = {}, done = 0, skip = 0}, Work)
-local units = self.journal.units
-if #units == 0 then self.journal:commit {{"begun", true}} end
+local units = kept and self.journal.units or {}
+if kept and #units == 0 then self.journal:commit {{"begun", true}} end
 local dirs = adversarial.folders(o, out)
 self.set = adversarial.open(dirs)
 self.set:check_source()
 local sum = set_sum(dirs)
-if #units == 1 then
+dist.agree(sum, "has another set of adversarial examples than rank 0")
+if kept and #units == 1 then
     self.journal:commit {{"set", sum}}
-elseif units[2].set ~= sum then
+elseif kept and units[2].set ~= sum then
     fail("%s: the set of adversarial examples changed since the run in %s was started", dirs[1], out.path)
 end
 o.stem = o.stem or (self.set.input[2] < 64 and "small" or "full")
@@ -312,13 +331,15 @@ self.runs = list_runs(o, self.set.losses, recipes)
 for i = 3, #units do
     if units[i].key ~= self.runs[i - 2].key then fail("%s: the run is another one", out.path) end
     read_note(units[i], self.runs[i - 2])
-    self.skip = i - 2
+    os.remove(self:checkpoint(self.runs[i - 2])) -- where a process was killed as it had just committed
 end
+self.skip = math.tointeger(tonumber(dist.broadcast(tostring(math.max(0, #units - 2)))))
 out:folder("logs")
 do
     local _ <close> = system.hold_interrupts()
     self:go()
 end
+if not kept then return dist.wait() end
 local order = {}
 for _, unit in ipairs(self.journal.units) do
     table.move(unit.frames.records, 1, #unit.frames.records, #order + 1, order)
@@ -331,3 +352,4 @@ self.journal:remove()
 print(text)
 print("Accuracy on the test images, its 95 % interval (Wilson), and their number.")
 print(("Tables, every run and the pictures: %s/"):format(out.path))
+dist.wait()

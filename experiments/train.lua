@@ -141,7 +141,7 @@ local function try_out(path)
     if lfs.attributes(path, "mode") == "directory" then fail("--out: %s is a folder", path) end
 end
 
-try_out(o.out)
+if dist.rank == 0 then try_out(o.out) end
 local g, message = net.load(o.net, {init = "he", seed = o.seed})
 must(g, message)
 print(g)

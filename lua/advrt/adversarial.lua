@@ -18,6 +18,7 @@
 local attack = require "advrt.attack"
 local core = require "advrt.core.record"
 local data = require "advrt.data"
+local dist = require "advrt.dist"
 local experiment = require "advrt.experiment"
 local fail = require "advrt.fail"
 local feed = require "advrt.core.feed"
@@ -25,6 +26,7 @@ local json = require "advrt.json"
 local lfs = require "lfs"
 local record = require "advrt.record"
 local run_json = require "advrt.run_json"
+local shards = require "advrt.shards"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 
@@ -185,8 +187,10 @@ function adversarial.make(o, takes)
     experiment.start({
         setting = o.setting, step = step[1], default = step[2], methods = Set,
         join = function(_, dirs) -- the shards' folders are the set's
-            print(("The set of adversarial examples is in its parts: --set %s"):format(
-                table.concat(dirs, ",")))
+            if not o.nested then
+                print(("The set of adversarial examples is in its parts: --set %s"):format(
+                    table.concat(dirs, ",")))
+            end
             return false
         end,
         multiplier = function(options)
@@ -227,17 +231,19 @@ function adversarial.size(bytes)
     return ("%.3g TB"):format(bytes)
 end
 
---- The folders of the set that o.set names; where it names none, that of the one in the folder `out`
--- of a run, which is made there, or gone on with where it was left.
+--- The folders of the set that o.set names; where it names none, those of the one in the folder `out`
+-- of a run, which is made there, or gone on with where it was left, by all ranks (advrt.dist).
 function adversarial.folders(o, out)
     if o.set then return o.set end
-    local dir, copy = out:file("set"), {}
-    if not lfs.attributes(dir .. "/run.json", "mode") then
+    local dir, copy, whole = out:file("set"), {}, true
+    local dirs = dist.size > 1 and shards.folders(dir) or {dir}
+    for _, one in ipairs(dirs) do whole = whole and lfs.attributes(one .. "/run.json", "mode") end
+    if dist.broadcast(whole and "whole" or "") == "" then
         for key, value in pairs(o) do copy[key] = value end
         copy.out, copy.resume, copy.shard, copy.nested = dir, true, {1, 1}, true
         adversarial.make(copy, adversarial.options)
     end
-    return {dir}
+    return dirs
 end
 
 -- Reading ---------------------------------------------------------------------

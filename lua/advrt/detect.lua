@@ -5,6 +5,7 @@
 -- it is trained on (one for Table II, all for Table III) and a kind of values: "float32" as the
 -- attacks left them, or "8bit", rounded as a file of pixels holds them.
 
+local dist = require "advrt.dist"
 local fail = require "advrt.fail"
 local net = require "advrt.net"
 local tensor = require "advrt.tensor"
@@ -196,10 +197,21 @@ function detect.net(name, set, o)
     return g
 end
 
+--- The classes of a part's images, each rank having looked at its share of them.
+local function classes_of(g, data, numbers)
+    local first, count = train.share(#numbers)
+    local classes = tensor.new {#numbers}
+    if count > 0 then
+        classes:narrow(first + 1, count):copy(train.predict(g, data, numbers:narrow(first + 1, count))
+            :to("f32"))
+    end
+    return dist.sum(classes)
+end
+
 --- What a detector gets right on a part of its cell: name -> {right, images} for each loss,
--- "genuine", "adversarial" and "overall".
+-- "genuine", "adversarial" and "overall". All ranks (advrt.dist) count together.
 function detect.count(g, data, part)
-    local classes = train.predict(g, data, part.numbers)
+    local classes = classes_of(g, data, part.numbers)
     local counts = {overall = {0, 0}, adversarial = {0, 0}, genuine = {0, 0}}
     for i, name in ipairs(part.loss) do
         local genuine = name == "genuine"
@@ -212,8 +224,9 @@ function detect.count(g, data, part)
     return counts
 end
 
---- Trains a detector on a cell and counts on its test part. spec: name (the net's), set, data (the
--- feed), images (detect.images), recipe, o, key (what the run is called), checkpoint, csv, progress.
+--- Trains a detector on a cell and counts on its test part, with all ranks (advrt.dist). spec: name (the
+-- net's), set, data (the feed), images (detect.images), recipe, o, key (what the run is called),
+-- checkpoint, csv, progress.
 -- Returns {counts, validation = {right, images}, epochs}; or, where the loss was no finite number,
 -- {diverged = the message}.
 function detect.train(spec)
@@ -226,7 +239,7 @@ function detect.train(spec)
         epochs = o.epochs, batch = math.min(recipe.batch, #part), optimiser = recipe.optimiser,
         schedule = recipe.schedule, seed = o.seed, name = spec.key, checkpoint = spec.checkpoint,
         augment = o.augment and {flip = true, shift = spec.set.input[2] // 14} or nil,
-        csv = spec.csv, progress = spec.progress,
+        csv = spec.csv, progress = spec.progress, shared = true,
     })
     if not ok then
         if fail.is(problem) and problem.message:find(": the loss is ", 1, true) then

@@ -346,7 +346,9 @@ local function run_here(spec, o, takes)
     run.labels_sha256 = images:labels_digest(listed)
     local files = out.holds == "finished" and images:digest(first, last)
     run.images_sha256 = files and system.digest(files) or nil
-    local kept <close> = resume.open(out, run_json.start(run), {names = images:names(first, last),
+    local about = run_json.start(run)
+    if o.part_of then shards.agree(about) end
+    local kept <close> = resume.open(out, about, {names = images:names(first, last),
         digest = function(n) return images:digest(first, first + n - 1) end}, o.nested or o.part_of)
     if not kept then return files end
     if not o.part_of or o.shard[1] == 1 then print(images:about(listed)) end

@@ -34,6 +34,14 @@ local function sharing(path)
     end
 end
 
+--- Whether there is nothing in a folder.
+local function is_empty(path)
+    for name in lfs.dir(path) do
+        if name ~= "." and name ~= ".." then return false end
+    end
+    return true
+end
+
 --- What a folder holds: "nothing"; "unfinished", a run whose journal is there; "shared", one whose
 -- shards' folders are, and the number of shards; "finished", one whose records are; or "else".
 local function look(path)
@@ -49,6 +57,10 @@ local function look(path)
     local is_folder = lfs.attributes(path .. "/" .. folder.shards, "mode") == "directory"
     local count = is_folder and sharing(path)
     if count then return "shared", count end
+    if is_folder and is_empty(path .. "/" .. folder.shards) then -- a process was killed as it began
+        lfs.rmdir(path .. "/" .. folder.shards)
+        return look(path)
+    end
     if names[folder.journal] then return "unfinished" end
     if names["records.msgpack"] and names["run.json"] then return "finished" end
     return any and "else" or "nothing"
@@ -123,6 +135,36 @@ function folder.claim(path, name, resume)
         if not done then fail("--out: %s", message) end
     end
     return setmetatable({path = path, made = made, holds = holds, temporary = {}}, Folder)
+end
+
+local PATIENCE = 10 -- seconds until what one machine wrote must be seen by the others
+
+--- The folder that rank 0 has claimed (`claimed`; nil on the other ranks), for every rank: where another
+-- than rank 0 says or writes something, it has claimed nothing. Fails where one of them does not see it.
+function folder.share(claimed)
+    local beacon = claimed
+        and (".advrt-%s.tmp"):format(system.digest(claimed.path .. system.clock()):sub(1, 16))
+    if claimed then
+        local done, message = system.write(claimed:scratch(beacon), "")
+        if not done then fail("%s", message) end
+    end
+    local path, holds, name = string.unpack("s4s4s4",
+        dist.broadcast(claimed and string.pack("s4s4s4", claimed.path, claimed.holds, beacon) or ""))
+    local until_then = system.clock() + PATIENCE
+    while not lfs.attributes(path .. "/" .. name, "mode") do
+        if system.clock() > until_then then
+            fail("--out %s: this process does not see there what rank 0 has written; all of them need to "
+                .. "see the same folder", path)
+        end
+        if system.interrupted() then fail.interrupted() end
+        os.execute("sleep 0.1")
+    end
+    dist.wait()
+    if claimed then
+        os.remove(claimed:file(beacon))
+        return claimed
+    end
+    return setmetatable({path = path, made = {}, holds = holds, temporary = {}}, Folder)
 end
 
 --- Removes a file, or a folder with all that is in it.

@@ -416,12 +416,13 @@ end
 
 --- A new plan for training on N images at a time, which reads the net's weights at every step;
 -- `seed` names dropout's random stream, in which the plan goes on behind the first `runs` steps. With
--- `shared` the N images are a rank's part of a batch that all ranks (advrt.dist) share: batch norm
--- takes the statistics of all of it, dropout is its.
+-- `shared`, {first, whole}, the N images are a rank's part of a batch of `whole` images that all ranks
+-- (advrt.dist) share, in which they begin at `first`, from 0: batch norm takes the statistics of all of
+-- it, dropout is its.
 function Net:training_plan(N, seed, runs, shared)
     return self.graph:plan {
         purpose = "training", batch = N, direct = self.direct, seed = seed or 0, runs = runs or 0,
-        shared = shared,
+        shared = shared and true, first = shared and shared[1], whole = shared and shared[2],
     }
 end
 

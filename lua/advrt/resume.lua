@@ -16,7 +16,10 @@ local resume = {}
 -- its threads, which are as many as there are cores where none are given.
 function resume.command(dir)
     local words, given = {}, {}
-    if dist.size > 1 then words[1] = ("mpirun -n %d"):format(dist.size) end
+    if dist.size > 1 then
+        local by_slurm = os.getenv("SLURM_STEP_ID") and not os.getenv("OMPI_COMM_WORLD_SIZE")
+        words[1] = (by_slurm and "srun --mpi=pmix -n %d" or "mpirun -n %d"):format(dist.size)
+    end
     local first = 0
     while arg[first - 1] do first = first - 1 end
     for i = first, #arg do
@@ -52,6 +55,12 @@ end
 
 --- Fails unless the run that was begun as `old` is the one that `new` describes.
 local function check_same(dir, old, new)
+    if old.processes and old.processes ~= new.processes then
+        fail.option("--resume: %d processes share the run in %s; go on with it by mpirun -n %d",
+            old.processes, dir, old.processes)
+    elseif new.processes and not old.processes then
+        fail.option("--out %s: one process began the run in it; go on with it without mpirun", dir)
+    end
     local list, problem = run_json.differences(old, new, {out = true})
     if #list > 0 then
         fail.option("--resume: the run in %s was started with %s; give the same, or another --out", dir,
@@ -82,13 +91,25 @@ local function check_images(dir, about, j, images)
     if count > 0 then compare(looked, images.digest(count)) end
 end
 
+local function advise(problem, dir)
+    fail.append(problem, "; what was done is kept, go on with: " .. resume.command(dir))
+end
+
+--- For a to-be-closed variable: where an error ends the work on the run in `dir`, and kept() says that
+-- something of it is kept, the error's message says how to go on.
+function resume.hint(dir, kept)
+    return setmetatable({}, {__close = function(_, problem)
+        if problem and kept() then advise(problem, dir) end
+    end})
+end
+
 local Kept = {}
 
---- Where an error ends a run of which something is kept, its message says how to go on.
+--- The same for a run of which this process has the journal.
 Kept.__close = function(self, problem)
     if problem and not self.nested and (#self.journal.units > 0
         or lfs.attributes(self.journal.checkpoint, "mode")) then
-        fail.append(problem, "; what was done is kept, go on with: " .. resume.command(self.dir))
+        advise(problem, self.dir)
     end
     self.journal:close()
 end

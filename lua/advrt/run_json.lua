@@ -20,7 +20,7 @@ local function array(list) return setmetatable(table.move(list, 1, #list, 1, {})
     {__jsontype = "array"}) end
 
 local order = {"setting", "program", "script", "options", "figures", "advrt", "lua", "onednn", "device",
-    "threads", "isa",
+    "threads", "processes", "isa",
     "precision", "plan", "seed", "net", "net_sha256", "weights_sha256", "require_sha256", "images_in_folder",
     "images_listed", "classes_listed", "classes_told_by",
     "labels_sha256", "images_sha256", "images_found", "images_wrong", "images_left_out",

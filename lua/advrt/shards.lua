@@ -6,6 +6,7 @@ local dist = require "advrt.dist"
 local examples = require "advrt.examples"
 local fail = require "advrt.fail"
 local folder = require "advrt.folder"
+local json = require "advrt.json"
 local keep = require "advrt.keep"
 local lfs = require "lfs"
 local results = require "advrt.results"
@@ -32,20 +33,36 @@ local function read_shard(dir)
     return {dir = dir, about = about, number = shard[1], of = shard[2]}
 end
 
+--- In what another run is than a run of which `first` tells (tables as run.json's), if both were shards of
+-- one; nil where they could be.
+local function other_run(first, one)
+    local list, problem = run_json.differences(first, one, {out = true, shard = true})
+    if #list > 0 then return "run with other options: " .. table.concat(list, "; ") end
+    local what = {labels = "images", require = "losses"}
+    for _, name in ipairs {"net", "weights", "labels", "require"} do
+        if first[name .. "_sha256"] ~= one[name .. "_sha256"] then
+            problem = problem or ("of other %s (another SHA-256)"):format(what[name] or name)
+        end
+    end
+    return problem
+end
+
+--- Fails unless every rank is about to start the same run: `about` tells of this one's (run_json.start).
+function shards.agree(about)
+    local mine = json.decode(json.encode(about))
+    for i, text in ipairs(dist.gather(json.encode(about)) or {}) do
+        local problem = other_run(json.decode(text), mine)
+        if problem then
+            fail("rank %d of %d has not the run of rank 0: %s", i - 1, dist.size, problem)
+        end
+    end
+end
+
 --- Fails unless `one` is a shard of the run of which `first` is one.
 local function check_kin(first, one)
-    local list, problem = run_json.differences(first.about, one.about, {out = true, shard = true})
+    local problem = other_run(first.about, one.about)
     if one.of ~= first.of then
         problem = ("one of %d shards, not of %d"):format(one.of, first.of)
-    elseif #list > 0 then
-        problem = "run with other options: " .. table.concat(list, "; ")
-    elseif not problem then
-        local what = {labels = "images", require = "losses"}
-        for _, name in ipairs {"net", "weights", "labels", "require"} do
-            if first.about[name .. "_sha256"] ~= one.about[name .. "_sha256"] then
-                problem = ("of other %s (another SHA-256)"):format(what[name] or name)
-            end
-        end
     end
     if problem then fail("%s is no shard of the run of %s: %s", one.dir, first.dir, problem) end
 end
@@ -140,13 +157,13 @@ function shards.join(out, list, run, images_sha256)
     return function() results.say(out, run.counts, rows, pictures) end
 end
 
---- Where an error ends this process or the joining, its message says how to go on.
-local function hint(path)
-    return setmetatable({}, {__close = function(_, problem)
-        if problem and lfs.attributes(path .. "/" .. folder.shards, "mode") then
-            fail.append(problem, "; what was done is kept, go on with: " .. resume.command(path))
-        end
-    end})
+--- The folders of the shards that mpirun's processes make of the run in the folder `path`.
+function shards.folders(path)
+    local dirs = {}
+    for i = 1, dist.size do
+        dirs[i] = ("%s/%s/%d-of-%d"):format(path, folder.shards, i, dist.size)
+    end
+    return dirs
 end
 
 --- A run as the work of mpirun's processes: each does a shard, in a folder of its own below the run's,
@@ -158,11 +175,12 @@ end
 -- whole: function(out, dirs, files) for rank 0: what is left to do in the run's folder `out` when the
 --       shards' folders `dirs` are finished; files: the list of all images. It returns whether the
 --       shards' folders have had their day
+-- With o.nested the run is a part of another, which says how to go on.
 function shards.spread(name, o, part, whole)
     if o.shard[2] > 1 then fail.option("--shard: mpirun itself shares out the work; leave it out") end
     local out <close> = dist.rank == 0 and folder.claim(o.out, name, o.resume) or nil
-    local path, holds = string.unpack("s4s4",
-        dist.broadcast(out and string.pack("s4s4", out.path, out.holds) or ""))
+    local shared = folder.share(out)
+    local path, holds = shared.path, shared.holds
     if holds == "unfinished" then
         fail.option("--out %s: one process began the run in it; go on with it without mpirun", path)
     elseif holds == "finished" then
@@ -172,11 +190,10 @@ function shards.spread(name, o, part, whole)
         end
         return dist.wait()
     end
-    local _ <close> = hint(path)
-    local dirs = {}
-    for i = 1, dist.size do
-        dirs[i] = ("%s/%s/%d-of-%d"):format(path, folder.shards, i, dist.size)
-    end
+    local _ <close> = resume.hint(path, function()
+        return not o.nested and lfs.attributes(path .. "/" .. folder.shards, "mode")
+    end)
+    local dirs = shards.folders(path)
     local files = part(setmetatable({out = dirs[dist.rank + 1], shard = {dist.rank + 1, dist.size},
         no_figures = true, part_of = path}, {__index = o}))
     dist.wait()

@@ -238,13 +238,20 @@ function train.predict(g, data, numbers, size)
     return classes, right
 end
 
+--- This rank's part of n images that the ranks (advrt.dist) share: how many come before it, and how many
+-- it has.
+function train.share(n)
+    local first = dist.rank * n // dist.size
+    return first, (dist.rank + 1) * n // dist.size - first
+end
+
 --- How many of them are their labels, counted by all ranks (advrt.dist) together: each looks at its
 -- part.
 function train.right(g, data, numbers, size)
-    local first, last = dist.rank * #numbers // dist.size, (dist.rank + 1) * #numbers // dist.size
+    local first, count = train.share(#numbers)
     local right = 0
-    if last > first then
-        right = select(2, train.predict(g, data, numbers:narrow(first + 1, last - first), size))
+    if count > 0 then
+        right = select(2, train.predict(g, data, numbers:narrow(first + 1, count), size))
     end
     return math.tointeger(dist.sum(tensor.from {right + 0.0}):get(1))
 end
@@ -268,9 +275,9 @@ local function check_settings(o, count)
     if not o.optimiser then error("train.run needs an optimiser", 3) end
     if o.batch > count then
         error(("a batch of %d needs as many images, got %d"):format(o.batch, count), 3)
-    elseif o.shared and o.batch % dist.size ~= 0 then
-        fail("%d processes cannot share a batch of %d images alike; give a multiple of %d", dist.size,
-            o.batch, dist.size)
+    elseif o.shared and o.batch < dist.size then
+        fail("%d processes cannot share a batch of %d images; start at most %d", dist.size, o.batch,
+            o.batch)
     end
 end
 
@@ -303,13 +310,26 @@ function Run:agree()
     for _, p in ipairs(self.o.net:parameters()) do
         sums[#sums + 1] = system.digest(self.o.net.graph:get(p.name):bytes())
     end
-    local mine = ("%d %d %s"):format(self.at.epoch, self.at.step, system.digest(table.concat(sums)))
-    for i, text in ipairs(dist.gather(mine) or {}) do
-        if text ~= mine then
-            fail("training: rank %d of %d is not where rank 0 is, or has other weights; the checkpoint, "
-                .. "the net and the data must be the same for all", i - 1, dist.size)
-        end
+    dist.agree(("%d %d %s"):format(self.at.epoch, self.at.step, system.digest(table.concat(sums))),
+        "is not where rank 0 is in the training, or has other weights; the checkpoint and the net must "
+        .. "be the same for all")
+end
+
+-- The same for what they were told to do: ranks of which one makes more steps would wait for ever.
+function Run:agree_settings()
+    local o = self.o
+    local text = {self.about, system.options.isa, system.options.plan,
+        tostring(o.schedule and o.schedule(0, self.steps * o.epochs)), tostring(o.clip),
+        o.augment and ("%s %s"):format(o.augment.flip, o.augment.shift) or "as they are",
+        o.validation and #o.validation or 0}
+    local names = {}
+    for name in pairs(o.optimiser.settings) do names[#names + 1] = name end
+    table.sort(names)
+    for _, name in ipairs(names) do
+        text[#text + 1] = ("%s %s"):format(name, o.optimiser.settings[name])
     end
+    dist.agree(table.concat(text, ", "), "trains with other settings than rank 0, or on another number of "
+        .. "images, or on another kind of processor")
 end
 
 -- The images of an epoch in their order, behind those of the steps that are done; of each batch this
@@ -318,17 +338,19 @@ function Run:open_epoch()
     local o, at = self.o, self.at
     if o.shared then self:agree() end
     local shuffled = train.shuffle(("train:%d:order:%d"):format(self.seed, at.epoch), #self.part)
-    local order, n = tensor.new({(self.steps - at.step) * self.batch}, "i64"), 0
+    local count = (self.steps - at.step) * self.batch
+    local order, numbers, n = tensor.new({count}, "i64"), tensor.new({count}, "i64"), 0
     for step = at.step, self.steps - 1 do
-        local first = step * o.batch + self.rank * self.batch
+        local first = step * o.batch + self.first
         for i = first + 1, first + self.batch do
             n = n + 1
+            numbers:set(shuffled:get(i), n)
             order:set(self.part:get(shuffled:get(i) + 1), n)
         end
     end
     local augment = o.augment or {}
     self.data:start {
-        order = order, batch = self.batch,
+        order = order, batch = self.batch, numbers = numbers,
         threads = o.readers, flip = augment.flip, shift = augment.shift,
         stream = o.augment and ("train:%d:augment:%d"):format(self.seed, at.epoch),
     }
@@ -442,7 +464,8 @@ end
 --   images, labels  [M,C,H,W] of the net's input size, u8 or, in [0,1], f32; table or tensor of M
 --                   classes
 --   data            instead of them: a feed (advrt.core.feed) of the net's input shape
---   part            i64 [n]: the numbers, from 0, of the images that are trained on; default: all
+--   part            i64 [n]: the numbers, from 0, of the images that are trained on; default: all. An
+--                   image's augmentation depends on its place in it
 --   validation      i64 [n]: the numbers of the images that the net is tried on after each epoch
 --   epochs, batch   passes over the images; images a step. What is left after the last full batch
 --                   of an epoch sits it out
@@ -472,17 +495,21 @@ function train.run(o)
     check_settings(o, count)
     local shared = o.shared and dist.size > 1
     o = setmetatable({shared = shared}, {__index = o})
-    local self = setmetatable({o = o, seed = seed, rank = shared and dist.rank or 0,
-        batch = shared and o.batch // dist.size or o.batch, steps = count // o.batch, entries = {}}, Run)
+    local first, batch = 0, o.batch
+    if shared then first, batch = train.share(o.batch) end
+    local self = setmetatable({o = o, seed = seed, rank = shared and dist.rank or 0, first = first,
+        batch = batch, steps = count // o.batch, entries = {}}, Run)
     self.data = o.data or feed_of(g, o.images, o.labels)
     self.part = o.part or all_of(self.data)
     self.at = {epoch = 1, step = 0, sum = 0, right = 0, seconds = 0, waited = 0}
     self.about = ("%s, %d classes, %d images, %d epochs of %d, seed %d%s"):format(g.name, g.classes,
         count, o.epochs, o.batch, seed, o.name and ", " .. o.name or "")
     self.saved = system.clock()
+    if shared then self:agree_settings() end
     self:take_up()
     local n = self.batch
-    self.plan = g:training_plan(n, seed, (self.at.epoch - 1) * self.steps + self.at.step, shared)
+    self.plan = g:training_plan(n, seed, (self.at.epoch - 1) * self.steps + self.at.step,
+        shared and {first, o.batch} or nil)
     self.x, self.y = tensor.new {n, table.unpack(g.input)}, tensor.new({n}, "i64")
     self.z, self.dz = tensor.new {n, g.classes}, tensor.new {n, g.classes}
     while self.at.epoch <= o.epochs do self:epoch() end

@@ -115,8 +115,21 @@ static int pixels(lua_State *L) {
     return 0;
 }
 
-/* start{order = i64 [n], batch =, threads = 1, flip =, shift =, stream = name}: begins a pass over
- * the images that the order names, counted from 0; without a stream they are left as they are. */
+/* The places that an i64 tensor [n] of a field holds, copied to a new userdata on the stack. */
+static int64_t *copy_places(lua_State *L, int at, const char *name, int64_t *n) {
+    Error e = {""};
+    const Tensor *t = luaL_testudata(L, at, BIND_TENSOR);
+    if (!t || !t->storage || t->dtype != DTYPE_I64 || t->ndim != 1)
+        luaL_error(L, "bad argument #1 to 'start' ('%s' must be an i64 tensor [n])", name);
+    *n = t->shape[0];
+    int64_t *places = lua_newuserdatauv(L, tensor_bytes(t) + 1, 0);
+    if (tensor_to_host(t, places, &e)) bind_fail(L, 1, &e);
+    return places;
+}
+
+/* start{order = i64 [n], batch =, threads = 1, flip =, shift =, stream = name, numbers = i64 [n]}:
+ * begins a pass over the images that the order names, counted from 0; without a stream they are
+ * left as they are. numbers: what each counts as in the stream; default: the order. */
 static int start(lua_State *L) {
     Error e = {""};
     check_feed(L);
@@ -124,6 +137,7 @@ static int start(lua_State *L) {
     lua_settop(L, 2);
     lua_getfield(L, 2, "order");
     lua_getfield(L, 2, "stream");
+    lua_getfield(L, 2, "numbers");
     size_t n;
     const char *stream = luaL_optlstring(L, 4, NULL, &n);
     lua_Integer shift = integer_field(L, 2, "shift", 0);
@@ -135,12 +149,12 @@ static int start(lua_State *L) {
     lua_Integer batch = integer_field(L, 2, "batch", 0);
     /* Last: a field's metamethod can close what was looked at before it. */
     Feed *f = check_feed(L);
-    const Tensor *order = luaL_testudata(L, 3, BIND_TENSOR);
-    luaL_argcheck(L, order && order->storage && order->dtype == DTYPE_I64 && order->ndim == 1, 2,
-                  "'order' must be an i64 tensor [n]");
-    int64_t *places = lua_newuserdatauv(L, tensor_bytes(order) + 1, 0);
-    if (tensor_to_host(order, places, &e)) return bind_fail(L, 1, &e);
-    if (feed_start(f, places, order->shape[0], batch, stream ? &a : NULL, (int)threads, &e))
+    int64_t count, others, *places = copy_places(L, 3, "order", &count);
+    if (stream && !lua_isnil(L, 5)) {
+        a.numbers = copy_places(L, 5, "numbers", &others);
+        luaL_argcheck(L, others == count, 2, "'numbers' must be as many as 'order'");
+    }
+    if (feed_start(f, places, count, batch, stream ? &a : NULL, (int)threads, &e))
         return luaL_error(L, "%s", e.text);
     return 0;
 }

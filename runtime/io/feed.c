@@ -49,7 +49,7 @@ struct Feed {
     /* A pass. What changes while threads run is under the lock. */
     pthread_mutex_t lock;
     pthread_cond_t room, ready;
-    int64_t *order, batch, batches, taken, given;
+    int64_t *order, *numbers, batch, batches, taken, given;
     Augment augment;
     bool changed, stop;
     Slot slots[AHEAD];
@@ -234,10 +234,10 @@ static int64_t draw_shift(const Augment *a, uint64_t i) {
     return (int64_t)(random_uniform(a->key, i) * (2 * a->shift + 1)) - a->shift;
 }
 
-static Move draw(const Feed *f, int64_t image) {
+static Move draw(const Feed *f, int64_t at) {
     const Augment *a = &f->augment;
     if (!f->changed) return (Move){0};
-    uint64_t i = (uint64_t)image * 3;
+    uint64_t i = (uint64_t)(f->numbers ? f->numbers : f->order)[at] * 3;
     return (Move){a->flip && random_uniform(a->key, i) < 0.5, draw_shift(a, i + 1),
                   draw_shift(a, i + 2)};
 }
@@ -262,7 +262,7 @@ static void make_image(Feed *f, Worker *w, int64_t at) {
     Error e = {""};
     int failed = read_image(f, image, w, &e);
     if (!failed) {
-        place(f, w->values, slot->x + (size_t)k * f->pixels, draw(f, image));
+        place(f, w->values, slot->x + (size_t)k * f->pixels, draw(f, at));
         slot->y[k] = f->labels[image];
     }
     pthread_mutex_lock(&f->lock);
@@ -309,7 +309,8 @@ static void end_pass(Feed *f) {
         f->slots[i] = (Slot){0};
     }
     memory_free(f->order);
-    f->order = NULL;
+    memory_free(f->numbers);
+    f->order = f->numbers = NULL;
     f->batches = f->given = f->taken = 0;
     f->stop = false;
 }
@@ -358,6 +359,11 @@ static int begin(Feed *f, const int64_t *order, int64_t n, int threads, Error *e
     f->order = memory_take((size_t)n * sizeof *order, "an order of images", e);
     if (!f->order || take_buffers(f, threads, e)) return -1;
     memcpy(f->order, order, (size_t)n * sizeof *order);
+    if (f->changed && f->augment.numbers) {
+        f->numbers = memory_take((size_t)n * sizeof *order, "an order of images", e);
+        if (!f->numbers) return -1;
+        memcpy(f->numbers, f->augment.numbers, (size_t)n * sizeof *order);
+    }
     f->batches = n / f->batch;
     f->failed_at = -1;
     f->error = (Error){""};

@@ -27,7 +27,8 @@ typedef struct Augment {
     bool flip;    /* mirror left and right, every second image on average */
     int shift;    /* a crop of the image with this border: moved by -shift .. shift pixels each way;
                    * what comes in is black. At most 1024 */
-    uint64_t key; /* the random stream; an image's change depends on it and its number alone */
+    uint64_t key; /* the random stream; an image's change depends on it and its number alone, */
+    const int64_t *numbers; /* which these are, for each place of the order; NULL: the feed's own */
 } Augment;
 
 int feed_new(Feed **out, const FeedSpec *spec, Error *e);

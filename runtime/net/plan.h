@@ -36,6 +36,8 @@ typedef struct PlanRequest {
     Group *group;  /* training: the N images are rank's part of a batch that all ranks share, whose
                     * statistics batch norm takes; the parameters' gradients are not summed. NULL:
                     * the  batch is whole */
+    int64_t first, whole; /* with a group: the part is the images first .. first + N - 1 of the
+                           * shared batch's `whole` */
 } PlanRequest;
 
 /* Where a plan's time goes: one step of it. */

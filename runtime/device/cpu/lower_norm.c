@@ -219,14 +219,18 @@ static void run_norm_back(const CpuPlan *p, const Step *s) {
                           s->size[1], s->size[2], s->size[3]);
 }
 
+/* The images that batch norm's statistics are of. */
+static int64_t whole_batch(const Compiler *c) {
+    return c->request->group ? c->request->whole : c->request->N;
+}
+
 static Step *emit_norm(Compiler *c, const Layer *l, const Layout *layout, const char *what,
                        void (*kernel)(const CpuPlan *, const Step *), int n, const int *buffers,
                        Error *e) {
     Step *s = emit_kernel(c, what, kernel, n, buffers, e);
     if (!s) return NULL;
-    const Group *g = c->request->group;
     int64_t N = c->request->N, cells = l->H * l->W, B = layout_block(layout);
-    int64_t size[6] = {N, l->C, cells, B, N * cells * (g ? g->count : 1), (l->C + B - 1) / B * B};
+    int64_t size[6] = {N, l->C, cells, B, whole_batch(c) * cells, (l->C + B - 1) / B * B};
     memcpy(s->size, size, sizeof size);
     s->number = l->eps;
     return s;
@@ -242,7 +246,7 @@ static int batchnorm_hint(const Layer *l, Value *v, Error *e) {
 static int batchnorm_train(Compiler *c, const Node *n, Value *v, Error *e) {
     const Layer *l = n->layer;
     const Group *g = c->request->group;
-    int64_t N = c->request->N, count = N * l->H * l->W * (g ? g->count : 1);
+    int64_t N = c->request->N, count = whole_batch(c) * l->H * l->W;
     if (count < 2)
         return error_set(e, "batch norm in training needs more than one value per channel");
     v->layout = c->values[n->input[0]].layout;

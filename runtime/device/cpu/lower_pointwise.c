@@ -96,13 +96,12 @@ static int dropout_forward(Compiler *c, const Node *n, Value *v, Error *e) {
     Step *s =
         emit_kernel(c, "dropout", run_dropout, 3, (int[]){x->buffer, v->buffer, v->saved[0]}, e);
     if (!s) return -1;
-    const Group *g = c->request->group;
     int64_t size[6] = {elements,
                        (int64_t)(layout_bytes(&v->layout) / sizeof(float)),
                        n->layer->C,
                        n->layer->H * n->layer->W,
                        layout_block(&v->layout),
-                       g ? g->rank * c->request->N : 0};
+                       c->request->group ? c->request->first : 0};
     memcpy(s->size, size, sizeof size);
     s->number = n->layer->p;
     uint64_t key = random_hash(RANDOM_EMPTY, name, strlen(name));

@@ -1,0 +1,94 @@
+--- What the specs of runs by several processes need, which mpirun starts on this machine.
+
+local support = require "support"
+local system = require "advrt.core.system"
+
+local ranks = {}
+
+local environment = "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl=self,vader "
+local launcher = environment .. "mpirun --oversubscribe"
+
+--- Why nothing can be started here by mpirun; nil where it can. The plugin is left out of the build for the
+-- sanitizers: Open MPI keeps memory of its own to the end.
+function ranks.lacking()
+    if not os.execute("command -v mpirun >/dev/null 2>&1") then
+        return "there is no mpirun (make deps-dev installs it)"
+    elseif not support.exists(system.options.executable:match("^(.*)/") .. "/advrt_mpi.so") then
+        return "this advrt is built without its plugin for Open MPI"
+    end
+end
+
+--- busted's `it` where mpirun can start something, else `pending`; from those of the spec.
+function ranks.may(it, pending)
+    return function(name, f)
+        local reason = ranks.lacking()
+        if reason then return pending(name .. ": " .. reason) end
+        it(name, f)
+    end
+end
+
+--- support.advrt, by `count` processes.
+function ranks.several(count, words)
+    return support.advrt(words, ("%s -n %d"):format(launcher, count))
+end
+
+local function quoted(words)
+    local parts = {}
+    for i, word in ipairs(words) do parts[i] = support.quote(word) end
+    return table.concat(parts, " ")
+end
+
+-- Status, standard output and error of a shell's command.
+local function shell(command)
+    local folder <close> = setmetatable({path = support.folder()},
+        {__close = function(self) support.remove(self.path) end})
+    local out, err = folder.path .. "/out", folder.path .. "/err"
+    local _, kind, status = os.execute(("{ %s\n} </dev/null >%s 2>%s"):format(
+        command, out, err))
+    assert(kind == "exit", "a command was ended by a signal")
+    return status, support.read(out), support.read(err)
+end
+
+--- The same by processes that differ. Each is its words, an array, in which `of` may hold mpirun's options
+-- for it, `env` what is put before the command, and `advrt` another program than this.
+function ranks.apart(...)
+    local parts = {}
+    for i, words in ipairs {...} do
+        parts[i] = ("-n 1 %s %s %s %s"):format(words.of or "", words.env or "",
+            support.quote(words.advrt or system.options.executable), quoted(words))
+    end
+    return shell(launcher .. " " .. table.concat(parts, " : "))
+end
+
+--- The same by `count` processes of one run, where mpirun is sent a signal once a file that matches the
+-- pattern is there.
+function ranks.ended(signal, pattern, count, words)
+    return shell(([[
+        %s -n %d %s %s & pid=$!
+        for i in $(seq 3000); do
+            for f in %s; do [ -e "$f" ] && break 2; done
+            kill -0 $pid 2>/dev/null || break
+            sleep 0.01
+        done
+        kill -%s $pid && wait $pid]]):format(launcher, count, support.quote(system.options.executable),
+        quoted(words), pattern, signal))
+end
+
+--- Runs the command that the last line of `err` says goes on.
+function ranks.go_on(err)
+    local said = ranks.said(err)
+    local command = said[#said]:match("; what was done is kept, go on with: (mpirun .*)$")
+    assert(command, err)
+    return shell(environment .. command:gsub("^mpirun", "mpirun --oversubscribe"))
+end
+
+--- What advrt itself has said on standard error, line by line; mpirun says things of its own.
+function ranks.said(err)
+    local lines = {}
+    for line in err:gmatch("[^\n]*") do
+        if line:find("^advrt: ") then lines[#lines + 1] = line end
+    end
+    return lines
+end
+
+return ranks
