@@ -3,120 +3,175 @@
 -- The images that the net gets right are attacked with each attack of a list, NAME or
 -- NAME:PARAMETER=VALUE:... as advrt.attacks has them. What is written is measured from the finished
 -- images: success, L2, Linf, the evaluations and gradients an image took, and the time.
+--
+-- Several batches of images wait together, so that one that is finished makes room for another
+-- (advrt.attacks.stream). Those that finish together, a batch at most, and their attack are a unit of the
+-- run; an image whose attack had not finished is attacked anew by a run that is gone on with.
 
 local attacks = require "advrt.attacks"
-local data = require "advrt.data"
 local experiment = require "advrt.experiment"
 local fail = require "advrt.fail"
-local folder = require "advrt.folder"
-local options = require "advrt.options"
-local plot = require "advrt.plot"
-local progress = require "advrt.progress"
 local report = require "advrt.attacks.report"
-local run_json = require "advrt.run_json"
-local tensor = require "advrt.tensor"
 
-local takes = table.move(options.of_images, 1, #options.of_images, 1, {})
-for _, name in ipairs {"attacks", "require", "targets", "seed", "out", "shard"} do
-    takes[#takes + 1] = name
+local MOST_BATCHES, MOST_BYTES = 16, 1 << 28 -- of the images that wait together
+
+local Attacks = {}
+
+function Attacks:room()
+    local bytes = 4 * self.o.batch
+    for _, n in ipairs(self.net.input) do bytes = bytes * n end
+    return self.o.batch * math.max(1, math.min(MOST_BATCHES, MOST_BYTES // bytes))
 end
-local o = options.parse(arg, {
-    name = "attacks.lua",
-    description = "Attacks images with each attack of a list: success, distances, counts and time.",
-    options = takes,
-    flags = {{"untargeted", "away from the label, not towards a target"},
-        {"no-figures", "leave the picture out"}},
-    either = {{"targets", "untargeted"}},
-})
-if not o.no_figures then plot.check() end
-local began = os.time()
-local g = experiment.load_net(o)
-local target_of, message = data.targets(o.targets, g.classes, o.seed)
-if not target_of then fail.option("--targets: %s", message) end
-if o.untargeted then target_of = function() return nil end end
-local list = {}
-for i, text in ipairs(o.attacks) do
-    list[i] = attacks.parse(text)
-    if g.classes < list[i].loss.min_classes then
-        fail.option("--attacks: %s needs %d classes, the net has %d", text,
-            list[i].loss.min_classes, g.classes)
+
+--- Makes what the run knows of its attacks: spent, by name what each has taken; known, how many images it
+-- finished and in how many evaluations; and, of the images that wait, the frames of their records by
+-- place: partial[a][place].
+function Attacks:check()
+    self.spent, self.known, self.partial, self.frames, self.under_way = {}, {}, {}, {}, 0
+    for a, attack in ipairs(self.losses) do
+        self.spent[attack.name], self.known[a] = {}, {images = 0, evaluations = 0}
+        for _, key in ipairs(report.costs) do self.spent[attack.name][key] = 0 end
+        self.partial[a] = {}
     end
 end
-local images, listed = experiment.open_images(o, g)
-local first, last = data.shard(listed, table.unpack(o.shard))
-local out <close> = folder.claim(o.out, "attacks")
-o.out, o.untargeted = out.path, o.untargeted or false
-print(images:about(listed))
 
-local run = {images = images, listed = listed,
-    o = o, setting = "attacks", options = takes, net = g, began = began, seconds = {}}
-takes[#takes + 1] = "untargeted"
+--- Takes note of a unit that is committed.
+function Attacks:learn(unit)
+    local a, k = 1, 0
+    while self.losses[a].name ~= unit.loss do a = a + 1 end
+    for place in unit.places:gmatch("%d+") do
+        k = k + 1
+        self.partial[a][math.tointeger(tonumber(place))] = unit.frames.records[k]
+    end
+    local known, spent = self.known[a], self.spent[unit.loss]
+    known.images, known.evaluations = known.images + unit.images, known.evaluations + unit.evaluations
+    for key, sum in pairs(spent) do spent[key] = sum + unit[key] end
+end
 
---- An iterator over the images that are attacked, in order; counts them in `run`.
-local function right_images()
-    run.found, run.wrong, run.left_out, run.attacked = 0, 0, 0, 0
-    local z = tensor.new {o.batch, g.classes}
-    return coroutine.wrap(function()
-        for x, numbers in images:batches(first, last, o.batch) do
-            local predictions = g:forward(x, z):argmax()
-            for k, i in ipairs(numbers) do
-                local file, label, prediction = images.files[i], images:label(i), predictions:get(k)
-                if prediction < 0 then
-                    fail("%s/%s: the net's logits are not finite; check the weights and the "
-                        .. "preprocessing", images.dir, file)
-                end
-                local target = target_of(file, label, z[k])
-                run.found = run.found + 1
-                if prediction ~= label then
-                    run.wrong = run.wrong + 1
-                elseif not (target or o.untargeted) then
-                    run.left_out = run.left_out + 1
-                else
-                    run.attacked = run.attacked + 1
-                    coroutine.yield {number = run.attacked, image = x[k]:clone(), name = file,
-                        label = label, target = target}
-                end
-            end
+--- Moves on to the images behind those that wait, all of which are done with.
+function Attacks:close()
+    self.counts.attacked = self.counts.attacked + #self.partial[1]
+    for place = 1, #self.partial[1] do
+        for a in ipairs(self.losses) do self.frames[#self.frames + 1] = self.partial[a][place] end
+    end
+    for a in ipairs(self.losses) do self.partial[a] = {} end
+end
+
+function Attacks:take_up(first)
+    for _, unit in ipairs(self.journal.units) do
+        self:learn(unit)
+        if unit.next then
+            first = unit.next
+            for _, name in ipairs {"found", "wrong", "left_out"} do self.counts[name] = unit[name] end
+            self:close()
         end
-    end)
-end
-
-local shown <close> = progress.start("images", #list * math.max(0, last - first + 1))
-local rows, results, done = {}, {}, 0
-for a, attack in ipairs(list) do
-    local about = attacks.stream {
-        attack = attack, net = g, next = right_images(), targeted = not o.untargeted,
-        batch = o.batch, seed = o.seed,
-        done = function(item, one)
-            results[item.number] = results[item.number] or {}
-            results[item.number][a] = {attack = attack.name, file = item.name, label = item.label,
-                target = item.target or -1, prediction = one.prediction, success = one.success,
-                l2 = one.l2, linf = one.linf, forward = one.forward, backward = one.backward}
-            done = done + 1
-        end,
-        tick = function() shown:update(done, attack.name) end,
-    }
-    if a == 1 and run.attacked == 0 and o.shard[2] == 1 then
-        fail("nothing to attack: of %d images in %s the net gets %d wrong and %d are left out by "
-            .. "--targets; check the weights, the preprocessing and the labels "
-            .. "(experiments/evaluate.lua)", run.found, o.images, run.wrong, run.left_out)
     end
-    shown.total = #list * run.attacked
-    rows[a] = report.row(attack.name, not o.untargeted, results, a, about)
-    run.seconds[attack.name] = rows[a].seconds
+    return first
 end
-shown:finish(("%d images attacked with %d attacks"):format(run.attacked, #list))
 
-report.save(out, results)
-out:write("attacks.csv", report.csv(rows))
-out:write("perturbations.csv", report.images_csv(results))
-out:write("run.json", run_json.text(run))
-if not o.no_figures and run.attacked > 0 then
-    out:write("fig_attacks.gp", report.figure("fig_attacks", rows, results, o.untargeted))
-    plot.draw(out.path, {"fig_attacks"})
+function Attacks:order() return self.frames end
+
+-- What is to be done is foretold from what was measured (Attacks:show), not counted image by image.
+function Attacks.image_work() return 0 end
+function Attacks.spare() end
+
+--- Shows how far the run is, in evaluations: of each attack as many an image as it took so far in the
+-- mean, or before any is finished as the attack itself foretells.
+function Attacks:show(what)
+    local images, left = self.count - self.counts.wrong - self.counts.left_out, -self.under_way
+    for a, attack in ipairs(self.losses) do
+        local known = self.known[a]
+        local mean = known.images > 0 and known.evaluations / known.images or attack:evaluations()
+        left = left + math.max(0, images - known.images) * mean
+    end
+    self.progress.total = self.work + math.max(0, left)
+    self.progress:update(self.work, what)
 end
-print(("%d images, %d right on the clean image (%.2f %%), %d attacked, %s\n"):format(run.found,
-    run.found - run.wrong, 100 * (run.found - run.wrong) / math.max(1, run.found), run.attacked,
-    o.untargeted and "untargeted" or "towards targets"))
-print(report.text(rows))
-print(("Tables%s: %s/"):format(o.no_figures and "" or " and the picture", out.path))
+
+--- Runs the a-th attack on the images of a queue that it has not finished.
+function Attacks:attack_with(a, queue)
+    local attack, place, before, results = self.losses[a], 0, self.work, {}
+    local what = ("%s, images %d to %d"):format(attack.name, self.counts.attacked + 1,
+        self.counts.attacked + #queue.files)
+    local told = {passes = 0, forward = 0, backward = 0, step = 0, finished = 0}
+
+    local function next_item()
+        repeat place = place + 1 until not self.partial[a][place]
+        return queue.files[place] and {place = place, image = queue.x[place], name = queue.files[place],
+            label = queue.labels[place], target = not self.o.untargeted and queue.targets[place] or nil}
+    end
+
+    local function done(item, one)
+        results[#results + 1] = {place = item.place, evaluations = one.forward}
+        self.journal:add("records", report.pack {file = item.name, label = item.label,
+            target = item.target or -1, attack = attack.name, success = one.success,
+            prediction = one.prediction, l2 = one.l2, linf = one.linf, forward = one.forward,
+            backward = one.backward})
+    end
+
+    -- Commits those that finished together, with what the attack took since the last commit.
+    local function measured(now)
+        local places, evaluations, seconds = {}, 0, now.seconds
+        for k, one in ipairs(results) do
+            places[k], evaluations = one.place, evaluations + one.evaluations
+        end
+        local note = {{"places", table.concat(places, " ")}, {"evaluations", evaluations},
+            {"passes", now.passes - told.passes},
+            {"seconds", seconds.forward + seconds.backward + seconds.step - told.forward
+                - told.backward - told.step}}
+        for name, sum in pairs(seconds) do
+            note[#note + 1] = {"seconds_" .. name, sum - told[name]}
+            told[name] = sum
+        end
+        told.passes, told.finished = now.passes, told.finished + evaluations
+        local count, whole = #places, a == #self.losses
+        for _ in pairs(self.partial[a]) do count = count + 1 end
+        self.under_way, results = now.evaluations - told.finished, {}
+        self:commit(#places, attack.name, note, whole and count == #queue.files and queue.next or nil)
+        self:learn(self.journal.units[#self.journal.units])
+    end
+
+    attacks.stream {
+        attack = attack, net = self.net, next = next_item, targeted = not self.o.untargeted,
+        batch = self.o.batch, seed = self.o.seed, done = done, measured = measured,
+        tick = function(batch)
+            self.work = before + batch.evaluations
+            self.under_way = batch.evaluations - told.finished
+            self:show(what)
+        end,
+    }
+    self.under_way = 0
+end
+
+function Attacks:attack(queue)
+    self:look(queue.next - 1)
+    for a in ipairs(self.losses) do
+        local count = 0
+        for _ in pairs(self.partial[a]) do count = count + 1 end
+        if count < #queue.files then self:attack_with(a, queue) end
+    end
+    self:close()
+    self.left = ""
+    experiment.clear(queue)
+end
+
+local function list_of(o, net)
+    local list = {}
+    for i, text in ipairs(o.attacks) do
+        list[i] = attacks.parse(text)
+        if net.classes < list[i].loss.min_classes then
+            fail.option("--attacks: %s needs %d classes, the net has %d", text,
+                list[i].loss.min_classes, net.classes)
+        end
+    end
+    return list
+end
+
+experiment.run({
+    setting = "attacks",
+    description = "Attacks images with each attack of a list: success, distances, counts and time.",
+    takes = {"attacks", "require", "targets", "seed"},
+    flags = {{"untargeted", "away from the label, not towards a target"}},
+    either = {{"targets", "untargeted"}},
+    losses = list_of, methods = Attacks, what = "attacks", unit = "evaluations",
+}, arg)

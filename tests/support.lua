@@ -68,6 +68,9 @@ function support.contents(dir)
             local path = dir .. "/" .. folder .. name
             local text = lfs.attributes(path, "mode") == "file" and support.read(path) or ""
             if name == "report.html" then text = "" end
+            if name == "attacks.csv" then -- passes and seconds
+                text = text:gsub((",[^,\n]*"):rep(5) .. "\n", "\n")
+            end
             if name == "table1.csv" then text = text:gsub("[^,\n]*\n", "\n") end
             if name == "run.json" then text = text:gsub('"seconds".*', ""):gsub('"out"[^\n]*', "") end
             found[folder .. name] = system.digest(text)

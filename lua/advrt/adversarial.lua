@@ -25,6 +25,7 @@ local feed = require "advrt.core.feed"
 local json = require "advrt.json"
 local lfs = require "lfs"
 local record = require "advrt.record"
+local results = require "advrt.results"
 local run_json = require "advrt.run_json"
 local shards = require "advrt.shards"
 local system = require "advrt.core.system"
@@ -169,7 +170,7 @@ function Set:finish()
     self:extra()
     local seconds, left = self:sums()
     self.journal:write(self.out:file("records.msgpack"), self:order())
-    self.out:write("left_out.csv", "file,label,prediction,reason\n" .. left)
+    self.out:write("left_out.csv", results.left_out_csv(left))
     run_json.finish(self.about, self.counts, seconds)
     self.out:write("run.json", run_json.encode(self.about))
     self.out:keep()

@@ -15,6 +15,7 @@
 local arguments = require "advrt.check"
 local method = require "advrt.attacks.method"
 local nearest = require "advrt.nearest"
+local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 
 local attacks = {}
@@ -114,6 +115,7 @@ function Finished:measure()
             l2 = l2:get(k), linf = linf:get(k), forward = one.forward, backward = one.backward})
     end
     self.items = {}
+    if self.measured then self.measured(self.batch) end
 end
 
 --- By how much the goal's logit leads the others in a row z [K]; untargeted, by how much the best of
@@ -139,7 +141,11 @@ end
 --                gradients that the image took)
 -- spec.batch     images at a time, default 32: the batch of every network pass
 -- spec.seed      of random starts, default 0: they depend on it and the image's name alone
--- spec.tick      optional: called after each pass
+-- spec.tick      optional: called with the batch after each pass: passes; seconds {forward, backward,
+--                step}; evaluations, those of all images so far
+-- spec.measured  optional: called with the same after the last `done` of each group of images that
+--                finished, at most a batch of them; where an interrupt ends the rest, also for those
+--                that had finished
 --
 -- Returns {passes, seconds = {forward, backward, step}}. Logits or gradients that are not finite are
 -- failures that name the image; an image outside of [0,1] or of the attack's ball raises.
@@ -147,7 +153,11 @@ function attacks.stream(spec)
     local attack, B = spec.attack, spec.batch or 32
     local finished = new_finished(spec, attack, B, spec.targeted)
     local batch = method.batch(spec.net, attack, B, spec.targeted, spec.seed or 0)
-    batch:run(spec.next, function(...) finished:add(...) end, spec.tick)
+    finished.measured, finished.batch = spec.measured, batch
+    batch:run(spec.next, function(...) finished:add(...) end, function()
+        if spec.tick then spec.tick(batch) end
+        if system.interrupted() and #finished.items > 0 then finished:measure() end
+    end)
     if #finished.items > 0 then finished:measure() end
     return {passes = batch.passes, seconds = batch.seconds}
 end

@@ -94,11 +94,14 @@ local function stop_if_asked()
     if system.interrupted() then fail.interrupted() end
 end
 
---- Keeps the state of an attack now and then, and where it is to end.
-function Run:checkpoint(state)
+--- Keeps the state of an attack now and then, and where it is to end. `more`: optional, a function that
+-- returns other tensors of the state, by name.
+function Run:checkpoint(state, more)
     local asked = system.interrupted()
     if not asked and system.clock() - self.kept_at < CHECKPOINT_EVERY then return end
-    self.journal:save(state.tensors, {step = state.step, seconds = state.seconds})
+    local tensors = more and more() or {}
+    for name, v in pairs(state.tensors) do tensors[name] = v end
+    self.journal:save(tensors, {step = state.step, seconds = state.seconds})
     self.out:keep()
     self.kept_at = system.clock()
     stop_if_asked()
@@ -116,28 +119,58 @@ function Run:keep(queue, real, one, r)
     examples.add(self.out, self.counts.attacked + 1, queue.x:narrow(1, real), one.name, r)
 end
 
---- Attacks a batch with one loss, from where an earlier process stopped, and commits the unit. `last`:
--- whether it makes the batch whole.
-function Run:unit(queue, real, one, last)
+--- The state of the unit at hand that an earlier process kept, as attack.run takes it; nil where there is
+-- none.
+function Run:saved()
     local tensors, numbers = self.journal:saved()
-    local from = tensors and {tensors = tensors, step = math.tointeger(numbers.step),
+    return tensors and {tensors = tensors, step = math.tointeger(numbers.step),
         seconds = numbers.seconds}
-    local skipped = from and from.step or 0
-    self.progress.total = self.progress.total - real * skipped
-    local what = ("%s, images %d to %d"):format(tables.title(one.name), self.counts.attacked + 1,
-        self.counts.attacked + real)
+end
+
+--- Units of progress that an image takes under the l-th loss.
+function Run:unit_work() return self.o.iterations + 1 end
+
+--- The same under all losses.
+function Run:image_work()
+    local work = 0
+    for l = 1, #self.losses do work = work + self:unit_work(l) end
+    return work
+end
+
+--- Notes that `work` more units of progress are done; spare: that so many need not be done.
+function Run:advance(work, what)
+    self.work = self.work + work
+    self.progress:update(self.work, what)
+end
+
+function Run:spare(work) self.progress.total = self.progress.total - work end
+
+--- Attacks a batch with the l-th loss, from where an earlier process stopped, and keeps what came of its
+-- first `real` images; returns the seconds that it took.
+function Run:compute(queue, real, l, what)
+    local one, from = self.losses[l], self:saved()
+    self:spare(real * (from and from.step or 0))
     local r = attack.run {
         net = self.net, images = queue.x, labels = queue.labels, targets = queue.targets,
         names = queue.files, loss = one, multiplier = self.multiplier,
         iterations = self.o.iterations, workspace = self.workspace, from = from,
         checkpoint = function(state) self:checkpoint(state) end,
-        progress = function(n) self.progress:update(self.work + real * (n + 1 - skipped), what) end,
+        progress = function() self:advance(real, what) end,
     }
-    self.work = self.work + real * (self.o.iterations + 1 - skipped)
     self:keep(queue, real, one, r)
-    self.journal:commit {{"loss", one.name}, {"images", real}, {"seconds", r.seconds},
-        {"next", queue.next}, {"found", self.counts.found}, {"wrong", self.counts.wrong},
-        {"left_out", self.counts.left_out}, {"left", last and self.left or ""}}
+    return r.seconds
+end
+
+--- Makes what was kept since the last commit a unit of `images` images under a loss. `note`: more fields
+-- of its note; next_image: where all images before it are done with by this unit, its number.
+function Run:commit(images, name, note, next_image)
+    table.move(note, 1, #note, 3, note)
+    note[1], note[2] = {"loss", name}, {"images", images}
+    if next_image then
+        table.move({{"next", next_image}, {"found", self.counts.found}, {"wrong", self.counts.wrong},
+            {"left_out", self.counts.left_out}, {"left", self.left}}, 1, 5, #note + 1, note)
+    end
+    self.journal:commit(note)
     self.out:keep()
     self.kept_at = system.clock()
     stop_if_asked()
@@ -157,9 +190,11 @@ function Run:attack(queue)
     for l, one in ipairs(self.losses) do
         self.units = self.units + 1
         if self.units > #self.journal.units then
-            self:unit(queue, real, one, l == #self.losses)
+            local seconds = self:compute(queue, real, l, ("%s, images %d to %d"):format(
+                tables.title(one.name), self.counts.attacked + 1, self.counts.attacked + real))
+            self:commit(real, one.name, {{"seconds", seconds}}, l == #self.losses and queue.next or nil)
         else
-            self.progress.total = self.progress.total - real * (self.o.iterations + 1)
+            self:spare(real * self:unit_work(l))
         end
     end
     self.counts.attacked = self.counts.attacked + real
@@ -170,8 +205,6 @@ end
 --- Goes on behind the batches that the journal holds whole; returns the image to look at next.
 function Run:take_up(first)
     local units = self.journal.units
-    local _, looked = table.concat(self.journal.looked):gsub("\0", "")
-    self.looked = first - 1 + looked
     for i = #self.losses, #units, #self.losses do
         local unit = units[i]
         self.units, first = i, unit.next
@@ -186,13 +219,16 @@ function Run:leave(file, label, prediction, reason)
     local name = reason == "wrong" and "wrong" or "left_out"
     self.counts[name] = self.counts[name] + 1
     self.left = self.left .. results.left_out_line(file, label, prediction, reason)
-    self.progress.total = self.progress.total - #self.losses * (self.o.iterations + 1)
+    self:spare(self:image_work())
 end
 
+--- How many images are attacked together.
+function Run:room() return self.o.batch end
+
 --- Goes through the images: those that are right on the clean image and get a target are attacked,
--- B at a time, in sorted order.
+-- self:room() at a time, in sorted order.
 function Run:go(images, first, last, target_of)
-    local queue = new_queue(self.o.batch, self.net.input)
+    local queue = new_queue(self:room(), self.net.input)
     local z = tensor.new {self.o.batch, self.net.classes}
     for x, numbers in images:batches(first, last, self.o.batch) do
         stop_if_asked()
@@ -212,18 +248,14 @@ function Run:go(images, first, last, target_of)
             else
                 self:leave(file, label, prediction, prediction == label and "target" or "wrong")
             end
-            if #queue.files == self.o.batch then self:attack(queue) end
+            if #queue.files == queue.size then self:attack(queue) end
         end
     end
     if #queue.files > 0 then self:attack(queue) end
 end
 
---- experiment.go(run, images, first, last, target_of), experiment.pad(queue), experiment.clear(queue)
--- For experiments that do something else with the images: go calls run:attack(queue) with each batch,
--- which begins with pad and ends with clear, and run:leave(file, label, prediction, reason) for an
--- image that is passed over. `run` has net, o.batch and counts.found. A queue holds x [B,C,H,W], and
--- arrays files, labels and targets.
-experiment.go, experiment.pad, experiment.clear = Run.go, pad, clear
+--- Empties the queue that go has given to an attack of its own (spec.methods).
+experiment.clear = clear
 
 --- Fails where it is plain before the work that it cannot end; for those that stand in for it.
 function Run:check() end
@@ -254,10 +286,10 @@ end
 --- Seconds by loss, and the lines of left_out.csv, over all units.
 function Run:sums()
     local left, seconds = {}, {}
-    for _, name in ipairs(self.o.losses) do seconds[name] = 0 end
+    for _, one in ipairs(self.losses) do seconds[one.name] = 0 end
     for _, unit in ipairs(self.journal.units) do
         seconds[unit.loss] = seconds[unit.loss] + unit.seconds
-        left[#left + 1] = unit.left
+        left[#left + 1] = unit.left or ""
     end
     left[#left + 1] = self.left
     return seconds, table.concat(left)
@@ -268,13 +300,12 @@ end
 function Run:finish()
     local seconds, left = self:sums()
     self.journal:write(self.out:file("records.msgpack"), self:order())
-    local rows, pictures = results.write(self.out, {
+    return results.of(self.setting).write(self.out, {
         about = self.about, counts = self.counts, seconds = seconds, left = left,
         figures = self.figures, no_figures = self.o.no_figures, classes = self.classes,
-        input = self.net.input,
+        input = self.net.input, spent = self.spent,
         pixels = self.o.save_adversarial and function(l) return self:pixels(l) end,
     })
-    return function() results.say(self.out, self.counts, rows, pictures) end
 end
 
 --- The losses that --losses names. What does not fit the net is a failure in one line.
@@ -293,14 +324,25 @@ end
 --- Reads the command line of an experiment.
 local function options_of(spec, argv)
     local takes = table.move(options.of_images, 1, #options.of_images, 1, {})
-    for _, name in ipairs {"targets", "losses", "require", "iterations", spec.step, "kappa", "seed",
-        "save-adversarial", "out", "shard"} do
-        takes[#takes + 1] = name
-        if name == spec.step and spec.norm then takes[#takes + 1] = "norm" end
+    if spec.takes then
+        table.move(spec.takes, 1, #spec.takes, #takes + 1, takes)
+    else
+        for _, name in ipairs {"targets", "losses", "require", "iterations", spec.step, "kappa", "seed",
+            "save-adversarial"} do
+            takes[#takes + 1] = name
+            if name == spec.step and spec.norm then takes[#takes + 1] = "norm" end
+        end
     end
-    return options.parse(argv, {name = spec.setting .. ".lua", description = spec.description,
-        options = takes, ranks = true, flags = {{"resume", "go on with the run in --out, where it stopped"},
-            {"no-figures", "leave the pictures out"}}}), takes
+    table.move({"out", "shard"}, 1, 2, #takes + 1, takes)
+    local flags = table.move(spec.flags or {}, 1, #(spec.flags or {}), 1, {})
+    flags[#flags + 1] = {"resume", "go on with the run in --out, where it stopped"}
+    flags[#flags + 1] = {"no-figures", "leave the pictures out"}
+    local o = options.parse(argv, {name = spec.setting .. ".lua", description = spec.description,
+        options = takes, ranks = true, flags = flags, either = spec.either})
+    for _, flag in ipairs(spec.flags or {}) do
+        takes[#takes + 1], o[flag[1]] = flag[1], o[flag[1]] or false
+    end
+    return o, takes
 end
 
 --- Runs an experiment from its command line to its last line of output.
@@ -314,6 +356,13 @@ end
 -- spec.figures      array of {name, figure}: the name of the picture and the function of
 --                   advrt.figures that draws it
 -- spec.methods      optional: functions that stand in for Run's of their name
+-- spec.takes        optional: the options of its own, in place of those of equal multiplier and equal
+--                   perturbation; spec.flags, spec.either: its own flags, as options.parse has them
+-- spec.prepare      optional: function(o, net) that settles options by the net, and fails where they
+--                   do not fit
+-- spec.losses       optional: function(o, net) -> what images are attacked with in place of --losses, an
+--                   array of anything that has a name; spec.what: the word for them, spec.unit: of
+--                   progress
 -- argv              the script's arguments
 function experiment.run(spec, argv) experiment.start(spec, options_of(spec, argv)) end
 
@@ -327,18 +376,20 @@ end
 local function run_here(spec, o, takes)
     if not o.no_figures then plot.check() end
     local g = experiment.load_net(o)
-    o[spec.step] = o[spec.step] or g.defaults[spec.step] or spec.default
+    if spec.step then o[spec.step] = o[spec.step] or g.defaults[spec.step] or spec.default end
+    if spec.prepare then spec.prepare(o, g) end
     local target_of, message = data.targets(o.targets, g.classes, o.seed)
     if not target_of then fail.option("--targets: %s", message) end
-    local losses = experiment.losses(o, g)
+    if o.untargeted then target_of = function() return -1 end end
+    local losses = (spec.losses or experiment.losses)(o, g)
     local images, listed = experiment.open_images(o, g)
     local first, last = data.shard(listed, table.unpack(o.shard))
     local out <close> = folder.claim(o.out, spec.setting, o.resume)
     o.out = out.path
 
     local run = setmetatable({o = o, setting = spec.setting, net = g, losses = losses, options = takes,
-        multiplier = spec.multiplier(o), figures = spec.figures, out = out, images = images,
-        listed = listed,
+        multiplier = spec.multiplier and spec.multiplier(o), figures = spec.figures, out = out,
+        images = images, listed = listed, count = math.max(0, last - first + 1),
         classes = images:class_names(), workspace = {}, units = 0, work = 0, left = "",
         kept_at = system.clock(), counts = {found = 0, wrong = 0, left_out = 0, attacked = 0}}, {
         __index = spec.methods and setmetatable(spec.methods, Run) or Run})
@@ -354,14 +405,17 @@ local function run_here(spec, o, takes)
     if not o.part_of or o.shard[1] == 1 then print(images:about(listed)) end
     run.journal, run.about = kept.journal, kept.about
 
+    local _, looked = table.concat(run.journal.looked):gsub("\0", "")
+    run.looked = first - 1 + looked
     local from = run:take_up(first)
     do
         local _ <close> = system.hold_interrupts()
-        local shown <close> = progress.start("image steps",
-            math.max(0, last - from + 1) * #losses * (o.iterations + 1))
+        local shown <close> = progress.start(spec.unit or "image steps", 0)
         run.progress = shown
+        run:spare(-math.max(0, last - from + 1) * run:image_work())
         run:go(images, from, last, target_of)
-        shown:finish(("%d images attacked with %d losses"):format(run.counts.attacked, #losses))
+        shown:finish(("%d images attacked with %d %s"):format(run.counts.attacked, #losses,
+            spec.what or "losses"))
     end
     if run.counts.attacked == 0 and o.shard[2] == 1 then nothing_to_attack(o, run.counts) end
     run:look(last)
@@ -379,8 +433,7 @@ local function join(o, out, dirs, files)
     local run = shards.sum(list)
     if run.counts.attacked == 0 then nothing_to_attack(run.about.options, run.counts) end
     run.no_figures = o.no_figures
-    shards.join(out, list, run, system.digest(files))()
-    return true
+    return true, shards.join(out, list, run, system.digest(files))
 end
 
 --- The same from options that have been read: o, values by key; takes, the names of those that

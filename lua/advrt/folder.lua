@@ -22,7 +22,7 @@ local JOINED = ".shards.joined"
 --- The files that a process leaves behind where it is killed while it writes another, and gnuplot
 -- while it draws.
 local function is_leftover(name)
-    return name:find("^%.advrt%-%x+%.tmp$") or name:find("^fig%w*%.%a+%.part$")
+    return name:find("^%.advrt%-%x+%.tmp$") or name:find("^fig[%w_]*%.%a+%.part$")
         or name == "adversarial.safetensors.part" or name == JOINED
 end
 

@@ -138,11 +138,12 @@ end
 --- Writes the records of the frames in `order` to a file, whole or not at all. The journal stays.
 function Journal:write(path, order) check(self.part:write(path, order)) end
 
---- Ends the journal: the run is finished.
+--- Ends the journal: the run is finished, and nothing is left to go on with.
 function Journal:remove()
     os.remove(self.checkpoint)
     local done, message = os.remove(self.path)
     if not done then fail("%s", message) end
+    self.units = {}
     self.part:close()
 end
 

@@ -12,6 +12,18 @@ local tables = require "advrt.tables"
 
 local results = {}
 
+-- Of what other settings leave besides their records, where they are not equal multiplier or equal
+-- perturbation: a module with the functions write and, optional, sum.
+local others = {attacks = "advrt.attacks.report", theorem = "advrt.theorem_report"}
+
+--- What writes the results of a setting's runs: write(out, run) fills a run's folder, which holds
+-- records.msgpack, and returns a function that says what came out (results.write tells what run has);
+-- sum(run, list), where it is there, adds to `run` what it wants of shards (shards.read) besides.
+function results.of(setting) return others[setting] and require(others[setting]) or results end
+
+--- The text of left_out.csv, of its lines.
+function results.left_out_csv(lines) return "file,label,prediction,reason\n" .. lines end
+
 --- One line of left_out.csv: an image that was not attacked, the class that the net gives it, and
 -- why: "wrong" on the clean image, or of the "target" class itself.
 function results.left_out_line(file, label, prediction, reason)
@@ -29,7 +41,7 @@ end
 -- run.classes     the text of classes.txt, or nil
 -- run.input       {C,H,W}; run.pixels: what keep.save takes, where images are kept
 --
--- Returns Table I's rows and the names of the pictures.
+-- Returns a function that says what came out.
 function results.write(out, run)
     local about = run.about
     local o = about.options
@@ -39,7 +51,7 @@ function results.write(out, run)
     out:write("table1.csv", tables.table1_csv(rows))
     out:write("curves.csv", tables.curves_csv(summary))
     out:write("least_perturbation.csv", tables.least_perturbation_csv(summary))
-    out:write("left_out.csv", "file,label,prediction,reason\n" .. run.left)
+    out:write("left_out.csv", results.left_out_csv(run.left))
     if run.classes then out:write("classes.txt", run.classes) end
     local shown = examples.read(out.path)
     examples.save(out, shown)
@@ -57,18 +69,20 @@ function results.write(out, run)
         plot.draw(out.path, names)
     end
     report.write(out, {out.path})
-    return rows, names
+    return function() results.say(out, run.counts, rows, names) end
+end
+
+--- A line about a run's images.
+function results.images_text(counts)
+    return ("%d images, %d right on the clean image (%.2f %%), %d attacked%s"):format(counts.found,
+        counts.found - counts.wrong, 100 * (counts.found - counts.wrong) / math.max(1, counts.found),
+        counts.attacked, counts.left_out > 0
+            and (", %d of the target class left out"):format(counts.left_out) or "")
 end
 
 --- Prints what a run found: a line about its images, Table I's rows, and where everything is.
 function results.say(out, counts, rows, pictures)
-    local text = ("%d images, %d right on the clean image (%.2f %%), %d attacked"):format(
-        counts.found, counts.found - counts.wrong,
-        100 * (counts.found - counts.wrong) / math.max(1, counts.found), counts.attacked)
-    if counts.left_out > 0 then
-        text = text .. (", %d of the target class left out"):format(counts.left_out)
-    end
-    print(text .. "\n")
+    print(results.images_text(counts) .. "\n")
     print(tables.table1_text {rows})
     if #pictures > 0 then
         print(("Pictures: %s/{%s}.{svg,png} and %s/examples/"):format(out.path,

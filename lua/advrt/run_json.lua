@@ -27,13 +27,13 @@ local order = {"setting", "program", "script", "options", "figures", "advrt", "l
     "images_attacked", "clean_accuracy", "seconds", "start", "end"}
 table.move(options.keys, 1, #options.keys, #order + 1, order)
 
---- The names of what images were attacked with.
-local function attacked_with(about) return about.options.losses or about.options.attacks or {} end
+--- The names of what a run's images were attacked with: losses, or attacks.
+function run_json.attacked_with(about) return about.options.losses or about.options.attacks or {} end
 
 --- The JSON text of what describes a run. dkjson writes a key as often as its order names it.
 function run_json.encode(about)
     local names, seen = {}, {}
-    for _, list in ipairs {order, attacked_with(about)} do
+    for _, list in ipairs {order, run_json.attacked_with(about)} do
         for _, name in ipairs(list) do
             if not seen[name] then seen[name], names[#names + 1] = true, name end
         end
@@ -96,7 +96,7 @@ function run_json.finish(about, counts, seconds)
     about.clean_accuracy = counts.found > 0 and (counts.found - counts.wrong) / counts.found
         or json.null
     about.seconds = {}
-    for _, name in ipairs(attacked_with(about)) do about.seconds[name] = seconds[name] end
+    for _, name in ipairs(run_json.attacked_with(about)) do about.seconds[name] = seconds[name] end
     about["end"] = run_json.utc(os.time())
 end
 
@@ -138,12 +138,13 @@ local function is_about(about)
     for _, name in ipairs {"found", "wrong", "left_out", "attacked"} do
         if not is_count(about["images_" .. name]) then return false end
     end
-    for _, name in ipairs(is_list(o.losses, is_text) and o.losses or {}) do
+    local names = run_json.attacked_with(about)
+    if not is_list(names, is_text) then return false end
+    for _, name in ipairs(names) do
         if type(about.seconds[name]) ~= "number" then return false end
     end
-    return is_list(o.losses, is_text) and #o.losses > 0 and is_count(o.iterations)
-        and is_count(o.seed) and is_text(about.setting) and is_text(about.start)
-        and is_list(about.figures or {}, is_figure)
+    return #names > 0 and (not o.losses or is_count(o.iterations)) and is_count(o.seed)
+        and is_text(about.setting) and is_text(about.start) and is_list(about.figures or {}, is_figure)
 end
 
 --- Reads the run.json of a finished run's folder; nil and a message where it is none.
@@ -164,6 +165,19 @@ local places = {net = "net_sha256", weights = "weights_sha256", images = "labels
 local of_advrt = {"device", "threads", "precision", "plan"}
 local of_program = {{"advrt", "advrt"}, {"onednn", "oneDNN"}, {"isa", "the instruction set"}}
 
+--- The keys of options that either of two runs tells: those of advrt.options in its order, then flags.
+local function told_keys(old, new)
+    local keys, known, flags = table.move(options.keys, 1, #options.keys, 1, {}), {}, {}
+    for _, key in ipairs(keys) do known[key] = true end
+    for _, about in ipairs {old, new} do
+        for key in pairs(about.options) do
+            if not known[key] then known[key], flags[#flags + 1] = true, key end
+        end
+    end
+    table.sort(flags)
+    return table.move(flags, 1, #flags, #keys + 1, keys)
+end
+
 --- The options in which the runs `old` and `new` (tables as run.json's) differ, each as text
 -- "--name A, not B", A the old one's; and whether anything else is in the way, as one text or nil.
 -- `but`: keys of options that may differ.
@@ -177,7 +191,7 @@ function run_json.differences(old, new, but)
         end
     end
     if old.setting ~= new.setting then return {}, ("of %s, not %s"):format(old.setting, new.setting) end
-    for _, key in ipairs(options.keys) do
+    for _, key in ipairs(told_keys(old, new)) do
         local same = places[key] and old[places[key]] == new[places[key]]
         if not same and not (but and but[key]) then
             compare("--" .. key:gsub("_", "-"), old.options[key], new.options[key])

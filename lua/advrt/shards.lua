@@ -118,7 +118,7 @@ end
 --- What results.write takes, from the shards' folders.
 function shards.sum(list)
     local first = list[1].about
-    local losses = first.options.losses
+    local losses = run_json.attacked_with(first)
     local run = {about = first, seconds = {}, left = "", figures = first.figures or {},
         counts = {found = 0, wrong = 0, left_out = 0, attacked = 0}}
     for _, name in ipairs(losses) do run.seconds[name] = 0 end
@@ -135,6 +135,8 @@ function shards.sum(list)
         if one.about.start < first.start then first.start = one.about.start end
     end
     run.classes = csv.read(list[1].dir .. "/classes.txt")
+    local sum = results.of(first.setting).sum
+    if sum then sum(run, list) end
     if first.options.save_adversarial == "first" or first.options.save_adversarial == "last" then
         local _, shape = keep.pixels(list[1].dir, losses[1])
         run.input = {shape[2], shape[3], shape[4]}
@@ -153,8 +155,7 @@ function shards.join(out, list, run, images_sha256)
     for _, one in ipairs(list) do copied = copied + examples.copy(out, copied + 1, one.dir) end
     run.about.options.shard, run.about.options.out = {1, 1}, out.path
     run.about.images_sha256 = images_sha256
-    local rows, pictures = results.write(out, run)
-    return function() results.say(out, run.counts, rows, pictures) end
+    return results.of(run.about.setting).write(out, run)
 end
 
 --- The folders of the shards that mpirun's processes make of the run in the folder `path`.
@@ -174,7 +175,7 @@ end
 --       returns the list of its images, as Folder:digest has it; also where the shard is finished
 -- whole: function(out, dirs, files) for rank 0: what is left to do in the run's folder `out` when the
 --       shards' folders `dirs` are finished; files: the list of all images. It returns whether the
---       shards' folders have had their day
+--       shards' folders have had their day, and what is to be called once they are gone
 -- With o.nested the run is a part of another, which says how to go on.
 function shards.spread(name, o, part, whole)
     if o.shard[2] > 1 then fail.option("--shard: mpirun itself shares out the work; leave it out") end
@@ -198,7 +199,11 @@ function shards.spread(name, o, part, whole)
         no_figures = true, part_of = path}, {__index = o}))
     dist.wait()
     local all = dist.gather(files)
-    if out and whole(out, dirs, table.concat(all)) then out:forget_shards() end
+    if out then
+        local joined, say = whole(out, dirs, table.concat(all))
+        if joined then out:forget_shards() end
+        if say then say() end
+    end
     dist.wait()
 end
 

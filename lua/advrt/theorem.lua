@@ -143,14 +143,15 @@ end
 -- grad z_i as it is.
 --
 -- net, x [B,C,H,W]; targets: array of B classes; losses: array; margins: array of numbers;
--- progress(m), optional, is called after the m-th margin
+-- progress(m, results), optional, is called after the m-th margin, with what is returned so far, of
+-- which `done`, optional, is what an earlier call's progress was given, to go on behind it
 --
 -- Returns an array, for each loss and each margin a table of arrays of B numbers: target, the
 -- target's element of the loss's gradient with respect to the logits; zero_share and l2, of the
 -- direction with respect to the image.
-function theorem.raise_margin(net, x, targets, losses, margins, progress)
+function theorem.raise_margin(net, x, targets, losses, margins, progress, done)
     local z, B = net:trace(x), #x
-    local raised, rows, results = z:clone(), z:totable(), {}
+    local raised, rows, results = z:clone(), z:totable(), done or {}
     local dz, value, q = tensor.new(z:shape()), tensor.new {B}, tensor.new(x:shape())
     local l2, linf, zeros = tensor.new({B}, "f64"), tensor.new({B}, "f64"), tensor.new({B}, "f64")
     local most = {}
@@ -159,8 +160,9 @@ function theorem.raise_margin(net, x, targets, losses, margins, progress)
             if i ~= targets[n] + 1 then most[n] = math.max(most[n] or v, v) end
         end
     end
-    for l = 1, #losses do results[l] = {} end
-    for m, margin in ipairs(margins) do
+    for l = 1, #losses do results[l] = results[l] or {} end
+    for m = #results[1] + 1, #margins do
+        local margin = margins[m]
         for n = 1, B do raised:set(most[n] + margin, n, targets[n] + 1) end
         for l, one in ipairs(losses) do
             one:evaluate(raised, targets, value, dz)
@@ -170,7 +172,7 @@ function theorem.raise_margin(net, x, targets, losses, margins, progress)
             for n = 1, B do target[n] = dz:get(n, targets[n] + 1) end
             results[l][m] = {target = target, zero_share = zeros:totable(), l2 = l2:totable()}
         end
-        if progress then progress(m) end
+        if progress then progress(m, results) end
     end
     return results
 end

@@ -61,6 +61,8 @@ function cw:advance(batch)
     tensor.tanh_step(adam, {rate = self.rate})
 end
 
+function cw:evaluations() return self.starts * self.searches * (self.iterations + 1) end
+
 function cw:attack(image)
     local best = math.huge
     local weights, check = image.batch.adam.c, math.max(1, self.iterations // 10)

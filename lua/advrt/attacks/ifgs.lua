@@ -20,6 +20,8 @@ local ifgs = method.new("ifgs", {
 ifgs.norm = "inf"
 ifgs.prepare, ifgs.advance = ball.prepare, ball.advance
 
+function ifgs:evaluations() return self.steps end
+
 function ifgs:attack(image)
     image:begin(image.x0)
     for _ = 2, self.steps do image:step(self.alpha) end

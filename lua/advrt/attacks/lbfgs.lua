@@ -48,6 +48,9 @@ function lbfgs:advance(batch)
     batch.solvers:advance(batch.x, batch.q, batch.value, batch.a, batch.l2, batch.state)
 end
 
+--- Two tenfolds of c bracket it, as a rule.
+function lbfgs:evaluations() return (self.searches + 3) * self.iterations end
+
 function lbfgs:attack(image)
     local best = math.huge
 

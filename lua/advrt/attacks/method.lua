@@ -11,6 +11,8 @@
 -- images had theirs the network is evaluated once for all, and each goes on with what it found.
 -- What is image-sized happens for all at once, in these functions of an attack:
 --
+--     evaluations()          optional: how many evaluations an image takes where nothing ends its attack
+--                            early; default 1. Progress is foretold by it before any is measured
 --     prepare(batch)         optional: makes what it keeps beside the batch's own tensors
 --     enter(batch, k)        optional: image k begins anew at x[k]
 --     advance(batch)         moves each image k that asked for a step: batch.a [k] is the number
@@ -86,6 +88,7 @@ function method.new(name, parameters, complete)
     local class = {kind = name, parameters = parameters}
     class.__index = class
     class.__name = "advrt.attack"
+    function class.evaluations() return 1 end
     local function make(_, given)
         local self = setmetatable({name = name}, class)
         for key in pairs(given or {}) do
@@ -189,7 +192,7 @@ function method.batch(g, attack, B, targeted, seed)
         value = rows(B, "f32"), margin = rows(B, "f32"), margin_dz = tensor.new {B, g.classes},
         goals = rows(B, "i64"), a = rows(B, "f64"), l2 = rows(B, "f64"),
         q_l2 = rows(B, "f64"), q_linf = rows(B, "f64"), q_zero = rows(B, "f64"),
-        places = {}, live = 0, seconds = {forward = 0, backward = 0, step = 0}, passes = 0,
+        places = {}, live = 0, seconds = {forward = 0, backward = 0, step = 0}, passes = 0, evaluations = 0,
     }, Batch)
     if attack.prepare then attack:prepare(batch) end
     return batch
@@ -226,7 +229,7 @@ function Batch:forward()
     self.net:trace(self.x, self.z)
     self.attack.loss:evaluate(self.z, self.goals, self.value, self.dz)
     logits.evaluate("m_logit", math.huge, self.z, self.goals, self.margin, self.margin_dz)
-    self.passes = self.passes + 1
+    self.passes, self.evaluations = self.passes + 1, self.evaluations + self.live
     local value, margin, l2 = self.value:totable(), self.margin:totable(), self.l2:totable()
     local prediction = self.z:argmax():totable()
     for k, image in pairs(self.places) do
@@ -265,7 +268,7 @@ end
 -- queue   function() -> {image f32 [C,H,W], label, target or nil, name} or nil where it is empty
 -- done    function(item, x [C,H,W], forward, backward): the image's result, in the order in which
 --         they finish; x is overwritten afterwards
--- tick    optional: called after each pass of the network
+-- tick    optional: called with the batch after each pass of the network
 function Batch:run(queue, done, tick)
     local clock, seconds = system.clock, self.seconds
     for k = 1, self.size do self:fill(k, queue) end
@@ -302,7 +305,7 @@ function Batch:run(queue, done, tick)
                 self:fill(k, queue)
             end
         end
-        if tick then tick() end
+        if tick then tick(self) end
         if system.interrupted() then fail.interrupted() end
     end
 end

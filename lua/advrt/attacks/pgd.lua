@@ -31,6 +31,8 @@ end)
 
 pgd.prepare, pgd.advance = ball.prepare, ball.advance
 
+function pgd:evaluations() return self.restarts * (self.steps + 1) end
+
 function pgd:attack(image)
     local best = -math.huge
     for restart = 1, self.restarts do

@@ -1,35 +1,40 @@
 --- What experiments/attacks.lua leaves: records, tables and a picture.
 --
--- `results` is an array over the images of arrays over the attacks of {attack, file, label, target
+-- `list` is an array over the images of arrays over the attacks of {attack, file, label, target
 -- (-1: untargeted), prediction, success, l2, linf, forward, backward}.
 
 local core = require "advrt.core.record"
+local csv = require "advrt.csv"
 local fail = require "advrt.fail"
 local plot = require "advrt.plot"
 local record = require "advrt.record"
+local results = require "advrt.results"
+local run_json = require "advrt.run_json"
 local tables = require "advrt.tables"
 
 local report = {}
 
+-- What an attack takes, as attacks.csv has it.
+report.costs = {"passes", "seconds_forward", "seconds_backward", "seconds_step"}
+
 local fields = {"file", "label", "target", "attack", "success", "prediction", "l2", "linf", "forward",
     "backward"}
 
---- Writes records.msgpack: a map for each image and attack, sorted by file, then attack as given.
-function report.save(out, results)
-    local part <close>, message = record.part(out:scratch("records.part"))
-    if not part then fail("%s", message) end
-    local done = true
-    for _, of_image in ipairs(results) do
-        local packed = {}
-        for a, one in ipairs(of_image) do
-            local pairs_of = {}
-            for i, name in ipairs(fields) do pairs_of[i] = {name, one[name]} end
-            packed[a] = core.pack(pairs_of)
-        end
-        if done then done, message = part:add("records", table.concat(packed)) end
+--- The record of one image and attack, packed. one: its fields by name.
+function report.pack(one)
+    local pairs_of = {}
+    for i, name in ipairs(fields) do pairs_of[i] = {name, one[name]} end
+    return core.pack(pairs_of)
+end
+
+--- The list of a run's records.msgpack, sorted by image, then attack as given: `count` attacks each.
+local function read(path, count)
+    local all, of_image = {}, {}
+    for one in record.each(path) do
+        of_image[#of_image + 1] = one
+        if #of_image == count then all[#all + 1], of_image = of_image, {} end
     end
-    if done then done, message = part:finish(out:file("records.msgpack")) end
-    if not done then fail("%s", message) end
+    return all
 end
 
 local columns = {"attack", "targeted", "images", "success", "l2_mean", "l2_std", "l2_median",
@@ -37,41 +42,37 @@ local columns = {"attack", "targeted", "images", "success", "l2_mean", "l2_std",
     "seconds_backward", "seconds_step", "seconds"}
 
 --- One attack's row of attacks.csv, by column: distances over the images that succeeded; forward and
--- backward, evaluations and gradients an image took in the mean; passes, the network's passes over
--- a batch; seconds of them all. `about` is what attacks.stream returned.
-function report.row(name, targeted, results, a, about)
+-- backward, evaluations and gradients an image took in the mean; spent: what was spent on all, by the
+-- names of report.costs: the network's passes over a batch, and seconds.
+local function row_of(name, targeted, list, a, spent)
     local l2, linf, forward, backward = {}, {}, 0, 0
-    for _, of_image in ipairs(results) do
+    for _, of_image in ipairs(list) do
         local one = of_image[a]
         if one.success then l2[#l2 + 1], linf[#linf + 1] = one.l2, one.linf end
         forward, backward = forward + one.forward, backward + one.backward
     end
-    local seconds = about.seconds
-    local row = {attack = name, targeted = targeted, images = #results, success = #l2,
-        forward = forward / #results, backward = backward / #results, passes = about.passes,
-        seconds_forward = seconds.forward, seconds_backward = seconds.backward,
-        seconds_step = seconds.step, seconds = seconds.forward + seconds.backward + seconds.step}
-    for key, list in pairs {l2 = l2, linf = linf} do
-        row[key .. "_mean"], row[key .. "_std"] = tables.mean_std(list)
-        table.sort(list)
-        row[key .. "_median"] = tables.quantile(list, 0.5)
+    local row = {attack = name, targeted = targeted, images = #list, success = #l2,
+        forward = forward / #list, backward = backward / #list,
+        seconds = spent.seconds_forward + spent.seconds_backward + spent.seconds_step}
+    for _, key in ipairs(report.costs) do row[key] = spent[key] end
+    for key, values in pairs {l2 = l2, linf = linf} do
+        row[key .. "_mean"], row[key .. "_std"] = tables.mean_std(values)
+        table.sort(values)
+        row[key .. "_median"] = tables.quantile(values, 0.5)
     end
     return row
 end
 
---- attacks.csv.
-function report.csv(rows) return tables.csv(columns, rows) end
-
 --- perturbations.csv: a row for each image and attack, in the order of the records.
-function report.images_csv(results)
+local function images_csv(list)
     local all = {}
-    for _, of_image in ipairs(results) do table.move(of_image, 1, #of_image, #all + 1, all) end
+    for _, of_image in ipairs(list) do table.move(of_image, 1, #of_image, #all + 1, all) end
     return tables.csv({"attack", "file", "label", "target", "prediction", "success", "l2", "linf",
         "forward", "backward"}, all)
 end
 
 --- The rows as they are printed.
-function report.text(rows)
+local function text_of(rows)
     local width = 8
     for _, row in ipairs(rows) do width = math.max(width, #row.attack) end
     local form = "%-" .. width .. "s  %10s  %9s %9s  %9s %9s  %9s %9s  %8s\n"
@@ -89,18 +90,18 @@ function report.text(rows)
 end
 
 --- The share of the images that an attack changed within a distance, as steps {distance, share}.
-local function curve(results, a, key)
-    local list, steps = {}, {{0, 0}}
-    for _, of_image in ipairs(results) do
-        if of_image[a].success then list[#list + 1] = of_image[a][key] end
+local function curve(list, a, key)
+    local far, steps = {}, {{0, 0}}
+    for _, of_image in ipairs(list) do
+        if of_image[a].success then far[#far + 1] = of_image[a][key] end
     end
-    table.sort(list)
-    for i, v in ipairs(list) do steps[i + 1] = {v, i / #results} end
-    return steps, list[#list] or 0
+    table.sort(far)
+    for i, v in ipairs(far) do steps[i + 1] = {v, i / #list} end
+    return steps, far[#far] or 0
 end
 
 --- The picture: for each attack the share of images that succeeded within a distance, L2 and Linf.
-function report.figure(name, rows, results, untargeted)
+local function figure(name, rows, list, untargeted)
     local names, blocks, panels = {}, {}, {}
     for a, row in ipairs(rows) do names[a] = row.attack end
     local styles = plot.styles(names)
@@ -109,7 +110,7 @@ function report.figure(name, rows, results, untargeted)
         local curves = {}
         for a in ipairs(rows) do
             local far
-            curves[a], far = curve(results, a, key)
+            curves[a], far = curve(list, a, key)
             most = math.max(most, far)
         end
         most = most > 0 and most * 1.05 or 1
@@ -131,7 +132,7 @@ function report.figure(name, rows, results, untargeted)
             1 - (above - 75) / height, 1 - 45 / height),
         ("set label 100 %s at screen 0.5,%g center font 'sans,13'"):format(plot.quote(
             ("Images that %s within a distance (%d images)"):format(
-                untargeted and "left their class" or "became their target", #results)),
+                untargeted and "left their class" or "became their target", #list)),
             1 - 18 / height),
         ("set key at screen 0.085,%g left top vertical maxcols 1 Left reverse samplen 3"):format(
             1 - above / height),
@@ -144,6 +145,53 @@ function report.figure(name, rows, results, untargeted)
     }, "\n")
     return plot.script(name, "Share of images that an attack changed within a distance", 980, height,
         table.concat(blocks), commands)
+end
+
+--- Fills the run's folder `out` from its records.msgpack. run: what results.write takes, and spent, by an
+-- attack's name what it has taken, by the names of report.costs. Returns a function that says what came
+-- out.
+function report.write(out, run)
+    local o, counts = run.about.options, run.counts
+    local list, rows = read(out:file("records.msgpack"), #o.attacks), {}
+    for a, name in ipairs(o.attacks) do
+        rows[a] = row_of(name, not o.untargeted, list, a, run.spent[name])
+    end
+    out:write("attacks.csv", tables.csv(columns, rows))
+    out:write("perturbations.csv", images_csv(list))
+    out:write("left_out.csv", results.left_out_csv(run.left))
+    run_json.finish(run.about, counts, run.seconds)
+    out:write("run.json", run_json.encode(run.about))
+    local drawn = not run.no_figures and counts.attacked > 0
+    if drawn then
+        out:write("fig_attacks.gp", figure("fig_attacks", rows, list, o.untargeted))
+        plot.draw(out.path, {"fig_attacks"})
+    end
+    return function()
+        print(("%s, %s\n"):format(results.images_text(counts),
+            o.untargeted and "untargeted" or "towards targets"))
+        print(text_of(rows))
+        print(("Tables%s: %s/"):format(drawn and " and the picture" or "", out.path))
+    end
+end
+
+--- Adds up what the attacks of shards (advrt.shards) have taken, for write.
+function report.sum(run, list)
+    run.spent = {}
+    for _, name in ipairs(run.about.options.attacks) do
+        run.spent[name] = {}
+        for _, key in ipairs(report.costs) do run.spent[name][key] = 0 end
+    end
+    for _, one in ipairs(list) do
+        local text, message = csv.read(one.dir .. "/attacks.csv")
+        local rows = text and csv.parse(text)
+        if not rows then fail("%s", message or one.dir .. "/attacks.csv: is no table") end
+        for i = 2, #rows do
+            for k, key in ipairs(rows[1]) do
+                local spent = run.spent[rows[i][1]]
+                if spent and spent[key] then spent[key] = spent[key] + (tonumber(rows[i][k]) or 0) end
+            end
+        end
+    end
 end
 
 return report

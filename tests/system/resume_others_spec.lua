@@ -1,0 +1,225 @@
+-- attacks.lua and theorem.lua killed, interrupted, torn, in shards and as the work of two processes: their
+-- finished files are those of a run of one process that nothing stopped.
+
+local lfs = require "lfs"
+local ranks = require "ranks"
+local record = require "advrt.core.record"
+local support = require "support"
+local system = require "advrt.core.system"
+
+local experiments = system.options.root .. "/experiments/"
+local contents = support.contents
+
+-- More images than wait together (attacks.lua), or than a batch (theorem.lua), and some that are wrong.
+local cases = {
+    attacks = {"--limit", "36", "--batch", "2", "--attacks", "fgs,ifgs:steps=3,pgd:norm=2:steps=3:restarts=2,"
+        .. "lbfgs:searches=1:iterations=4,cw:iterations=8:rate=0.2:searches=1:c=10:starts=2"},
+    theorem = {"--limit", "10", "--batch", "3", "--iterations", "30", "--every", "7", "--losses",
+        "ce,m_logit", "--margin-step", "8", "--magnitude", "0.2", "--targets", "class:2"},
+}
+local other = {
+    attacks = {{"--untargeted"}, {"--untargeted false, not true"}},
+    theorem = {{"--every", "8"}, {"--every 7, not 8"}},
+}
+
+for name, options in pairs(cases) do
+    describe(name .. ".lua", function()
+        local base, whole, duration
+
+        local function words(dir, ...)
+            local list = {experiments .. name .. ".lua", "--no-figures", "--out", dir}
+            table.move(options, 1, #options, #list + 1, list)
+            return table.move({...}, 1, select("#", ...), #list + 1, list)
+        end
+
+        local function run_well(list, environment)
+            local status, out, err = support.advrt(list, environment)
+            assert.equal(0, status, err)
+            return out, err
+        end
+
+        local function finish(dir, ...)
+            run_well(words(dir, "--resume", ...))
+            assert.same(contents(whole), contents(dir))
+        end
+
+        local function ended(dir, signal, share)
+            local status, _, err = support.advrt(words(dir, "--resume"),
+                ("timeout -s %s %.3f"):format(signal, math.max(0.05, share * duration)))
+            return status, err
+        end
+
+        setup(function()
+            base = support.folder()
+            whole = base .. "/whole"
+            local began = system.clock()
+            run_well(words(whole))
+            duration = system.clock() - began
+            assert.is_true(#support.rows(whole .. "/left_out.csv") > 0)
+        end)
+        teardown(function() support.remove(base) end)
+
+        it("after being killed at random instants is the run that was not", function()
+            local seed, kills, dir = os.time(), 0, base .. "/killed"
+            math.randomseed(seed)
+            while kills < (tonumber(os.getenv "ADVRT_KILLS") or 6) do
+                local status, err = ended(dir, "KILL", 1.1 * math.random())
+                assert.is_true(status == 0 or status == 137, ("%s (random seed %d)"):format(err, seed))
+                if status == 137 then kills = kills + 1 end
+                if support.exists(dir .. "/records.msgpack")
+                    and not support.exists(dir .. "/records.part") then
+                    assert.same(contents(whole), contents(dir))
+                    support.remove(dir)
+                end
+            end
+            finish(dir)
+        end)
+
+        -- A run that stopped after some units, and its journal.
+        local function unfinished(dir)
+            for i = 3, 60 do
+                ended(dir, "KILL", i / 20)
+                if support.exists(dir .. "/records.msgpack") then
+                    support.remove(dir)
+                elseif support.exists(dir .. "/records.part") then
+                    local journal = support.read(dir .. "/records.part")
+                    local _, units = journal:gsub("seconds", "")
+                    if units > 3 then return journal end
+                end
+            end
+            error "never stopped in the midst of it"
+        end
+
+        it("passes over a torn end, whatever stands there", function()
+            local dir = base .. "/torn"
+            local journal = unfinished(dir)
+            for _, torn in ipairs {journal:sub(1, -2), journal .. "advp\1" .. ("\0"):rep(500),
+                journal:sub(1, #journal * 3 // 4) .. "?" .. journal:sub(#journal * 3 // 4 + 2),
+                journal:sub(1, 2)} do
+                for _, file in ipairs(support.list(dir)) do os.remove(dir .. "/" .. file) end
+                support.write(dir .. "/records.part", torn)
+                support.write(dir .. "/.advrt-0123456789abcdef.tmp", "half a file")
+                finish(dir)
+            end
+        end)
+
+        it("says at Ctrl-C the command that goes on with it, which does not begin anew", function()
+            local dir, status, err = base .. "/it's interrupted", nil, nil
+            for i = 4, 40 do
+                status, err = ended(dir, "INT", i / 20)
+                if status == 0 then support.remove(dir) end
+                if err:find("go on with", 1, true) then break end
+            end
+            assert.equal(124, status, err)
+            local command = err:match("advrt: interrupted; what was done is kept, go on with: ([^\n]+)\n$")
+            assert.truthy(command, err)
+            local before = support.read(dir .. "/records.part")
+            assert.is_true(os.execute(("timeout -s KILL %.3f %s >/dev/null 2>&1; true"):format(
+                0.4 * duration, command)))
+            if support.exists(dir .. "/records.part") then
+                assert.equal(before, support.read(dir .. "/records.part"):sub(1, #before))
+            end
+            assert.is_true(os.execute(command .. " >/dev/null 2>&1"))
+            assert.same(contents(whole), contents(dir))
+        end)
+
+        it("stays as it is where it is finished, and is refused with other options", function()
+            local before = contents(whole)
+            assert.equal(("The run in %s is finished.\n"):format(whole), (run_well(words(whole, "--resume"))))
+            assert.same(before, contents(whole))
+            local more, wanted = table.unpack(other[name])
+            local status, out, err = support.advrt(words(whole, "--resume", table.unpack(more)))
+            assert.same({2, ""}, {status, out})
+            assert.matches("^advrt: [^\n]+\n$", err)
+            for _, text in ipairs(wanted) do assert.truthy(err:find(text, 1, true), err) end
+            assert.equal(2, (support.advrt(words(whole))))
+        end)
+
+        local function same_but_for_run_json(dir)
+            local wanted, got = contents(whole), contents(dir)
+            wanted["run.json"], got["run.json"] = nil, nil
+            assert.same(wanted, got)
+        end
+
+        it("may be merged from shards, one of them gone on with", function()
+            local list = {experiments .. "merge.lua", "--no-figures", "--out", base .. "/merged"}
+            for i = 1, 3 do
+                local dir, shard = base .. "/shard" .. i, i .. "/3"
+                if i == 2 then
+                    support.advrt(words(dir, "--shard", shard),
+                        ("timeout -s KILL %.3f"):format(0.3 * duration))
+                end
+                run_well(words(dir, "--shard", shard, "--resume"))
+                list[#list + 1] = dir
+            end
+            local out = run_well(list)
+            assert.truthy(out:find("right on the clean image", 1, true))
+            same_but_for_run_json(base .. "/merged")
+        end)
+
+        ranks.may(it, pending)("is the work of two processes, too", function()
+            local dir = base .. "/two"
+            local done, out, err = ranks.several(2, words(dir))
+            assert.equal(0, done, err)
+            assert.truthy(out:find(dir .. "/", 1, true))
+            assert.truthy(err:find("(rank 0 of 2)", 1, true))
+            same_but_for_run_json(dir)
+            assert.is_false(support.exists(dir .. "/shards"))
+            assert.equal(0, (ranks.several(2, words(dir, "--resume"))))
+            -- One of the two dies, and both go on.
+            local cut = base .. "/cut"
+            local status
+            for i = 4, 20 do
+                local list = words(cut, "--resume")
+                table.insert(list, 1, "-e")
+                table.insert(list, 2, ([[
+                    local journal, dist = require "advrt.journal", require "advrt.dist"
+                    local commit, left = nil, %d
+                    local open = journal.open
+                    function journal.open(path)
+                        local j, message = open(path)
+                        if j then
+                            commit = commit or getmetatable(j).commit
+                            getmetatable(j).commit = function(...)
+                                commit(...)
+                                left = left - 1
+                                if left == 0 and dist.rank == 1 then os.execute "kill -9 $PPID" end
+                            end
+                        end
+                        return j, message
+                    end]]):format(i // 2))
+                status = ranks.several(2, list)
+                if status ~= 0 then break end
+                support.remove(cut)
+            end
+            assert.equal(137, status)
+            assert.equal(0, (ranks.several(2, words(cut, "--resume"))))
+            same_but_for_run_json(cut)
+        end)
+
+        it("goes on with a sample, which is the same images again", function()
+            local one, two = base .. "/sample", base .. "/sampled"
+            run_well(words(one, "--sample", "7"))
+            local list = words(two, "--sample", "7", "--resume")
+            for i = 4, 30 do
+                local status = support.advrt(list, ("timeout -s KILL %.3f"):format(i / 20 * duration))
+                if (lfs.attributes(two .. "/records.part", "size") or 0) > 6000 then
+                    break
+                elseif status == 0 then
+                    support.remove(two)
+                end
+            end
+            run_well(list)
+            assert.same(contents(one), contents(two))
+            local files = {}
+            for r in record.each(two .. "/records.msgpack") do files[r.file] = true end
+            for _, row in ipairs(support.rows(two .. "/left_out.csv")) do files[row.file] = true end
+            local count = 0
+            for _ in pairs(files) do count = count + 1 end
+            assert.equal(7, count)
+            local status, _, err = support.advrt(words(two, "--sample", "6", "--resume"))
+            assert.equal(2, status)
+            assert.truthy(err:find("--sample 7, not 6", 1, true), err)
+        end)
+    end)
+end
