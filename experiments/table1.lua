@@ -25,6 +25,9 @@ local groups, found = {}, {}
 for _, dir in ipairs {o.run_a, o.run_b} do
     local rows, message = tables.read_table1(dir .. "/table1.csv")
     if not rows then fail("%s", message) end
+    local added
+    added, message = tables.add_distances(rows, dir .. "/least_perturbation.csv")
+    if not added then fail("%s", message) end
     found[rows[1].setting] = rows
 end
 for i, setting in ipairs(settings) do

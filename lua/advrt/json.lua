@@ -19,10 +19,33 @@ local function escape_bytes(text, backslash)
     end
 end
 
+--- A finite number as text that reads back as the same number, in as few digits as that takes.
+function json.number(v)
+    local text = tostring(v)
+    for digits = 15, 17 do
+        if tonumber(text) == v then break end
+        text = ("%%.%dg"):format(digits):format(v)
+    end
+    return text
+end
+
+--- A value with numbers that dkjson, which writes 14 digits, would write as others.
+local function exact(value)
+    local meta = getmetatable(value)
+    if math.type(value) == "float" and value - value == 0 and tonumber(tostring(value)) ~= value then
+        return setmetatable({}, {__tojson = function() return json.number(value) end})
+    elseif type(value) ~= "table" or meta and meta.__tojson then
+        return value
+    end
+    local copy = setmetatable({}, meta)
+    for key, v in pairs(value) do copy[key] = exact(v) end
+    return copy
+end
+
 --- The JSON text of a value; `state` is dkjson's (keyorder, indent). A byte of a string that is no
--- UTF-8 is written as the four characters \xHH.
+-- UTF-8 is written as the four characters \xHH. Numbers read back as they were.
 function json.encode(value, state)
-    return escape_bytes(dkjson.encode(value, state), "\\\\")
+    return escape_bytes(dkjson.encode(exact(value), state), "\\\\")
 end
 
 --- Text as UTF-8: a byte that is none is written as the four characters \xHH.

@@ -276,6 +276,39 @@ function tables.read_table1(path)
     return rows
 end
 
+--- Adds common_l2 and common_linf to rows of read_table1, from the same run's least_perturbation.csv;
+-- returns true, or nil and a message where it is not theirs.
+function tables.add_distances(rows, path)
+    local text, message = csv.read(path)
+    if not text then return nil, message end
+    local records, problem = csv.parse(text)
+    if not records then return nil, ("%s: %s"):format(path, problem) end
+    local column, lists = {}, {}
+    for k, name in ipairs(records[1] or {}) do column[name] = k end
+    for l in ipairs(rows) do lists[l] = {l2 = {}, linf = {}} end
+    for i = 2, #records, #rows do
+        local group, whole = {}, column.loss and column.iteration and column.l2 and column.linf
+        for l, row in ipairs(rows) do
+            local r = records[i + l - 1]
+            if not (whole and r and r[column.loss] == row.loss) then
+                return nil, path .. ": not of the run of table1.csv"
+            end
+            if (tonumber(r[column.iteration]) or -1) >= 0 then group[#group + 1] = r end
+        end
+        for l, r in ipairs(#group == #rows and group or {}) do
+            for key, list in pairs(lists[l]) do list[#list + 1] = tonumber(r[column[key]]) or 0 / 0 end
+        end
+    end
+    for l, row in ipairs(rows) do
+        if #lists[l].l2 ~= row.common_images then
+            return nil, path .. ": not of the run of table1.csv"
+        end
+        row.common_l2 = tables.mean_std(lists[l].l2)
+        row.common_linf = tables.mean_std(lists[l].linf)
+    end
+    return true
+end
+
 --- CSV text of the mean curves and, in columns named NAME_std, their standard deviations.
 function tables.curves_csv(summary)
     local header = {"loss", "iteration"}

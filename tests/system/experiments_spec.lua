@@ -263,14 +263,24 @@ describe("the experiments", function()
 
     it("join into Table I", function()
         local a, b = base .. "/join_a", base .. "/join_b"
-        run_well("equal_multiplier.lua", {"--out", a, "--no-figures"})
-        run_well("equal_perturbation.lua", {"--out", b, "--no-figures"})
+        local more = {"--no-figures", "--iterations", "40", "--magnitude", "0.3", "--out", b}
+        local said = {[a] = run_well("equal_multiplier.lua", {"--no-figures", "--iterations", "40",
+            "--alpha", "0.1", "--out", a}), [b] = run_well("equal_perturbation.lua", more)}
         local script = scripts .. "table1.lua"
         for _, order in ipairs {{a, b}, {b, a}} do
             local status, out = support.advrt {script, order[1], order[2]}
             assert.equal(0, status)
             assert.matches("Equal Multiplier +Equal Perturbation\n", out)
             assert.matches("\nM%-Logit ", out)
+            -- As each run itself prints them, the distances over the common images among them.
+            for _, dir in ipairs {a, b} do
+                for line in said[dir]:gmatch("\n([^\n]+ %d+ of %d+[^\n]*)") do
+                    local name, rest = line:match("^(%S+) +(.*)$")
+                    rest = rest:gsub("%p", "%%%0"):gsub(" +", " +")
+                    assert.matches("\n" .. name:gsub("%p", "%%%0") .. "[^\n]*" .. rest, out)
+                end
+            end
+            assert.equal(2, select(2, out:gsub("L2, Linf on these", "")))
         end
         local status, out = support.advrt {script, a, b, "--csv", "--out", base .. "/joined"}
         assert.equal(0, status)
@@ -285,6 +295,15 @@ describe("the experiments", function()
         assert.equal(1, status)
         assert.equal("", out)
         assert.matches("^advrt: [^\n]*table1.csv[^\n]*\n$", err)
+        local least = support.read(b .. "/least_perturbation.csv")
+        for _, other in ipairs {least:match("^(.*\n)[^\n]+\n$"), (least:gsub("\nce,", "\nec,", 1)),
+            (least:gsub(",%d+,([%d.]+),([%d.]+),([01])\n", ",-1,%1,%2,%3\n")), "loss\nce\n"} do
+            support.write(b .. "/least_perturbation.csv", other)
+            status, out, err = support.advrt {script, a, b}
+            assert.same({1, ""}, {status, out})
+            assert.matches("^advrt: [^\n]*/least_perturbation.csv: not of the run of table1.csv\n$", err)
+        end
+        support.write(b .. "/least_perturbation.csv", least)
         local about = support.read(b .. "/run.json")
         support.write(b .. "/run.json", (about:gsub('("weights_sha256": *)"%x+"', '%1"0"')))
         status, out, err = support.advrt {script, a, b}

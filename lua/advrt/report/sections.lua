@@ -1,6 +1,7 @@
 --- The sections of a run's report, each as HTML.
 
 local html = require "advrt.report.html"
+local json = require "advrt.json"
 local options = require "advrt.options"
 local tables = require "advrt.tables"
 
@@ -261,9 +262,10 @@ nothing to attack, and %d that are of the target class already.</p>
 end
 
 local function value_text(value)
+    if math.type(value) == "float" then return json.number(value) end
     if type(value) ~= "table" then return tostring(value) end
     local parts = {}
-    for i, v in ipairs(value) do parts[i] = tostring(v) end
+    for i, v in ipairs(value) do parts[i] = value_text(v) end
     return table.concat(parts, ",")
 end
 
@@ -286,8 +288,8 @@ end
 
 --- The command that runs it again, as HTML: the program and the script as they were called.
 local function command_of(about)
-    local words = {about.program or "advrt", "--threads", value_text(about.threads), "--plan",
-        value_text(about.plan)}
+    local words = {about.program or "advrt", "--device", value_text(about.device), "--threads",
+        value_text(about.threads), "--plan", value_text(about.plan)}
     if about.precision and about.precision ~= "f32" then
         words[#words + 1] = "--precision"
         words[#words + 1] = value_text(about.precision)
@@ -296,8 +298,10 @@ local function command_of(about)
     for i, word in ipairs(words) do words[i] = options.quote(tostring(word)) end
     local lines = {table.concat(words, " ")}
     for _, option in ipairs(sections.options(about)) do
-        if option[1] ~= "--out" and option[2] ~= "1/1" then
-            lines[#lines + 1] = ("%s %s"):format(options.quote(option[1]), options.quote(option[2]))
+        local key, value = table.unpack(option)
+        local several = key == "--require" and about.options.require or {value}
+        for _, one in ipairs(key ~= "--out" and value ~= "1/1" and several or {}) do
+            lines[#lines + 1] = ("%s %s"):format(options.quote(key), options.quote(value_text(one)))
         end
     end
     for i, line in ipairs(lines) do lines[i] = text(line) end
