@@ -168,7 +168,8 @@ describe("report.html", function()
     it("tells the command as it was called", function()
         local page = support.read(run .. "/report.html")
         assert.truthy(page:find(("<code>%s --device %s --threads %d --plan %s %sequal_perturbation.lua ")
-            :format(system.options.executable, system.options.device, system.options.threads, system.options.plan, experiments), 1, true))
+            :format(system.options.executable, system.options.device, system.options.threads,
+                system.options.plan, experiments), 1, true))
     end)
 
     it("shows its pictures at 400 and 1400 pixels, light and dark, and says nothing amiss", function()
