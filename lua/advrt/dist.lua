@@ -25,11 +25,12 @@ function dist.broadcast(text) return core.broadcast(text) end
 function dist.gather(text) return core.gather(text) end
 
 --- Fails unless every rank gives the same text. `problem`: what is wrong with a rank that gives another
--- one than rank 0, behind "rank I of N ".
+-- one than rank 0, behind "rank I of N ". None goes on before that is known.
 function dist.agree(text, problem)
     for i, one in ipairs(dist.gather(text) or {}) do
         if one ~= text then fail("rank %d of %d %s", i - 1, dist.size, problem) end
     end
+    dist.wait()
 end
 
 --- Makes each element of the tensor x, f32, its sum over all ranks, the same bits on each; returns x.

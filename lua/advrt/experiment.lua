@@ -384,21 +384,20 @@ local function run_here(spec, o, takes)
     local losses = (spec.losses or experiment.losses)(o, g)
     local images, listed = experiment.open_images(o, g)
     local first, last = data.shard(listed, table.unpack(o.shard))
-    local out <close> = folder.claim(o.out, spec.setting, o.resume)
-    o.out = out.path
-
     local run = setmetatable({o = o, setting = spec.setting, net = g, losses = losses, options = takes,
-        multiplier = spec.multiplier and spec.multiplier(o), figures = spec.figures, out = out,
+        multiplier = spec.multiplier and spec.multiplier(o), figures = spec.figures,
         images = images, listed = listed, count = math.max(0, last - first + 1),
         classes = images:class_names(), workspace = {}, units = 0, work = 0, left = "",
         kept_at = system.clock(), counts = {found = 0, wrong = 0, left_out = 0, attacked = 0}}, {
         __index = spec.methods and setmetatable(spec.methods, Run) or Run})
     run:check()
     run.labels_sha256 = images:labels_digest(listed)
-    local files = out.holds == "finished" and images:digest(first, last)
-    run.images_sha256 = files and system.digest(files) or nil
     local about = run_json.start(run)
     if o.part_of then shards.agree(about) end
+    local out <close> = folder.claim(o.out, spec.setting, o.resume)
+    run.out, o.out, about.options.out = out, out.path, out.path
+    local files = out.holds == "finished" and images:digest(first, last)
+    about.images_sha256 = files and system.digest(files) or nil
     local kept <close> = resume.open(out, about, {names = images:names(first, last),
         digest = function(n) return images:digest(first, first + n - 1) end}, o.nested or o.part_of)
     if not kept then return files end

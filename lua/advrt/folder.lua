@@ -137,7 +137,8 @@ function folder.claim(path, name, resume)
     return setmetatable({path = path, made = made, holds = holds, temporary = {}}, Folder)
 end
 
-local PATIENCE = 10 -- seconds until what one machine wrote must be seen by the others
+--- Seconds until what one machine has written must be seen by the others.
+folder.patience = 10
 
 --- The folder that rank 0 has claimed (`claimed`; nil on the other ranks), for every rank: where another
 -- than rank 0 says or writes something, it has claimed nothing. Fails where one of them does not see it.
@@ -150,7 +151,7 @@ function folder.share(claimed)
     end
     local path, holds, name = string.unpack("s4s4s4",
         dist.broadcast(claimed and string.pack("s4s4s4", claimed.path, claimed.holds, beacon) or ""))
-    local until_then = system.clock() + PATIENCE
+    local until_then = system.clock() + folder.patience
     while not lfs.attributes(path .. "/" .. name, "mode") do
         if system.clock() > until_then then
             fail("--out %s: this process does not see there what rank 0 has written; all of them need to "

@@ -56,6 +56,7 @@ function shards.agree(about)
             fail("rank %d of %d has not the run of rank 0: %s", i - 1, dist.size, problem)
         end
     end
+    dist.wait()
 end
 
 --- Fails unless `one` is a shard of the run of which `first` is one.
@@ -167,6 +168,16 @@ function shards.folders(path)
     return dirs
 end
 
+--- Whether one of the shards' folders holds more than nothing.
+local function is_begun(dirs)
+    for _, dir in ipairs(dirs) do
+        for _, name in ipairs {folder.journal, "run.json"} do
+            if lfs.attributes(dir .. "/" .. name, "mode") then return true end
+        end
+    end
+    return false
+end
+
 --- A run as the work of mpirun's processes: each does a shard, in a folder of its own below the run's,
 -- which all of them must see, and rank 0 joins them.
 --
@@ -191,10 +202,8 @@ function shards.spread(name, o, part, whole)
         end
         return dist.wait()
     end
-    local _ <close> = resume.hint(path, function()
-        return not o.nested and lfs.attributes(path .. "/" .. folder.shards, "mode")
-    end)
     local dirs = shards.folders(path)
+    local _ <close> = resume.hint(path, function() return not o.nested and is_begun(dirs) end)
     local files = part(setmetatable({out = dirs[dist.rank + 1], shard = {dist.rank + 1, dist.size},
         no_figures = true, part_of = path}, {__index = o}))
     dist.wait()
