@@ -16,6 +16,7 @@ local options = require "advrt.options"
 local plot = require "advrt.plot"
 local progress = require "advrt.progress"
 local run_json = require "advrt.run_json"
+local system = require "advrt.core.system"
 local tables = require "advrt.tables"
 local train = require "advrt.train"
 
@@ -44,8 +45,15 @@ local function trained_mlp()
         return t
     end
     local images, labels = read "images-idx3-ubyte.gz", read "labels-idx1-ubyte.gz"
+    local batch = 128
+    local shown <close> = progress.start("images", #images // batch * batch)
     train.run {net = g, images = images:reshape {#images, 1, images:size(2), images:size(3)},
-        labels = labels, epochs = 1, batch = 128, seed = o.seed, optimiser = train.adam {rate = 1e-3}}
+        labels = labels, epochs = 1, batch = batch, seed = o.seed,
+        optimiser = train.adam {rate = 1e-3}, progress = function(step)
+            shown:update(step * batch, "training mlp")
+            if system.interrupted() then fail.interrupted() end
+        end}
+    shown:finish("mlp trained")
     return g
 end
 
@@ -73,6 +81,15 @@ if not o.nets then nets[2] = trained_mlp() end
 
 local images = set:feed(false)
 
+local shown, done -- how far the nets are
+
+--- Notes that a batch of images went through a net.
+local function advance(g, places)
+    done = done + #places
+    shown:update(done, g.name)
+    if system.interrupted() then fail.interrupted() end
+end
+
 --- Which genuine images a net gets right: file -> true.
 local function right_files(g)
     local genuine, right = set.of.genuine, {}
@@ -81,6 +98,7 @@ local function right_files(g)
         for k, place in ipairs(places) do
             right[genuine.file[place]] = classes:get(k) == genuine.label[place] or nil
         end
+        advance(g, places)
     end
     return right
 end
@@ -97,13 +115,17 @@ local function count(g, list, right)
                 if classes:get(k) ~= list.label[place] then fooled = fooled + 1 end
             end
         end
+        advance(g, places)
     end
     return {n = n, target = target, fooled = fooled}
 end
 
 local results = {}
 do
-    local shown <close> = progress.start("nets", #nets)
+    local each = #set.of.genuine.number
+    for _, name in ipairs(set.losses) do each = each + #(set.of[name] or {number = {}}).number end
+    local bar <close> = progress.start("images", #nets * each)
+    shown, done = bar, 0
     for i, g in ipairs(nets) do
         local right, total = right_files(g), 0
         for _ in pairs(right) do total = total + 1 end
@@ -111,7 +133,6 @@ do
         for _, name in ipairs(set.losses) do
             results[i][name] = count(g, set.of[name] or {number = {}}, right)
         end
-        shown:update(i, g.name)
     end
     shown:finish(("%d nets"):format(#nets))
 end

@@ -24,6 +24,7 @@ local fail = require "advrt.fail"
 local feed = require "advrt.core.feed"
 local json = require "advrt.json"
 local lfs = require "lfs"
+local progress = require "advrt.progress"
 local record = require "advrt.record"
 local results = require "advrt.results"
 local run_json = require "advrt.run_json"
@@ -140,12 +141,15 @@ function Set:extra()
     if o.shard[1] > 1 then return end -- the first part of a set has them
     local images, from = extra_images(o, self.net, self.images, self.listed)
     local x = tensor.new {1, table.unpack(self.net.input)}
+    local shown <close> = progress.start("images", o.extra)
     for start = 1, o.extra, EXTRA_SHARD do
         local name = ("extra-%05d.safetensors"):format(start // EXTRA_SHARD + 1)
         local list = {}
         for i = start, math.min(o.extra, start + EXTRA_SHARD - 1) do
             images:load(from + i, x, 1)
             list[#list + 1] = x:image_u8(1)
+            shown:update(i, "genuine images")
+            if system.interrupted() then fail.interrupted() end
         end
         local sum = write_shard(self.out, name, tensor.stack(list))
         for row = 1, #list do
@@ -153,7 +157,6 @@ function Set:extra()
             self:add {{"file", images.files[i]}, {"label", images:label(i)}, {"loss", "extra"},
                 {"shard", name}, {"row", row - 1}, {"sha256", sum}}
         end
-        if system.interrupted() then fail.interrupted() end
     end
 end
 

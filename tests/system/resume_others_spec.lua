@@ -90,6 +90,47 @@ for name, options in pairs(cases) do
             error "never stopped in the midst of it"
         end
 
+        it("foretells what is left, after it was gone on with, too", function()
+            local dir, told = base .. "/foretold", base .. "/told"
+            local hook = ([[
+                local progress = require "advrt.progress"
+                local start = progress.start
+                function progress.start(unit, total)
+                    local shown = start(unit, total)
+                    if unit == "images looked at" then return shown end
+                    function shown.update(self, done)
+                        self.done = done
+                        local file <close> = io.open(%q, "a")
+                        file:write(("%%.17g %%.17g\n"):format(done, self.total))
+                    end
+                    return shown
+                end]]):format(told)
+            local function look(list)
+                os.remove(told)
+                table.insert(list, 1, "-e")
+                table.insert(list, 2, hook)
+                run_well(list)
+                local steps = {}
+                for done, total in support.read(told):gmatch("(%S+) (%S+)\n") do
+                    steps[#steps + 1] = {tonumber(done), tonumber(total)}
+                end
+                return steps
+            end
+            unfinished(dir)
+            for _, steps in ipairs {look(words(base .. "/fresh")), look(words(dir, "--resume"))} do
+                local before, last = 0, steps[#steps]
+                for _, step in ipairs(steps) do
+                    assert.is_true(step[1] >= before and step[2] >= step[1])
+                    before = step[1]
+                end
+                assert.near(last[1], last[2], 0.02 * last[1])
+                -- Half-way each attack has been measured, or every step counts alike.
+                for i = #steps // 2 + 1, #steps do
+                    assert.near(last[2], steps[i][2], 0.25 * last[2])
+                end
+            end
+        end)
+
         it("passes over a torn end, whatever stands there", function()
             local dir = base .. "/torn"
             local journal = unfinished(dir)
