@@ -299,13 +299,16 @@ static int print_error(lua_State *L) {
     return 1;
 }
 
-/* The same for the error on top of the stack: looking at it takes memory, which there may not be.
- */
+/* The same for the error on top of the stack: looking at it takes memory, which there may not be,
+ * and a signal that came with the error raises its own, which takes the other's place. */
 static int report(lua_State *L, Dist *d) {
-    lua_pushcfunction(L, print_error);
-    lua_insert(L, -2);
-    lua_pushlightuserdata(L, d);
-    if (lua_pcall(L, 2, 1, 0) == LUA_OK) return (int)lua_tointeger(L, -1);
+    for (int status = LUA_ERRRUN; status == LUA_ERRRUN;) {
+        lua_pushcfunction(L, print_error);
+        lua_insert(L, -2);
+        lua_pushlightuserdata(L, d);
+        status = lua_pcall(L, 2, 1, 0);
+        if (status == LUA_OK) return (int)lua_tointeger(L, -1);
+    }
     complain(d, "not enough memory");
     return FAILED;
 }

@@ -1,14 +1,20 @@
 --- Comma-separated values by RFC 4180, strictly.
 
+local lfs = require "lfs"
+
 local csv = {}
 
---- The whole text of a file; nil and a message where it cannot be read.
+--- The whole text of a file; nil and a message that begins with its path where it cannot be read. What
+-- lies in a folder of images, or in a run's, may be of any kind: a pipe would be waited for.
 function csv.read(path)
+    local kind = lfs.attributes(path, "mode")
+    if kind == "directory" then return nil, path .. ": is a directory" end
+    if kind and kind ~= "file" then return nil, path .. ": is no regular file" end
     local file, message = io.open(path, "rb")
     if not file then return nil, message end
     local text, problem = file:read("a")
     file:close()
-    return text, problem
+    return text, problem and path .. ": " .. problem
 end
 
 --- Reads one CSV field at `at`; returns it and the place after it, or nil and what is wrong.

@@ -92,6 +92,7 @@ void system_watch_interrupts(lua_State *L) {
     interrupt_ask(false);
     interrupt_forget();
     lua_sethook(L, NULL, 0, 0);
+    signal(SIGXFSZ, SIG_IGN); /* a file at its limit is a write that fails, and is told of */
     for (int i = 0; i < ASKING; i++) {
         struct sigaction before;
         int number = asking[i].number;

@@ -383,6 +383,36 @@ describe("the command line", function()
         one_line(err, "No space left")
     end)
 
+    it("says so where a file comes to its limit", function()
+        local status, _, err = shell(([[(ulimit -f 1; "$ADVRT" -e %s)]]):format(quoted(([[
+            local t = require "advrt.tensor"
+            assert(t.save("%s/big.safetensors", {a = t.new {1024}}))]]):format(folder))))
+        assert.equal(1, status)
+        assert.matches("^advrt: [^\n]*big.safetensors: File too large\n", err)
+        assert.is_nil(lfs.attributes(folder .. "/big.safetensors", "mode"))
+    end)
+
+    it("takes no folder and no pipe for a file of text in a folder of images", function()
+        assert(lfs.mkdir(folder .. "/images"))
+        local image = require "advrt.core.image"
+        assert(image.save(folder .. "/images/a.png", require "advrt.tensor".new({1, 28, 28}, "u8")))
+        local path = folder .. "/images/labels.csv"
+        for _, case in ipairs {{"mkdir", "is a directory"}, {"mkfifo", "is no regular file"}} do
+            local command = ([[rm -rf %s; %s %s; timeout 60 "$ADVRT" evaluate --images %s/images]]):format(
+                quoted(path), case[1], quoted(path), quoted(folder))
+            local status, _, err = shell(command)
+            assert.equal(1, status)
+            one_line(err, path .. ": " .. case[2])
+        end
+    end)
+
+    it("is ended by a signal while it waits for its script", function()
+        local status, _, err = shell(([[mkfifo %s/script; timeout 1 "$ADVRT" %s/script]]):format(
+            quoted(folder), quoted(folder)))
+        assert.equal(124, status) -- timeout's own
+        one_line(err, "ended by SIGTERM")
+    end)
+
     it("ends quietly when its reader has seen enough", function()
         local status, out, err = shell([[timeout 20 "$ADVRT" -e 'while true do print(1) end' | head -n 1]])
         assert.equal(0, status)
