@@ -293,6 +293,38 @@ static void test_finish_fails(void **state) {
     record_part_close(p);
 }
 
+/* A frame in whose place another one lies meanwhile, whole as well, is not taken for it. */
+static void test_exchanged(void **state) {
+    (void)state;
+    const char *path = scratch_path("mine.part"), *other_path = scratch_path("other.part");
+    Buffer payload = {0}, again = {0};
+    RecordPart *p = make_part(path, 1, NULL), *other;
+    memory_fail_at(1);
+    assert_int_equal(record_part_read(p, 0, &payload, &e), -1);
+    memory_fail_at(0);
+    assert_non_null(strstr(e.text, "out of memory"));
+    assert_int_equal(record_part_read(p, 0, &payload, &e), 0);
+    for (int shorter = 0; shorter < 2; shorter++) {
+        size_t n;
+        assert_int_equal(record_part_open(&other, other_path, false, &e), 0);
+        assert_int_equal(record_part_add(other, shorter ? FRAME_RECORDS : FRAME_NOTE, payload.bytes,
+                                         payload.size - (size_t)shorter, &e),
+                         0);
+        record_part_close(other);
+        unsigned char *bytes = scratch_read(other_path, &n);
+        int fd = open(path, O_WRONLY);
+        assert_int_equal(pwrite(fd, bytes, n, 0), n);
+        close(fd);
+        free(bytes);
+        assert_int_equal(record_part_read(p, 0, &again, &e), -1);
+        assert_non_null(strstr(e.text, "the frame at byte 0 is damaged"));
+        assert_null(again.bytes);
+    }
+    buffer_free(&payload);
+    record_part_close(p);
+    assert_int_equal(record_recover(other_path, NULL, NULL, &e), 0);
+}
+
 /* A frame for which there is no room leaves no trace, and the next one that fits is whole. */
 static void test_full_disk(void **state) {
     (void)state;
@@ -474,6 +506,7 @@ int main(void) {
         cmocka_unit_test(test_numbers),    cmocka_unit_test(test_starved),
         cmocka_unit_test(test_full_disk),  cmocka_unit_test(test_frames),
         cmocka_unit_test(test_one_writer), cmocka_unit_test(test_widths),
+        cmocka_unit_test(test_exchanged),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }
