@@ -48,6 +48,22 @@ describe("a feed", function()
         assert.is_true(f:waited() >= 0)
     end)
 
+    it("changes an image as the number says that it counts as, not as its place does", function()
+        local count, order, same = 16, {}, {}
+        for i = 1, count do order[i], same[i] = i - 1, 0 end
+        local f, alike = feed.new {shape = {1, 2, 2}}, {}
+        for i = 1, count do alike[i] = {{{0, 51}, {102, 255}}} end
+        f:pixels(tensor.from(alike, "u8"), tensor.new({count}, "i64"))
+        local function flips(of, others)
+            return select(2, drain(f, {1, 2, 2}, 4, {order = numbers(table.unpack(of)), flip = true,
+                stream = "augment:1", numbers = others and numbers(table.unpack(others))}))
+        end
+        local wanted, first = flips(order), flips(same)
+        assert.same(wanted, flips(same, order))
+        assert.not_same(wanted, first)
+        for i = 2, count do assert.equal(first[1], first[i]) end
+    end)
+
     it("is looked at when its options cannot close it, or their order, any more", function()
         local f, order = feed.new {shape = {1, 2, 2}}, numbers(0, 1)
         f:pixels(images, numbers(5, 6))
