@@ -76,6 +76,17 @@ describe("a process", function()
             assert.equal(1, #lines, err)
             assert.matches(case[3], lines[1])
         end
+        -- One that ends well does not hold the others for ever.
+        for rank = 0, 1 do
+            local status, _, err = several(2, {"-e", ([[
+                local dist = require "advrt.dist"
+                if dist.rank == %d then os.exit(0) end
+                dist.sum(require "advrt.tensor".from {1.0})
+                print "never"]]):format(rank)})
+            assert.equal(1, status, err)
+            assert.equal(1, #said(err), err)
+            assert.matches(("rank %d has ended and will not answer$"):format(rank), said(err)[1])
+        end
         -- What goes wrong with all of them is said once.
         local status, out, err = several(3, {script, "--los", "ce"})
         assert.equal(2, status)

@@ -16,8 +16,9 @@ EXPORT extern const char advrt_mpi_build[];
 const char advrt_mpi_build[] = DIST_BUILD;
 EXPORT int advrt_mpi_open(Dist **out, Error *e);
 
-/* Questions after which waiting pauses between two, and after which it pauses for longer. */
-enum { EAGER = 2000, LONG = 3000 };
+/* Questions after which waiting pauses between two, and after which it pauses for longer;
+ * and long pauses after which one who took leave is not waited for. */
+enum { EAGER = 2000, LONG = 3000, PATIENCE = 500 };
 
 static int check(int status, const char *call, Error *e) {
     char why[MPI_MAX_ERROR_STRING] = "";
@@ -36,12 +37,31 @@ static int check_count(size_t n, Error *e) {
 /* A call that was given up: the library may not be asked for anything any more. */
 static bool abandoned;
 
+/* Where rank 0 and each other tell one another that they take leave. */
+static MPI_Comm leave;
+
+static void say_farewell(const Dist *d) {
+    MPI_Request request;
+    for (int i = d->rank == 0 ? 1 : 0; i < (d->rank == 0 ? d->size : 1); i++)
+        if (MPI_Isend(NULL, 0, MPI_BYTE, i, 0, leave, &request) == MPI_SUCCESS)
+            MPI_Request_free(&request);
+}
+
+/* A rank that took leave; -1 where none is known to have. */
+static int one_that_left(void) {
+    int there = 0;
+    MPI_Status from;
+    if (MPI_Iprobe(MPI_ANY_SOURCE, 0, leave, &there, &from) != MPI_SUCCESS || !there) return -1;
+    return from.MPI_SOURCE;
+}
+
 /* Waits for a call's end. The library's own way is to ask without end and to hear no signal, and
  * the others' call may never come; so this one asks for a while and then sleeps in between, and
- * gives up when the run is to end. */
+ * gives up when the run is to end, and where a rank took leave, when what it had sent has had time
+ * to arrive. */
 static int finish(MPI_Request *request, const char *call, Error *e) {
     const struct timespec pause = {0, 200000}, long_pause = {0, 2000000};
-    int done = 0;
+    int done = 0, missed = 0;
     for (int i = 0;; i += i < LONG) {
         if (check(MPI_Test(request, &done, MPI_STATUS_IGNORE), call, e)) return -1;
         if (done) return 0;
@@ -49,6 +69,11 @@ static int finish(MPI_Request *request, const char *call, Error *e) {
             abandoned = true;
             interrupt_note();
             return interrupt_check(e);
+        }
+        int gone = i < LONG ? -1 : one_that_left();
+        if (gone >= 0 && ++missed > PATIENCE) {
+            abandoned = true;
+            return error_set(e, "%s: rank %d has ended and will not answer", call, gone);
         }
         if (i >= EAGER) nanosleep(i < LONG ? &pause : &long_pause, NULL);
     }
@@ -137,12 +162,12 @@ static bool mpi_speak(Dist *d) {
 
 static void mpi_end(Dist *d, int status) {
     int over;
-    (void)d;
     /* after SIGTERM the launcher is ending all by itself */
     if (status == 128 + SIGTERM || abandoned || MPI_Finalized(&over) != MPI_SUCCESS || over) return;
     if (status) {
         MPI_Abort(MPI_COMM_WORLD, status);
     } else {
+        say_farewell(d);
         MPI_Win_free(&window);
         MPI_Finalize();
     }
@@ -212,6 +237,7 @@ int advrt_mpi_open(Dist **out, Error *e) {
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_rank(MPI_COMM_WORLD, &d.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &d.size);
+    if (check(MPI_Comm_dup(MPI_COMM_WORLD, &leave), "MPI_Comm_dup", e)) return -1;
     d.group.rank = d.rank, d.group.count = d.size;
     if (look_around(&d, e)) return -1;
     *out = &d;
