@@ -175,6 +175,17 @@ describe("on " .. system.options.device, function()
         assert.are.equal("cuda:1\n", out)
     end)
 
+    it("of several processes on a machine each takes the GPU of its place", function()
+        if not STANDIN then return pending("as many GPUs as there are") end
+        for place, name in pairs {["OMPI_COMM_WORLD_LOCAL_RANK=1"] = "cuda:1", ["SLURM_LOCALID=1"] = "cuda:1",
+            ["SLURM_LOCALID=2"] = "cuda:0"} do
+            local status, out, err = support.advrt({"--device", "cuda", "-e",
+                "print(require 'advrt.device'.name)"}, "STANDIN_GPUS=2 " .. place)
+            assert.are.equal(0, status, err)
+            assert.are.equal(name .. "\n", out, place)
+        end
+    end)
+
     it("a run that meets an error of the device ends with one line, what was finished on disk", function()
         if not STANDIN then return pending("no error to be had here") end
         local folder <close> = setmetatable({path = support.folder()},

@@ -162,7 +162,7 @@ struct Group {
     /* The all-reduce: x [n] becomes the sum of every rank's x, the same bits in each. All ranks
      * call it, with the same n, in the same order. */
     int (*sum)(Group *g, float *x, int64_t n, Error *e);
-    int (*sum_double)(Group *g, double *x, int64_t n, Error *e); /* the CPU's; else NULL */
+    int (*sum_double)(Group *g, double *x, int64_t n, Error *e);
     void (*free)(Group *g);
 };
 enum { GROUP_ID = 128 };

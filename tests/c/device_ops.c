@@ -466,18 +466,21 @@ static void want_standin(void) {
 /* Each rank is a process of its own: this program, told its rank and the group's name. */
 static void test_group_of_several(void **state) {
     (void)state;
-    want_standin(); /* NCCL wants a GPU for each */
+    want_standin();
     Error e = {""};
-    char id[GROUP_ID], rank[8];
+    char id[GROUP_ID], rank[8], own[16];
     pid_t child[RANKS];
     if (!device->group_new) skip();
     if (device->group_id(device, id, &e)) fail_msg("%s", e.text);
     fflush(NULL);
     for (int r = 1; r < RANKS; r++) {
         snprintf(rank, sizeof rank, "%d", r);
+        snprintf(own, sizeof own, "cuda:%d", r);
         child[r] = fork();
         assert_int_not_equal(child[r], -1);
         if (child[r] == 0) {
+            setenv("ADVRT_TEST_DEVICE", own, 1); /* NCCL wants a GPU for each */
+            setenv("STANDIN_GPUS", "3", 1);
             execl("/proc/self/exe", "device_ops", rank, id, NULL);
             _exit(127);
         }

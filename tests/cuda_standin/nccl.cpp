@@ -3,7 +3,6 @@
 #if __has_include(<nccl.h>)
 #include <fcntl.h>
 #include <nccl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -18,13 +17,15 @@ using namespace standin;
 
 namespace {
 
-const size_t CHUNK = 1 << 14; /* floats of each rank at a time */
+const size_t CHUNK = 1 << 16; /* bytes of each rank at a time */
 const double PATIENCE = 60;   /* seconds */
+const int MOST_RANKS = 16;
 
 /* Of zeros when it is new. Each rank's chunk follows it. */
 struct Shared {
     std::atomic<uint32_t> arrivals;
-    alignas(64) float chunk[];
+    int gpu[MOST_RANKS];
+    alignas(64) char chunk[];
 };
 
 double seconds() {
@@ -48,10 +49,33 @@ struct ncclComm {
         double end = seconds() + PATIENCE;
         while ((int32_t)(shared->arrivals.load() - all) < 0) {
             if (seconds() > end) report("rank %d of %d waits for the others in vain", rank, count);
-            sched_yield();
+            usleep(50); /* there may be fewer cores than ranks */
         }
     }
 };
+
+/* Ranks are added in their order. */
+template <typename T> void add_up(ncclComm_t comm, const char *from, char *to, size_t bytes) {
+    char *chunk = comm->shared->chunk, *own = chunk + (size_t)comm->rank * CHUNK;
+    for (size_t at = 0; at < bytes; at += CHUNK) {
+        size_t part = bytes - at < CHUNK ? bytes - at : CHUNK;
+        memcpy(own, from + at, part);
+        comm->wait();
+        for (size_t i = 0; i < part; i += sizeof(T)) {
+            T sum = 0;
+            for (int r = 0; r < comm->count; r++) sum += *(T *)(chunk + (size_t)r * CHUNK + i);
+            memcpy(to + at + i, &sum, sizeof sum);
+        }
+        comm->wait();
+    }
+}
+
+static void forget(ncclComm_t comm) {
+    *comm->gone = true;
+    munmap(comm->shared, comm->bytes);
+    delete comm;
+    destroyed("NCCL communicator");
+}
 
 #define CALL(name)                                                                                 \
     if (call_fails(name)) return ncclSystemError
@@ -68,8 +92,9 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
 
 ncclResult_t ncclCommInitRank(ncclComm_t *comm, int count, ncclUniqueId id, int rank) {
     CALL("ncclCommInitRank");
-    if (count < 1 || rank < 0 || rank >= count || id.internal[0] != '/') return ncclInvalidArgument;
-    size_t bytes = sizeof(Shared) + (size_t)count * CHUNK * sizeof(float);
+    if (count < 1 || count > MOST_RANKS || rank < 0 || rank >= count || id.internal[0] != '/')
+        return ncclInvalidArgument;
+    size_t bytes = sizeof(Shared) + (size_t)count * CHUNK;
     int file = shm_open(id.internal, O_CREAT | O_RDWR, 0600);
     if (file < 0 || ftruncate(file, (off_t)bytes)) return ncclSystemError;
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -77,16 +102,17 @@ ncclResult_t ncclCommInitRank(ncclComm_t *comm, int count, ncclUniqueId id, int 
     if (p == MAP_FAILED) return ncclSystemError;
     *comm = new ncclComm{rank, count, (Shared *)p, bytes, std::make_shared<bool>(false)};
     made("NCCL communicator");
+    Shared *shared = (*comm)->shared;
+    cudaGetDevice(&shared->gpu[rank]);
     (*comm)->wait();
     if (rank == 0) shm_unlink(id.internal);
+    for (int r = 0; r < count; r++)
+        if (r != rank && shared->gpu[r] == shared->gpu[rank]) { /* one GPU for two, as documented */
+            forget(*comm);
+            *comm = NULL;
+            return ncclInvalidUsage;
+        }
     return ncclSuccess;
-}
-
-static void forget(ncclComm_t comm) {
-    *comm->gone = true;
-    munmap(comm->shared, comm->bytes);
-    delete comm;
-    destroyed("NCCL communicator");
 }
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
@@ -109,39 +135,26 @@ const char *ncclGetErrorString(ncclResult_t status) {
     switch (status) {
     case ncclSystemError: return "unhandled system error";
     case ncclInvalidArgument: return "invalid argument";
+    case ncclInvalidUsage: return "invalid usage";
     case ncclRemoteError: return "remote process exited or there was a network error";
     default: return "unknown result code";
-    }
-}
-
-/* Ranks are added in their order. */
-static void add_up(ncclComm_t comm, const char *from, char *to, size_t n) {
-    float *own = comm->shared->chunk + (size_t)comm->rank * CHUNK;
-    for (size_t at = 0; at < n; at += CHUNK) {
-        size_t part = n - at < CHUNK ? n - at : CHUNK;
-        memcpy(own, from + at * sizeof(float), part * sizeof(float));
-        comm->wait();
-        for (size_t i = 0; i < part; i++) {
-            float sum = 0;
-            for (int r = 0; r < comm->count; r++) sum += comm->shared->chunk[(size_t)r * CHUNK + i];
-            memcpy(to + (at + i) * sizeof(float), &sum, sizeof sum);
-        }
-        comm->wait();
     }
 }
 
 ncclResult_t ncclAllReduce(const void *from, void *to, size_t n, ncclDataType_t type,
                            ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
     CALL("ncclAllReduce");
-    size_t bytes = n * sizeof(float);
-    if (type != ncclFloat || op != ncclSum || memory_room(from) < bytes || memory_room(to) < bytes)
+    size_t bytes = n * (type == ncclDouble ? sizeof(double) : sizeof(float));
+    if ((type != ncclFloat && type != ncclDouble) || op != ncclSum || memory_room(from) < bytes ||
+        memory_room(to) < bytes)
         return ncclInvalidArgument;
     std::shared_ptr<bool> gone = comm->gone;
     cudaError_t status = enqueue(stream, "ncclAllReduce", [=]() {
         if (*gone) return;
         touch_read(from, bytes);
         touch_write(to, bytes);
-        add_up(comm, (const char *)memory_seen(from), (char *)memory_seen(to), n);
+        (type == ncclDouble ? add_up<double> : add_up<float>)(comm, (const char *)memory_seen(from),
+                                                              (char *)memory_seen(to), bytes);
     });
     return status == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
 }

@@ -177,6 +177,12 @@ cudaError_t cudaSetDevice(int device) {
     return cudaSuccess;
 }
 
+cudaError_t cudaGetDevice(int *device) {
+    CALL("cudaGetDevice");
+    *device = device_now;
+    return cudaSuccess;
+}
+
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device) {
     CALL("cudaDeviceGetAttribute");
     if (device < 0 || device >= gpus()) return result(cudaErrorInvalidDevice);

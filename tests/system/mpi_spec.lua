@@ -248,6 +248,7 @@ describe("an experiment of two processes", function()
 end)
 
 describe("training shared by processes", function()
+    if not ranks.devices() then return pending("wants a GPU for each") end
     local base
     setup(function() base = support.folder() end)
     teardown(function() support.remove(base) end)
@@ -301,7 +302,7 @@ describe("training shared by processes", function()
     for _, kind in ipairs {"sgd", "adam"} do
         may("by " .. kind .. " is one process's, batch norm and dropout included", function()
             local alone = base .. "/alone." .. kind .. ".safetensors"
-            local status, _, err = support.advrt {"-e", SCRIPT, "--", alone, kind}
+            local status, _, err = ranks.alone {"-e", SCRIPT, "--", alone, kind}
             assert.equal(0, status, err)
             for count = 2, 3 do
                 local path = ("%s/%s%d.safetensors"):format(base, kind, count)
@@ -310,6 +311,14 @@ describe("training shared by processes", function()
                 local worst = distance(path, alone)
                 assert.is_true(worst <= 1e-4, ("%d processes: %g"):format(count, worst))
             end
+        end)
+    end
+
+    if os.getenv "STANDIN_GPUS" then
+        may("by sgd on one GPU is refused", function()
+            local status, _, err = several(2, {"-e", SCRIPT, "--", base .. "/none", "sgd"}, "STANDIN_GPUS=1")
+            assert.equal(1, status)
+            assert.matches("rank %d of 2: invalid usage %(each rank needs a GPU of its own%)$", said(err)[1])
         end)
     end
 
@@ -355,7 +364,7 @@ describe("training shared by processes", function()
         support.write(base .. "/net.lua",
             (support.read "nets/fashion.lua":gsub("classes = 10", "classes = 2")))
         local first, second = base .. "/first.safetensors", base .. "/second.safetensors"
-        local status, said_alone, err = support.advrt(words(first))
+        local status, said_alone, err = ranks.alone(words(first))
         assert.equal(0, status, err)
         local said_shared
         status, said_shared, err = several(2, words(second))

@@ -7,7 +7,7 @@
 enum { CHUNKS = 64, ROW_LANES = THREADS / WARP };
 
 int64_t kernel_rows_work(int64_t C) {
-    return (CHUNKS + 2) * C;
+    return CHUNKS * C;
 }
 
 /* What is summed. */
@@ -57,6 +57,21 @@ cudaError_t kernel_column_sums(cudaStream_t s, const float *dy, float *out, doub
     return sums<SUM_X>(s, dy, NULL, NULL, out, 1, work, rows, C);
 }
 
+/* out [C]: what this process's rows give to the mean, or to the variance, of the whole batch. */
+template <int WHAT>
+static cudaError_t moment(cudaStream_t s, const float *x, const double *mean, double *out,
+                          double *work, const BatchNorm *b) {
+    return sums<WHAT>(s, x, NULL, mean, out, 1 / (double)b->count, work, b->rows, b->C);
+}
+
+cudaError_t kernel_norm_mean(cudaStream_t s, const float *x, double *work, BatchNorm b) {
+    return moment<SUM_X>(s, x, NULL, b.mean, work, &b);
+}
+
+cudaError_t kernel_norm_variance(cudaStream_t s, const float *x, double *work, BatchNorm b) {
+    return moment<SUM_SQUARES>(s, x, b.mean, b.variance, work, &b);
+}
+
 static __global__ void normalize(const float *x, float *y, BatchNorm b) {
     EACH(i, b.rows * b.C) {
         int64_t c = i % b.C;
@@ -67,56 +82,50 @@ static __global__ void normalize(const float *x, float *y, BatchNorm b) {
 
 static __global__ void move_running(BatchNorm b) {
     EACH(c, b.C) {
-        double unbias = (double)b.rows / (double)(b.rows - 1), m = b.momentum;
+        double unbias = (double)b.count / (double)(b.count - 1), m = b.momentum;
         double mean = (double)(float)b.mean[c], variance = (double)(float)b.variance[c];
         b.running_mean[c] = (float)((1 - m) * (double)b.running_mean[c] + m * mean);
         b.running_var[c] = (float)((1 - m) * (double)b.running_var[c] + m * variance * unbias);
     }
 }
 
-cudaError_t kernel_batchnorm(cudaStream_t s, const float *x, float *y, double *work, BatchNorm b) {
-    double each = 1 / (double)b.rows;
-    cudaError_t done = sums<SUM_X>(s, x, NULL, NULL, b.mean, each, work, b.rows, b.C);
-    if (done == cudaSuccess)
-        done = sums<SUM_SQUARES>(s, x, NULL, b.mean, b.variance, each, work, b.rows, b.C);
-    if (done == cudaSuccess)
-        done = LAUNCH(normalize, blocks_for(b.rows * b.C), THREADS, s, x, y, b);
+cudaError_t kernel_norm_apply(cudaStream_t s, const float *x, float *y, BatchNorm b) {
+    cudaError_t done = LAUNCH(normalize, blocks_for(b.rows * b.C), THREADS, s, x, y, b);
     return done != cudaSuccess ? done : LAUNCH(move_running, blocks_for(b.C), THREADS, s, b);
 }
 
 /* The two sums of a channel, over dy and over dy times the normalised x, as parameters' gradients.
  */
-static __global__ void norm_gradients(const double *sum_dy, const double *sum_product,
-                                      float *dscale, float *dshift, BatchNorm b) {
+static __global__ void norm_gradients(const double *sum, float *dscale, float *dshift,
+                                      BatchNorm b) {
     EACH(c, b.C) {
-        dshift[c] = (float)sum_dy[c];
-        dscale[c] = (float)(sum_product[c] / sqrt(b.variance[c] + b.eps));
+        dshift[c] = (float)sum[c];
+        dscale[c] = (float)(sum[b.C + c] / sqrt(b.variance[c] + b.eps));
     }
 }
 
-static __global__ void norm_back(const float *x, const float *dy, float *dx, const double *sum_dy,
-                                 const double *sum_product, BatchNorm b, bool sum) {
+cudaError_t kernel_norm_products(cudaStream_t s, const float *x, const float *dy, float *dscale,
+                                 float *dshift, double *sum, double *work, BatchNorm b) {
+    cudaError_t done = sums<SUM_X>(s, dy, NULL, NULL, sum, 1, work, b.rows, b.C);
+    if (done == cudaSuccess)
+        done = sums<SUM_PRODUCTS>(s, x, dy, b.mean, sum + b.C, 1, work, b.rows, b.C);
+    if (done != cudaSuccess) return done;
+    return LAUNCH(norm_gradients, blocks_for(b.C), THREADS, s, sum, dscale, dshift, b);
+}
+
+static __global__ void norm_back(const float *x, const float *dy, float *dx, const double *sum,
+                                 BatchNorm b, bool add) {
     EACH(i, b.rows * b.C) {
         int64_t c = i % b.C;
-        double inverse = 1 / sqrt(b.variance[c] + b.eps), count = (double)b.rows;
+        double inverse = 1 / sqrt(b.variance[c] + b.eps), count = (double)b.count;
         double normal = ((double)x[i] - b.mean[c]) * inverse;
-        double g = (double)dy[i] - sum_dy[c] / count - normal * sum_product[c] * inverse / count;
+        double g = (double)dy[i] - sum[c] / count - normal * sum[b.C + c] * inverse / count;
         float v = (float)((double)b.scale[c] * inverse * g);
-        dx[i] = sum ? dx[i] + v : v;
+        dx[i] = add ? dx[i] + v : v;
     }
 }
 
-cudaError_t kernel_batchnorm_back(cudaStream_t s, const float *x, const float *dy, float *dx,
-                                  float *dscale, float *dshift, double *work, BatchNorm b,
-                                  bool sum) {
-    double *sum_dy = work + CHUNKS * b.C, *sum_product = sum_dy + b.C;
-    cudaError_t done = sums<SUM_X>(s, dy, NULL, NULL, sum_dy, 1, work, b.rows, b.C);
-    if (done == cudaSuccess)
-        done = sums<SUM_PRODUCTS>(s, x, dy, b.mean, sum_product, 1, work, b.rows, b.C);
-    if (done == cudaSuccess)
-        done = LAUNCH(norm_gradients, blocks_for(b.C), THREADS, s, sum_dy, sum_product, dscale,
-                      dshift, b);
-    if (done != cudaSuccess || !dx) return done;
-    return LAUNCH(norm_back, blocks_for(b.rows * b.C), THREADS, s, x, dy, dx, sum_dy, sum_product,
-                  b, sum);
+cudaError_t kernel_norm_back(cudaStream_t s, const float *x, const float *dy, float *dx,
+                             const double *sum, BatchNorm b, bool add) {
+    return LAUNCH(norm_back, blocks_for(b.rows * b.C), THREADS, s, x, dy, dx, sum, b, add);
 }

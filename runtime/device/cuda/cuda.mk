@@ -18,7 +18,7 @@ CUDA_PLUGIN := $(if $(and $(NVCC),$(CUDA_LIBS),$(CUDA_HEADERS)),$(BUILD)/advrt_c
 PLUGIN    := $(CUDA_PLUGIN)
 STANDIN   := $(if $(and $(CUDA_HEADERS),$(shell command -v $(CXX) 2>/dev/null)),$(BUILD)/standin)
 
-CUDA_CPPFLAGS = -Iruntime -isystem $(CUDA_HOME)/include -MMD -MP
+CUDA_CPPFLAGS = -Iruntime $(ONEDNN:%=-isystem %/include) -isystem $(CUDA_HOME)/include -MMD -MP
 # Hidden: the plugin's own names must not be taken for the program's of the same name.
 CUDA_CFLAGS   = -std=gnu11 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Wshadow -Wvla -Werror
 # Products and sums are not contracted: elementwise results are then the CPU's.
@@ -57,7 +57,7 @@ STANDIN_CXXFLAGS = -std=c++17 -g -fPIC -ffp-contract=off -Wall -Wextra -Wshadow 
 
 .PHONY: standin
 standin: $(if $(STANDIN),$(addprefix $(BUILD)/standin/,advrt advrt_cuda.so libcuda.so.1 libnccl.so.2 test_standin))
-$(BUILD)/standin/advrt: $(BUILD)/advrt
+$(BUILD)/standin/advrt $(BUILD)/standin/advrt_mpi.so: $(BUILD)/standin/%: $(BUILD)/%
 	@mkdir -p $(@D)
 	$(Q)cp $< $@
 $(BUILD)/standin/advrt_cuda.so: $(STANDIN_OBJECTS) $(BUILD)/standin/libstandin.so
@@ -65,7 +65,7 @@ $(BUILD)/standin/advrt_cuda.so: $(STANDIN_OBJECTS) $(BUILD)/standin/libstandin.s
 	$(Q)$(CC) -shared --coverage -o $@ $(STANDIN_OBJECTS) -L$(@D) -Wl,-rpath,'$$ORIGIN' -lstandin -ldl -lm
 $(BUILD)/standin/libstandin.so: $(STANDIN_CPP:%.cpp=$(BUILD)/standin/%.o)
 	@echo "  link $@"
-	$(Q)$(CXX) -shared -o $@ $^ -ldnnl -ldl
+	$(Q)$(CXX) $(LDFLAGS) -shared -o $@ $^ -ldnnl -ldl
 $(BUILD)/standin/libnccl.so.2: $(STANDIN_NCCL:%.cpp=$(BUILD)/standin/%.o) $(BUILD)/standin/libstandin.so
 	@echo "  link $@"
 	$(Q)$(CXX) -shared -o $@ $< -L$(@D) -Wl,-rpath,'$$ORIGIN' -lstandin

@@ -51,7 +51,8 @@ static int load(const CudaDevice *d, Nccl *out, Error *e) {
 static int check(const CudaDevice *d, const Nccl *nccl, ncclResult_t status, const char *call,
                  Error *e) {
     if (status == ncclSuccess) return 0;
-    return error_set(e, "%s: %s: %s", d->name, call, nccl->error(status));
+    return error_set(e, "%s: %s: %s%s", d->name, call, nccl->error(status),
+                     status == ncclInvalidUsage ? " (each rank needs a GPU of its own)" : "");
 }
 
 int cuda_group_id(Device *base, char id[GROUP_ID], Error *e) {
@@ -65,7 +66,7 @@ int cuda_group_id(Device *base, char id[GROUP_ID], Error *e) {
 
 /* A peer that is lost shows as an error of the group, not of a call; a group that has one is
  * aborted when it is freed, since the others may never answer. */
-static int group_sum(Group *base, float *x, int64_t n, Error *e) {
+static int all_reduce(Group *base, void *x, int64_t n, ncclDataType_t type, Error *e) {
     CudaGroup *g = (CudaGroup *)base;
     CudaDevice *d = g->device;
     ncclResult_t later = ncclSuccess;
@@ -73,12 +74,19 @@ static int group_sum(Group *base, float *x, int64_t n, Error *e) {
     snprintf(call, sizeof call, "ncclAllReduce of %lld elements, rank %d of %d", (long long)n,
              base->rank, base->count);
     if (n == 0) return 0;
-    ncclResult_t status =
-        g->nccl.all_reduce(x, x, (size_t)n, ncclFloat, ncclSum, g->comm, d->stream);
+    ncclResult_t status = g->nccl.all_reduce(x, x, (size_t)n, type, ncclSum, g->comm, d->stream);
     if (status == ncclSuccess) status = g->nccl.async_error(g->comm, &later);
     if (status == ncclSuccess) status = later;
     g->broken = g->broken || status != ncclSuccess;
     return check(d, &g->nccl, status, call, e);
+}
+
+static int group_sum(Group *g, float *x, int64_t n, Error *e) {
+    return all_reduce(g, x, n, ncclFloat, e);
+}
+
+static int group_sum_double(Group *g, double *x, int64_t n, Error *e) {
+    return all_reduce(g, x, n, ncclDouble, e);
 }
 
 static void group_free(Group *base) {
@@ -100,7 +108,11 @@ int cuda_group_new(Device *base, int rank, int count, const char id[GROUP_ID], G
         return error_set(e, "%s: a group of %d has no rank %d", d->name, count, rank);
     CudaGroup *g = memory_zeroed(1, sizeof *g, "group", e);
     if (!g) return -1;
-    g->base = (Group){.rank = rank, .count = count, .sum = group_sum, .free = group_free};
+    g->base = (Group){.rank = rank,
+                      .count = count,
+                      .sum = group_sum,
+                      .sum_double = group_sum_double,
+                      .free = group_free};
     g->device = d;
     memcpy(&name, id, GROUP_ID);
     snprintf(call, sizeof call, "ncclCommInitRank, rank %d of %d", rank, count);

@@ -103,9 +103,11 @@ cudaError_t kernel_sum(cudaStream_t s, Real real, const void *a, const void *b, 
 cudaError_t kernel_affine(cudaStream_t s, Real real, const void *a, const float *scale,
                           const float *shift, void *out, int64_t n, int64_t C, bool sum);
 /* Training: out = a / (1 - p) where the stream `key` keeps the element's place in [N,C,P], else 0,
- * and backward the same of its gradient: the decision is made anew. */
+ * and backward the same of its gradient: the decision is made anew. `first` images of the batch
+ * come before these. */
 cudaError_t kernel_dropout(cudaStream_t s, const float *a, const uint64_t *run, uint64_t seed,
-                           double p, float *out, int64_t N, int64_t C, int64_t P, bool sum);
+                           double p, float *out, int64_t N, int64_t C, int64_t P, int64_t first,
+                           bool sum);
 /* *run += 1 */
 cudaError_t kernel_count(cudaStream_t s, uint64_t *run);
 /* --- windows (windows.cu) --- */
@@ -145,21 +147,28 @@ int64_t kernel_rows_work(int64_t C);
 cudaError_t kernel_column_sums(cudaStream_t s, const float *dy, float *out, double *work,
                                int64_t rows, int64_t C);
 
-/* x, y [rows,C]. mean, variance [C] are made in double, the variance biased;
- * y = (x - mean) / sqrt(variance + eps) * scale + shift, rounded once. Running statistics move by
- * momentum towards the batch's, the variance unbiased. */
+/* x, y [rows,C]: this process's rows of the `count` of a batch, all of them where it shares it with
+ * none. mean, variance [C] are in double, the variance biased. */
 typedef struct BatchNorm {
-    int64_t rows, C;
+    int64_t rows, C, count;
     double eps, momentum;
     const float *scale, *shift;
     double *mean, *variance;
     float *running_mean, *running_var;
 } BatchNorm;
-cudaError_t kernel_batchnorm(cudaStream_t s, const float *x, float *y, double *work, BatchNorm b);
-/* dscale, dshift [C] overwritten; dx may be NULL, and is added to where `sum`. */
-cudaError_t kernel_batchnorm_back(cudaStream_t s, const float *x, const float *dy, float *dx,
-                                  float *dscale, float *dshift, double *work, BatchNorm b,
-                                  bool sum);
+/* mean [C], and variance [C] when mean is known: the rows' part, which sums over processes make
+ * whole. */
+cudaError_t kernel_norm_mean(cudaStream_t s, const float *x, double *work, BatchNorm b);
+cudaError_t kernel_norm_variance(cudaStream_t s, const float *x, double *work, BatchNorm b);
+/* y = (x - mean) / sqrt(variance + eps) * scale + shift, rounded once. Running statistics move by
+ * momentum towards the batch's, the variance unbiased. */
+cudaError_t kernel_norm_apply(cudaStream_t s, const float *x, float *y, BatchNorm b);
+/* dscale, dshift [C], overwritten, and sum [2,C] of dy and of dy (x - mean), are those of the rows;
+ * kernel_norm_back wants sum over all processes, and adds to dx where `add`. */
+cudaError_t kernel_norm_products(cudaStream_t s, const float *x, const float *dy, float *dscale,
+                                 float *dshift, double *sum, double *work, BatchNorm b);
+cudaError_t kernel_norm_back(cudaStream_t s, const float *x, const float *dy, float *dx,
+                             const double *sum, BatchNorm b, bool add);
 
 #ifdef __cplusplus
 }

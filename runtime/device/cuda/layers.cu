@@ -168,11 +168,12 @@ static __device__ inline double uniform_of(uint64_t key, uint64_t i) {
 }
 
 static __global__ void dropout(const float *a, const uint64_t *run, uint64_t seed, double p,
-                               float *out, int64_t n, int64_t C, int64_t P, bool sum) {
+                               float *out, int64_t n, int64_t C, int64_t P, int64_t first,
+                               bool sum) {
     uint64_t key = bits_of(seed, *run);
     float scale = (float)(1 / (1 - p));
     EACH(i, n) {
-        int64_t c = i % C, at = i / C % P, image = i / C / P;
+        int64_t c = i % C, at = i / C % P, image = first + i / C / P;
         bool keep = uniform_of(key, (uint64_t)((image * C + c) * P + at)) >= p;
         float v = keep ? a[i] * scale : 0;
         out[i] = sum ? out[i] + v : v;
@@ -180,9 +181,10 @@ static __global__ void dropout(const float *a, const uint64_t *run, uint64_t see
 }
 
 cudaError_t kernel_dropout(cudaStream_t s, const float *a, const uint64_t *run, uint64_t seed,
-                           double p, float *out, int64_t N, int64_t C, int64_t P, bool sum) {
+                           double p, float *out, int64_t N, int64_t C, int64_t P, int64_t first,
+                           bool sum) {
     int64_t n = N * C * P;
-    return LAUNCH(dropout, blocks_for(n), THREADS, s, a, run, seed, p, out, n, C, P, sum);
+    return LAUNCH(dropout, blocks_for(n), THREADS, s, a, run, seed, p, out, n, C, P, first, sum);
 }
 
 static __global__ void count(uint64_t *run) {

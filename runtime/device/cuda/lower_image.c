@@ -129,36 +129,60 @@ static int affine_forward(Compiler *c, const Node *n, Value *v, Error *e) {
 
 /* --- batch norm in training, which is of f32 --- */
 
+/* x [n] of every process that shares the batch becomes their sum. */
+static int sum_over_ranks(CudaPlan *p, double *x, int64_t n, Error *e) {
+    Group *g = p->base.request.group;
+    return g ? g->sum_double(g, x, n, e) : 0;
+}
+
+/* at: x, y, scale, shift, mean, variance, running mean and variance, work. */
 static int run_batchnorm(CudaPlan *p, const Step *s, Error *e) {
+    cudaStream_t stream = p->device->stream;
+    const float *x = step_at(p, s, 0);
+    double *work = step_at(p, s, 8);
     BatchNorm b = s->norm;
     b.scale = step_at(p, s, 2), b.shift = step_at(p, s, 3);
     b.mean = step_at(p, s, 4), b.variance = step_at(p, s, 5);
     b.running_mean = step_at(p, s, 6), b.running_var = step_at(p, s, 7);
-    return step_done(p, s,
-                     kernel_batchnorm(p->device->stream, step_at(p, s, 0), step_at(p, s, 1),
-                                      step_at(p, s, 8), b),
-                     e);
+    if (step_done(p, s, kernel_norm_mean(stream, x, work, b), e) ||
+        sum_over_ranks(p, b.mean, b.C, e) ||
+        step_done(p, s, kernel_norm_variance(stream, x, work, b), e) ||
+        sum_over_ranks(p, b.variance, b.C, e))
+        return -1;
+    return step_done(p, s, kernel_norm_apply(stream, x, step_at(p, s, 1), b), e);
 }
 
+/* at: x, dy, scale, mean, variance, dx, dscale, dshift, work and behind it sums [2,C]. */
 static int run_batchnorm_back(CudaPlan *p, const Step *s, Error *e) {
+    cudaStream_t stream = p->device->stream;
+    const float *x = step_at(p, s, 0), *dy = step_at(p, s, 1);
+    float *dx = step_at(p, s, 5);
+    double *work = step_at(p, s, 8), *sum = work + kernel_rows_work(s->norm.C);
     BatchNorm b = s->norm;
     b.scale = step_at(p, s, 2), b.mean = step_at(p, s, 3), b.variance = step_at(p, s, 4);
-    return step_done(p, s,
-                     kernel_batchnorm_back(p->device->stream, step_at(p, s, 0), step_at(p, s, 1),
-                                           step_at(p, s, 5), step_at(p, s, 6), step_at(p, s, 7),
-                                           step_at(p, s, 8), b, s->sum),
-                     e);
+    if (step_done(
+            p, s,
+            kernel_norm_products(stream, x, dy, step_at(p, s, 6), step_at(p, s, 7), sum, work, b),
+            e) ||
+        sum_over_ranks(p, sum, 2 * b.C, e))
+        return -1;
+    return dx ? step_done(p, s, kernel_norm_back(stream, x, dy, dx, sum, b, s->sum), e) : 0;
 }
 
 static BatchNorm norm_of(const Compiler *c, const Layer *l) {
-    return (BatchNorm){
-        .rows = c->request->N * l->H * l->W, .C = l->C, .eps = l->eps, .momentum = l->momentum};
+    const PlanRequest *r = c->request;
+    int64_t pixels = l->H * l->W;
+    return (BatchNorm){.rows = r->N * pixels,
+                       .C = l->C,
+                       .count = (r->group ? r->whole : r->N) * pixels,
+                       .eps = l->eps,
+                       .momentum = l->momentum};
 }
 
 static int batchnorm_train(Compiler *c, const Node *n, Value *v, Error *e) {
     const Layer *l = n->layer;
     BatchNorm b = norm_of(c, l);
-    if (b.rows < 2)
+    if (b.count < 2)
         return error_set(e, "batch norm in training needs more than one value per channel");
     size_t doubles = (size_t)l->C * sizeof(double);
     int params[4];
@@ -186,7 +210,7 @@ static int batchnorm_train_back(Compiler *c, const Node *n, Value *v, Error *e) 
     bool sum = false;
     int dscale = param_gradient(c, l->param[0], e);
     int dshift = dscale < 0 ? -1 : param_gradient(c, l->param[1], e);
-    int work = buffer_new(c, (size_t)kernel_rows_work(l->C) * sizeof(double), e);
+    int work = buffer_new(c, (size_t)(kernel_rows_work(l->C) + 2 * l->C) * sizeof(double), e);
     if (dshift < 0 || work < 0 ||
         (c->values[n->input[0]].wanted && sink(c, n->input[0], &into, &sum, e)))
         return -1;

@@ -54,12 +54,12 @@ static int add_backward(Compiler *c, const Node *n, Value *v, Error *e) {
 
 const Lowering cuda_lower_add = {add_forward, add_backward};
 
-/* --- dropout, which is of f32 --- */
+/* --- dropout, which is of f32; n: the batch's images before this process's --- */
 
 static int run_dropout(CudaPlan *p, const Step *s, Error *e) {
     return step_done(p, s,
                      kernel_dropout(p->device->stream, step_at(p, s, 0), step_at(p, s, 2), s->seed,
-                                    s->number, step_at(p, s, 1), s->N, s->C, s->P, s->sum),
+                                    s->number, step_at(p, s, 1), s->N, s->C, s->P, s->n, s->sum),
                      e);
 }
 
@@ -73,6 +73,7 @@ static int emit_dropout(Compiler *c, const char *what, int in, int out, bool sum
     s->number = l->p;
     s->sum = sum;
     s->N = c->request->N, s->C = l->C, s->P = l->H * l->W;
+    s->n = c->request->group ? c->request->first : 0;
     return 0;
 }
 

@@ -435,14 +435,6 @@ int cuda_plan_new(Device *base, const struct Program *program, const struct Plan
                   Plan **out, Error *e) {
     CudaDevice *d = (CudaDevice *)base;
     CudaPlan *p;
-    for (int i = 0; r->group && i < program->n; i++) {
-        const Layer *l = program->nodes[i].layer;
-        if (l->kind == LAYER_BATCHNORM || l->kind == LAYER_DROPOUT)
-            return error_set(e,
-                             "layer '%s': processes share a net with batch norm or dropout on the "
-                             "CPU alone; use --device cpu",
-                             l->name);
-    }
     if (!compile(d, program, r, false, &p, e)) {
         *out = &p->base;
         return 0;

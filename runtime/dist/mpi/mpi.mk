@@ -17,4 +17,6 @@ $(MPI_C:%.c=$(BUILD)/%.o): $(BUILD)/%.o: %.c $(MPI_MK)
 	$(Q)$(CC) -Iruntime -MMD -MP $(patsubst -I%,-isystem %,$(MPI_COMPILE)) -std=gnu11 -O2 -g -fPIC \
 	  -fvisibility=hidden -Wall -Wextra -Wshadow -Wvla -Werror -c -o $@ $<
 
+standin: $(if $(and $(STANDIN),$(MPI_LINK)),$(BUILD)/standin/advrt_mpi.so)
+
 -include $(MPI_C:%.c=$(BUILD)/%.d)
