@@ -138,6 +138,29 @@ dnnl::memory reordered(dnnl::stream &s, dnnl::memory from, const dnnl::memory::d
     return m;
 }
 
+/* oneDNN 2 makes a primitive's descriptor of an operation's, oneDNN 3 of the operation's parts. */
+#if DNNL_VERSION_MAJOR == 2
+template <typename Primitive, typename... Parts>
+typename Primitive::primitive_desc described(Parts... parts) {
+    return {typename Primitive::desc(parts...), engine()};
+}
+template <typename Primitive, typename... Parts>
+typename Primitive::primitive_desc
+described_back(const dnnl::convolution_forward::primitive_desc &hint, Parts... parts) {
+    return {typename Primitive::desc(parts...), engine(), hint};
+}
+#else
+template <typename Primitive, typename... Parts>
+typename Primitive::primitive_desc described(Parts... parts) {
+    return {engine(), parts...};
+}
+template <typename Primitive, typename... Parts>
+typename Primitive::primitive_desc
+described_back(const dnnl::convolution_forward::primitive_desc &hint, Parts... parts) {
+    return {engine(), parts..., hint};
+}
+#endif
+
 struct Problem {
     dnnl::memory::desc x, y, w, w_any;
     dnnl::memory::dims strides, pads;
@@ -148,9 +171,9 @@ struct Problem {
           pads{c.conv.pad[0], c.conv.pad[1]} {
     }
     dnnl::convolution_forward::primitive_desc forward() const {
-        return {{dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, x, w_any,
-                 y, strides, pads, pads},
-                engine()};
+        return described<dnnl::convolution_forward>(dnnl::prop_kind::forward_training,
+                                                    dnnl::algorithm::convolution_direct, x, w_any,
+                                                    y, strides, pads, pads);
     }
 };
 
@@ -175,9 +198,9 @@ std::vector<float> backward_data(const Conv &c, std::vector<float> &dy, std::vec
     Problem p(c);
     dnnl::stream s(engine());
     std::vector<float> dx(count_of(c.x));
-    dnnl::convolution_backward_data::primitive_desc pd(
-        {dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides, p.pads, p.pads},
-        engine(), p.forward());
+    auto pd = described_back<dnnl::convolution_backward_data>(
+        p.forward(), dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides, p.pads,
+        p.pads);
     dnnl::convolution_backward_data(pd).execute(
         s, {{DNNL_ARG_DIFF_DST, wrap(p.y, dy)},
             {DNNL_ARG_WEIGHTS, reordered(s, wrap(p.w, w), pd.weights_desc())},
@@ -190,9 +213,9 @@ std::vector<float> backward_weights(const Conv &c, std::vector<float> &x, std::v
     Problem p(c);
     dnnl::stream s(engine());
     std::vector<float> dw(bytes_of(c.w) / size_of(c.w.type));
-    dnnl::convolution_backward_weights::primitive_desc pd(
-        {dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides, p.pads, p.pads},
-        engine(), p.forward());
+    auto pd = described_back<dnnl::convolution_backward_weights>(
+        p.forward(), dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides, p.pads,
+        p.pads);
     dnnl::memory made(pd.diff_weights_desc(), engine()), out = wrap(p.w, dw);
     dnnl::convolution_backward_weights(pd).execute(s, {{DNNL_ARG_SRC, wrap(p.x, x)},
                                                        {DNNL_ARG_DIFF_DST, wrap(p.y, dy)},
