@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -18,7 +17,8 @@ using namespace standin;
 namespace {
 
 const size_t CHUNK = 1 << 16; /* bytes of each rank at a time */
-const double PATIENCE = 60;   /* seconds */
+const int PATIENCE = 1 << 20; /* looks, of at least PAUSE each: a clock would run on while the */
+const int PAUSE = 50;         /* process is stopped; microseconds */
 const int MOST_RANKS = 16;
 
 /* Of zeros when it is new. Each rank's chunk follows it. */
@@ -27,12 +27,6 @@ struct Shared {
     int gpu[MOST_RANKS];
     alignas(64) char chunk[];
 };
-
-double seconds() {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 } // namespace
 
@@ -46,10 +40,9 @@ struct ncclComm {
     void wait() const {
         uint32_t n = (uint32_t)count, mine = shared->arrivals.fetch_add(1);
         uint32_t all = (mine / n + 1) * n;
-        double end = seconds() + PATIENCE;
-        while ((int32_t)(shared->arrivals.load() - all) < 0) {
-            if (seconds() > end) report("rank %d of %d waits for the others in vain", rank, count);
-            usleep(50); /* there may be fewer cores than ranks */
+        for (int look = 0; (int32_t)(shared->arrivals.load() - all) < 0; look++) {
+            if (look > PATIENCE) report("rank %d of %d waits for the others in vain", rank, count);
+            usleep(PAUSE); /* there may be fewer cores than ranks */
         }
     }
 };
