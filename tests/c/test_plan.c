@@ -306,9 +306,11 @@ static void training(MakeNet make, int64_t N, bool direct, Group *group) {
     Graph *g = golden_net(make);
     Error e = {""};
     Plan *p;
-    PlanRequest request = {.purpose = PLAN_TRAINING, .N = N, .direct = direct, .group = group};
+    int64_t ranks = group ? group->count : 1;
+    PlanRequest request = {
+        .purpose = PLAN_TRAINING, .N = N, .direct = direct, .group = group, .whole = N * ranks};
     if (plan_new(g, device, &request, &p, &e)) fail_msg("%s", e.text);
-    int64_t ranks = group ? group->count : 1, in = N * p->C * p->H * p->W, out = N * p->K;
+    int64_t in = N * p->C * p->H * p->W, out = N * p->K;
     Reference r = ref_new(g, N * ranks, true);
     float *x = uniform("input", in * ranks, 0, 1), *dz = uniform("dz", out * ranks, -1, 1);
     float *z = calloc((size_t)out, sizeof *z);
