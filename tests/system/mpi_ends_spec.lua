@@ -13,7 +13,7 @@ describe("a run of two processes", function()
     local base, whole
 
     local function words(dir, ...)
-        return {"--threads", "1", root .. "/experiments/equal_perturbation.lua", "--iterations", "12",
+        return {"--threads", "1", root .. "/experiments/equal_perturbation.lua", "--iterations", "60",
             "--batch", "3", "--losses", "ce,m_logit", "--magnitude", "0.3", "--no-figures", "--out", dir, ...}
     end
 
@@ -37,7 +37,7 @@ describe("a run of two processes", function()
     for _, signal in ipairs {"INT", "TERM"} do
         may("goes on after SIG" .. signal .. " to mpirun with the command that it says", function()
             local dir = base .. "/" .. signal
-            local status, _, err = ranks.ended(signal, dir .. "/shards/1-of-2/examples/0*.png", 2, words(dir))
+            local status, _, err = ranks.ended(signal, dir .. "/shards/1-of-2/records.part", 2, words(dir))
             assert.is_true(status > 0)
             assert.equal(1, #said(err), err)
             assert.is_false(support.exists(dir .. "/records.msgpack"))
@@ -49,7 +49,7 @@ describe("a run of two processes", function()
 
     may("ends where mpirun itself is killed, and goes on", function()
         local dir = base .. "/KILL"
-        ranks.ended("KILL", dir .. "/shards/1-of-2/examples/0*.png", 2, words(dir))
+        ranks.ended("KILL", dir .. "/shards/1-of-2/records.part", 2, words(dir))
         local status, err
         for _ = 1, 100 do -- until they have noticed
             status, _, err = ranks.several(2, words(dir, "--resume"))
