@@ -27,13 +27,13 @@ function ranks.may(it, pending)
     end
 end
 
--- The kind of device that the specs run on.
-local device = system.options.device:match "^%a+"
+--- The kind of device that the specs run on.
+ranks.device = system.options.device:match "^%a+"
 
 --- Whether each of three processes has a device of its own, as a batch that they share wants it.
 function ranks.devices()
     local count = tonumber(os.getenv "STANDIN_GPUS") or 0
-    if device == "cpu" or count >= 3 then return true end
+    if ranks.device == "cpu" or count >= 3 then return true end
     local list <close> = assert(io.popen "nvidia-smi -L 2>/dev/null")
     for _ in list:lines() do count = count + 1 end
     return count >= 3
@@ -41,7 +41,7 @@ end
 
 --- support.advrt on that kind of device; the same by `count` processes, and with what is put before mpirun.
 function ranks.alone(words, before)
-    return support.advrt(table.move(words, 1, #words, 3, {"--device", device}), before)
+    return support.advrt(table.move(words, 1, #words, 3, {"--device", ranks.device}), before)
 end
 
 function ranks.several(count, words, before)

@@ -300,6 +300,9 @@ describe("training shared by processes", function()
     end
 
     for _, kind in ipairs {"sgd", "adam"} do
+        -- A GPU sums in another order each time, and Adam divides a gradient that is rounding alone by its
+        -- own size: what is left is its sign.
+        local tolerance = kind == "adam" and ranks.device ~= "cpu" and 1e-3 or 1e-4
         may("by " .. kind .. " is one process's, batch norm and dropout included", function()
             local alone = base .. "/alone." .. kind .. ".safetensors"
             local status, _, err = ranks.alone {"-e", SCRIPT, "--", alone, kind}
@@ -309,7 +312,7 @@ describe("training shared by processes", function()
                 status, _, err = several(count, {"-e", SCRIPT, "--", path, kind})
                 assert.equal(0, status, err)
                 local worst = distance(path, alone)
-                assert.is_true(worst <= 1e-4, ("%d processes: %g"):format(count, worst))
+                assert.is_true(worst <= tolerance, ("%d processes: %g"):format(count, worst))
             end
         end)
     end
