@@ -23,6 +23,8 @@ function Theorem:check()
     self.tester = theorem.tester(self.net, self.o.batch, self.o.cut)
 end
 
+function Theorem:was_finished() report.check(self.out, self.o) end
+
 --- The first loss's trajectories end in the margins that are raised.
 function Theorem:unit_work(l) return self.o.iterations + 1 + (l == 1 and #self.margins or 0) end
 

@@ -260,6 +260,9 @@ experiment.clear = clear
 --- Fails where it is plain before the work that it cannot end; for those that stand in for it.
 function Run:check() end
 
+--- What a finished run that is asked to go on has to say again, or fails of.
+function Run:was_finished() end
+
 --- The frames of the journal that hold records, in the order of the finished file: image by image, for
 -- each the losses as they were given.
 function Run:order()
@@ -400,7 +403,10 @@ local function run_here(spec, o, takes)
     about.images_sha256 = files and system.digest(files) or nil
     local kept <close> = resume.open(out, about, {names = images:names(first, last),
         digest = function(n) return images:digest(first, first + n - 1) end}, o.nested or o.part_of)
-    if not kept then return files end
+    if not kept then
+        if not o.part_of then run:was_finished() end
+        return files
+    end
     if not o.part_of or o.shard[1] == 1 then print(images:about(listed)) end
     run.journal, run.about = kept.journal, kept.about
 

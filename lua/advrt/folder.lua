@@ -58,7 +58,8 @@ local function look(path)
     local count = is_folder and sharing(path)
     if count then return "shared", count end
     if is_folder and is_empty(path .. "/" .. folder.shards) then -- a process was killed as it began
-        lfs.rmdir(path .. "/" .. folder.shards)
+        local done, message = lfs.rmdir(path .. "/" .. folder.shards)
+        if not done then fail("--out %s/%s: %s", path, folder.shards, message) end
         return look(path)
     end
     if names[folder.journal] then return "unfinished" end

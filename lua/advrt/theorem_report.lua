@@ -246,4 +246,9 @@ function theorem_report.write(out, run)
     end
 end
 
+--- Fails where a point of the finished run in `out` breaks its bound. o: its options.
+function theorem_report.check(out, o)
+    check((read(out:file("records.msgpack"), theorem_report.margins(o.margin_step))))
+end
+
 return theorem_report

@@ -297,8 +297,9 @@ static PlanRequest check_request(lua_State *L) {
     r.direct = boolean_field(L, "direct");
     r.first = integer_field(L, "first", 0);
     r.whole = integer_field(L, "whole", r.N);
-    luaL_argcheck(L, r.first >= 0 && r.first <= r.whole - r.N, 2,
-                  "the batch is no part of its whole");
+    luaL_argcheck(
+        L, r.N <= r.whole && r.whole <= INT32_MAX && r.first >= 0 && r.first <= r.whole - r.N, 2,
+        "the batch is no part of its whole");
     r.group = boolean_field(L, "shared") && r.purpose == PLAN_TRAINING ? bind_group(L) : NULL;
     lua_getfield(L, 2, "precision");
     r.precision = (PlanPrecision)luaL_checkoption(L, -1, "f32", precisions);

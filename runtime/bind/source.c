@@ -7,7 +7,8 @@
 int bind_load_file(lua_State *L, const char *path) {
     int status = luaL_loadfilex(L, path, "t");
     /* Lua says of compiled code that it is some, and not where. */
-    if (status == LUA_ERRSYNTAX && path && strncmp(lua_tostring(L, -1), "attempt", 7) == 0) {
+    if (status == LUA_ERRSYNTAX && path &&
+        strncmp(lua_tostring(L, -1), "attempt to load", 15) == 0) {
         lua_pushfstring(L, "%s: %s", path, lua_tostring(L, -1));
         lua_replace(L, -2);
     }

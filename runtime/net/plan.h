@@ -35,7 +35,7 @@ typedef struct PlanRequest {
     uint64_t runs; /* forwards that count as done: dropout's place in its stream */
     Group *group;  /* training: the N images are rank's part of a batch that all ranks share, whose
                     * statistics batch norm takes; the parameters' gradients are not summed. NULL:
-                    * the  batch is whole */
+                    * the batch is whole */
     int64_t first, whole; /* with a group: the part is the images first .. first + N - 1 of the
                            * shared batch's `whole` */
 } PlanRequest;

@@ -99,7 +99,10 @@ static void reference(Case *k, int64_t n, int64_t o, int64_t h, int64_t w) {
                 sum += product;
                 scale += fabs(product);
             }
-    if (s->sum) sum += (double)k->before[i];
+    if (s->sum) {
+        sum += (double)k->before[i];
+        scale += fabs((double)k->before[i]);
+    }
     if (s->relu) sum = fmin(fmax(sum, 0), (double)s->cap);
     k->wanted[i] = sum;
     k->scale[i] = scale;

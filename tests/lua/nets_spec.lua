@@ -155,6 +155,15 @@ describe("a net's precision", function()
             g.graph:plan {purpose = "training", batch = 2, precision = "mixed"}
         end)
     end)
+
+    it("refuse a part of a batch that is in no whole", function()
+        local g = assert(net.load("fashion"))
+        for _, part in ipairs {{0, math.mininteger}, {0, math.maxinteger}, {0, 1}, {1, 2}, {-1, 4}} do
+            assert.error_matches(function()
+                g.graph:plan {purpose = "training", batch = 2, first = part[1], whole = part[2]}
+            end, "the batch is no part of its whole")
+        end
+    end)
 end)
 
 describe("a definition that is wrong", function()

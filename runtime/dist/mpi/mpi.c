@@ -34,8 +34,9 @@ static int check_count(size_t n, Error *e) {
 
 /* --- the functions --- */
 
-/* A call that was given up: the library may not be asked for anything any more. */
-static bool abandoned;
+/* A call that was given up: the library may not be asked for anything any more. `alone`: because a
+ * rank took leave, of which the others may not hear. */
+static bool abandoned, alone;
 
 /* Where rank 0 and each other tell one another that they take leave. */
 static MPI_Comm leave;
@@ -72,7 +73,7 @@ static int finish(MPI_Request *request, const char *call, Error *e) {
         }
         int gone = i < LONG ? -1 : one_that_left();
         if (gone >= 0 && ++missed > PATIENCE) {
-            abandoned = true;
+            abandoned = alone = true;
             return error_set(e, "%s: rank %d has ended and will not answer", call, gone);
         }
         if (i >= EAGER) nanosleep(i < LONG ? &pause : &long_pause, NULL);
@@ -163,7 +164,8 @@ static bool mpi_speak(Dist *d) {
 static void mpi_end(Dist *d, int status) {
     int over;
     /* after SIGTERM the launcher is ending all by itself */
-    if (status == 128 + SIGTERM || abandoned || MPI_Finalized(&over) != MPI_SUCCESS || over) return;
+    if (status == 128 + SIGTERM || MPI_Finalized(&over) != MPI_SUCCESS || over) return;
+    if (abandoned && !alone) return;
     if (status) {
         MPI_Abort(MPI_COMM_WORLD, status);
     } else {
