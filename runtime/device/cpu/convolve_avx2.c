@@ -1,10 +1,10 @@
 /* convolve.h for processors with AVX2 and FMA. */
 #include <immintrin.h>
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 #include "device/cpu/convolve.h"
+#include "device/cpu/pieces.h"
 
 #pragma GCC target("avx2,fma")
 

@@ -1,10 +1,10 @@
 /* convolve.h for processors with AVX-512. */
 #include <immintrin.h>
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 #include "device/cpu/convolve.h"
+#include "device/cpu/pieces.h"
 
 #pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")
 
