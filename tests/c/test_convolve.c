@@ -24,6 +24,7 @@
 #define LANES 16
 #define ROWS 12
 #define CONVOLUTIONS halves
+#define HOLD(vector) (void)(vector)
 typedef float Vec __attribute__((vector_size(64)));
 typedef int32_t Bits __attribute__((vector_size(64)));
 typedef uint16_t Open;
@@ -179,6 +180,9 @@ static const Convolution shapes[] = {
     {1, 8, 9, 3, 2, 5, 4, 3, 2, 2, 1, 1, false, true, 0.5F, false, 2},
     {2, 16, 24, 9, 10, 7, 8, 3, 0, 0, 1, 1, true, false, 0, false, 2},
     {9, 24, 8, 16, 16, 16, 16, 3, 1, 1, 1, 1, false, true, INFINITY, false, 2},
+    {11, 24, 8, 14, 15, 14, 15, 3, 1, 1, 1, 1, true, false, 0, false, 2},
+    {7, 40, 24, 10, 4, 9, 4, 3, 1, 1, 1, 1, false, true, 6, false, 2},
+    {2, 9, 8, 42, 41, 42, 41, 3, 1, 1, 1, 1, false, false, 0, false, 2},
     {2, 17, 12, 12, 9, 13, 10, 4, 2, 2, 1, 1, false, false, 0, false, 2},
     {3, 16, 40, 15, 15, 14, 14, 4, 1, 1, 1, 1, true, true, 6, false, 2},
     {2, 24, 20, 13, 14, 13, 14, 5, 2, 2, 1, 1, false, true, INFINITY, false, 2},
@@ -232,14 +236,15 @@ static void check_bits(Case *k, const char *name) {
     size_t out = k->outputs / (size_t)whole.N;
     run(k, NULL, NULL);
     memcpy(first, k->y, k->outputs * sizeof(float));
-    for (int threads = 1; threads <= 5; threads += 2) {
-        k->shape.threads = threads;
+    const int threads[] = {1, 3, 5, MOST_STRETCHES + 3};
+    for (size_t i = 0; i < sizeof threads / sizeof *threads; i++) {
+        k->shape.threads = threads[i];
         free(k->scratch);
         k->scratch = aligned(k->kernel->scratch(&k->shape) * sizeof(float));
         run(k, NULL, NULL);
         if (memcmp(first, k->y, k->outputs * sizeof(float)) != 0)
             fail_msg("%s, %lld taps: other bits with %d threads", name, (long long)whole.taps,
-                     threads);
+                     threads[i]);
     }
     k->shape.N = 1;
     k->outputs = out;

@@ -1,16 +1,17 @@
 /* convolve.h for processors with AVX2 and FMA. */
 #include <immintrin.h>
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 
 #include "device/cpu/convolve.h"
-#include "device/cpu/pieces.h"
 
 #pragma GCC target("avx2,fma")
 
 #define LANES 8
 #define ROWS 6
 #define CONVOLUTIONS cpu_convolutions_avx2
+#define HOLD(vector) __asm__("" : "+v"(vector))
 
 typedef float Vec __attribute__((vector_size(32)));
 typedef int32_t Bits __attribute__((vector_size(32)));

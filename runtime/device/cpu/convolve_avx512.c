@@ -1,16 +1,17 @@
 /* convolve.h for processors with AVX-512. */
 #include <immintrin.h>
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 
 #include "device/cpu/convolve.h"
-#include "device/cpu/pieces.h"
 
 #pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")
 
 #define LANES 16
 #define ROWS 12
 #define CONVOLUTIONS cpu_convolutions_avx512
+#define HOLD(vector) __asm__("" : "+v"(vector))
 
 typedef float Vec __attribute__((vector_size(64)));
 typedef int32_t Bits __attribute__((vector_size(64)));

@@ -29,8 +29,7 @@ static inline int64_t pieces_start(const Pieces *p, int stretch) {
 static inline void pieces_share(Pieces *p, int64_t count, int threads) {
     p->count = count;
     p->stretches = threads < MOST_STRETCHES ? threads : MOST_STRETCHES;
-    for (int s = 0; s < p->stretches; s++)
-        atomic_init(&p->stretch[s].taken, pieces_start(p, s));
+    for (int s = 0; s < p->stretches; s++) atomic_init(&p->stretch[s].taken, pieces_start(p, s));
 }
 
 /* The calling thread's next piece, or -1; *passed, 0 at first, counts the stretches found empty. */
