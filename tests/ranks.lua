@@ -76,18 +76,11 @@ function ranks.apart(...)
     return shell(launcher .. " " .. table.concat(parts, " : "))
 end
 
---- The same by `count` processes of one run, where mpirun is sent a signal once a file that matches the
--- pattern is there.
-function ranks.ended(signal, pattern, count, words)
-    return shell(([[
-        %s -n %d %s %s & pid=$!
-        for i in $(seq 3000); do
-            for f in %s; do [ -e "$f" ] && break 2; done
-            kill -0 $pid 2>/dev/null || break
-            sleep 0.01
-        done
-        kill -%s $pid && wait $pid]]):format(launcher, count, support.quote(system.options.executable),
-        quoted(words), pattern, signal))
+--- ranks.several, stopped from within by a signal to mpirun (support.stop). mpirun sends a SIGTERM on, and
+-- has to leave a busy machine the time to end in a line before it sends a SIGKILL.
+function ranks.stopped(count, signal, settings, words)
+    settings.signal, settings.to = signal, "mpirun"
+    return ranks.several(count, words, "OMPI_MCA_odls_base_sigkill_timeout=3 " .. support.stop(settings))
 end
 
 --- Runs the command that the last line of `err` says goes on.

@@ -110,8 +110,17 @@ function support.faults(settings)
     return "env " .. table.concat(words, " ") .. " LD_PRELOAD=" .. support.quote(library)
 end
 
---- Runs this advrt with the words as its arguments; returns status, standard output and error.
--- `environment` is put before the command as it is.
+--- What is put before a command that is to be stopped from within, at the point that tests/stop.lua takes
+-- these settings for.
+function support.stop(settings)
+    local parts = {}
+    for name, value in pairs(settings) do parts[#parts + 1] = ("%s = %q"):format(name, value) end
+    return "env LUA_INIT=" .. support.quote(("dofile %q {%s}"):format(system.options.root
+        .. "/tests/stop.lua", table.concat(parts, ", ")))
+end
+
+--- Runs this advrt with the words as its arguments; returns status, 128 and the signal's number where one
+-- ended it, standard output and error. `environment` is put before the command as it is.
 function support.advrt(words, environment)
     local folder <close> = setmetatable({path = support.folder()},
         {__close = function(self) support.remove(self.path) end})
@@ -120,8 +129,7 @@ function support.advrt(words, environment)
     local out, err = folder.path .. "/out", folder.path .. "/err"
     local _, kind, status = os.execute(("%s </dev/null >%s 2>%s"):format(table.concat(parts, " "),
         out, err))
-    assert(kind == "exit", "advrt was ended by a signal")
-    return status, support.read(out), support.read(err)
+    return kind == "signal" and 128 + status or status, support.read(out), support.read(err)
 end
 
 --- A linear net in Lua with advrt.net's methods, z = A x + b in double: what attacks do can be

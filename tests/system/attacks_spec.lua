@@ -119,7 +119,7 @@ describe("experiments/attacks.lua", function()
     it("leaves nothing where it is interrupted before any image is finished", function()
         local dir = base .. "/interrupted"
         local status, _, err = support.advrt({script, "--attacks", "cw", "--out", dir},
-            "timeout --preserve-status -s INT 3")
+            support.stop {at = "update", of = ", images %d", count = 20, signal = "INT"})
         assert.equal(130, status)
         assert.matches("advrt: interrupted\n$", err)
         assert.is_false(support.exists(dir))

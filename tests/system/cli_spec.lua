@@ -38,6 +38,9 @@ local function run(...)
     return shell(table.concat(words, " ") .. " </dev/null")
 end
 
+-- Lua code that lets the signal come soon, as from elsewhere; what follows does not end by itself.
+local SOON = "io.popen('{ sleep 0.1; kill -%s $PPID; } >&- 2>&- &'):close() "
+
 -- One line for a person, without the way that led there.
 local function one_line(text, wanted)
     assert.matches("^advrt: [^\n]+\n$", text)
@@ -409,10 +412,23 @@ describe("the command line", function()
         end
     end)
 
+    -- Runs a command that will wait for what it is to read from "$FIFO", fed there by `feed`, and ends it by
+    -- SIGTERM once it has run READY and is in that state, "S" for asleep.
+    local READY = 'io.open(os.getenv "READY", "w"):close()'
+    local function ended_reading(command, feed, state)
+        os.remove(folder .. "/fifo")
+        os.remove(folder .. "/ready")
+        return shell(([[FIFO=%s/fifo READY=%s/ready; export READY; mkfifo "$FIFO"; %s & pid=$!; %s
+            for i in $(seq 3000); do
+                [ -e "$READY" ] && grep -q ') %s' /proc/$pid/stat && break
+                sleep 0.01
+            done
+            kill -TERM $pid; wait $pid]]):format(folder, folder, command, feed, state))
+    end
+
     it("is ended by a signal while it waits for its script", function()
-        local status, _, err = shell(([[mkfifo %s/script; timeout 1 "$ADVRT" %s/script]]):format(
-            quoted(folder), quoted(folder)))
-        assert.equal(124, status) -- timeout's own
+        local status, _, err = ended_reading("LUA_INIT='" .. READY .. [[' "$ADVRT" "$FIFO"]], "", "S")
+        assert.equal(143, status)
         one_line(err, "ended by SIGTERM")
     end)
 
@@ -424,50 +440,47 @@ describe("the command line", function()
     end)
 
     it("ends an interrupted script with one line and status 130", function()
-        local status, _, err = shell(
-            [[timeout --preserve-status -s INT 1 "$ADVRT" -e 'while true do end']])
+        local status, _, err = run("-e", SOON:format "INT" .. "while true do end")
         assert.equal(130, status)
         one_line(err, "interrupted")
         -- A script may clean up, and learns of it.
         local out
-        status, out = shell([[timeout --preserve-status -s INT 1 "$ADVRT" -e '
+        status, out = run("-e", SOON:format "INT" .. [[
             local ok, failure = pcall(function() while true do end end)
-            print(ok, failure.status, require "advrt.core.system".interrupted())']])
+            print(ok, failure.status, require "advrt.core.system".interrupted())]])
         assert.equal(0, status)
         assert.equal("false\t130\ttrue\n", out)
     end)
 
     it("ends at SIGTERM and SIGHUP with their statuses, but where they are ignored", function()
         for name, wanted in pairs {TERM = 143, HUP = 129} do
-            local status, _, err = shell(
-                ([[timeout --preserve-status -s %s 1 "$ADVRT" -e 'while true do end']]):format(name))
+            local status, _, err = run("-e", SOON:format(name) .. "while true do end")
             assert.equal(wanted, status)
             one_line(err, "ended by SIG" .. name)
             local out
             status, out = shell(([[trap '' %s; "$ADVRT" -e '
-                local system = require "advrt.core.system"
-                local start = system.clock()
-                while system.clock() < start + 2 do end
-                print(system.interrupted())' & sleep 1; kill -%s $!; wait $!]]):format(name, name))
+                os.execute "kill -%s $PPID"
+                for _ = 1, 1e6 do end
+                print(require "advrt.core.system".interrupted())']]):format(name, name))
             assert.equal(0, status)
             assert.equal("false\n", out)
         end
     end)
 
     it("ends a session at SIGTERM, a read one and one that computes", function()
-        for _, input in ipairs {"sleep 3", "echo 'while true do end'; sleep 3"} do
-            local status, _, err = shell(
-                ([[(%s) | timeout --preserve-status -s TERM 1 "$ADVRT"]]):format(input))
+        for more, state in pairs {[""] = "S", [" while true do end"] = "R"} do
+            local status, _, err = ended_reading([["$ADVRT" <"$FIFO"]],
+                ([[exec 3>"$FIFO"; echo '%s%s' >&3]]):format(READY, more), state)
             assert.equal(143, status)
             one_line(err, "ended by SIGTERM")
         end
     end)
 
     it("is ended by a second interrupt where the first is held up", function()
-        local status = shell([["$ADVRT" -e '
+        local status = run("-e", [[
             local system = require "advrt.core.system"
-            while true do pcall(function() while not system.interrupted() do end end) end' &
-            sleep 1; kill -INT $!; sleep 0.3; kill -INT $!; wait $!]])
+            io.popen("for i in $(seq 100); do kill -INT $PPID || exit; sleep 0.3; done 2>&- >&- &"):close()
+            while true do pcall(function() while not system.interrupted() do end end) end]])
         assert.equal(130, status)
     end)
 

@@ -37,7 +37,7 @@ describe("a run of two processes", function()
     for _, signal in ipairs {"INT", "TERM"} do
         may("goes on after SIG" .. signal .. " to mpirun with the command that it says", function()
             local dir = base .. "/" .. signal
-            local status, _, err = ranks.ended(signal, dir .. "/shards/1-of-2/records.part", 2, words(dir))
+            local status, _, err = ranks.stopped(2, signal, {at = "commit", count = 3}, words(dir))
             assert.is_true(status > 0)
             assert.equal(1, #said(err), err)
             assert.is_false(support.exists(dir .. "/records.msgpack"))
@@ -49,8 +49,9 @@ describe("a run of two processes", function()
 
     may("ends where mpirun itself is killed, and goes on", function()
         local dir = base .. "/KILL"
-        ranks.ended("KILL", dir .. "/shards/1-of-2/records.part", 2, words(dir))
-        local status, err
+        local status, _, err = ranks.stopped(2, "KILL", {at = "commit", count = 3}, words(dir))
+        assert.equal(137, status, err)
+        assert.is_false(support.exists(dir .. "/records.msgpack"))
         for _ = 1, 100 do -- until they have noticed
             status, _, err = ranks.several(2, words(dir, "--resume"))
             if not err:find("another process is at work", 1, true) then break end

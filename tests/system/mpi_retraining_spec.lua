@@ -177,20 +177,16 @@ describe("retraining by several processes", function()
     end
 
     may("goes on after Ctrl-C with the command that it says", function()
-        -- Trained for so long that the signal comes while it is.
-        local function long(dir)
-            return words(experiments .. "retraining.lua", attacks, training, "--epochs", "16", "--detectors",
-                "alexnet", "--out", dir)
-        end
-        local whole, dir = base .. "/long", base .. "/interrupted"
-        local status, _, err = several(2, long(whole))
-        assert.equal(0, status, err)
-        status, _, err = ranks.ended("INT", dir .. "/logs/float32-ce-*", 2, long(dir))
+        local dir = base .. "/interrupted"
+        local status, _, err = ranks.stopped(2, "INT", {at = "update", of = "on logit", count = 3},
+            words(experiments .. "retraining.lua", attacks, training, "--out", dir))
         assert.is_true(status > 0)
         assert.equal(1, #said(err), err)
+        assert.is_true(support.exists(dir .. "/logs/float32-ce-alexnet-adam_3e-4.csv"))
+        assert.is_false(support.exists(dir .. "/tables.txt"))
         status, _, err = ranks.go_on(err)
         assert.equal(0, status, err)
-        same_files(whole, dir, tables)
+        same_files(two, dir, tables)
     end)
 
     may("is refused what one process began, and a look ahead", function()

@@ -1,7 +1,6 @@
 -- attacks.lua and theorem.lua killed, interrupted, torn, in shards and as the work of two processes: their
 -- finished files are those of a run of one process that nothing stopped.
 
-local lfs = require "lfs"
 local ranks = require "ranks"
 local record = require "advrt.core.record"
 local support = require "support"
@@ -43,10 +42,12 @@ for name, options in pairs(cases) do
             assert.same(contents(whole), contents(dir))
         end
 
-        local function ended(dir, signal, share)
-            local status, _, err = support.advrt(words(dir, "--resume"),
-                ("timeout -s %s %.3f"):format(signal, math.max(0.05, share * duration)))
-            return status, err
+        -- Goes on, and ends it at a point that tests/stop.lua takes.
+        local function stopped(dir, signal, point, ...)
+            point.signal = signal
+            local status, _, err = support.advrt(words(dir, "--resume", ...), support.stop(point))
+            assert.equal(signal == "INT" and 130 or 137, status, err)
+            return err
         end
 
         setup(function()
@@ -61,9 +62,14 @@ for name, options in pairs(cases) do
 
         it("after being killed at random instants is the run that was not", function()
             local seed, kills, dir = os.time(), 0, base .. "/killed"
+            local wanted = tonumber(os.getenv "ADVRT_KILLS") or 6
             math.randomseed(seed)
-            while kills < (tonumber(os.getenv "ADVRT_KILLS") or 6) do
-                local status, err = ended(dir, "KILL", 1.1 * math.random())
+            for try = 1, math.huge do
+                if kills == wanted then break end
+                assert(try <= 10 * wanted,
+                    ("%d of %d runs were killed (random seed %d)"):format(kills, try, seed))
+                local status, _, err = support.advrt(words(dir, "--resume"), ("timeout -s KILL %.3f"):format(
+                    math.max(0.05, 1.1 * math.random() * duration)))
                 assert.is_true(status == 0 or status == 137, ("%s (random seed %d)"):format(err, seed))
                 if status == 137 then kills = kills + 1 end
                 if support.exists(dir .. "/records.msgpack")
@@ -77,17 +83,8 @@ for name, options in pairs(cases) do
 
         -- A run that stopped after some units, and its journal.
         local function unfinished(dir)
-            for i = 3, 60 do
-                ended(dir, "KILL", i / 20)
-                if support.exists(dir .. "/records.msgpack") then
-                    support.remove(dir)
-                elseif support.exists(dir .. "/records.part") then
-                    local journal = support.read(dir .. "/records.part")
-                    local _, units = journal:gsub("seconds", "")
-                    if units > 3 then return journal end
-                end
-            end
-            error "never stopped in the midst of it"
+            stopped(dir, "KILL", {at = "commit", count = 5})
+            return support.read(dir .. "/records.part")
         end
 
         it("foretells what is left, after it was gone on with, too", function()
@@ -145,21 +142,16 @@ for name, options in pairs(cases) do
         end)
 
         it("says at Ctrl-C the command that goes on with it, which does not begin anew", function()
-            local dir, status, err = base .. "/it's interrupted", nil, nil
-            for i = 4, 40 do
-                status, err = ended(dir, "INT", i / 20)
-                if status == 0 then support.remove(dir) end
-                if err:find("go on with", 1, true) then break end
-            end
-            assert.equal(124, status, err)
+            local dir = base .. "/it's interrupted"
+            local err = stopped(dir, "INT", {at = "commit", count = 3})
             local command = err:match("advrt: interrupted; what was done is kept, go on with: ([^\n]+)\n$")
             assert.truthy(command, err)
             local before = support.read(dir .. "/records.part")
-            assert.is_true(os.execute(("timeout -s KILL %.3f %s >/dev/null 2>&1; true"):format(
-                0.4 * duration, command)))
-            if support.exists(dir .. "/records.part") then
-                assert.equal(before, support.read(dir .. "/records.part"):sub(1, #before))
-            end
+            assert.is_nil(os.execute(("%s %s >/dev/null 2>&1"):format(
+                support.stop {at = "commit", signal = "KILL"}, command)))
+            local after = support.read(dir .. "/records.part")
+            assert.equal(before, after:sub(1, #before))
+            assert.is_true(#after > #before)
             assert.is_true(os.execute(command .. " >/dev/null 2>&1"))
             assert.same(contents(whole), contents(dir))
         end)
@@ -187,8 +179,7 @@ for name, options in pairs(cases) do
             for i = 1, 3 do
                 local dir, shard = base .. "/shard" .. i, i .. "/3"
                 if i == 2 then
-                    support.advrt(words(dir, "--shard", shard),
-                        ("timeout -s KILL %.3f"):format(0.3 * duration))
+                    stopped(dir, "KILL", {at = "commit", count = 3}, "--shard", shard)
                 end
                 run_well(words(dir, "--shard", shard, "--resume"))
                 list[#list + 1] = dir
@@ -209,30 +200,8 @@ for name, options in pairs(cases) do
             assert.equal(0, (ranks.several(2, words(dir, "--resume"))))
             -- One of the two dies, and both go on.
             local cut = base .. "/cut"
-            local status
-            for i = 4, 20 do
-                local list = words(cut, "--resume")
-                table.insert(list, 1, "-e")
-                table.insert(list, 2, ([[
-                    local journal, dist = require "advrt.journal", require "advrt.dist"
-                    local commit, left = nil, %d
-                    local open = journal.open
-                    function journal.open(path)
-                        local j, message = open(path)
-                        if j then
-                            commit = commit or getmetatable(j).commit
-                            getmetatable(j).commit = function(...)
-                                commit(...)
-                                left = left - 1
-                                if left == 0 and dist.rank == 1 then os.execute "kill -9 $PPID" end
-                            end
-                        end
-                        return j, message
-                    end]]):format(i // 2))
-                status = ranks.several(2, list)
-                if status ~= 0 then break end
-                support.remove(cut)
-            end
+            local status = ranks.several(2, words(cut),
+                support.stop {at = "commit", count = 3, rank = 1, signal = "KILL"})
             assert.equal(137, status)
             assert.equal(0, (ranks.several(2, words(cut, "--resume"))))
             same_but_for_run_json(cut)
@@ -242,14 +211,7 @@ for name, options in pairs(cases) do
             local one, two = base .. "/sample", base .. "/sampled"
             run_well(words(one, "--sample", "7"))
             local list = words(two, "--sample", "7", "--resume")
-            for i = 4, 30 do
-                local status = support.advrt(list, ("timeout -s KILL %.3f"):format(i / 20 * duration))
-                if (lfs.attributes(two .. "/records.part", "size") or 0) > 6000 then
-                    break
-                elseif status == 0 then
-                    support.remove(two)
-                end
-            end
+            stopped(two, "KILL", {at = "commit", count = 3}, "--sample", "7")
             run_well(list)
             assert.same(contents(one), contents(two))
             local files = {}

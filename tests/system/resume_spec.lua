@@ -13,7 +13,7 @@ local merge = system.options.root .. "/experiments/merge.lua"
 local bundled = system.options.root .. "/nets/fashion-images"
 
 describe("a run that is gone on with", function()
-    local base, images, whole, duration -- of a whole run, in seconds
+    local base, images, whole, duration -- of a whole run, in seconds: for kills at random instants
 
     local function words(dir, more)
         local list = {script, "--images", images, "--iterations", "25", "--batch", "3", "--losses",
@@ -64,11 +64,25 @@ describe("a run that is gone on with", function()
         return status, err
     end
 
+    -- The same, at a point that tests/stop.lua takes.
+    local function stopped(dir, signal, point, more)
+        point.signal = signal
+        local list = words(dir, more)
+        list[#list + 1] = "--resume"
+        local status, _, err = support.advrt(list, support.stop(point))
+        assert.equal(signal == "INT" and 130 or 137, status, err)
+        return err
+    end
+
     -- ADVRT_KILLS=100 kills that often; a run that ends meanwhile is compared, and the next one begins.
     it("after being killed at random instants is the run that was not", function()
         local seed, kills, dir = os.time(), 0, base .. "/killed"
+        local wanted = tonumber(os.getenv "ADVRT_KILLS") or 8
         math.randomseed(seed)
-        while kills < (tonumber(os.getenv "ADVRT_KILLS") or 8) do
+        for try = 1, math.huge do
+            if kills == wanted then break end
+            assert(try <= 10 * wanted,
+                ("%d of %d runs were killed (random seed %d)"):format(kills, try, seed))
             local status, err = ended(dir, "KILL", 1.1 * math.random())
             assert.is_true(status == 0 or status == 137, ("%s (random seed %d)"):format(err, seed))
             if status == 137 then kills = kills + 1 end
@@ -83,28 +97,20 @@ describe("a run that is gone on with", function()
 
     it("says at Ctrl-C the command that goes on with it, in the midst of an attack too", function()
         local dir = base .. "/it's interrupted"
-        local status, err
-        for i = 1, 8 do -- as long as the attack takes to begin
-            status, err = ended(dir, "INT", i / 2, {"--iterations", "100000", "--batch", "32"})
-            assert.equal(124, status, err) -- timeout's own; advrt says 130
-            if support.exists(dir .. "/checkpoint.safetensors") then break end
-        end
-        local command = err:match("\nadvrt: interrupted; what was done is kept, go on with: ([^\n]+)\n$")
-            or err:match("^advrt: interrupted; what was done is kept, go on with: ([^\n]+)\n$")
+        local err = stopped(dir, "INT", {at = "update", of = ", images %d", count = 5},
+            {"--iterations", "100000"})
+        local command = err:match("^advrt: interrupted; what was done is kept, go on with: ([^\n]+)\n$")
         assert.truthy(command, err)
         assert.matches("%-%-resume", command)
         local threads = (" --threads %d "):format(system.options.threads)
         assert.equal(1, select(2, command:gsub(threads:gsub("%-", "%%-"), "")), command)
         assert.is_true(support.exists(dir .. "/checkpoint.safetensors"))
-        local first = tensor.load(dir .. "/checkpoint.safetensors")["number.step"]:item()
+        local function step() return tensor.load(dir .. "/checkpoint.safetensors")["number.step"]:item() end
+        local first = step()
         assert.is_true(first > 0)
-        local second
-        for i = 1, 8 do
-            os.execute(("timeout -s INT %.3f %s 2>/dev/null"):format(i / 2 * duration, command))
-            second = tensor.load(dir .. "/checkpoint.safetensors")["number.step"]:item()
-            if second > first then break end
-        end
-        assert.is_true(second > first, ("step %d, then %d"):format(first, second))
+        assert.is_nil(os.execute(("%s %s 2>/dev/null"):format(
+            support.stop {at = "update", of = ", images %d", count = 5, signal = "INT"}, command)))
+        assert.is_true(step() > first, ("step %d, then %d"):format(first, step()))
     end)
 
     it("after signals that ask for its end is the run that was not interrupted", function()
@@ -123,19 +129,8 @@ describe("a run that is gone on with", function()
     -- A run that stopped after some units, and its journal.
     local function unfinished(name)
         local dir = base .. "/" .. name
-        local path, share = dir .. "/records.part", 0.4
-        for _ = 1, 40 do
-            ended(dir, "KILL", share)
-            if support.exists(dir .. "/records.msgpack") then
-                support.remove(dir)
-                share = share - 0.1
-            elseif support.exists(path) and #support.read(path) > 40000 then
-                break
-            else
-                share = share + 0.05
-            end
-        end
-        return dir, support.read(path)
+        stopped(dir, "KILL", {at = "commit", count = 5})
+        return dir, support.read(dir .. "/records.part")
     end
 
     it("passes over a torn end, whatever stands there", function()
@@ -215,11 +210,7 @@ describe("a run that is gone on with", function()
         end
         local more = {"--net", mine .. "/fashion.lua", "--weights", mine .. "/fashion.safetensors"}
         local dir = base .. "/of_changed"
-        local tries = 0
-        repeat
-            tries = tries + 1
-            ended(dir, "INT", 0.3 + 0.05 * tries, more)
-        until support.exists(dir .. "/records.part") or tries == 20
+        stopped(dir, "INT", {at = "commit", count = 4}, more)
         more[#more + 1] = "--resume"
         local function changed(path, wanted, change)
             local bytes = support.read(path)
@@ -266,20 +257,16 @@ describe("a run that is gone on with", function()
 
     it("has one process at a time", function()
         local dir = base .. "/two"
-        local list = {}
-        for i, word in ipairs(words(dir, {"--iterations", "3000"})) do list[i] = support.quote(word) end
-        local child = io.popen(("exec timeout -s INT 20 %s %s --resume 2>/dev/null & echo $!; wait"):format(
-            support.quote(system.options.executable), table.concat(list, " ")))
-        local pid = child:read("l")
-        for _ = 1, 400 do
-            if support.exists(dir .. "/records.part") then break end
-            os.execute("sleep 0.05")
-        end
-        refused(1, {"another process is at work on it"},
-            words(dir, {"--iterations", "3000", "--resume"}))
-        assert.is_true(support.exists(dir .. "/records.part"))
-        os.execute("kill -INT " .. pid)
-        child:close()
+        local parts = {support.quote(system.options.executable)}
+        for _, word in ipairs(words(dir, {"--resume"})) do parts[#parts + 1] = support.quote(word) end
+        local status, _, err = support.advrt(words(dir), support.stop {at = "commit", count = 4,
+            command = ("unset LUA_INIT; %s >%s/out 2>%s/err; echo $? >>%s/out"):format(
+                table.concat(parts, " "), base, base, base)})
+        assert.equal(0, status, err)
+        assert.equal("1\n", support.read(base .. "/out"))
+        assert.matches("^advrt: [^\n]+: another process is at work on it[^\n]*\n$",
+            support.read(base .. "/err"))
+        assert.same(contents(whole), contents(dir))
     end)
 
     it("goes on when the disk has room again", function()
@@ -301,7 +288,7 @@ describe("a run that is gone on with", function()
         for i = 1, 3 do
             shards[i] = base .. "/shard" .. i
             local more = {"--shard", i .. "/3"}
-            if i == 2 then ended(shards[i], "KILL", 0.4, more) end
+            if i == 2 then stopped(shards[i], "KILL", {at = "commit", count = 3}, more) end
             more[#more + 1] = "--resume"
             local status, _, err = support.advrt(words(shards[i], more))
             assert.equal(0, status, err)

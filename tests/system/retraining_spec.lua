@@ -42,16 +42,11 @@ local function fails(wanted_status, wanted, ...)
     assert.is_nil(err:find("stack traceback", 1, true))
 end
 
--- Starts the program and kills it with SIGKILL once a file that matches the pattern is there; whether
--- it was still running then.
-local function killed(pattern, ...)
-    local parts = {support.quote(system.options.executable)}
-    for _, word in ipairs(words(threads, ...)) do parts[#parts + 1] = support.quote(word) end
-    local command = ("%s >/dev/null 2>&1 & pid=$!; for i in $(seq 3000); do "
-        .. "for f in %s; do [ -e \"$f\" ] && break 2; done; kill -0 $pid 2>/dev/null || break; "
-        .. "sleep 0.01; done; kill -KILL $pid 2>/dev/null && wait $pid 2>/dev/null; [ $? -eq 137 ]")
-        :format(table.concat(parts, " "), pattern)
-    return os.execute("sh -c " .. support.quote(command)) == true
+-- Runs the program, which is killed with SIGKILL at a point that tests/stop.lua takes.
+local function killed(point, ...)
+    point.signal = "KILL"
+    local status, _, err = support.advrt(words(threads, ...), support.stop(point))
+    assert.equal(137, status, err)
 end
 
 local function same_files(a, b, names)
@@ -114,7 +109,8 @@ describe("a set of adversarial examples", function()
         local other = base .. "/killed"
         local command = words(experiments .. "make_adversarial.lua", attacks, "--extra", "75", "--out",
             other)
-        assert.is_true(killed(support.quote(other .. "/shard-00002-2.safetensors"), command))
+        killed({at = "commit", count = 7}, command)
+        assert.is_true(support.exists(other .. "/shard-00002-2.safetensors"))
         assert.is_false(support.exists(other .. "/records.msgpack"))
         run_well(command, "--resume")
         same_files(set, other, {"records.msgpack", "left_out.csv", "shard-00002-2.safetensors",
@@ -126,7 +122,7 @@ describe("a set of adversarial examples", function()
         copy(system.options.root .. "/nets/fashion.safetensors", weights)
         local command = words(experiments .. "make_adversarial.lua", attacks, "--weights", weights,
             "--out", other)
-        assert.is_true(killed(support.quote(other .. "/shard-00001-3.safetensors"), command))
+        killed({at = "commit", count = 4}, command)
         local g = assert(net.load("fashion", {weights = weights}))
         g:state()["fc.bias"]:add_(1)
         assert(g:save(weights))
@@ -288,13 +284,11 @@ describe("a set of adversarial examples", function()
                 system.options.root .. "/nets/fashion-images", "--extra", "75", training)
             local one = base .. "/one"
             run_well(command, "--out", one)
-            local function log(dir, loss)
-                return support.quote(dir) .. ("/logs/float32-%s-*"):format(loss)
-            end
-            for i, place in ipairs {"/set/shard-00002-2.safetensors", "ce_sign", "all"} do
+            for i, point in ipairs {{at = "commit", of = "/set/", count = 7},
+                {at = "update", of = "on ce_sign", count = 2},
+                {at = "commit", of = "/two%d/rec", count = 5}} do
                 local two = base .. "/two" .. i
-                local pattern = i == 1 and support.quote(two .. place) or log(two, place)
-                assert.is_true(killed(pattern, command, "--out", two))
+                killed(point, command, "--out", two)
                 assert.is_false(support.exists(two .. "/tables.txt"))
                 run_well(command, "--out", two, "--resume")
                 same_files(one, two, results)
