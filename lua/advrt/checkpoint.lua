@@ -7,6 +7,7 @@
 --   entries                   f64 [epochs, columns]: the log so far
 --   about                     u8: text that tells one run from another
 
+local fail = require "advrt.fail"
 local tensor = require "advrt.tensor"
 
 local checkpoint = {}
@@ -55,8 +56,8 @@ end
 --- Reads `path` into s.net and s.optimiser: returns {numbers, entries}. Nothing where there is no such
 -- file; nil and a message where it is damaged or of another run, and then neither is changed.
 function checkpoint.load(path, s)
-    local file = io.open(path, "rb")
-    if not file then return nil end
+    local file, problem, code = io.open(path, "rb")
+    if not file then return nil, code ~= fail.NO_FILE and problem or nil end
     file:close()
     local all, message = tensor.load(path)
     if not all then return nil, message end

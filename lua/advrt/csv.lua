@@ -1,20 +1,29 @@
 --- Comma-separated values by RFC 4180, strictly.
 
+local fail = require "advrt.fail"
 local lfs = require "lfs"
 
 local csv = {}
 
---- The whole text of a file; nil and a message that begins with its path where it cannot be read. What
--- lies in a folder of images, or in a run's, may be of any kind: a pipe would be waited for.
+--- The whole text of a file; nil, a message that begins with its path and errno where it cannot be read.
+-- What lies in a folder of images, or in a run's, may be of any kind: a pipe would be waited for.
 function csv.read(path)
     local kind = lfs.attributes(path, "mode")
     if kind == "directory" then return nil, path .. ": is a directory" end
     if kind and kind ~= "file" then return nil, path .. ": is no regular file" end
-    local file, message = io.open(path, "rb")
-    if not file then return nil, message end
-    local text, problem = file:read("a")
+    local file, message, code = io.open(path, "rb")
+    if not file then return nil, message, code end
+    local text, problem, number = file:read("a")
     file:close()
-    return text, problem and path .. ": " .. problem
+    return text, problem and path .. ": " .. problem, number
+end
+
+--- The whole text of a file that need not be there: nil where it is not. One that is there and cannot be
+-- read is a failure.
+function csv.read_optional(path)
+    local text, message, code = csv.read(path)
+    if not text and code ~= fail.NO_FILE then fail("%s", message) end
+    return text
 end
 
 --- Reads one CSV field at `at`; returns it and the place after it, or nil and what is wrong.

@@ -263,7 +263,7 @@ end
 --- The text of the folder's classes.txt, where there is one: line i, counted from 0, names class i.
 function Folder:class_names()
     local path = self.dir .. "/classes.txt"
-    return lfs.attributes(path, "mode") == "file" and csv.read(path) or nil
+    return lfs.attributes(path, "mode") == "file" and csv.read_optional(path) or nil
 end
 
 --- A SHA-256 over the names and classes of the first n images.

@@ -6,6 +6,10 @@ local system = require "advrt.core.system"
 
 local fail = {}
 
+--- ENOENT, as io.open returns it third: there is no such file. Any other number is that of a file which is
+-- there, or may be.
+fail.NO_FILE = 2
+
 local SIGNALS = 128 -- statuses above are those of signals
 
 -- One line, whatever a file name in it holds.

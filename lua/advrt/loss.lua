@@ -223,7 +223,8 @@ end
 function loss.find(path)
     local shipped = system.options.root .. "/lua/advrt/losses/"
     for _, candidate in ipairs {path, shipped .. path, shipped .. path .. ".lua"} do
-        local file = io.open(candidate, "r")
+        local file, message, code = io.open(candidate, "r")
+        if not file and code ~= fail.NO_FILE then return nil, message end
         -- a folder can be opened, but not read
         local readable = file and file:read("a") ~= nil
         if file then file:close() end

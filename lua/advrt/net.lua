@@ -70,17 +70,21 @@ end
 
 -- Definitions ---------------------------------------------------------------
 
+-- Whether there is such a file; nil and a message where it is there and cannot be read.
 local function readable(path)
-    local f = io.open(path, "r")
-    if f then f:close() end
-    return f ~= nil
+    local f, message, code = io.open(path, "r")
+    if f then return f:close() end
+    if code == fail.NO_FILE then return false end
+    return nil, message
 end
 
 local function find(path)
     local root = system.options.root
     local nets = root .. "/nets/"
     for _, candidate in ipairs {path, root .. "/" .. path, nets .. path, nets .. path .. ".lua"} do
-        if readable(candidate) then return candidate end
+        local found, message = readable(candidate)
+        if found then return candidate end
+        if message then return nil, message end
     end
     return nil, ("no network definition '%s' (looked there and in %s)"):format(path, nets)
 end

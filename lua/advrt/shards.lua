@@ -135,7 +135,7 @@ function shards.sum(list)
         run.left = run.left .. left:gsub("^[^\n]*\n", "", 1)
         if one.about.start < first.start then first.start = one.about.start end
     end
-    run.classes = csv.read(list[1].dir .. "/classes.txt")
+    run.classes = csv.read_optional(list[1].dir .. "/classes.txt")
     local sum = results.of(first.setting).sum
     if sum then sum(run, list) end
     if first.options.save_adversarial == "first" or first.options.save_adversarial == "last" then

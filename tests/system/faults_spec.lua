@@ -217,6 +217,43 @@ describe("a world in which files fail", function()
     end)
 end)
 
+describe("a file that is there and cannot be read", function()
+    local base, images, loop
+
+    setup(function()
+        base = support.folder()
+        images = support.images(base .. "/images", 2)
+        loop = base .. "/loop" -- root may read all else
+        assert(lfs.link(loop, loop, true))
+    end)
+    teardown(function() support.remove(base) end)
+
+    local function refused(words, path)
+        local status, out, err = support.advrt(words)
+        assert.equal("", out)
+        assert.equal("advrt: " .. path .. ": Too many levels of symbolic links\n", err:match("[^\n]*\n$"))
+        assert.equal(1, status)
+        assert.is_nil(err:find("traceback", 1, true))
+    end
+
+    it("is not taken as one that is missing", function()
+        local root = system.options.root
+        local run = base .. "/run"
+        assert.equal(0, (support.advrt {root .. "/experiments/equal_perturbation.lua", "--images", images,
+            "--iterations", "2", "--losses", "ce", "--no-figures", "--out", run}))
+        os.execute(("cp -r %s %s.b"):format(support.quote(run), support.quote(run)))
+        os.remove(run .. "/classes.txt")
+        assert(lfs.link(loop, run .. "/classes.txt", true))
+        refused({root .. "/experiments/compare.lua", run, run .. ".b", "--out", base .. "/both"},
+            run .. "/classes.txt")
+        assert.is_false(support.exists(base .. "/both/report.html"))
+        for _, call in ipairs {"net').load(%q)", "loss').load(%q)", "checkpoint').load(%q, {})"} do
+            refused({"-e", ("require 'advrt.fail' (select(2, require('advrt." .. call .. "))"):format(loop)},
+                loop)
+        end
+    end)
+end)
+
 describe("a world without memory", function()
     local base, images
 

@@ -18,7 +18,7 @@ local series = {"p_initial", "p_target", "z_initial", "z_target", "l2", "linf", 
 
 local function read_lines(path, count)
     local lines = {}
-    local text = csv.read(path)
+    local text = csv.read_optional(path)
     for line in (text or ""):gmatch("([^\n]*)\n?") do
         if #lines == count then break end
         lines[#lines + 1] = (line:gsub("\r$", ""))
@@ -96,7 +96,7 @@ end
 
 --- What was not attacked, as {file, label, prediction, reason}; the first of them.
 local function read_left(path)
-    local text = csv.read(path)
+    local text = csv.read_optional(path)
     local left = {}
     for i, fields in ipairs(text and csv.parse(text) or {}) do
         if i > 1 and #left < LEFT and #fields == 4 then left[#left + 1] = fields end
