@@ -70,8 +70,8 @@ $(PROGRAMS): $(BUILD)/tests/%: $(BUILD)/tests/c/%.o $(filter-out $(BUILD)/runtim
 $(BUILD)/tests/faults.so: tests/faults/faults.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  link $@"
-	$(Q)$(CC) -std=gnu11 -O1 -g -fno-omit-frame-pointer -fPIC -shared -Wall -Wextra -Wshadow -Wvla \
-	  -Werror -o $@ $< -ldl
+	$(Q)$(CC) -std=gnu11 $(shell pkg-config --cflags lua5.4 2>/dev/null) -O1 -g -fno-omit-frame-pointer \
+	  -fPIC -shared -Wall -Wextra -Wshadow -Wvla -Werror -o $@ $< -ldl
 
 deps: ## install what building and running need
 	@third_party/install build run

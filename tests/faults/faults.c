@@ -11,8 +11,20 @@
  * again. And alloc: the N-th allocation and the next fail (a Lua state tries twice); alloc+: all
  * from the N-th on.
  *
+ * There are more allocations than places where the program asks for one. A place is the calls that
+ * lead to it, in C and, by script and line, in Lua. places:N tells apart those whose N innermost
+ * calls of each kind differ; nothing fails then, and the log has a line for each place that was not
+ * met before: its first allocation's number, `place`, and a name that is the same in every process.
+ * When alloc: or alloc+: is the kind the log gets such a line, `failed`, for the place that it met.
+ * at:NAME, with a name from there, fails the first allocation at that place and the next, at+:NAME
+ * all from it on.
+ *
  * From inside a script: os.getenv("ADVRT_FAULT=KIND:N") counts anew, and with N = 0 ends it;
- * os.getenv("ADVRT_FAULT?") tells how many operations were counted.
+ * os.getenv("ADVRT_FAULT?") tells how many operations were counted,
+ * os.getenv("ADVRT_FAULT?failed") how many allocations failed, or nil, and
+ * os.getenv("ADVRT_FAULT?place") the first allocation, when places were counted last, at one that
+ * neither failed since nor was asked for by at: or at+:, the place's name, and whether it is Lua's
+ * own allocator that asks there: "17 6-00c0ffee00c0ffee lua".
  *
  * Programs that are started from here are left alone. Allocations of the libraries that are known
  * to end the process without memory (OpenMP's, C++'s, and so oneDNN's) are not counted.
@@ -22,15 +34,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <lua.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <unwind.h>
 
-enum { FILES = 4096, LIBRARIES = 64, EARLY = 1 << 16 };
+enum { FILES = 4096, LIBRARIES = 64, EARLY = 1 << 16, PLACES = 1 << 16 };
 
 typedef enum Fault {
     FAULT_NONE,
@@ -39,17 +54,23 @@ typedef enum Fault {
     FAULT_EINTR,
     FAULT_SHORT,
     FAULT_ALLOC,
-    FAULT_ALLOC_ALL
+    FAULT_ALLOC_ALL,
+    FAULT_PLACES,
+    FAULT_AT,
+    FAULT_AT_ALL
 } Fault;
 
 static const struct {
     const char *name;
     Fault fault;
-} kinds[] = {{"EIO:", FAULT_EIO},     {"ENOSPC:", FAULT_ENOSPC}, {"EINTR:", FAULT_EINTR},
-             {"SHORT:", FAULT_SHORT}, {"alloc:", FAULT_ALLOC},   {"alloc+:", FAULT_ALLOC_ALL}};
+} kinds[] = {{"EIO:", FAULT_EIO},       {"ENOSPC:", FAULT_ENOSPC}, {"EINTR:", FAULT_EINTR},
+             {"SHORT:", FAULT_SHORT},   {"alloc:", FAULT_ALLOC},   {"alloc+:", FAULT_ALLOC_ALL},
+             {"places:", FAULT_PLACES}, {"at:", FAULT_AT},         {"at+:", FAULT_AT_ALL}};
 
 static _Atomic Fault fault;
-static atomic_ulong fault_at, operations, allocations;
+static atomic_ulong fault_at, operations, allocations, starvings;
+static uint64_t fault_place;       /* at: and at+: which */
+static unsigned long depth = 1000; /* how many calls of each kind make a place */
 static const char *prefix;
 static char prefix_text[4096];
 static int log_fd = -1;
@@ -78,6 +99,128 @@ REAL(int, ftruncate, (int, off_t))
 REAL(int, close, (int))
 REAL(int, rename, (const char *, const char *))
 REAL(int, mkdir, (const char *, mode_t))
+REAL(lua_State *, lua_newstate, (lua_Alloc, void *))
+REAL(void, lua_close, (lua_State *))
+REAL(int, lua_resume, (lua_State *, lua_State *, int, int *))
+REAL(int, lua_getstack, (lua_State *, int, lua_Debug *))
+REAL(int, lua_getinfo, (lua_State *, const char *, lua_Debug *))
+
+/* --- places --- */
+
+typedef struct Place {
+    uint64_t name;
+    unsigned long first,
+        counted;        /* its number at the last counting that met it, and which that was */
+    int failed, of_lua; /* whether it is Lua's own allocator that asks */
+} Place;
+
+static Place places[PLACES]; /* by name, open addressing */
+static unsigned long n_places, countings;
+static atomic_flag places_held = ATOMIC_FLAG_INIT;
+
+static __thread lua_State *running __attribute__((tls_model("initial-exec")));
+
+lua_State *lua_newstate(lua_Alloc allocate, void *ud) {
+    if (!real_lua_newstate) find_lua_newstate();
+    return running = real_lua_newstate(allocate, ud);
+}
+
+void lua_close(lua_State *L) {
+    if (!real_lua_close) find_lua_close();
+    running = NULL;
+    real_lua_close(L);
+}
+
+int lua_resume(lua_State *L, lua_State *from, int n, int *results) {
+    lua_State *before = running;
+    if (!real_lua_resume) find_lua_resume();
+    running = L;
+    int status = real_lua_resume(L, from, n, results);
+    running = before;
+    return status;
+}
+
+static void mix(uint64_t *name, const void *bytes, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        *name = (*name ^ ((const unsigned char *)bytes)[i]) * UINT64_C(0x100000001b3);
+}
+
+typedef struct Calls {
+    uint64_t name;
+    unsigned long n;
+} Calls;
+
+/* A library lies elsewhere in each process, its code at the same distances in it. */
+static _Unwind_Reason_Code note_call(struct _Unwind_Context *context, void *data) {
+    Calls *calls = data;
+    uintptr_t at = (uintptr_t)_Unwind_GetIP(context);
+    struct dl_find_object where;
+    if (at && _dl_find_object((void *)at, &where) == 0) at -= (uintptr_t)where.dlfo_map_start;
+    mix(&calls->name, &at, sizeof at);
+    return ++calls->n < depth ? _URC_NO_REASON : _URC_NORMAL_STOP;
+}
+
+/* The name of the place from which this is called. */
+static uint64_t place(void) {
+    Calls calls = {UINT64_C(0xcbf29ce484222325), 0};
+    _Unwind_Backtrace(note_call, &calls);
+    if (!running) return calls.name;
+    if (!real_lua_getinfo) {
+        find_lua_getstack();
+        find_lua_getinfo();
+    }
+    lua_Debug ar;
+    unsigned long scripts = 0;
+    for (int i = 0; scripts < depth && real_lua_getstack(running, i, &ar); i++) {
+        if (!real_lua_getinfo(running, "Sl", &ar) || ar.currentline < 0) continue;
+        mix(&calls.name, ar.short_src, strlen(ar.short_src));
+        mix(&calls.name, &ar.currentline, sizeof ar.currentline);
+        scripts++;
+    }
+    return calls.name;
+}
+
+static void log_place(unsigned long n, const char *what, uint64_t name) {
+    char line[64];
+    int length =
+        snprintf(line, sizeof line, "%lu %s %lu-%016lx\n", n, what, depth, (unsigned long)name);
+    if (log_fd >= 0 && real_write(log_fd, line, (size_t)length) < 0) _exit(99);
+}
+
+static int is_lua(const void *caller) {
+    struct dl_find_object where;
+    return caller && _dl_find_object((void *)caller, &where) == 0 &&
+           strstr(where.dlfo_link_map->l_name, "liblua") != NULL;
+}
+
+/* Notes that the n-th allocation is at the place, which is counted, or fails. */
+static void note_place(uint64_t name, unsigned long n, int failed, const void *caller) {
+    while (atomic_flag_test_and_set(&places_held)) continue;
+    size_t i = name % PLACES;
+    while (places[i].name && places[i].name != name) i = (i + 1) % PLACES;
+    int is_new = !places[i].name;
+    if (is_new && ++n_places > PLACES / 4 * 3) _exit(96);
+    places[i].name = name;
+    if (is_new) places[i].of_lua = is_lua(caller);
+    if (failed) places[i].failed = 1;
+    if (!failed && places[i].counted != countings) {
+        places[i].counted = countings;
+        places[i].first = n;
+    }
+    atomic_flag_clear(&places_held);
+    if (n && (failed || is_new)) log_place(n, failed ? "failed" : "place", name);
+}
+
+/* Of the places that were counted last and have not failed the one met first; NULL: there is none.
+ */
+static const Place *next_place(void) {
+    const Place *next = NULL;
+    for (size_t i = 0; i < PLACES; i++)
+        if (places[i].name && !places[i].failed && places[i].counted == countings &&
+            (!next || places[i].first < next->first))
+            next = &places[i];
+    return next;
+}
 
 /* --- what fails --- */
 
@@ -86,21 +229,43 @@ static void arm(const char *text) {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         size_t n = strlen(kinds[i].name);
         if (strncmp(text, kinds[i].name, n) != 0) continue;
-        unsigned long at = strtoul(text + n, NULL, 10);
-        if (!at) return;
+        int named = kinds[i].fault == FAULT_AT || kinds[i].fault == FAULT_AT_ALL;
+        unsigned long at = named ? 0 : strtoul(text + n, NULL, 10);
+        if (!at && !named) return;
+        if (named) {
+            char *end;
+            depth = strtoul(text + n, &end, 10);
+            fault_place = *end ? strtoul(end + 1, NULL, 16) : 0;
+            note_place(fault_place, 0, 1, NULL);
+        }
+        if (kinds[i].fault == FAULT_PLACES) {
+            depth = at;
+            countings++;
+        }
         atomic_store(&operations, 0);
         atomic_store(&allocations, 0);
+        atomic_store(&starvings, 0);
         atomic_store(&fault_at, at);
         atomic_store(&fault, kinds[i].fault);
     }
 }
 
-/* Counts an operation of allocating; whether it fails. */
-static int starved(void) {
+/* Counts an allocation that the caller asks for; whether it fails. */
+static int starved(const void *caller) {
     Fault f = atomic_load(&fault);
-    if (f != FAULT_ALLOC && f != FAULT_ALLOC_ALL) return 0;
     unsigned long n = atomic_fetch_add(&allocations, 1) + 1, at = atomic_load(&fault_at);
-    if (f == FAULT_ALLOC_ALL ? n < at : n != at && n != at + 1) return 0;
+    int named = f == FAULT_AT || f == FAULT_AT_ALL;
+    /* At one place of this file, which is among the calls. */
+    uint64_t here = f == FAULT_PLACES || (named && !at) || n == at ? place() : 0;
+    if (f == FAULT_PLACES) {
+        note_place(here, n, 0, caller);
+        return 0;
+    }
+    if (named && !at && here == fault_place) atomic_store(&fault_at, at = n);
+    if (n == at) note_place(here, n, 1, caller);
+    if (!at || n < at) return 0;
+    if ((f == FAULT_ALLOC || f == FAULT_AT) && n > at + 1) return 0;
+    atomic_fetch_add(&starvings, 1);
     errno = ENOMEM;
     return 1;
 }
@@ -318,7 +483,7 @@ static int counts(const void *caller) {
     return 1;
 }
 
-#define FAILS_HERE() (counts(__builtin_return_address(0)) && starved())
+#define FAILS_HERE() (counts(__builtin_return_address(0)) && starved(__builtin_return_address(0)))
 
 /* Set while this thread looks for the real functions. */
 static __thread int looking __attribute__((tls_model("initial-exec")));
@@ -375,11 +540,23 @@ void free(void *block) {
 
 char *getenv(const char *name) {
     static const char order[] = "ADVRT_FAULT=";
-    static char answer[32];
+    static char answer[64];
     if (!real_getenv) find_getenv();
     if (strncmp(name, order, sizeof order - 1) == 0) {
         arm(name + sizeof order - 1);
         return NULL;
+    }
+    if (strcmp(name, "ADVRT_FAULT?place") == 0) {
+        const Place *next = next_place();
+        if (!next) return NULL;
+        snprintf(answer, sizeof answer, "%lu %lu-%016lx%s", next->first, depth,
+                 (unsigned long)next->name, next->of_lua ? " lua" : "");
+        return answer;
+    }
+    if (strcmp(name, "ADVRT_FAULT?failed") == 0) {
+        unsigned long n = atomic_load(&starvings);
+        snprintf(answer, sizeof answer, "%lu", n);
+        return n ? answer : NULL;
     }
     if (strcmp(name, "ADVRT_FAULT?") != 0) return real_getenv ? real_getenv(name) : NULL;
     snprintf(answer, sizeof answer, "%lu", atomic_load(&allocations) + atomic_load(&operations));

@@ -1,7 +1,8 @@
 -- Files that cannot be written: each operation on a file in turn fails, is interrupted or takes a part
 -- alone (tests/faults). A run then ends with one line, leaves nothing half written under a final name,
 -- and ends as it would have when it is gone on with. ADVRT_FAULTS=all takes every operation, else a few
--- of each kind are.
+-- of each kind are. Allocations fail too: with `all` each of tests/faults/starve.lua's works and of a
+-- process, and of a run each place (tests/faults/faults.c) that is told by six calls.
 
 local lfs = require "lfs"
 local support = require "support"
@@ -271,8 +272,8 @@ describe("a world without memory", function()
         assert.equal(0, status, err)
         lfs.mkdir(out)
         local said
-        status, said, err = support.advrt({system.options.root .. "/tests/faults/starve.lua", run, out,
-            every and "all" or nil}, support.faults {})
+        status, said, err = support.advrt({"--threads", "1", system.options.root
+            .. "/tests/faults/starve.lua", run, out, every and "all" or nil}, support.faults {})
         assert.equal(0, status, said .. err)
         local _, count = said:gsub("allocations failed", "")
         assert.is_true(count >= 16, said)
@@ -281,7 +282,12 @@ describe("a world without memory", function()
     it("ends a process in one line", function()
         local failures, n = 0, 1
         local list = {"-e", "print(#require 'advrt.loss'.names())"}
-        while n < 20000 do
+        local counting = list[2] .. " io.stderr:write(os.getenv 'ADVRT_FAULT?')"
+        local _, _, told_count = support.advrt({"-e", counting},
+            support.faults {ADVRT_FAULT = "alloc:1000000000"})
+        local count = assert(tonumber(told_count), told_count)
+        assert.is_true(count > 1000, told_count)
+        while n < count + 100 do
             for _, kind in ipairs {"alloc", "alloc+"} do
                 local told = ("%s:%d"):format(kind, n)
                 local status, out, err = support.advrt(list, support.faults {ADVRT_FAULT = told})
@@ -301,5 +307,42 @@ describe("a world without memory", function()
             n = every and n + 1 or math.ceil(n * 1.6) + math.random(0, 5)
         end
         assert.is_true(failures >= 15, failures .. " failures")
+    end)
+
+    it("ends a run in one line, with nothing half written, and lets it be gone on with", function()
+        local log, whole, dir = base .. "/log", base .. "/unstarved", base .. "/starved"
+        local function words(to)
+            return {"--threads", "1", system.options.root .. "/experiments/equal_perturbation.lua",
+                "--images", images, "--iterations", "3", "--batch", "2", "--losses", "ce", "--magnitude", "1",
+                "--no-figures", "--resume", "--out", to}
+        end
+        local status, _, err = support.advrt(words(whole),
+            support.faults {ADVRT_FAULT = "places:6", ADVRT_FAULT_LOG = log})
+        assert.equal(0, status, err)
+        local wanted, names = support.contents(whole), {}
+        for name in support.read(log):gmatch "%d+ place ([%x-]+)\n" do names[#names + 1] = name end
+        assert.is_true(#names > 1000, #names .. " places")
+        local failures, step = 0, every and 1 or #names // 12
+        for i = math.random(step), #names, step do
+            local fault = (i // step % 2 == 0 and "at:" or "at+:") .. names[i]
+            status, _, err = support.advrt(words(dir), support.faults {ADVRT_FAULT = fault})
+            assert.is_true(status == 0 or status == 1, ("%s: %d: %s"):format(fault, status, err))
+            if status == 1 then
+                failures = failures + 1
+                -- A script that requires a module is told the way to it, as above.
+                local first = err:match("advrt: ([^\n]*)\n$") or err:match("advrt: ([^\n]*\n\t[^\n]*)\nstack")
+                assert.truthy((first or ""):find("memory", 1, true)
+                    or err:find("module 'advrt%.[%w_.]+' not found:"), fault .. ": " .. err)
+            end
+            for name, digest in pairs(support.exists(dir) and support.contents(dir) or {}) do
+                if name ~= "records.part" then assert.equal(wanted[name], digest, fault .. ": " .. name) end
+            end
+            local more
+            status, _, more = support.advrt(words(dir))
+            assert.equal(0, status, fault .. ", then gone on with: " .. more)
+            assert.same(wanted, support.contents(dir), fault)
+            support.remove(dir)
+        end
+        assert.is_true(failures >= 6, failures .. " failures")
     end)
 end)
