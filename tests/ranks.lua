@@ -54,17 +54,6 @@ local function quoted(words)
     return table.concat(parts, " ")
 end
 
--- Status, standard output and error of a shell's command.
-local function shell(command)
-    local folder <close> = setmetatable({path = support.folder()},
-        {__close = function(self) support.remove(self.path) end})
-    local out, err = folder.path .. "/out", folder.path .. "/err"
-    local _, kind, status = os.execute(("{ %s\n} </dev/null >%s 2>%s"):format(
-        command, out, err))
-    assert(kind == "exit", "a command was ended by a signal")
-    return status, support.read(out), support.read(err)
-end
-
 --- The same by processes that differ. Each is its words, an array, in which `of` may hold mpirun's options
 -- for it, `env` what is put before the command, and `advrt` another program than this.
 function ranks.apart(...)
@@ -73,14 +62,14 @@ function ranks.apart(...)
         parts[i] = ("-n 1 %s %s %s %s"):format(words.of or "", words.env or "",
             support.quote(words.advrt or system.options.executable), quoted(words))
     end
-    return shell(launcher .. " " .. table.concat(parts, " : "))
+    return support.shell(launcher .. " " .. table.concat(parts, " : "))
 end
 
 --- ranks.several, stopped from within by a signal to mpirun (support.stop). mpirun sends a SIGTERM on, and
 -- has to leave a busy machine the time to end in a line before it sends a SIGKILL.
 function ranks.stopped(count, signal, settings, words)
     settings.signal, settings.to = signal, "mpirun"
-    return ranks.several(count, words, "OMPI_MCA_odls_base_sigkill_timeout=3 " .. support.stop(settings))
+    return ranks.several(count, words, "OMPI_MCA_odls_base_sigkill_timeout=2 " .. support.stop(settings))
 end
 
 --- Runs the command that the last line of `err` says goes on.
@@ -88,7 +77,7 @@ function ranks.go_on(err)
     local said = ranks.said(err)
     local command = said[#said]:match("; what was done is kept, go on with: (mpirun .*)$")
     assert(command, err)
-    return shell(environment .. command:gsub("^mpirun", "mpirun --oversubscribe"))
+    return support.shell(environment .. command:gsub("^mpirun", "mpirun --oversubscribe"))
 end
 
 --- What advrt itself has said on standard error, line by line; mpirun says things of its own.

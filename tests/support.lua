@@ -79,6 +79,14 @@ function support.contents(dir)
     return found
 end
 
+--- Fails unless the files of these names in two folders are the same.
+function support.same_files(a, b, names)
+    for _, name in ipairs(names) do
+        assert(support.read(a .. "/" .. name) == support.read(b .. "/" .. name),
+            ("%s differs in %s and %s"):format(name, a, b))
+    end
+end
+
 --- A folder of the bundled net's first n images, with their labels and classes.
 function support.images(path, n)
     local bundled = system.options.root .. "/nets/fashion-images/"
@@ -119,17 +127,29 @@ function support.stop(settings)
         .. "/tests/stop.lua", table.concat(parts, ", ")))
 end
 
---- Runs this advrt with the words as its arguments; returns status, 128 and the signal's number where one
--- ended it, standard output and error. `environment` is put before the command as it is.
-function support.advrt(words, environment)
+--- Status, standard output and error of a shell's command; 128 and the number of a signal that ended it.
+function support.shell(command)
     local folder <close> = setmetatable({path = support.folder()},
         {__close = function(self) support.remove(self.path) end})
+    local out, err = folder.path .. "/out", folder.path .. "/err"
+    local _, kind, status = os.execute(("{ %s\n} </dev/null >%s 2>%s"):format(command, out, err))
+    assert(kind == "exit", "the shell itself was ended by a signal")
+    return status, support.read(out), support.read(err)
+end
+
+--- All that a shell's command says, which has to succeed.
+function support.sure(command)
+    local status, out = support.shell("exec 2>&1\n" .. command)
+    assert(status == 0, ("%s\nstatus %d\n%s"):format(command, status, out))
+    return out
+end
+
+--- Runs this advrt with the words as its arguments, as support.shell has it. `environment` is put before
+-- the command as it is.
+function support.advrt(words, environment)
     local parts = {environment or "", support.quote(system.options.executable)}
     for _, word in ipairs(words) do parts[#parts + 1] = support.quote(word) end
-    local out, err = folder.path .. "/out", folder.path .. "/err"
-    local _, kind, status = os.execute(("%s </dev/null >%s 2>%s"):format(table.concat(parts, " "),
-        out, err))
-    return kind == "signal" and 128 + status or status, support.read(out), support.read(err)
+    return support.shell(table.concat(parts, " "))
 end
 
 --- A linear net in Lua with advrt.net's methods, z = A x + b in double: what attacks do can be

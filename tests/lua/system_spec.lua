@@ -93,7 +93,8 @@ describe("system", function()
         local start = system.clock()
         os.execute("sleep 0.2")
         local took = system.clock() - start
-        assert.is_true(took >= 0.2 and took < 10, tostring(took))
+        -- They are seconds, not thousandths, and the machine may be busy.
+        assert.is_true(took >= 0.2 and took < 100, tostring(took))
     end)
 
     it("knows that a file is no terminal, and a width all the same", function()

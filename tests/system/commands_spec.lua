@@ -5,22 +5,9 @@ local lfs = require "lfs"
 local support = require "tests.support"
 local system = require "advrt.core.system"
 
+local sure = support.sure
 local root = system.options.root
 local folder
-
--- A shell's command; returns its status and what it says.
-local function shell(command)
-    local out = folder .. "/said"
-    local _, _, status = os.execute(("{ %s\n} >%s 2>&1 </dev/null"):format(command, support.quote(out)))
-    return status, support.read(out)
-end
-
--- The same, which has to succeed.
-local function sure(command)
-    local status, said = shell(command)
-    assert.equal(0, status, command .. "\n" .. said)
-    return said
-end
 
 -- The commands of a page that are indented, their ends behind a backslash joined, comments cut off.
 local function commands_of(page)

@@ -7,22 +7,9 @@ local names = require "advrt.names"
 local support = require "tests.support"
 local system = require "advrt.core.system"
 
+local sure = support.sure
 local root, build = system.options.root, system.options.executable:match("^(.*)/")
 local folder
-
--- A shell's command; returns its status and what it says.
-local function shell(command)
-    local out = folder .. "/said"
-    local _, _, status = os.execute(("{ %s\n} >%s 2>&1 </dev/null"):format(command, support.quote(out)))
-    return status, support.read(out)
-end
-
--- The same, which has to succeed.
-local function sure(command)
-    local status, said = shell(command)
-    assert.equal(0, status, command .. "\n" .. said)
-    return said
-end
 
 local function make(target)
     -- the program is there, and is not to be built with other flags than its own

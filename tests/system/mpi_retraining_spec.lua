@@ -7,6 +7,7 @@ local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 
 local may, said, several = ranks.may(it, pending), ranks.said, ranks.several
+local same_files = support.same_files
 local experiments = system.options.root .. "/experiments/"
 local attacks = {"--images", system.options.root .. "/nets/fashion-images", "--limit", "25",
     "--iterations", "20", "--magnitude", "0.2", "--batch", "8", "--losses", "ce,logit"}
@@ -24,12 +25,6 @@ local function words(...)
 end
 
 local tables = {"table2.csv", "table3.csv", "tables.txt", "runs.csv", "records.msgpack"}
-
-local function same_files(a, b, names)
-    for _, name in ipairs(names) do
-        assert.equal(support.read(a .. "/" .. name), support.read(b .. "/" .. name), name)
-    end
-end
 
 -- The bytes of a set's images, each behind what the index tells of it, in the order of the set.
 local function images_of(set)

@@ -10,7 +10,6 @@ local contents = support.contents
 
 local script = system.options.root .. "/experiments/equal_perturbation.lua"
 local merge = system.options.root .. "/experiments/merge.lua"
-local bundled = system.options.root .. "/nets/fashion-images"
 
 describe("a run that is gone on with", function()
     local base, images, whole, duration -- of a whole run, in seconds: for kills at random instants
@@ -24,19 +23,13 @@ describe("a run that is gone on with", function()
 
     setup(function()
         base = support.folder()
-        images = base .. "/images"
-        lfs.mkdir(images)
-        local lines = {}
-        for line in io.lines(bundled .. "/labels.csv") do
-            if #lines <= 11 then lines[#lines + 1] = line end
-        end
-        for i = 2, #lines do
-            local file, label = lines[i]:match("^(.-),(%d)")
-            support.write(images .. "/" .. file, support.read(bundled .. "/" .. file))
-            if i == 4 then lines[i] = file .. "," .. (label + 1) % 10 end
-        end
-        support.write(images .. "/labels.csv", table.concat(lines, "\n") .. "\n")
-        support.write(images .. "/classes.txt", support.read(bundled .. "/classes.txt"))
+        images = support.images(base .. "/images", 11)
+        local line = 0
+        local labels = support.read(images .. "/labels.csv"):gsub("[^\n]*\n", function(text)
+            line = line + 1
+            return line == 4 and text:gsub(",(%d)", function(label) return "," .. (label + 1) % 10 end) or nil
+        end)
+        support.write(images .. "/labels.csv", labels)
         whole = base .. "/whole"
         local began = system.clock()
         local status, _, err = support.advrt(words(whole))

@@ -11,6 +11,7 @@ local support = require "support"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 
+local same_files = support.same_files
 local experiments = system.options.root .. "/experiments/"
 local threads = {"--threads", "1"}
 local attacks = {"--limit", "25", "--iterations", "20", "--magnitude", "0.2", "--batch", "8"}
@@ -47,12 +48,6 @@ local function killed(point, ...)
     point.signal = "KILL"
     local status, _, err = support.advrt(words(threads, ...), support.stop(point))
     assert.equal(137, status, err)
-end
-
-local function same_files(a, b, names)
-    for _, name in ipairs(names) do
-        assert.equal(support.read(a .. "/" .. name), support.read(b .. "/" .. name), name)
-    end
 end
 
 local function copy(from, to) os.execute(("cp -r %s %s"):format(support.quote(from), support.quote(to))) end
