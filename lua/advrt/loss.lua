@@ -28,6 +28,7 @@ local arguments = require "advrt.check"
 local autograd = require "advrt.autograd"
 local core = require "advrt.core.loss"
 local fail = require "advrt.fail"
+local lfs = require "lfs"
 local nearest = require "advrt.nearest"
 local system = require "advrt.core.system"
 local trial = require "advrt.loss_trial"
@@ -223,6 +224,10 @@ end
 function loss.find(path)
     local shipped = system.options.root .. "/lua/advrt/losses/"
     for _, candidate in ipairs {path, shipped .. path, shipped .. path .. ".lua"} do
+        local kind = lfs.attributes(candidate, "mode")
+        if kind and kind ~= "file" and kind ~= "directory" then -- a pipe would be waited for
+            return nil, candidate .. ": is no regular file"
+        end
         local file, message, code = io.open(candidate, "r")
         if not file and code ~= fail.NO_FILE then return nil, message end
         -- a folder can be opened, but not read

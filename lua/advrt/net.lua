@@ -22,6 +22,7 @@ local arguments = require "advrt.check"
 local autograd = require "advrt.autograd"
 local core = require "advrt.core.net"
 local fail = require "advrt.fail"
+local lfs = require "lfs"
 local system = require "advrt.core.system"
 local tensor = require "advrt.core.tensor"
 local weights = require "advrt.core.weights"
@@ -72,6 +73,10 @@ end
 
 -- Whether there is such a file; nil and a message where it is there and cannot be read.
 local function readable(path)
+    local kind = lfs.attributes(path, "mode")
+    if kind and kind ~= "file" and kind ~= "directory" then -- a pipe would be waited for
+        return nil, path .. ": is no regular file"
+    end
     local f, message, code = io.open(path, "r")
     if f then return f:close() end
     if code == fail.NO_FILE then return false end

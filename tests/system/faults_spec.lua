@@ -237,6 +237,19 @@ describe("a file that is there and cannot be read", function()
         assert.is_nil(err:find("traceback", 1, true))
     end
 
+    it("is not waited for", function()
+        local pipe = base .. "/pipe"
+        assert(os.execute("mkfifo " .. support.quote(pipe)))
+        for _, option in ipairs {"--net", "--require", "--weights"} do
+            local status, _, err = support.advrt({system.options.root .. "/experiments/equal_multiplier.lua",
+                "--images", images, option, pipe, "--out", base .. "/piped"}, "timeout 60")
+            local named = option == "--require" and option .. ": " or ""
+            assert.equal(("advrt: %s%s: is no regular file\n"):format(named, pipe), err)
+            assert.equal(1, status)
+            assert.is_false(support.exists(base .. "/piped"))
+        end
+    end)
+
     it("is not taken as one that is missing", function()
         local root = system.options.root
         local run = base .. "/run"
