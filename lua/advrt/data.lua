@@ -23,6 +23,11 @@ local function is_image(name)
     return suffix and suffixes[suffix:lower()] or false
 end
 
+-- Whether a folder is that of a run, finished or not, whose pictures are none of the images.
+local function is_run(path)
+    return lfs.attributes(path .. "/run.json", "mode") or lfs.attributes(path .. "/records.part", "mode")
+end
+
 --- Collects the images below `dir` into `found`, and its own subfolders into `folders`. Only
 -- names that are not images are asked whether they are folders.
 local function list(dir, prefix, depth, found, folders)
@@ -38,7 +43,7 @@ local function list(dir, prefix, depth, found, folders)
             local path = dir .. "/" .. name
             if is_image(name) then
                 found[#found + 1] = prefix .. name
-            elseif lfs.attributes(path, "mode") == "directory" then
+            elseif lfs.attributes(path, "mode") == "directory" and not is_run(path) then
                 if folders then folders[#folders + 1] = name end
                 list(path, prefix .. name .. "/", depth + 1, found)
             end

@@ -218,6 +218,21 @@ describe("a world in which files fail", function()
     end)
 end)
 
+describe("a run's folder among its images", function()
+    it("is none of them", function()
+        local base <close> = setmetatable({path = support.folder()},
+            {__close = function(self) support.remove(self.path) end})
+        local images = support.images(base.path .. "/images", 2)
+        for _, to in ipairs {images .. "/out", images .. "/out", base.path .. "/other"} do
+            local status, _, err = support.advrt {system.options.root .. "/experiments/equal_multiplier.lua",
+                "--images", images, "--iterations", "1", "--losses", "ce", "--no-figures", "--resume",
+                "--out", to}
+            assert.equal(0, status, err)
+        end
+        assert.same(support.contents(images .. "/out"), support.contents(base.path .. "/other"))
+    end)
+end)
+
 describe("a file that is there and cannot be read", function()
     local base, images, loop
 
