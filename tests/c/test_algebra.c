@@ -1,6 +1,6 @@
 /* What autograd is made of, at the tensors' front door: broadcasting over every way in which shapes
  * fit, rows around any dimension, selections, products, the same bits on any number of threads, and
- * what is refused. That the numbers are the mathematics is tests/lua/autograd_spec.lua's. */
+ * what is refused. That the numbers are the mathematics is tests/lua/autograd_rules_spec.lua's. */
 #include <math.h>
 #include <omp.h>
 #include <setjmp.h>
