@@ -143,6 +143,32 @@ describe("on " .. system.options.device, function()
         end
     end)
 
+    it("a layer that cuDNN lists no deterministic algorithm for runs, and says so if it must", function()
+        if not STANDIN then return pending("a GPU's heuristics are its own") end
+        local code = [[local g = assert(require "advrt.net".load "nets/fashion.lua")
+            local tensor = require "advrt.tensor"
+            g:trace(tensor.uniform("x", {2, 1, 28, 28}))
+            local l2 = g:backward(tensor.uniform("dz", {2, 10})):norms()
+            print(l2:totable()[1])]]
+        local function attempt(heuristics)
+            local status, out, err = support.advrt({"--device", system.options.device, "-e", code},
+                "STANDIN_HEURISTICS=" .. heuristics)
+            assert.are.equal(0, status, err)
+            return tonumber(out), err
+        end
+        local usual, err = attempt("")
+        assert.are.equal("", err)
+        local named
+        named, err = attempt("none")
+        assert.are.equal("", err)
+        assert.near(usual, named, 1e-5 * usual)
+        local chance
+        chance, err = attempt("chance")
+        assert.is_truthy(err:match("^advrt: cuda:0: layer '[^']+', conv back: cuDNN has no deterministic "
+            .. "algorithm for x %[2,[^\n]+: results may differ in their last bits from run to run\n$"), err)
+        assert.near(usual, chance, 1e-5 * usual)
+    end)
+
     it("the bench times it", function()
         local folder <close> = setmetatable({path = support.folder()},
             {__close = function(self) support.remove(self.path) end})

@@ -82,64 +82,100 @@ static bool transforms(ConvWhat what, int algorithm) {
     }
 }
 
-static void keep_algorithm(ConvCall *v, int algorithm, size_t bytes) {
-    size_t spare = v->workspace > SPARE_WORKSPACE ? v->workspace : SPARE_WORKSPACE;
-    if (bytes > (v->algorithms ? spare : MOST_WORKSPACE) || v->algorithms == CONV_ALGORITHMS)
-        return;
-    v->algorithm[v->algorithms++] = algorithm;
-    if (bytes > v->workspace) v->workspace = bytes;
-}
+/* Those whose results are the same at every run by cuDNN's documentation, which channels-last
+ * tensors may be given to: asked for by name after those that the heuristics list. */
+static const int documented[][2] = {
+    [CONV_FORWARD] = {CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM,
+                      CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM},
+    [CONV_DATA] = {CUDNN_CONVOLUTION_BWD_DATA_ALGO_1, CUDNN_CONVOLUTION_BWD_DATA_ALGO_1},
+    [CONV_WEIGHTS] = {CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1}};
 
-/* Keeps those of what the heuristics list, in its order, that give the same bits every time and
- * whose workspace is known and not too large. */
-#define CHOOSE(PERF, COUNT, LIST, SIZE)                                                            \
+/* What the heuristics list, in their order, but what they say is not supported. */
+typedef struct Listed {
+    int algorithm[2 * CONV_ALGORITHMS], count;
+    bool deterministic[2 * CONV_ALGORITHMS];
+} Listed;
+
+#define LIST(PERF, COUNT, FUNCTION, ...)                                                           \
     do {                                                                                           \
         PERF perf[COUNT];                                                                          \
         int found = 0;                                                                             \
-        cudnnHandle_t h = c->device->dnn;                                                          \
-        cudnnStatus_t status = LIST;                                                               \
-        if (status) return fail(c, v, status, "the choice of an algorithm", e);                    \
+        _Static_assert(COUNT <= 2 * CONV_ALGORITHMS, "room for all that there are");               \
+        cudnnStatus_t status = FUNCTION(c->device->dnn, __VA_ARGS__, COUNT, &found, perf);         \
+        if (status) return status;                                                                 \
         for (int i = 0; i < found; i++) {                                                          \
-            size_t bytes = 0;                                                                      \
-            if (perf[i].status || perf[i].determinism != CUDNN_DETERMINISTIC ||                    \
-                (c->request->direct && transforms(what, (int)perf[i].algo)))                       \
-                continue;                                                                          \
-            status = SIZE;                                                                         \
-            if (status && !not_supported(status))                                                  \
-                return fail(c, v, status, "the size of a workspace", e);                           \
-            if (status == CUDNN_STATUS_SUCCESS) keep_algorithm(v, (int)perf[i].algo, bytes);       \
+            if (perf[i].status) continue;                                                          \
+            out->algorithm[out->count] = (int)perf[i].algo;                                        \
+            out->deterministic[out->count++] = perf[i].determinism == CUDNN_DETERMINISTIC;         \
         }                                                                                          \
+        return CUDNN_STATUS_SUCCESS;                                                               \
     } while (0)
 
-static int choose(Compiler *c, ConvCall *v, ConvWhat what, Error *e) {
+static cudnnStatus_t list_algorithms(const Compiler *c, const ConvCall *v, ConvWhat what,
+                                     Listed *out) {
     switch (what) {
     case CONV_FORWARD:
-        CHOOSE(cudnnConvolutionFwdAlgoPerf_t, CUDNN_CONVOLUTION_FWD_ALGO_COUNT,
-               cudnnGetConvolutionForwardAlgorithm_v7(
-                   h, v->x, v->w, v->conv, v->y, CUDNN_CONVOLUTION_FWD_ALGO_COUNT, &found, perf),
-               cudnnGetConvolutionForwardWorkspaceSize(h, v->x, v->w, v->conv, v->y, perf[i].algo,
-                                                       &bytes));
-        break;
+        LIST(cudnnConvolutionFwdAlgoPerf_t, CUDNN_CONVOLUTION_FWD_ALGO_COUNT,
+             cudnnGetConvolutionForwardAlgorithm_v7, v->x, v->w, v->conv, v->y);
     case CONV_DATA:
-        CHOOSE(cudnnConvolutionBwdDataAlgoPerf_t, CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT,
-               cudnnGetConvolutionBackwardDataAlgorithm_v7(h, v->w, v->y, v->conv, v->x,
-                                                           CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT,
-                                                           &found, perf),
-               cudnnGetConvolutionBackwardDataWorkspaceSize(h, v->w, v->y, v->conv, v->x,
-                                                            perf[i].algo, &bytes));
-        break;
-    case CONV_WEIGHTS:
-        CHOOSE(cudnnConvolutionBwdFilterAlgoPerf_t, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT,
-               cudnnGetConvolutionBackwardFilterAlgorithm_v7(
-                   h, v->x, v->y, v->conv, v->w, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT, &found,
-                   perf),
-               cudnnGetConvolutionBackwardFilterWorkspaceSize(h, v->x, v->y, v->conv, v->w,
-                                                              perf[i].algo, &bytes));
-        break;
+        LIST(cudnnConvolutionBwdDataAlgoPerf_t, CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT,
+             cudnnGetConvolutionBackwardDataAlgorithm_v7, v->w, v->y, v->conv, v->x);
+    default:
+        LIST(cudnnConvolutionBwdFilterAlgoPerf_t, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT,
+             cudnnGetConvolutionBackwardFilterAlgorithm_v7, v->x, v->y, v->conv, v->w);
     }
+}
+
+static cudnnStatus_t workspace_of(const Compiler *c, const ConvCall *v, ConvWhat what,
+                                  int algorithm, size_t *bytes) {
+    cudnnHandle_t h = c->device->dnn;
+    switch (what) {
+    case CONV_FORWARD:
+        return cudnnGetConvolutionForwardWorkspaceSize(h, v->x, v->w, v->conv, v->y,
+                                                       (cudnnConvolutionFwdAlgo_t)algorithm, bytes);
+    case CONV_DATA:
+        return cudnnGetConvolutionBackwardDataWorkspaceSize(
+            h, v->w, v->y, v->conv, v->x, (cudnnConvolutionBwdDataAlgo_t)algorithm, bytes);
+    default:
+        return cudnnGetConvolutionBackwardFilterWorkspaceSize(
+            h, v->x, v->y, v->conv, v->w, (cudnnConvolutionBwdFilterAlgo_t)algorithm, bytes);
+    }
+}
+
+/* Keeps it unless it is kept, transforms where the plan wants none, is not known after all, or
+ * wants too much scratch memory. */
+static int keep(Compiler *c, ConvCall *v, ConvWhat what, int algorithm, Error *e) {
+    size_t bytes = 0, spare = v->workspace > SPARE_WORKSPACE ? v->workspace : SPARE_WORKSPACE;
+    for (int i = 0; i < v->algorithms; i++)
+        if (v->algorithm[i] == algorithm) return 0;
+    if (v->algorithms == CONV_ALGORITHMS || (c->request->direct && transforms(what, algorithm)))
+        return 0;
+    cudnnStatus_t status = workspace_of(c, v, what, algorithm, &bytes);
+    if (not_supported(status)) return 0;
+    if (status) return fail(c, v, status, "the size of a workspace", e);
+    if (bytes > (v->algorithms ? spare : MOST_WORKSPACE)) return 0;
+    v->algorithm[v->algorithms++] = algorithm;
+    if (bytes > v->workspace) v->workspace = bytes;
+    return 0;
+}
+
+/* Those that give the same bits every time come first, the others only where cuDNN takes none of
+ * these. */
+static int choose(Compiler *c, ConvCall *v, ConvWhat what, Error *e) {
+    Listed l = {0};
+    cudnnStatus_t status = list_algorithms(c, v, what, &l);
+    if (status && !not_supported(status))
+        return fail(c, v, status, "the choice of an algorithm", e);
+    for (int i = 0; i < l.count; i++)
+        if (l.deterministic[i] && keep(c, v, what, l.algorithm[i], e)) return -1;
+    for (int i = 0; i < 2; i++)
+        if (keep(c, v, what, documented[what][i], e)) return -1;
+    v->deterministic = v->algorithms;
+    for (int i = 0; i < l.count; i++)
+        if (!l.deterministic[i] && keep(c, v, what, l.algorithm[i], e)) return -1;
     if (v->algorithms) return 0;
-    return error_set(e, "%s: cuDNN has no deterministic algorithm for a convolution of %s",
-                     c->device->name, v->shapes);
+    return error_set(e, "%s: cuDNN has no algorithm for a convolution of %s in %s", c->device->name,
+                     v->shapes, v->type);
 }
 
 int conv_new(Compiler *c, const ConvShape *s, ConvWhat what, Real real, ConvCall **out, Error *e) {
@@ -156,6 +192,7 @@ int conv_new(Compiler *c, const ConvShape *s, ConvWhat what, Real real, ConvCall
              (long long)w->N, (long long)w->H, (long long)w->W, (long long)w->C, (long long)s->K,
              (long long)w->kernel[0], (long long)w->kernel[1], (long long)(w->C / s->groups),
              (long long)w->N, (long long)w->OH, (long long)w->OW, (long long)s->K);
+    v->type = real == REAL_F32 ? "f32" : "bf16";
     return set_descriptors(c, v, s, real, e) || choose(c, v, what, e) ? -1 : 0;
 }
 
@@ -163,8 +200,21 @@ int conv_new(Compiler *c, const ConvShape *s, ConvWhat what, Real real, ConvCall
 
 static const float one = 1, zero = 0;
 
+/* Said once of a device: what runs so is repeatable but for its last bits. */
+static void tell_of_chance(CudaDevice *d, const Step *s) {
+    if (d->told_of_chance) return;
+    d->told_of_chance = true;
+    fprintf(stderr,
+            "advrt: %s: layer '%s', %s: cuDNN has no deterministic algorithm for %s: results may "
+            "differ in their last bits from run to run\n",
+            d->name, s->layer->name, s->what, s->conv->shapes);
+}
+
 static int conv_done(CudaPlan *p, const Step *s, cudnnStatus_t status, const char *call, Error *e) {
-    if (status == CUDNN_STATUS_SUCCESS) return 0;
+    if (status == CUDNN_STATUS_SUCCESS) {
+        if (s->conv->chosen >= s->conv->deterministic) tell_of_chance(p->device, s);
+        return 0;
+    }
     char text[384];
     snprintf(text, sizeof text, "layer '%s', %s: %s (%s)", s->layer->name, s->what, call,
              s->conv->shapes);

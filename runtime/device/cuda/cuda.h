@@ -48,6 +48,7 @@ typedef struct CudaDevice {
     CudaPartial *partial;
     size_t partials;
     struct CudaAscent *ascent; /* the last attack's captured step; NULL: none */
+    bool told_of_chance;       /* that a convolution's results are not the same at every run */
 } CudaDevice;
 
 /* 0 for success; else -1 and "DEVICE: CALL: what it says". `call` may name shapes. */
