@@ -17,16 +17,35 @@ using namespace standin;
 namespace {
 
 const size_t CHUNK = 1 << 16; /* bytes of each rank at a time */
-const int PATIENCE = 1 << 20; /* looks, of at least PAUSE each: a clock would run on while the */
-const int PAUSE = 50;         /* process is stopped; microseconds */
+/* Looks, of at least PAUSE microseconds each, while no one who is late does a thing: a clock would
+ * run on while a process is stopped. LOOKS lie between questions about the others. */
+const int PATIENCE = 1 << 20, PAUSE = 50, LOOKS = 1 << 11;
 const int MOST_RANKS = 16;
 
 /* Of zeros when it is new. Each rank's chunk follows it. */
 struct Shared {
-    std::atomic<uint32_t> arrivals;
+    std::atomic<uint32_t> arrivals[MOST_RANKS];
+    std::atomic<int> process[MOST_RANKS]; /* 0: not there yet */
     int gpu[MOST_RANKS];
     alignas(64) char chunk[];
 };
+
+/* Ticks of processor time that a process has used; -1 where it is stopped, 0 where it is gone. */
+long long used_by(int process) {
+    char name[64], text[1024];
+    snprintf(name, sizeof name, "/proc/%d/stat", process);
+    FILE *f = process ? fopen(name, "r") : NULL;
+    if (!f) return 0;
+    text[fread(text, 1, sizeof text - 1, f)] = '\0';
+    fclose(f);
+    char state = 0;
+    long long user = 0, kernel = 0;
+    const char *after = strrchr(text, ')'); /* a name may hold anything */
+    if (!after || sscanf(after + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lld %lld", &state,
+                         &user, &kernel) != 3)
+        return 0;
+    return state == 'T' || state == 't' ? -1 : user + kernel;
+}
 
 } // namespace
 
@@ -36,14 +55,27 @@ struct ncclComm {
     size_t bytes;
     std::shared_ptr<bool> gone; /* what is still queued then does nothing, as after an abort */
 
-    /* Returns when every rank has come here as often. */
+    bool late(int r) const {
+        return (int32_t)(shared->arrivals[r].load() - shared->arrivals[rank].load()) < 0;
+    }
+
+    /* Returns when every rank has come here as often. One that is stopped or computes may still
+     * come. */
     void wait() const {
-        uint32_t n = (uint32_t)count, mine = shared->arrivals.fetch_add(1);
-        uint32_t all = (mine / n + 1) * n;
-        for (int look = 0; (int32_t)(shared->arrivals.load() - all) < 0; look++) {
-            if (look > PATIENCE) report("rank %d of %d waits for the others in vain", rank, count);
-            usleep(PAUSE); /* there may be fewer cores than ranks */
-        }
+        long long used[MOST_RANKS] = {0};
+        int look = 0;
+        shared->arrivals[rank]++;
+        for (int r = 0; r < count; r++)
+            for (; late(r); look++) {
+                if (look % LOOKS == 0) {
+                    long long now = used_by(shared->process[r]);
+                    if (now < 0 || now != used[r]) look = 0;
+                    used[r] = now;
+                }
+                if (look > PATIENCE)
+                    report("rank %d of %d waits for the others in vain", rank, count);
+                usleep(PAUSE); /* there may be fewer cores than ranks */
+            }
     }
 };
 
@@ -97,6 +129,7 @@ ncclResult_t ncclCommInitRank(ncclComm_t *comm, int count, ncclUniqueId id, int 
     made("NCCL communicator");
     Shared *shared = (*comm)->shared;
     cudaGetDevice(&shared->gpu[rank]);
+    shared->process[rank] = (int)getpid();
     (*comm)->wait();
     if (rank == 0) shm_unlink(id.internal);
     for (int r = 0; r < count; r++)
