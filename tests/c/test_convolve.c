@@ -189,10 +189,14 @@ static const Convolution shapes[] = {
     {1, 9, 3, 27, 27, 27, 27, 5, 2, 2, 1, 1, true, false, 0, false, 2},
     {3, 19, 21, 13, 11, 7, 6, 3, 1, 1, 2, 1, false, false, 0, false, 2},
     {2, 33, 48, 14, 14, 7, 7, 3, 1, 1, 2, 1, true, true, INFINITY, false, 2},
+    {3, 24, 20, 28, 25, 14, 12, 3, 1, 2, 2, 1, false, true, 6, false, 2},
+    {2, 9, 8, 82, 81, 40, 40, 3, 0, 0, 2, 1, true, false, 0, false, 2},
     {9, 8, 40, 28, 27, 10, 9, 1, 0, 0, 3, 1, false, true, 6, false, 2},
     {2, 24, 20, 13, 14, 6, 7, 5, 1, 2, 2, 1, true, false, 0, false, 2},
     {3, 21, 19, 7, 6, 13, 11, 3, 1, 1, 1, 2, false, false, 0, false, 2},
     {2, 48, 33, 7, 7, 14, 14, 3, 1, 1, 1, 2, true, false, 0, false, 2},
+    {9, 20, 24, 14, 9, 27, 18, 3, 1, 1, 1, 2, false, true, 6, false, 2},
+    {1, 8, 9, 1, 40, 1, 80, 3, 1, 1, 1, 2, true, false, 0, false, 2},
     {9, 40, 8, 10, 9, 28, 27, 1, 0, 0, 1, 3, false, true, 6, false, 2},
     {2, 20, 24, 6, 7, 13, 14, 5, 3, 2, 1, 2, true, false, 0, false, 2},
     {1, 16, 16, 5, 5, 12, 12, 2, 1, 1, 1, 3, false, false, 0, false, 2},
@@ -201,18 +205,27 @@ enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 typedef void Check(Case *k, const char *name);
 
+/* The kernels that can compute a convolution; their number. */
+static size_t able(const ConvolutionKernels *all, const Convolution *s,
+                   const ConvolutionKernel *kernels[2]) {
+    bool strided = s->stride > 1 || s->spread > 1;
+    kernels[0] = strided ? &all->strided : s->taps == 1 ? &all->pointwise : &all->winograd;
+    kernels[1] = &all->phased;
+    bool phased = s->stride == 2 || (s->spread == 2 && s->top == 1 && s->left == 1);
+    return phased && s->taps == 3 ? 2 : 1;
+}
+
 static void for_each(Check *check) {
     for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
         if (!cpu_isa_present(variants[v].isa)) continue;
         for (size_t i = 0; i < SHAPES; i++) {
-            const ConvolutionKernels *all = variants[v].kernels;
-            const Convolution *s = &shapes[i];
-            const ConvolutionKernel *kernel = s->stride > 1 || s->spread > 1 ? &all->strided
-                                              : s->taps == 1                 ? &all->pointwise
-                                                                             : &all->winograd;
-            Case k = prepare(kernel, *s, i % 2 == 0);
-            check(&k, variants[v].name);
-            release(&k);
+            const ConvolutionKernel *kernels[2];
+            size_t n = able(variants[v].kernels, &shapes[i], kernels);
+            for (size_t j = 0; j < n; j++) {
+                Case k = prepare(kernels[j], shapes[i], i % 2 == 0);
+                check(&k, variants[v].name);
+                release(&k);
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 /* Own convolutions, and their gradients, over activations in blocks of channels: 1x1 as a
  * matrix product that reads the image where it lies, those of a stride above 1 as products
- * of gathered pixels, and 3x3, 4x4 and 5x5 of stride 1 by Winograd's minimal filtering in
- * tiles of 6x6 inputs, which needs a quarter of the products (9 of 25 for 5x5).
+ * of gathered pixels, 3x3, 4x4 and 5x5 of stride 1 by Winograd's minimal filtering in
+ * tiles of 6x6 inputs, which needs a quarter of the products (9 of 25 for 5x5), and 3x3 of
+ * stride 2 by the same in phases, with 9 of 16.
  *
  * All gather a group of pixels (of tiles) and two blocks of output channels in
  * registers and sum over the input channels in order, so a figure depends neither on
@@ -46,7 +47,7 @@ typedef struct ConvolutionKernel {
     int lanes;
     int64_t backward_taps; /* up to how many a run may be `backward`: it costs a little time, and
                               saves the memory of weights of its own */
-    /* Outputs of a tile, in each direction, for filters of that many taps; Winograd's alone. */
+    /* Outputs of a tile, in each direction, for filters of that many taps; of those in tiles. */
     int64_t (*tile)(int64_t taps);
     /* Floats of the packed weights, and of a run's scratch (which may be 0). */
     size_t (*weights)(const Convolution *c);
@@ -66,6 +67,7 @@ typedef struct ConvolutionKernel {
 typedef struct ConvolutionKernels {
     ConvolutionKernel pointwise; /* 1 tap, stride and spread 1, as many outputs as inputs */
     ConvolutionKernel strided;   /* up to 5 taps, any stride or spread */
+    ConvolutionKernel phased;    /* 3 taps, stride 2, or spread 2 with padding of 1 */
     ConvolutionKernel winograd;  /* 3 to 5 taps, stride and spread 1 */
 } ConvolutionKernels;
 

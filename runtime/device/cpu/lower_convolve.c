@@ -19,6 +19,20 @@ static bool winograd_pays(const ConvolutionKernel *kernel, const Convolution *s)
     return direct >= 2 * INPUTS * tiles * rounded_up(s->K, 2 * lanes);
 }
 
+/* As above, for 3x3 of stride 2 and its gradients, of the tiles' 81 products. Their weights take
+ * four times as much memory. */
+static bool phased_pays(const ConvolutionKernel *kernel, const Convolution *s) {
+    enum { FEWEST_CHANNELS = 16, PRODUCTS = 81, MOST_BYTES = 16 << 20 };
+    bool gradient = s->spread == 2 && s->stride == 1 && s->top == 1 && s->left == 1;
+    if (s->taps != 3 || s->C < FEWEST_CHANNELS || s->K < FEWEST_CHANNELS) return false;
+    if (!gradient && (s->stride != 2 || s->spread != 1)) return false;
+    if (kernel->weights(s) * sizeof(float) > MOST_BYTES) return false;
+    int64_t size = kernel->tile(s->taps), spread = s->spread;
+    int64_t rows = rounded_up(s->OH, spread) / spread, columns = rounded_up(s->OW, spread) / spread;
+    int64_t tiles = (rounded_up(rows, size) / size) * (rounded_up(columns, size) / size);
+    return 5 * PRODUCTS * tiles <= 4 * s->taps * s->taps * rows * columns;
+}
+
 /* Of the convolution that is the gradient of s. */
 static Convolution reversed(const Convolution *s) {
     return (Convolution){.C = s->K,
@@ -47,14 +61,18 @@ static bool winograd_trains(const Compiler *c, const Convolution *s) {
 
 /* The one rule: for inference what has a stride and more than one tap, and 1x1 wherever it makes as
  * many outputs as there are inputs (phases of an image's gradient can be more, zeros at the end),
- * 3x3 to 5x5 by Winograd unless the plan is to be direct, where that halves the products: the
- * transforms cost a part of what it saves. */
+ * 3x3 to 5x5 by Winograd unless the plan is to be direct, where that halves the products, or saves
+ * a fifth of them where there is a stride: the transforms cost a part of it. */
 static const ConvolutionKernel *kernel_for(const Compiler *c, const Convolution *s) {
     enum { MOST_TAPS = 5 };
     const ConvolutionKernels *kernels = c->device->kernels->convolutions;
     bool training = c->request->purpose == PLAN_TRAINING;
     if (!kernels || s->taps < 1 || s->taps > MOST_TAPS) return NULL;
-    if (s->stride > 1 || s->spread > 1) return s->taps > 1 && !training ? &kernels->strided : NULL;
+    if (s->stride > 1 || s->spread > 1) {
+        if (s->taps < 2 || training) return NULL;
+        bool phased = !c->request->direct && phased_pays(&kernels->phased, s);
+        return phased ? &kernels->phased : &kernels->strided;
+    }
     if (s->taps == 1) {
         bool same = !s->top && !s->left && s->H == s->OH && s->W == s->OW;
         return same && !training ? &kernels->pointwise : NULL;
