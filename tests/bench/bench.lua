@@ -217,8 +217,8 @@ local function print_head(o, peak)
     local s = system.options
     print(("%s, %d threads, %s, %s plan, %s, %s"):format(machine(), s.threads, s.precision, s.plan,
         s.device, s.isa))
-    print(("peak: %.1f GFLOP/s (%s); Winograd can exceed it"):format(
-        peak.flops_per_second / 1e9, peak.how))
+    print(("peak: %.1f GFLOP/s (%s)%s"):format(peak.flops_per_second / 1e9, peak.how,
+        s.device == "cpu" and "; Winograd can exceed it" or ""))
     print(("%d rounds of at least %g s"):format(o.rounds, o.seconds))
 end
 

@@ -143,8 +143,10 @@ local ways = {
             if not pcall(resume) then break end
         end
     end,
+    -- Lua calls no hooks in a thread that runs a finaliser: a coroutine of its own has them, without
+    -- which a loop over a table whose length is said to be 2^62 would not end.
     finaliser = function(f)
-        setmetatable({}, {__gc = function() f() end})
+        setmetatable({}, {__gc = function() wrap(f)() end})
         collectgarbage()
     end,
     closing = function(f)

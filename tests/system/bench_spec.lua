@@ -132,7 +132,7 @@ describe("the bench", function()
         -- The strided convolution has its row, with its time and its budget.
         for _, row in ipairs(p.rows) do
             if row.kind == "other" then
-                local wanted = ("layer2.conv1 +%s +conv[ a-z]+other +%.3f +%.3f "):format(
+                local wanted = ("layer2.conv1 +%s +winograd[ a-z]+other +%.3f +%.3f "):format(
                     row.backward and "back" or "forw", 1e3 * row.seconds, 1e3 * row.budget)
                 assert.truthy(text:find((wanted:gsub("%.(%d)", "%%.%1"))), text)
             end
