@@ -28,11 +28,13 @@ end
 
 --- Rounds of ours and of each of PyTorch's modes in turn: samples by name, and the most counted
 -- allocations that a step of ours made in any round.
-local function interleave(step, steps, rounds, other, other_steps)
+local function interleave(spec, step, steps, other, other_steps)
     local samples, takes = {advrt = {}}, 0
     for _, mode in ipairs(other and other.modes or {}) do samples[mode] = {} end
-    for r = 1, rounds do
-        step() -- wakes the threads and fills the caches that another has used
+    for r = 1, spec.rounds do
+        -- Wakes the threads and fills the caches that another has used; a process of its own starts with
+        -- neither each time.
+        if spec.what ~= "experiment" then step() end
         local before = system.memory().takes
         samples.advrt[r] = work.time(step, steps)
         takes = math.max(takes, (system.memory().takes - before) / steps)
@@ -76,7 +78,7 @@ local function measure_peer(spec, step, steps)
     local result, samples, takes, modes
     do
         local other <close> = peer.start(spec, spec.modes)
-        if other.missing then return {missing = other.missing}, interleave(step, steps, spec.rounds) end
+        if other.missing then return {missing = other.missing}, interleave(spec, step, steps) end
         if #other.modes == 0 then fail("%s: PyTorch could run it in no mode", spec.name) end
         check_agreement(spec, other.difference)
         check_flips(spec, other.flips)
@@ -84,7 +86,7 @@ local function measure_peer(spec, step, steps)
         for _, mode in ipairs(other.modes) do
             other_steps[mode] = work.steps_for(spec.seconds, other:ask("run", mode, 1).seconds)
         end
-        samples, takes = interleave(step, steps, spec.rounds, other, other_steps)
+        samples, takes = interleave(spec, step, steps, other, other_steps)
         result, modes = {
             version = other.version, threads = other.threads, difference = other.difference,
             skipped = other.skipped, modes = {},
@@ -102,7 +104,7 @@ end
 --- Times the step in rounds, beside PyTorch where spec.python names one. Returns ours and PyTorch's.
 -- memory: the peaks of the process that makes the steps, where that is another.
 local function compare(spec, step, memory)
-    local steps = work.steps_for(spec.seconds, work.time(step, 1))
+    local steps = memory and 1 or work.steps_for(spec.seconds, work.time(step, 1))
     -- The rounds to come take no more memory than the two steps did.
     local rss = memory and memory.peak_rss or work.peak_rss()
     local counted = memory and memory.counted_peak or system.memory().peak
@@ -110,7 +112,7 @@ local function compare(spec, step, memory)
     if spec.python then
         theirs, samples, takes = measure_peer(spec, step, steps)
     else
-        samples, takes = interleave(step, steps, spec.rounds)
+        samples, takes = interleave(spec, step, steps)
     end
     local ours = summary(samples.advrt)
     ours.peak_rss, ours.counted_peak, ours.takes_per_step = rss, counted, takes
