@@ -92,16 +92,24 @@ local function whole(dir, f, ...)
     fail("%s: its files are not those that a run has left: %s", dir, result)
 end
 
---- One section: of one run as it is, of several side by side.
+--- One section: of one run as it is, of several side by side. A section that is made of parts
+-- ({title, html}) has the runs' parts of one title side by side.
 local function section_of(runs, id, title)
-    local parts = {}
+    local rows, number = {}, {}
     for i, run in ipairs(runs) do
         local made = whole(run.dir, sections[id], run, ("r%d-"):format(i))
-        parts[i] = #runs == 1 and made or ([[<div class="run"><p class="of"><b>Run %d</b> %s</p>%s</div>]])
-            :format(i, html.text(sections.title(run.about)), made)
+        for _, part in ipairs(type(made) == "table" and made or {{id, made}}) do
+            local row = number[part[1]] or #rows + 1
+            number[part[1]], rows[row] = row, rows[row] or {}
+            table.insert(rows[row], #runs == 1 and part[2] or ([[<div class="run">
+<p class="of"><b>Run %d</b> %s</p>%s</div>]]):format(i, html.text(sections.title(run.about)), part[2]))
+        end
     end
-    return ('<section id="%s"><h2>%s</h2>%s</section>'):format(id, title, #runs == 1 and parts[1]
-        or ('<div class="runs">%s</div>'):format(table.concat(parts)))
+    for row, parts in ipairs(rows) do
+        rows[row] = #runs == 1 and table.concat(parts)
+            or ('<div class="runs">%s</div>'):format(table.concat(parts))
+    end
+    return ('<section id="%s"><h2>%s</h2>%s</section>'):format(id, title, table.concat(rows, "\n"))
 end
 
 local frame = [[

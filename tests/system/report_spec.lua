@@ -269,6 +269,9 @@ describe("report.html", function()
         end
         local first, second = tops(1750)
         assert.equal(first, second)
+        -- A row holds what is of one kind.
+        assert.same("2 1", b:evaluate([[(h => h.length + " " + new Set(h).size)(
+            [...document.querySelectorAll("#figures .runs:nth-of-type(1) h3")].map(e => e.innerText))]]))
         assert.matches("equal_multiplier", b:evaluate("document.querySelector('#differences').innerText"))
     end)
 

@@ -121,7 +121,7 @@ local captions = {
         .. "log scale."},
 }
 
---- The figures, but for the one of examples, which are a section of their own.
+--- The figures, as {caption, HTML} each, but for the one of examples, which are a section of their own.
 function sections.figures(run, prefix)
     local parts = {}
     for _, figure in ipairs(run.figures) do
@@ -129,13 +129,14 @@ function sections.figures(run, prefix)
         local drawing = caption and html.svg(html.file(figure.path), prefix .. figure.name .. "-",
             caption[1] .. ". " .. caption[2])
         if drawing then
-            parts[#parts + 1] = ([[<figure class="card"><figcaption><h3>%s</h3><p>%s</p></figcaption>
+            parts[#parts + 1] = {caption[1], ([[<figure class="card"><figcaption><h3>%s</h3>
+<p>%s</p></figcaption>
 <div class="scroll plot" tabindex="0" role="region" aria-label="%s">%s</div></figure>]]):format(
-                caption[1], caption[2], caption[1], drawing)
+                caption[1], caption[2], caption[1], drawing)}
         end
     end
     if #parts == 0 then return '<p class="note">The run was made without figures.</p>' end
-    return '<div class="figures">' .. table.concat(parts) .. "</div>"
+    return parts
 end
 
 local function confidence(label, p, kind)
