@@ -69,16 +69,21 @@ end
 local Defined = setmetatable({__tostring = Loss.__tostring, __name = Loss.__name}, {__index = Loss})
 Defined.__index = Defined
 
--- What the function makes of logits and classes, checked.
+-- What the function makes of logits and classes, checked. What it trips over is a failure that names the
+-- loss: nobody but its file can mend it.
 local function apply(self, x, target, N)
-    local y = self.f(x, target, self)
+    local ok, y = fail.try(self.f, x, target, self)
+    if not ok then
+        if fail.is(y) then error(y, 0) end
+        fail("loss %s: %s", self.name, tostring(y))
+    end
     if not autograd.is_tracked(y) then
-        return nil, ("it returns %s, which does not come from the logits"):format(
+        fail("loss %s: it returns %s, which does not come from the logits", self.name,
             arguments.is_tensor(y) and "a plain tensor" or y == nil and "nothing" or "a " .. type(y))
     end
     local shape = y:shape()
     if #shape ~= 1 or shape[1] ~= N then
-        return nil, ("it returns a tensor of shape [%s], not one number for each image, [%d]"):format(
+        fail("loss %s: it returns a tensor of shape [%s], not one number for each image, [%d]", self.name,
             table.concat(shape, ","), N)
     end
     return y
@@ -91,8 +96,7 @@ function Defined:evaluate(z, target, value, dz)
     local N, x = z:size(1), autograd.track(z)
     local classes, wrong = arguments.classes(target, "target", N, z:size(2))
     if not classes then error(("loss %s: %s"):format(self.name, wrong), 2) end
-    local y, problem = apply(self, x, classes, N)
-    if not y then error(("loss %s: %s"):format(self.name, problem), 2) end
+    local y = apply(self, x, classes, N)
     local gradient = autograd.gradient(y, x)
     return value and value:copy(y.value) or y.value:clone(), dz and dz:copy(gradient) or gradient
 end

@@ -7,6 +7,7 @@
 -- one at which the gradient lies between the slopes to the left and to the right, give or take the
 -- rounding, will do. At a kink every gradient between its two slopes is right.
 
+local fail = require "advrt.fail"
 local tensor = require "advrt.tensor"
 
 local DISTANCES = {1 / 16, 1 / 128, 1 / 1024}
@@ -76,10 +77,10 @@ end
 
 -- Evaluates; value, gradient, or nil and the reason.
 local function evaluate(loss, z, target)
-    local ok, value, dz = pcall(loss.evaluate, loss, z, target)
+    local ok, value, dz = fail.try(loss.evaluate, loss, z, target)
     if ok then return value, dz end
-    if type(value) ~= "string" then error(value, 0) end
-    return nil, (value:gsub("^.-loss [%w_]+: ", "", 1):match("^[^\n]*"))
+    return nil, ((fail.is(value) and value.message or tostring(value)):gsub("^.-loss [%w_]+: ", "", 1)
+        :match("^[^\n]*"))
 end
 
 -- The directions along which image n of a sample is tried, arrays of {class (from 1), step}.

@@ -71,7 +71,7 @@ local function check_same(dir, old, new)
     for _, name in ipairs {"net", "weights", "require"} do
         if old[name .. "_sha256"] ~= new[name .. "_sha256"] then
             local path = new.options[name]
-            fail("%s: the %s changed since the run in %s was started (another SHA-256)",
+            fail("%s: the %s changed since the run in %s was started (another SHA-256); give another --out",
                 name == "require" and table.concat(path, ", ") or path,
                 name == "require" and "losses" or name, dir)
         end

@@ -225,6 +225,28 @@ describe("a defined loss", function()
         end
     end)
 
+    it("names itself where it fails, or gives no number, in the midst of an attack", function()
+        local how
+        loss.define("test_late", function(z, t)
+            local m = margin(z, t)
+            if how == "raises" then error "no such luck" end
+            if how == "forgets" then return end
+            return how == "nan" and (m * 0 - 1):log() or m
+        end)
+        local g = net.load("mlp", {init = "golden"})
+        for way, wanted in pairs {raises = "^loss test_late: .*define_spec%.lua:%d+: no such luck$",
+            forgets = "^loss test_late: it returns nothing",
+            nan = "^image 1 %(a%.png%): the value of loss test_late is not a number at step 0, though the logits are"} do
+            how = way
+            local ok, problem = pcall(attack.run, {net = g, images = tensor.uniform("late", {1, 1, 28, 28}),
+                labels = {0}, targets = {1}, loss = loss.test_late, names = {"a.png"}, iterations = 1,
+                multiplier = attack.equal_multiplier(1)})
+            assert.is_false(ok)
+            assert.matches(wanted, problem.message)
+            assert.is_nil(problem.message:find("\n", 1, true))
+        end
+    end)
+
     it("is refused where its gradient alone is wrong, at any scale and only slightly", function()
         -- a tenth of the gradient comes from nowhere
         for _, scale in ipairs {1e-3, 1, 1e3} do

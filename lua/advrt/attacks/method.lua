@@ -233,9 +233,12 @@ function Batch:forward()
     local value, margin, l2 = self.value:totable(), self.margin:totable(), self.l2:totable()
     local prediction = self.z:argmax():totable()
     for k, image in pairs(self.places) do
-        if prediction[k] < 0 or value[k] ~= value[k] then
+        if prediction[k] < 0 then
             fail("%s: the logits are not finite in attack %s; check the weights and the "
                 .. "preprocessing", image.name, self.attack.name)
+        elseif value[k] ~= value[k] then
+            fail("%s: the value of loss %s is not a number in attack %s, though the logits are; mend "
+                .. "the loss", image.name, self.attack.loss.name, self.attack.name)
         end
         image.value, image.margin = self.sign * value[k], self.sign * margin[k]
         image.success = (prediction[k] == self.goals:get(k)) == (self.sign > 0)
