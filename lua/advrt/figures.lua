@@ -44,6 +44,7 @@ local function caption(summary, what)
 end
 
 local WIDTH, CHARACTER = 980, 8.7 -- of two panels, and about one of its letters', in points
+local SAMPLE = 48 -- of a line in the key, which holds each dash pattern once, in points
 
 --- What two panels share: the caption, and below it the names of the losses beside their lines, in as
 -- many rows as they need. gnuplot's own key would keep to the width of one panel. Returns the
@@ -52,7 +53,7 @@ local function shared_key(summary, text)
     local rows, room, styles = {}, 0, plot.styles(names_of(summary))
     for _, s in ipairs(summary.losses) do
         local title = tables.title(s.name)
-        local width = utf8.len(title) * CHARACTER + 58
+        local width = utf8.len(title) * CHARACTER + SAMPLE + 26
         if width > room then
             rows[#rows + 1] = {width = 0}
             room = WIDTH - 80
@@ -74,10 +75,10 @@ local function shared_key(summary, text)
         for _, one in ipairs(row) do
             local x, y = (WIDTH - row.width) / 2 + one.at, below(29 + 18 * i)
             commands[#commands + 1] = ("set arrow from screen %.4f,%.4f to screen %.4f,%.4f nohead "
-                .. "linewidth 2 dashtype %d linecolor rgb '%s'"):format(x / WIDTH, y, (x + 32) / WIDTH, y,
+                .. "linewidth 2 dashtype %d linecolor rgb '%s'"):format(x / WIDTH, y, (x + SAMPLE) / WIDTH, y,
                     one.style.dash, one.style.colour)
             commands[#commands + 1] = ("set label %s at screen %.4f,%.4f left noenhanced"):format(
-                plot.quote(one.title), (x + 38) / WIDTH, y)
+                plot.quote(one.title), (x + SAMPLE + 6) / WIDTH, y)
         end
     end
     return table.concat(commands, "\n"), height
@@ -139,8 +140,11 @@ plot $%s using 1:2 with lines linewidth 2 dashtype 2 linecolor rgb '#333333' tit
         curve_blocks(summary, {"p_initial", "p_target"}), table.concat(commands, "\n"))
 end
 
+local MOST_FILLED = 4
+
 --- Commands of one panel of curves: a line of means for each loss, and a faint band of one standard
--- deviation between thin lines of its own, since the bands of several losses lie on each other.
+-- deviation between thin lines of its own, since the bands of several losses lie on each other. Of more
+-- than MOST_FILLED the faint ones make one grey, and the lines alone are drawn.
 -- `column` is where the mean stands in the blocks; low, high: limits of the band or nil.
 local function band_panel(summary, column, low, high)
     local styles, parts = plot.styles(names_of(summary)), {}
@@ -151,9 +155,11 @@ local function band_panel(summary, column, low, high)
             below = ("(%s)<%g?%g:(%s)"):format(below, low, low, below)
             above = ("(%s)>%g?%g:(%s)"):format(above, high, high, above)
         end
-        parts[#parts + 1] = ("$%s using 1:(%s):(%s) with filledcurves fillcolor rgb '%s' "
-            .. "fillstyle transparent solid 0.04 noborder notitle"):format(block_name(i), below,
-                above, styles[s.name].colour)
+        if #summary.losses <= MOST_FILLED then
+            parts[#parts + 1] = ("$%s using 1:(%s):(%s) with filledcurves fillcolor rgb '%s' "
+                .. "fillstyle transparent solid 0.04 noborder notitle"):format(block_name(i), below,
+                    above, styles[s.name].colour)
+        end
         for _, edge in ipairs {below, above} do
             parts[#parts + 1] = ("$%s using 1:(%s) with lines linewidth 0.8 dashtype %d "
                 .. "linecolor rgb '%s' notitle"):format(block_name(i), edge, styles[s.name].dash,

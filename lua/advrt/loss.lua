@@ -223,11 +223,11 @@ function loss.define(name, f, options)
     return loss.add(object)
 end
 
---- The path of a file of losses: as given, else in advrt's lua/advrt/losses/, where .lua may be left
--- out; or nil and one line.
+--- The path of a file of losses: as given, else in advrt's lua/advrt/losses/; .lua may be left out. Or nil
+-- and one line.
 function loss.find(path)
     local shipped = system.options.root .. "/lua/advrt/losses/"
-    for _, candidate in ipairs {path, shipped .. path, shipped .. path .. ".lua"} do
+    for _, candidate in ipairs {path, path .. ".lua", shipped .. path, shipped .. path .. ".lua"} do
         local kind = lfs.attributes(candidate, "mode")
         if kind and kind ~= "file" and kind ~= "directory" then -- a pipe would be waited for
             return nil, candidate .. ": is no regular file"

@@ -15,7 +15,7 @@ local plot = {}
 -- and a dash pattern, so that prints without colour can be read.
 local colours = {ce = "#0072B2", ce_sign = "#D55E00", logit = "#009E73", m_logit = "#CC79A7"}
 local dashes = {ce = 1, ce_sign = 2, logit = 4, m_logit = 5}
-local spare = {"#E69F00", "#56B4E9", "#000000", "#8C6D31", "#0072B2", "#D55E00", "#009E73", "#CC79A7"}
+local spare = {"#E69F00", "#000000", "#56B4E9", "#8C6D31", "#0072B2", "#D55E00", "#009E73", "#CC79A7"}
 
 --- {name -> {colour =, dash =}} for the losses of a run, an array of names.
 function plot.styles(losses)
