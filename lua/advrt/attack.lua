@@ -155,18 +155,18 @@ local function check(spec)
     return shape, labels, targets
 end
 
---- Fails where step n met a logit or gradient that is no finite number: no direction follows. value: what
--- a loss that a script defines made of the logits, which finite ones may undo.
-local function check_finite(spec, n, row, value)
+--- Fails where step n met a number that is not finite: no direction follows. value, dz: the loss's own,
+-- of which only a function's may be at fault where the logits are finite; nil where a device has run it.
+local function check_finite(spec, n, row, value, dz)
+    local at = ("not finite at step %d of loss %s"):format(n, spec.loss.name)
     for i = 1, #row.p_target do
         local p, norm = row.p_target:get(i), row.grad_l2:get(i)
-        if p == p and value and value:get(i) ~= value:get(i) then
-            fail("%s: the value of loss %s is not a number at step %d, though the logits are; mend the loss",
-                name_of(spec, i), spec.loss.name, n)
-        elseif p ~= p or norm ~= norm or norm == math.huge then
-            fail("%s: the %s not finite at step %d of loss %s; check the weights and the "
-                .. "preprocessing%s", name_of(spec, i), p ~= p and "logits are" or "gradient is", n,
-                spec.loss.name, value and p == p and ", or mend the loss" or "")
+        if p ~= p then
+            fail("%s: the logits are %s; check the weights and the preprocessing", name_of(spec, i), at)
+        elseif value and value:get(i) ~= value:get(i) then
+            losses.fail_not_finite(spec.loss, value, ("%s: the value is %s"):format(name_of(spec, i), at))
+        elseif norm ~= norm or norm == math.huge then
+            losses.fail_not_finite(spec.loss, dz, ("%s: the gradient is %s"):format(name_of(spec, i), at))
         end
     end
 end
@@ -295,7 +295,7 @@ function attack.run(spec)
         local t4 = clock()
 
         logits.stats(z, labels, targets, row)
-        check_finite(spec, n, row, loss.f and w.value)
+        check_finite(spec, n, row, loss.f and w.value, dz)
         note_flips(w, n, row, targets)
         for i = 1, shape[1] do row.step_l2:set(w.a:get(i) * q_l2:get(i), i) end
 

@@ -17,7 +17,8 @@
 --       of all elements, a tensor without dimensions, where there is no dim
 --   x:logsumexp(dim[, keep]) x:softmax(dim) x:log_softmax(dim)
 --   x:norm(p[, dim[, keep]]): p is 1, 2 or "inf"; of each image of [N,...] where there is no dim
---   x:topk(k, dim) -> tracked values in falling order, and their indices
+--   x:topk(k, dim) -> tracked values in falling order, and their indices. Of z [N,K] the k-th largest
+--       are z:topk(k, 2):minimum(2) [N], any sum of the k largest is z:topk(k, 2):matmul(weights [k,1])
 --   x:gather(dim, t): what stands at the indices t, counted from 0 as classes are: z:gather(2, t)
 --       [N] of z [N,K]; x:others(dim, t): all but that, z:others(2, t) [N,K-1]
 --   x:matmul(y), of matrices; x:reshape{...} x:narrow(first, n)
@@ -33,15 +34,28 @@
 --              extreme. A comparison with NaN is 0. min and max of two send NaN back to both;
 --              clamp lets the gradient pass; a mask that is NaN counts as set
 --
--- Gradients of gradients are not tracked.
+-- x[i] raises: of a tracked tensor rows are taken by narrow, elements of rows by gather. Gradients of
+-- gradients are not tracked.
 
+local arguments = require "advrt.check"
 local tensor = require "advrt.tensor"
 
 local autograd = {}
 
 local Tracked = {}
-Tracked.__index = Tracked
 Tracked.__name = "advrt.tracked"
+
+local function refuse_index()
+    error("a tracked tensor has no elements in []: x:narrow(i, n) are rows i .. i+n-1, z:gather(2, t) the "
+        .. "element of each row at its index, z:topk(k, 2):minimum(2) the k-th largest of each", 3)
+end
+
+function Tracked.__index(_, key)
+    if type(key) ~= "string" then refuse_index() end
+    return Tracked[key]
+end
+
+function Tracked.__newindex() error("a tracked tensor cannot be changed; autograd.where chooses", 2) end
 
 local plain = tensor.new {1}
 local plain_type = debug.getmetatable(plain)
@@ -66,15 +80,7 @@ end
 
 -- Calls a method of plain tensors; what is wrong is raised at the line that called the function that
 -- called this.
-local function call(name, ...)
-    local ok, first, second = pcall(plain[name], ...)
-    if ok then return first, second end
-    if type(first) ~= "string" then error(first, 0) end
-    error((first:gsub("bad argument #(%d+) to '.-'", function(n)
-        return n == "1" and ("'%s' on a bad tensor"):format(name)
-            or ("bad argument #%d to '%s'"):format(n - 1, name)
-    end)), 3)
-end
+local function call(name, ...) return arguments.call(name, 1, plain[name], ...) end
 
 --- Makes a tensor one whose gradient can be asked for. x: f32; it is shared, and must not be changed
 -- before the gradient has been taken.

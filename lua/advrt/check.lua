@@ -11,6 +11,19 @@ local of_tensors = debug.getmetatable(tensor.new {1})
 --- Whether a value is a tensor; other userdata (a file, a plan) is none.
 function check.is_tensor(value) return debug.getmetatable(value) == of_tensors end
 
+--- Calls the C function f that stands behind the method `name`, whose arguments, self not counted, follow
+-- the first `shift` of f's. What is wrong with one is raised by its number in the method, at the line that
+-- called the function that called this.
+function check.call(name, shift, f, ...)
+    local ok, first, second = pcall(f, ...)
+    if ok then return first, second end
+    if type(first) ~= "string" then error(first, 0) end
+    error((first:gsub("^bad argument #(%d+) to '.-'", function(n)
+        return tonumber(n) <= shift and ("'%s' on a bad %s"):format(name, shift == 1 and "tensor" or "loss")
+            or ("bad argument #%d to '%s'"):format(n - shift, name)
+    end)), 3)
+end
+
 --- nil where every key of `t` (nil: none) is among `names`, else the reason, with the nearest name.
 function check.keys(t, names)
     local known, unknown = {}, {}

@@ -13,10 +13,12 @@ fail.NO_FILE = 2
 local SIGNALS = 128 -- statuses above are those of signals
 
 -- One line, whatever a file name in it holds.
-local function raise(status, text, ...)
+local function make(status, text, ...)
     local message = select("#", ...) > 0 and text:format(...) or text
-    error(system.failure((message:gsub("%c", "?")), status), 0)
+    return system.failure((message:gsub("%c", "?")), status)
 end
+
+local function raise(...) error(make(...), 0) end
 
 --- Raises a failure that ends the program with status 1. `text` is a format when arguments follow.
 function fail.failed(text, ...) raise(1, text, ...) end
@@ -24,13 +26,22 @@ function fail.failed(text, ...) raise(1, text, ...) end
 --- The same with status 2: an option or its value is wrong.
 function fail.option(text, ...) raise(2, text, ...) end
 
+--- The same with status 1, of what the same work would meet again: to go on with it is no advice.
+function fail.again(text, ...)
+    local failure = make(1, text, ...)
+    failure.again = true
+    error(failure, 0)
+end
+
 --- The failure that a signal asked for: SIGINT (Ctrl-C) with status 130, SIGTERM with 143, SIGHUP with
 -- 129.
 function fail.interrupted() error(system.interrupt(), 0) end
 
---- Adds to a failure that is on its way what its message should end with.
+--- Adds to a failure that is on its way how to go on; to one of fail.again nothing.
 function fail.append(problem, text)
-    if fail.is(problem) then problem.message = problem.message .. (text:gsub("%c", "?")) end
+    if fail.is(problem) and not problem.again then
+        problem.message = problem.message .. (text:gsub("%c", "?"))
+    end
 end
 
 --- Whether a caught error is a failure, a table with `message` and `status`.

@@ -43,7 +43,9 @@ Loss.__name = "advrt.loss"
 --- The number to ascend, f32 [N], and its gradient dz, f32 [N,K], of logits z [N,K] and N target
 -- classes; into `value` and `dz` where they are given.
 function Loss:evaluate(z, target, value, dz)
-    return core.evaluate(self.kind, self.kappa or 0, z, target, value, dz)
+    local v, d = arguments.call("evaluate", 2, core.evaluate, self.kind, self.kappa or 0, z, target,
+        value, dz)
+    return v, d
 end
 
 --- The direction of the step from the gradient with respect to the image [N,C,H,W], in place.
@@ -69,36 +71,61 @@ end
 local Defined = setmetatable({__tostring = Loss.__tostring, __name = Loss.__name}, {__index = Loss})
 Defined.__index = Defined
 
--- What the function makes of logits and classes, checked. What it trips over is a failure that names the
--- loss: nobody but its file can mend it.
-local function apply(self, x, target, N)
-    local ok, y = fail.try(self.f, x, target, self)
-    if not ok then
-        if fail.is(y) then error(y, 0) end
-        fail("loss %s: %s", self.name, tostring(y))
-    end
+-- Where the function of a defined loss begins, as FILE:LINE.
+local function place(self)
+    local f = debug.getinfo(self.f, "S")
+    return ("%s:%d"):format(f.short_src, f.linedefined)
+end
+
+-- What is wrong with what the function returned, y, for N images; nil: nothing.
+local function problem_of(y, N)
     if not autograd.is_tracked(y) then
-        fail("loss %s: it returns %s, which does not come from the logits", self.name,
+        return ("it returns %s, which does not come from the logits"):format(
             arguments.is_tensor(y) and "a plain tensor" or y == nil and "nothing" or "a " .. type(y))
     end
     local shape = y:shape()
     if #shape ~= 1 or shape[1] ~= N then
-        fail("loss %s: it returns a tensor of shape [%s], not one number for each image, [%d]", self.name,
+        return ("it returns a tensor of shape [%s], not one number for each image, [%d]"):format(
             table.concat(shape, ","), N)
     end
-    return y
 end
 
+-- What the function raised as one line that begins with a position in its own file: one that it called
+-- as its last act has taken its place, and seems to have been called from here.
+local function line_of(self, raised)
+    local text = type(raised) == "string" and raised:match("^[^\n]*")
+        or ("it raises a %s"):format(type(raised))
+    local here = debug.getinfo(1, "S").short_src
+    local file, rest = text:match("^(.-):%d+: (.*)$")
+    if file and file ~= here then return text end
+    return ("%s: %s"):format(place(self), rest or text)
+end
+
+--- The numbers that evaluate returns, of logits f32 [N,K] and classes, i64 [N]; or nil and what is wrong
+-- with the function, in one line.
+function Defined:attempt(z, classes)
+    local x = autograd.track(z)
+    local ok, y = fail.try(self.f, x, classes, self)
+    if not ok and (fail.is(y) or y == "not enough memory") then error(y, 0) end
+    local problem = not ok and line_of(self, y) or problem_of(y, z:size(1))
+    if problem then return nil, problem end
+    return y.value, autograd.gradient(y, x)
+end
+
+--- As Loss:evaluate. Where the function raises, or returns what is not one number for each image made
+-- from the logits, that is a failure, which the same logits meet again.
 function Defined:evaluate(z, target, value, dz)
     if not arguments.is_tensor(z) or z:dim() ~= 2 or z:dtype() ~= "f32" then
         error(("loss %s: logits must be f32 [N,K], got %s"):format(self.name, tostring(z)), 2)
     end
-    local N, x = z:size(1), autograd.track(z)
-    local classes, wrong = arguments.classes(target, "target", N, z:size(2))
+    local classes, wrong = arguments.classes(target, "target", z:size(1), z:size(2))
     if not classes then error(("loss %s: %s"):format(self.name, wrong), 2) end
-    local y = apply(self, x, classes, N)
-    local gradient = autograd.gradient(y, x)
-    return value and value:copy(y.value) or y.value:clone(), dz and dz:copy(gradient) or gradient
+    local v, d = self:attempt(z, classes)
+    if not v then
+        fail.again("loss %s: %s; mend it or leave it out, and begin anew", self.name,
+            d:find "^[^ ]+:%d+: " and d or place(self) .. ": " .. d)
+    end
+    return value and value:copy(v) or v:clone(), dz and dz:copy(d) or d
 end
 
 --- A loss made from another with other parameters. Raises for a parameter that the loss does not
@@ -181,7 +208,7 @@ local function check_definition(name, f, given)
         return ("loss '%s': min_classes must be in 1 .. 1000"):format(name)
     end
     for key, value in pairs(given.parameters or {}) do
-        if type(key) ~= "string" or Loss[key] or key == "name" or key == "f" or known_options[key] then
+        if type(key) ~= "string" or Defined[key] or key == "name" or key == "f" or known_options[key] then
             return ("loss '%s': a parameter cannot be named '%s'"):format(name, tostring(key))
         elseif check_number(value) then
             return ("loss '%s': parameter %s must be %s"):format(name, key, check_number(value))
@@ -256,6 +283,16 @@ function loss.load(path)
     if ok then return true end
     problem = tostring(problem):match("^[^\n]*")
     return nil, problem:find(found, 1, true) and problem or ("%s: %s"):format(found, problem)
+end
+
+--- Fails since what an attack under a loss made is no finite number; `text` tells what. own: the loss's
+-- own numbers behind it, its value or gradient with respect to the logits; where they are not finite
+-- either, a function is to blame, and named.
+function loss.fail_not_finite(one, own, text)
+    if not (own and one.f) or math.max(math.abs(own:minimum()), math.abs(own:maximum())) < math.huge then
+        fail("%s; check the weights and the preprocessing", text)
+    end
+    fail.again("%s; mend loss %s (%s) or leave it out, and begin anew", text, one.name, place(one))
 end
 
 --- The names of all losses, in the order in which they were added.

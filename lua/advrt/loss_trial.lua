@@ -7,7 +7,6 @@
 -- one at which the gradient lies between the slopes to the left and to the right, give or take the
 -- rounding, will do. At a kink every gradient between its two slopes is right.
 
-local fail = require "advrt.fail"
 local tensor = require "advrt.tensor"
 
 local DISTANCES = {1 / 16, 1 / 128, 1 / 1024}
@@ -77,10 +76,7 @@ end
 
 -- Evaluates; value, gradient, or nil and the reason.
 local function evaluate(loss, z, target)
-    local ok, value, dz = fail.try(loss.evaluate, loss, z, target)
-    if ok then return value, dz end
-    return nil, ((fail.is(value) and value.message or tostring(value)):gsub("^.-loss [%w_]+: ", "", 1)
-        :match("^[^\n]*"))
+    return loss:attempt(z, tensor.from(target, "i64"))
 end
 
 -- The directions along which image n of a sample is tried, arrays of {class (from 1), step}.

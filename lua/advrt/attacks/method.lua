@@ -237,8 +237,8 @@ function Batch:forward()
             fail("%s: the logits are not finite in attack %s; check the weights and the "
                 .. "preprocessing", image.name, self.attack.name)
         elseif value[k] ~= value[k] then
-            fail("%s: the value of loss %s is not a number in attack %s, though the logits are; mend "
-                .. "the loss", image.name, self.attack.loss.name, self.attack.name)
+            losses.fail_not_finite(self.attack.loss, self.value, ("%s: the value is not finite in "
+                .. "attack %s"):format(image.name, self.attack.name))
         end
         image.value, image.margin = self.sign * value[k], self.sign * margin[k]
         image.success = (prediction[k] == self.goals:get(k)) == (self.sign > 0)
@@ -259,8 +259,8 @@ function Batch:backward()
     for k, image in pairs(self.places) do
         local norm = self.q_l2:get(k)
         if image.a ~= 0 and (norm ~= norm or norm == math.huge) then
-            fail("%s: the gradient is not finite in attack %s; check the weights and the "
-                .. "preprocessing", image.name, self.attack.name)
+            losses.fail_not_finite(self.attack.loss, self.dz, ("%s: the gradient is not finite in "
+                .. "attack %s"):format(image.name, self.attack.name))
         end
     end
     self.attack.loss:direction(self.q)
