@@ -202,8 +202,9 @@ function figures.logits(name, summary)
 end
 
 --- Five numbers of a box plot and the points beyond its whiskers, which reach to the last point
--- within 1.5 times the quartiles' distance; nil of an empty list.
-local function box_of(list)
+-- within 1.5 times the quartiles' distance (Tukey), and end at the box where that point lies inside it: of
+-- few points the quartiles lie between two. nil of an empty list.
+function figures.box(list)
     if #list == 0 then return nil end
     local sorted = table.move(list, 1, #list, 1, {})
     table.sort(sorted)
@@ -217,7 +218,7 @@ local function box_of(list)
             low, high = low or v, v
         end
     end
-    return {low, q1, median, q3, high}, beyond
+    return {math.min(low, q1), q1, median, q3, math.max(high, q3)}, beyond
 end
 
 --- A log axis that holds least .. most, with labels at 1, 2, 5 where it spans few decades.
@@ -234,7 +235,7 @@ end
 local function box_panel(summary, key, prefix, blocks)
     local styles, parts, least, most = plot.styles(names_of(summary)), {}, math.huge, 0
     for i, s in ipairs(summary.losses) do
-        local box, beyond = box_of(s[key])
+        local box, beyond = figures.box(s[key])
         if box then
             local colour, name = styles[s.name].colour, prefix .. i
             for _, v in ipairs(s[key]) do least, most = math.min(least, v), math.max(most, v) end
@@ -264,7 +265,7 @@ function figures.least(name, summary)
     local blocks, ticks, longest = {}, {}, 9
     for i, s in ipairs(summary.losses) do
         longest = math.max(longest, utf8.len(tables.title(s.name)))
-        ticks[i] = ('"%s\\n%d of %d" %d'):format(tables.title(s.name):gsub("[^%w_ .+-]", "?"),
+        ticks[i] = ('"%s\\n%d of %d" %d'):format(tables.title(s.name):gsub("[^%w_ .:=+-]", "?"),
             #s.flips, s.images, i)
     end
     local commands = table.concat({
@@ -282,7 +283,7 @@ function figures.least(name, summary)
     }, "\n")
     return plot.script(name, "Least perturbation for each loss: median, quartiles, whiskers to 1.5 "
         .. "times their distance; below: flipped of all",
-        math.max(WIDTH, math.ceil(2.4 * #summary.losses * (longest + 1) * CHARACTER)), 450,
+        math.max(WIDTH, math.ceil(2.4 * #summary.losses * (longest + 2) * CHARACTER)), 450,
         table.concat(blocks), commands)
 end
 

@@ -262,6 +262,25 @@ describe("tables", function()
     end)
 end)
 
+describe("a box plot", function()
+    it("reaches to the last point within 1.5 quartile distances, and never ends inside its box", function()
+        for _, case in ipairs {
+            {{1, 2, 3, 4, 5}, {1, 2, 3, 4, 5}, {}},
+            {{1, 2, 3, 4, 100}, {1, 2, 3, 4, 4}, {100}},
+            {{7}, {7, 7, 7, 7, 7}, {}},
+            -- The quartile of four points lies between the third and the one beyond.
+            {{0, 1, 1.5, 20}, {0, 0.75, 1.25, 6.125, 6.125}, {20}},
+            {{-20, -1.5, -1, 0}, {-6.125, -6.125, -1.25, -0.75, 0}, {-20}},
+        } do
+            local box, beyond = figures.box(case[1])
+            assert.same(case[2], box)
+            for i, v in ipairs(beyond) do beyond[i] = v[1] end
+            assert.same(case[3], beyond)
+        end
+        assert.is_nil((figures.box {}))
+    end)
+end)
+
 describe("the folder of a run", function()
     local dir
     before_each(function() dir = support.folder() end)
