@@ -15,8 +15,9 @@
 --         the direction of the step from the gradient with respect to the image [N,C,H,W], in
 --         place. `loss.signed` is true where it is not the gradient itself.
 --
--- Calling a loss makes a variant: loss.m_logit{kappa = 5}. Whatever has this shape is a loss to
--- the attacks, and loss.add makes it known by name. loss.define makes one of a function:
+-- Calling a loss makes a variant: loss.m_logit{kappa = 5}, on a command line m_logit:kappa=5. Whatever
+-- has this shape is a loss to the attacks, and loss.add makes it known by name. loss.define makes one of a
+-- function:
 --
 --     loss.define("margin", function(z, t)
 --         return z:gather(2, t) - z:others(2, t):maximum(2)
@@ -128,33 +129,39 @@ function Defined:evaluate(z, target, value, dz)
     return value and value:copy(v) or v:clone(), dz and dz:copy(d) or d
 end
 
---- A loss made from another with other parameters. Raises for a parameter that the loss does not
--- have and for a value out of its range.
-function Loss:__call(parameters)
-    if type(parameters) ~= "table" then
-        error(("loss.%s wants a table of parameters, got %s"):format(self.name, type(parameters)), 2)
-    end
+-- The variant of a loss with other parameters, called `name`; or nil and one line.
+local function variant_of(self, parameters, name)
     local variant = setmetatable({}, getmetatable(self))
     for key, value in pairs(self) do variant[key] = value end
     for key, value in pairs(parameters) do
         local check = self.parameters[key]
         if not check then
             local known = {}
-            for name in pairs(self.parameters) do known[#known + 1] = name end
-            error(("loss.%s has no parameter '%s' (it has %s)"):format(self.name, tostring(key),
-                #known > 0 and table.concat(known, ", ") or "none"), 2)
+            for parameter in pairs(self.parameters) do known[#known + 1] = parameter end
+            table.sort(known)
+            return nil, ("loss.%s has no parameter '%s' (it has %s)"):format(self.name, tostring(key),
+                #known > 0 and table.concat(known, ", ") or "none")
         end
         local wanted = check(value)
         if wanted then
-            error(("loss.%s: %s must be %s, got %s"):format(self.name, key, wanted,
-                tostring(value)), 2)
+            return nil, ("loss.%s: %s must be %s, got %s"):format(self.name, key, wanted, tostring(value))
         end
         variant[key] = value
     end
     local reason = self.f and trial(variant)
-    if reason then
-        error(("%s is refused: %s"):format(tostring(variant), reason), 2)
+    if reason then return nil, ("%s is refused: %s"):format(tostring(variant), reason) end
+    variant.name = name
+    return variant
+end
+
+--- A loss made from another with other parameters. Raises for a parameter that the loss does not
+-- have and for a value out of its range.
+function Loss:__call(parameters)
+    if type(parameters) ~= "table" then
+        error(("loss.%s wants a table of parameters, got %s"):format(self.name, type(parameters)), 2)
     end
+    local variant, problem = variant_of(self, parameters, self.name)
+    if not variant then error(problem, 2) end
     return variant
 end
 Defined.__call = Loss.__call
@@ -300,11 +307,27 @@ function loss.names()
     return table.move(order, 1, #order, 1, {})
 end
 
---- The loss of that name, or nil and a line that names the nearest one.
-function loss.get(name)
-    if registry[name] then return registry[name] end
-    return nil, ("unknown loss '%s'; did you mean '%s'? (losses: %s)"):format(tostring(name),
-        nearest(tostring(name), order), table.concat(order, ", "))
+--- The loss that a text names, NAME, or NAME:PARAMETER=NUMBER:... for a variant, which is called by that
+-- text; or nil and one line, with the nearest name.
+function loss.get(text)
+    text = tostring(text)
+    local name, rest = text:match("^([^:]*)(.*)$")
+    local one = registry[name]
+    if not one then
+        return nil, ("unknown loss '%s'; did you mean '%s'? (losses: %s)"):format(name,
+            nearest(name, order), table.concat(order, ", "))
+    elseif rest == "" then
+        return one
+    end
+    local parameters = {}
+    for part in rest:gmatch(":([^:]*)") do
+        local key, number = part:match("^([%w_]+)=([%d.eE+-]+)$")
+        parameters[key or ""] = tonumber(number)
+        if not (key and parameters[key]) then
+            return nil, ("'%s': want PARAMETER=NUMBER, got '%s'"):format(text, part)
+        end
+    end
+    return variant_of(one, parameters, text)
 end
 
 local function builtin(fields)

@@ -183,7 +183,7 @@ local known = {
     {"targets", "RULE", targets, "random",
         "random, offset:K, least-likely, second or class:K (default: random)"},
     {"losses", "LIST", losses, {"ce", "ce_sign", "logit", "m_logit"},
-        "with commas between (default: ce,ce_sign,logit,m_logit)"},
+        "NAME or NAME:PARAMETER=NUMBER:..., with commas between (default: ce,ce_sign,logit,m_logit)"},
     {"attacks", "LIST", attack_list, {"fgs", "ifgs", "pgd", "pgd:norm=2", "lbfgs", "cw"},
         "NAME or NAME:PARAMETER=VALUE:..., with commas between (default: "
             .. "fgs,ifgs,pgd,pgd:norm=2,lbfgs,cw)"},

@@ -174,6 +174,23 @@ describe("a defined loss", function()
         assert.error_matches(function() warm {T = 1} end, "no parameter 'T' %(it has temperature%)")
     end)
 
+    it("has them by text too, called by it", function()
+        local warm = assert(loss.get "ce_temperature:temperature=8")
+        assert.same({8, "ce_temperature:temperature=8"}, {warm.temperature, warm.name})
+        assert.equal(4, loss.get("ce_temperature").temperature)
+        assert.equal(0.5, loss.get("m_logit:kappa=5e-1").kappa)
+        for text, wanted in pairs {
+            ["ce:T=1"] = "has no parameter 'T' (it has none)", ["m_logit:kappa=-1"] = "at least 0, got -1",
+            ["ce_temperature:temperature=0"] = "is refused", ["m_logit:"] = "want PARAMETER=NUMBER, got ''",
+            ["m_logit:kappa"] = "got 'kappa'", ["m_logit:kappa=x"] = "got 'kappa=x'",
+            ["m_logitt:kappa=1"] = "did you mean 'm_logit'",
+        } do
+            local none, message = loss.get(text)
+            assert.is_nil(none)
+            assert.truthy(message:find(wanted, 1, true), message)
+        end
+    end)
+
     it("may be defined again, but not over one of advrt's own", function()
         loss.define("test_again", function(z, t) return z:gather(2, t) end)
         local second = loss.define("test_again", function(z, t) return 2 * z:gather(2, t) end)

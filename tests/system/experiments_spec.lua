@@ -193,6 +193,28 @@ describe("the experiments", function()
         assert.is_false(support.exists(base .. "/own-bad"))
     end)
 
+    it("sweep a loss's parameter", function()
+        local dir, variants = base .. "/swept", {"ce_temperature:temperature=1", "m_logit:kappa=0.5"}
+        local words = {"--losses", "ce," .. table.concat(variants, ","), "--require", "ce_temperature",
+            "--save-adversarial", "last", "--out", dir}
+        local out = run_well("equal_perturbation.lua", words)
+        local all = records(dir)
+        for i, name in ipairs(variants) do
+            assert.equal(name, all[i + 1].loss)
+            assert.truthy(out:find("\n" .. name .. "  ", 1, true))
+            assert.truthy(support.read(dir .. "/table1.csv"):find("," .. name .. ",6,", 1, true))
+            for _, figure in ipairs {"fig3a", "fig3c", "fig5"} do
+                assert.truthy(support.read(("%s/%s.gp"):format(dir, figure)):find(name, 1, true), figure)
+            end
+            assert.equal(6, tensor.load(dir .. "/adversarial.safetensors")[name]:size(1))
+        end
+        assert.same(all[1].grad_l2, all[2].grad_l2) -- at a temperature of 1 it is ce
+        words[#words + 1] = "--resume"
+        assert.matches("is finished", (run_well("equal_perturbation.lua", words)))
+        words[2] = "ce,ce_temperature:temperature=2,m_logit:kappa=0.5"
+        fails(2, "was started with --losses", "equal_perturbation.lua", words)
+    end)
+
     it("give the same bytes twice, alone, in shards and among all", function()
         local function bytes(name, words)
             local dir = base .. "/same-" .. name
