@@ -126,9 +126,10 @@ local function extra_images(o, g, images, listed)
             resize = o.resize, crop = o.crop}), 0
     end
     if listed + o.extra > #images then
-        fail("--extra %d: %s has %d images%s", o.extra, images.dir, #images,
-            listed > 0 and (", of which --%s leaves %d"):format(o.sample and "sample" or "limit",
-                #images - listed) or "")
+        local limit = o.sample and "sample" or "limit"
+        fail.again("--extra %d: %s has %d images%s", o.extra, images.dir, #images,
+            listed > 0 and (", of which --%s leaves %d; lower --%s, or take them from --extra-images")
+                :format(limit, #images - listed, limit) or "")
     end
     return images, listed
 end

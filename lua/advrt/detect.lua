@@ -137,8 +137,8 @@ function detect.fill_up(cell, extra, seed, add)
         needed = needed + math.max(0, cell[part].adversarial - cell[part].genuine)
     end
     if needed > #order then
-        fail("to balance the classes %d extra genuine images are needed, the set has %d; give --extra "
-            .. "%d", needed, #order, needed)
+        fail.again("to balance the classes %d extra genuine images are needed, the set has %d; make it "
+            .. "anew with --extra %d, or of fewer images", needed, #order, needed)
     end
     for _, part in ipairs(detect.parts) do
         for _ = 1, cell[part].adversarial - cell[part].genuine do

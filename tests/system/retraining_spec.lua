@@ -315,7 +315,7 @@ describe("a set of adversarial examples", function()
                 .. "retraining.lua", "--set", few, training, "--out", base .. "/few-run")
             local none = base .. "/none"
             run_well(experiments .. "make_adversarial.lua", attacks, "--out", none)
-            fails(1, "extra genuine images are needed, the set has 0; give %-%-extra %d+", experiments
+            fails(1, "genuine images are needed, the set has 0; make it anew with %-%-extra %d+", experiments
                 .. "retraining.lua", "--set", none, training, "--out", base .. "/none-run")
         end)
 
