@@ -63,7 +63,7 @@ end
 
 local function new_loss(name, iterations)
     local s = {name = name, images = 0, flips = {}, flip_l2 = {}, flip_linf = {}, common = {},
-        common_l2 = {}, common_linf = {}, curves = {}, subspaces = {}}
+        common_l2 = {}, common_linf = {}, missed = 0, curves = {}, subspaces = {}}
     for _, series in ipairs(tables.curves) do s.curves[series] = new_curve(iterations) end
     for n = 0, iterations do s.subspaces[n] = {0, 0, 0} end
     return s
@@ -119,6 +119,17 @@ local function least_row(r)
         tables.number(flipped and r.flip_linf or 0 / 0), flipped and r.survives_8bit and 1 or 0)
 end
 
+--- Counts an image that one loss alone did not flip as one that it missed. group: an array of what has a
+-- `loss`, of those that flipped it; losses: by name, tables with the field `missed`; count: of them.
+function tables.miss(group, losses, count)
+    if #group ~= count - 1 then return end
+    local flipped = {}
+    for _, r in ipairs(group) do flipped[r.loss] = true end
+    for name, s in pairs(losses) do
+        if not flipped[name] then s.missed = s.missed + 1 end
+    end
+end
+
 --- 2.5 % and 97.5 % points of the mean of `list` under resampling with replacement; which images
 -- are drawn depends on the seed alone, so the losses are compared on the same draws.
 local function bootstrap(list, seed)
@@ -148,7 +159,7 @@ end
 -- path: records.msgpack; losses: names, in the order given; iterations; seed of the bootstrap.
 -- Returns a table: losses, an array of {name, images, flips, flip_l2, flip_linf (lists over the
 -- flipped), common, common_l2, common_linf (iterations and distances over the images that every loss
--- flipped), curves[series].mean and
+-- flipped), missed (images that it alone did not flip), curves[series].mean and
 -- .std [0 .. iterations], subspaces[n] = counts of S1, S2, S3}; iterations; setting;
 -- least, the rows of least_perturbation.csv. Records that no run of these losses and iterations
 -- leaves are a failure.
@@ -173,6 +184,7 @@ function tables.summarise(path, losses, iterations, seed)
         summary.least[#summary.least + 1] = least_row(r)
         if r.loss == losses[1] then group = {} end
         if r.flip_iteration >= 0 then group[#group + 1] = r end
+        if r.loss == losses[#losses] then tables.miss(group, by_name, #losses) end
         if r.loss == losses[#losses] and #group == #losses then
             for i, s_i in ipairs(summary.losses) do
                 s_i.common[#s_i.common + 1] = group[i].flip_iteration
@@ -197,8 +209,9 @@ end
 tables.table1_header = {"setting", "loss", "images", "flipped", "iterations_mean",
     "iterations_std", "common_images", "common_mean", "common_low", "common_high", "seconds"}
 
---- Table I's rows: one table with the columns of table1.csv by name for each loss, and common_l2 and
--- common_linf, means at the flip over the common images. seconds: loss name -> seconds spent in
+--- Table I's rows: one table with the columns of table1.csv by name for each loss, common_l2 and
+-- common_linf, means at the flip over the common images, and missed, the images that it alone did not
+-- flip. seconds: loss name -> seconds spent in
 -- forward, backward and step.
 function tables.table1(summary, setting, seconds)
     local rows = {}
@@ -209,7 +222,7 @@ function tables.table1(summary, setting, seconds)
             iterations_mean = mean, iterations_std = std, common_images = #s.common,
             common_mean = (tables.mean_std(s.common)), common_low = low, common_high = high,
             common_l2 = (tables.mean_std(s.common_l2)), common_linf = (tables.mean_std(s.common_linf)),
-            seconds = seconds[s.name]}
+            missed = s.missed, seconds = seconds[s.name]}
     end
     return rows
 end
@@ -276,16 +289,18 @@ function tables.read_table1(path)
     return rows
 end
 
---- Adds common_l2 and common_linf to rows of read_table1, from the same run's least_perturbation.csv;
+--- Adds common_l2, common_linf and missed to rows of read_table1, from the same run's least_perturbation.csv;
 -- returns true, or nil and a message where it is not theirs.
 function tables.add_distances(rows, path)
     local text, message = csv.read(path)
     if not text then return nil, message end
     local records, problem = csv.parse(text)
     if not records then return nil, ("%s: %s"):format(path, problem) end
-    local column, lists = {}, {}
+    local column, lists, by_name = {}, {}, {}
     for k, name in ipairs(records[1] or {}) do column[name] = k end
-    for l in ipairs(rows) do lists[l] = {l2 = {}, linf = {}} end
+    for l, row in ipairs(rows) do
+        lists[l], by_name[row.loss], row.missed = {l2 = {}, linf = {}}, row, 0
+    end
     for i = 2, #records, #rows do
         local group, whole = {}, column.loss and column.iteration and column.l2 and column.linf
         for l, row in ipairs(rows) do
@@ -293,8 +308,10 @@ function tables.add_distances(rows, path)
             if not (whole and r and r[column.loss] == row.loss) then
                 return nil, path .. ": not of the run of table1.csv"
             end
+            r.loss = row.loss
             if (tonumber(r[column.iteration]) or -1) >= 0 then group[#group + 1] = r end
         end
+        tables.miss(group, by_name, #rows)
         for l, r in ipairs(#group == #rows and group or {}) do
             for key, list in pairs(lists[l]) do list[#list + 1] = tonumber(r[column[key]]) or 0 / 0 end
         end
@@ -353,6 +370,20 @@ end
 
 local settings = {equal_multiplier = "Equal Multiplier", equal_perturbation = "Equal Perturbation"}
 
+--- A sentence for each loss without which there would be more than twice as many common images.
+-- rows: Table I's, of one setting, with `missed`.
+function tables.limits(rows)
+    local list = {}
+    for _, row in ipairs(rows) do
+        local without = row.common_images + (row.missed or 0)
+        if #rows > 1 and without > 2 * row.common_images then
+            list[#list + 1] = ("%s limits the common images: %d, where the other losses have %d."):format(
+                tables.title(row.loss), row.common_images, without)
+        end
+    end
+    return list
+end
+
 --- Table I as text, in the paper's form: for each setting iterations to the flip and seconds, and
 -- where the rows have them the distances at the flip over the common images. The groups are
 -- arrays of rows as table1 makes them, of the same losses in the same order.
@@ -387,6 +418,11 @@ function tables.table1_text(groups)
     end
     lines[#lines + 1] = "Iterations: mean ± standard deviation to the first flip, over the flipped."
     lines[#lines + 1] = "Common images, mean and 95 % interval: " .. table.concat(notes, "; ") .. "."
+    for _, rows in ipairs(groups) do
+        for _, limit in ipairs(tables.limits(rows)) do
+            lines[#lines + 1] = ("%s: %s"):format(settings[rows[1].setting] or rows[1].setting, limit)
+        end
+    end
     for i, line in ipairs(lines) do lines[i] = line:gsub(" +$", "") end
     return table.concat(lines, "\n") .. "\n"
 end

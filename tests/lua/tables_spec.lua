@@ -89,6 +89,30 @@ describe("tables", function()
         assert.matches("Logit +1.5 ± 0.7 +2 of 3 +1.5 %[1.0, 2.0%] +5, 0.5 +2.00\n", text)
     end)
 
+    it("name a loss without which twice as many images would be common", function()
+        local written = {}
+        for i = 1, 5 do
+            for k, name in ipairs {"ce", "ce_sign", "logit"} do
+                local flip = name == "logit" and i > 2 and -1 or name == "ce_sign" and i == 1 and -1 or 1
+                written[#written + 1] = one(("%d.png"):format(i), name, k, flip)
+            end
+        end
+        support.write(path, table.concat(written))
+        local said = "Logit limits the common images: 1, where the other losses have 4."
+        local all = tables.summarise(path, {"ce", "ce_sign", "logit"}, T, 0)
+        local rows = tables.table1(all, "equal_perturbation", {ce = 1, ce_sign = 1, logit = 2})
+        assert.same({said}, tables.limits(rows))
+        assert.truthy(tables.table1_text({rows}):find("\nEqual Perturbation: " .. said .. "\n", 1, true))
+        support.write(dir .. "/table1.csv", tables.table1_csv(rows))
+        support.write(dir .. "/least.csv", tables.least_perturbation_csv(all))
+        local back = assert(tables.read_table1(dir .. "/table1.csv"))
+        assert(tables.add_distances(back, dir .. "/least.csv"))
+        assert.same({said}, tables.limits(back))
+        -- ce and logit have 2 of 3.
+        local two = tables.table1(summary, "equal_perturbation", {ce = 1, logit = 1})
+        assert.same({}, tables.limits(two))
+    end)
+
     it("hold the least perturbations in the order of the records", function()
         assert.equal("loss,file,label,target,iteration,l2,linf,survives_8bit\n"
             .. 'ce,"a,b.png",3,5,1,2,0.5,1\nlogit,"a,b.png",3,5,2,4,0.5,0\nce,c.png,3,5,2,6,0.5,0\n'

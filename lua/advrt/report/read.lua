@@ -56,11 +56,13 @@ local function read_records(run)
     local room = NUMBERS // (#series * #run.losses * #run.steps)
     run.curves, run.least = {}, {}
     for _, name in ipairs(run.losses) do
-        run.least[name] = {l2 = {}, linf = {}, common_l2 = {}, common_linf = {}, survive = 0}
+        run.least[name] = {l2 = {}, linf = {}, common_l2 = {}, common_linf = {}, survive = 0,
+            missed = 0}
     end
     local one
     local flipped = {} -- the records of the image at hand
     local function close_image()
+        tables.miss(flipped, run.least, #run.losses)
         if #flipped < #run.losses then return end
         for _, r in ipairs(flipped) do
             local least = run.least[r.loss]
@@ -106,7 +108,7 @@ end
 
 --- Reads the folder of a finished run. Returns a table: dir; about (run.json); losses and styles
 -- (advrt.plot); rows (Table I's, each with mean_l2, mean_linf, common_l2, common_linf, over the images
--- that every loss flipped, and survive); least; shown
+-- that every loss flipped, survive and missed); least; shown
 -- (advrt.examples); figures, {name, figure, path} of the pictures that are there; left; classes, names
 -- by class or empty; steps, series and curves of single images. A folder that is none is a failure.
 local function read(dir)
@@ -128,7 +130,7 @@ local function read(dir)
         row.mean_linf = tables.mean_std(least.linf)
         row.common_l2, row.common_linf = (tables.mean_std(least.common_l2)),
             (tables.mean_std(least.common_linf))
-        row.survive = least.survive
+        row.survive, row.missed = least.survive, least.missed
     end
     run.shown = examples.read(dir)
     run.left = read_left(dir .. "/left_out.csv")

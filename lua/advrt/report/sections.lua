@@ -103,10 +103,10 @@ function sections.table1(run)
 <th scope="col">L<sub>&infin;</sub></th><th scope="col">Survive 8 bits</th><th scope="col">Seconds</th>
 </tr></thead><tbody>%s</tbody></table></div>
 <p class="note">Iterations to the first flip, mean &plusmn; standard deviation over the flipped. Common
-images are the %d that every loss flipped: mean and 95&thinsp;%% interval. Distances are means at the first
+images are the %d that every loss flipped: mean and 95&thinsp;%% interval. %s Distances are means at the first
 flip, pixels in [0,1], of each loss over the images that it flipped, and over the common ones. Seconds
 are those of forward, backward and step.</p>]]):format(
-        table.concat(lines), run.rows[1].common_images)
+        table.concat(lines), run.rows[1].common_images, text(table.concat(tables.limits(run.rows), " ")))
 end
 
 local captions = {
