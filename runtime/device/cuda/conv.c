@@ -174,8 +174,10 @@ static int choose(Compiler *c, ConvCall *v, ConvWhat what, Error *e) {
     for (int i = 0; i < l.count; i++)
         if (!l.deterministic[i] && keep(c, v, what, l.algorithm[i], e)) return -1;
     if (v->algorithms) return 0;
-    return error_set(e, "%s: cuDNN has no algorithm for a convolution of %s in %s", c->device->name,
-                     v->shapes, v->type);
+    return error_set(e,
+                     "%s: cuDNN has no algorithm for a convolution of %s in %s that takes no more "
+                     "than %zu MiB of scratch memory",
+                     c->device->name, v->shapes, v->type, MOST_WORKSPACE >> 20);
 }
 
 int conv_new(Compiler *c, const ConvShape *s, ConvWhat what, Real real, ConvCall **out, Error *e) {
