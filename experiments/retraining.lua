@@ -299,6 +299,7 @@ local recipes = detect.recipes(o, o.search)
 if o.dry_run then return dry_run(o, recipes) end
 if not o.no_figures then plot.check() end
 local g = not o.set and experiment.load_net(o) or {name = "of the set"}
+local given = o.set and adversarial.open(o.set) -- what is none is known before a folder is made
 local claimed <close> = dist.rank == 0 and folder.claim(o.out, "retraining", o.resume) or nil
 local out = folder.share(claimed)
 o.out = out.path
@@ -316,7 +317,7 @@ local self = setmetatable({o = o, out = out, recipes = recipes, journal = kept a
 local units = kept and self.journal.units or {}
 if kept and #units == 0 then self.journal:commit {{"begun", true}} end
 local dirs = adversarial.folders(o, out)
-self.set = adversarial.open(dirs)
+self.set = given or adversarial.open(dirs)
 self.set:check_source()
 local sum = set_sum(dirs)
 dist.agree(sum, "has another set of adversarial examples than rank 0")

@@ -111,6 +111,10 @@ local function open(g, folder, part)
         for i = 1, #images do f:file(images.dir .. "/" .. images.files[i], images:label(i)) end
         return f
     end
+    if lfs.attributes(folder .. "/train-images-idx3-ubyte.gz", "mode") ~= "file" then
+        fail("--data %s: holds neither folders train and val of images nor train-images-idx3-ubyte.gz and "
+            .. "its like (Debian's package dataset-fashion-mnist has them)", folder)
+    end
     local images, labels = read(folder, part == "train" and "train" or "t10k")
     f = feed.new {shape = g.input}
     f:pixels(images, labels:to("i64"))

@@ -42,18 +42,15 @@ local tensor = require "advrt.tensor"
 
 local autograd = {}
 
-local Tracked = {}
+-- What is no method is nothing, but for a row or an element, which would be nothing without a word.
+local Tracked = setmetatable({}, {__index = function(_, key)
+    if type(key) ~= "string" then
+        error("a tracked tensor has no elements in []: x:narrow(i, n) are rows i .. i+n-1, z:gather(2, t) "
+            .. "the element of each row at its index, z:topk(k, 2):minimum(2) the k-th largest of each", 2)
+    end
+end})
+Tracked.__index = Tracked
 Tracked.__name = "advrt.tracked"
-
-local function refuse_index()
-    error("a tracked tensor has no elements in []: x:narrow(i, n) are rows i .. i+n-1, z:gather(2, t) the "
-        .. "element of each row at its index, z:topk(k, 2):minimum(2) the k-th largest of each", 3)
-end
-
-function Tracked.__index(_, key)
-    if type(key) ~= "string" then refuse_index() end
-    return Tracked[key]
-end
 
 function Tracked.__newindex() error("a tracked tensor cannot be changed; autograd.where chooses", 2) end
 

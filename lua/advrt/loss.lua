@@ -34,8 +34,8 @@ local nearest = require "advrt.nearest"
 local system = require "advrt.core.system"
 local trial = require "advrt.loss_trial"
 
-local loss = {}
-local registry, order = {}, {}
+local registry, order = {}, {} -- the losses by name, and the names as they were added
+local loss = setmetatable({}, {__index = registry})
 
 local Loss = {}
 Loss.__index = Loss
@@ -183,7 +183,7 @@ function loss.add(object)
         error(("a loss cannot be named '%s': the name is taken or no name"):format(
             tostring(object.name)), 2)
     end
-    registry[object.name], loss[object.name] = object, object
+    registry[object.name] = object
     order[#order + 1] = object.name
     return object
 end
@@ -251,7 +251,7 @@ function loss.define(name, f, options)
     reason = trial(object)
     if reason then error(("loss '%s' is refused: %s"):format(name, reason), 2) end
     if registry[name] then
-        registry[name], loss[name] = object, object
+        registry[name] = object
         return object
     end
     return loss.add(object)
@@ -340,5 +340,10 @@ builtin {name = "ce_sign", kind = "ce", min_classes = 2, signed = true}
 builtin {name = "logit", kind = "logit", min_classes = 1, signed = false}
 builtin {name = "m_logit", kind = "m_logit", min_classes = 2, signed = false, kappa = 20,
     parameters = {kappa = check_kappa}}
+
+-- A loss in the module's table alone would be known to nothing else.
+getmetatable(loss).__newindex = function(_, name)
+    error(("loss.%s cannot be set: loss.define makes a loss"):format(tostring(name)), 2)
+end
 
 return loss

@@ -187,6 +187,11 @@ function Session:command(text)
         print(help)
         return true
     end
+    local word = text:match("^%s*(%a+)%s*%(?%s*%)?%s*$")
+    if (word == "help" or word == "quit" or word == "exit") and rawget(_G, word) == nil then
+        print("? tells what there is, ? NAME of one thing; Ctrl-D ends the session")
+        return true
+    end
     local name, rest = text:match("^%s*:(%a*)%s*(.-)%s*$")
     if not name then return nil end
     if name ~= "time" then

@@ -200,6 +200,10 @@ describe("a defined loss", function()
         local seen = 0
         for _, name in ipairs(loss.names()) do seen = seen + (name == "test_again" and 1 or 0) end
         assert.equal(1, seen)
+        for _, name in ipairs {"ce", "test_again", "test_new"} do
+            assert.error_matches(function() loss[name] = 3 end, "loss." .. name .. " cannot be set")
+        end
+        assert.equal(second, loss.test_again)
         for _, name in ipairs {"ce", "define", "names"} do
             assert.error_matches(function() loss.define(name, function() end) end, "taken")
         end

@@ -501,6 +501,12 @@ describe("the command line", function()
             "every command is timed\n%[0%.%d+ s%]\n4\n%[0%.%d+ s%]\n$", out)
     end)
 
+    it("answers who asks for help or the end in another program's words", function()
+        local status, out = shell([[printf 'help\nquit()\nexit\nhelp = 3\nhelp\n' | "$ADVRT"]])
+        assert.equal(0, status)
+        assert.matches("^(%? tells what [^\n]*Ctrl%-D ends the session\n)%1%1" .. "3\n$", out)
+    end)
+
     it("says where image.show has written", function()
         local status, out = shell(([[echo 'image.show(tensor.uniform("x", {3, 1, 4, 5}), "%s/shown.png")' \
             | "$ADVRT"]]):format(folder))

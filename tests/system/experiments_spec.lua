@@ -405,6 +405,14 @@ describe("the experiments", function()
         end
     end)
 
+    it("train on folders or IDX files, and name both where there is neither", function()
+        local status, _, err = support.advrt {scripts .. "train.lua", "--data", images, "--out",
+            base .. "/untrained.safetensors"}
+        assert.equal(1, status)
+        assert.matches("^advrt: %-%-data [^\n]* neither folders train and val of images nor train%-images"
+            .. "[^\n]*\n$", err)
+    end)
+
     it("train on options that make sense alone", function()
         for _, case in ipairs {
             {"--epochs", "0", "'0' is no whole number of at least 1"},

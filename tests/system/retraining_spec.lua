@@ -317,6 +317,9 @@ describe("a set of adversarial examples", function()
             run_well(experiments .. "make_adversarial.lua", attacks, "--out", none)
             fails(1, "genuine images are needed, the set has 0; make it anew with %-%-extra %d+", experiments
                 .. "retraining.lua", "--set", none, training, "--out", base .. "/none-run")
+            fails(1, "nowhere/run.json", experiments .. "retraining.lua", "--set", base .. "/nowhere",
+                training, "--out", base .. "/nowhere-run")
+            assert.is_false(support.exists(base .. "/nowhere-run"))
         end)
 
         it("and names a source net that changed since", function()
