@@ -118,8 +118,8 @@ local function figure(name, rows, list, untargeted)
             local block, last = key .. a, curves[a][#curves[a]]
             curves[a][#curves[a] + 1] = {most, last[2]}
             blocks[#blocks + 1] = plot.block(block, curves[a])
-            parts[a] = ("$%s using 1:2 with steps linewidth 2 linecolor rgb '%s' %s")
-                :format(block, styles[row.attack].colour,
+            parts[a] = ("$%s using 1:2 with steps linewidth 2 dashtype %d linecolor rgb '%s' %s")
+                :format(block, styles[row.attack].dash, styles[row.attack].colour,
                     p == 1 and "title " .. plot.quote(row.attack) .. " noenhanced" or "notitle")
         end
         panels[p] = ("set xrange [0:%g]\nplot "):format(most) .. table.concat(parts, ", \\\n     ")
@@ -134,7 +134,7 @@ local function figure(name, rows, list, untargeted)
             ("Images that %s within a distance (%d images)"):format(
                 untargeted and "left their class" or "became their target", #list)),
             1 - 18 / height),
-        ("set key at screen 0.085,%g left top vertical maxcols 1 Left reverse samplen 3"):format(
+        ("set key at screen 0.085,%g left top vertical maxcols 1 Left reverse samplen 6"):format(
             1 - above / height),
         "set yrange [0:1.03]",
         "set ylabel 'Share of images'\nset xlabel 'L_2 distance (pixels in [0,1])'",
