@@ -227,6 +227,9 @@ uninstall: ## remove what install has installed, and folders that are empty then
 	@rm -rf $(SHARE)/doc/advrt
 	@for d in $(SHARE)/advrt $(DESTDIR)$(PREFIX)/lib/advrt; do \
 	  [ ! -d $$d ] || find $$d -depth -type d -empty -delete; done
+	@$(if $(filter-out /usr /usr/local,$(PREFIX)),cd $(DESTDIR)$(PREFIX) 2>/dev/null && \
+	  rmdir -p --ignore-fail-on-non-empty $(sort bin lib share/doc $(foreach f,$(FILLED),share/$(dir \
+	  $(lastword $(subst :, ,$f))))) 2>/dev/null; rmdir $(DESTDIR)$(PREFIX) 2>/dev/null || true)
 deb: deps-dev ## build/advrt_VERSION_ARCH.deb, a Debian package without the plugins
 	@$(MAKE) --no-print-directory PLUGIN= all
 	@packaging/deb $(BUILD)

@@ -119,6 +119,14 @@ describe("an installation", function()
         make "uninstall"
         assert.same({"./usr/share/advrt/nets/mine.lua"}, files_below(folder .. "/root"))
     end)
+
+    it("leaves no empty folder below a prefix of its own", function()
+        local prefix = folder .. "/own"
+        sure(("mkdir -p %s/bin %s/lib %s/share/man/man1 %s/share/doc/advrt %s/share/pkgconfig "
+            .. "%s/share/bash-completion/completions"):gsub("%%s", prefix))
+        sure(("cd %s && make --no-print-directory uninstall PREFIX=%s"):format(root, prefix))
+        assert.is_false(support.exists(prefix))
+    end)
 end)
 
 describe("the documentation", function()
