@@ -260,6 +260,7 @@ describe("a defined loss", function()
         local how
         loss.define("test_late", function(z, t)
             local m = margin(z, t)
+            if how == "hungry" then error "a tensor: out of memory (8 bytes asked for, 9 in use)" end
             if how == "raises" then error "no such luck" end
             if how == "forgets" then return end
             if how == "gradient" then return m:max(m - m) + (m - m):sqrt() * 0 end
@@ -278,10 +279,15 @@ describe("a defined loss", function()
                 multiplier = attack.equal_multiplier(1)})
             assert.is_false(ok)
             assert.matches(wanted .. ends, problem.message)
-            -- Its run would meet it again.
+            -- Its run would meet it again, but for a want of memory.
             require "advrt.fail".append(problem, "; go on with --resume")
             assert.matches(ends, problem.message)
         end
+        how = "hungry"
+        local ok, problem = pcall(loss.test_late.evaluate, loss.test_late, tensor.new {1, 3}, {0})
+        assert.is_false(ok)
+        require "advrt.fail".append(problem, "; go on with --resume")
+        assert.matches("^loss test_late: .* 9 in use%); go on with %-%-resume$", problem.message)
     end)
 
     it("is refused where its gradient alone is wrong, at any scale and only slightly", function()
