@@ -169,6 +169,46 @@ describe("on " .. system.options.device, function()
         assert.near(usual, chance, 1e-5 * usual)
     end)
 
+    it("a convolution at a net's end takes a gradient from anywhere in memory", function()
+        local folder <close> = setmetatable({path = support.folder()},
+            {__close = function(self) support.remove(self.path) end})
+        support.write(folder.path .. "/ends.lua", [[return {
+            name = "ends", classes = 5, input = {3, 4, 4}, preprocess = {}, mean = {0, 0, 0},
+            std = {1, 1, 1},
+            build = function(b, x)
+                return b:conv(x, "c", {out = 5, kernel = 4})
+            end,
+        }]])
+        local code = [[local tensor = require "advrt.tensor"
+            local path, precision = ...
+            local g = assert(require "advrt.net".load(path, {init = "golden", precision = precision}))
+            local x, dz = tensor.uniform("x", {3, 3, 4, 4}), tensor.uniform("dz", {3, 5})
+            local part = dz:narrow(2, 2) -- begins 20 bytes into its memory
+            g:trace(x:narrow(2, 2))
+            local q = g:backward(part):totable()
+            g:trace(x:narrow(2, 2))
+            local same = g:backward(part:clone()):totable()
+            for n = 1, 2 do
+                for i = 1, 3 do
+                    for j = 1, 4 do
+                        for k = 1, 4 do assert(q[n][i][j][k] == same[n][i][j][k]) end
+                    end
+                end
+            end
+            print(q[1][1][1][1])]]
+        support.write(folder.path .. "/code.lua", code)
+        for _, precision in ipairs {"f32", "bf16"} do
+            local found = {}
+            for _, device in ipairs {system.options.device, "cpu"} do
+                local status, out, err = support.advrt {"--device", device, folder.path .. "/code.lua",
+                    folder.path .. "/ends.lua", precision}
+                assert.are.equal(0, status, err)
+                found[#found + 1] = tonumber(out)
+            end
+            assert.near(found[2], found[1], precision == "f32" and 1e-5 or 2e-2)
+        end
+    end)
+
     it("the bench times it", function()
         local folder <close> = setmetatable({path = support.folder()},
             {__close = function(self) support.remove(self.path) end})

@@ -262,6 +262,18 @@ cudnnStatus_t check_workspace(const Conv &c, int algorithm, int algorithms, cons
     return CUDNN_STATUS_SUCCESS;
 }
 
+/* Kernels read 16 bytes at a time, wherever a tensor lies. */
+bool aligned(std::initializer_list<const void *> pointers) {
+    for (const void *p : pointers)
+        if ((size_t)p % 16) return false;
+    return true;
+}
+
+/* Winograd's transforms do not know bf16; the heuristics list them all the same. */
+bool knows(const Conv &c, int algorithm, int winograd) {
+    return c.x.type != CUDNN_DATA_BFLOAT16 || algorithm != winograd;
+}
+
 cudnnStatus_t queued(cudnnHandle_t h, const char *name, std::function<void()> run) {
     return enqueue(h->stream, name, run) == cudaSuccess ? CUDNN_STATUS_SUCCESS
                                                         : CUDNN_STATUS_EXECUTION_FAILED;
@@ -326,6 +338,8 @@ const char *cudnnGetErrorString(cudnnStatus_t status) {
     switch (status) {
     case CUDNN_STATUS_NOT_INITIALIZED: return "CUDNN_STATUS_NOT_INITIALIZED";
     case CUDNN_STATUS_BAD_PARAM: return "CUDNN_STATUS_BAD_PARAM";
+    case CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER:
+        return "CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER";
     case CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH: return "CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH";
     case CUDNN_STATUS_BAD_PARAM_SIZE_INSUFFICIENT:
         return "CUDNN_STATUS_BAD_PARAM_SIZE_INSUFFICIENT";
@@ -491,7 +505,11 @@ cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t h, const void *alpha,
     cudnnStatus_t status = describe(xd, wd, conv, yd, &c);
     if (!status)
         status = check_workspace(c, algorithm, CUDNN_CONVOLUTION_FWD_ALGO_COUNT, workspace, bytes);
-    if (!status && *(const float *)alpha != 1) status = CUDNN_STATUS_NOT_SUPPORTED;
+    if (!status && !aligned({x, w, y, workspace}))
+        status = CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER;
+    if (!status &&
+        (*(const float *)alpha != 1 || !knows(c, algorithm, CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD)))
+        status = CUDNN_STATUS_NOT_SUPPORTED;
     /* the heuristics may list what turns out not to be known */
     if (!status && c.x.c % 2 && algorithm == 0) status = CUDNN_STATUS_NOT_SUPPORTED_SHAPE;
     if (status) return status;
@@ -515,6 +533,8 @@ cudnnStatus_t cudnnConvolutionBiasActivationForward(
     cudnnStatus_t status = describe(xd, wd, conv, yd, &c);
     if (!status)
         status = check_workspace(c, algorithm, CUDNN_CONVOLUTION_FWD_ALGO_COUNT, workspace, bytes);
+    if (!status && !aligned({x, w, y, z, bias, workspace}))
+        status = CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER;
     if (status) return status;
     if (!zd || !bd || !activation || !z || !bias) return CUDNN_STATUS_BAD_PARAM_NULL_POINTER;
     if (!activation->set || bd->n != 1 || bd->h != 1 || bd->w != 1 || bd->c != c.y.c ||
@@ -557,7 +577,10 @@ cudnnStatus_t cudnnConvolutionBackwardData(cudnnHandle_t h, const void *alpha,
     if (!status)
         status =
             check_workspace(c, algorithm, CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT, workspace, bytes);
-    if (!status && (*(const float *)alpha != 1 || (algorithm && heuristics_are("chance"))))
+    if (!status && !aligned({w, dy, dx, workspace}))
+        status = CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER;
+    if (!status && (*(const float *)alpha != 1 || (algorithm && heuristics_are("chance")) ||
+                    !knows(c, algorithm, CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD)))
         status = CUDNN_STATUS_NOT_SUPPORTED;
     if (status) return status;
     float b = *(const float *)beta;
@@ -581,7 +604,10 @@ cudnnStatus_t cudnnConvolutionBackwardFilter(cudnnHandle_t h, const void *alpha,
     if (!status)
         status = check_workspace(c, algorithm, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT, workspace,
                                  bytes);
-    if (!status && (*(const float *)alpha != 1 || (algorithm && heuristics_are("chance"))))
+    if (!status && !aligned({x, dy, dw, workspace}))
+        status = CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER;
+    if (!status && (*(const float *)alpha != 1 || (algorithm && heuristics_are("chance")) ||
+                    !knows(c, algorithm, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_WINOGRAD_NONFUSED)))
         status = CUDNN_STATUS_NOT_SUPPORTED;
     if (status) return status;
     float b = *(const float *)beta;

@@ -348,6 +348,9 @@ static void test_descriptors(void **) {
     assert_int_equal(FORWARD(bytes - 1), CUDNN_STATUS_BAD_PARAM_SIZE_INSUFFICIENT);
     cudaMemsetAsync(memory, 0, 4096, s);
     assert_int_equal(FORWARD(bytes), CUDNN_STATUS_SUCCESS);
+    assert_int_equal(cudnnConvolutionForward(h, &one, x, memory + 1, w, memory + 512, conv, gemm,
+                                             memory + 1024, bytes, &zero, y, memory + 2048),
+                     CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER);
     sync(s);
     assert_int_equal(cudnnSetTensor4dDescriptor(x, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, 0, 3, 5, 5),
                      CUDNN_STATUS_BAD_PARAM);

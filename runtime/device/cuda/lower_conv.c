@@ -297,7 +297,20 @@ static int weights_backward(Compiler *c, const Node *n, const Value *v, Error *e
     return emit_bias_gradient(c, l->param[1], v->gradient, c->request->N * l->H * l->W, e);
 }
 
+/* cuDNN wants tensors that begin at 16 bytes' multiples, as the caller's may not: its gradient of
+ * the logits is copied where a convolution is the last layer. */
+static int aligned_gradient(Compiler *c, Value *v, Error *e) {
+    if (v->gradient != BUFFER_DZ) return 0;
+    int64_t count = value_count(c, c->node);
+    int made = buffer_new(c, (size_t)count * sizeof(float), e);
+    if (made < 0 || emit_convert(c, REAL_F32, BUFFER_DZ, REAL_F32, made, count, e)) return -1;
+    c->plan->buffers[made].holders = 1;
+    v->gradient = made;
+    return 0;
+}
+
 static int conv_backward(Compiler *c, const Node *n, Value *v, Error *e) {
+    if (aligned_gradient(c, v, e)) return -1;
     if (c->request->purpose == PLAN_TRAINING && weights_backward(c, n, v, e)) return -1;
     return c->values[n->input[0]].wanted ? data_backward(c, n, v, e) : 0;
 }
