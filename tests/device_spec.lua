@@ -213,10 +213,11 @@ describe("on " .. system.options.device, function()
         local folder <close> = setmetatable({path = support.folder()},
             {__close = function(self) support.remove(self.path) end})
         local out = folder.path .. "/bench.json"
-        local status, _, err = support.advrt({"--device", system.options.device, "tests/bench/bench.lua",
-            "--works", "fashion:2:gradient", "--rounds", "1", "--round-seconds", "0", "--out", out},
-            "env -u BENCH_PYTHON")
+        local status, head, err = support.advrt({"--device", system.options.device,
+            "tests/bench/bench.lua", "--works", "fashion:2:gradient", "--rounds", "1",
+            "--round-seconds", "0", "--out", out}, "env -u BENCH_PYTHON")
         assert.are.equal(0, status, err)
+        assert.are.equal(system.options.device .. ": ", head:sub(1, #system.options.device + 2))
         local found = json.decode(support.read(out))
         assert.are.equal(system.options.device, found.device)
         assert.is_true(found.works[1].advrt.images_per_second > 0)

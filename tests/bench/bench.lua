@@ -213,10 +213,28 @@ local function machine()
     return model or "unknown"
 end
 
+--- The models of the machine's GPUs, each once: the driver may count them in another order than CUDA,
+-- so the one that is used is told where they are alike. nil where no driver says.
+local function gpus()
+    local listing = io.popen("nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null")
+    local names, seen = {}, {}
+    for name in listing:lines() do
+        if not seen[name] then names[#names + 1], seen[name] = name, true end
+    end
+    return listing:close() and names[1] and table.concat(names, " or ")
+end
+
+--- What computes comes first: the GPU, or else the CPU.
 local function print_head(o, peak)
     local s = system.options
-    print(("%s, %d threads, %s, %s plan, %s, %s"):format(machine(), s.threads, s.precision, s.plan,
-        s.device, s.isa))
+    if work.ON_GPU then
+        print(("%s: %s, %s, %s, %s plan"):format(s.device, gpus() or "unknown GPU", s.isa, s.precision,
+            s.plan))
+        print(("host: %s, %d threads"):format(machine(), s.threads))
+    else
+        print(("%s, %d threads, %s, %s plan, %s, %s"):format(machine(), s.threads, s.precision, s.plan,
+            s.device, s.isa))
+    end
     print(("peak: %.1f GFLOP/s (%s)%s"):format(peak.flops_per_second / 1e9, peak.how,
         s.device == "cpu" and "; Winograd can exceed it" or ""))
     print(("%d rounds of at least %g s"):format(o.rounds, o.seconds))
@@ -288,8 +306,8 @@ local function main(argv)
     local document = o.profile and profiles(o, run) or times(o, python, run)
     local s = system.options
     for k, v in pairs {advrt = s.version, onednn = system.onednn_version, machine = machine(),
-        threads = s.threads, device = s.device, isa = s.isa, plan = s.plan,
-        precision = s.precision, rounds = o.rounds, round_seconds = o.seconds} do
+        gpu = work.ON_GPU and gpus() or nil, threads = s.threads, device = s.device, isa = s.isa,
+        plan = s.plan, precision = s.precision, rounds = o.rounds, round_seconds = o.seconds} do
         document[k] = v
     end
     local done, message = system.write(o.out, json.encode(document, {indent = true}) .. "\n")
