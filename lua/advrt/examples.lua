@@ -62,7 +62,7 @@ function examples.add(out, first, x, name, r)
 end
 
 --- Copies the pictures of another run's first images, which become number `first` and on here; as many
--- as there are places left. Returns how many.
+-- as there are places left. They are the folder's for good once it is told to keep them. Returns how many.
 function examples.copy(out, first, dir)
     local count = 0
     if lfs.attributes(dir .. "/examples", "mode") ~= "directory" then return 0 end
@@ -73,7 +73,9 @@ function examples.copy(out, first, dir)
             local bytes, message = csv.read(dir .. "/examples/" .. file)
             if not bytes then fail("%s", message) end
             out:folder("examples")
-            out:write(("examples/%02d%s"):format(first + number - 1, rest), bytes)
+            local name = ("examples/%02d%s"):format(first + number - 1, rest)
+            out:scratch(name)
+            out:write(name, bytes)
             count = math.max(count, number)
         end
     end

@@ -3,6 +3,7 @@
 
 local csv = require "advrt.csv"
 local examples = require "advrt.examples"
+local fail = require "advrt.fail"
 local figures = require "advrt.figures"
 local keep = require "advrt.keep"
 local plot = require "advrt.plot"
@@ -30,6 +31,17 @@ function results.left_out_line(file, label, prediction, reason)
     return ("%s,%d,%d,%s\n"):format(csv.field(file), label, prediction, reason)
 end
 
+--- Fails unless records.msgpack in the run's folder `out` holds as many records as were made of the
+-- images attacked: `held` of them, `each` an image. A shard's file may have been cut off where a record
+-- ends.
+function results.check_count(out, held, each, counts)
+    local wanted = each * counts.attacked
+    if held ~= wanted then
+        fail("%s: holds %d records, %d attacked images have %d", out:file("records.msgpack"), held,
+            counts.attacked, wanted)
+    end
+end
+
 --- Fills the run's folder `out`, which holds records.msgpack and the examples' pictures.
 --
 -- run.about       what run_json.start returned
@@ -46,6 +58,7 @@ function results.write(out, run)
     local about = run.about
     local o = about.options
     local summary = tables.summarise(out:file("records.msgpack"), o.losses, o.iterations, o.seed)
+    results.check_count(out, #summary.least, #o.losses, run.counts)
     summary.setting = about.setting
     local rows = tables.table1(summary, about.setting, run.seconds)
     out:write("table1.csv", tables.table1_csv(rows))

@@ -101,10 +101,15 @@ local function join_records(out, list)
     for _, one in ipairs(list) do
         local from <close>, message = io.open(one.dir .. "/records.msgpack", "rb")
         if not from then fail("%s", message) end
-        for bytes in function() return from:read(CHUNK) end do check(file:write(bytes)) end
+        local bytes, problem = from:read(CHUNK)
+        while bytes do
+            check(file:write(bytes))
+            bytes, problem = from:read(CHUNK)
+        end
+        if problem then fail("cannot read %s/records.msgpack: %s", one.dir, problem) end
     end
     check(file:close())
-    check(system.replace(path, out:file("records.msgpack")))
+    check(system.replace(path, out:scratch("records.msgpack")))
 end
 
 --- An iterator over the images of a loss that the shards kept, in order; and the shape of all.
@@ -149,14 +154,16 @@ end
 --- Fills the folder `out` (folder.claim) with what one run leaves: the shards' records one after
 -- another, and tables and figures of them. list: shards.read's; run: what shards.sum made of it, with
 -- no_figures. images_sha256: of the whole run's images, where it is known. Returns a function that says
--- what came out.
+-- what came out. Where it fails the records and the examples that it copied do not stay.
 function shards.join(out, list, run, images_sha256)
     join_records(out, list)
     local copied = 0
     for _, one in ipairs(list) do copied = copied + examples.copy(out, copied + 1, one.dir) end
     run.about.options.shard, run.about.options.out = {1, 1}, out.path
     run.about.images_sha256 = images_sha256
-    return results.of(run.about.setting).write(out, run)
+    local say = results.of(run.about.setting).write(out, run)
+    out:keep()
+    return say
 end
 
 --- The folders of the shards that mpirun's processes make of the run in the folder `path`.

@@ -54,9 +54,9 @@ local lost_columns = {"margin_target", "margin_first", "margin_half", "margin_ze
 local precision_columns = {"loss", "file", "label", "target", table.unpack(lost_columns)}
 
 --- The points of a run's records, a table each, and what its images lose at which margins; and by loss
--- and margin the values of all images, swept[name][m][column].
+-- and margin the values of all images, swept[name][m][column]; and the number of records.
 local function read(path, margins)
-    local points, lost, swept = {}, {}, {}
+    local points, lost, swept, held = {}, {}, {}, 0
     for _, one in ipairs(theorem_report.narrow) do
         swept[one.name] = {}
         for m in ipairs(margins) do
@@ -66,6 +66,7 @@ local function read(path, margins)
     end
     for r in record.each(path) do
         local about = {loss = r.loss, file = r.file, label = r.label}
+        held = held + 1
         if r.setting == "margins" then
             local list = {}
             for m in ipairs(margins) do
@@ -89,7 +90,7 @@ local function read(path, margins)
             end
         end
     end
-    return points, lost, swept
+    return points, lost, swept, held
 end
 
 --- A row for each subspace, and in it for each loss whose trajectories led there: points, bounds
@@ -218,7 +219,8 @@ end
 function theorem_report.write(out, run)
     local o, margin_columns = run.about.options, {"loss", "margin"}
     local margins = theorem_report.margins(o.margin_step)
-    local points, lost, swept = read(out:file("records.msgpack"), margins)
+    local points, lost, swept, held = read(out:file("records.msgpack"), margins)
+    results.check_count(out, held, #o.losses + #theorem_report.narrow, run.counts)
     local rows, of_margins = summarise(points, o.losses), margin_rows(swept, margins)
     for _, column in ipairs(figures.margin_columns) do
         for _, kind in ipairs {"", "_least", "_most"} do

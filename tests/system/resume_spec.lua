@@ -311,6 +311,17 @@ describe("a run that is gone on with", function()
             refused(1, {case[2]}, list)
             assert.is_false(support.exists(base .. "/refused"))
         end
+        local file <close> = io.open(shards[3] .. "/records.msgpack", "rb")
+        local records = file:read("a")
+        local all = {merge, shards[1], shards[2], shards[3], "--out", base .. "/refused"}
+        support.write(shards[3] .. "/records.msgpack", "")
+        refused(1, {"records.msgpack: holds ", " records, 10 attacked images have 30"}, all)
+        assert.is_false(support.exists(base .. "/refused"))
+        os.remove(shards[3] .. "/records.msgpack")
+        lfs.mkdir(shards[3] .. "/records.msgpack")
+        refused(1, {"cannot read " .. shards[3] .. "/records.msgpack: Is a directory"}, all)
+        lfs.rmdir(shards[3] .. "/records.msgpack")
+        support.write(shards[3] .. "/records.msgpack", records)
         support.write(shards[1] .. "/adversarial.safetensors", ("\xff"):rep(16))
         refused(1, {shards[1] .. "/adversarial.safetensors: holds no images of loss"},
             {merge, shards[1], shards[2], shards[3], "--out", base .. "/refused"})

@@ -27,13 +27,14 @@ function report.pack(one)
     return core.pack(pairs_of)
 end
 
---- The list of a run's records.msgpack, sorted by image, then attack as given: `count` attacks each.
-local function read(path, count)
-    local all, of_image = {}, {}
-    for one in record.each(path) do
-        of_image[#of_image + 1] = one
-        if #of_image == count then all[#all + 1], of_image = of_image, {} end
+--- The list of a run's records.msgpack, sorted by image, then attack as given: `each` attacks an image.
+local function read(out, each, counts)
+    local all, of_image, held = {}, {}, 0
+    for one in record.each(out:file("records.msgpack")) do
+        of_image[#of_image + 1], held = one, held + 1
+        if #of_image == each then all[#all + 1], of_image = of_image, {} end
     end
+    results.check_count(out, held, each, counts)
     return all
 end
 
@@ -152,7 +153,7 @@ end
 -- out.
 function report.write(out, run)
     local o, counts = run.about.options, run.counts
-    local list, rows = read(out:file("records.msgpack"), #o.attacks), {}
+    local list, rows = read(out, #o.attacks, counts), {}
     for a, name in ipairs(o.attacks) do
         rows[a] = row_of(name, not o.untargeted, list, a, run.spent[name])
     end
