@@ -32,11 +32,27 @@ local experiment = {}
 local CHECKPOINT_EVERY = 60 -- seconds between two checkpoints inside an attack
 local AUTO_MOST = 512       -- images of a batch that --batch auto takes
 
+--- Fails where --mean or --std has neither one number nor one for each channel of the net.
+local function check_channels(o)
+    local d = net.definition(o.net)
+    local channels = d and d.input[1]
+    for _, name in ipairs {"mean", "std"} do
+        local count = #(o[name] or {})
+        if channels and count > 1 and count ~= channels then
+            fail.option("--%s: %d numbers, but the images of %s have %d channel%s", name, count, o.net,
+                channels, channels == 1 and "" or "s")
+        end
+    end
+end
+
 --- The network that the options name. What does not fit is a failure in one line.
 function experiment.load_net(o)
     local g, message = net.load(o.net,
         {weights = o.weights, mean = o.mean, std = o.std, crop = o.crop})
-    if not g then fail("%s", message) end
+    if not g then
+        check_channels(o)
+        fail("%s", message)
+    end
     o.weights, o.net = g.weights, g.definition
     o.resize = o.resize or g.preprocess.resize
     o.crop = o.crop or g.preprocess.crop

@@ -398,7 +398,8 @@ describe("the experiments", function()
             {1, "nowhere.lua", with("--net", base .. "/nowhere.lua")},
             {1, "missing", with("--net", mlp)},
             {1, "29 x 28 (width x height), the net takes 28 x 28", with("--images", twin)},
-            {1, "mean and std", with("--mean", "0.1,0.2")},
+            {2, "--mean: 2 numbers, but the images of", with("--mean", "0.1,0.2")},
+            {2, "have 1 channel\n", with("--std", "1,2,3")},
         } do
             fails(case[1], case[2], "equal_perturbation.lua", case[3])
             assert.is_false(support.exists(dir), case[2])
