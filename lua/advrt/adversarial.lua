@@ -23,6 +23,7 @@ local experiment = require "advrt.experiment"
 local fail = require "advrt.fail"
 local feed = require "advrt.core.feed"
 local json = require "advrt.json"
+local keep = require "advrt.keep"
 local lfs = require "lfs"
 local progress = require "advrt.progress"
 local record = require "advrt.record"
@@ -253,24 +254,11 @@ end
 
 -- Reading ---------------------------------------------------------------------
 
---- Where the images of a shard lie in it: element type, offset of the first, shape.
-local function look_into(path)
-    local file <close>, message = io.open(path, "rb")
-    if not file then fail("%s", message) end
-    local size = string.unpack("<I8", file:read(8) or ("\0"):rep(8))
-    local header = size <= file:seek("end") and file:seek("set", 8) and file:read(size) or ""
-    local entry = (json.decode(header) or {}).images
-    if type(entry) ~= "table" or type(entry.shape) ~= "table" or #entry.shape ~= 4
-        or type(entry.data_offsets) ~= "table" then
-        fail("%s: holds no images [M,C,H,W]", path)
-    end
-    return entry.dtype:lower(), 8 + size + entry.data_offsets[1], entry.shape
-end
-
 local Reader = {}
 Reader.__index = Reader
 
---- Checks a shard that the index names for the first time, and adds it to the feed.
+--- Checks a shard that the index names for the first time, and adds it to the feed. Returns {first, count}:
+-- its images' numbers in the feed.
 function Reader:shard(dir, r)
     local path = dir .. "/" .. r.shard
     local sum, message = system.sha256(path)
@@ -278,31 +266,37 @@ function Reader:shard(dir, r)
     if sum ~= r.sha256 then
         fail("%s: the shard is damaged: its SHA-256 is not the index's", path)
     end
-    local dtype, offset, shape = look_into(path)
-    local input = {shape[2], shape[3], shape[4]}
+    local file <close>, problem = io.open(path, "rb")
+    if not file then fail("%s", problem) end
+    local place = keep.place(file, "images")
+    if not place then fail("%s: holds no images [M,C,H,W]", path) end
+    local count, input = place.shape[1], {table.unpack(place.shape, 2)}
     if not self.input then self.input = input end
     if table.concat(input, ",") ~= table.concat(self.input, ",") then
         fail("%s: images [%s], those before it are [%s]", path, table.concat(input, ","),
             table.concat(self.input, ","))
     end
     local first = self.total
-    self.total = first + shape[1]
-    self.shards[#self.shards + 1] = {path = path, dtype = dtype, offset = offset, count = shape[1],
-        label = dtype == "f32" and 1 or 0}
-    return first
+    self.total = first + count
+    self.shards[#self.shards + 1] = {path = path, dtype = place.dtype, offset = place.from, count = count,
+        label = place.dtype == "f32" and 1 or 0}
+    return {first = first, count = count}
 end
 
 function Reader:read(dir)
     local about, message = run_json.read(dir)
     if not about then fail("%s", message) end
     self.about[#self.about + 1] = about
-    local firsts = {}
+    local of_shard, named, genuine, before = {}, 0, 0, self.total
     for r in record.each(dir .. "/records.msgpack") do
-        if not r.shard or not r.row then fail("%s: not a set of adversarial examples", dir) end
-        if not firsts[r.shard] then firsts[r.shard] = self:shard(dir, r) end
-        local i = firsts[r.shard] + r.row
-        if i >= self.total then fail("%s/%s: has no row %d", dir, r.shard, r.row) end
-        local list = self.of[r.loss]
+        if type(r.shard) ~= "string" or math.type(r.row) ~= "integer" then
+            fail("%s: not a set of adversarial examples", dir)
+        end
+        local shard = of_shard[r.shard] or self:shard(dir, r)
+        of_shard[r.shard] = shard
+        if r.row < 0 or r.row >= shard.count then fail("%s/%s: has no row %d", dir, r.shard, r.row) end
+        named, genuine = named + 1, genuine + (r.loss == "genuine" and 1 or 0)
+        local i, list = shard.first + r.row, self.of[r.loss]
         if not list then
             list = {number = {}, file = {}, label = {}, target = {}, survives = {}}
             self.of[r.loss] = list
@@ -310,6 +304,9 @@ function Reader:read(dir)
         local k = #list.number + 1
         list.number[k], list.file[k], list.label[k] = i, r.file, r.label
         list.target[k], list.survives[k] = r.target or -1, r.survives_8bit and 1 or 0
+    end
+    if named ~= self.total - before or genuine ~= about.images_attacked then
+        fail("%s/records.msgpack: the index is damaged: it has not all images of the set", dir)
     end
 end
 

@@ -115,34 +115,46 @@ local CHUNK = 1 << 20 -- bytes read at a time
 
 local function is_size(value) return math.type(value) == "integer" and value >= 0 end
 
+local sizes = {F32 = 4.0, U8 = 1.0} -- floats: no product of sizes overflows
+
+--- Where the images of a tensor lie in a file of safetensors: {dtype "f32" or "u8", shape {M,C,H,W}, from,
+-- bytes}, the first byte counted from the file's start; nil where it holds no such images whole.
+function keep.place(file, name)
+    file:seek("set")
+    local size = string.unpack("<i8", file:read(8) or ("\0"):rep(8))
+    local room = file:seek("end") - 8 - size
+    local header = size >= 0 and room >= 0 and file:seek("set", 8) and json.decode(file:read(size) or "")
+    local entry = type(header) == "table" and header[name]
+    if type(entry) ~= "table" or type(entry.shape) ~= "table" or type(entry.data_offsets) ~= "table" then
+        return nil
+    end
+    local bytes, from, to = sizes[entry.dtype], table.unpack(entry.data_offsets, 1, 2)
+    for i = 1, 4 do
+        if not bytes or not is_size(entry.shape[i]) then return nil end
+        bytes = bytes * entry.shape[i]
+    end
+    if #entry.shape > 4 or not is_size(from) or not is_size(to) or to > room or to - from ~= bytes then
+        return nil
+    end
+    return {dtype = entry.dtype:lower(), shape = entry.shape, from = 8 + size + from, bytes = to - from}
+end
+
 --- The bytes of one tensor of a folder's adversarial.safetensors, as an iterator over pieces; and its
 -- shape.
 function keep.pixels(dir, name)
     local path = dir .. "/" .. NAME
     local file, message = io.open(path, "rb")
     if not file then fail("%s", message) end
-    local size = string.unpack("<i8", file:read(8) or ("\0"):rep(8))
-    local room = file:seek("end") - 8 - size
-    local header = size >= 0 and room >= 0 and file:seek("set", 8) and json.decode(file:read(size) or "")
-    local entry = type(header) == "table" and header[name]
-    local _, C, H, W, from, to
-    if type(entry) == "table" and type(entry.shape) == "table" and type(entry.data_offsets) == "table"
-    then
-        _, C, H, W = table.unpack(entry.shape, 1, 4)
-        from, to = table.unpack(entry.data_offsets, 1, 2)
-    end
-    if not (is_size(C) and is_size(H) and is_size(W) and is_size(from) and is_size(to)
-        and from <= to and to <= room) then
-        fail("%s: holds no images of loss %s", path, name)
-    end
-    file:seek("set", 8 + size + from)
-    local left = to - from
+    local place = keep.place(file, name)
+    if not place or place.dtype ~= "f32" then fail("%s: holds no images of loss %s", path, name) end
+    file:seek("set", place.from)
+    local left = place.bytes
     return function()
         local bytes = left > 0 and file:read(math.min(left, CHUNK)) or nil
         left = left - #(bytes or "")
         if not bytes then file:close() end
         return bytes
-    end, entry.shape
+    end, place.shape
 end
 
 return keep

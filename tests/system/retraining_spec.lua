@@ -2,6 +2,7 @@
 -- net, a few of its images, and steps so large that a handful of them flips every image.
 
 local adversarial = require "advrt.adversarial"
+local core = require "advrt.core.record"
 local csv = require "advrt.csv"
 local detect = require "advrt.detect"
 local lfs = require "lfs"
@@ -145,6 +146,46 @@ describe("a set of adversarial examples", function()
         f:close()
         fails(1, "bad/shard%-00001%-2.safetensors: the shard is damaged", experiments
             .. "retraining.lua", "--set", bad, training, "--out", base .. "/bad-run")
+    end)
+
+    it("names an index that is damaged, or a shard that holds no images", function()
+        local bad = base .. "/bad-index"
+        copy(set, bad)
+        -- Opens the set with an index of which `change` takes and gives each record as {key, value} pairs.
+        local function refused(wanted, change)
+            local all, names = {}, {"file", "label", "loss", "shard", "row", "sha256", "target", "setting",
+                "iteration", "l2", "linf", "survives_8bit"}
+            for r in record.each(set .. "/records.msgpack") do
+                local fields = {}
+                for _, name in ipairs(names) do
+                    if r[name] ~= nil then fields[#fields + 1] = {name, r[name]} end
+                end
+                all[#all + 1] = change(fields, r) and core.pack(fields) or ""
+            end
+            support.write(bad .. "/records.msgpack", table.concat(all))
+            local opened, problem = pcall(adversarial.open, {bad})
+            assert.is_false(opened)
+            assert.matches(wanted, problem.message)
+        end
+        local first = "shard-00001-0.safetensors"
+        refused("has no row 1000", function(fields, r)
+            if r.shard == "shard-00001-1.safetensors" and r.row == 0 then fields[5][2] = 1000 end
+            return true
+        end)
+        refused("has no row %-1", function(fields, r)
+            if r.shard == "shard-00001-1.safetensors" and r.row == 0 then fields[5][2] = -1 end
+            return true
+        end)
+        refused("has not all images", function(_, r) return r.shard ~= first or r.row > 0 end)
+        refused("has not all images", function(_, r) return r.shard ~= first end)
+        for _, header in ipairs {"5", '{"images":{"shape":[1,1,28,28],"data_offsets":[0,3136]}}'} do
+            support.write(bad .. "/" .. first, string.pack("<s8", header) .. ("\0"):rep(3136))
+            local sum = system.sha256(bad .. "/" .. first)
+            refused(first:gsub("%p", "%%%0") .. ": holds no images", function(fields, r)
+                if r.shard == first then fields[6][2] = sum end
+                return true
+            end)
+        end
     end)
 
     it("needs no more memory to be read where it is larger", function()
