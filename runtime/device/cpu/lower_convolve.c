@@ -205,14 +205,17 @@ static Convolution forward_shape(const Layer *l, const Layer *in) {
                          .spread = 1};
 }
 
-/* Both directions use the forward's packed weights, if they are the same ones, where a plan's
- * memory would be mostly these: in a direct plan, which is to be the smaller one, and with many
- * channels on a small grid, if the batch has enough tiles for turning them to cost no more than a
- * third of the layer's time. */
+/* Both directions use the forward's packed weights, if one kernel runs both, and on the same ones,
+ * where a plan's memory would be mostly these: in a direct plan, which is to be the smaller one,
+ * and with many channels on a small grid, if the batch has enough tiles for turning them to cost no
+ * more than a third of the layer's time. */
 static bool shares_weights(const Compiler *c, const Convolution *forward) {
     enum { LARGE = 16 << 20, GRID = 8, FEWEST_IMAGES = 4 };
     const ConvolutionKernel *kernel = kernel_for(c, forward);
-    if (kernel->backward_taps < forward->taps || c->request->precision == PLAN_MIXED) return false;
+    Convolution back = reversed(forward);
+    if (kernel_for(c, &back) != kernel || kernel->backward_taps < forward->taps ||
+        c->request->precision == PLAN_MIXED)
+        return false;
     return c->request->direct ||
            (forward->taps > 1 && c->request->N >= FEWEST_IMAGES && forward->OH <= GRID &&
             forward->OW <= GRID && kernel->weights(forward) * sizeof(float) >= LARGE);
