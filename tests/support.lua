@@ -197,4 +197,25 @@ end
 -- needs more memory than any bound.
 function support.sanitized() return support.read("/proc/self/maps"):find("libasan", 1, true) ~= nil end
 
+--- Runs `words`, which begin the run in `dir` or go on with it, and kills it (SIGKILL) at random instants
+-- of the `duration` seconds that it takes, until it was killed `kills` times; ADVRT_KILLS=100 kills that
+-- often. A run that ends meanwhile must hold what the one in `whole` does, and the next one begins.
+function support.kill_at_random(words, dir, whole, duration, kills)
+    local seed, wanted, killed = os.time(), tonumber(os.getenv "ADVRT_KILLS") or kills, 0
+    math.randomseed(seed)
+    for try = 1, math.huge do
+        if killed == wanted then break end
+        assert(try <= 10 * wanted, ("%d of %d runs were killed (random seed %d)"):format(killed, try, seed))
+        local status, _, err = support.advrt(words, ("timeout -s KILL %.3f"):format(
+            math.max(0.05, 1.1 * math.random() * duration)))
+        assert(status == 0 or status == 137, ("%s (random seed %d)"):format(err, seed))
+        if status == 137 then killed = killed + 1 end
+        -- Without its journal it is finished, whatever came then.
+        if support.exists(dir .. "/records.msgpack") and not support.exists(dir .. "/records.part") then
+            require "luassert".same(support.contents(whole), support.contents(dir))
+            support.remove(dir)
+        end
+    end
+end
+
 return support

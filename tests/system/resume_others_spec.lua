@@ -61,23 +61,8 @@ for name, options in pairs(cases) do
         teardown(function() support.remove(base) end)
 
         it("after being killed at random instants is the run that was not", function()
-            local seed, kills, dir = os.time(), 0, base .. "/killed"
-            local wanted = tonumber(os.getenv "ADVRT_KILLS") or 6
-            math.randomseed(seed)
-            for try = 1, math.huge do
-                if kills == wanted then break end
-                assert(try <= 10 * wanted,
-                    ("%d of %d runs were killed (random seed %d)"):format(kills, try, seed))
-                local status, _, err = support.advrt(words(dir, "--resume"), ("timeout -s KILL %.3f"):format(
-                    math.max(0.05, 1.1 * math.random() * duration)))
-                assert.is_true(status == 0 or status == 137, ("%s (random seed %d)"):format(err, seed))
-                if status == 137 then kills = kills + 1 end
-                if support.exists(dir .. "/records.msgpack")
-                    and not support.exists(dir .. "/records.part") then
-                    assert.same(contents(whole), contents(dir))
-                    support.remove(dir)
-                end
-            end
+            local dir = base .. "/killed"
+            support.kill_at_random(words(dir, "--resume"), dir, whole, duration, 6)
             finish(dir)
         end)
 

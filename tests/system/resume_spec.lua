@@ -67,24 +67,9 @@ describe("a run that is gone on with", function()
         return err
     end
 
-    -- ADVRT_KILLS=100 kills that often; a run that ends meanwhile is compared, and the next one begins.
     it("after being killed at random instants is the run that was not", function()
-        local seed, kills, dir = os.time(), 0, base .. "/killed"
-        local wanted = tonumber(os.getenv "ADVRT_KILLS") or 8
-        math.randomseed(seed)
-        for try = 1, math.huge do
-            if kills == wanted then break end
-            assert(try <= 10 * wanted,
-                ("%d of %d runs were killed (random seed %d)"):format(kills, try, seed))
-            local status, err = ended(dir, "KILL", 1.1 * math.random())
-            assert.is_true(status == 0 or status == 137, ("%s (random seed %d)"):format(err, seed))
-            if status == 137 then kills = kills + 1 end
-            -- Without its journal it is finished, whatever came then.
-            if support.exists(dir .. "/records.msgpack") and not support.exists(dir .. "/records.part") then
-                assert.same(contents(whole), contents(dir))
-                support.remove(dir)
-            end
-        end
+        local dir = base .. "/killed"
+        support.kill_at_random(words(dir, {"--resume"}), dir, whole, duration, 8)
         finish(dir)
     end)
 
