@@ -456,7 +456,7 @@ static int say_precision(const SystemOptions *o, const Device *d, Error *e) {
 static int run_lua(Command *c) {
     char executable[PATH_MAX], root[PATH_MAX], script[2 * PATH_MAX];
     Device *device = NULL;
-    Error e = {""};
+    Error e = {0};
     if (find_root(executable, root, &e) != 0 || open_device(c, executable, &device, &e) != 0 ||
         say_precision(&c->system, device, &e) != 0) {
         complain(c->dist, e.text);
@@ -510,7 +510,7 @@ static void bound_spinning(char **argv) {
 
 int main(int argc, char **argv) {
     Command c = {.system = {.precision = "f32", .plan = "fast"}};
-    Error e = {""};
+    Error e = {0};
     c.argv = argv;
     c.argc = argc;
     c.code = calloc((size_t)argc + 1, sizeof *c.code);

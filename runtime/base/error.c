@@ -17,6 +17,12 @@ int error_set(Error *e, const char *format, ...) {
     int length = vsnprintf(e->text, ERROR_TEXT, format, args);
     va_end(args);
     finish(e->text, length);
+    e->no_memory = false;
+    return -1;
+}
+
+int error_no_memory(Error *e) {
+    if (e) e->no_memory = true;
     return -1;
 }
 

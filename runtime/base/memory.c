@@ -28,8 +28,9 @@ static void count(size_t bytes) {
 }
 
 static int out_of_memory(size_t bytes, const char *what, Error *e) {
-    return error_set(e, "%s: out of memory (%zu bytes asked for, %zu in use)", what, bytes,
-                     atomic_load(&in_use));
+    error_set(e, "%s: out of memory (%zu bytes asked for, %zu in use)", what, bytes,
+              atomic_load(&in_use));
+    return error_no_memory(e);
 }
 
 /* Kernels walk weights and activations in strides that a processor's table of small pages does not

@@ -68,6 +68,11 @@ int bind_fail(lua_State *L, int status, const Error *e) {
     return lua_error(L);
 }
 
+int bind_error(lua_State *L, const Error *e) {
+    if (e->no_memory || interrupt_noted()) return bind_fail(L, 1, e);
+    return luaL_error(L, "%s", e->text);
+}
+
 int bind_nil(lua_State *L, const Error *e) {
     lua_pushnil(L);
     lua_pushstring(L, e->text);

@@ -40,6 +40,9 @@ Device *bind_device(lua_State *L);
 /* Raises a failure with exit status `status` (1 failed, 2 bad options); the interrupt where
  * that is what ended the work. */
 int bind_fail(lua_State *L, int status, const Error *e);
+/* Raises what a script may have brought about as an error with the line that it stands at; memory
+ * that ran out, which is none of its mistakes, and the interrupt as bind_fail does. */
+int bind_error(lua_State *L, const Error *e);
 /* Pushes nil and the message: `return bind_nil(L, &e);` */
 int bind_nil(lua_State *L, const Error *e);
 

@@ -36,7 +36,7 @@ static int free_group(lua_State *L) {
 /* A group of the device's own, by a name that rank 0 makes; kept, and freed with L. */
 static Group *new_group(lua_State *L, Dist *d, Device *device) {
     char id[GROUP_ID] = "";
-    Error e = {""};
+    Error e = {0};
     Group **g = lua_newuserdatauv(L, sizeof *g, 0);
     *g = NULL;
     if (luaL_newmetatable(L, GROUP)) {
@@ -71,7 +71,7 @@ Group *bind_group(lua_State *L) {
 /* sum(x) -> x: f32, whose elements become their sums over all ranks, the same bits on each. */
 static int dist_sum(lua_State *L) {
     Tensor *x = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
-    Error e = {""};
+    Error e = {0};
     lua_settop(L, 1);
     Group *g = bind_group(L);
     if (g && g->sum(g, x->data, tensor_count(x), &e)) return bind_fail(L, 1, &e);
@@ -83,7 +83,7 @@ static int dist_sum(lua_State *L) {
 /* wait() returns when all have called it. */
 static int dist_wait(lua_State *L) {
     Dist *d = get_dist(L);
-    Error e = {""};
+    Error e = {0};
     return d && d->wait(d, &e) ? bind_fail(L, 1, &e) : 0;
 }
 
@@ -91,7 +91,7 @@ static int dist_wait(lua_State *L) {
 static int dist_broadcast(lua_State *L) {
     Dist *d = get_dist(L);
     size_t n;
-    Error e = {""};
+    Error e = {0};
     luaL_Buffer b;
     const char *text = luaL_checklstring(L, 1, &n);
     lua_settop(L, 1);
@@ -108,7 +108,7 @@ static int dist_broadcast(lua_State *L) {
 static int dist_gather(lua_State *L) {
     Dist *d = get_dist(L);
     size_t n, total = 0;
-    Error e = {""};
+    Error e = {0};
     luaL_Buffer b;
     const char *text = luaL_checklstring(L, 1, &n);
     lua_settop(L, 1);

@@ -33,7 +33,7 @@ static bool boolean_field(lua_State *L, int arg, const char *name) {
 /* new{shape = {C,H,W}, resize =, crop =, round =} -> an empty feed; resize and crop are for image
  * files, round brings every value to the nearest of the 256 levels. */
 static int make(lua_State *L) {
-    Error e = {""};
+    Error e = {0};
     int64_t shape[TENSOR_DIMS];
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_getfield(L, 1, "shape");
@@ -50,7 +50,7 @@ static int make(lua_State *L) {
     Feed **f = lua_newuserdatauv(L, sizeof *f, 0);
     *f = NULL;
     luaL_setmetatable(L, FEED);
-    return feed_new(f, &spec, &e) ? luaL_error(L, "%s", e.text) : 1;
+    return feed_new(f, &spec, &e) ? bind_error(L, &e) : 1;
 }
 
 static int collect(lua_State *L) {
@@ -68,7 +68,7 @@ static int length(lua_State *L) {
 /* `count` labels at an argument, a label for all of them or an i64 tensor [count], as an array that
  * the stack keeps. */
 static const int64_t *check_labels(lua_State *L, int arg, int64_t count) {
-    Error e = {""};
+    Error e = {0};
     int64_t *labels = lua_newuserdatauv(L, (size_t)count * sizeof *labels + 1, 0);
     if (lua_isinteger(L, arg)) {
         for (int64_t i = 0; i < count; i++) labels[i] = lua_tointeger(L, arg);
@@ -82,16 +82,16 @@ static const int64_t *check_labels(lua_State *L, int arg, int64_t count) {
 
 /* file(path, label): one more image, a PNG or JPEG file. */
 static int file(lua_State *L) {
-    Error e = {""};
+    Error e = {0};
     Feed *f = check_feed(L);
     if (feed_add_file(f, luaL_checkstring(L, 2), luaL_checkinteger(L, 3), &e))
-        return luaL_error(L, "%s", e.text);
+        return bind_error(L, &e);
     return 0;
 }
 
 /* raw(path, "u8" | "f32", offset, count, labels): `count` images from byte `offset` on. */
 static int raw(lua_State *L) {
-    Error e = {""};
+    Error e = {0};
     Feed *f = check_feed(L);
     const char *path = luaL_checkstring(L, 2);
     Dtype type;
@@ -100,24 +100,23 @@ static int raw(lua_State *L) {
     luaL_argcheck(L, offset >= 0, 4, "must be 0 or more");
     luaL_argcheck(L, count >= 1 && count < INT32_MAX, 5, "must be 1 or more");
     const int64_t *labels = check_labels(L, 6, count);
-    if (feed_add_raw(f, path, type, (uint64_t)offset, count, labels, &e))
-        return luaL_error(L, "%s", e.text);
+    if (feed_add_raw(f, path, type, (uint64_t)offset, count, labels, &e)) return bind_error(L, &e);
     return 0;
 }
 
 /* pixels(images u8 or f32 [M,C,H,W], labels): M images, copied. */
 static int pixels(lua_State *L) {
-    Error e = {""};
+    Error e = {0};
     Feed *f = check_feed(L);
     const Tensor *images = bind_check_tensor(L, 2);
     if (feed_add_pixels(f, images, check_labels(L, 3, images->ndim ? images->shape[0] : 1), &e))
-        return luaL_error(L, "%s", e.text);
+        return bind_error(L, &e);
     return 0;
 }
 
 /* The places that an i64 tensor [n] of a field holds, copied to a new userdata on the stack. */
 static int64_t *copy_places(lua_State *L, int at, const char *name, int64_t *n) {
-    Error e = {""};
+    Error e = {0};
     const Tensor *t = luaL_testudata(L, at, BIND_TENSOR);
     if (!t || !t->storage || t->dtype != DTYPE_I64 || t->ndim != 1)
         luaL_error(L, "bad argument #1 to 'start' ('%s' must be an i64 tensor [n])", name);
@@ -131,7 +130,7 @@ static int64_t *copy_places(lua_State *L, int at, const char *name, int64_t *n) 
  * begins a pass over the images that the order names, counted from 0; without a stream they are
  * left as they are. numbers: what each counts as in the stream; default: the order. */
 static int start(lua_State *L) {
-    Error e = {""};
+    Error e = {0};
     check_feed(L);
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_settop(L, 2);
@@ -155,14 +154,14 @@ static int start(lua_State *L) {
         luaL_argcheck(L, others == count, 2, "'numbers' must be as many as 'order'");
     }
     if (feed_start(f, places, count, batch, stream ? &a : NULL, (int)threads, &e))
-        return luaL_error(L, "%s", e.text);
+        return bind_error(L, &e);
     return 0;
 }
 
 /* next(x f32 [N,C,H,W], y i64 [N]) -> true where they were filled with the next batch, false behind
  * the last. An image that cannot be read is a failure. */
 static int next(lua_State *L) {
-    Error e = {""};
+    Error e = {0};
     bool more;
     Feed *f = check_feed(L);
     if (feed_next(f, bind_check_tensor(L, 2), bind_check_tensor(L, 3), &more, &e))

@@ -49,7 +49,7 @@ static int tensor_of_image(Tensor *t, Device *d, const Image *image, Error *e) {
 static int load(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     ImageWish wish = check_wish(L);
-    Error e = {""};
+    Error e = {0};
     Image image;
     Tensor *t = bind_new_tensor(L);
     if (image_load(path, &wish, &image, &e) != 0) return bind_nil(L, &e);
@@ -60,7 +60,7 @@ static int load(lua_State *L) {
 
 /* size(path) -> width, height, "grey" or "rgb", by the file's header; or nil and a message. */
 static int size(lua_State *L) {
-    Error e = {""};
+    Error e = {0};
     uint32_t W, H;
     int C;
     if (image_size(luaL_checkstring(L, 1), &W, &H, &C, &e) != 0) return bind_nil(L, &e);
@@ -94,7 +94,7 @@ static unsigned char *host_levels(const Tensor *t, Error *e) {
 static int save(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     const Tensor *t = bind_check_tensor(L, 2);
-    Error e = {""};
+    Error e = {0};
     char text[128];
     int64_t C = t->ndim == 3 ? t->shape[0] : 1;
     if ((t->dtype != DTYPE_U8 && t->dtype != DTYPE_F32) || (t->ndim != 3 && t->ndim != 2) ||
@@ -115,7 +115,7 @@ static int save(lua_State *L) {
 /* idx(path) -> u8 tensor of the file's shape, or nil and a message. */
 static int idx(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
-    Error e = {""};
+    Error e = {0};
     IdxArray file;
     Tensor *t = bind_new_tensor(L);
     if (idx_load(path, &file, &e) != 0) return bind_nil(L, &e);

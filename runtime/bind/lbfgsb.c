@@ -60,7 +60,7 @@ static int start(lua_State *L) {
     Tensor *x0 = bind_check_tensor_of(L, 3, DTYPE_F32, -1);
     if (!s->each[n - 1] && lbfgsb_new(&s->each[n - 1], s->D, &s->options, &e) != 0)
         return bind_fail(L, 1, &e);
-    if (lbfgsb_start(s->each[n - 1], x0, &e) != 0) return luaL_error(L, "%s", e.text);
+    if (lbfgsb_start(s->each[n - 1], x0, &e) != 0) return bind_error(L, &e);
     return 0;
 }
 
@@ -77,7 +77,7 @@ static int advance(lua_State *L) {
                      .c = bind_check_tensor(L, 5),
                      .l2 = bind_check_tensor(L, 6),
                      .state = bind_check_tensor(L, 7)};
-    if (lbfgsb_advance(s->each, &b, &e) != 0) return luaL_error(L, "%s", e.text);
+    if (lbfgsb_advance(s->each, &b, &e) != 0) return bind_error(L, &e);
     return 0;
 }
 

@@ -18,7 +18,7 @@ static int evaluate(lua_State *L) {
     Tensor *target = bind_check_classes(L, 4, z->shape[0], z->shape[1]);
     Tensor *value = bind_output(L, 5, DTYPE_F32, 1, z->shape);
     Tensor *dz = bind_output(L, 6, DTYPE_F32, 2, z->shape);
-    if (tensor_loss(kind, kappa, z, target, value, dz, &e) != 0) luaL_error(L, "%s", e.text);
+    if (tensor_loss(kind, kappa, z, target, value, dz, &e) != 0) bind_error(L, &e);
     return 2;
 }
 
@@ -64,7 +64,7 @@ static int stats(lua_State *L) {
     for (int i = 0; i < 6; i++) made[i] = field_output(L, fields[i].name, fields[i].type, N);
     /* Now that no metamethod can close one any more. */
     for (int i = 0; i < 6; i++) out[i] = *made[i];
-    if (tensor_logit_stats(z, initial, target, out, &e) != 0) luaL_error(L, "%s", e.text);
+    if (tensor_logit_stats(z, initial, target, out, &e) != 0) bind_error(L, &e);
     lua_settop(L, 4);
     return 1;
 }

@@ -151,7 +151,7 @@ static int graph_add_layer(lua_State *L) {
         l.mean = channels_field(L, "mean", g->layers[l.input[0]].C);
         l.std = channels_field(L, "std", g->layers[l.input[0]].C);
     }
-    if (graph_add(g, &l, &value, &e)) return luaL_error(L, "%s", e.text);
+    if (graph_add(g, &l, &value, &e)) return bind_error(L, &e);
     const Layer *made = &g->layers[value];
     lua_pushinteger(L, value + 1);
     lua_pushinteger(L, made->C);
@@ -351,11 +351,6 @@ static Tensor *check_shaped(lua_State *L, int arg, int ndim, const int64_t *shap
     return NULL;
 }
 
-/* Why a backward did not run: the user's interrupt, or a script that called it out of turn. */
-static int not_run(lua_State *L, const Error *e) {
-    return interrupt_noted() ? bind_fail(L, 130, e) : luaL_error(L, "%s", e->text);
-}
-
 /* forward(x[, z]) -> z: x [N,C,H,W], z [N,K]. */
 static int plan_forward(lua_State *L) {
     Plan *p = check_plan(L)->plan;
@@ -374,7 +369,7 @@ static int plan_backward(lua_State *L) {
     if (!p->backward) return luaL_error(L, "only a gradient plan goes back to the image");
     Tensor *dz = check_shaped(L, 2, 2, out, "net");
     Tensor *dx = bind_output(L, 3, DTYPE_F32, 4, in);
-    return p->backward(p, dz->data, dx->data, &e) ? not_run(L, &e) : 1;
+    return p->backward(p, dz->data, dx->data, &e) ? bind_error(L, &e) : 1;
 }
 
 /* train_backward(dz): the gradients of all parameters; see gradient(). */
@@ -385,7 +380,7 @@ static int plan_train_backward(lua_State *L) {
     if (!p->train_backward)
         return luaL_error(L, "only a training plan makes the parameters' gradients");
     Tensor *dz = check_shaped(L, 2, 2, out, "net");
-    return p->train_backward(p, dz->data, &e) ? not_run(L, &e) : 0;
+    return p->train_backward(p, dz->data, &e) ? bind_error(L, &e) : 0;
 }
 
 /* gradient(name[, out]) -> a copy of that parameter's gradient, of its shape; nil for running

@@ -10,7 +10,7 @@
 #define PART "advrt.record_part"
 
 static int raise(lua_State *L, const Error *e) {
-    return luaL_error(L, "%s", e->text);
+    return bind_error(L, e);
 }
 
 /* A buffer that is freed with its userdata, so that a Lua error on the way loses nothing. */
@@ -84,7 +84,7 @@ static int pack_value(lua_State *L, Buffer *out, Buffer *host, const char *key, 
  * string, integer, float, boolean, tensor [n] or array of numbers. */
 static int pack(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
-    Error e = {""};
+    Error e = {0};
     lua_Integer n = (lua_Integer)lua_rawlen(L, 1);
     luaL_argcheck(L, n <= RECORD_FIELDS, 1, "too many fields");
     Buffer *out = new_buffer(L), *host = new_buffer(L);
@@ -155,7 +155,7 @@ static int next_record(lua_State *L) {
     RecordReader **r = luaL_checkudata(L, lua_upvalueindex(1), READER);
     const RecordField *fields = NULL;
     size_t count;
-    Error e = {""};
+    Error e = {0};
     if (*r && record_next(*r, &fields, &count, &e) != 0) return bind_fail(L, 1, &e);
     if (!fields) {
         record_close(*r);
@@ -178,7 +178,7 @@ static RecordReader **new_reader(lua_State *L) {
  * series as arrays. Raises a failure where the file cannot be read or is damaged. */
 static int each(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
-    Error e = {""};
+    Error e = {0};
     RecordReader **r = new_reader(L);
     if (record_open(r, path, &e) != 0) return bind_fail(L, 1, &e);
     lua_pushvalue(L, -1);
@@ -208,7 +208,7 @@ static int part(lua_State *L) {
     static const char *const modes[] = {"new", "append", NULL};
     const char *path = luaL_checkstring(L, 1);
     int mode = luaL_checkoption(L, 2, "new", modes);
-    Error e = {""};
+    Error e = {0};
     RecordPart **p = lua_newuserdatauv(L, sizeof *p, 0);
     *p = NULL;
     luaL_setmetatable(L, PART);
@@ -220,7 +220,7 @@ static int part_append(lua_State *L) {
     RecordPart *p = check_part(L);
     size_t n;
     const char *bytes = luaL_checklstring(L, 2, &n);
-    Error e = {""};
+    Error e = {0};
     if (record_part_append(p, bytes, n, &e) != 0) return bind_nil(L, &e);
     lua_pushboolean(L, 1);
     return 1;
@@ -233,7 +233,7 @@ static int part_add(lua_State *L) {
     RecordFrame kind = frame_kinds[luaL_checkoption(L, 2, NULL, frame_names)];
     size_t n;
     const char *bytes = luaL_checklstring(L, 3, &n);
-    Error e = {""};
+    Error e = {0};
     if (record_part_add(p, kind, bytes, n, &e) != 0) return bind_nil(L, &e);
     lua_pushboolean(L, 1);
     return 1;
@@ -241,7 +241,7 @@ static int part_add(lua_State *L) {
 
 /* sync(): true once all frames are on disk; or nil and a message. */
 static int part_sync(lua_State *L) {
-    Error e = {""};
+    Error e = {0};
     if (record_part_sync(check_part(L), &e) != 0) return bind_nil(L, &e);
     lua_pushboolean(L, 1);
     return 1;
@@ -275,7 +275,7 @@ static int part_kind(lua_State *L) {
 static int part_bytes(lua_State *L) {
     const RecordPart *p = check_part(L);
     size_t frame = check_frame(L, p);
-    Error e = {""};
+    Error e = {0};
     Buffer *b = new_buffer(L);
     if (record_part_read(p, frame, b, &e) != 0) return bind_nil(L, &e);
     lua_pushlstring(L, (const char *)b->bytes, b->size);
@@ -288,7 +288,7 @@ static int part_record(lua_State *L) {
     const RecordPart *p = check_part(L);
     size_t frame = check_frame(L, p), count = 0;
     const RecordField *fields = NULL;
-    Error e = {""};
+    Error e = {0};
     RecordReader **r = new_reader(L);
     if (record_part_reader(p, frame, r, &e) != 0 || record_next(*r, &fields, &count, &e) != 0)
         return bind_nil(L, &e);
@@ -302,7 +302,7 @@ static int part_record(lua_State *L) {
 static int part_cut(lua_State *L) {
     RecordPart *p = check_part(L);
     lua_Integer n = luaL_checkinteger(L, 2);
-    Error e = {""};
+    Error e = {0};
     luaL_argcheck(L, n >= 0, 2, "wants a number of frames");
     if (record_part_cut(p, (size_t)n, &e) != 0) return bind_nil(L, &e);
     lua_pushboolean(L, 1);
@@ -314,7 +314,7 @@ static int part_cut(lua_State *L) {
 static int part_write(lua_State *L) {
     const RecordPart *p = check_part(L);
     const char *path = luaL_checkstring(L, 2);
-    Error e = {""};
+    Error e = {0};
     size_t n = 0;
     Buffer *order = NULL;
     if (!lua_isnoneornil(L, 3)) {
@@ -350,7 +350,7 @@ static int part_close(lua_State *L) {
 static int part_finish(lua_State *L) {
     RecordPart *p = check_part(L);
     const char *path = luaL_checkstring(L, 2);
-    Error e = {""};
+    Error e = {0};
     if (record_part_finish(p, path, &e) != 0) return bind_nil(L, &e);
     part_close(L);
     lua_pushboolean(L, 1);
@@ -361,7 +361,7 @@ static int part_finish(lua_State *L) {
  * nil and a message. */
 static int part_recover(lua_State *L) {
     uint64_t frames, bytes;
-    Error e = {""};
+    Error e = {0};
     if (record_recover(luaL_checkstring(L, 1), &frames, &bytes, &e) != 0) return bind_nil(L, &e);
     lua_pushinteger(L, (lua_Integer)bytes);
     lua_pushinteger(L, (lua_Integer)frames);

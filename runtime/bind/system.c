@@ -202,7 +202,7 @@ static int system_memory(lua_State *L) {
 
 /* sha256(path) -> 64 hexadecimal digits, or nil and a message. */
 static int system_sha256(lua_State *L) {
-    Error e = {""};
+    Error e = {0};
     char hex[FILE_SHA256_TEXT];
     if (file_sha256(luaL_checkstring(L, 1), hex, &e) != 0) return bind_nil(L, &e);
     lua_pushstring(L, hex);
@@ -222,7 +222,7 @@ static int system_digest(lua_State *L) {
 /* write(path, bytes) -> true, or nil and a message. The file is complete under its name, or
  * what was there before is untouched. */
 static int system_write(lua_State *L) {
-    Error e = {""};
+    Error e = {0};
     size_t n;
     const char *path = luaL_checkstring(L, 1), *bytes = luaL_checklstring(L, 2, &n);
     if (file_write(path, bytes, n, &e) != 0) return bind_nil(L, &e);
@@ -233,7 +233,7 @@ static int system_write(lua_State *L) {
 /* replace(from, to) -> true, or nil and a message: gives a file that is complete another name of
  * the same file system at once, when all of it is on disk. */
 static int system_replace(lua_State *L) {
-    Error e = {""};
+    Error e = {0};
     const char *from = luaL_checkstring(L, 1), *to = luaL_checkstring(L, 2);
     if (file_replace(from, to, &e) != 0) return bind_nil(L, &e);
     lua_pushboolean(L, 1);

@@ -13,7 +13,7 @@ static void want_made(lua_State *L, int failed, const Error *e) {
 }
 
 static void want_done(lua_State *L, int failed, const Error *e) {
-    if (failed) luaL_error(L, "%s", e->text);
+    if (failed) bind_error(L, e);
 }
 
 static void push_element(lua_State *L, Dtype t, const void *at) {

@@ -7,7 +7,7 @@
 #include "tensor/ops.h"
 
 static void want_done(lua_State *L, int failed, const Error *e) {
-    if (failed) luaL_error(L, "%s", e->text);
+    if (failed) bind_error(L, e);
 }
 
 static Tensor *check_f32(lua_State *L, int arg) {

@@ -13,7 +13,7 @@
 enum { BLOCK = 512 };
 
 static void want_done(lua_State *L, int failed, const Error *e) {
-    if (failed) luaL_error(L, "%s", e->text);
+    if (failed) bind_error(L, e);
 }
 
 /* Arithmetic ------------------------------------------------------------------------------- */

@@ -7,7 +7,7 @@
 /* apply(kind, strength, x [N,C,H,W][, names]) -> x, changed in place. kind: "tv", "median",
  * "gaussian", "bits", "jpeg" or "pad"; names: N texts, the streams from which "pad" draws. */
 static int apply(lua_State *L) {
-    Error e = {""};
+    Error e = {0};
     const char *names[TRANSFORM_KINDS + 1] = {NULL};
     for (int k = 0; k < TRANSFORM_KINDS; k++) names[k] = transform_name((TransformKind)k);
     lua_settop(L, 4);
@@ -27,7 +27,7 @@ static int apply(lua_State *L) {
         keys[i] = random_hash(RANDOM_EMPTY, name, n);
         lua_pop(L, 1);
     }
-    if (transform_apply(kind, strength, x, keys, &e)) return luaL_error(L, "%s", e.text);
+    if (transform_apply(kind, strength, x, keys, &e)) return bind_error(L, &e);
     lua_pushvalue(L, 3);
     return 1;
 }

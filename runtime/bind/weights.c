@@ -25,7 +25,7 @@ static int free_list(lua_State *L) {
  * and msgpack, by content. */
 static int load(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
-    Error e = {""};
+    Error e = {0};
     TensorList *list = new_list(L);
     if (weights_load(path, bind_device(L), list, &e) != 0) return bind_nil(L, &e);
     lua_createtable(L, 0, (int)(list->count < 65536 ? list->count : 65536));
@@ -53,7 +53,7 @@ static const char *check_key(lua_State *L, int arg, size_t *length) {
 static void check_tensors(lua_State *L, TensorList *list) {
     luaL_checktype(L, 2, LUA_TTABLE);
     for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
-        Error e = {""};
+        Error e = {0};
         size_t length;
         const char *name = check_key(L, 2, &length);
         const Tensor *t = luaL_testudata(L, -1, BIND_TENSOR);
@@ -64,7 +64,7 @@ static void check_tensors(lua_State *L, TensorList *list) {
         Tensor share = tensor_share(t);
         if (tensors_add(list, name, length, &share, &e) != 0) {
             tensor_free(&share);
-            luaL_error(L, "%s", e.text);
+            bind_error(L, &e);
         }
     }
 }
@@ -96,7 +96,7 @@ static TextPair *check_metadata(lua_State *L, size_t *count) {
  * .safetensors or .msgpack; the file is whole or absent; the same tensors give the same bytes. */
 static int save(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
-    Error e = {""};
+    Error e = {0};
     size_t count;
     lua_settop(L, 3);
     TextPair *pairs = check_metadata(L, &count);

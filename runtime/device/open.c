@@ -52,7 +52,7 @@ static int open_cuda(int index, const char *folder, Device **out, Error *e) {
 }
 
 int device_open(const char *name, int threads, const char *folder, Device **out, Error *e) {
-    Error silent = {""};
+    Error silent = {0};
     int index = -1;
     /* the CPU's threads and kernels are set up whatever the device: images are read there */
     if (cpu_device(threads, out, e)) return -1;

@@ -259,7 +259,7 @@ static void place(const Feed *f, const float *in, float *out, Move m) {
 static void make_image(Feed *f, Worker *w, int64_t at) {
     Slot *slot = &f->slots[at / f->batch % AHEAD];
     int64_t k = at % f->batch, image = f->order[at];
-    Error e = {""};
+    Error e = {0};
     int failed = read_image(f, image, w, &e);
     if (!failed) {
         place(f, w->values, slot->x + (size_t)k * f->pixels, draw(f, at));
@@ -366,7 +366,7 @@ static int begin(Feed *f, const int64_t *order, int64_t n, int threads, Error *e
     }
     f->batches = n / f->batch;
     f->failed_at = -1;
-    f->error = (Error){""};
+    f->error = (Error){0};
     f->waited = 0;
     for (int i = 0; i < threads; i++, f->running++)
         if (pthread_create(&f->workers[i].thread, NULL, work, &f->workers[i]))

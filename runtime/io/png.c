@@ -130,7 +130,7 @@ int image_from_png(const unsigned char *bytes, size_t n, Image *out, Error *e) {
     int C;
     *out = (Image){0};
     if (image_png_size(bytes, n, &W, &H, &C, e) != 0) return -1;
-    Error why = {""};
+    Error why = {0};
     Codec c = {.e = &why, .bytes = bytes, .n = n, .out = out};
     int failed = -1;
     if (setjmp(c.jump) == 0)
@@ -183,7 +183,7 @@ int image_save_png(const char *path, const unsigned char *planes, int C, uint64_
     if (C != 1 && C != 3)
         return error_set(e, "%s: an image has 1 or 3 channels, this one has %d", path, C);
     if (image_check_size(W, H, e) != 0) return error_prefix(e, "%s", path);
-    Error why = {""};
+    Error why = {0};
     Codec c = {.e = &why, .planes = planes, .W = (uint32_t)W, .H = (uint32_t)H, .C = C};
     if (file_writer_open(&c.writer, path, e) != 0) return -1;
     c.row = memory_take((size_t)W * (size_t)C, "a row of an image", &why);

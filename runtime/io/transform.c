@@ -211,7 +211,7 @@ static int apply_all(TransformKind kind, double strength, const Tensor *x, float
     int failed = 0;
 #pragma omp parallel
     {
-        Error own = {""};
+        Error own = {0};
         Job j = {.strength = strength, .C = C, .H = H, .W = W};
         j.scratch = memory_take((size_t)(4 * H * W) * sizeof(float), "an image", &own);
         int bad = j.scratch ? 0 : -1;

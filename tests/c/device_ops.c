@@ -52,7 +52,7 @@ static double number(const Case *c, int which, int64_t i) {
 /* The arrays' numbers on the host, as the operation leaves them on the device. */
 static void run_on(Device *d, const Case *c, void **host) {
     void *memory[ARRAYS] = {0};
-    Error e = {""};
+    Error e = {0};
     for (int k = 0; k < ARRAYS && c->array[k].n; k++) {
         const Array *a = &c->array[k];
         size_t size = dtype_size(a->type), bytes = size * (size_t)a->n;
@@ -373,7 +373,7 @@ static void test_images(void **state) {
 /* Across the pieces that copies are made of, and back. */
 static void test_copies(void **state) {
     (void)state;
-    Error e = {""};
+    Error e = {0};
     const size_t sizes[] = {1, 7, 300 << 10, (4 << 20) + 13, 21 << 20};
     for (int i = 0; i < 5; i++) {
         size_t n = sizes[i];
@@ -395,7 +395,7 @@ static void test_copies(void **state) {
 /* What was given back serves again, and is counted while it is taken. */
 static void test_pool(void **state) {
     (void)state;
-    Error e = {""};
+    Error e = {0};
     void *a, *b;
     size_t before = memory_count().in_use;
     assert_int_equal(device->take(device, 5 << 20, "first", &a, &e), 0);
@@ -414,7 +414,7 @@ enum { RANKS = 3, SUMMED = 40001 };
 
 /* Rank r of a group puts in r + i / 1000: what comes out is the same everywhere. */
 static void sum_as(int rank, int count, const char id[GROUP_ID]) {
-    Error e = {""};
+    Error e = {0};
     Group *g;
     float *x = malloc(SUMMED * sizeof *x), *d = under_test_buffer(0, SUMMED);
     if (device->group_new(device, rank, count, id, &g, &e)) fail_msg("%s", e.text);
@@ -436,7 +436,7 @@ static void sum_as(int rank, int count, const char id[GROUP_ID]) {
 
 static void test_group_of_one(void **state) {
     (void)state;
-    Error e = {""};
+    Error e = {0};
     Group *g;
     char id[GROUP_ID];
     if (!device->group_new) skip();
@@ -467,7 +467,7 @@ static void want_standin(void) {
 static void test_group_of_several(void **state) {
     (void)state;
     want_standin();
-    Error e = {""};
+    Error e = {0};
     char id[GROUP_ID], rank[8], own[16];
     pid_t child[RANKS];
     if (!device->group_new) skip();
@@ -510,7 +510,7 @@ static void test_failures_of_groups(void **state) {
     if (!device->group_new) skip();
     float *x = under_test_buffer(0, 8);
     for (int i = 0; i < 4; i++) {
-        Error e = {""};
+        Error e = {0};
         Group *g = NULL;
         char id[GROUP_ID];
         size_t before = memory_count().in_use;
@@ -527,7 +527,7 @@ static void test_failures_of_groups(void **state) {
 }
 
 static void add(Graph *g, Layer l, int input) {
-    Error e = {""};
+    Error e = {0};
     int value;
     l.inputs = 1;
     l.input[0] = input;
@@ -541,7 +541,7 @@ static void add(Graph *g, Layer l, int input) {
  * linear layer. */
 static Graph *sample_net(void) {
     Graph *g;
-    Error e = {""};
+    Error e = {0};
     double mean[2] = {0.4, 0.5}, std[2] = {0.2, 0.3};
     assert_int_equal(graph_new(&g, 2, 12, 10, &e), 0);
     add(g, (Layer){.kind = LAYER_NORMALIZE, .mean = mean, .std = std}, 0);
@@ -579,14 +579,14 @@ static void test_failures(void **state) {
     (void)state;
     want_standin();
     Graph *g = sample_net();
-    Error e = {""};
+    Error e = {0};
     for (int i = 0; i < 4; i++) under_test_buffer(i, 2 * 240);
     for (int purpose = PLAN_FORWARD; purpose <= PLAN_TRAINING; purpose++) {
         if (make_and_run(g, (PlanPurpose)purpose, &e)) fail_msg("%s", e.text);
         size_t before = memory_count().in_use;
         int n = 1;
         for (;; n++) {
-            Error said = {""};
+            Error said = {0};
             fail_call("any", n);
             int failed = make_and_run(g, (PlanPurpose)purpose, &said);
             bool happened = call_failed();
@@ -608,7 +608,7 @@ static void test_failures_of_opening(void **state) {
     (void)state;
     want_standin();
     for (int n = 1;; n++) {
-        Error e = {""};
+        Error e = {0};
         Device *d = NULL;
         size_t before = memory_count().in_use;
         fail_call("any", n);
@@ -627,7 +627,7 @@ static void test_largest_batch(void **state) {
     (void)state;
     want_standin();
     Graph *g = sample_net();
-    Error e = {""};
+    Error e = {0};
     Plan *p;
     long fits = 0;
     PlanRequest r = {.purpose = PLAN_GRADIENT, .N = 100000};
@@ -649,7 +649,7 @@ static void test_largest_batch(void **state) {
 }
 
 int main(int argc, char **argv) {
-    Error e = {""};
+    Error e = {0};
     under_test_open();
     if (argc == 3) return as_rank(argv);
     if (cpu_device(0, &cpu, &e)) return 1;

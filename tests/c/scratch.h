@@ -22,7 +22,7 @@ static char folder[] = "/tmp/advrt-test-XXXXXX";
 
 static int scratch_setup(void **state) {
     (void)state;
-    Error e = {""};
+    Error e = {0};
     return cpu_device(1, &device, &e) != 0 || !mkdtemp(folder);
 }
 

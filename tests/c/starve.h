@@ -17,7 +17,7 @@
 static void starve(int (*work)(Error *e), uint64_t least) {
     size_t before = memory_count().in_use;
     for (uint64_t n = 1;; n++) {
-        Error e = {""};
+        Error e = {0};
         memory_fail_at(n);
         int failed = work(&e);
         memory_fail_at(0);

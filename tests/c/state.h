@@ -46,7 +46,7 @@ static inline void state_check(const TensorList *list) {
 }
 
 static inline void state_load(const char *path, TensorList *list) {
-    Error e = {""};
+    Error e = {0};
     if (weights_load(path, device, list, &e) != 0) fail_msg("%s", e.text);
     assert_string_equal(e.text, "");
 }
@@ -54,7 +54,7 @@ static inline void state_load(const char *path, TensorList *list) {
 /* The file is refused with "path: message", one line, nothing kept, and next to no memory. */
 static inline void state_refused(const char *path, const char *message) {
     enum { SMALL = 1 << 20 };
-    Error e = {""};
+    Error e = {0};
     TensorList list;
     char wanted[ERROR_TEXT];
     snprintf(wanted, sizeof wanted, "%s: %s", path, message);
@@ -70,7 +70,7 @@ static inline void state_refused(const char *path, const char *message) {
 /* Any outcome but a crash, a leak or an empty message. */
 static inline void state_survives(const void *bytes, size_t n) {
     const char *path = scratch_path("survives");
-    Error e = {""};
+    Error e = {0};
     TensorList list;
     size_t before = memory_count().in_use;
     scratch_write(path, bytes, n);
@@ -100,7 +100,7 @@ static inline void state_damaged(const char *path) {
 static inline void state_starved(const char *path) {
     size_t before = memory_count().in_use;
     for (uint64_t n = 1;; n++) {
-        Error e = {""};
+        Error e = {0};
         TensorList list;
         memory_fail_at(n);
         int failed = weights_load(path, device, &list, &e);

@@ -24,7 +24,7 @@ static void replay(void **state) {
     if (!d) fail_msg("%s: no such folder", folder);
     int files = 0;
     for (struct dirent *entry; (entry = readdir(d));) {
-        Error e = {""};
+        Error e = {0};
         unsigned char *bytes;
         size_t n;
         if (entry->d_name[0] == '.') continue;

@@ -32,7 +32,7 @@ static int entries(const char *dir) {
 
 /* Fails with "PATH: why" and changes neither the number of files nor memory nor descriptors. */
 static void refuse_write(const char *path, size_t n, const char *why) {
-    Error e = {""};
+    Error e = {0};
     char message[256];
     int files = entries(folder), descriptors = entries("/proc/self/fd");
     size_t memory = memory_count().in_use;
@@ -46,7 +46,7 @@ static void refuse_write(const char *path, size_t n, const char *why) {
 
 static void test_write(void **state) {
     (void)state;
-    Error e = {""};
+    Error e = {0};
     const char *path = scratch_path("whole");
     static const size_t sizes[] = {0, 1, 65535, 65536, 65537, LONG};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
@@ -59,7 +59,7 @@ static void test_write(void **state) {
 
 static void test_pieces(void **state) {
     (void)state;
-    Error e = {""};
+    Error e = {0};
     FileWriter *w;
     const char *path = scratch_path("pieces");
     assert_int_equal(file_writer_open(&w, path, &e), 0);
@@ -77,7 +77,7 @@ static void test_pieces(void **state) {
 
 static void test_abort(void **state) {
     (void)state;
-    Error e = {"kept"};
+    Error e = {.text = "kept"};
     FileWriter *w;
     const char *path = scratch_path("kept");
     scratch_write(path, "before", 6);
@@ -95,7 +95,7 @@ static void test_abort(void **state) {
 
 static void test_mode_and_links(void **state) {
     (void)state;
-    Error e = {""};
+    Error e = {0};
     struct stat s;
     const char *path = scratch_path("target"), *link = scratch_path("link");
     mode_t mask = umask(027);
@@ -117,7 +117,7 @@ static void test_mode_and_links(void **state) {
 
 static void test_here(void **state) {
     (void)state;
-    Error e = {""};
+    Error e = {0};
     char *before = getcwd(NULL, 0);
     assert_int_equal(chdir(folder), 0);
     assert_int_equal(file_write("bare", "x", 1, &e), 0);
@@ -152,7 +152,7 @@ static void test_disk_fills(void **state) {
     small.rlim_max = before.rlim_max;
     signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-    Error e = {""}, later = {""};
+    Error e = {0}, later = {0};
     FileWriter *w;
     refuse_write(path, LONG, "File too large");
     refuse_write(scratch_path("fresh"), LONG, "File too large");
@@ -174,7 +174,7 @@ static void test_out_of_memory(void **state) {
     const char *path = scratch_path("starved");
     int n = 1;
     for (;; n++) {
-        Error e = {""};
+        Error e = {0};
         size_t memory = memory_count().in_use;
         int descriptors = entries("/proc/self/fd");
         memory_fail_at((uint64_t)n);
@@ -192,7 +192,7 @@ static void test_out_of_memory(void **state) {
 
 static void test_replace(void **state) {
     (void)state;
-    Error e = {""};
+    Error e = {0};
     char from[128], to[128], message[512];
     snprintf(from, sizeof from, "%s", scratch_path("from"));
     snprintf(to, sizeof to, "%s", scratch_path("to"));
@@ -217,7 +217,7 @@ static void test_replace(void **state) {
 
 static void test_read(void **state) {
     (void)state;
-    Error e = {""};
+    Error e = {0};
     int fd;
     uint64_t size;
     unsigned char bytes[16], *whole;
@@ -246,7 +246,7 @@ static void test_read(void **state) {
 }
 
 static void refuse_read(const char *path, const char *why) {
-    Error e = {""};
+    Error e = {0};
     int fd, descriptors = entries("/proc/self/fd");
     uint64_t size;
     unsigned char *bytes;
@@ -274,7 +274,7 @@ static void test_read_failures(void **state) {
 }
 
 static void check_hash(size_t n, const char *hex) {
-    Error e = {""};
+    Error e = {0};
     char got[FILE_SHA256_TEXT];
     const char *path = scratch_path("hashed");
     unsigned char *a = malloc(n + 1);

@@ -45,7 +45,7 @@ static void check_reads(int ndim, const uint32_t *sizes, size_t count) {
     size_t n, before = memory_count().in_use;
     unsigned char *bytes = make(8, ndim, sizes, count, &n);
     for (int packed = 0; packed < 2; packed++) {
-        Error e = {""};
+        Error e = {0};
         IdxArray a;
         if (idx_load(put(bytes, n, packed), &a, &e) != 0) fail_msg("%s", e.text);
         assert_int_equal(a.ndim, ndim);
@@ -71,7 +71,7 @@ static void test_reads(void **state) {
 /* Refused with "path: message", nothing kept, next to no memory taken. */
 static void refused(const char *path, const char *message) {
     enum { SMALL = 1 << 20 };
-    Error e = {""};
+    Error e = {0};
     IdxArray a;
     char wanted[ERROR_TEXT];
     snprintf(wanted, sizeof wanted, "%s: %s", path, message);
@@ -178,7 +178,7 @@ static void test_starved(void **state) {
 
 static int survives(const unsigned char *bytes, size_t n) {
     const char *path = scratch_path("survives");
-    Error e = {""};
+    Error e = {0};
     IdxArray a;
     size_t before = memory_count().in_use;
     scratch_write(path, bytes, n);

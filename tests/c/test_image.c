@@ -18,7 +18,7 @@
 static const ImageWish as_is;
 
 static void load(const char *path, const ImageWish *wish, Image *out) {
-    Error e = {""};
+    Error e = {0};
     if (image_load(path, wish, out, &e) != 0) fail_msg("%s", e.text);
     assert_string_equal(e.text, "");
 }
@@ -26,7 +26,7 @@ static void load(const char *path, const ImageWish *wish, Image *out) {
 /* Refused with "path: message", nothing kept, next to no memory taken. */
 static void refused(const char *path, const char *message) {
     enum { SMALL = 1 << 20 };
-    Error e = {""};
+    Error e = {0};
     Image out;
     char wanted[ERROR_TEXT];
     snprintf(wanted, sizeof wanted, "%s: %s", path, message);
@@ -43,7 +43,7 @@ static void refused(const char *path, const char *message) {
 
 static void test_golden(void **state) {
     (void)state;
-    Error e = {""};
+    Error e = {0};
     TensorList list;
     const ImageWish wish = {.resize = 64, .crop = 56, .channels = 3};
     size_t before = memory_count().in_use;
@@ -81,7 +81,7 @@ static void test_sizes(void **state) {
         {GOLDEN "grey.jpg", 113, 75, 1},       {GOLDEN "progressive.jpg", 113, 75, 3},
     };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        Error e = {""};
+        Error e = {0};
         Image image;
         uint32_t W, H;
         int C;
@@ -91,7 +91,7 @@ static void test_sizes(void **state) {
         assert_true(image.W == W && image.H == H && image.C == C);
         image_free(&image);
     }
-    Error e = {""};
+    Error e = {0};
     uint32_t W, H;
     int C;
     assert_int_equal(image_size(GOLDEN "bad_text.png", &W, &H, &C, &e), -1);
@@ -361,7 +361,7 @@ static void test_jpeg_scans(void **state) {
     enum { COPIES = 600 };
     size_t n;
     Buffer b = {0};
-    Error e = {""};
+    Error e = {0};
     Image image;
     const char *path = scratch_path("scans.jpg");
     unsigned char *bytes = scratch_read(GOLDEN "progressive.jpg", &n);
@@ -489,7 +489,7 @@ static void test_resize_shape(void **state) {
 
 static void test_resize_refused(void **state) {
     (void)state;
-    Error e = {""};
+    Error e = {0};
     Image image;
     const ImageWish wish = {.resize = 60000};
     assert_int_equal(image_load(GOLDEN "rgb.png", &wish, &image, &e), -1);
@@ -553,7 +553,7 @@ static void test_save(void **state) {
     unsigned char planes[3 * H * W], back[3 * H * W];
     fill(planes, sizeof planes);
     for (int C = 1; C <= 3; C += 2) {
-        Error e = {""};
+        Error e = {0};
         Image image;
         size_t n, m;
         const char *path = scratch_path("saved.png");
@@ -574,7 +574,7 @@ static void test_save(void **state) {
 }
 
 static void save_refused(const char *path, int C, uint64_t H, uint64_t W, const char *message) {
-    Error e = {""};
+    Error e = {0};
     char wanted[ERROR_TEXT];
     unsigned char planes[4] = {0};
     size_t before = memory_count().in_use;
@@ -604,7 +604,7 @@ static void test_save_refused(void **state) {
 static void test_save_full_disk(void **state) {
     (void)state;
     enum { SIDE = 512 };
-    Error e = {""};
+    Error e = {0};
     unsigned char *planes = malloc(SIDE * SIDE);
     uint32_t bits = 1;
     size_t before = memory_count().in_use;
@@ -656,7 +656,7 @@ static void test_starved(void **state) {
 
 /* Any outcome but a crash, a leak or an empty message. */
 static int survives(const unsigned char *bytes, size_t n) {
-    Error e = {""};
+    Error e = {0};
     Image image = {0};
     size_t before = memory_count().in_use;
     int failed = image_is_png(bytes, n)    ? image_from_png(bytes, n, &image, &e)

@@ -95,7 +95,7 @@ static void evaluate(Problems *p, int64_t first_image) {
 
 /* One turn for all images that still run; how many do. */
 static int turn(Problems *p, int64_t first_image) {
-    Error e = {""};
+    Error e = {0};
     int running = 0;
     double *c = p->c.data, kept[MOST];
     for (int64_t n = 0; n < p->N; n++) {

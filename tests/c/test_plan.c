@@ -21,7 +21,7 @@
 static int serial; /* of a net's layers: their names, and so their weights, are the net's alone */
 
 static int add(Graph *g, Layer l, int a, int b) {
-    Error e = {""};
+    Error e = {0};
     int value = -1;
     l.input[0] = a;
     l.input[1] = b;
@@ -241,7 +241,7 @@ static float *uniform(const char *name, int64_t n, double low, double high) {
 
 static Plan *make_plan_as(Graph *g, PlanPurpose purpose, int64_t N, bool direct) {
     Plan *p = NULL;
-    Error e = {""};
+    Error e = {0};
     PlanRequest r = {.purpose = purpose, .N = N, .direct = direct};
     if (plan_new(g, device, &r, &p, &e)) fail_msg("%s", e.text);
     return p;
@@ -253,7 +253,7 @@ static Plan *make_plan(Graph *g, PlanPurpose purpose, int64_t N) {
 
 static Graph *golden_net(MakeNet make) {
     Graph *g = make();
-    Error e = {""};
+    Error e = {0};
     if (graph_init_golden(g, device, "", NULL, &e)) fail_msg("%s", e.text);
     return g;
 }
@@ -264,7 +264,7 @@ static const double tolerance = 2e-6;
 
 static void inference(MakeNet make, int64_t N) {
     Graph *g = golden_net(make);
-    Error e = {""};
+    Error e = {0};
     Plan *p = make_plan(g, PLAN_GRADIENT, N), *f = make_plan(g, PLAN_FORWARD, N);
     int64_t in = N * p->C * p->H * p->W, out = N * p->K;
     float *x = uniform("input", in, 0, 1), *dz = uniform("dz", out, -1, 1);
@@ -304,7 +304,7 @@ static int sum_of_twins(Group *g, double *x, int64_t n, Error *e) {
 /* The N images are all, or, with a group, those of each of its ranks. */
 static void training(MakeNet make, int64_t N, bool direct, Group *group) {
     Graph *g = golden_net(make);
-    Error e = {""};
+    Error e = {0};
     Plan *p;
     int64_t ranks = group ? group->count : 1;
     PlanRequest request = {
@@ -371,7 +371,7 @@ static void test_inference(void **state) {
 static int precision(MakeNet make, PlanPrecision which) {
     enum { N = 2 };
     Graph *g = golden_net(make);
-    Error e = {""};
+    Error e = {0};
     Plan *p = NULL, *exact = make_plan(g, PLAN_GRADIENT, N);
     PlanRequest request = {.purpose = PLAN_GRADIENT, .N = N, .direct = true, .precision = which};
     if (plan_new(g, device, &request, &p, &e)) fail_msg("%s", e.text);
@@ -411,7 +411,7 @@ static int precision(MakeNet make, PlanPrecision which) {
 static void tf32(MakeNet make) {
     enum { N = 2 };
     Graph *g = golden_net(make);
-    Error e = {""};
+    Error e = {0};
     Plan *p = NULL;
     PlanRequest request = {
         .purpose = PLAN_GRADIENT, .N = N, .direct = true, .precision = PLAN_TF32};
@@ -436,7 +436,7 @@ static void tf32(MakeNet make) {
 static void test_tf32(void **state) {
     (void)state;
     Plan *p;
-    Error e = {""};
+    Error e = {0};
     PlanRequest request = {.N = 1, .precision = PLAN_TF32};
     if (!device->tf32) {
         Graph *g = golden_net(nets[0].make);
@@ -517,7 +517,7 @@ static void test_neighbours(void **state) {
     for (int i = 0; i < NETS; i++) {
         enum { N = 5 };
         Graph *g = golden_net(nets[i].make);
-        Error e = {""};
+        Error e = {0};
         Plan *p = make_plan(g, PLAN_GRADIENT, N);
         int64_t D = p->C * p->H * p->W, K = p->K;
         float *x = uniform("input", N * D, 0, 1), *dz = uniform("dz", N * K, -1, 1);
@@ -549,7 +549,7 @@ static void test_neighbours(void **state) {
 static void test_no_allocation_in_a_step(void **state) {
     (void)state;
     Graph *g = golden_net(net_residual);
-    Error e = {""};
+    Error e = {0};
     Plan *p = make_plan(g, PLAN_GRADIENT, 2);
     int64_t D = p->C * p->H * p->W;
     float *x = uniform("input", 2 * D, 0, 1), *dz = uniform("dz", 2 * p->K, -1, 1);
@@ -569,7 +569,7 @@ static void test_no_allocation_in_a_step(void **state) {
 static void dropout_output(bool blocked, const float *x, float *z) {
     enum { C = 20, HW = 9 };
     Graph *g = start(C, 3, 3);
-    Error e = {""};
+    Error e = {0};
     int value = blocked ? conv(g, 0, C, 1, 1, 0, 1) : 0, made;
     Layer dropout = {
         .kind = LAYER_DROPOUT, .p = 0.3, .inputs = 1, .input = {value}, .name = "drop"};
@@ -612,7 +612,7 @@ static void test_dropout(void **state) {
 static void test_timing(void **state) {
     (void)state;
     Graph *g = golden_net(net_small);
-    Error e = {""};
+    Error e = {0};
     Plan *p = make_plan(g, PLAN_GRADIENT, 2);
     PlanTiming t;
     float *x = uniform("input", 2 * 14 * 14, 0, 1), *dz = uniform("dz", 2 * p->K, -1, 1);
@@ -645,7 +645,7 @@ static void test_timing(void **state) {
 static void test_interrupt(void **state) {
     (void)state;
     Graph *g = golden_net(net_residual);
-    Error e = {""};
+    Error e = {0};
     Plan *p = make_plan(g, PLAN_GRADIENT, 2), *other = NULL;
     size_t D = (size_t)(p->C * p->H * p->W), K = (size_t)p->K;
     float *x = uniform("input", 2 * (int64_t)D, 0, 1), *dz = uniform("dz", 2 * p->K, -1, 1);
@@ -684,7 +684,7 @@ static void test_out_of_memory(void **state) {
         size_t before = memory_count().in_use;
         int failures = 0;
         for (uint64_t n = 1;; n++, failures++) {
-            Error e = {""};
+            Error e = {0};
             Plan *p = NULL;
             memory_fail_at(n);
             int status = plan_new(g, device, &requests[i], &p, &e);
@@ -703,7 +703,7 @@ static void test_out_of_memory(void **state) {
 
 static void test_misfits(void **state) {
     (void)state;
-    Error e = {""};
+    Error e = {0};
     Graph *g = start(3, 8, 8);
     int value;
     Layer big = {.kind = LAYER_CONV,

@@ -278,7 +278,7 @@ static void test_refuses_bombs(void **state) {
     for (int i = 0; i < COPIES; i++) add(&b, PIECE("h\0h\1\x85R"));
     add(&b, PIECE("."));
     const char *path = legacy(b.bytes, b.size, -1);
-    Error e = {""};
+    Error e = {0};
     TensorList list;
     size_t before = memory_count().in_use;
     assert_int_equal(weights_load(path, device, &list, &e), -1);

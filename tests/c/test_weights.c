@@ -112,7 +112,7 @@ static void test_round_trip(void **state) {
     TensorList list;
     state_load(GOLDEN "state.safetensors", &list);
     for (int i = 0; i < 4; i++) {
-        Error e = {""};
+        Error e = {0};
         TensorList again;
         if (weights_save(scratch_path(names[i]), &list, about, 2, &e) != 0) fail_msg("%s", e.text);
         state_load(scratch_path(names[i]), &again);
@@ -143,7 +143,7 @@ static void test_every_type(void **state) {
     static const char *const names[] = {"types.safetensors", "types.msgpack"};
     for (int f = 0; f < 2; f++) {
         TensorList list = {0}, again;
-        Error e = {""};
+        Error e = {0};
         for (int t = 0; t < DTYPES; t++) {
             int64_t shape[] = {3};
             double values[] = {0, 1, 1};
@@ -254,7 +254,7 @@ static void test_msgpack_refusals(void **state) {
 static void test_damaged(void **state) {
     (void)state;
     TensorList list;
-    Error e = {""};
+    Error e = {0};
     state_load(GOLDEN "state.safetensors", &list);
     assert_int_equal(weights_save(scratch_path("whole.msgpack"), &list, NULL, 0, &e), 0);
     tensors_free(&list);
@@ -265,7 +265,7 @@ static void test_damaged(void **state) {
 static void test_starved(void **state) {
     (void)state;
     TensorList list;
-    Error e = {""};
+    Error e = {0};
     state_load(GOLDEN "state.safetensors", &list);
     assert_int_equal(weights_save(scratch_path("fed.msgpack"), &list, NULL, 0, &e), 0);
     state_starved(GOLDEN "state.safetensors");
@@ -288,7 +288,7 @@ static void test_starved(void **state) {
 }
 
 static void refuse_save(const char *path, TensorList *list, const char *message) {
-    Error e = {""};
+    Error e = {0};
     assert_int_equal(weights_save(path, list, NULL, 0, &e), -1);
     assert_string_equal(e.text, message);
 }
@@ -296,7 +296,7 @@ static void refuse_save(const char *path, TensorList *list, const char *message)
 static void test_save_refusals(void **state) {
     (void)state;
     TensorList list;
-    Error e = {""};
+    Error e = {0};
     state_load(GOLDEN "state.safetensors", &list);
     refuse_save("x.pth", &list,
                 "x.pth: weights are written to names that end in .safetensors or .msgpack");
@@ -322,7 +322,7 @@ static void test_reserved_name(void **state) {
     (void)state;
     TensorList list = {0};
     Tensor t;
-    Error e = {""};
+    Error e = {0};
     assert_int_equal(tensor_new(&t, device, DTYPE_F32, 0, NULL, &e), 0);
     assert_int_equal(tensors_add(&list, "__metadata__", 12, &t, &e), 0);
     const char *path = scratch_path("reserved.safetensors");

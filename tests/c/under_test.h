@@ -20,7 +20,7 @@ static Device *device;
 /* Opens it, or says why not and ends the program. */
 static inline void under_test_open(void) {
     const char *name = getenv("ADVRT_TEST_DEVICE"), *folder = getenv("ADVRT_TEST_FOLDER");
-    Error e = {""};
+    Error e = {0};
     if (device_open(name ? name : "cpu", 0, folder ? folder : "build", &device, &e) == 0) return;
     fprintf(stderr, "%s\n", e.text);
     exit(1);
@@ -31,7 +31,7 @@ static void *under_test_memory[4];
 static size_t under_test_bytes[4];
 
 static inline void *under_test_buffer(int slot, int64_t n) {
-    Error e = {""};
+    Error e = {0};
     size_t bytes = (size_t)n * sizeof(float);
     if (under_test_bytes[slot] < bytes) {
         device->release(device, under_test_memory[slot]);
@@ -72,7 +72,7 @@ static inline int host_train_backward(Plan *p, const float *dz, Error *e) {
 
 /* n floats of the device's memory; the caller frees them. NULL of NULL. */
 static inline float *host_copy(const float *from, int64_t n) {
-    Error e = {""};
+    Error e = {0};
     float *out = from ? malloc((size_t)n * sizeof *out) : NULL;
     if (out && device->copy_out(device, out, from, (size_t)n * sizeof *out, &e))
         fail_msg("%s", e.text);

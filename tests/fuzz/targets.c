@@ -30,7 +30,7 @@ void fuzz_seen(const char *text, unsigned number) {
 
 Device *fuzz_device(void) {
     static Device *device;
-    Error e = {""};
+    Error e = {0};
     if (!device) fuzz_check(cpu_device(1, &device, &e) == 0, "the CPU device", e.text);
     return device;
 }
@@ -52,7 +52,7 @@ void fuzz_check_message(const char *path, const char *message) {
 
 static void run_weights(const char *path, const uint8_t *bytes, size_t n) {
     (void)bytes, (void)n;
-    Error e = {""};
+    Error e = {0};
     TensorList list;
     if (weights_load(path, fuzz_device(), &list, &e) != 0) {
         fuzz_check(!list.items, "tensors in spite of a failure", e.text);
@@ -65,7 +65,7 @@ static void run_image(const char *path, const uint8_t *bytes, size_t n) {
     (void)bytes;
     static const int channels[] = {0, 1, 3};
     ImageWish wish = {n & 1 ? 16 : 0, n & 2 ? 12 : 0, channels[n / 4 % 3]};
-    Error e = {""}, f = {""};
+    Error e = {0}, f = {0};
     Image image;
     uint32_t W = 0, H = 0;
     int C = 0, failed = image_size(path, &W, &H, &C, &e);
@@ -85,7 +85,7 @@ static void run_image(const char *path, const uint8_t *bytes, size_t n) {
 
 static void run_idx(const char *path, const uint8_t *bytes, size_t n) {
     (void)bytes, (void)n;
-    Error e = {""};
+    Error e = {0};
     IdxArray a;
     if (idx_load(path, &a, &e) != 0) {
         fuzz_check(!a.data, "data in spite of a failure", e.text);
@@ -97,7 +97,7 @@ static void run_idx(const char *path, const uint8_t *bytes, size_t n) {
 /* All records that a reader gives; returns how many. */
 static size_t read_records(RecordReader *r, const char *path) {
     const RecordField *fields;
-    Error e = {""};
+    Error e = {0};
     size_t count, records = 0, failed;
     while (!(failed = record_next(r, &fields, &count, &e) != 0) && fields) {
         for (size_t i = 0; i < count; i++) {
@@ -113,7 +113,7 @@ static size_t read_records(RecordReader *r, const char *path) {
 
 static void run_records(const char *path, const uint8_t *bytes, size_t n) {
     (void)bytes, (void)n;
-    Error e = {""};
+    Error e = {0};
     RecordReader *r;
     if (record_open(&r, path, &e) != 0) fuzz_check(0, "no reader", e.text);
     read_records(r, path);
@@ -122,7 +122,7 @@ static void run_records(const char *path, const uint8_t *bytes, size_t n) {
 
 static void read_frames(const RecordPart *p, const char *path) {
     for (size_t i = 0; i < record_part_frames(p); i++) {
-        Error e = {""};
+        Error e = {0};
         Buffer b = {0};
         RecordReader *r;
         fuzz_check(record_part_read(p, i, &b, &e) == 0, "a frame that is there", e.text);
@@ -136,7 +136,7 @@ static void read_frames(const RecordPart *p, const char *path) {
 
 /* Read as it is, then cut to its whole frames, one more added, and opened again. */
 static void run_part(const char *path, const uint8_t *bytes, size_t n) {
-    Error e = {""};
+    Error e = {0};
     RecordPart *p;
     run_records(path, bytes, n);
     if (record_part_open(&p, path, true, &e) != 0) {

@@ -223,7 +223,9 @@ int layouts_forget(Error *e) {
     n_kept = kept_room = 0;
     bool failed = lost;
     lost = false;
-    return failed ? error_set(e, "out of memory for a plan's layouts") : 0;
+    if (!failed) return 0;
+    error_set(e, "out of memory for a plan's layouts");
+    return error_no_memory(e);
 }
 
 dnnl_status_t onednn_memory(dnnl_memory_t *out, const Layout *l, dnnl_engine_t engine, void *at) {

@@ -4,7 +4,8 @@
 
 int onednn_check(dnnl_status_t status, const char *what, Error *e) {
     if (status == dnnl_success) return 0;
-    return error_set(e, "oneDNN: %s: %s", what, dnnl_status2str(status));
+    error_set(e, "oneDNN: %s: %s", what, dnnl_status2str(status));
+    return status == dnnl_out_of_memory ? error_no_memory(e) : -1;
 }
 
 Layout layout_plain(int64_t N, int64_t C, int64_t H, int64_t W) {

@@ -95,7 +95,7 @@ static int run_step(CudaDevice *d, struct CudaAscent *k, Error *e) {
 
 static int capture(CudaDevice *d, struct CudaAscent *k, Error *e) {
     cudaGraph_t graph = NULL;
-    Error lost = {""};
+    Error lost = {0};
     if (cuda_check(d, cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeThreadLocal),
                    "cudaStreamBeginCapture", e))
         return -1;

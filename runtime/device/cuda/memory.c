@@ -76,8 +76,9 @@ static int out_of_memory(const CudaDevice *d, size_t bytes, const char *what, Er
     size_t free = 0, total = 0;
     cudaGetLastError();
     cudaMemGetInfo(&free, &total);
-    return error_set(e, "%s: out of memory: %s wants %.1f MB, %.1f of %.1f MB are free", d->name,
-                     what, (double)bytes / 1e6, (double)free / 1e6, (double)total / 1e6);
+    error_set(e, "%s: out of memory: %s wants %.1f MB, %.1f of %.1f MB are free", d->name, what,
+              (double)bytes / 1e6, (double)free / 1e6, (double)total / 1e6);
+    return error_no_memory(e);
 }
 
 int cuda_take(Device *base, size_t bytes, const char *what, void **out, Error *e) {

@@ -412,7 +412,7 @@ int cuda_plan_size(Device *base, const struct Program *program, const struct Pla
 static bool fits(CudaDevice *d, const Program *program, const PlanRequest *r, int64_t N) {
     PlanRequest smaller = *r;
     size_t bytes = 0, free = 0;
-    Error lost = {""};
+    Error lost = {0};
     smaller.N = N;
     return !cuda_plan_size(&d->base, program, &smaller, &bytes, &free, &lost) && bytes <= free;
 }
