@@ -9,15 +9,16 @@
 static const char collect_key;
 
 /* Lua sees a few bytes per tensor and would let gigabytes of garbage stand: so a full collection
- * runs whenever this much more memory is in use than after the last one. */
+ * runs whenever this much more memory is in use than at the least since the last one. */
 enum { COLLECT_EVERY = 64 << 20 };
 
 static void collect_when_due(lua_State *L) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &collect_key);
     size_t limit = (size_t)lua_tointeger(L, -1);
     lua_pop(L, 1);
-    if (memory_count().in_use <= limit) return;
-    if (limit) lua_gc(L, LUA_GCCOLLECT);
+    size_t in_use = memory_count().in_use;
+    if (in_use <= limit && limit <= in_use + COLLECT_EVERY) return;
+    if (limit && in_use > limit) lua_gc(L, LUA_GCCOLLECT);
     lua_pushinteger(L, (lua_Integer)(memory_count().in_use + COLLECT_EVERY));
     lua_rawsetp(L, LUA_REGISTRYINDEX, &collect_key);
 }
