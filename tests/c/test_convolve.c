@@ -19,8 +19,6 @@
 #include <immintrin.h>
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
-/* No vector crosses from one file to another. */
-#pragma GCC diagnostic ignored "-Wpsabi"
 #define LANES 16
 #define ROWS 12
 #define CONVOLUTIONS halves
