@@ -195,7 +195,7 @@ check: deps-dev ## what CI runs: build, lint, tests, tests under the sanitizers;
 	  cuda       900 '$(MAKE) -j2 test-standin' \
 	  tsan       300 '$(MAKE) -j2 tsan' \
 	  asan-build 400 '$(MAKE) -j2 asan' \
-	  asan-tests 2400 'TEST_LIMIT=600 tests/run build/asan'
+	  asan-tests 3000 'TEST_LIMIT=1200 tests/run build/asan'
 
 # LDoc cannot make the reference: most of what a tensor or a net can do is written in C, and told of
 # in lua/advrt without a definition that LDoc could hang it on. `?` in a session reads the same text.
