@@ -159,9 +159,9 @@ local function list_of(o, net)
     local list = {}
     for i, text in ipairs(o.attacks) do
         list[i] = attacks.parse(text)
-        if net.classes < list[i].loss.min_classes then
-            fail.option("--attacks: %s needs %d classes, the net has %d", text,
-                list[i].loss.min_classes, net.classes)
+        local fewest = list[i]:ascends(not o.untargeted).min_classes
+        if net.classes < fewest then
+            fail.option("--attacks: %s needs %d classes, the net has %d", text, fewest, net.classes)
         end
     end
     return list

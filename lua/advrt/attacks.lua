@@ -169,9 +169,9 @@ local function check(spec)
     if type(attack) ~= "table" or not attack.attack or not attack.advance then
         wrong("attack is missing (attacks.cw {} is one), got %s", type(attack))
     end
-    local problem = arguments.loss(attack.loss, math.max(g.classes, 1))
-    if problem then wrong("%s", problem) end
     if g.classes < 2 then wrong("a net of 1 class has no other class to move to") end
+    local problem = arguments.loss(attack:ascends(spec.targets ~= nil), g.classes)
+    if problem then wrong("%s", problem) end
     if not arguments.is_tensor(x) or x:dtype() ~= "f32" or x:dim() ~= 4 or x:size(1) < 1 then
         wrong("images must be an f32 tensor [N,C,H,W], got %s", tostring(x))
     end

@@ -14,6 +14,11 @@
 --     loss:direction(grad) -> q
 --         the direction of the step from the gradient with respect to the image [N,C,H,W], in
 --         place. `loss.signed` is true where it is not the gradient itself.
+--     loss:untargeted() -> loss
+--         optional: the loss that an untargeted attack ascends, given labels in place of targets.
+--         Without it, and by default, that is the negated loss. A loss that stops growing once the
+--         target leads must not be negated after that cut: its gradient would be 0 exactly where
+--         the net is sure of the label. So m_logit is turned before it: min(max_{i!=y} z_i - z_y, kappa).
 --
 -- Calling a loss makes a variant: loss.m_logit{kappa = 5}, on a command line m_logit:kappa=5. Whatever
 -- has this shape is a loss to the attacks, and loss.add makes it known by name. loss.define makes one of a
@@ -63,6 +68,37 @@ local function parameter_text(self)
     return table.concat(parts, ", ")
 end
 
+-- A loss turned round: what leads away from a class where `of` leads to it.
+local Turned = {}
+Turned.__index = Turned
+Turned.__name = Loss.__name
+
+function Turned:evaluate(z, label, value, dz)
+    local v, d = self.of:evaluate(z, label, value, dz)
+    return v:mul_(-1), d:mul_(-1)
+end
+
+function Turned:direction(grad) return self.of:direction(grad) end
+
+-- m_logit turned round, cut on the other side as Carlini & Wagner's untargeted f is.
+local TurnedMargin = setmetatable({__name = Loss.__name}, {__index = Turned})
+TurnedMargin.__index = TurnedMargin
+
+function TurnedMargin:evaluate(z, label, value, dz)
+    local v, d = arguments.call("evaluate", 2, core.evaluate, "m_logit", math.huge, z, label, value, dz)
+    v:mul_(-1)
+    d:mul_(-1):mul_(v:le(self.kappa):reshape {-1, 1}) -- NaN stays NaN
+    return v:min_(self.kappa), d
+end
+
+local function turn(self, class)
+    return setmetatable({of = self, name = self.name, min_classes = self.min_classes,
+        signed = self.signed, kappa = self.kappa, f = self.f}, class)
+end
+
+--- The loss that an untargeted attack ascends, with the labels in place of the targets.
+function Loss:untargeted() return turn(self, self.kind == "m_logit" and TurnedMargin or Turned) end
+
 function Loss:__tostring()
     local text = parameter_text(self)
     return ("loss %s%s"):format(self.name, text ~= "" and (" (%s)"):format(text) or "")
@@ -102,6 +138,16 @@ local function line_of(self, raised)
     return ("%s: %s"):format(place(self), rest or text)
 end
 
+--- The loss that an untargeted attack ascends: of the function `untargeted` of loss.define where there
+-- is one, else this loss negated.
+function Defined:untargeted()
+    if not self.turned then return turn(self, Turned) end
+    local form = setmetatable({}, Defined)
+    for key, value in pairs(self) do form[key] = value end
+    form.f, form.turned = self.turned, nil
+    return form
+end
+
 --- The numbers that evaluate returns, of logits f32 [N,K] and classes, i64 [N]; or nil and what is wrong
 -- with the function, in one line.
 function Defined:attempt(z, classes)
@@ -132,6 +178,14 @@ function Defined:evaluate(z, target, value, dz)
     return value and value:copy(v) or v:clone(), dz and dz:copy(d) or d
 end
 
+-- Why a defined loss, or its untargeted form, is not taken; nil: it is.
+local function refusal(self)
+    local reason = trial(self)
+    if reason or not self.turned then return reason end
+    reason = trial(self:untargeted())
+    return reason and "its untargeted form: " .. reason
+end
+
 -- The variant of a loss with other parameters, called `name`; or nil and one line.
 local function variant_of(self, parameters, name)
     local variant = setmetatable({}, getmetatable(self))
@@ -151,7 +205,7 @@ local function variant_of(self, parameters, name)
         end
         variant[key] = value
     end
-    local reason = self.f and trial(variant)
+    local reason = self.f and refusal(variant)
     if reason then return nil, ("%s is refused: %s"):format(tostring(variant), reason) end
     variant.name = name
     return variant
@@ -191,7 +245,8 @@ function loss.add(object)
     return object
 end
 
-local known_options = {min_classes = "integer", signed = "boolean", parameters = "table"}
+local known_options = {min_classes = "integer", signed = "boolean", parameters = "table",
+    untargeted = "function"}
 
 -- What is wrong with the arguments of loss.define; nil: nothing.
 local function check_definition(name, f, given)
@@ -207,8 +262,8 @@ local function check_definition(name, f, given)
     for key, value in pairs(given) do
         local wanted = known_options[key]
         if not wanted then
-            return ("loss '%s': there is no option '%s' (min_classes, signed, parameters)"):format(name,
-                tostring(key))
+            return ("loss '%s': there is no option '%s' (min_classes, signed, parameters, "
+                .. "untargeted)"):format(name, tostring(key))
         elseif (math.type(value) or type(value)) ~= wanted then
             return ("loss '%s': %s must be %s %s"):format(name, key,
                 wanted == "integer" and "an" or "a", wanted)
@@ -218,7 +273,8 @@ local function check_definition(name, f, given)
         return ("loss '%s': min_classes must be in 1 .. 1000"):format(name)
     end
     for key, value in pairs(given.parameters or {}) do
-        if type(key) ~= "string" or Defined[key] or key == "name" or key == "f" or known_options[key] then
+        if type(key) ~= "string" or Defined[key] or key == "name" or key == "f" or key == "turned"
+            or known_options[key] then
             return ("loss '%s': a parameter cannot be named '%s'"):format(name, tostring(key))
         elseif check_number(value) then
             return ("loss '%s': parameter %s must be %s"):format(name, key, check_number(value))
@@ -235,23 +291,26 @@ end
 --          advrt.autograd. An image's number must depend on its own row alone.
 -- options  min_classes: the fewest classes it makes sense with, default 2; signed: true where the
 --          step takes the sign of the image's gradient; parameters: a table of numbers by name, which
---          variants may change: loss.NAME{temperature = 3}
+--          variants may change: loss.NAME{temperature = 3}; untargeted: a function like f, which an
+--          untargeted attack ascends, with the labels in t; default: minus f. A loss that is cut off
+--          where the target leads, such as min(margin, 20), needs one that is cut off on the other
+--          side: minus f is flat where the net is sure of the label
 --
--- Returns the loss. Before that it is tried on sample logits: of the fewest classes it allows, of
--- 1000, all negative, with large margins, and with the target already first, where its gradient must
--- agree with finite differences; and on ties, where value and gradient must be numbers. Raises with
--- the reason where it fails.
+-- Returns the loss. Before that it is tried, as is its untargeted form, on sample logits: of the fewest
+-- classes it allows, of 1000, all negative, with large margins, and with the target already first, where
+-- its gradient must agree with finite differences; and on ties, where value and gradient must be numbers.
+-- Raises with the reason where it fails.
 function loss.define(name, f, options)
     options = options or {}
     local reason = check_definition(name, f, options)
     if reason then error(reason, 2) end
     local object = {name = name, f = f, min_classes = options.min_classes or 2,
-        signed = options.signed or false, parameters = {}}
+        signed = options.signed or false, parameters = {}, turned = options.untargeted}
     for key, value in pairs(options.parameters or {}) do
         object[key], object.parameters[key] = value, check_number
     end
     setmetatable(object, Defined)
-    reason = trial(object)
+    reason = refusal(object)
     if reason then error(("loss '%s' is refused: %s"):format(name, reason), 2) end
     if registry[name] then
         registry[name] = object
@@ -303,6 +362,12 @@ function loss.fail_not_finite(one, own, text)
         fail("%s; check the weights and the preprocessing", text)
     end
     fail.again("%s; mend loss %s (%s) or leave it out, and begin anew", text, one.name, place(one))
+end
+
+--- The loss that an untargeted attack ascends in place of `one`, any object that is a loss to the attacks.
+function loss.untargeted(one)
+    if one.untargeted then return one:untargeted() end
+    return turn(one, Turned)
 end
 
 --- The names of all losses, in the order in which they were added.

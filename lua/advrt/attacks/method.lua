@@ -19,6 +19,9 @@
 --                            it gave, 0 where it stays; the gradient of what it ascends is batch.q.
 --                            Leaves in batch.l2 the distances of the images that moved
 --
+-- An attack always ascends: batch.value and batch.q are of batch.loss, which leads to the target, or
+-- is the loss's untargeted form and leads away from the label. No attack turns a sign itself.
+--
 -- An image whose attack returns is finished: image:keep() has set its result aside, else it is x
 -- as it is. Its place goes to the next image of the queue, so the shapes never change, and an image
 -- has the same bits whatever else runs.
@@ -74,12 +77,15 @@ function method.norm(default)
     end)
 end
 
---- A loss of advrt.loss, by name or as an object.
-function method.loss(default)
-    return kind(default, "a loss", function(v)
+--- A loss of advrt.loss, by name or as an object. What an untargeted attack ascends is that loss's own
+-- untargeted form (advrt.loss). untargeted: optional, the default of an untargeted attack.
+function method.loss(default, untargeted)
+    local parameter = kind(default, "a loss", function(v)
         if type(v) == "string" then v = losses.get(v) end
         return type(v) == "table" and v.evaluate and v.direction and v or nil
     end)
+    parameter.untargeted = untargeted
+    return parameter
 end
 
 --- A kind of attack: calling it with a table of parameters makes one. `complete`, optional, sets
@@ -89,6 +95,11 @@ function method.new(name, parameters, complete)
     class.__index = class
     class.__name = "advrt.attack"
     function class.evaluations() return 1 end
+    --- The loss that the attack ascends: towards the targets, or away from the labels.
+    function class:ascends(targeted)
+        if targeted then return self.loss end
+        return losses.untargeted(self.away or self.loss)
+    end
     local function make(_, given)
         local self = setmetatable({name = name}, class)
         for key in pairs(given or {}) do
@@ -112,6 +123,8 @@ function method.new(name, parameters, complete)
                 end
             end
         end
+        local away = parameters.loss and parameters.loss.untargeted
+        if away and not (given and given.loss) then self.away = parameters.loss.read(away) end
         if complete then complete(self) end
         return self
     end
@@ -186,7 +199,8 @@ local function rows(B, dtype) return tensor.new({B}, dtype) end
 function method.batch(g, attack, B, targeted, seed)
     local shape = {B, table.unpack(g.input)}
     local batch = setmetatable({
-        net = g, attack = attack, size = B, sign = targeted and 1 or -1, seed = seed,
+        net = g, attack = attack, loss = attack:ascends(targeted), size = B,
+        sign = targeted and 1 or -1, seed = seed,
         x = tensor.new(shape), x0 = tensor.new(shape), q = tensor.new(shape),
         best = tensor.new(shape), z = tensor.new {B, g.classes}, dz = tensor.new {B, g.classes},
         value = rows(B, "f32"), margin = rows(B, "f32"), margin_dz = tensor.new {B, g.classes},
@@ -227,7 +241,7 @@ end
 --- z = g(x), and what the images read of it.
 function Batch:forward()
     self.net:trace(self.x, self.z)
-    self.attack.loss:evaluate(self.z, self.goals, self.value, self.dz)
+    self.loss:evaluate(self.z, self.goals, self.value, self.dz)
     logits.evaluate("m_logit", math.huge, self.z, self.goals, self.margin, self.margin_dz)
     self.passes, self.evaluations = self.passes + 1, self.evaluations + self.live
     local value, margin, l2 = self.value:totable(), self.margin:totable(), self.l2:totable()
@@ -237,10 +251,10 @@ function Batch:forward()
             fail("%s: the logits are not finite in attack %s; check the weights and the "
                 .. "preprocessing", image.name, self.attack.name)
         elseif value[k] ~= value[k] then
-            losses.fail_not_finite(self.attack.loss, self.value, ("%s: the value is not finite in "
+            losses.fail_not_finite(self.loss, self.value, ("%s: the value is not finite in "
                 .. "attack %s"):format(image.name, self.attack.name))
         end
-        image.value, image.margin = self.sign * value[k], self.sign * margin[k]
+        image.value, image.margin = value[k], self.sign * margin[k]
         image.success = (prediction[k] == self.goals:get(k)) == (self.sign > 0)
         image.prediction, image.forward = prediction[k], image.forward + 1
         if not image.fresh then image.l2 = l2[k] end
@@ -250,20 +264,16 @@ end
 
 --- The gradient of what the images ascend, at the points of the last forward.
 function Batch:backward()
-    if self.sign < 0 then
-        self.dz:mul_(-1)
-        self.value:mul_(-1)
-    end
     self.net:backward(self.dz, self.q)
     self.q:norms(self.q_l2, self.q_linf, self.q_zero)
     for k, image in pairs(self.places) do
         local norm = self.q_l2:get(k)
         if image.a ~= 0 and (norm ~= norm or norm == math.huge) then
-            losses.fail_not_finite(self.attack.loss, self.dz, ("%s: the gradient is not finite in "
+            losses.fail_not_finite(self.loss, self.dz, ("%s: the gradient is not finite in "
                 .. "attack %s"):format(image.name, self.attack.name))
         end
     end
-    self.attack.loss:direction(self.q)
+    self.loss:direction(self.q)
 end
 
 --- Attacks all images of a queue.

@@ -15,7 +15,7 @@
 -- @param restarts  most starts; the first whose last image succeeds is the last
 -- @param random    whether starts are random; else the first is x0 itself
 -- @param early     whether an image is done at its first success, not after all steps
--- @param loss      what is ascended towards the target, or descended from the label
+-- @param loss      what is ascended; its untargeted form (advrt.loss) where there is no target
 
 local ball = require "advrt.attacks.ball"
 local method = require "advrt.attacks.method"

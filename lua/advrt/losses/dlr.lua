@@ -7,13 +7,24 @@
 -- needs four classes. y is the image's own class there; a loss here knows the target alone, and y is
 -- the largest of the other logits: the same until another class than the target overtakes y. Where
 -- all four logits tie, 1e-12, the authors' own, keeps the ratio a number.
+--
+-- Away from the label y an attack ascends the authors' untargeted form:
+--
+--     -(z_y - max_{i != y} z_i) / (z_pi1 - z_pi3)
 
 local loss = require "advrt.loss"
 local tensor = require "advrt.tensor"
 
-local scale = tensor.from {{1}, {0}, {-0.5}, {-0.5}} -- of the four largest logits
+-- The scale's weights of the largest logits.
+local targeted = tensor.from {{1}, {0}, {-0.5}, {-0.5}}
+local untargeted = tensor.from {{1}, {0}, {-1}}
 
-return loss.define("dlr", function(z, t)
+local function ratio(z, t, weights)
     local margin = z:gather(2, t) - z:others(2, t):maximum(2)
-    return margin / (z:topk(4, 2):matmul(scale):reshape {-1} + 1e-12)
-end, {min_classes = 4})
+    return margin / (z:topk(weights:size(1), 2):matmul(weights):reshape {-1} + 1e-12)
+end
+
+return loss.define("dlr", function(z, t) return ratio(z, t, targeted) end, {
+    min_classes = 4,
+    untargeted = function(z, y) return -ratio(z, y, untargeted) end,
+})
