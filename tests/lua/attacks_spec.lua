@@ -133,6 +133,24 @@ describe("the attacks in a ball", function()
         assert.is_true(far > 160 and far < 240, far)
     end)
 
+    it("start PGD inside the ball, however the start is rounded", function()
+        -- A radius of a few units in the last place: most starts would be rounded out of such a ball.
+        local N, images, labels = 200, {}, {}
+        for i = 1, N do images[i], labels[i] = image_of(X)[1], 1 end -- away from 1, each start succeeds
+        for _, norm in ipairs {"inf", 2} do
+            for _, eps in ipairs {3e-7, 1e-6, 1e-3, 0.05} do
+                local r = run(attacks.pgd {norm = norm, eps = eps, early = true, steps = 1}, false,
+                    {images = tensor.stack(images), labels = labels, batch = 40})
+                local distance, farthest = norm == 2 and r.l2 or r.linf, 0
+                for i = 1, N do
+                    farthest = math.max(farthest, distance:get(i))
+                    assert.same({true, 1, 0}, {r.success[i], r.forward:get(i), r.backward:get(i)})
+                end
+                assert.is_true(farthest <= eps * (1 + 1e-12) and farthest > eps / 2)
+            end
+        end
+    end)
+
     it("restart PGD until a start succeeds, and count what that takes", function()
         local function count(eps)
             return run(attacks.pgd {norm = 2, eps = eps, steps = 5, restarts = 4}, {1})

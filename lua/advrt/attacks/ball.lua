@@ -9,6 +9,17 @@ local tensor = require "advrt.tensor"
 
 local ball = {}
 
+--- Projects one point [C,H,W] into the ball, as a step does: rounding cannot leave it outside.
+function ball.project(point, x0, norm, radius)
+    local shape = {1, table.unpack(point:shape())}
+    local x, centre = point:reshape(shape), x0:reshape(shape)
+    local function row(v) return tensor.from({v}, "f64") end
+    local l2 = x:step_(x, row(0), centre):get(1) -- a step of 0: only measures
+    local scale = norm == 2 and l2 > radius and radius / l2 or 1
+    x:project_(centre, row(scale), row(norm == 2 and math.huge or radius))
+    return point
+end
+
 function ball:prepare(batch)
     local function rows() return tensor.new({batch.size}, "f64") end
     batch.multiplier, batch.linf, batch.scale, batch.radius = rows(), rows(), rows(), rows()

@@ -26,6 +26,7 @@
 -- as it is. Its place goes to the next image of the queue, so the shapes never change, and an image
 -- has the same bits whatever else runs.
 
+local ball = require "advrt.attacks.ball"
 local fail = require "advrt.fail"
 local logits = require "advrt.core.loss"
 local losses = require "advrt.loss"
@@ -173,7 +174,8 @@ function Image:stream(purpose)
     return ("%d:%s:%s:%s"):format(self.batch.seed, self.name, self.batch.attack.kind, purpose)
 end
 
---- A random point of the ball around x0, uniform in it, clipped to [0,1]; norm 2 or "inf".
+--- A random point of the ball around x0, uniform in it, projected into [0,1] and the ball; norm 2 or
+-- "inf".
 function Image:around(purpose, norm, radius)
     local shape, stream = self.x0:shape(), self:stream(purpose)
     local d
@@ -185,7 +187,7 @@ function Image:around(purpose, norm, radius)
     else
         d = tensor.uniform(stream, shape):mul_(2):sub_(1):mul_(radius)
     end
-    return d:add_(self.x0):clamp_(0, 1)
+    return ball.project(d:add_(self.x0):clamp_(0, 1), self.x0, norm, radius)
 end
 
 -- The batch -----------------------------------------------------------------------------------
