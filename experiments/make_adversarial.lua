@@ -5,6 +5,7 @@
 -- kept, with the genuine images they come from. --shard I/N makes a part of a set in a folder of its
 -- own; --resume goes on with one.
 
+local count_of = require "advrt.count"
 local adversarial = require "advrt.adversarial"
 local options = require "advrt.options"
 local progress = require "advrt.progress"
@@ -21,8 +22,9 @@ local o = options.parse(arg, {
 })
 if o.dry_run then
     local e = adversarial.estimate(o)
-    print(("%d images, %d losses, %d iterations: about %s, and %s on the disk"):format(e.images,
-        #o.losses, o.iterations, progress.duration(e.seconds), adversarial.size(e.bytes)))
+    print(("%s, %s, %s: about %s, and %s on the disk"):format(count_of(e.images, "image"),
+        count_of(#o.losses, "loss", "losses"), count_of(o.iterations, "iteration"),
+        progress.duration(e.seconds), adversarial.size(e.bytes)))
 else
     adversarial.make(o, takes)
 end

@@ -9,6 +9,7 @@
 -- Started by mpirun, the processes make the set in parts and share every batch of the trainings: the same
 -- but for the order of sums. Rank 0 keeps the journal and writes what comes out.
 
+local count_of = require "advrt.count"
 local adversarial = require "advrt.adversarial"
 local detect = require "advrt.detect"
 local detect_tables = require "advrt.detect_tables"
@@ -190,7 +191,7 @@ function Work:go()
     for i, run in ipairs(self.runs) do
         if i > self.skip then self:one(run, shown) end
     end
-    shown:finish(("%d detectors trained"):format(#self.runs - self.skip))
+    shown:finish(count_of(#self.runs - self.skip, "detector") .. " trained")
 end
 
 -- The results ---------------------------------------------------------------------
@@ -267,8 +268,9 @@ local function dry_run(o, recipes)
         e = {images = #set.of.genuine.number, input = set.input, seconds = 0, bytes = 0}
     else
         e = adversarial.estimate(o)
-        print(("examples    %d images, %d losses, %d iterations: %s, %s on the disk"):format(e.images,
-            #o.losses, o.iterations, progress.duration(e.seconds), adversarial.size(e.bytes)))
+        print(("examples    %s, %s, %s: %s, %s on the disk"):format(count_of(e.images, "image"),
+            count_of(#o.losses, "loss", "losses"), count_of(o.iterations, "iteration"),
+            progress.duration(e.seconds), adversarial.size(e.bytes)))
     end
     o.stem = o.stem or (e.input[2] < 64 and "small" or "full")
     local L, share = #o.losses, 1 - o.test_share - o.validation_share
@@ -283,8 +285,8 @@ local function dry_run(o, recipes)
         end
         -- A look at the other images takes a third of a step's time for each.
         seconds = seconds * (1 + (o.validation_share / share) / 3)
-        print(("%-11s %d runs, %.3g images in all: %s"):format(detect.titles[name],
-            #recipes * (L + 1) * #o.values, images * #recipes, progress.duration(seconds)))
+        print(("%-11s %s, %.3g images in all: %s"):format(detect.titles[name],
+            count_of(#recipes * (L + 1) * #o.values, "run"), images * #recipes, progress.duration(seconds)))
         total = total + seconds
         collectgarbage()
     end

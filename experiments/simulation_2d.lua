@@ -8,6 +8,7 @@
 -- the plane: those of x over 2w, signs as they are. fig6b ... fig6e: CE, CE-sign, logit, M-logit, or
 -- as many more as --losses names.
 
+local count_of = require "advrt.count"
 local attack = require "advrt.attack"
 local data = require "advrt.data"
 local experiment = require "advrt.experiment"
@@ -257,8 +258,8 @@ local out <close> = folder.claim(o.out, "simulation_2d")
 o.out = out.path
 
 local accuracy, final = fit(net, x, labels, o)
-print(("%d points, %d neurons: %.1f %% right after %d epochs, mean cross-entropy %.3g\n"):format(o.n,
-    o.hidden, 100 * accuracy, o.epochs, final))
+print(("%d points, %s: %.1f %% right after %s, mean cross-entropy %.3g\n"):format(o.n,
+    count_of(o.hidden, "neuron"), 100 * accuracy, count_of(o.epochs, "epoch"), final))
 local field = field_of(net, losses, w)
 local _, point_values = magnitudes(net, x, losses, w)
 local rows = summarise(point_values, labels, field, losses)

@@ -10,6 +10,7 @@
 -- ten of each class, in the order of the test set.
 
 local argparse = require "argparse"
+local count_of = require "advrt.count"
 local data = require "advrt.data"
 local dist = require "advrt.dist"
 local fail = require "advrt.fail"
@@ -98,7 +99,7 @@ local function write_images(folder, images, labels)
     end
     must(system.write(folder .. "/labels.csv", table.concat(lines, "\n") .. "\n"))
     must(system.write(folder .. "/classes.txt", table.concat(names, "\n") .. "\n"))
-    print(("%d images in %s"):format(#lines - 1, folder))
+    print(("%s in %s"):format(count_of(#lines - 1, "image"), folder))
 end
 
 --- A feed of the images of a part of the data, "train" or "test", and their number.
@@ -150,7 +151,9 @@ local g, message = net.load(o.net, {init = "he", seed = o.seed})
 must(g, message)
 print(g)
 local images = open(g, o.data, "train")
-if o.batch > #images then fail.option("--batch %d: there are only %d images", o.batch, #images) end
+if o.batch > #images then
+    fail.option("--batch %d: the folder holds only %s", o.batch, count_of(#images, "image"))
+end
 local shown <close> = progress.start("images", #images // o.batch * o.batch * o.epochs)
 
 local function report(entry)

@@ -5,6 +5,7 @@
 -- net sees as the target, and the share that it does not see as the label. Without --nets the other net
 -- is nets/mlp.lua, trained here for an epoch on Fashion-MNIST.
 
+local count_of = require "advrt.count"
 local adversarial = require "advrt.adversarial"
 local csv = require "advrt.csv"
 local experiment = require "advrt.experiment"
@@ -134,7 +135,7 @@ do
             results[i][name] = count(g, set.of[name] or {number = {}}, right)
         end
     end
-    shown:finish(("%d nets"):format(#nets))
+    shown:finish(count_of(#nets, "net"))
 end
 
 -- The results ---------------------------------------------------------------------

@@ -5,6 +5,7 @@
 -- An example survives where the source net still sees the target; where it sees the label again, the
 -- example is undone. The genuine images are those that were attacked, all right as they are.
 
+local count_of = require "advrt.count"
 local adversarial = require "advrt.adversarial"
 local experiment = require "advrt.experiment"
 local csv = require "advrt.csv"
@@ -86,7 +87,7 @@ do
             done = done + #set.of[name].number
         end
     end
-    shown:finish(("%d images, %d transformations"):format(done, #list))
+    shown:finish(("%s, %s"):format(count_of(done, "image"), count_of(#list, "transformation")))
 end
 
 -- The share of a list that survives a transformation, or of the genuine images that stay right.

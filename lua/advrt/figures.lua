@@ -3,6 +3,7 @@
 -- Each function takes the picture's name and a summary, and returns the text of a script; see
 -- advrt.plot for how it is kept and run.
 
+local count_of = require "advrt.count"
 local plot = require "advrt.plot"
 local tables = require "advrt.tables"
 
@@ -39,8 +40,8 @@ end
 
 local function caption(summary, what)
     local s = summary.losses[1]
-    return ("%s, %s: %d images, %d steps"):format(what,
-        setting_titles[summary.setting] or summary.setting, s.images, summary.iterations)
+    return ("%s, %s: %s, %s"):format(what, setting_titles[summary.setting] or summary.setting,
+        count_of(s.images, "image"), count_of(summary.iterations, "step"))
 end
 
 local WIDTH, CHARACTER = 980, 8.7 -- of two panels, and about one of its letters', in points

@@ -18,6 +18,7 @@
 --                 layer that keeps the resolution, small linear layers
 --     build       function(b, x): draws the net with the methods of advrt.nets.builder on the
 --                 input x and returns the logits, the layer added last
+local count_of = require "advrt.count"
 local arguments = require "advrt.check"
 local autograd = require "advrt.autograd"
 local core = require "advrt.core.net"
@@ -541,8 +542,8 @@ function Net:__tostring()
             count = count + n
         end
     end
-    return ("net %s: %s -> %d classes, %d parameters")
-        :format(self.name, shape_text(self.input), self.classes, count)
+    return ("net %s: %s -> %s, %s"):format(self.name, shape_text(self.input),
+        count_of(self.classes, "class", "classes"), count_of(count, "parameter"))
 end
 
 return M

@@ -3,6 +3,7 @@
 -- perturbations. Memory grows with iterations and losses; with images only by a few numbers each.
 
 local attack = require "advrt.attack"
+local count_of = require "advrt.count"
 local csv = require "advrt.csv"
 local fail = require "advrt.fail"
 local record = require "advrt.record"
@@ -413,8 +414,8 @@ function tables.table1_text(groups)
     end
     local notes = {}
     for i, rows in ipairs(groups) do
-        notes[i] = ("%s: %d images that every loss flipped"):format(
-            settings[rows[1].setting] or rows[1].setting, rows[1].common_images)
+        notes[i] = ("%s: %s that every loss flipped"):format(
+            settings[rows[1].setting] or rows[1].setting, count_of(rows[1].common_images, "image"))
     end
     lines[#lines + 1] = "Iterations: mean ± standard deviation to the first flip, over the flipped."
     lines[#lines + 1] = "Common images, mean and 95 % interval: " .. table.concat(notes, "; ") .. "."

@@ -6,6 +6,7 @@
 --   for each of          the same of setting "margins", and arrays over the margins, named in
 --   theorem_report.narrow  theorem_figures.margin_columns
 
+local count_of = require "advrt.count"
 local core = require "advrt.core.record"
 local fail = require "advrt.fail"
 local figures = require "advrt.theorem_figures"
@@ -201,14 +202,15 @@ local function check(points)
             p.bound))
     end
     if #broken > LISTED then print("  ... the others are in points.csv, held = 0") end
-    fail("%d of %d points break their bound", #broken, #points)
+    fail("%d of %s break their bound", #broken, count_of(#points, "point"))
 end
 
 local function print_all(about, counts, rows, lost)
     local o = about.options
     print(results.images_text(counts))
-    print(("Theorem IV.2, %s: %d images, every %s point of %d steps under %s\n"):format(about.net,
-        counts.attacked, o.every == 1 and "" or o.every .. "-th", o.iterations,
+    print(("Theorem IV.2, %s: %s, every %s point of %s under %s\n"):format(about.net,
+        count_of(counts.attacked, "image"), o.every == 1 and "" or o.every .. "-th",
+        count_of(o.iterations, "step"),
         table.concat(o.losses, ", ")))
     print_theorem(rows)
     print_precision(lost, theorem_report.narrow)

@@ -1,5 +1,6 @@
 --- The sections of a run's report, each as HTML.
 
+local count_of = require "advrt.count"
 local html = require "advrt.report.html"
 local json = require "advrt.json"
 local options = require "advrt.options"
@@ -25,8 +26,6 @@ end
 local function number(v, form) return v ~= v and "&ndash;" or (form or "%.4g"):format(v) end
 
 local function percent(v) return v == v and ("%.1f&thinsp;%%"):format(100 * v) or "&ndash;" end
-
-local function plural(n, one, many) return ("%d %s"):format(n, n == 1 and one or many or one .. "s") end
 
 local function style_of(run, loss)
     return ('style="--c:var(--g%s)"'):format(run.styles[loss].colour:sub(2):lower())
@@ -54,7 +53,7 @@ function sections.tiles(run)
     local common = run.rows[1].common_images > 0
     local n, l2 = common and "common_mean" or "iterations_mean", common and "common_l2" or "mean_l2"
     local over = common and ("the %s that every loss flipped"):format(
-        plural(run.rows[1].common_images, "image")) or "its own flipped images"
+        count_of(run.rows[1].common_images, "image")) or "its own flipped images"
     local first, least = least_row(run.rows, n), least_row(run.rows, l2)
     if first and least then
         parts[#parts + 1] = tile("Fewest iterations", text(tables.title(first.loss)),
@@ -63,10 +62,10 @@ function sections.tiles(run)
             ("L<sub>2</sub> %.3g at the flip, mean over %s"):format(least[l2], over))
     end
     parts[#parts + 1] = tile("Flipped", percent(flipped / all),
-        ("%d of %s"):format(flipped, plural(all, "attack")))
+        ("%d of %s"):format(flipped, count_of(all, "attack")))
     parts[#parts + 1] = tile("Clean accuracy", percent((about.images_found - about.images_wrong)
         / about.images_found), ("%d of %s"):format(about.images_found - about.images_wrong,
-        plural(about.images_found, "image")))
+        count_of(about.images_found, "image")))
     return '<dl class="tiles">' .. table.concat(parts) .. "</dl>"
 end
 
@@ -257,7 +256,7 @@ nothing to attack, and %d that are of the target class already.</p>
 <table class="left"><thead><tr><th scope="col">File</th><th scope="col">Class</th>
 <th scope="col">The net says</th><th scope="col">Why</th></tr></thead><tbody>%s</tbody>
 </table></div></details>]])
-        :format(plural(about.images_found, "image"), count, about.images_wrong, about.images_left_out,
+        :format(count_of(about.images_found, "image"), count, about.images_wrong, about.images_left_out,
             #run.left < count and ("The first %d of them"):format(#run.left) or "Show them",
             table.concat(lines))
 end
@@ -349,8 +348,8 @@ function sections.about(run)
         what = text(about.setting)
     end
     return ("%s. %s of net %s, %s, targets: %s."):format(what,
-        plural(about.images_attacked, "image"), name(about.net or "?"),
-        plural(o.iterations, "iteration"), text(value_text(o.targets)))
+        count_of(about.images_attacked, "image"), name(about.net or "?"),
+        count_of(o.iterations, "iteration"), text(value_text(o.targets)))
 end
 
 local titles = {equal_multiplier = "Equal multiplier", equal_perturbation = "Equal perturbation"}
