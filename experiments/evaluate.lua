@@ -1,7 +1,9 @@
 --- How often a net is right on a folder of images: top-1 and top-5. What to run first with new
 -- weights, to know that they and the preprocessing are right.
 
+local count_of = require "advrt.count"
 local experiment = require "advrt.experiment"
+local fail = require "advrt.fail"
 local options = require "advrt.options"
 local progress = require "advrt.progress"
 local tensor = require "advrt.tensor"
@@ -17,18 +19,32 @@ print(images:about(count))
 local shown <close> = progress.start("images", count)
 local z = tensor.new {o.batch, net.classes}
 local done, top1, top5 = 0, 0, 0
+local broken, first = 0, nil -- images of which a logit is not finite
 for x, numbers in images:batches(1, count, o.batch) do
     local labels = {}
     for k = 1, o.batch do labels[k] = images:label(numbers[math.min(k, #numbers)]) end
-    local before = net:forward(x, z):rank(labels) -- classes with a larger logit than the label's
+    local before = net:forward(x, z):rank(labels) -- classes with a larger logit than the label's, or NaN
+    local largest = z:abs():maximum(2)
     for k = 1, #numbers do
+        local finite = largest:get(k) < math.huge -- false for NaN
+        if not finite then
+            broken, first = broken + 1, first or images.files[numbers[k]]
+        end
         if before:get(k) < 1 then top1 = top1 + 1 end
         if before:get(k) < 5 then top5 = top5 + 1 end
     end
     done = done + #numbers
     shown:update(done, ("top-1 %.2f %%"):format(100 * top1 / done))
 end
-shown:finish(("%d images"):format(count))
-print(("%s on %s: %d images"):format(net.name, o.images, count))
+shown:finish(count_of(count, "image"))
+if broken == count then
+    fail("%s: the logits of all %s are not finite; check the weights and the preprocessing", net.name,
+        count_of(count, "image"))
+end
+print(("%s on %s: %s"):format(net.name, o.images, count_of(count, "image")))
 print(("top-1  %6.2f %%  (%d right)"):format(100 * top1 / count, top1))
 print(("top-5  %6.2f %%  (%d right)"):format(100 * top5 / count, top5))
+if broken > 0 then
+    print(("Logits that are not finite: %s, the first %s. An image whose logits hold NaN is never top-1; "
+        .. "check the weights and the preprocessing."):format(count_of(broken, "image"), first))
+end

@@ -354,20 +354,33 @@ function loss.load(path)
     return nil, problem:find(found, 1, true) and problem or ("%s: %s"):format(found, problem)
 end
 
---- Fails since what an attack under a loss made is no finite number; `text` tells what. own: the loss's
--- own numbers behind it, its value or gradient with respect to the logits; where they are not finite
--- either, a function is to blame, and named.
-function loss.fail_not_finite(one, own, text)
+--- The loss's name and place, "margin (FILE:LINE)", where its function is to blame for a number that is
+-- not finite; else nil. own: the loss's own numbers behind it, its value or gradient with respect to the
+-- logits, nil where there are none to look at.
+function loss.blame(one, own)
     if not (own and one.f) or math.max(math.abs(own:minimum()), math.abs(own:maximum())) < math.huge then
-        fail("%s; check the weights and the preprocessing", text)
+        return nil
     end
-    fail.again("%s; mend loss %s (%s) or leave it out, and begin anew", text, one.name, place(one))
+    return ("%s (%s)"):format(one.name, place(one))
+end
+
+--- Fails since what an attack under a loss made is no finite number; `text` tells what. own: as in
+-- loss.blame.
+function loss.fail_not_finite(one, own, text)
+    local culprit = loss.blame(one, own)
+    if not culprit then fail("%s; check the weights and the preprocessing", text) end
+    fail.again("%s; mend loss %s or leave it out, and begin anew", text, culprit)
 end
 
 --- The loss that an untargeted attack ascends in place of `one`, any object that is a loss to the attacks.
 function loss.untargeted(one)
     if one.untargeted then return one:untargeted() end
     return turn(one, Turned)
+end
+
+--- Whether a name, or a variant's, is that of one of the paper's losses, which are not made of a function.
+function loss.is_builtin(text)
+    return debug.getmetatable(registry[text:match("^[^:]*")]) == Loss
 end
 
 --- The names of all losses, in the order in which they were added.

@@ -1,11 +1,13 @@
 --- What a run leaves besides its records, all computed from them: tables, figures, examples, kept
 -- images, run.json. A run that finishes and one that is merged from shards come through here.
 
+local count_of = require "advrt.count"
 local csv = require "advrt.csv"
 local examples = require "advrt.examples"
 local fail = require "advrt.fail"
 local figures = require "advrt.figures"
 local keep = require "advrt.keep"
+local loss = require "advrt.loss"
 local plot = require "advrt.plot"
 local report = require "advrt.report"
 local run_json = require "advrt.run_json"
@@ -40,6 +42,19 @@ function results.check_count(out, held, each, counts)
         fail("%s: holds %d records, %d attacked images have %d", out:file("records.msgpack"), held,
             counts.attacked, wanted)
     end
+end
+
+--- Lines on losses of the user's own that flip nothing and lead away from the target, in the mean.
+local function wrong_signs(summary)
+    local lines, last = {}, summary.iterations
+    for _, one in ipairs(summary.losses) do
+        local z, p = one.curves.z_target.mean, one.curves.p_target.mean
+        if #one.flips == 0 and z[last] < z[0] and p[last] <= p[0] and not loss.is_builtin(one.name) then
+            lines[#lines + 1] = ("%s lowers the target's logit (from %.3g to %.3g, mean): is its sign "
+                .. "turned? An attack ascends a loss."):format(one.name, z[0], z[last])
+        end
+    end
+    return lines
 end
 
 --- Fills the run's folder `out`, which holds records.msgpack and the examples' pictures.
@@ -82,21 +97,23 @@ function results.write(out, run)
         plot.draw(out.path, names)
     end
     report.write(out, {out.path})
-    return function() results.say(out, run.counts, rows, names) end
+    return function() results.say(out, run.counts, rows, names, wrong_signs(summary)) end
 end
 
 --- A line about a run's images.
 function results.images_text(counts)
-    return ("%d images, %d right on the clean image (%.2f %%), %d attacked%s"):format(counts.found,
-        counts.found - counts.wrong, 100 * (counts.found - counts.wrong) / math.max(1, counts.found),
-        counts.attacked, counts.left_out > 0
+    return ("%s, %d right on the clean image (%.2f %%), %d attacked%s"):format(
+        count_of(counts.found, "image"), counts.found - counts.wrong,
+        100 * (counts.found - counts.wrong) / math.max(1, counts.found), counts.attacked, counts.left_out > 0
             and (", %d of the target class left out"):format(counts.left_out) or "")
 end
 
---- Prints what a run found: a line about its images, Table I's rows, and where everything is.
-function results.say(out, counts, rows, pictures)
+--- Prints what a run found: a line about its images, Table I's rows, lines about the losses, and where
+-- everything is.
+function results.say(out, counts, rows, pictures, lines)
     print(results.images_text(counts) .. "\n")
     print(tables.table1_text {rows})
+    for _, line in ipairs(lines) do print(line) end
     if #pictures > 0 then
         print(("Pictures: %s/{%s}.{svg,png} and %s/examples/"):format(out.path,
             table.concat(pictures, ","), out.path))

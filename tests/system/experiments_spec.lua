@@ -345,6 +345,66 @@ describe("the experiments", function()
         assert.matches("top%-1 +100.00 %%  %(2 right%)", out)
     end)
 
+    it("say how many images have logits that are not finite, and fail where all have", function()
+        -- The largest logit of the bright images overflows, or that of all.
+        local own = support.write(base .. "/bright.lua", [[return {name = "bright", classes = 10,
+            input = {1, 28, 28}, preprocess = {},
+            build = function(b, x)
+                return b:linear(b:linear(x, "sum", 1), "fc", 10)
+            end}]])
+        local function evaluate(size)
+            local g = assert(net.load(own, {init = "he"}))
+            local state = g:state()
+            state["sum.weight"]:fill(size)
+            state["sum.bias"]:fill(0)
+            state["fc.weight"]:fill(1e10)
+            state["fc.weight"]:narrow(1, 1):fill(2e10)
+            assert(tensor.save(base .. "/bright.safetensors", state))
+            return support.advrt {scripts .. "evaluate.lua", "--net", own, "--weights",
+                base .. "/bright.safetensors", "--images", images}
+        end
+        local sums = {}
+        for _, file in ipairs(support.list(images)) do
+            local x = tensor.new {1, 1, 28, 28}
+            local pixels = file:find "png$" and image.load(images .. "/" .. file, {channels = 1})
+            if pixels then sums[#sums + 1] = x:set_image(1, pixels):sum() end
+        end
+        table.sort(sums)
+        local middle = (sums[3] + sums[4]) / 2 -- of seven: four logits of 2e10 size sum overflow
+        local status, out = evaluate(3.4e38 / 2e10 / middle)
+        assert.equal(0, status)
+        assert.matches("top%-5 +[^\n]+\nLogits that are not finite: 4 images, the first 4.png%. An image ",
+            out)
+        local err
+        status, out, err = evaluate(1e35)
+        assert.equal(1, status)
+        assert.is_nil(out:find("top-1", 1, true))
+        assert.matches("^advrt: bright: the logits of all 7 images are not finite; check the weights and "
+            .. "the preprocessing\n$", err:gsub("^.*\n(advrt: )", "%1"))
+        status, out = support.advrt {scripts .. "evaluate.lua", "--images", images}
+        assert.equal(0, status)
+        assert.is_nil(out:find("not finite", 1, true))
+    end)
+
+    it("ask about the sign of one's own loss that leads away from the target", function()
+        local own = support.write(base .. "/signs.lua", [[
+            local function margin(z, t) return z:gather(2, t) - z:others(2, t):maximum(2) end
+            loss.define("right", margin)
+            loss.define("wrong", function(z, t) return -margin(z, t) end)
+            loss.define("faint", function(z, t) return margin(z, t) * 0.001 end)]])
+        local words = {"--require", own, "--losses", "right,wrong,ce", "--magnitude", "0.5", "--no-figures",
+            "--iterations", "4"}
+        local out = run_well("equal_perturbation.lua", {"--out", base .. "/signs", table.unpack(words)})
+        assert.matches("\nwrong lowers the target's logit %(from %S+ to %S+, mean%): is its sign turned%?",
+            out)
+        assert.is_nil(out:find("\n%a+ lowers the target's logit", out:find("\nwrong lowers") + 1))
+        assert.is_nil(out:find("right lowers", 1, true))
+        out = run_well("equal_multiplier.lua", {"--out", base .. "/faint", "--require", own, "--losses",
+            "faint,wrong", "--alpha", "0.0001", "--iterations", "2", "--no-figures"})
+        assert.is_nil(out:find("faint lowers", 1, true)) -- it flips nothing, in the right direction
+        assert.truthy(out:find("wrong lowers", 1, true))
+    end)
+
     it("give no accuracy where a weight is NaN", function()
         local state = assert(tensor.load(weights))
         state['bn1.bias']:fill(0 / 0)
