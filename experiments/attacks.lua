@@ -24,11 +24,13 @@ function Attacks:room()
 end
 
 --- Makes what the run knows of its attacks: spent, by name what each has taken; known, how many images it
--- finished and in how many evaluations; and, of the images that wait, the frames of their records by
--- place: partial[a][place].
+-- finished and in how many evaluations; of the images that wait, the frames of their records and kept
+-- images by place: partial[a][place]; and of those that are done with, frames and kept[a].
 function Attacks:check()
     self.spent, self.known, self.partial, self.frames, self.under_way = {}, {}, {}, {}, 0
+    self.kept = {}
     for a, attack in ipairs(self.losses) do
+        self.kept[a] = {}
         self.spent[attack.name], self.known[a] = {}, {images = 0, evaluations = 0}
         for _, key in ipairs(report.costs) do self.spent[attack.name][key] = 0 end
         self.partial[a] = {}
@@ -41,7 +43,8 @@ function Attacks:learn(unit)
     while self.losses[a].name ~= unit.loss do a = a + 1 end
     for place in unit.places:gmatch("%d+") do
         k = k + 1
-        self.partial[a][math.tointeger(tonumber(place))] = unit.frames.records[k]
+        self.partial[a][math.tointeger(tonumber(place))] = {record = unit.frames.records[k],
+            image = unit.frames.bytes[k]}
     end
     local known, spent = self.known[a], self.spent[unit.loss]
     known.images, known.evaluations = known.images + unit.images, known.evaluations + unit.evaluations
@@ -52,7 +55,11 @@ end
 function Attacks:close()
     self.counts.attacked = self.counts.attacked + #self.partial[1]
     for place = 1, #self.partial[1] do
-        for a in ipairs(self.losses) do self.frames[#self.frames + 1] = self.partial[a][place] end
+        for a in ipairs(self.losses) do
+            local one = self.partial[a][place]
+            self.frames[#self.frames + 1] = one.record
+            self.kept[a][#self.kept[a] + 1] = one.image
+        end
     end
     for a in ipairs(self.losses) do self.partial[a] = {} end
 end
@@ -70,6 +77,14 @@ function Attacks:take_up(first)
 end
 
 function Attacks:order() return self.frames end
+
+function Attacks:pixels(a)
+    local i = 0
+    return function()
+        i = i + 1
+        return self.kept[a][i] and self.journal:bytes(self.kept[a][i])
+    end
+end
 
 -- What is to be done is foretold from what was measured (Attacks:show), not counted image by image.
 function Attacks.image_work() return 0 end
@@ -106,7 +121,9 @@ function Attacks:attack_with(a, queue)
         self.journal:add("records", report.pack {file = item.name, label = item.label,
             target = item.target or -1, attack = attack.name, success = one.success,
             prediction = one.prediction, l2 = one.l2, linf = one.linf, forward = one.forward,
-            backward = one.backward})
+            backward = one.backward, zero_gradients = one.zero_gradients, unmoved = one.unmoved,
+            not_finite = one.not_finite or ""})
+        if self.o.save_adversarial then self.journal:add("bytes", one.x:bytes()) end
     end
 
     -- Commits those that finished together, with what the attack took since the last commit.
@@ -170,8 +187,15 @@ end
 experiment.run({
     setting = "attacks",
     description = "Attacks images with each attack of a list: success, distances, counts and time.",
-    takes = {"attacks", "require", "targets", "seed"},
+    takes = {"attacks", "require", "targets", "seed", "save-adversarial"},
+    help = {["save-adversarial"] = "last: keep the final float32 image of each attack"},
+    prepare = function(o)
+        if o.save_adversarial == "first" then
+            fail.option("--save-adversarial first: an attack keeps no first flip, only its final image; "
+                .. "give last")
+        end
+    end,
     flags = {{"untargeted", "away from the label, not towards a target"}},
     either = {{"targets", "untargeted"}},
-    losses = list_of, methods = Attacks, what = "attacks", unit = "evaluations",
+    losses = list_of, methods = Attacks, what = {"attack"}, unit = "evaluations",
 }, arg)

@@ -10,9 +10,14 @@
 --     local r = attacks.run {attack = attacks.cw {}, net = g, images = x, labels = c, targets = t}
 --
 -- An attack finds; what it found is measured here, from the images as they are returned: that they
--- lie in [0,1] and in the ball, whether they succeed, and how far they are.
+-- lie in [0,1] and in the ball, whether they succeed, and how far they are. An image succeeds where the
+-- class of its float32 pixels is the target, or is not the label. Its class is its largest logit, the
+-- first of several that tie; the net sees it in a batch of the attack's own shape, so the logits are those
+-- that the attack saw. cw with a kappa above 0 asks for that margin besides. A lead of the last bits
+-- counts: another program, which rounds in another order, may see a tie there, or the class before.
 
 local arguments = require "advrt.check"
+local fail = require "advrt.fail"
 local method = require "advrt.attacks.method"
 local nearest = require "advrt.nearest"
 local system = require "advrt.core.system"
@@ -87,46 +92,38 @@ local function new_finished(spec, attack, B, targeted)
     local shape = {B, table.unpack(g.input)}
     return setmetatable({net = g, attack = attack, targeted = targeted, done = spec.done,
         x = tensor.new(shape), x0 = tensor.new(shape), z = tensor.new {B, g.classes}, items = {},
+        goals = tensor.new({B}, "i64"), margin = tensor.new {B}, dz = tensor.new {B, g.classes},
         still = tensor.new({B}, "f64"), size = B}, Finished)
 end
 
-function Finished:add(item, x, forward, backward)
+function Finished:add(item, x, image)
     local k = #self.items + 1
-    self.items[k] = {item = item, forward = forward, backward = backward}
+    self.items[k] = {item = item, forward = image.forward, backward = image.backward,
+        zero_gradients = image.flat, not_finite = image.not_finite, kept = image.kept}
     self.x[k]:copy(x)
     self.x0[k]:copy(item.image)
+    self.goals:set(item.target or item.label, k)
     if k == self.size then self:measure() end
 end
 
 function Finished:measure()
     local attack = self.attack
     self.net:trace(self.x, self.z)
-    local predictions = self.z:argmax()
+    local predictions, _, success = method.judge(attack, self.targeted, self.z, self.goals, self.margin,
+        self.dz)
     local l2, linf = self.x:step_(self.x, self.still, self.x0) -- a step of 0: only measures
     for k, one in ipairs(self.items) do
-        local item, prediction = one.item, predictions:get(k)
-        local goal = item.target or item.label
-        check_promise(attack, item, self.x[k], l2:get(k), linf:get(k))
-        local success = (prediction == goal) == self.targeted
-        if success and attack.kappa and attack.kappa > 0 then
-            success = attacks.margin(self.z[k], goal, self.targeted) >= attack.kappa
-        end
-        self.done(item, {x = self.x[k], success = success, prediction = prediction,
-            l2 = l2:get(k), linf = linf:get(k), forward = one.forward, backward = one.backward})
+        check_promise(attack, one.item, self.x[k], l2:get(k), linf:get(k))
+        one.x, one.prediction, one.success = self.x[k], predictions[k], success[k]
+        one.l2, one.linf = l2:get(k), linf:get(k)
+        if one.not_finite and not one.kept then one.success = false end -- it is the original
+        if one.prediction < 0 then one.not_finite = one.not_finite or "logits" end
+        one.unmoved = not one.success and not one.not_finite
+            and (one.linf == 0 or one.zero_gradients > 0 and one.zero_gradients == one.backward)
+        self.done(one.item, one)
     end
     self.items = {}
     if self.measured then self.measured(self.batch) end
-end
-
---- By how much the goal's logit leads the others in a row z [K]; untargeted, by how much the best of
--- the others leads it.
-function attacks.margin(z, goal, targeted)
-    local row = z:totable()
-    local own, other = row[goal + 1], -math.huge
-    for i, v in ipairs(row) do
-        if i ~= goal + 1 and v > other then other = v end
-    end
-    return targeted and own - other or other - own
 end
 
 --- Attacks the images of a queue; the way in for folders that do not fit into memory.
@@ -138,7 +135,10 @@ end
 -- spec.targeted  which of the two
 -- spec.done      function(item, result), in the order in which images finish: x [C,H,W] (to be
 --                copied), success, prediction, l2, linf, forward, backward (evaluations and
---                gradients that the image took)
+--                gradients that the image took); zero_gradients, how many of these gradients were
+--                exactly 0; unmoved, whether an image without success ended where it began, or had no
+--                other gradient; not_finite, nil or what ended its attack: "logits", "value" or
+--                "gradient". Such an image is what its attack had found before, else the original
 -- spec.batch     images at a time, default 32: the batch of every network pass
 -- spec.seed      of random starts, default 0: they depend on it and the image's name alone
 -- spec.tick      optional: called with the batch after each pass: passes; seconds {forward, backward,
@@ -147,8 +147,8 @@ end
 --                finished, at most a batch of them; where an interrupt ends the rest, also for those
 --                that had finished
 --
--- Returns {passes, seconds = {forward, backward, step}}. Logits or gradients that are not finite are
--- failures that name the image; an image outside of [0,1] or of the attack's ball raises.
+-- Returns {passes, seconds = {forward, backward, step}}. Numbers that are not finite end the attack of
+-- their image alone; an image outside of [0,1] or of the attack's ball raises.
 function attacks.stream(spec)
     local attack, B = spec.attack, spec.batch or 32
     local finished = new_finished(spec, attack, B, spec.targeted)
@@ -214,16 +214,19 @@ end
 -- spec.names    optional: N names, which random starts and messages go by (default: 1 .. N)
 -- spec.batch, spec.seed, spec.tick: see attacks.stream
 --
--- Returns a table: adversarial [N,C,H,W]; success, an array of N booleans; prediction i64 [N]; l2,
--- linf f64 [N]; forward, backward i64 [N]; passes; seconds. An image that did not succeed is where
--- the attack left it. Arguments of a wrong kind raise.
+-- Returns a table: adversarial [N,C,H,W]; success and unmoved, arrays of N booleans; prediction i64
+-- [N]; l2, linf f64 [N]; forward, backward, zero_gradients i64 [N]; not_finite, by image number what
+-- ended its attack; passes; seconds. An image that did not succeed is where the attack left it. Where
+-- not_finite ends the attack of all images before any succeeds, that is a failure. Arguments of a wrong
+-- kind raise.
 function attacks.run(spec)
     local shape, labels, targets = check(spec)
     local N = shape[1]
     local r = {adversarial = tensor.new(shape), success = {}, prediction = tensor.new({N}, "i64"),
         l2 = tensor.new({N}, "f64"), linf = tensor.new({N}, "f64"),
-        forward = tensor.new({N}, "i64"), backward = tensor.new({N}, "i64")}
-    local at = 0
+        forward = tensor.new({N}, "i64"), backward = tensor.new({N}, "i64"),
+        zero_gradients = tensor.new({N}, "i64"), unmoved = {}, not_finite = {}}
+    local at, broken, example = 0, 0, nil
     local about = attacks.stream {
         attack = spec.attack, net = spec.net, targeted = targets ~= nil, batch = spec.batch,
         seed = spec.seed, tick = spec.tick,
@@ -237,12 +240,22 @@ function attacks.run(spec)
         done = function(item, one)
             local i = item.index
             r.adversarial[i]:copy(one.x)
-            r.success[i] = one.success
-            for _, name in ipairs {"prediction", "l2", "linf", "forward", "backward"} do
+            r.success[i], r.unmoved[i], r.not_finite[i] = one.success, one.unmoved, one.not_finite
+            for _, name in ipairs {"prediction", "l2", "linf", "forward", "backward", "zero_gradients"} do
                 r[name]:set(one[name], i)
+            end
+            if one.not_finite and not one.success then
+                broken = broken + 1
+                if not example or i < example.index then example = item end
             end
         end,
     }
+    if broken == N then
+        local what = r.not_finite[example.index]
+        fail("%s: the %s %s not finite in attack %s%s; check the weights and the preprocessing",
+            example.name, what, what == "logits" and "are" or "is", spec.attack.name,
+            N > 1 and (" (all %d images have such numbers)"):format(N) or "")
+    end
     r.passes, r.seconds = about.passes, about.seconds
     return r
 end

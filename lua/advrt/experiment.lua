@@ -7,6 +7,7 @@
 -- batch that is not whole, and passes over its units that are.
 
 local attack = require "advrt.attack"
+local count_of = require "advrt.count"
 local data = require "advrt.data"
 local dist = require "advrt.dist"
 local examples = require "advrt.examples"
@@ -357,7 +358,7 @@ local function options_of(spec, argv)
     flags[#flags + 1] = {"resume", "go on with the run in --out, where it stopped"}
     flags[#flags + 1] = {"no-figures", "leave the pictures out"}
     local o = options.parse(argv, {name = spec.setting .. ".lua", description = spec.description,
-        options = takes, ranks = true, flags = flags, either = spec.either})
+        options = takes, ranks = true, flags = flags, either = spec.either, help = spec.help})
     for _, flag in ipairs(spec.flags or {}) do
         takes[#takes + 1], o[flag[1]] = flag[1], o[flag[1]] or false
     end
@@ -376,12 +377,12 @@ end
 --                   advrt.figures that draws it
 -- spec.methods      optional: functions that stand in for Run's of their name
 -- spec.takes        optional: the options of its own, in place of those of equal multiplier and equal
---                   perturbation; spec.flags, spec.either: its own flags, as options.parse has them
+--                   perturbation; spec.flags, spec.either, spec.help: as options.parse has them
 -- spec.prepare      optional: function(o, net) that settles options by the net, and fails where they
 --                   do not fit
 -- spec.losses       optional: function(o, net) -> what images are attacked with in place of --losses, an
---                   array of anything that has a name; spec.what: the word for them, spec.unit: of
---                   progress
+--                   array of anything that has a name; spec.what: the words for one of them
+--                   and, where an s does not make it, for several; spec.unit: of progress
 -- argv              the script's arguments
 function experiment.run(spec, argv) experiment.start(spec, options_of(spec, argv)) end
 
@@ -391,15 +392,28 @@ local function nothing_to_attack(o, counts)
         .. "(experiments/evaluate.lua)", counts.found, o.images, counts.wrong, counts.left_out)
 end
 
+--- What chooses an image's target: function(file, label, logits) -> class, nil to leave the image out, -1
+-- where the attack is untargeted.
+local function rule_of(o, g)
+    if o.untargeted then
+        if g.classes < 2 then
+            fail.option("--untargeted: a net of %s has no other class to move an image to",
+                count_of(g.classes, "class", "classes"))
+        end
+        return function() return -1 end
+    end
+    local target_of, message = data.targets(o.targets, g.classes, o.seed)
+    if not target_of then fail.option("--targets: %s", message) end
+    return target_of
+end
+
 --- Does the work, or a shard of it, in one process; returns the list of its images.
 local function run_here(spec, o, takes)
     if not o.no_figures then plot.check() end
     local g = experiment.load_net(o)
     if spec.step then o[spec.step] = o[spec.step] or g.defaults[spec.step] or spec.default end
     if spec.prepare then spec.prepare(o, g) end
-    local target_of, message = data.targets(o.targets, g.classes, o.seed)
-    if not target_of then fail.option("--targets: %s", message) end
-    if o.untargeted then target_of = function() return -1 end end
+    local target_of = rule_of(o, g)
     local losses = (spec.losses or experiment.losses)(o, g)
     local images, listed = experiment.open_images(o, g)
     local first, last = data.shard(listed, table.unpack(o.shard))
@@ -435,8 +449,8 @@ local function run_here(spec, o, takes)
         run.progress = shown
         run:spare(-math.max(0, last - from + 1) * run:image_work())
         run:go(images, from, last, target_of)
-        shown:finish(("%d images attacked with %d %s"):format(run.counts.attacked, #losses,
-            spec.what or "losses"))
+        shown:finish(("%s attacked with %s"):format(count_of(run.counts.attacked, "image"),
+            count_of(#losses, table.unpack(spec.what or {"loss", "losses"}))))
     end
     if run.counts.attacked == 0 and o.shard[2] == 1 then nothing_to_attack(o, run.counts) end
     run:look(last)

@@ -5,6 +5,9 @@
 -- The metadata hold "files.LOSS", a JSON array of the M file names, and "when", first or last.
 -- With "first" images that never flipped are left out.
 --
+-- Full attacks keep the final image of each attack, "last", whether it succeeded or not: names are those
+-- of the attacks, and NAME.success, 1 or 0, stands in the place of LOSS.iteration.
+--
 -- All but the images themselves is in the records. While a run goes on the images lie in its journal,
 -- not in memory; at the end they are copied behind the header, which takes their size once more until
 -- the journal goes.
@@ -29,29 +32,36 @@ function keep.image(r, k, when)
     return r.flip_iteration:get(k) >= 0 and r.first[k] or nil
 end
 
---- What the records at `path` say of the images that are kept of each loss: name -> {files, label,
--- target, iteration}, lists.
-local function listed(path, losses, when)
-    local lists = {}
-    for _, name in ipairs(losses) do
-        lists[name] = {files = setmetatable({}, {__jsontype = "array"}), label = {}, target = {},
-            iteration = {}}
+--- What a kept image has besides its pixels, by what it was attacked with: the field of the record that
+-- names it, the integers, and the last of these, of a record.
+local kinds = {
+    loss = {integers = {"label", "target", "iteration"}, last = function(r, when)
+        return when == "first" and r.flip_iteration or #r.l2 - 1
+    end},
+    attack = {integers = {"label", "target", "success"}, last = function(r) return r.success and 1 or 0 end},
+}
+
+--- What the records at `path` say of the images that are kept of each name: name -> {files, and each of
+-- the kind's integers}, lists.
+local function listed(path, names, when, field)
+    local lists, kind = {}, kinds[field]
+    for _, name in ipairs(names) do
+        lists[name] = {files = setmetatable({}, {__jsontype = "array"})}
+        for _, integer in ipairs(kind.integers) do lists[name][integer] = {} end
     end
     for r in record.each(path) do
-        local list = lists[r.loss]
+        local list = lists[r[field]]
         if when == "last" or r.flip_iteration >= 0 then
             local i = #list.files + 1
             list.files[i], list.label[i], list.target[i] = r.file, r.label, r.target
-            list.iteration[i] = when == "first" and r.flip_iteration or #r.l2 - 1
+            list[kind.integers[3]][i] = kind.last(r, when)
         end
     end
     return lists
 end
 
-local integers = {"label", "target", "iteration"}
-
 --- The header, padded to 8 bytes, with the 64-bit tensors first so that all are aligned.
-local function header_of(losses, lists, when, input)
+local function header_of(losses, lists, when, input, integers)
     local C, H, W = table.unpack(input)
     local about, order, at = {when = when}, {"__metadata__"}, 0
     local entries = {__metadata__ = about}
@@ -62,8 +72,8 @@ local function header_of(losses, lists, when, input)
     end
     for _, name in ipairs(losses) do
         about["files." .. name] = json.encode(lists[name].files)
-        for _, kind in ipairs(integers) do
-            add(name .. "." .. kind, "I64", {#lists[name].files}, 8 * #lists[name].files)
+        for _, integer in ipairs(integers) do
+            add(name .. "." .. integer, "I64", {#lists[name].files}, 8 * #lists[name].files)
         end
     end
     for _, name in ipairs(losses) do
@@ -81,9 +91,12 @@ end
 --
 -- out: the run's folder, which holds the records; losses: names; when: "first" or "last"; input:
 -- {C,H,W}; pixels: function(l) -> an iterator over the bytes of the images kept of losses[l], in the
--- order of the records, in pieces of any size.
-function keep.save(out, losses, when, input, pixels)
-    local lists = listed(out:file("records.msgpack"), losses, when)
+-- order of the records, in pieces of any size; field: of the records, that holds the name, "loss" (the
+-- default) or "attack".
+function keep.save(out, losses, when, input, pixels, field)
+    field = field or "loss"
+    local integers = kinds[field].integers
+    local lists = listed(out:file("records.msgpack"), losses, when, field)
     local path = out:scratch(NAME .. ".part")
     local file <close>, message = io.open(path, "wb")
     check(file, message, path)
@@ -91,10 +104,10 @@ function keep.save(out, losses, when, input, pixels)
         local done, problem = file:write(bytes)
         check(done, problem, path)
     end
-    write(string.pack("<s8", header_of(losses, lists, when, input)))
+    write(string.pack("<s8", header_of(losses, lists, when, input, integers)))
     for _, name in ipairs(losses) do
-        for _, kind in ipairs(integers) do
-            for _, v in ipairs(lists[name][kind]) do write(string.pack("<i8", v)) end
+        for _, integer in ipairs(integers) do
+            for _, v in ipairs(lists[name][integer]) do write(string.pack("<i8", v)) end
         end
     end
     for l, name in ipairs(losses) do
@@ -103,7 +116,7 @@ function keep.save(out, losses, when, input, pixels)
             write(bytes)
             left = left - #bytes
         end
-        check(left == 0, "the images of loss " .. name .. " are not all there", out:file(NAME))
+        check(left == 0, "the images of " .. name .. " are not all there", out:file(NAME))
     end
     local done, problem = file:close()
     check(done, problem, path)
@@ -146,7 +159,7 @@ function keep.pixels(dir, name)
     local file, message = io.open(path, "rb")
     if not file then fail("%s", message) end
     local place = keep.place(file, name)
-    if not place or place.dtype ~= "f32" then fail("%s: holds no images of loss %s", path, name) end
+    if not place or place.dtype ~= "f32" then fail("%s: holds no images of %s", path, name) end
     file:seek("set", place.from)
     local left = place.bytes
     return function()

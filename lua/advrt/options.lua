@@ -329,7 +329,7 @@ end
 -- spec.name        what the script is called in its help
 -- spec.description one sentence
 -- spec.options     names of the options it takes, from the table above
--- spec.defaults    optional: by key, defaults other than the table's
+-- spec.defaults    optional: by key, defaults other than the table's; spec.help: by name, other help
 -- spec.flags       optional: array of {name, help}; spec.arguments: optional array of {name, help}, or
 --                  {name, help, "+"}: one or more, an array of values
 -- spec.either      optional: array of pairs {name, name} of options and flags that exclude each other
@@ -351,7 +351,7 @@ function options.parse(argv, spec)
     end
     for _, name in ipairs(spec.options) do
         local option = by_name[name]
-        local metavar, read, help = option[2], option[3], option[5]
+        local metavar, read, help = option[2], option[3], spec.help and spec.help[name] or option[5]
         local own = spec.defaults and spec.defaults[key_of(name)]
         if own ~= nil then
             help = help:gsub("%s*%(default:.-%)$", "") .. (" (default: %s)"):format(own)

@@ -1,9 +1,12 @@
 -- experiments/attacks.lua as a user runs it, on the bundled net and images.
 
+local image = require "advrt.core.image"
 local json = require "dkjson"
+local net = require "advrt.net"
 local record = require "advrt.core.record"
 local support = require "support"
 local system = require "advrt.core.system"
+local tensor = require "advrt.tensor"
 
 local script = system.options.root .. "/experiments/attacks.lua"
 local CHEAP = "fgs,ifgs:steps=3,pgd:norm=2:steps=3:restarts=2,"
@@ -116,6 +119,102 @@ describe("experiments/attacks.lua", function()
         assert.is_true(support.rows(base .. "/away/attacks.csv")[1].success > 5)
     end)
 
+    -- The bundled weights with larger logits.
+    local function scaled(factor)
+        local path = ("%s/x%g.safetensors"):format(base, factor)
+        local state = assert(tensor.load(system.options.root .. "/nets/fashion.safetensors"))
+        for _, name in ipairs {"fc.weight", "fc.bias"} do state[name]:mul_(factor) end
+        assert(tensor.save(path, state))
+        return path
+    end
+
+    it("says how many images an attack does not move, a run that is joined from shards too", function()
+        local list = {"--weights", scaled(1e5), "--attacks", "ifgs:steps=2,ifgs:loss=m_logit:steps=2,"
+            .. "pgd:steps=2:eps=0.001", "--limit", "12", "--batch", "4", "--untargeted", "--no-figures"}
+        local function check(out, name)
+            local rows = support.rows(("%s/%s/attacks.csv"):format(base, name))
+            assert.is_true(rows[1].images > 6)
+            assert.same({0, rows[1].images, 0}, {rows[1].success, rows[1].unmoved, rows[1].not_finite})
+            assert.equal(0, rows[2].unmoved)
+            assert.equal(rows[3].images, rows[3].unmoved) -- a random start alone
+            local line = ("%%d of %d images were not moved, as every gradient was 0%%. That is no "
+                .. "robustness; try another loss, such as m_logit%%."):format(rows[1].images)
+            assert.matches("\nifgs:steps=2: " .. line:gsub("%%d", rows[1].unmoved, 1) .. "\n", out)
+            assert.matches("\npgd:steps=2:eps=0.001: " .. line:gsub("%%d", rows[3].unmoved, 1) .. "\n", out)
+            assert.is_nil(out:find("\nifgs:loss=m_logit:steps=2: ", 1, true))
+            for _, one in ipairs(support.rows(("%s/%s/perturbations.csv"):format(base, name))) do
+                local flat = one.attack ~= "ifgs:loss=m_logit:steps=2"
+                assert.equal(flat and 1 or 0, one.unmoved)
+                assert.is_true(one.zero_gradients == 2 or not flat and one.zero_gradients < 2)
+            end
+        end
+        check(run_well("still", list), "still")
+        local parts = {system.options.root .. "/experiments/merge.lua", "--out", base .. "/joined"}
+        for i = 1, 2 do
+            run_well("part" .. i, {"--shard", i .. "/2", table.unpack(list)})
+            parts[#parts + 1] = base .. "/part" .. i
+        end
+        local status, out, err = support.advrt(parts)
+        assert.equal(0, status, err)
+        check(out, "joined")
+    end)
+
+    it("goes on where one attack's numbers overflow, and names the first image", function()
+        local out = run_well("steep", {"--weights", scaled(1e36), "--attacks",
+            "cw:iterations=5,fgs:loss=m_logit,pgd:norm=2:loss=m_logit:steps=5", "--limit", "6",
+            "--untargeted", "--no-figures"})
+        local rows, first = support.rows(base .. "/steep/attacks.csv"), nil
+        assert.same({0, rows[1].images, 0}, {rows[1].success, rows[1].not_finite, rows[1].unmoved})
+        assert.is_true(rows[1].images > 3)
+        for i = 2, 3 do
+            assert.equal(0, rows[i].not_finite)
+            assert.is_true(rows[i].success > 0)
+        end
+        for _, one in ipairs(support.rows(base .. "/steep/perturbations.csv")) do
+            first = first or one.file
+            assert.equal(one.attack == "cw:iterations=5" and "gradient" or "", one.not_finite)
+        end
+        local all = rows[1].images
+        assert.matches(("\ncw:iterations=5: %d of %d images were stopped by numbers that are not finite; %d "
+            .. "of them count as not broken%%. The first is %s %%(its gradient%%)%%.\n"):format(all, all, all,
+            first), out)
+    end)
+
+    it("keeps the final images that were measured", function()
+        local dir = base .. "/kept"
+        local _, err = run_well("kept", {"--attacks", "fgs,pgd:norm=2:steps=3:eps=2", "--limit", "5",
+            "--batch", "2", "--save-adversarial", "last", "--no-figures"})
+        assert.matches("5 images attacked with 2 attacks", err)
+        local kept = assert(tensor.load(dir .. "/adversarial.safetensors"))
+        local about, k = {}, {fgs = 0, ["pgd:norm=2:steps=3:eps=2"] = 0}
+        for name in pairs(kept) do about[#about + 1] = name end
+        table.sort(about)
+        assert.same({"fgs", "fgs.label", "fgs.success", "fgs.target", "pgd:norm=2:steps=3:eps=2",
+            "pgd:norm=2:steps=3:eps=2.label", "pgd:norm=2:steps=3:eps=2.success",
+            "pgd:norm=2:steps=3:eps=2.target"}, about)
+        local g = assert(net.load("nets/fashion.lua"))
+        for r in record.each(dir .. "/records.msgpack") do
+            local i = k[r.attack] + 1
+            k[r.attack] = i
+            local x, original = kept[r.attack]:narrow(i, 1), tensor.new {1, 1, 28, 28}
+            original:set_image(1, assert(image.load(system.options.root .. "/nets/fashion-images/"
+                .. r.file, {channels = 1})))
+            local l2, linf = (x - original):norms()
+            assert.near(r.l2, l2:item(), 1e-6)
+            assert.near(r.linf, linf:item(), 1e-7)
+            assert.same({r.label, r.target, r.success and 1 or 0}, {kept[r.attack .. ".label"]:get(i),
+                kept[r.attack .. ".target"]:get(i), kept[r.attack .. ".success"]:get(i)})
+            assert.equal(r.prediction, g:forward(x):argmax():get(1))
+        end
+        assert.same({5, 5}, {k.fgs, k["pgd:norm=2:steps=3:eps=2"]})
+    end)
+
+    it("counts one of each in the singular", function()
+        local out, err = run_well("one", {"--attacks", "fgs", "--limit", "1", "--no-figures"})
+        assert.matches("\n1 image, 1 right on the clean image", "\n" .. out)
+        assert.matches("1 image attacked with 1 attack in", err)
+    end)
+
     it("leaves nothing where it is interrupted before any image is finished", function()
         local dir = base .. "/interrupted"
         local status, _, err = support.advrt({script, "--attacks", "cw", "--out", dir},
@@ -126,7 +225,15 @@ describe("experiments/attacks.lua", function()
     end)
 
     it("refuses what cannot work in one line", function()
+        local alone = support.write(base .. "/alone.lua", [[return {name = "alone", classes = 1,
+            input = {1, 28, 28}, preprocess = {},
+            build = function(b, x) return b:linear(x, "fc", 1) end}]])
+        local weights = base .. "/alone.safetensors"
+        assert(tensor.save(weights, assert(net.load(alone, {init = "he"})):state()))
         for _, case in ipairs {
+            {2, "--untargeted: a net of 1 class has no other class", {"--untargeted", "--net", alone,
+                "--weights", weights}},
+            {2, "--save-adversarial first: an attack keeps no first flip", {"--save-adversarial", "first"}},
             {2, "'--attack'; did you mean '--attacks'?", {"--attack", "fgs"}},
             {2, "unknown attack 'fsg'; did you mean 'fgs'?", {"--attacks", "fsg"}},
             {2, "'pgd': eps must be a number above 0, got x", {"--attacks", "pgd:eps=x"}},

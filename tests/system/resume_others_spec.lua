@@ -12,7 +12,8 @@ local contents = support.contents
 -- More images than wait together (attacks.lua), or than a batch (theorem.lua), and some that are wrong.
 local cases = {
     attacks = {"--limit", "36", "--batch", "2", "--attacks", "fgs,ifgs:steps=3,pgd:norm=2:steps=3:restarts=2,"
-        .. "lbfgs:searches=1:iterations=4,cw:iterations=8:rate=0.2:searches=1:c=10:starts=2"},
+        .. "lbfgs:searches=1:iterations=4,cw:iterations=8:rate=0.2:searches=1:c=10:starts=2",
+        "--save-adversarial", "last"},
     theorem = {"--limit", "10", "--batch", "3", "--iterations", "30", "--every", "7", "--losses",
         "ce,m_logit", "--margin-step", "8", "--magnitude", "0.2", "--targets", "class:2"},
 }

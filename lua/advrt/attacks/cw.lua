@@ -28,6 +28,7 @@ local method = require "advrt.attacks.method"
 local tensor = require "advrt.tensor"
 
 local MOST = 1e10 -- of c
+local STEEPEST = 1e19 -- gradient whose square Adam's second moment holds in float
 local margin = losses.m_logit {kappa = 1e30} -- the cut at kappa is made here
 
 local cw = method.new("cw", {
@@ -57,7 +58,13 @@ end
 --- batch.a holds the number of each image's step, adam.c its c or 0.
 function cw:advance(batch)
     local adam = batch.adam
-    for k = 1, batch.size do adam.t:set(math.tointeger(batch.a:get(k)), k) end
+    for k = 1, batch.size do
+        -- past that the moment is infinite, and Adam rests as if it had arrived
+        if batch.a:get(k) ~= 0 and adam.c:get(k) * batch.q_linf:get(k) > STEEPEST then
+            batch:stop(k, "gradient")
+        end
+        adam.t:set(math.tointeger(batch.a:get(k)), k)
+    end
     tensor.tanh_step(adam, {rate = self.rate})
 end
 
@@ -67,9 +74,9 @@ function cw:attack(image)
     local best = math.huge
     local weights, check = image.batch.adam.c, math.max(1, self.iterations // 10)
 
-    -- Whether the image as it is has the margin; it is the result where it is the nearest that has.
+    -- Whether the image has succeeded, margin and all; it is the result where it is the nearest that has.
     local function look()
-        if not (image.success and image.margin >= self.kappa) then return false end
+        if not image.success then return false end
         if image.l2 < best then
             best = image.l2
             image:keep()

@@ -17,14 +17,16 @@
 --     enter(batch, k)        optional: image k begins anew at x[k]
 --     advance(batch)         moves each image k that asked for a step: batch.a [k] is the number
 --                            it gave, 0 where it stays; the gradient of what it ascends is batch.q.
---                            Leaves in batch.l2 the distances of the images that moved
+--                            Leaves in batch.l2 the distances of the images that moved. It may call
+--                            batch:stop(k, what) where numbers overflow
 --
 -- An attack always ascends: batch.value and batch.q are of batch.loss, which leads to the target, or
 -- is the loss's untargeted form and leads away from the label. No attack turns a sign itself.
 --
--- An image whose attack returns is finished: image:keep() has set its result aside, else it is x
--- as it is. Its place goes to the next image of the queue, so the shapes never change, and an image
--- has the same bits whatever else runs.
+-- An image whose attack returns is finished: its result is what image:keep() has set aside, else x.
+-- Where logits, value or gradient are not finite the image is finished too, and its attack is not
+-- resumed: its result is what was kept, else x0. Its place goes to the next image of the queue, so the
+-- shapes never change, and an image has the same bits whatever else runs.
 
 local ball = require "advrt.attacks.ball"
 local fail = require "advrt.fail"
@@ -135,9 +137,7 @@ end
 -- One image -----------------------------------------------------------------------------------
 
 -- Fields an attack reads: x, x0 [C,H,W]; label, target (nil: untargeted); name; and of the network
--- at x: value, what it ascends; margin, by how much the logit that is to win leads the others
--- (untargeted: the best of the others leads the label's); success, whether x is classified as it
--- is to be; l2 = ||x - x0||.
+-- at x: value, what it ascends; margin and success, as method.judge has them; l2 = ||x - x0||.
 local Image = {}
 Image.__index = Image
 
@@ -190,6 +190,28 @@ function Image:around(purpose, norm, radius)
     return ball.project(d:add_(self.x0):clamp_(0, 1), self.x0, norm, radius)
 end
 
+-- Success ---------------------------------------------------------------------------------------
+
+--- Decides which images have succeeded, for all attacks: on the way, and in the end by the image as it is
+-- returned. An image's class is its largest logit, of several that tie the first. It has to be the
+-- target, or, untargeted, any class but the label; and an attack with a `kappa` above 0 asks for that
+-- margin besides. Logits of which one is NaN are no success.
+--
+-- z f32 [N,K]; goals i64 [N], targets or labels; margin f32 [N] and dz f32 [N,K] are overwritten.
+-- Returns arrays of N: prediction (-1: a logit is NaN), margin, by how much the logit that is to win
+-- leads the others (untargeted: the best of the others leads the label's), and success.
+function method.judge(attack, targeted, z, goals, margin, dz)
+    logits.evaluate("m_logit", math.huge, z, goals, margin, dz)
+    if not targeted then margin:mul_(-1) end
+    local prediction, margins, success = z:argmax():totable(), margin:totable(), {}
+    local kappa = attack.kappa or 0
+    for k, class in ipairs(prediction) do
+        success[k] = class >= 0 and (class == goals:get(k)) == targeted
+            and (kappa == 0 or margins[k] >= kappa)
+    end
+    return prediction, margins, success
+end
+
 -- The batch -----------------------------------------------------------------------------------
 
 local Batch = {}
@@ -202,7 +224,7 @@ function method.batch(g, attack, B, targeted, seed)
     local shape = {B, table.unpack(g.input)}
     local batch = setmetatable({
         net = g, attack = attack, loss = attack:ascends(targeted), size = B,
-        sign = targeted and 1 or -1, seed = seed,
+        targeted = targeted, seed = seed,
         x = tensor.new(shape), x0 = tensor.new(shape), q = tensor.new(shape),
         best = tensor.new(shape), z = tensor.new {B, g.classes}, dz = tensor.new {B, g.classes},
         value = rows(B, "f32"), margin = rows(B, "f32"), margin_dz = tensor.new {B, g.classes},
@@ -230,7 +252,7 @@ function Batch:fill(k, queue)
     if not item then return end
     local image = setmetatable({batch = self, k = k, item = item, x = self.x[k], x0 = self.x0[k],
         best = self.best[k], label = item.label, target = item.target, name = item.name, a = 0,
-        forward = 0, backward = 0, turn = coroutine.create(self.attack.attack)}, Image)
+        forward = 0, backward = 0, flat = 0, turn = coroutine.create(self.attack.attack)}, Image)
     image.x0:copy(item.image)
     self.goals:set(item.target or item.label, k)
     self.places[k], self.live = image, self.live + 1
@@ -240,39 +262,46 @@ function Batch:fill(k, queue)
     end
 end
 
+--- Ends the attack of image k, which met `what`, such as "gradient", that is not finite or too large to go on
+-- with. own: optional, the loss's numbers of this image behind it, as in losses.blame.
+function Batch:stop(k, what, own)
+    self.a:set(0, k)
+    local culprit = losses.blame(self.loss, own)
+    self.places[k].not_finite = culprit and ("%s of loss %s"):format(what, culprit) or what
+end
+
 --- z = g(x), and what the images read of it.
 function Batch:forward()
     self.net:trace(self.x, self.z)
     self.loss:evaluate(self.z, self.goals, self.value, self.dz)
-    logits.evaluate("m_logit", math.huge, self.z, self.goals, self.margin, self.margin_dz)
+    local prediction, margin, success = method.judge(self.attack, self.targeted, self.z, self.goals,
+        self.margin, self.margin_dz)
     self.passes, self.evaluations = self.passes + 1, self.evaluations + self.live
-    local value, margin, l2 = self.value:totable(), self.margin:totable(), self.l2:totable()
-    local prediction = self.z:argmax():totable()
+    local value, l2 = self.value:totable(), self.l2:totable()
     for k, image in pairs(self.places) do
-        if prediction[k] < 0 then
-            fail("%s: the logits are not finite in attack %s; check the weights and the "
-                .. "preprocessing", image.name, self.attack.name)
-        elseif value[k] ~= value[k] then
-            losses.fail_not_finite(self.loss, self.value, ("%s: the value is not finite in "
-                .. "attack %s"):format(image.name, self.attack.name))
-        end
-        image.value, image.margin = value[k], self.sign * margin[k]
-        image.success = (prediction[k] == self.goals:get(k)) == (self.sign > 0)
-        image.prediction, image.forward = prediction[k], image.forward + 1
+        image.value, image.margin, image.success = value[k], margin[k], success[k]
+        image.forward = image.forward + 1
         if not image.fresh then image.l2 = l2[k] end
         image.fresh = false
+        if prediction[k] < 0 then
+            self:stop(k, "logits")
+        elseif value[k] ~= value[k] then
+            self:stop(k, "value", self.value:narrow(k, 1))
+        end
     end
 end
 
---- The gradient of what the images ascend, at the points of the last forward.
+--- The gradient of what the images ascend, at the points of the last forward. An image of which it is not
+-- finite takes no step.
 function Batch:backward()
     self.net:backward(self.dz, self.q)
     self.q:norms(self.q_l2, self.q_linf, self.q_zero)
     for k, image in pairs(self.places) do
         local norm = self.q_l2:get(k)
         if image.a ~= 0 and (norm ~= norm or norm == math.huge) then
-            losses.fail_not_finite(self.loss, self.dz, ("%s: the gradient is not finite in "
-                .. "attack %s"):format(image.name, self.attack.name))
+            self:stop(k, "gradient", self.dz:narrow(k, 1))
+        elseif image.a ~= 0 and self.q_linf:get(k) == 0 then
+            image.flat = image.flat + 1
         end
     end
     self.loss:direction(self.q)
@@ -281,8 +310,9 @@ end
 --- Attacks all images of a queue.
 --
 -- queue   function() -> {image f32 [C,H,W], label, target or nil, name} or nil where it is empty
--- done    function(item, x [C,H,W], forward, backward): the image's result, in the order in which
---         they finish; x is overwritten afterwards
+-- done    function(item, x [C,H,W], image): the image's result, in the order in which they finish; x is
+--         overwritten afterwards. image: forward and backward, evaluations and gradients that it took;
+--         flat, how many of these gradients were exactly 0; not_finite, what ended its attack, or nil
 -- tick    optional: called with the batch after each pass of the network
 function Batch:run(queue, done, tick)
     local clock, seconds = system.clock, self.seconds
@@ -297,7 +327,7 @@ function Batch:run(queue, done, tick)
             local image = self.places[k]
             if image then
                 image.a = 0
-                resume(image)
+                if not image.not_finite then resume(image) end
                 moving = moving or image.a ~= 0
                 self.a:set(image.a, k)
             end
@@ -314,8 +344,9 @@ function Batch:run(queue, done, tick)
         end
         for k = 1, self.size do
             local image = self.places[k]
-            if image and coroutine.status(image.turn) == "dead" then
-                done(image.item, image.kept and image.best or image.x, image.forward, image.backward)
+            if image and (image.not_finite or coroutine.status(image.turn) == "dead") then
+                done(image.item, image.kept and image.best or image.not_finite and image.x0 or image.x,
+                    image)
                 self.live = self.live - 1
                 self:fill(k, queue)
             end

@@ -1,11 +1,14 @@
 --- What experiments/attacks.lua leaves: records, tables and a picture.
 --
 -- `list` is an array over the images of arrays over the attacks of {attack, file, label, target
--- (-1: untargeted), prediction, success, l2, linf, forward, backward}.
+-- (-1: untargeted), prediction, success, l2, linf, forward, backward, zero_gradients, unmoved,
+-- not_finite ("": nothing)}, as attacks.stream has them.
 
 local core = require "advrt.core.record"
+local count_of = require "advrt.count"
 local csv = require "advrt.csv"
 local fail = require "advrt.fail"
+local keep = require "advrt.keep"
 local plot = require "advrt.plot"
 local record = require "advrt.record"
 local results = require "advrt.results"
@@ -18,7 +21,7 @@ local report = {}
 report.costs = {"passes", "seconds_forward", "seconds_backward", "seconds_step"}
 
 local fields = {"file", "label", "target", "attack", "success", "prediction", "l2", "linf", "forward",
-    "backward"}
+    "backward", "zero_gradients", "unmoved", "not_finite"}
 
 --- The record of one image and attack, packed. one: its fields by name.
 function report.pack(one)
@@ -38,22 +41,24 @@ local function read(out, each, counts)
     return all
 end
 
-local columns = {"attack", "targeted", "images", "success", "l2_mean", "l2_std", "l2_median",
-    "linf_mean", "linf_std", "linf_median", "forward", "backward", "passes", "seconds_forward",
+local columns = {"attack", "targeted", "images", "success", "unmoved", "not_finite", "l2_mean", "l2_std",
+    "l2_median", "linf_mean", "linf_std", "linf_median", "forward", "backward", "passes", "seconds_forward",
     "seconds_backward", "seconds_step", "seconds"}
 
 --- One attack's row of attacks.csv, by column: distances over the images that succeeded; forward and
 -- backward, evaluations and gradients an image took in the mean; spent: what was spent on all, by the
 -- names of report.costs: the network's passes over a batch, and seconds.
 local function row_of(name, targeted, list, a, spent)
-    local l2, linf, forward, backward = {}, {}, 0, 0
+    local l2, linf, forward, backward, unmoved, not_finite = {}, {}, 0, 0, 0, 0
     for _, of_image in ipairs(list) do
         local one = of_image[a]
         if one.success then l2[#l2 + 1], linf[#linf + 1] = one.l2, one.linf end
         forward, backward = forward + one.forward, backward + one.backward
+        if one.unmoved then unmoved = unmoved + 1 end
+        if one.not_finite ~= "" then not_finite = not_finite + 1 end
     end
     local row = {attack = name, targeted = targeted, images = #list, success = #l2,
-        forward = forward / #list, backward = backward / #list,
+        unmoved = unmoved, not_finite = not_finite, forward = forward / #list, backward = backward / #list,
         seconds = spent.seconds_forward + spent.seconds_backward + spent.seconds_step}
     for _, key in ipairs(report.costs) do row[key] = spent[key] end
     for key, values in pairs {l2 = l2, linf = linf} do
@@ -69,11 +74,52 @@ local function images_csv(list)
     local all = {}
     for _, of_image in ipairs(list) do table.move(of_image, 1, #of_image, #all + 1, all) end
     return tables.csv({"attack", "file", "label", "target", "prediction", "success", "l2", "linf",
-        "forward", "backward"}, all)
+        "forward", "backward", "zero_gradients", "unmoved", "not_finite"}, all)
+end
+
+--- "N of M images were", for a sentence.
+local function some(n, of)
+    return ("%d of %s %s"):format(n, count_of(of, "image"), n == 1 and "was" or "were")
+end
+
+--- A line on the images that an attack did not move, which its count of successes takes for robust.
+local function unmoved_line(row, flat)
+    local why = flat == row.unmoved and ", as every gradient was 0"
+        or flat > 0 and (", %d as every gradient was 0"):format(flat) or ""
+    return ("%s: %s not moved%s. That is no robustness; try another loss, such as m_logit."):format(
+        row.attack, some(row.unmoved, row.images), why)
+end
+
+--- A line on the images whose attack ended at numbers that are not finite.
+local function not_finite_line(row, lost, first)
+    return ("%s: %s stopped by numbers that are not finite; %d of them count as not broken. The first is "
+        .. "%s (its %s)."):format(row.attack, some(row.not_finite, row.images), lost, first.file,
+            first.not_finite)
+end
+
+--- What to know of the attacks besides their rows.
+local function warnings(rows, list)
+    local lines = {}
+    for a, row in ipairs(rows) do
+        local flat, lost, first = 0, 0, nil
+        for _, of_image in ipairs(list) do
+            local one = of_image[a]
+            if one.unmoved and one.backward > 0 and one.zero_gradients == one.backward then
+                flat = flat + 1
+            end
+            if one.not_finite ~= "" then
+                first = first or one
+                lost = lost + (one.success and 0 or 1)
+            end
+        end
+        if row.unmoved > 0 then lines[#lines + 1] = unmoved_line(row, flat) end
+        if first then lines[#lines + 1] = not_finite_line(row, lost, first) end
+    end
+    return lines
 end
 
 --- The rows as they are printed.
-local function text_of(rows)
+local function text_of(rows, list)
     local width = 8
     for _, row in ipairs(rows) do width = math.max(width, #row.attack) end
     local form = "%-" .. width .. "s  %10s  %9s %9s  %9s %9s  %9s %9s  %8s\n"
@@ -87,6 +133,7 @@ local function text_of(rows)
             ("%.2f"):format(row.seconds))
     end
     lines[#lines + 1] = "Distances over the images that succeeded; forward and backward an image, mean."
+    for _, line in ipairs(warnings(rows, list)) do lines[#lines + 1] = "\n" .. line end
     return table.concat(lines)
 end
 
@@ -132,8 +179,8 @@ local function figure(name, rows, list, untargeted)
         ("set multiplot layout 1,2 margins screen 0.085,0.975,%g,%g spacing screen 0.095,0"):format(
             1 - (above - 75) / height, 1 - 45 / height),
         ("set label 100 %s at screen 0.5,%g center font 'sans,13'"):format(plot.quote(
-            ("Images that %s within a distance (%d images)"):format(
-                untargeted and "left their class" or "became their target", #list)),
+            ("Images that %s within a distance (%s)"):format(
+                untargeted and "left their class" or "became their target", count_of(#list, "image"))),
             1 - 18 / height),
         ("set key at screen 0.085,%g left top vertical maxcols 1 Left reverse samplen 6"):format(
             1 - above / height),
@@ -160,6 +207,9 @@ function report.write(out, run)
     out:write("attacks.csv", tables.csv(columns, rows))
     out:write("perturbations.csv", images_csv(list))
     out:write("left_out.csv", results.left_out_csv(run.left))
+    if run.pixels then
+        keep.save(out, o.attacks, o.save_adversarial, run.input, run.pixels, "attack")
+    end
     run_json.finish(run.about, counts, run.seconds)
     out:write("run.json", run_json.encode(run.about))
     local drawn = not run.no_figures and counts.attacked > 0
@@ -170,7 +220,7 @@ function report.write(out, run)
     return function()
         print(("%s, %s\n"):format(results.images_text(counts),
             o.untargeted and "untargeted" or "towards targets"))
-        print(text_of(rows))
+        print(text_of(rows, list))
         print(("Tables%s: %s/"):format(drawn and " and the picture" or "", out.path))
     end
 end
