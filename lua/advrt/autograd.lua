@@ -279,10 +279,12 @@ function Tracked.softmax(x, dim)
     return step(y, function(dy) return y * (dy - (dy * y):sum(dim, true)) end, x)
 end
 
--- Made so that the gradient of log_softmax(z)_t is loss.ce's to the bit.
+-- Made so that value and gradient of log_softmax(z)_t are loss.ce's to the bit.
 function Tracked.log_softmax(x, dim)
-    local y = call("log_softmax", x.value, dim)
-    return step(y, function(dy) return dy - y:exp() * dy:sum(dim, true) end, x)
+    local v = x.value
+    return step(call("log_softmax", v, dim), function(dy)
+        return dy - v:softmax(dim, true) * dy:sum(dim, true)
+    end, x)
 end
 
 function Tracked.norm(x, p, dim, keep)

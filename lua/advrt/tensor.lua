@@ -110,8 +110,9 @@ end
 --- x:exp(), x:log(), x:log1p(), x:tanh(), x:sqrt() -> y
 -- Functions of every element; log1p is log(1 + x). f32.
 
---- x:softmax(dim), x:log_softmax(dim) -> y
--- exp(x) / sum of exp(x) along a dimension, and its logarithm. f32.
+--- x:softmax(dim[, float]), x:log_softmax(dim) -> y
+-- exp(x) / sum of exp(x) along a dimension, and its logarithm. f32, made in double and rounded once;
+-- with `float` true the softmax is made in float, as loss.ce's gradient is.
 
 --- x:logsumexp(dim[, keep]) -> y
 -- log of the sum of exp(x) along a dimension, of which `keep` leaves a size of 1. f32.

@@ -133,22 +133,22 @@ static int norm(lua_State *L) {
     return reduce(L, REDUCE_ABS_MAX, 3);
 }
 
-static int soft(lua_State *L, bool of_logarithm) {
+static int soft(lua_State *L, SoftmaxKind kind) {
     Error e;
     Tensor *a = check_f32(L, 1);
     int dim = check_dim(L, 2, a);
     Tensor *out = bind_make_tensor(L, DTYPE_F32, a->ndim, a->shape);
-    want_done(L, tensor_softmax(of_logarithm, a, dim, out, &e), &e);
+    want_done(L, tensor_softmax(kind, a, dim, out, &e), &e);
     return 1;
 }
 
-/* softmax(dim), log_softmax(dim). */
+/* softmax(dim[, float]), log_softmax(dim). */
 static int softmax(lua_State *L) {
-    return soft(L, false);
+    return soft(L, lua_toboolean(L, 3) ? SOFTMAX_FLOAT : SOFTMAX);
 }
 
 static int log_softmax(lua_State *L) {
-    return soft(L, true);
+    return soft(L, SOFTMAX_LOG);
 }
 
 /* Selections -------------------------------------------------------------------------------- */

@@ -93,6 +93,11 @@ typedef enum MatmulKind {
     MATMUL_KINDS
 } MatmulKind;
 
+/* What is made of a row: its softmax in double; that one's logarithm, in double; and the softmax as
+ * exp of the logarithm in float, where a sum that rounds to 1 hides the other classes. Frameworks
+ * have the last, and so has the gradient of LOSS_CE, to the bit. Rounded once each. */
+typedef enum SoftmaxKind { SOFTMAX, SOFTMAX_LOG, SOFTMAX_FLOAT } SoftmaxKind;
+
 /* The losses on logits, of which the first is the paper's Eq. 5 (and 6, whose
  * sign is taken of the image's gradient, not here), the second its logit loss
  * and the third Eq. 7. */
@@ -202,9 +207,9 @@ struct Device {
                      float *out, Error *e);
     /* a [outer,K,inner]; out [outer,inner]. */
     int (*reduce)(Device *d, ReduceOp op, const float *a, RowShape r, float *out, Error *e);
-    /* Of each row its softmax, or that one's logarithm; a, out [outer,K,inner]. The logarithm is
-     * what `loss` makes of LOSS_CE, to the bit. */
-    int (*softmax)(Device *d, bool logarithm, const float *a, RowShape r, float *out, Error *e);
+    /* Of each row; a, out [outer,K,inner]. The logarithm is the value that `loss` makes of LOSS_CE,
+     * to the bit. */
+    int (*softmax)(Device *d, SoftmaxKind kind, const float *a, RowShape r, float *out, Error *e);
     /* The k largest of each row in falling order, and where they are, from 0; both [outer,k,inner].
      * NaN counts as larger than all numbers; of equal ones the first comes first. */
     int (*top)(Device *d, const float *a, RowShape r, int64_t k, float *value, int64_t *index,

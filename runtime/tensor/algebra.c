@@ -121,14 +121,14 @@ int tensor_reduce(ReduceOp op, const Tensor *a, RowShape r, const Tensor *out, E
     return d->reduce(d, op, a->data, r, out->data, e);
 }
 
-int tensor_softmax(bool logarithm, const Tensor *a, int dim, const Tensor *out, Error *e) {
-    const char *name = logarithm ? "log_softmax" : "softmax";
+int tensor_softmax(SoftmaxKind kind, const Tensor *a, int dim, const Tensor *out, Error *e) {
+    const char *name = kind == SOFTMAX_LOG ? "log_softmax" : "softmax";
     if (tensor_want(name, "a", a, DTYPE_F32, a, e) || want_dim(name, a, dim, e) ||
         tensor_want(name, "out", out, DTYPE_F32, a, e) ||
         want_count(name, "out", out, tensor_count(a), e))
         return -1;
     Device *d = tensor_device(a);
-    return d->softmax(d, logarithm, a->data, tensor_rows(a, dim), out->data, e);
+    return d->softmax(d, kind, a->data, tensor_rows(a, dim), out->data, e);
 }
 
 int tensor_top(const Tensor *a, int dim, int64_t k, const Tensor *value, const Tensor *index,

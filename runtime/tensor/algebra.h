@@ -22,7 +22,7 @@ RowShape tensor_rows(const Tensor *t, int dim);
 /* out has an element for each row of a, in their order. */
 int tensor_reduce(ReduceOp op, const Tensor *a, RowShape r, const Tensor *out, Error *e);
 /* out is of a's shape. */
-int tensor_softmax(bool logarithm, const Tensor *a, int dim, const Tensor *out, Error *e);
+int tensor_softmax(SoftmaxKind kind, const Tensor *a, int dim, const Tensor *out, Error *e);
 /* value and index have a's shape but for k, 1 .. K, in dimension dim. */
 int tensor_top(const Tensor *a, int dim, int64_t k, const Tensor *value, const Tensor *index,
                Error *e);

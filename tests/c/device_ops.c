@@ -175,7 +175,9 @@ static int run_reduce(Device *d, void **a, Error *e) {
 }
 
 static int run_softmax(Device *d, void **a, Error *e) {
-    return d->softmax(d, false, a[0], rows, a[1], e) || d->softmax(d, true, a[0], rows, a[2], e);
+    return d->softmax(d, SOFTMAX, a[0], rows, a[1], e) ||
+           d->softmax(d, SOFTMAX_LOG, a[0], rows, a[2], e) ||
+           d->softmax(d, SOFTMAX_FLOAT, a[0], rows, a[3], e);
 }
 
 static int run_top(Device *d, void **a, Error *e) {
@@ -203,8 +205,11 @@ static void test_rows(void **state) {
                 Case c = {"reduce", run_reduce, 1e-6, {F32(all, -3, 3), F32(n, 0, 0)}, special};
                 check(&c);
             }
-        Case soft = {
-            "softmax", run_softmax, 2e-6, {F32(all, -9, 9), F32(all, 0, 0), F32(all, 0, 0)}, 0};
+        Case soft = {"softmax",
+                     run_softmax,
+                     2e-6,
+                     {F32(all, -9, 9), F32(all, 0, 0), F32(all, 0, 0), F32(all, 0, 0)},
+                     0};
         check(&soft);
         Case top = {"top", run_top, 0, {F32(all, -2, 2), F32(n * k, 0, 0), I64(n * k, 0, 0)}, true};
         check(&top);

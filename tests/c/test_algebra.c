@@ -91,7 +91,7 @@ static void test_threads(void **state) {
     Error e;
     const int64_t shapes[3][3] = {{3, 50000, 1}, {2, 300, 400}, {1, 7, 40000}};
     for (int s = 0; s < 3; s++) {
-        Tensor a = uniform(31, 3, shapes[s]), out[2][REDUCE_OPS + 2];
+        Tensor a = uniform(31, 3, shapes[s]), out[2][REDUCE_OPS + 3];
         RowShape r = tensor_rows(&a, 1);
         assert_true(r.outer == shapes[s][0] && r.K == shapes[s][1] && r.inner == shapes[s][2]);
         int64_t rows[2] = {r.outer, r.inner};
@@ -101,13 +101,13 @@ static void test_threads(void **state) {
                 out[k][op] = made(DTYPE_F32, 2, rows);
                 assert_int_equal(tensor_reduce((ReduceOp)op, &a, r, &out[k][op], &e), 0);
             }
-            for (int log = 0; log < 2; log++) {
-                Tensor *soft = &out[k][REDUCE_OPS + log];
+            for (int kind = SOFTMAX; kind <= SOFTMAX_FLOAT; kind++) {
+                Tensor *soft = &out[k][REDUCE_OPS + kind];
                 *soft = made(DTYPE_F32, 3, shapes[s]);
-                assert_int_equal(tensor_softmax(log, &a, 1, soft, &e), 0);
+                assert_int_equal(tensor_softmax((SoftmaxKind)kind, &a, 1, soft, &e), 0);
             }
         }
-        for (int i = 0; i < REDUCE_OPS + 2; i++) {
+        for (int i = 0; i < REDUCE_OPS + 3; i++) {
             assert_memory_equal(out[0][i].data, out[1][i].data, tensor_bytes(&out[0][i]));
             tensor_free(&out[0][i]), tensor_free(&out[1][i]);
         }
@@ -126,7 +126,7 @@ static void test_rows_of_nothing(void **state) {
         for (int n = 0; n < 3; n++)
             assert_true(((float *)out.data)[n] == (op == REDUCE_LOGSUMEXP ? -INFINITY : 0));
     }
-    assert_int_equal(tensor_softmax(true, &a, 1, &a, &e), 0);
+    assert_int_equal(tensor_softmax(SOFTMAX_LOG, &a, 1, &a, &e), 0);
     tensor_free(&a), tensor_free(&out);
 }
 
@@ -236,9 +236,9 @@ static void test_door(void **state) {
     want_refused(tensor_broadcast(BINARY_ADD, &a, &wide, &a, &e), &e, "b must be f32");
     want_refused(tensor_reduce(REDUCE_SUM, &a, tensor_rows(&a, 0), &n, &e), &e, "3 elements");
     want_refused(tensor_reduce(REDUCE_SUM, &a, (RowShape){2, 4, 1}, &n, &e), &e, "a must have 8");
-    want_refused(tensor_softmax(false, &a, 2, &a, &e), &e, "softmax: no dimension 3");
-    want_refused(tensor_softmax(true, &a, -1, &a, &e), &e, "log_softmax: no dimension 0");
-    want_refused(tensor_softmax(true, &a, 1, &n, &e), &e, "out must have 6");
+    want_refused(tensor_softmax(SOFTMAX, &a, 2, &a, &e), &e, "softmax: no dimension 3");
+    want_refused(tensor_softmax(SOFTMAX_LOG, &a, -1, &a, &e), &e, "log_softmax: no dimension 0");
+    want_refused(tensor_softmax(SOFTMAX_LOG, &a, 1, &n, &e), &e, "out must have 6");
     want_refused(tensor_top(&a, 2, 1, &n, &classes, &e), &e, "no dimension 3");
     want_refused(tensor_top(&a, 1, 0, &n, &classes, &e), &e, "k must be in 1 .. 3, got 0");
     want_refused(tensor_top(&a, 1, 2, &n, &classes, &e), &e, "value must have 4");

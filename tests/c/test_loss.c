@@ -92,8 +92,8 @@ static void test_where_float_stops(void **state) {
     run(LOSS_CE, 0, z, 1, 2, dz);
     assert_true(dz[1] > 0 && dz[0] < 0);
     row_with_margin(z, 2, 16.8f);
-    float value = run(LOSS_CE, 0, z, 1, 2, dz);
-    assert_true(dz[1] == 0 && value == 0);
+    run(LOSS_CE, 0, z, 1, 2, dz);
+    assert_true(dz[1] == 0);
     assert_true(fabs((double)dz[0] / -exp(-16.8) - 1) < 1e-5);
 
     row_with_margin(z, MOST, 22.5f);
@@ -111,6 +111,29 @@ static void test_where_float_stops(void **state) {
     assert_true(all_zero(dz, 10));
     run(LOSS_LOGIT, 0, z, 1, 10, dz);
     assert_true(dz[1] == 1);
+}
+
+static float value_at(float *z, int64_t K, float margin, float *dz) {
+    row_with_margin(z, K, margin);
+    return run(LOSS_CE, 0, z, 1, K, dz);
+}
+
+/* The value falls with every step of the margin, where 1 - p has long rounded to 0. */
+static void test_ce_value_is_fine(void **state) {
+    (void)state;
+    static float z[MOST], dz[MOST];
+    const int64_t classes[] = {2, 10, MOST};
+    for (int c = 0; c < 3; c++) {
+        int64_t K = classes[c];
+        for (float margin = -60; margin < 80; margin += 0.37f) {
+            float value = value_at(z, K, margin, dz);
+            double others = (double)(K - 1) * exp(-(double)margin), wanted = -log1p(others);
+            assert_true(fabs((double)value / wanted - 1) < 1e-7);
+            assert_true(value_at(z, K, nextafterf(margin, 100) + 1e-4f, dz) > value);
+        }
+    }
+    const float tie[3] = {5, 5, -90};
+    assert_true(fabs((double)run(LOSS_CE, 0, tie, 1, 3, dz) + log(2)) < 1e-7);
 }
 
 /* Beyond kappa nothing is left; at kappa itself, as torch.clamp, the gradient still passes. */
@@ -251,6 +274,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values_and_gradients),
         cmocka_unit_test(test_where_float_stops),
+        cmocka_unit_test(test_ce_value_is_fine),
         cmocka_unit_test(test_margin),
         cmocka_unit_test(test_nan),
         cmocka_unit_test(test_stats),

@@ -36,7 +36,7 @@ int cpu_logit_stats(Device *d, const float *z, const int64_t *initial, const int
 int cpu_cross_entropy(Device *d, const float *z, const int64_t *label, int64_t N, int64_t K,
                       double *host_loss, int64_t *host_correct, float *dz, Error *e);
 
-int cpu_softmax(Device *d, bool logarithm, const float *a, RowShape r, float *out, Error *e);
+int cpu_softmax(Device *d, SoftmaxKind kind, const float *a, RowShape r, float *out, Error *e);
 
 /* The Device's functions that autograd is made of (algebra.c). */
 int cpu_map(Device *d, MapOp op, const float *a, float *out, int64_t n, Error *e);

@@ -30,6 +30,25 @@ static int64_t row_argmax(const float *z, int64_t K, int64_t without) {
     return best;
 }
 
+/* log sum exp(z - m) in double, by log1p of all but the greatest: where one class is nearly certain
+ * its log p is minus what the others add up to, which a sum of about 1 would lose. */
+static double row_log_rest(const float *z, int64_t K, int64_t apart, float m) {
+    double rest = 0;
+    int64_t greatest = 0;
+    for (int64_t k = 0; k < K; k++) {
+        if (z[k * apart] < m)
+            rest += exp((double)z[k * apart] - (double)m);
+        else
+            greatest++;
+    }
+    return isinf(m) ? NAN : log1p(rest + (double)(greatest - 1));
+}
+
+/* log p of the element a of a row. */
+static float log_p(float a, float m, double log_rest) {
+    return (float)(((double)a - (double)m) - log_rest);
+}
+
 /* log sum exp(z - m), summed in float over a vector's lanes as frameworks do: its last bit decides
  * at which margin p_t - 1 becomes 0. */
 static float row_log_sum(const float *z, int64_t K, int64_t apart, float m) {
@@ -40,11 +59,12 @@ static float row_log_sum(const float *z, int64_t K, int64_t apart, float m) {
     return logf(lane[0]);
 }
 
-/* Eq. 5 ascended: log p_t, with gradient onehot - softmax. In float p_t rounds to 1 past a
- * margin of about 16.7 and the target's element is then exactly 0, as frameworks have it. */
+/* Eq. 5 ascended: log p_t, with gradient onehot - softmax. The gradient is made in float: p_t
+ * rounds to 1 past a margin of about 16.7 and the target's element is then exactly 0, as frameworks
+ * have it. The value is finer, so that a line search sees it fall however close to 0 it is. */
 static void ce_row(const float *z, int64_t t, int64_t K, float *value, float *dz) {
     float m = row_max(z, K, 1), log_sum = row_log_sum(z, K, 1, m);
-    *value = (z[t] - m) - log_sum;
+    *value = log_p(z[t], m, row_log_rest(z, K, 1, m));
     for (int64_t k = 0; k < K; k++) dz[k] = -expf((z[k] - m) - log_sum);
     dz[t] += 1.0f;
 }
@@ -137,17 +157,28 @@ static void softmax_row(const float *a, int64_t K, int64_t apart, float *out) {
 }
 
 static void log_softmax_row(const float *a, int64_t K, int64_t apart, float *out) {
-    float m = row_max(a, K, apart), log_sum = row_log_sum(a, K, apart, m);
-    for (int64_t k = 0; k < K; k++) out[k * apart] = (a[k * apart] - m) - log_sum;
+    float m = row_max(a, K, apart);
+    double rest = row_log_rest(a, K, apart, m);
+    for (int64_t k = 0; k < K; k++) out[k * apart] = log_p(a[k * apart], m, rest);
 }
 
-int cpu_softmax(Device *d, bool logarithm, const float *a, RowShape r, float *out, Error *e) {
+static void softmax_float_row(const float *a, int64_t K, int64_t apart, float *out) {
+    float m = row_max(a, K, apart), log_sum = row_log_sum(a, K, apart, m);
+    for (int64_t k = 0; k < K; k++) out[k * apart] = expf((a[k * apart] - m) - log_sum);
+}
+
+int cpu_softmax(Device *d, SoftmaxKind kind, const float *a, RowShape r, float *out, Error *e) {
+    static void (*const rows_of[])(const float *, int64_t, int64_t, float *) = {
+        [SOFTMAX] = softmax_row,
+        [SOFTMAX_LOG] = log_softmax_row,
+        [SOFTMAX_FLOAT] = softmax_float_row,
+    };
     (void)d, (void)e;
     int64_t rows = r.K ? r.outer * r.inner : 0;
 #pragma omp parallel for schedule(static) if (rows * r.K > SERIAL)
     for (int64_t i = 0; i < rows; i++) {
         int64_t at = i / r.inner * r.K * r.inner + i % r.inner;
-        (logarithm ? log_softmax_row : softmax_row)(a + at, r.K, r.inner, out + at);
+        rows_of[kind](a + at, r.K, r.inner, out + at);
     }
     return 0;
 }

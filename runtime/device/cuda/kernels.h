@@ -52,7 +52,8 @@ cudaError_t kernel_map(cudaStream_t s, MapOp op, const float *a, float *out, int
 cudaError_t kernel_broadcast(cudaStream_t s, BinaryOp op, const Broadcast *b, const float *x,
                              const float *y, float *out);
 cudaError_t kernel_reduce(cudaStream_t s, ReduceOp op, const float *a, RowShape r, float *out);
-cudaError_t kernel_softmax(cudaStream_t s, bool logarithm, const float *a, RowShape r, float *out);
+cudaError_t kernel_softmax(cudaStream_t s, SoftmaxKind kind, const float *a, RowShape r,
+                           float *out);
 cudaError_t kernel_top(cudaStream_t s, const float *a, RowShape r, int64_t k, float *value,
                        int64_t *index);
 cudaError_t kernel_gather(cudaStream_t s, bool others, const float *a, const int64_t *index,

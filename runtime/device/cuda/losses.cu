@@ -53,14 +53,31 @@ static __device__ inline float row_log_sum(const float *z, int64_t K, int64_t ap
     return logf(warp_sum(sum));
 }
 
-/* log softmax in float: past a margin of about 16.7 p_t rounds to 1 and p_t - 1 is exactly 0. */
+/* The same in double, by log1p of all but the greatest: where one class is nearly certain its log p
+ * is minus what the others add up to. */
+static __device__ inline double row_log_rest(const float *z, int64_t K, int64_t apart, float m,
+                                             int lane) {
+    double rest = 0;
+    int greatest = 0;
+    for (int64_t k = lane; k < K; k += WARP) {
+        if (z[k * apart] < m)
+            rest += exp((double)z[k * apart] - (double)m);
+        else
+            greatest++;
+    }
+    rest = warp_sum(rest) + (double)(warp_sum(greatest) - 1);
+    return isinf(m) ? NAN : log1p(rest);
+}
+
+/* log softmax; its gradient in float: past a margin of about 16.7 p_t rounds to 1 and p_t - 1 is
+ * exactly 0. */
 static __device__ inline float ce_row(const float *z, int64_t t, int64_t K, float *dz, int lane) {
     float m = row_max(z, K, 1, lane), log_sum = row_log_sum(z, K, 1, m, lane);
     for (int64_t k = lane; k < K; k += WARP) {
         float d = -expf((z[k] - m) - log_sum);
         dz[k] = k == t ? d + 1.0f : d;
     }
-    return (z[t] - m) - log_sum;
+    return (float)(((double)z[t] - (double)m) - row_log_rest(z, K, 1, m, lane));
 }
 
 static __device__ inline float m_logit_row(const float *z, int64_t t, int64_t K, float kappa,
@@ -153,29 +170,36 @@ static __device__ inline int64_t row_start(int64_t i, const RowShape &r) {
     return i / r.inner * r.K * r.inner + i % r.inner;
 }
 
-static __global__ void softmax(bool logarithm, const float *a, RowShape r, float *out) {
+static __global__ void softmax(SoftmaxKind kind, const float *a, RowShape r, float *out) {
     int64_t i = own_row();
     int lane = threadIdx.x % WARP;
     if (i >= r.outer * r.inner) return;
     const float *row = a + row_start(i, r);
     float *to = out + row_start(i, r), m = row_max(row, r.K, r.inner, lane);
-    if (logarithm) {
-        float log_sum = row_log_sum(row, r.K, r.inner, m, lane);
+    double most = (double)m, sum = 0;
+    if (kind == SOFTMAX_LOG) {
+        double rest = row_log_rest(row, r.K, r.inner, m, lane);
         for (int64_t k = lane; k < r.K; k += WARP)
-            to[k * r.inner] = (row[k * r.inner] - m) - log_sum;
+            to[k * r.inner] = (float)(((double)row[k * r.inner] - most) - rest);
         return;
     }
-    double most = (double)m, sum = 0;
+    if (kind == SOFTMAX_FLOAT) {
+        float log_sum = row_log_sum(row, r.K, r.inner, m, lane);
+        for (int64_t k = lane; k < r.K; k += WARP)
+            to[k * r.inner] = expf((row[k * r.inner] - m) - log_sum);
+        return;
+    }
     for (int64_t k = lane; k < r.K; k += WARP) sum += exp((double)row[k * r.inner] - most);
     sum = warp_sum(sum);
     for (int64_t k = lane; k < r.K; k += WARP)
         to[k * r.inner] = (float)(exp((double)row[k * r.inner] - most) / sum);
 }
 
-cudaError_t kernel_softmax(cudaStream_t s, bool logarithm, const float *a, RowShape r, float *out) {
+cudaError_t kernel_softmax(cudaStream_t s, SoftmaxKind kind, const float *a, RowShape r,
+                           float *out) {
     int64_t rows = r.outer * r.inner;
     if (rows == 0 || r.K == 0) return cudaSuccess;
-    return LAUNCH(softmax, row_blocks(rows), ROW_THREADS, s, logarithm, a, r, out);
+    return LAUNCH(softmax, row_blocks(rows), ROW_THREADS, s, kind, a, r, out);
 }
 
 /* One element's part of a row's sum. */

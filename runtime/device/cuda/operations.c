@@ -171,8 +171,8 @@ static int reduce(Device *d, ReduceOp op, const float *a, RowShape r, float *out
                          r.outer * r.inner, r.K, e);
 }
 
-static int softmax(Device *d, bool logarithm, const float *a, RowShape r, float *out, Error *e) {
-    return launched_rows(d, kernel_softmax(cuda_of(d)->stream, logarithm, a, r, out), "softmax",
+static int softmax(Device *d, SoftmaxKind kind, const float *a, RowShape r, float *out, Error *e) {
+    return launched_rows(d, kernel_softmax(cuda_of(d)->stream, kind, a, r, out), "softmax",
                          r.outer * r.inner, r.K, e);
 }
 
