@@ -2,6 +2,7 @@
 
 local attacks = require "advrt.attacks"
 local data = require "advrt.data"
+local image = require "advrt.core.image"
 local loss = require "advrt.loss"
 local net = require "advrt.net"
 local tensor = require "advrt.tensor"
@@ -152,6 +153,24 @@ describe("untargeted attacks", function()
             attacks.cw {loss = "m_logit", searches = 2, iterations = 20, rate = 0.1}} do
             assert.is_true(flips(run(nets[3], attack)) >= COUNT - 1, attack.kind)
         end
+    end)
+
+    it("flip the images that the net is surest of by L-BFGS, whose line search sees ce fall", function()
+        assert.same({"ce", "m_logit", "logit"}, {attacks.lbfgs {}:ascends(true).name,
+            attacks.lbfgs {}:ascends(false).name, attacks.lbfgs {loss = "logit"}:ascends(false).name})
+        local sure, few = tensor.new {2, 1, 28, 28}, {searches = 1, iterations = 20}
+        for i, name in ipairs {"00031", "00069"} do
+            sure:set_image(i, assert(image.load("nets/fashion-images/" .. name .. ".png", {channels = 1})))
+        end
+        local function flip(given)
+            for key, value in pairs(few) do given[key] = value end
+            return attacks.run {attack = attacks.lbfgs(given), net = nets[1], images = sure, labels = {8, 8},
+                batch = 2}
+        end
+        local r = flip {}
+        assert.same({true, true}, r.success)
+        assert.is_true(r.l2:get(1) < 1 and r.l2:get(2) < 1)
+        assert.same({true, true}, flip {loss = "ce", tolerance = 1e-10}.success)
     end)
 
     it("take a loss of the script's own that has no untargeted form, negated", function()
