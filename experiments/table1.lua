@@ -6,6 +6,7 @@ local fail = require "advrt.fail"
 local folder = require "advrt.folder"
 local options = require "advrt.options"
 local run_json = require "advrt.run_json"
+local system = require "advrt.core.system"
 local tables = require "advrt.tables"
 
 local settings = {"equal_multiplier", "equal_perturbation"}
@@ -59,7 +60,7 @@ end
 local joined = table.move(groups[2], 1, #groups[2], #groups[1] + 1,
     table.move(groups[1], 1, #groups[1], 1, {}))
 local text, csv = tables.table1_text(groups), tables.table1_csv(joined)
-io.write(o.csv and csv or text)
+io.write(o.csv and csv or system.printable(text, true))
 if o.out then
     local out <close> = folder.claim(o.out)
     out:write("table1.csv", csv)

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "bind/bind.h"
 #include "bind/system.h"
 #include "device/open.h"
@@ -261,23 +262,31 @@ static int message_handler(lua_State *L) {
     return 1;
 }
 
+/* A script's own error may hold any bytes; its lines stay. */
+static void say(const char *where, const char *message) {
+    fprintf(stderr, "advrt: %s", where);
+    text_put(stderr, message);
+    fputc('\n', stderr);
+}
+
 /* Prints why the run ends. What goes wrong with one process of several mostly goes wrong with all:
  * rank 0 says it, and its end is the others' end. Another speaks where it is still there by then.
  * That the launcher ends the others after it is not said too. */
 static void complain(Dist *d, const char *message) {
     const struct timespec grace = {1, 0};
-    char host[64] = "";
+    char host[64] = "", where[128];
     fflush(stdout);
     if (d == NULL || d->rank == 0) {
         if (d != NULL) d->speak(d);
-        fprintf(stderr, "advrt: %s\n", message);
+        say("", message);
         return;
     }
     signal(SIGTERM, SIG_DFL);
     nanosleep(&grace, NULL);
     d->speak(d);
     gethostname(host, sizeof host - 1);
-    fprintf(stderr, "advrt: rank %d of %d on %s: %s\n", d->rank, d->size, host, message);
+    snprintf(where, sizeof where, "rank %d of %d on %s: ", d->rank, d->size, host);
+    say(where, message);
 }
 
 /* Prints the error at 1, d being a light userdata at 2, and returns the exit status. */
@@ -295,7 +304,7 @@ static int print_error(lua_State *L) {
     if (d == NULL || status < SIGNALS)
         complain(d, message != NULL ? message : "an error without a message");
     else if (d->speak(d)) /* the launcher hands a signal to all, and ends all when one failed */
-        fprintf(stderr, "advrt: %s\n", message);
+        say("", message);
     return 1;
 }
 

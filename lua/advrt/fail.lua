@@ -15,7 +15,7 @@ local SIGNALS = 128 -- statuses above are those of signals
 -- One line, whatever a file name in it holds.
 local function make(status, text, ...)
     local message = select("#", ...) > 0 and text:format(...) or text
-    return system.failure((message:gsub("%c", "?")), status)
+    return system.failure(system.printable(message), status)
 end
 
 local function raise(...) error(make(...), 0) end
@@ -40,7 +40,7 @@ function fail.interrupted() error(system.interrupt(), 0) end
 --- Adds to a failure that is on its way how to go on; to one of fail.again nothing.
 function fail.append(problem, text)
     if fail.is(problem) and not problem.again then
-        problem.message = problem.message .. (text:gsub("%c", "?"))
+        problem.message = problem.message .. system.printable(text)
     end
 end
 

@@ -8,6 +8,7 @@ local dist = require "advrt.dist"
 local fail = require "advrt.fail"
 local loss = require "advrt.loss"
 local nearest = require "advrt.nearest"
+local system = require "advrt.core.system"
 
 local options = {}
 
@@ -323,6 +324,14 @@ local function complain(message, names, args, places)
     fail.option("%s", (message:match("^[^\n]*")))
 end
 
+--- What an experiment prints holds names that others chose: of files, classes and losses.
+local say = print
+local function plain_print(...)
+    local words = table.pack(...)
+    for i = 1, words.n do words[i] = system.printable(tostring(words[i]), true) end
+    say(table.unpack(words, 1, words.n))
+end
+
 --- Reads a command line.
 --
 -- argv             array of words (the global arg)
@@ -340,6 +349,7 @@ end
 -- failure with status 2; a file of --require that fails is one with status 1.
 function options.parse(argv, spec)
     dist.mute()
+    rawset(_G, "print", plain_print)
     if dist.size > 1 and not spec.ranks then
         fail.option("%s is the work of one process; start it without mpirun", spec.name)
     end

@@ -33,7 +33,7 @@ end
 
 --- Text as a gnuplot string.
 function plot.quote(text)
-    return "'" .. text:gsub("%c", "?"):gsub("'", "''") .. "'"
+    return "'" .. system.printable(text):gsub("'", "''") .. "'"
 end
 
 --- A named block of data: rows of numbers, nan where there is none.
@@ -72,7 +72,7 @@ do for [kind in "svg png"] {
 --- The script of a figure: its title in one line, width and height in points, blocks of data, and
 -- the commands that draw it.
 function plot.script(name, title, width, height, blocks, commands)
-    return frame:format(title:gsub("%c", "?"), name, name, name, blocks, width, height, 2 * width,
+    return frame:format(system.printable(title), name, name, name, blocks, width, height, 2 * width,
         2 * height, name, (commands:gsub("\n", "\n  ")))
 end
 

@@ -30,6 +30,7 @@ end
 function Progress:line(what)
     local passed = system.clock() - self.began
     local rate = passed > 0 and self.done / passed or 0
+    what = system.printable(what)
     local left = rate > 0 and progress.duration((self.total - self.done) / rate) or "?"
     return ("%3d %%  %s  %.4g %s/s%s  %s left"):format(
         self.total > 0 and 100 * self.done // self.total or 100, what, rate, self.unit,
@@ -62,6 +63,7 @@ function Progress:finish(what)
     self.finished = true
     if self.silent then return end
     local passed = system.clock() - self.began
+    what = system.printable(what)
     io.stderr:write(self.terminal and "\r\27[K" or "", ("%s in %s, %.4g %s/s%s\n"):format(what,
         progress.duration(passed), passed > 0 and self.done / passed or 0, self.unit, self.where))
     io.stderr:flush()

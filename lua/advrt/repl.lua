@@ -74,7 +74,7 @@ end
 
 local function complain(problem)
     io.stdout:flush()
-    io.stderr:write("advrt: ", tostring(problem), "\n")
+    io.stderr:write("advrt: ", system.printable(tostring(problem), true), "\n")
 end
 
 -- Runs what compile has made and shows its values; true, or false and why not.
@@ -82,7 +82,7 @@ local function evaluate(run, shown, timed)
     local start = system.clock()
     local alive, problem = xpcall(function()
         local values = run()
-        if shown and values.n > 0 then print(show.values(values)) end
+        if shown and values.n > 0 then print(system.printable(show.values(values), true)) end
     end, explain)
     if timed then print(("[%.3f s]"):format(system.clock() - start)) end
     return alive, problem

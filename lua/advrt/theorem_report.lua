@@ -15,6 +15,7 @@ local plot = require "advrt.plot"
 local record = require "advrt.record"
 local results = require "advrt.results"
 local run_json = require "advrt.run_json"
+local system = require "advrt.core.system"
 local tables = require "advrt.tables"
 local theorem = require "advrt.theorem"
 
@@ -198,7 +199,7 @@ local function check(points)
     for i = 1, math.min(LISTED, #broken) do
         local p = broken[i]
         print(("  %s to %d, %s, n = %d, S%d, 1 - p = %.3g: error %.6g > bound %.6g"):format(
-            (p.file:gsub("%c", "?")), p.target, p.loss, p.iteration, p.subspace, p.gap, p.error,
+            system.printable(p.file), p.target, p.loss, p.iteration, p.subspace, p.gap, p.error,
             p.bound))
     end
     if #broken > LISTED then print("  ... the others are in points.csv, held = 0") end

@@ -4,10 +4,17 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
+
+/* Ends the text before `most` bytes, where a character ends, with dots. */
+static void cut(char *text, size_t most) {
+    while (most > 0 && ((unsigned char)text[most] & 0xc0) == 0x80) most--;
+    memcpy(text + most, "...", 4);
+}
+
 static void finish(char *text, int length) {
-    if (length >= ERROR_TEXT) memcpy(text + ERROR_TEXT - 4, "...", 4);
-    for (unsigned char *p = (unsigned char *)text; *p; p++)
-        if (*p < 0x20 || *p == 0x7f) *p = '?';
+    if (length >= ERROR_TEXT) cut(text, ERROR_TEXT - 4);
+    text[text_clean(text, strlen(text), "")] = 0;
 }
 
 int error_set(Error *e, const char *format, ...) {

@@ -18,8 +18,8 @@ typedef struct Error {
     bool no_memory;        /* memory ran out, which is no mistake of the caller's */
 } Error;
 
-/* Writes the message (truncated with "..." where it is too long; control
- * characters become '?', so that a hostile name cannot drive a terminal) and
+/* Writes the message (truncated with "..." where it is too long; what text_clean
+ * replaces becomes '?', so that a hostile name cannot drive a terminal) and
  * returns -1. e may be NULL: then the message is lost, -1 is not. */
 int error_set(Error *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

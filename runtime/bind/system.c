@@ -7,9 +7,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <utf8proc.h>
+
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "bind/bind.h"
 #include "device/device.h"
 
@@ -198,6 +201,41 @@ static int system_memory(lua_State *L) {
     return 1;
 }
 
+/* --- text --- */
+
+/* printable(text[, lines]) -> the text as it may be shown (text_clean); with lines, line ends and
+ * tabs stay. */
+static int system_printable(lua_State *L) {
+    size_t n;
+    const char *text = luaL_checklstring(L, 1, &n);
+    const char *keep = lua_toboolean(L, 2) ? "\n\t" : "";
+    luaL_Buffer b;
+    char *copy = luaL_buffinitsize(L, &b, n);
+    memcpy(copy, text, n);
+    luaL_pushresultsize(&b, text_clean(copy, n, keep));
+    return 1;
+}
+
+/* compose(text) -> the text in Unicode's normal form NFC; as it is where it is not UTF-8. */
+static int system_compose(lua_State *L) {
+    const utf8proc_option_t nfc = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
+    size_t n;
+    const uint8_t *text = (const uint8_t *)luaL_checklstring(L, 1, &n);
+    utf8proc_ssize_t count = utf8proc_decompose(text, (utf8proc_ssize_t)n, NULL, 0, nfc);
+    lua_settop(L, 1);
+    if (count <= 0) return 1;
+    /* The library wants room for one more than it counted, and writes the bytes over the numbers.
+     */
+    int32_t *room = lua_newuserdatauv(L, ((size_t)count + 1) * sizeof *room, 0);
+    count = utf8proc_decompose(text, (utf8proc_ssize_t)n, room, count, nfc);
+    if (count > 0) count = utf8proc_reencode(room, count, nfc);
+    if (count > 0)
+        lua_pushlstring(L, (const char *)room, (size_t)count);
+    else
+        lua_settop(L, 1);
+    return 1;
+}
+
 /* --- files --- */
 
 /* sha256(path) -> 64 hexadecimal digits, or nil and a message. */
@@ -266,20 +304,14 @@ void system_set_options(lua_State *L, const SystemOptions *o) {
 }
 
 static const luaL_Reg functions[] = {
-    {"clock", system_clock},
-    {"columns", system_columns},
-    {"digest", system_digest},
-    {"failure", system_failure},
-    {"hold_interrupts", hold_interrupts},
-    {"interrupt", system_interrupt},
-    {"interrupted", system_interrupted},
-    {"isatty", system_isatty},
-    {"memory", system_memory},
-    {"patience", system_patience},
-    {"replace", system_replace},
-    {"sha256", system_sha256},
-    {"write", system_write},
-    {NULL, NULL},
+    {"clock", system_clock},         {"columns", system_columns},
+    {"compose", system_compose},     {"digest", system_digest},
+    {"failure", system_failure},     {"hold_interrupts", hold_interrupts},
+    {"interrupt", system_interrupt}, {"interrupted", system_interrupted},
+    {"isatty", system_isatty},       {"memory", system_memory},
+    {"patience", system_patience},   {"printable", system_printable},
+    {"replace", system_replace},     {"sha256", system_sha256},
+    {"write", system_write},         {NULL, NULL},
 };
 
 int luaopen_advrt_core_system(lua_State *L) {

@@ -1,6 +1,10 @@
 -- advrt.core.system: files written whole, hashes, the clock, what the command line said.
 
+local fail = require "advrt.fail"
+local html = require "advrt.report.html"
 local lfs = require "lfs"
+local plot = require "advrt.plot"
+local progress = require "advrt.progress"
 local system = require "advrt.core.system"
 
 local folder
@@ -95,6 +99,31 @@ describe("system", function()
         local took = system.clock() - start
         -- They are seconds, not thousandths, and the machine may be busy.
         assert.is_true(took >= 0.2 and took < 100, tostring(took))
+    end)
+
+    it("makes names fit to be shown", function()
+        local C1, override = "\u{9b}31m", "\u{202e}gpj"
+        assert.equal("a?31m?gpj??\u{e9}", system.printable("a" .. C1 .. override .. "\n\xff\u{e9}"))
+        assert.equal("a\n\tb??", system.printable("a\n\tb\27\0", true))
+        local long = ("x"):rep(5000) .. "\t"
+        assert.equal(("x"):rep(5000) .. "?", system.printable(long)) -- not on Lua's own buffer
+        assert.equal(long, system.printable(long, true))
+        local _, problem = pcall(fail.failed, "%s", C1 .. override)
+        assert.equal("?31m?gpj", problem.message)
+        assert.equal("a\u{fffd}31m\u{fffd}gpj&lt;\u{e9}\u{5d0}",
+            html.text("a" .. C1 .. override .. "<\u{e9}\u{5d0}"))
+        assert.equal("'?31m?gpj\u{e9}'", plot.quote(C1 .. override .. "\u{e9}"))
+        local shown <close> = progress.start("steps", 2)
+        assert.falsy(shown:line(C1 .. override):find("\u{9b}", 1, true))
+    end)
+
+    it("compares names in Unicode's NFC", function()
+        assert.equal("caf\u{e9}", system.compose("cafe\u{301}"))
+        assert.equal("caf\u{e9}", system.compose("caf\u{e9}"))
+        assert.equal("\u{ac00}", system.compose("\u{1100}\u{1161}")) -- Hangul, as macOS parts it
+        for _, same in ipairs {"", "plain", "caf\xe9", "a\0b"} do
+            assert.equal(same, system.compose(same))
+        end
     end)
 
     it("knows that a file is no terminal, and a width all the same", function()

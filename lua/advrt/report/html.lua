@@ -4,15 +4,21 @@
 local csv = require "advrt.csv"
 local fail = require "advrt.fail"
 local json = require "advrt.json"
+local system = require "advrt.core.system"
 
 local html = {}
 
 local entities = {["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&#39;"}
 
+local function harmless(character)
+    return system.printable(character) ~= character and "\u{FFFD}" or nil
+end
+
 --- Text as HTML, between tags or in a quoted attribute. Bytes that are no UTF-8 become \xHH, control
--- characters U+FFFD.
+-- characters and those that change the direction of writing U+FFFD.
 function html.text(text)
-    return (json.utf8(tostring(text)):gsub("[&<>\"']", entities):gsub("%c", "\u{FFFD}"))
+    return (json.utf8(tostring(text)):gsub("[&<>\"']", entities):gsub("%c", "\u{FFFD}")
+        :gsub("[\xC2-\xF4][\x80-\xBF]+", harmless))
 end
 
 --- A name that someone else chose, such as a file's: what it does to the direction of writing ends
