@@ -10,8 +10,10 @@
 
 #include "base/memory.h"
 
-/* A file of few bytes can hold many scans, each of which costs a pass over the image. */
-enum { SCANS = 500 };
+/* A file of few bytes can hold many scans, and each costs a pass over the image. */
+enum { SCANS = 500, PIXELS_PER_BYTE = 1 << 14 };
+/* Each block of 8 x 8 pixels has at least one bit in the scan of its mean value. */
+enum { MOST_PIXELS_PER_BYTE = 8 * DCTSIZE2 };
 
 /* What libjpeg's callbacks need. Nothing that is used after a jump is a local variable. */
 typedef struct Reader {
@@ -25,6 +27,7 @@ typedef struct Reader {
     Image *out; /* NULL: the header is enough */
     uint32_t W, H;
     int C;
+    unsigned char *inks; /* a row of CMYK */
 } Reader;
 
 /* --- what libjpeg calls --- */
@@ -64,15 +67,21 @@ static void on_message(j_common_ptr jpeg, int level) {
 
 static void on_progress(j_common_ptr jpeg) {
     Reader *r = jpeg->client_data;
-    if (r->jpeg.input_scan_number <= SCANS) return;
-    error_set(r->e, "is a JPEG of more than %d scans", SCANS);
+    uint64_t scans = (uint64_t)r->jpeg.input_scan_number;
+    if (scans > SCANS)
+        error_set(r->e, "is a JPEG of more than %d scans", SCANS);
+    else if (scans * r->W * r->H / PIXELS_PER_BYTE > r->n)
+        error_set(r->e, "is damaged: %zu bytes with %d scans of %u x %u pixels", r->n, (int)scans,
+                  r->W, r->H);
+    else
+        return;
     longjmp(r->jump, 1);
 }
 
 /* --- reading --- */
 
-static void refuse(Reader *r, const char *what) {
-    error_set(r->e, "is a JPEG of %s; grey and colour (YCbCr, RGB) are supported", what);
+static _Noreturn void refuse(Reader *r, const char *why) {
+    error_set(r->e, "%s", why);
     longjmp(r->jump, 1);
 }
 
@@ -87,22 +96,61 @@ static void read_header(Reader *r) {
     switch (r->jpeg.jpeg_color_space) {
     case JCS_GRAYSCALE: r->C = 1; break;
     case JCS_YCbCr:
-    case JCS_RGB: r->C = 3; break;
+    case JCS_RGB:
     case JCS_CMYK:
-    case JCS_YCCK: refuse(r, "CMYK"); break;
-    default: refuse(r, "an unknown colour space");
+    case JCS_YCCK: r->C = 3; break;
+    default:
+        refuse(r, "is a JPEG of an unknown colour space; grey, YCbCr, RGB, CMYK and YCCK are "
+                  "supported");
+    }
+    /* libjpeg takes missing and damaged arithmetic data for zeros without a warning. */
+    if (r->jpeg.arith_code)
+        refuse(r, "is a JPEG with arithmetic coding, which cannot be checked for damage; save it "
+                  "as an ordinary JPEG");
+    if ((uint64_t)r->W * r->H / MOST_PIXELS_PER_BYTE > r->n) {
+        error_set(r->e, "is truncated: %zu bytes cannot hold %u x %u pixels", r->n, r->W, r->H);
+        longjmp(r->jump, 1);
     }
 }
 
+/* libjpeg takes what no scan brought for zeros. */
+static void check_scans(Reader *r) {
+    for (int c = 0; c < r->jpeg.num_components; c++) {
+        bool whole = r->jpeg.comp_info[c].quant_table != NULL; /* set by a component's first scan */
+        for (int k = 0; k < DCTSIZE2 && r->jpeg.coef_bits; k++) /* progressive: bits to come */
+            whole = whole && r->jpeg.coef_bits[c][k] == 0;
+        if (!whole) refuse(r, "is truncated: its last scans are missing");
+    }
+}
+
+/* a b / 255, rounded, as Pillow has it. */
+static unsigned times(unsigned a, unsigned b) {
+    unsigned product = a * b + 128;
+    return (product + (product >> 8)) >> 8;
+}
+
+/* Files hold the inks inverted, as Adobe writes them: 255 is no ink. */
+static void set_rgb(const unsigned char *inks, unsigned char *rgb, size_t n) {
+    for (size_t i = 0; i < n; i++, inks += 4, rgb += 3)
+        for (int c = 0; c < 3; c++)
+            rgb[c] = (unsigned char)(inks[3] - times(255u - inks[c], inks[3]));
+}
+
 static void read_pixels(Reader *r) {
-    r->jpeg.out_color_space = r->C == 1 ? JCS_GRAYSCALE : JCS_RGB;
+    bool inks = r->jpeg.num_components == 4;
+    r->jpeg.out_color_space = inks ? JCS_CMYK : r->C == 1 ? JCS_GRAYSCALE : JCS_RGB;
     r->jpeg.dct_method = JDCT_ISLOW;
     r->jpeg.do_fancy_upsampling = TRUE;
     if (image_new(r->out, r->W, r->H, r->C, r->e) != 0) longjmp(r->jump, 1);
+    if (inks) r->inks = memory_take((size_t)r->W * 4, "a row of an image", r->e);
+    if (inks && !r->inks) longjmp(r->jump, 1);
     jpeg_start_decompress(&r->jpeg);
+    if (jpeg_has_multiple_scans(&r->jpeg)) check_scans(r);
     while (r->jpeg.output_scanline < r->jpeg.output_height) {
-        JSAMPROW row = r->out->pixels + (size_t)r->jpeg.output_scanline * r->W * (size_t)r->C;
+        unsigned char *out = r->out->pixels + (size_t)r->jpeg.output_scanline * r->W * (size_t)r->C;
+        JSAMPROW row = inks ? r->inks : out;
         jpeg_read_scanlines(&r->jpeg, &row, 1);
+        if (inks) set_rgb(r->inks, out, r->W);
     }
     jpeg_finish_decompress(&r->jpeg);
 }
@@ -122,6 +170,7 @@ static int run(Reader *r) {
     r->progress.progress_monitor = on_progress;
     int failed = read_file(r);
     jpeg_destroy_decompress(&r->jpeg);
+    memory_free(r->inks);
     return failed;
 }
 

@@ -8,9 +8,10 @@
 
 /* Whether the bytes start with a JPEG's first marker. */
 bool image_is_jpeg(const unsigned char *bytes, size_t n);
-/* Baseline and progressive, grey or colour, of 8 bits; colour becomes RGB with the accurate integer
- * inverse DCT and smooth upsampling. CMYK is refused, and so is a file that is cut off or whose
- * data do not decode, even where libjpeg would only warn. */
+/* Baseline and progressive, of 8 bits, with the accurate integer inverse DCT and smooth upsampling.
+ * Colour becomes RGB; CMYK and YCCK become what Pillow's convert("RGB") makes of them. Arithmetic
+ * coding is refused, and so are a file that is cut off, one with a scan missing, and one whose data
+ * do not decode, even where libjpeg would only warn. The work is bounded by the file's size. */
 int image_from_jpeg(const unsigned char *bytes, size_t n, Image *out, Error *e);
 /* The size and channels that image_from_jpeg would give, by the header. */
 int image_jpeg_size(const unsigned char *bytes, size_t n, uint32_t *W, uint32_t *H, int *C,
