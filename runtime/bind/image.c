@@ -55,6 +55,7 @@ static int load(lua_State *L) {
     if (image_load(path, &wish, &image, &e) != 0) return bind_nil(L, &e);
     int failed = tensor_of_image(t, bind_device(L), &image, &e);
     image_free(&image);
+    if (failed) error_prefix(&e, "%s", path);
     return failed ? bind_nil(L, &e) : 1;
 }
 
@@ -122,6 +123,7 @@ static int idx(lua_State *L) {
     int failed = tensor_new(t, bind_device(L), DTYPE_U8, file.ndim, file.shape, &e);
     if (!failed) failed = tensor_from_host(t, file.data, &e);
     idx_free(&file);
+    if (failed) error_prefix(&e, "%s", path);
     return failed ? bind_nil(L, &e) : 1;
 }
 

@@ -125,6 +125,9 @@ static int add(Feed *f, const Source *s, const char *path, const int64_t *labels
 }
 
 int feed_add_file(Feed *f, const char *path, int64_t label, Error *e) {
+    if (f->spec.C != 1 && f->spec.C != 3)
+        return error_set(e, "%s: image files have 1 or 3 channels, the feed's images %" PRId64,
+                         path, f->spec.C);
     Source s = {.kind = SOURCE_FILE, .count = 1};
     return add(f, &s, path, &label, e);
 }

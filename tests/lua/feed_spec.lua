@@ -192,6 +192,11 @@ describe("a feed", function()
         refuses("one label is needed for each", f.pixels, f, images, numbers(1))
         refuses("not i64", f.raw, f, "x", "i64", 0, 1, 0)
         refuses("cannot be", feed.new, {shape = {1, 0, 2}})
+        for _, C in ipairs {2, 4} do -- a file has fewer or more planes than there is room for
+            refuses("a.png: image files have 1 or 3 channels, the feed's images " .. C, function()
+                feed.new {shape = {C, 2, 2}}:file("a.png", 0)
+            end)
+        end
         f:close()
         refuses("the feed is closed", f.next, f, x, y)
     end)

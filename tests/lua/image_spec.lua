@@ -137,5 +137,8 @@ describe("image", function()
         assert.same({nil, path .. ": holds elements of type f32 (0x0d); u8 (0x08) is read"},
             {image.idx(path)})
         assert.same({nil, dir .. ": is a directory"}, {image.idx(dir)})
+        support.write(path, "\0\0\8\3" .. ("\0"):rep(4) .. ("\xff"):rep(8))
+        assert.same({nil, path .. ": a tensor of shape [0,4294967295,4294967295] is too large"},
+            {image.idx(path)})
     end)
 end)
