@@ -45,8 +45,8 @@ local function take_field(text, at)
     end
 end
 
---- Parses CSV (RFC 4180; lines end in LF or CRLF) strictly. Returns an array of
--- {line = number of its first line, field, ...} without empty lines, or nil and a message that
+--- Parses CSV (RFC 4180; lines end in LF, CRLF or CR) strictly. Returns an array of
+-- {line = number of its first line, field, ...} without lines of blanks, or nil and a message that
 -- starts with the line.
 function csv.parse(text)
     local records, at, line = {}, 1, 1
@@ -57,18 +57,18 @@ function csv.parse(text)
             local field, after = take_field(text, at)
             if not field then return nil, ("line %d: %s"):format(line, after) end
             record[#record + 1] = field
-            local _, newlines = field:gsub("\n", "")
+            local _, newlines = field:gsub("\r\n?", "\n"):gsub("\n", "")
             line = line + newlines
             at = after + 1
             local separator = text:sub(after, after)
         until separator ~= ","
-        local finish = text:match("^\r?\n()", at - 1)
+        local finish = text:match("^\r\n()", at - 1) or text:match("^[\r\n]()", at - 1)
         if finish then
             at, line = finish, line + 1
         elseif at <= #text then
             return nil, ("line %d: text after a closing quote"):format(line)
         end
-        if #record > 1 or record[1] ~= "" then records[#records + 1] = record end
+        if #record > 1 or record[1]:find("%S") then records[#records + 1] = record end
     end
     return records
 end

@@ -5,195 +5,123 @@
 -- not grow with the folder and starting costs the listing alone. Files are sorted by the bytes of
 -- their path relative to the folder, and known by it.
 
-local csv = require "advrt.csv"
+local check = require "advrt.check"
+local find = require "advrt.data.classes"
 local fail = require "advrt.fail"
 local image = require "advrt.core.image"
 local lfs = require "lfs"
+local list = require "advrt.data.list"
 local progress = require "advrt.progress"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 
 local data = {}
 
-local suffixes = {png = true, jpg = true, jpeg = true}
-local DEEPEST = 32 -- folders in folders; more is taken for a link that leads back
-
-local function is_image(name)
-    local suffix = name:match("%.(%w+)$")
-    return suffix and suffixes[suffix:lower()] or false
-end
-
--- Whether a folder is that of a run, finished or not, whose pictures are none of the images.
-local function is_run(path)
-    return lfs.attributes(path .. "/run.json", "mode") or lfs.attributes(path .. "/records.part", "mode")
-end
-
---- Collects the images below `dir` into `found`, and its own subfolders into `folders`. Only
--- names that are not images are asked whether they are folders.
-local function list(dir, prefix, depth, found, folders)
-    if depth > DEEPEST then fail("%s: folders nested deeper than %d", dir, DEEPEST) end
-    local ok, iterator, state = fail.try(lfs.dir, dir)
-    if not ok then
-        local reason = tostring(iterator):match("[^:]*$")
-        fail("images: %s: %s", dir, lfs.attributes(dir, "mode")
-            and "cannot be listed as a folder:" .. reason or "there is no such folder")
-    end
-    for name in iterator, state do
-        if name:sub(1, 1) ~= "." then
-            local path = dir .. "/" .. name
-            if is_image(name) then
-                found[#found + 1] = prefix .. name
-            elseif lfs.attributes(path, "mode") == "directory" and not is_run(path) then
-                if folders then folders[#folders + 1] = name end
-                list(path, prefix .. name .. "/", depth + 1, found)
-            end
-        end
-    end
-end
-
---- A class number written in decimal digits alone, or nil.
-local function class_number(text)
-    return text:match("^%d+$") and #text < 10 and math.tointeger(tonumber(text)) or nil
-end
-
---- Reads labels.csv: file -> class. `known` is the set of the images listed.
-local function read_labels(path, classes, known)
-    local text, problem = csv.read(path)
-    if not text then fail("%s", problem) end
-    local records, message = csv.parse(text)
-    if not records then fail("%s: %s", path, message) end
-    local labels, lines = {}, {}
-    for i, record in ipairs(records) do
-        local file, label = record[1], record[2]
-        if #record ~= 2 then
-            fail("%s: line %d: want file,label, got %d fields", path, record.line, #record)
-        end
-        if not (i == 1 and file == "file" and label == "label") then
-            local class = class_number(label)
-            if not known[file] then
-                fail("%s: line %d: there is no image '%s' in the folder", path, record.line, file)
-            elseif lines[file] then
-                fail("%s: line %d: '%s' was given before, in line %d", path, record.line, file,
-                    lines[file])
-            elseif not class or class >= classes then
-                fail("%s: line %d: label '%s' is not a class of the net (0 .. %d)", path,
-                    record.line, label, classes - 1)
-            end
-            labels[file], lines[file] = class, record.line
-        end
-    end
-    for _, file in ipairs(known) do
-        if not labels[file] then fail("%s: no label for the image '%s'", path, file) end
-    end
-    return labels
-end
-
---- classes.txt: line i, counted from 0, names class i; nil where there is no such file.
-local function read_class_names(path, classes)
-    if not lfs.attributes(path, "mode") then return nil end
-    local text, problem = csv.read(path)
-    if not text then fail("%s", problem) end
-    local numbers, i = {}, 0
-    for name in (text:gsub("\r\n", "\n"):gsub("\n*$", "\n")):gmatch("([^\n]*)\n") do
-        if numbers[name] then
-            fail("%s: line %d: '%s' stands in line %d too", path, i + 1, name, numbers[name] + 1)
-        end
-        numbers[name], i = i, i + 1
-    end
-    if i > classes then fail("%s: %d classes, but the net has %d", path, i, classes) end
-    return numbers
-end
-
---- The class of each folder where all folders agree to one rule: name -> class, or nil.
-local function classes_by(folders, rule)
-    local map = {}
-    for _, name in ipairs(folders) do
-        map[name] = rule(name)
-        if not map[name] then return nil end
-    end
-    return map
-end
-
---- The class of each subfolder, by the first rule of the contract that fits all of them, and that rule
--- in words.
-local function folder_classes(dir, folders, classes)
-    table.sort(folders)
-    local by_number = classes_by(folders, class_number)
-    local names = read_class_names(dir .. "/classes.txt", classes)
-    local by_name = names and classes_by(folders, function(name) return names[name] end)
-    if by_number then
-        for _, name in ipairs(folders) do
-            if by_number[name] >= classes then
-                fail("%s/%s: the folder's name is no class of the net (0 .. %d)", dir, name,
-                    classes - 1)
-            elseif by_name and by_name[name] ~= by_number[name] then
-                fail("%s/%s: by its name it holds class %d, by classes.txt class %d; remove "
-                    .. "classes.txt or rename the folders", dir, name, by_number[name],
-                    by_name[name])
-            end
-        end
-        return by_number, "subfolders' numbers"
-    elseif by_name then
-        return by_name, "subfolders' lines in classes.txt"
-    elseif #folders == classes then
-        for i, name in ipairs(folders) do folders[name] = i - 1 end
-        return folders, ("subfolders in sorted order, %s is 0 and %s is %d"):format(folders[1],
-            folders[classes], classes - 1)
-    end
-    fail("%s: cannot tell the classes of its images: there is no labels.csv (lines file,label), "
-        .. "its %d subfolders are neither class numbers nor lines of classes.txt, and the net has "
-        .. "%d classes", dir, #folders, classes)
-end
-
 local Folder = {}
 Folder.__index = Folder
 Folder.__len = function(self) return #self.files end
 
+local function is_count(v) return math.type(v) == "integer" and v > 0 end
+
+--- Options of a folder as a script gives them: those of a net stand for its own where they are nil. What
+-- is wrong with them is raised at the script's line.
+local function options_of(dir, given)
+    if type(dir) ~= "string" then
+        error(("bad argument #1 to 'folder' (a path expected, got %s)"):format(type(dir)), 3)
+    elseif given ~= nil and type(given) ~= "table" then
+        error(("bad argument #2 to 'folder' (a table of options expected, got %s)"):format(type(given)), 3)
+    end
+    local problem = check.keys(given, {"net", "classes", "input", "resize", "crop"})
+    if problem then error("folder: " .. problem, 3) end
+    local o, net = {}, given and given.net
+    for key, value in pairs(given or {}) do o[key] = value end
+    if net then
+        o.classes, o.input = o.classes or net.classes, o.input or net.input
+        o.resize, o.crop = o.resize or net.preprocess.resize, o.crop or net.preprocess.crop
+    end
+    local input = o.input
+    if o.classes ~= nil and not is_count(o.classes) then
+        error("folder: classes must be a whole number above 0, got " .. tostring(o.classes), 3)
+    elseif input ~= nil and not (type(input) == "table" and #input == 3 and is_count(input[1])
+        and is_count(input[2]) and is_count(input[3])) then
+        error("folder: input must be {C, H, W}, what the net takes of an image", 3)
+    end
+    return o
+end
+
+--- Fails where no image file can be what the net takes.
+local function check_channels(dir, input, possible)
+    for _, C in ipairs(possible) do
+        if not input or input[1] == C then return end
+    end
+    fail("images: %s: image files have %s channel%s, the net takes %d", dir,
+        table.concat(possible, " or "), #possible == 1 and possible[1] == 1 and "" or "s", input[1])
+end
+
+local function has_idx(dir)
+    for name in lfs.dir(dir) do
+        if name:find("images[-.]idx3") then return name end
+    end
+end
+
 --- Lists a folder of PNG and JPEG images and finds their classes.
 --
--- dir      the folder; options.classes: number of classes of the net
--- options.input       {C,H,W}, what the net takes
+--     local f = data.folder("mine", {net = g})
+--     local x = f:load(1)                           -- f32 [C,H,W] in [0,1]
+--     for x, numbers in f:batches() do ... end
+--
+-- dir      the folder
+-- options.net         optional: a net, whose classes, input and preprocessing the others default to
+-- options.classes     number of classes; without it classes in sorted order are refused
+-- options.input       {C,H,W}, what the net takes; without it each image has its own size
 -- options.resize, options.crop   as the image loader's, or nil: an image of another size fails
 --
--- Classes: labels.csv in the folder (file,label with every image once); else subfolders, whose
--- names are all class numbers, or all lines of classes.txt (the line number counted from 0 is the
--- class), or are as many as the net has classes, in sorted order. Names that start with a dot are
--- passed over. Anything else is a failure that says so.
+-- Classes: labels.csv in the folder (file,label with every image once); else subfolders: the lines of
+-- classes.txt (line i, counted from 0, is class i) where that is there, and each folder must be in it;
+-- else class numbers; else, where there are as many as the net has classes, their sorted order. Two
+-- folders of one class, and anything else, are a failure that says so. Names that start with a dot,
+-- subfolders without images and files of other formats are passed over; folder:about counts them.
 --
 -- Where `dir` is a file instead, it is one of images in IDX form, as data.idx takes it.
 --
--- Returns an object: files (sorted relative paths), #folder, folder:label(i), folder:load(i, x, k);
--- told_by, how its classes were told, in words.
+-- Returns an object: files (sorted relative paths), #folder, folder:label(i), folder:load(i),
+-- folder:batches(first, last, B); told_by, how its classes were told, in words; others, how many files
+-- of other formats were passed over.
 function data.folder(dir, options)
-    if lfs.attributes(dir, "mode") == "file" then return data.idx(dir, options) end
-    local files, folders = {}, {}
-    list(dir, "", 1, files, folders)
-    if #files == 0 then fail("images: %s: no PNG or JPEG file in it", dir) end
-    table.sort(files)
-    local self = setmetatable({dir = dir, files = files, input = options.input,
-        resize = options.resize, crop = options.crop}, Folder)
-    local labels = dir .. "/labels.csv"
-    if lfs.attributes(labels, "mode") then
-        local known = {}
-        for i, file in ipairs(files) do known[i], known[file] = file, true end
-        self.labels, self.told_by = read_labels(labels, options.classes, known), "labels.csv"
-        return self
+    local o = options_of(dir, options)
+    if lfs.attributes(dir, "mode") == "file" then return data.idx(dir, o) end
+    local found = list(dir)
+    if #found.files == 0 then
+        local idx, others = has_idx(dir), found:passed_over()
+        fail("images: %s: no PNG or JPEG file in it%s", dir,
+            idx and ("; give the IDX file itself, %s/%s"):format(dir, idx)
+                or others and "; passed over: " .. others or "")
     end
-    if #folders == 0 then
-        fail("%s: cannot tell the classes of its images: there is neither a labels.csv (lines "
-            .. "file,label) nor a subfolder for each class", dir)
+    check_channels(dir, o.input, {1, 3})
+    local self = setmetatable({dir = dir, files = found.files, input = o.input, resize = o.resize,
+        crop = o.crop, others = found:other_files()}, Folder)
+    self.labels = find.by_labels(dir, found.files, o.classes)
+    if self.labels then
+        self.told_by = "labels.csv"
+        find.names(dir, o.classes)
+    else
+        self.folders, self.told_by = find.by_folders(dir, found, o.classes)
     end
-    self.folders, self.told_by = folder_classes(dir, folders, options.classes)
-    for _, file in ipairs(files) do
-        if not file:find("/", 1, true) then
-            fail("%s/%s: an image outside the class folders, and there is no labels.csv", dir, file)
-        end
-    end
+    self.passed_over = found:passed_over(self.labels)
     return self
+end
+
+--- Raises, at the line of the script that called it, for what is no number of an image.
+local function check_number(self, i, name)
+    if math.type(i) ~= "integer" or i < 1 or i > #self.files then
+        error(("bad argument #1 to '%s' (the number of an image, 1 to %d, expected, got %s)"):format(name,
+            #self.files, tostring(i)), 3)
+    end
 end
 
 --- The class of image i, counted from 0.
 function Folder:label(i)
+    check_number(self, i, "label")
     local file = self.files[i]
     if self.labels then return self.labels[file] end
     return self.folders[file:match("^[^/]+")]
@@ -247,10 +175,10 @@ function Folder:choose(options)
     return count
 end
 
---- How many classes the first n images are of.
+--- How many classes the first n images are of; of all where n is nil.
 function Folder:classes(n)
     local seen, count = {}, 0
-    for i = 1, n do
+    for i = 1, n or #self.files do
         local class = self:label(i)
         if not seen[class] then seen[class], count = true, count + 1 end
     end
@@ -258,17 +186,20 @@ function Folder:classes(n)
 end
 
 --- One line on the first n images, those chosen: how many, of how many, of how many classes, and how
--- those were told.
+-- those were told; and a line on what was passed over, where something was.
 function Folder:about(n)
-    local classes = self:classes(n)
-    return (("Images: %d of the %d in %s, of %d class%s (told by %s)"):format(n, #self.files, self.dir,
-        classes, classes == 1 and "" or "es", self.told_by):gsub("%c", "?"))
+    n = n or #self.files
+    local count = self:classes(n)
+    local line = ("Images: %d of the %d in %s, of %d class%s (told by %s)"):format(n, #self.files, self.dir,
+        count, count == 1 and "" or "es", self.told_by)
+    return system.printable(line) .. (self.passed_over
+        and "\nPassed over: " .. system.printable(self.passed_over) or "")
 end
 
 --- The text of the folder's classes.txt, where there is one: line i, counted from 0, names class i.
 function Folder:class_names()
-    local path = self.dir .. "/classes.txt"
-    return lfs.attributes(path, "mode") == "file" and csv.read_optional(path) or nil
+    local names = find.names(self.dir)
+    return names and table.concat(names, "\n") .. "\n"
 end
 
 --- A SHA-256 over the names and classes of the first n images.
@@ -287,52 +218,85 @@ function Folder:names(first, last)
 end
 
 --- What images first .. last are, one after another as "SHA256 CLASS FILE" and a NUL byte. Each file is
--- read whole.
+-- read whole; "unreadable" stands for the sum of one that cannot be.
 function Folder:digest(first, last)
     local shown <close> = progress.start("images looked at", last - first + 1)
     local lines = {}
     for i = first, last do
-        local sum, message = system.sha256(self.dir .. "/" .. self.files[i])
-        if not sum then fail("%s", message) end
+        local sum = system.sha256(self.dir .. "/" .. self.files[i]) or "unreadable"
         lines[#lines + 1] = ("%s %d %s\0"):format(sum, self:label(i), self.files[i])
         shown:update(#lines, "looking for changes")
     end
     return table.concat(lines)
 end
 
---- Reads image i into row k of x, f32 [N,C,H,W] in [0,1]. Fails where it cannot be read, and where
--- it has another size than the net takes.
-function Folder:load(i, x, k)
+--- The pixels of image i, u8 [C,H,W], closed by the caller; nil and a message where its file is bad or
+-- the image has another size than the net takes.
+function Folder:read(i)
     local path, input = self.dir .. "/" .. self.files[i], self.input
-    -- Closed by hand: the collector sees a handle of a few bytes, not the pixels behind it.
-    local pixels <close>, message = image.load(path, {resize = self.resize, crop = self.crop,
-        channels = input[1]})
-    if not pixels then fail("%s", message) end
-    local got = pixels:shape()
-    if got[2] ~= input[2] or got[3] ~= input[3] then
-        fail("%s: the image %s %d x %d (width x height), the net takes %d x %d; %s", path,
-            (self.resize or self.crop) and "becomes" or "has", got[3], got[2], input[3], input[2],
-            "give --resize and --crop that lead there")
-    end
-    x:set_image(k, pixels)
+    local pixels, message, no_memory = image.load(path, {resize = self.resize, crop = self.crop,
+        channels = input and input[1]})
+    if no_memory then fail("%s", message) end
+    local got = pixels and pixels:shape()
+    if not pixels or not input or got[2] == input[2] and got[3] == input[3] then return pixels, message end
+    local _ <close> = pixels
+    return nil, ("%s: the image %s %d x %d (width x height), the net takes %d x %d; %s"):format(path,
+        (self.resize or self.crop) and "becomes" or "has", got[3], got[2], input[3], input[2],
+        "give --resize and --crop that lead there")
 end
 
---- Iterates over batches of images first .. last, in order: yields x [B,C,H,W] and the numbers of
--- its images in the folder. x is the same tensor every time. A short last batch is padded by
--- repeating its last image, so that no number depends on how many there are.
+--- Reads image i into row k of x, f32 [N,C,H,W] in [0,1]. Returns true; or nil and a message, as read.
+function Folder:try(i, x, k)
+    -- Closed by hand: the collector sees a handle of a few bytes, not the pixels behind it.
+    local pixels <close>, message = self:read(i)
+    if not pixels then return nil, message end
+    x:set_image(k, pixels)
+    return true
+end
+
+--- Reads image i: into row k of x, f32 [N,C,H,W] in [0,1]; or, without x and k, returns it as a new
+-- tensor f32 [C,H,W]. A file that is bad, or of another size than the net takes, is a failure.
+function Folder:load(i, x, k)
+    check_number(self, i, "load")
+    if x then
+        local done, message = self:try(i, x, k)
+        if not done then fail("%s", message) end
+        return
+    end
+    local pixels <close>, message = self:read(i)
+    if not pixels then fail("%s", message) end
+    local shape = pixels:shape()
+    return tensor.new({1, table.unpack(shape)}):set_image(1, pixels):reshape(shape)
+end
+
+--- What batches does with a bad file: with `skip` it leaves the image out, else it fails, and the message
+-- ends with `way_out`.
+function Folder:on_bad(skip, way_out) self.skip_bad, self.way_out = skip, way_out end
+
+--- Iterates over batches of images first .. last (default: all), in order, B (default 32) at a time:
+-- yields x [B,C,H,W], the numbers of its images in the folder, and of those that on_bad leaves out, whose
+-- pixels are 0, a table number -> message. x is the same tensor every time. A short last batch is padded
+-- by repeating its last image, so that no number depends on how many there are.
 function Folder:batches(first, last, B)
-    local x = tensor.new {B, table.unpack(self.input)}
+    first, last, B = first or 1, last or #self.files, B or 32
+    local of = self.input and self or setmetatable({input = self:load(first):shape()}, {__index = self})
+    local x = tensor.new {B, table.unpack(of.input)}
     local from = first
     return function()
         if from > last then return nil end
-        local numbers = {}
+        local numbers, bad = {}, {}
         for k = 1, math.min(B, last - from + 1) do
             numbers[k] = from + k - 1
-            self:load(numbers[k], x, k)
+            local done, message = of:try(numbers[k], x, k)
+            if not done and not self.skip_bad then fail("%s%s", message, self.way_out or "") end
+            if not done then
+                bad[numbers[k]] = message
+                x[k]:fill(0)
+            end
         end
         for k = #numbers + 1, B do x[k]:copy(x[#numbers]) end
         from = from + #numbers
-        return x, numbers
+        return x, numbers, bad
     end
 end
 
@@ -340,34 +304,59 @@ local Idx = setmetatable({}, Folder)
 Idx.__index = Idx
 Idx.__len = Folder.__len
 
---- The images of an IDX file (MNIST's form, NAME-images-idx3-ubyte, plain or .gz), whose labels are
--- in NAME-labels-idx1-ubyte beside it. All of them are held in memory, as bytes; they are known by
--- their number from 0, in five digits. Options and result as data.folder's.
+--- The name of the labels' file beside a file of images, or nil where the name is none of images: as
+-- NAME-images-idx3-ubyte has NAME-labels-idx1-ubyte, or with Kaggle's dot, NAME-images.idx3-ubyte. Either
+-- may be packed (.gz), whether the other is or not.
+local function labels_beside(path)
+    local folder, name = path:match("^(.*/)([^/]*)$")
+    if not folder then folder, name = "", path end
+    local plain, found = name:gsub("%.gz$", ""):gsub("images([-.])idx3", "labels%1idx1")
+    if found == 0 then return nil end
+    local other = plain:gsub("labels([-.])idx1", function(sign)
+        return "labels" .. (sign == "-" and "." or "-") .. "idx1"
+    end)
+    local packed = name:find("%.gz$") and {".gz", ""} or {"", ".gz"}
+    for _, one in ipairs {plain, other} do
+        for _, ending in ipairs(packed) do
+            local beside = folder .. one .. ending
+            if lfs.attributes(beside, "mode") == "file" then return beside end
+        end
+    end
+    return folder .. plain .. packed[1]
+end
+
+--- The images of an IDX file (MNIST's form, NAME-images-idx3-ubyte or NAME-images.idx3-ubyte, plain or
+-- .gz), whose labels are in NAME-labels-idx1-ubyte beside it. All of them are held in memory, as bytes;
+-- they are known by their number from 0, in five digits. Options and result as data.folder's.
 function data.idx(path, options)
-    local name = path:gsub("images%-idx3", "labels-idx1")
-    if name == path then
+    local o = options_of(path, options)
+    local name, input = labels_beside(path), o.input
+    if not name then
         fail("images: %s: neither a folder nor a file NAME-images-idx3-ubyte", path)
     end
+    check_channels(path, input, {1})
     local function read(file)
         local t, message = image.idx(file)
         if not t then fail("%s", message) end
         return t
     end
-    local images, labels, input = read(path), read(name), options.input
+    local images, labels = read(path), read(name)
     if images:dim() ~= 3 or labels:dim() ~= 1 or #labels ~= #images or #images == 0 then
         fail("%s: wanted images [M,H,W] and, in %s, as many labels", path, name)
-    elseif input[1] ~= 1 or images:size(2) ~= input[2] or images:size(3) ~= input[3] then
+    end
+    input = input or {1, images:size(2), images:size(3)}
+    if images:size(2) ~= input[2] or images:size(3) ~= input[3] then
         fail("%s: the images are grey and %d x %d (width x height), the net takes %d channels of "
             .. "%d x %d", path, images:size(3), images:size(2), input[1], input[3], input[2])
     end
-    local self = setmetatable({dir = path, files = {}, input = input, labels = labels,
+    local self = setmetatable({dir = path, files = {}, input = input, labels = labels, others = 0,
         told_by = name:match("[^/]*$"),
         pixels = images:reshape {#images, 1, images:size(2), images:size(3)}}, Idx)
     for i = 1, #images do
         self.files[i] = ("%05d"):format(i - 1)
-        if labels:get(i) >= options.classes then
+        if o.classes and labels:get(i) >= o.classes then
             fail("%s: label %d of image %d is not a class of the net (0 .. %d)", name,
-                labels:get(i), i - 1, options.classes - 1)
+                labels:get(i), i - 1, o.classes - 1)
         end
     end
     return self
@@ -376,11 +365,20 @@ end
 --- The place of image i in the file, from 1: the images may have been chosen from it.
 local function place_of(self, i) return math.tointeger(tonumber(self.files[i])) + 1 end
 
-function Idx:label(i) return self.labels:get(place_of(self, i)) end
+function Idx:label(i)
+    check_number(self, i, "label")
+    return self.labels:get(place_of(self, i))
+end
 
 function Idx:class_names() return nil end
 
-function Idx:load(i, x, k) x:set_image(k, self.pixels[place_of(self, i)]) end
+--- A tensor of its own, which the caller may close.
+function Idx:read(i) return self.pixels[place_of(self, i)]:clone() end
+
+function Idx:try(i, x, k)
+    x:set_image(k, self.pixels[place_of(self, i)])
+    return true
+end
 
 --- As Folder:digest has it; the sum is the whole file's, which is in memory since it was opened.
 function Idx:digest(first, last)

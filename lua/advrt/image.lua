@@ -1,8 +1,9 @@
 --- Images: PNG and JPEG files as u8 tensors [C,H,W], and PNG files from tensors.
 --
--- Pixels are what Pillow makes of a file: grey images stay grey, all others become RGB; alpha is
+-- Pixels are what Pillow 13 makes of a file: grey images stay grey, all others become RGB; alpha is
 -- dropped, whatever it hides; palettes are looked up; a 16-bit value v becomes round(v / 257);
--- profiles, gamma and orientation tags are not applied. Resizing and cropping are torchvision's.
+-- CMYK becomes RGB without a profile; profiles, gamma and orientation tags are not applied. Resizing
+-- and cropping are torchvision's. Arithmetic-coded JPEGs are refused.
 -- What a file is, its first bytes say, not its name.
 --
 --   local x = assert(image.load("cat.jpg", {resize = 256, crop = 224, channels = 3}))

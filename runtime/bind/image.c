@@ -45,18 +45,25 @@ static int tensor_of_image(Tensor *t, Device *d, const Image *image, Error *e) {
     return failed;
 }
 
-/* load(path[, {resize=N, crop=N, channels=1|3}]) -> u8 tensor [C,H,W], or nil and a message. */
+/* load(path[, {resize=N, crop=N, channels=1|3}]) -> u8 tensor [C,H,W]; or nil and a message, and
+ * true where memory ran out, which says nothing of the file. */
 static int load(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     ImageWish wish = check_wish(L);
     Error e = {0};
     Image image;
     Tensor *t = bind_new_tensor(L);
-    if (image_load(path, &wish, &image, &e) != 0) return bind_nil(L, &e);
-    int failed = tensor_of_image(t, bind_device(L), &image, &e);
-    image_free(&image);
-    if (failed) error_prefix(&e, "%s", path);
-    return failed ? bind_nil(L, &e) : 1;
+    int failed = image_load(path, &wish, &image, &e);
+    if (!failed) {
+        failed = tensor_of_image(t, bind_device(L), &image, &e);
+        image_free(&image);
+        if (failed) error_prefix(&e, "%s", path);
+    }
+    if (!failed) return 1;
+    int results = bind_nil(L, &e);
+    if (!e.no_memory) return results;
+    lua_pushboolean(L, 1);
+    return results + 1;
 }
 
 /* size(path) -> width, height, "grey" or "rgb", by the file's header; or nil and a message. */

@@ -57,10 +57,10 @@ int image_save_png(const char *path, const unsigned char *planes, int C, uint64_
                    Error *e);
 
 /* Pillow's 8-bit antialiased bilinear: a triangle as wide as the scale, its weights rounded to
- * multiples of 2^-22, each pass rounded to 8 bits. A size that stays is left alone. Rows come first,
- * except where the height shrinks by more than twice the pixels that the width does. Equal to Pillow
- * 13 in every bit; Pillow 12 and earlier always take rows first, which moves some pixels of such
- * tall images by one level. *in is replaced on success and freed on failure. */
+ * multiples of 2^-22, each pass rounded to 8 bits. A size that stays is left alone. Rows come
+ * first, except where the height shrinks by more than twice the pixels that the width does. Equal
+ * to Pillow 13 in every bit; Pillow 12 and earlier always take rows first, which moves some pixels
+ * of such tall images by one level. *in is replaced on success and freed on failure. */
 int image_resize(Image *in, uint64_t W, uint64_t H, Error *e);
 /* The middle H x W, its offset rounded half to even. A larger one has zeros around the image. *in
  * is replaced on success and freed on failure. */

@@ -37,9 +37,10 @@ static _Noreturn void on_error(j_common_ptr jpeg) {
     char text[JMSG_LENGTH_MAX];
     int code = jpeg->err->msg_code;
     jpeg->err->format_message(jpeg, text);
-    if (code == JERR_OUT_OF_MEMORY)
+    if (code == JERR_OUT_OF_MEMORY) {
         error_set(r->e, "libjpeg: out of memory");
-    else if (code == JWRN_JPEG_EOF)
+        error_no_memory(r->e);
+    } else if (code == JWRN_JPEG_EOF)
         error_set(r->e, "is truncated: its %zu bytes end before the image does", r->n);
     else if (code == JERR_BAD_PRECISION)
         error_set(r->e, "is a JPEG of %d bits; 8 are supported", jpeg->err->msg_parm.i[0]);

@@ -142,7 +142,8 @@ int image_from_png(const unsigned char *bytes, size_t n, Image *out, Error *e) {
     memory_free(c.rows);
     if (!failed) return 0;
     image_free(out);
-    return error_set(e, "%s", why.text);
+    error_set(e, "%s", why.text);
+    return why.no_memory ? error_no_memory(e) : -1;
 }
 
 /* --- writing --- */

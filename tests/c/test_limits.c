@@ -427,7 +427,7 @@ static void test_jpeg_limits(void **state) {
     Image image;
     unsigned char *bytes = make_jpeg(2, false, &n);
     REFUSED(image_from_jpeg(bytes, n, &image, &e),
-            "is a JPEG of an unknown colour space; grey and colour (YCbCr, RGB) are supported");
+            "is a JPEG of an unknown colour space; grey, YCbCr, RGB, CMYK and YCCK are supported");
     free(bytes);
     assert_int_equal(image_new(&image, 65535, 1, 1, &e), 0);
     memset(image.pixels, 0, 65535);
@@ -454,12 +454,16 @@ static void test_jpeg_starved(void **state) {
 #ifndef __SANITIZE_ADDRESS__
     unsigned long n;
     Image image;
+    enum { ENOUGH = 1 << 18 }; /* bytes for so many pixels */
     unsigned char *bytes = make_jpeg(1, true, &n), *frame = memmem(bytes, n, "\xff\xc2", 2);
     memcpy(frame + 5, "\x08\x00\xf0\x00", 4); /* 2048 x 61440: 126 MB, and twice of coefficients */
+    bytes = realloc(bytes, ENOUGH);
+    memset(bytes + n, 0, ENOUGH - n);
     tighten(200 << 20);
-    int failed = image_from_jpeg(bytes, n, &image, &e);
+    int failed = image_from_jpeg(bytes, ENOUGH, &image, &e);
     tighten(0);
     REFUSED(failed, "libjpeg: out of memory");
+    assert_true(e.no_memory);
     free(bytes);
 #endif
 }

@@ -20,6 +20,11 @@ describe("CSV", function()
         assert.same({}, csv.parse(""))
     end)
 
+    it("takes CR alone for a line's end, and passes over lines of blanks", function()
+        assert.same({{line = 1, "a", "1"}, {line = 2, "b\rc\r\nd", "2"}, {line = 6, "e", "3"}},
+            csv.parse('a,1\r"b\rc\r\nd",2\r  \re,3\r'))
+    end)
+
     it("is refused with the line where it is broken", function()
         for text, wanted in pairs {
             ['a,1\nb"c,2\n'] = "line 2: a quote inside a field that is not quoted",
@@ -82,13 +87,18 @@ describe("a folder of images", function()
 
     it("needs no header in labels.csv", function()
         picture("a.png")
-        labels("a.png,4\n")
-        assert.equal(4, open():label(1))
+        for _, text in ipairs {"a.png,4\n", "\xEF\xBB\xBFa.png , 4 \r", "File , Label\n./a.png,4"} do
+            labels(text)
+            assert.equal(4, open():label(1))
+        end
+        os.rename(dir .. "/labels.csv", dir .. "/Labels.csv")
+        assert.matches("/Labels.csv: is not read under this name; call it labels.csv", failure())
     end)
 
     it("refuses a labels.csv that does not fit, with its line", function()
         picture("a.png")
         picture("b.png")
+        support.write(dir .. "/b.bmp", "BM")
         for text, wanted in pairs {
             ["file,label\na.png,1\nc.png,2\n"] = "line 3: there is no image 'c.png'",
             ["file,label\na.png,1\n\na.png,1\n"] = "line 4: 'a.png' was given before, in line 2",
@@ -100,6 +110,14 @@ describe("a folder of images", function()
             ["file,label\na.png,1,2\n"] = "line 2: want file,label, got 3 fields",
             ["file,label\n\"a.png,1\n"] = "line 2: a quote that is never closed",
             ["file,label\na.png,1\n"] = "no label for the image 'b.png'",
+            ["file,label\na.png;1\n"] = "line 2: want file,label, got 1 fields; separate them by a comma",
+            ["file,label\ra.png,1\rb.png,x\r"] = "line 3: label 'x' is not a class",
+            ["file,label\n\"x\r\ny\",1\n"] = "line 2: there is no image 'x??y'",
+            ["file,label\na.png,1\nb.bmp,1\n"] = "line 3: 'b.bmp' is no PNG or JPEG by its name",
+            ["filename,label\na.png,1\n"] =
+                "line 1: there is no image 'filename' in the folder; a first line of titles reads file,label",
+            ["c\\a.png,1\n"] = "line 1: there is no image 'c\\a.png' in the folder; write folders as a/b",
+            ["\xFF\xFEf\0i\0"] = "is written in UTF-16; save it as UTF-8",
         } do
             labels(text)
             local message = failure()
@@ -124,12 +142,6 @@ describe("a folder of images", function()
         assert.matches("3 classes, but the net has 2", failure(2))
         support.write(dir .. "/classes.txt", "fish\ndog\ndog\n")
         assert.matches("line 3: 'dog' stands in line 2 too", failure())
-    end)
-
-    it("does not choose between numbers and a classes.txt that says otherwise", function()
-        picture("1/a.png")
-        support.write(dir .. "/classes.txt", "1\n2\n")
-        assert.matches("by its name it holds class 1, by classes.txt class 0", failure())
     end)
 
     it("takes as many folders as the net has classes in sorted order", function()
@@ -354,6 +366,32 @@ describe("an IDX file of images", function()
         assert.are_not.equal(f:labels_digest(1), f:labels_digest(2))
         local before = f:digest(1, 2)
         assert.are_not.equal(before, data.folder(write("abcdefgH", "\2\0"), options):digest(1, 2))
+    end)
+
+    it("is found under the names that people have, its labels packed or not", function()
+        local function named(images, labels)
+            os.execute("rm -rf " .. base .. "/*")
+            local above = base .. "/images-idx3"
+            lfs.mkdir(above)
+            write("abcdefgh", "\2\0")
+            for from, to in pairs {["images-idx3-ubyte"] = images, ["labels-idx1-ubyte"] = labels} do
+                local plain = above .. "/" .. to:gsub("%.gz$", "")
+                os.rename(base .. "/" .. from, plain)
+                if to:find("%.gz$") then os.execute("gzip " .. plain) end
+            end
+            local f = data.folder(above .. "/" .. images, options)
+            assert.equal(labels, f.told_by)
+            assert.equal(2, f:label(1))
+        end
+        named("images-idx3-ubyte", "labels-idx1-ubyte")
+        named("t10k-images.idx3-ubyte", "t10k-labels.idx1-ubyte")
+        named("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte")
+        named("t10k-images.idx3-ubyte", "t10k-labels.idx1-ubyte.gz")
+        named("emnist-images-idx3-ubyte", "emnist-labels.idx1-ubyte")
+        local ok, problem = pcall(data.folder, base .. "/images-idx3", options)
+        assert.is_false(ok)
+        assert.matches("no PNG or JPEG file in it; give the IDX file itself, .*/emnist%-images%-idx3%-ubyte",
+            problem.message)
     end)
 
     it("is refused where it does not fit", function()

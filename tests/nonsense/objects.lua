@@ -239,7 +239,7 @@ objects.calls = {
         return {attack = advrt.attacks.lbfgs {}, net = net(), images = images(1), labels = {0}}
     end),
     call("data.folder", advrt.data.folder, "images", function()
-        return {classes = 3, input = {1, 4, 4}, preprocess = {}, net = net()}
+        return {classes = 3, input = {1, 4, 4}, net = net()}
     end),
     call("data.circles", advrt.data.circles, 8, constant {}),
     call("data.targets", advrt.data.targets, "offset:1", 3, 0),
