@@ -69,7 +69,9 @@ function Attacks:take_up(first)
         self:learn(unit)
         if unit.next then
             first = unit.next
-            for _, name in ipairs {"found", "wrong", "left_out"} do self.counts[name] = unit[name] end
+            for _, name in ipairs {"found", "wrong", "left_out", "bad"} do
+                self.counts[name] = unit[name] or 0
+            end
             self:close()
         end
     end
@@ -93,7 +95,8 @@ function Attacks.spare() end
 --- Shows how far the run is, in evaluations: of each attack as many an image as it took so far in the
 -- mean, or before any is finished as the attack itself foretells.
 function Attacks:show(what)
-    local images, left = self.count - self.counts.wrong - self.counts.left_out, -self.under_way
+    local images, left = self.count - self.counts.wrong - self.counts.left_out
+        - self.counts.bad, -self.under_way
     for a, attack in ipairs(self.losses) do
         local known = self.known[a]
         local mean = known.images > 0 and known.evaluations / known.images or attack:evaluations()

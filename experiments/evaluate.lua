@@ -6,45 +6,59 @@ local experiment = require "advrt.experiment"
 local fail = require "advrt.fail"
 local options = require "advrt.options"
 local progress = require "advrt.progress"
+local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 
 local o = options.parse(arg, {
     name = "evaluate.lua",
     description = "Prints a net's top-1 and top-5 accuracy on a folder of images.",
     options = table.move(options.of_images, 1, #options.of_images, 2, {"seed"}),
+    flags = {{"skip-bad", "leave out images whose files are bad; without it they end in status 1"}},
 })
 local net = experiment.load_net(o)
 local images, count = experiment.open_images(o, net)
 print(images:about(count))
+images:on_bad(true) -- all of them are named
 local shown <close> = progress.start("images", count)
 local z = tensor.new {o.batch, net.classes}
-local done, top1, top5 = 0, 0, 0
+local done, good, top1, top5, bad_files = 0, 0, 0, 0, {}
 local broken, first = 0, nil -- images of which a logit is not finite
-for x, numbers in images:batches(1, count, o.batch) do
+for x, numbers, bad in images:batches(1, count, o.batch) do
     local labels = {}
     for k = 1, o.batch do labels[k] = images:label(numbers[math.min(k, #numbers)]) end
     local before = net:forward(x, z):rank(labels) -- classes with a larger logit than the label's, or NaN
     local largest = z:abs():maximum(2)
-    for k = 1, #numbers do
-        local finite = largest:get(k) < math.huge -- false for NaN
-        if not finite then
-            broken, first = broken + 1, first or images.files[numbers[k]]
+    for k, i in ipairs(numbers) do
+        if bad[i] then
+            bad_files[#bad_files + 1] = bad[i]
+        else
+            good = good + 1
+            local finite = largest:get(k) < math.huge -- false for NaN
+            if not finite then broken, first = broken + 1, first or images.files[i] end
+            if before:get(k) < 1 then top1 = top1 + 1 end
+            if before:get(k) < 5 then top5 = top5 + 1 end
         end
-        if before:get(k) < 1 then top1 = top1 + 1 end
-        if before:get(k) < 5 then top5 = top5 + 1 end
     end
     done = done + #numbers
-    shown:update(done, ("top-1 %.2f %%"):format(100 * top1 / done))
+    shown:update(done, ("top-1 %.2f %%"):format(100 * top1 / math.max(1, good)))
 end
 shown:finish(count_of(count, "image"))
-if broken == count then
+for _, message in ipairs(bad_files) do io.stderr:write("bad file: ", system.printable(message), "\n") end
+if good > 0 and broken == good then
     fail("%s: the logits of all %s are not finite; check the weights and the preprocessing", net.name,
-        count_of(count, "image"))
+        count_of(good, "image"))
 end
-print(("%s on %s: %s"):format(net.name, o.images, count_of(count, "image")))
-print(("top-1  %6.2f %%  (%d right)"):format(100 * top1 / count, top1))
-print(("top-5  %6.2f %%  (%d right)"):format(100 * top5 / count, top5))
+if good > 0 then
+    print(("%s on %s: %s%s"):format(net.name, o.images, count_of(good, "image"),
+        #bad_files > 0 and (", %d bad left out"):format(#bad_files) or ""))
+    print(("top-1  %6.2f %%  (%d right)"):format(100 * top1 / good, top1))
+    print(("top-5  %6.2f %%  (%d right)"):format(100 * top5 / good, top5))
+end
 if broken > 0 then
     print(("Logits that are not finite: %s, the first %s. An image whose logits hold NaN is never top-1; "
         .. "check the weights and the preprocessing."):format(count_of(broken, "image"), first))
+end
+if good == 0 or #bad_files > 0 and not o.skip_bad then
+    fail("%s: %d of %d images cannot be read; put good files in their place%s", o.images, #bad_files, count,
+        good > 0 and ", or leave them out with --skip-bad" or "")
 end

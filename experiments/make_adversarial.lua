@@ -17,7 +17,7 @@ local o = options.parse(arg, {
     description = "Makes a set of adversarial examples with each loss, and their genuine images.",
     options = takes,
     ranks = true,
-    flags = {{"resume", "go on with the set in --out, where it stopped"},
+    flags = {adversarial.skip_bad, {"resume", "go on with the set in --out, where it stopped"},
         {"dry-run", "say what it would take in time and on the disk, and end"}},
 })
 if o.dry_run then

@@ -46,6 +46,7 @@ local function read_options()
             images = "Fashion-MNIST's test images", extra = "three for each of --limit"},
         flags = {{"search", "train each cell in every way, not in --recipe's alone"},
             {"augment", "mirror and move the training images at random"},
+            adversarial.skip_bad,
             {"resume", "go on with the run in --out, where it stopped"},
             {"dry-run", "say what it would take in time and on the disk, and end"},
             {"no-figures", "leave the pictures out"}},

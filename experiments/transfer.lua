@@ -29,7 +29,7 @@ local o = options.parse(arg, {
     name = "transfer.lua",
     description = "Tells how many adversarial examples also fool other nets.",
     options = takes,
-    flags = {{"no-figures", "leave the picture out"}},
+    flags = {adversarial.skip_bad, {"no-figures", "leave the picture out"}},
 })
 if not o.no_figures then plot.check() end
 local began = os.time()

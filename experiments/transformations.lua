@@ -31,7 +31,7 @@ local o = options.parse(arg, {
     name = "transformations.lua",
     description = "Tells which adversarial examples survive transformations of the image.",
     options = takes,
-    flags = {{"no-figures", "leave the pictures out"}},
+    flags = {adversarial.skip_bad, {"no-figures", "leave the pictures out"}},
 })
 if not o.no_figures then plot.check() end
 local began, list = os.time(), {}

@@ -42,6 +42,9 @@ adversarial.options = {"net", "weights", "images", "resize", "crop", "mean", "st
     "sample", "targets", "losses", "require", "setting", "iterations", "alpha", "magnitude", "norm",
     "kappa", "when", "extra", "extra-images", "seed"}
 
+--- The flag for bad images of a set that is made, as options.parse has it.
+adversarial.skip_bad = experiment.skip_bad
+
 -- Writing ---------------------------------------------------------------------
 
 local Set = {}
@@ -137,6 +140,20 @@ end
 
 function Set:check() extra_images(self.o, self.net, self.images, self.listed) end
 
+--- Reads the first image from number i on whose file is good to x; returns its number.
+function Set:next_good(images, i, x)
+    while true do
+        if i > #images then
+            fail.again("--extra %d: %s has too few images that can be read", self.o.extra, images.dir)
+        end
+        local done, message = images:try(i, x, 1)
+        if done then return i end
+        if not images.skip_bad then fail("%s%s", message, images.way_out) end
+        self:leave_bad(images, i, message)
+        i = i + 1
+    end
+end
+
 --- The genuine images that nothing attacks, as shards and the records of a last unit.
 function Set:extra()
     local o = self.o
@@ -144,18 +161,18 @@ function Set:extra()
     local images, from = extra_images(o, self.net, self.images, self.listed)
     local x = tensor.new {1, table.unpack(self.net.input)}
     local shown <close> = progress.start("images", o.extra)
+    images:on_bad(self.images.skip_bad, self.images.way_out)
     for start = 1, o.extra, EXTRA_SHARD do
         local name = ("extra-%05d.safetensors"):format(start // EXTRA_SHARD + 1)
-        local list = {}
+        local list, numbers = {}, {}
         for i = start, math.min(o.extra, start + EXTRA_SHARD - 1) do
-            images:load(from + i, x, 1)
-            list[#list + 1] = x:image_u8(1)
+            from = self:next_good(images, from + 1, x)
+            list[#list + 1], numbers[#numbers + 1] = x:image_u8(1), from
             shown:update(i, "genuine images")
             if system.interrupted() then fail.interrupted() end
         end
         local sum = write_shard(self.out, name, tensor.stack(list))
-        for row = 1, #list do
-            local i = from + start + row - 1
+        for row, i in ipairs(numbers) do
             self:add {{"file", images.files[i]}, {"label", images:label(i)}, {"loss", "extra"},
                 {"shard", name}, {"row", row - 1}, {"sha256", sum}}
         end
@@ -189,6 +206,8 @@ local steps = {equal_multiplier = {"alpha", 0.01}, equal_perturbation = {"magnit
 -- adversarial.options, and out, resume, shard; takes: the names of those that run.json tells.
 function adversarial.make(o, takes)
     local step = steps[o.setting]
+    takes = table.move(takes, 1, #takes, 1, {})
+    takes[#takes + 1], o.skip_bad = "skip-bad", o.skip_bad or false
     o.no_figures = true
     experiment.start({
         setting = o.setting, step = step[1], default = step[2], methods = Set,

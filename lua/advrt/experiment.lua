@@ -73,6 +73,7 @@ function experiment.open_images(o, g)
     o.images = o.images or system.options.root .. "/nets/fashion-images"
     local images = data.folder(o.images, {classes = g.classes, input = g.input, resize = o.resize,
         crop = o.crop})
+    images:on_bad(o.skip_bad, "; put a good file in its place, or leave it out with --skip-bad")
     local count = images:choose(o)
     experiment.settle_batch(o, g, count)
     return images, count
@@ -185,7 +186,8 @@ function Run:commit(images, name, note, next_image)
     note[1], note[2] = {"loss", name}, {"images", images}
     if next_image then
         table.move({{"next", next_image}, {"found", self.counts.found}, {"wrong", self.counts.wrong},
-            {"left_out", self.counts.left_out}, {"left", self.left}}, 1, 5, #note + 1, note)
+            {"left_out", self.counts.left_out}, {"bad", self.counts.bad}, {"left", self.left}}, 1, 6,
+            #note + 1, note)
     end
     self.journal:commit(note)
     self.out:keep()
@@ -226,7 +228,7 @@ function Run:take_up(first)
         local unit = units[i]
         self.units, first = i, unit.next
         self.counts.attacked = self.counts.attacked + unit.images
-        for _, name in ipairs {"found", "wrong", "left_out"} do self.counts[name] = unit[name] end
+        for _, name in ipairs {"found", "wrong", "left_out", "bad"} do self.counts[name] = unit[name] or 0 end
     end
     return first
 end
@@ -242,28 +244,46 @@ end
 --- How many images are attacked together.
 function Run:room() return self.o.batch end
 
+--- Leaves image i out, whose file is bad.
+function Run:leave_bad(images, i, message)
+    local path = ("%s/%s: "):format(images.dir, images.files[i])
+    self.counts.bad = self.counts.bad + 1
+    self.left = self.left .. results.left_out_line(images.files[i], images:label(i), -1, "bad: "
+        .. (message:sub(1, #path) == path and message:sub(#path + 1) or message))
+end
+
+--- Looks at image i of a batch, whose pixels are x and whose logits z: it joins the queue, or is left out.
+function Run:sort(queue, i, x, z, prediction, target_of)
+    local file, label = self.images.files[i], self.images:label(i)
+    if prediction < 0 then
+        fail("%s/%s: the net's logits are not finite; check the weights and the preprocessing",
+            self.images.dir, file)
+    end
+    local target = prediction == label and target_of(file, label, z) or nil
+    self.counts.found = self.counts.found + 1
+    if target then
+        push(queue, x, file, label, target)
+    else
+        self:leave(file, label, prediction, prediction == label and "target" or "wrong")
+    end
+end
+
 --- Goes through the images: those that are right on the clean image and get a target are attacked,
 -- self:room() at a time, in sorted order.
 function Run:go(images, first, last, target_of)
     local queue = new_queue(self:room(), self.net.input)
     local z = tensor.new {self.o.batch, self.net.classes}
-    for x, numbers in images:batches(first, last, self.o.batch) do
+    for x, numbers, bad in images:batches(first, last, self.o.batch) do
         stop_if_asked()
         self.net:forward(x, z)
         local predictions = z:argmax()
         for k, i in ipairs(numbers) do
-            local file, label, prediction = images.files[i], images:label(i), predictions:get(k)
-            if prediction < 0 then
-                fail("%s/%s: the net's logits are not finite; check the weights and the preprocessing",
-                    images.dir, file)
-            end
-            local target = prediction == label and target_of(file, label, z[k]) or nil
-            self.counts.found = self.counts.found + 1
             queue.next = i + 1
-            if target then
-                push(queue, x[k], file, label, target)
+            if bad[i] then
+                self:leave_bad(images, i, bad[i])
+                self:spare(self:image_work())
             else
-                self:leave(file, label, prediction, prediction == label and "target" or "wrong")
+                self:sort(queue, i, x[k], z[k], predictions:get(k), target_of)
             end
             if #queue.files == queue.size then self:attack(queue) end
         end
@@ -341,6 +361,9 @@ function experiment.losses(o, g)
     return losses
 end
 
+--- The flag that leaves bad files out, and its help.
+experiment.skip_bad = {"skip-bad", "leave out images whose files are bad, and list them in left_out.csv"}
+
 --- Reads the command line of an experiment.
 local function options_of(spec, argv)
     local takes = table.move(options.of_images, 1, #options.of_images, 1, {})
@@ -355,6 +378,7 @@ local function options_of(spec, argv)
     end
     table.move({"out", "shard"}, 1, 2, #takes + 1, takes)
     local flags = table.move(spec.flags or {}, 1, #(spec.flags or {}), 1, {})
+    flags[#flags + 1] = experiment.skip_bad
     flags[#flags + 1] = {"resume", "go on with the run in --out, where it stopped"}
     flags[#flags + 1] = {"no-figures", "leave the pictures out"}
     local o = options.parse(argv, {name = spec.setting .. ".lua", description = spec.description,
@@ -362,6 +386,7 @@ local function options_of(spec, argv)
     for _, flag in ipairs(spec.flags or {}) do
         takes[#takes + 1], o[flag[1]] = flag[1], o[flag[1]] or false
     end
+    takes[#takes + 1], o.skip_bad = "skip-bad", o.skip_bad or false
     return o, takes
 end
 
@@ -388,8 +413,9 @@ function experiment.run(spec, argv) experiment.start(spec, options_of(spec, argv
 
 local function nothing_to_attack(o, counts)
     fail("nothing to attack: of %d images in %s the net gets %d wrong and %d are left out by "
-        .. "--targets; check the weights, the preprocessing and the labels "
-        .. "(experiments/evaluate.lua)", counts.found, o.images, counts.wrong, counts.left_out)
+        .. "--targets%s; check the weights, the preprocessing and the labels "
+        .. "(experiments/evaluate.lua)", counts.found, o.images, counts.wrong, counts.left_out,
+        counts.bad > 0 and (", and %d files are bad"):format(counts.bad) or "")
 end
 
 --- What chooses an image's target: function(file, label, logits) -> class, nil to leave the image out, -1
@@ -421,7 +447,7 @@ local function run_here(spec, o, takes)
         multiplier = spec.multiplier and spec.multiplier(o), figures = spec.figures,
         images = images, listed = listed, count = math.max(0, last - first + 1),
         classes = images:class_names(), workspace = {}, units = 0, work = 0, left = "",
-        kept_at = system.clock(), counts = {found = 0, wrong = 0, left_out = 0, attacked = 0}}, {
+        kept_at = system.clock(), counts = {found = 0, wrong = 0, left_out = 0, bad = 0, attacked = 0}}, {
         __index = spec.methods and setmetatable(spec.methods, Run) or Run})
     run:check()
     run.labels_sha256 = images:labels_digest(listed)
@@ -456,6 +482,8 @@ local function run_here(spec, o, takes)
     run:look(last)
     files = table.concat(run.journal.looked)
     run.about.images_sha256 = system.digest(files)
+    -- A process before this one may have left bad files out.
+    if run.counts.bad > 0 then run.about.options.skip_bad = true end
     local say = run:finish()
     run.journal:remove()
     if not o.part_of then say() end

@@ -28,7 +28,8 @@ function results.of(setting) return others[setting] and require(others[setting])
 function results.left_out_csv(lines) return "file,label,prediction,reason\n" .. lines end
 
 --- One line of left_out.csv: an image that was not attacked, the class that the net gives it, and
--- why: "wrong" on the clean image, or of the "target" class itself.
+-- why: "wrong" on the clean image, of the "target" class itself, or what is bad about its file, where the
+-- class is -1.
 function results.left_out_line(file, label, prediction, reason)
     return ("%s,%d,%d,%s\n"):format(csv.field(file), label, prediction, reason)
 end
@@ -60,7 +61,7 @@ end
 --- Fills the run's folder `out`, which holds records.msgpack and the examples' pictures.
 --
 -- run.about       what run_json.start returned
--- run.counts      {found, wrong, left_out, attacked}: numbers of images
+-- run.counts      {found, wrong, left_out, bad, attacked}: numbers of images
 -- run.seconds     loss name -> seconds
 -- run.left        lines of left_out.csv, one text
 -- run.figures     array of {name, figure}: the name of the picture and the function of advrt.figures
@@ -102,10 +103,12 @@ end
 
 --- A line about a run's images.
 function results.images_text(counts)
-    return ("%s, %d right on the clean image (%.2f %%), %d attacked%s"):format(
+    local bad = counts.bad or 0
+    return ("%s, %d right on the clean image (%.2f %%), %d attacked%s%s"):format(
         count_of(counts.found, "image"), counts.found - counts.wrong,
         100 * (counts.found - counts.wrong) / math.max(1, counts.found), counts.attacked, counts.left_out > 0
-            and (", %d of the target class left out"):format(counts.left_out) or "")
+            and (", %d of the target class left out"):format(counts.left_out) or "",
+        bad > 0 and (", %s left out"):format(count_of(bad, "bad file")) or "")
 end
 
 --- Prints what a run found: a line about its images, Table I's rows, lines about the losses, and where

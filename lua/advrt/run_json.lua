@@ -23,8 +23,9 @@ local order = {"setting", "program", "script", "options", "figures", "advrt", "l
     "threads", "processes", "isa",
     "precision", "plan", "seed", "net", "net_sha256", "weights_sha256", "require_sha256", "images_in_folder",
     "images_listed", "classes_listed", "classes_told_by",
+    "files_passed_over",
     "labels_sha256", "images_sha256", "images_found", "images_wrong", "images_left_out",
-    "images_attacked", "clean_accuracy", "seconds", "start", "end"}
+    "images_bad", "images_attacked", "clean_accuracy", "seconds", "start", "end"}
 table.move(options.keys, 1, #options.keys, #order + 1, order)
 
 --- The names of what a run's images were attacked with: losses, or attacks.
@@ -84,6 +85,7 @@ function run_json.start(run)
         images_in_folder = run.images and #run.images, images_listed = run.listed,
         classes_listed = run.images and run.images:classes(run.listed),
         classes_told_by = run.images and run.images.told_by,
+        files_passed_over = run.images and run.images.others,
         labels_sha256 = run.labels_sha256, images_sha256 = run.images_sha256,
         start = run_json.utc(os.time()),
     }
@@ -93,6 +95,7 @@ end
 function run_json.finish(about, counts, seconds)
     about.images_found, about.images_wrong = counts.found, counts.wrong
     about.images_left_out, about.images_attacked = counts.left_out, counts.attacked
+    about.images_bad = counts.bad
     about.clean_accuracy = counts.found > 0 and (counts.found - counts.wrong) / counts.found
         or json.null
     about.seconds = {}
@@ -138,6 +141,7 @@ local function is_about(about)
     for _, name in ipairs {"found", "wrong", "left_out", "attacked"} do
         if not is_count(about["images_" .. name]) then return false end
     end
+    if not is_count(about.images_bad or 0) then return false end
     local names = run_json.attacked_with(about)
     if not is_list(names, is_text) then return false end
     for _, name in ipairs(names) do

@@ -36,7 +36,8 @@ end
 --- In what another run is than a run of which `first` tells (tables as run.json's), if both were shards of
 -- one; nil where they could be.
 local function other_run(first, one)
-    local list, problem = run_json.differences(first, one, {out = true, shard = true})
+    local list, problem = run_json.differences(first, one, {out = true, shard = true,
+        skip_bad = true})
     if #list > 0 then return "run with other options: " .. table.concat(list, "; ") end
     local what = {labels = "images", require = "losses"}
     for _, name in ipairs {"net", "weights", "labels", "require"} do
@@ -126,12 +127,13 @@ function shards.sum(list)
     local first = list[1].about
     local losses = run_json.attacked_with(first)
     local run = {about = first, seconds = {}, left = "", figures = first.figures or {},
-        counts = {found = 0, wrong = 0, left_out = 0, attacked = 0}}
+        counts = {found = 0, wrong = 0, left_out = 0, bad = 0, attacked = 0}}
     for _, name in ipairs(losses) do run.seconds[name] = 0 end
     for _, one in ipairs(list) do
         for name in pairs(run.counts) do
-            run.counts[name] = run.counts[name] + one.about["images_" .. name]
+            run.counts[name] = run.counts[name] + (one.about["images_" .. name] or 0)
         end
+        first.options.skip_bad = first.options.skip_bad or one.about.options.skip_bad
         for _, name in ipairs(losses) do
             run.seconds[name] = run.seconds[name] + one.about.seconds[name]
         end

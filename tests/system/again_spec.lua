@@ -22,7 +22,7 @@ local of_experiments = {
     ["--sample"] = {"20"}, ["--targets"] = {"offset:3"}, ["--losses"] = {"m_logit,dlr,mine"},
     ["--iterations"] = {"7"}, ["--magnitude"] = {"0.12345678901234567"},
     ["--alpha"] = {"0.031372549019607843"}, ["--norm"] = {"inf"}, ["--kappa"] = {"1.5"}, ["--seed"] = {"11"},
-    ["--save-adversarial"] = {"last"}, ["--shard"] = {"1/2"},
+    ["--save-adversarial"] = {"last"}, ["--shard"] = {"1/2"}, ["--skip-bad"] = {true},
     ["--out"] = "the place is free", ["--resume"] = "goes on with the same run",
     ["--no-figures"] = "changes no number", ["--help"] = "ends at once",
 }
@@ -51,7 +51,8 @@ describe("the command of a report", function()
             local given = known[name]
             assert.truthy(given, name .. " is not known here: does it change what comes out?")
             for _, value in ipairs(type(given) == "table" and given or {}) do
-                words[#words + 1], words[#words + 2] = name, value
+                words[#words + 1] = name
+                words[#words + 1] = value ~= true and value or nil -- a flag has none
             end
             count = count + 1
         end

@@ -239,7 +239,8 @@ end
 --- What was left out, and why.
 function sections.left(run)
     local about, lines = run.about, {}
-    local count = about.images_wrong + about.images_left_out
+    local bad = about.images_bad or 0
+    local count = about.images_wrong + about.images_left_out + bad
     if count == 0 then
         return '<p class="note">Nothing: every image was right on the clean image, and attacked.</p>'
     end
@@ -247,16 +248,18 @@ function sections.left(run)
         local file, label, prediction, reason = table.unpack(one)
         lines[i] = ("<tr><th scope=\"row\">%s</th><td>%s</td><td>%s</td><td>%s</td></tr>"):format(
             name(file), class_of(run, math.tointeger(label) or -1),
-            class_of(run, math.tointeger(prediction) or -1),
-            reason == "wrong" and "wrong on the clean image" or "of the target class already")
+            prediction == "-1" and "" or class_of(run, math.tointeger(prediction) or -1),
+            reason == "wrong" and "wrong on the clean image"
+                or reason == "target" and "of the target class already" or html.text(reason))
     end
     return ([[<p>Of %s %d are not attacked: %d that the net gets wrong on the clean image, where there is
-nothing to attack, and %d that are of the target class already.</p>
+nothing to attack, and %d that are of the target class already%s.</p>
 <details><summary>%s</summary><div class="scroll" tabindex="0" role="region" aria-label="Images left out">
 <table class="left"><thead><tr><th scope="col">File</th><th scope="col">Class</th>
 <th scope="col">The net says</th><th scope="col">Why</th></tr></thead><tbody>%s</tbody>
 </table></div></details>]])
-        :format(count_of(about.images_found, "image"), count, about.images_wrong, about.images_left_out,
+        :format(count_of(about.images_found + bad, "image"), count, about.images_wrong, about.images_left_out,
+            bad > 0 and ("; and %s that cannot be read"):format(count_of(bad, "file")) or "",
             #run.left < count and ("The first %d of them"):format(#run.left) or "Show them",
             table.concat(lines))
 end
@@ -300,6 +303,11 @@ local function command_of(about)
     for _, option in ipairs(sections.options(about)) do
         local key, value = table.unpack(option)
         local several = key == "--require" and about.options.require or {value}
+        local flag = about.options[key:sub(3):gsub("-", "_")]
+        if type(flag) == "boolean" then
+            lines[#lines + 1] = flag and options.quote(key) or nil
+            several = {}
+        end
         for _, one in ipairs(key ~= "--out" and value ~= "1/1" and several or {}) do
             lines[#lines + 1] = ("%s %s"):format(options.quote(key), options.quote(value_text(one)))
         end
