@@ -117,6 +117,11 @@ local function open(g, folder, part)
             .. "its like (Debian's package dataset-fashion-mnist has them)", folder)
     end
     local images, labels = read(folder, part == "train" and "train" or "t10k")
+    local C, H, W = table.unpack(g.input)
+    if C ~= 1 or images:size(3) ~= H or images:size(4) ~= W then
+        fail("--data %s: the images are grey and %d x %d (width x height), the net takes %d channels of "
+            .. "%d x %d", folder, images:size(4), images:size(3), C, W, H)
+    end
     f = feed.new {shape = g.input}
     f:pixels(images, labels:to("i64"))
     return f

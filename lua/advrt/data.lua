@@ -54,7 +54,7 @@ local function check_channels(dir, input, possible)
     for _, C in ipairs(possible) do
         if not input or input[1] == C then return end
     end
-    fail("images: %s: image files have %s channel%s, the net takes %d", dir,
+    fail.again("images: %s: image files have %s channel%s, the net takes %d", dir,
         table.concat(possible, " or "), #possible == 1 and possible[1] == 1 and "" or "s", input[1])
 end
 

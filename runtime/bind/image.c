@@ -1,5 +1,6 @@
 /* advrt.core.image: image and IDX files as u8 tensors, and PNG files from tensors (io/image.h,
  * io/idx.h). */
+#include <limits.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -29,8 +30,9 @@ static ImageWish check_wish(lua_State *L) {
     luaL_checktype(L, 2, LUA_TTABLE);
     wish.resize = (uint32_t)opt_field(L, "resize", IMAGE_SIDE);
     wish.crop = (uint32_t)opt_field(L, "crop", IMAGE_SIDE);
-    wish.channels = (int)opt_field(L, "channels", 3);
-    if (wish.channels == 2) luaL_argerror(L, 2, "channels must be 1 or 3, got 2");
+    wish.channels = (int)opt_field(L, "channels", INT_MAX);
+    if (wish.channels != 0 && wish.channels != 1 && wish.channels != 3)
+        luaL_argerror(L, 2, lua_pushfstring(L, "channels must be 1 or 3, got %d", wish.channels));
     return wish;
 }
 

@@ -490,6 +490,23 @@ describe("the experiments", function()
         end
     end)
 
+    it("refuse in one line a net whose channels no image file has", function()
+        local definition = support.write(base .. "/four.lua", [[return {name = "four", classes = 10,
+            input = {4, 28, 28}, preprocess = {}, build = function(b, x)
+                return b:linear(x, "fc", b.classes)
+            end}]])
+        local g = assert(require "advrt.net".load(definition, {init = "he"}))
+        local path = base .. "/four.safetensors"
+        assert(tensor.save(path, g:state()))
+        for _, name in ipairs {"evaluate", "equal_perturbation", "attacks", "make_adversarial", "train"} do
+            local status, _, err = support.advrt(name == "train"
+                and {scripts .. "train.lua", "--net", definition, "--out", path}
+                or {scripts .. name .. ".lua", "--net", definition, "--weights", path})
+            assert.equal(1, status)
+            assert.matches("^advrt: [^\n]+ the net takes 4[^\n]*\n$", err)
+        end
+    end)
+
     it("train only where the weights can be written", function()
         for _, path in ipairs {base .. "/no/where.safetensors", base} do
             local status, out, err = support.advrt {scripts .. "train.lua", "--net", "nets/mlp.lua",
