@@ -20,7 +20,7 @@ ifneq ($(ONEDNN),)
 CPPFLAGS += -isystem $(abspath $(ONEDNN))/include
 LDFLAGS  += -L$(abspath $(ONEDNN))/lib -Wl,-rpath,$(abspath $(ONEDNN))/lib
 endif
-LDLIBS   = -llua5.4 -ldnnl -lpng -ljpeg -lzip -lmsgpackc -lz -ljansson -lutf8proc -lmd -llbfgsb -ldl -lm
+LDLIBS   = -llua5.4 -ldnnl -lpng -ljpeg -lwebp -lzip -lmsgpackc -lz -ljansson -lutf8proc -lmd -llbfgsb -ldl -lm
 
 SOURCES := $(sort $(shell find runtime -name '*.c' -not -path '*/cuda/*' -not -path '*/mpi/*'))
 HEADERS := $(sort $(shell find runtime tests/c tests/fuzz tests/cuda_standin -name '*.h'))

@@ -64,7 +64,7 @@ local function has_idx(dir)
     end
 end
 
---- Lists a folder of PNG and JPEG images and finds their classes.
+--- Lists a folder of images and finds their classes.
 --
 --     local f = data.folder("mine", {net = g})
 --     local x = f:load(1)                           -- f32 [C,H,W] in [0,1]
@@ -93,7 +93,7 @@ function data.folder(dir, options)
     local found = list(dir)
     if #found.files == 0 then
         local idx, others = has_idx(dir), found:passed_over()
-        fail("images: %s: no PNG or JPEG file in it%s", dir,
+        fail("images: %s: no image file in it%s", dir,
             idx and ("; give the IDX file itself, %s/%s"):format(dir, idx)
                 or others and "; passed over: " .. others or "")
     end

@@ -1,4 +1,4 @@
---- Images: PNG and JPEG files as u8 tensors [C,H,W], and PNG files from tensors.
+--- Images: PNG, JPEG, WebP, BMP and PNM files as u8 tensors [C,H,W], and PNG files from tensors.
 --
 -- Pixels are what Pillow 13 makes of a file: grey images stay grey, all others become RGB; alpha is
 -- dropped, whatever it hides; palettes are looked up; a 16-bit value v becomes round(v / 257);
@@ -21,7 +21,7 @@ local tensor = require "advrt.tensor"
 local image = {}
 
 --- Reads an image.
--- @param path a PNG or JPEG file
+-- @param path a PNG, JPEG, WebP, BMP or PNM (PBM, PGM, PPM) file
 -- @param options optional table. channels: 1 (colour becomes (19595 R + 38470 G + 7471 B + 2^15)
 --   >> 16) or 3 (grey is repeated), else as the file has it. resize: the shorter side becomes this,
 --   the longer one is truncated (Pillow's antialiased bilinear). crop: then the middle square of

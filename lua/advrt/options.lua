@@ -174,7 +174,7 @@ local known = {
     {"weights", "FILE", path, nil,
         ".safetensors, .pth or .msgpack (default: those bundled with the net)"},
     {"images", "DIR", path, nil,
-        "PNG and JPEG with labels.csv or a folder for each class, or an IDX file (default: the bundled "
+        "images with labels.csv or a folder for each class, or an IDX file (default: the bundled "
             .. "images)"},
     {"resize", "N", integer(1, LONGEST_SIDE), nil, "shortest side becomes N (default: the net's own)"},
     {"crop", "N", integer(1, LONGEST_SIDE), nil, "centre crop to N x N (default: the net's own)"},

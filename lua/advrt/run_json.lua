@@ -33,8 +33,10 @@ function run_json.attacked_with(about) return about.options.losses or about.opti
 
 --- The JSON text of what describes a run. dkjson writes a key as often as its order names it.
 function run_json.encode(about)
-    local names, seen = {}, {}
-    for _, list in ipairs {order, run_json.attacked_with(about)} do
+    local names, seen, flags = {}, {}, {}
+    for key in pairs(about.options) do flags[#flags + 1] = key end
+    table.sort(flags) -- the other options stand in `order` already
+    for _, list in ipairs {order, run_json.attacked_with(about), flags} do
         for _, name in ipairs(list) do
             if not seen[name] then seen[name], names[#names + 1] = true, name end
         end

@@ -80,7 +80,7 @@ static const int64_t *check_labels(lua_State *L, int arg, int64_t count) {
     return labels;
 }
 
-/* file(path, label): one more image, a PNG or JPEG file. */
+/* file(path, label): one more image, a file of an image. */
 static int file(lua_State *L) {
     Error e = {0};
     Feed *f = check_feed(L);

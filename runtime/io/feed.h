@@ -36,7 +36,7 @@ int feed_new(Feed **out, const FeedSpec *spec, Error *e);
 void feed_free(Feed *f);
 int64_t feed_count(const Feed *f);
 
-/* Adds a PNG or JPEG file. It is read when its turn comes. */
+/* Adds an image file. It is read when its turn comes. */
 int feed_add_file(Feed *f, const char *path, int64_t label, Error *e);
 /* Adds `count` images that lie one behind the other at byte `offset` of a file: u8 [C,H,W], or
  * little-endian f32 [C,H,W] in [0,1]; labels: one each. */

@@ -5,8 +5,11 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "io/bmp.h"
 #include "io/jpeg.h"
 #include "io/png.h"
+#include "io/pnm.h"
+#include "io/webp.h"
 
 int image_check_size(uint64_t W, uint64_t H, Error *e) {
     if (W > 0 && H > 0 && W <= IMAGE_SIDE && H <= IMAGE_SIDE && W * H <= IMAGE_PIXELS) return 0;
@@ -108,25 +111,40 @@ unsigned char image_level(float v) {
 
 /* --- files --- */
 
-typedef enum Kind { KIND_NONE, KIND_PNG, KIND_JPEG } Kind;
+/* How a file's first bytes tell its format, and what reads it. */
+typedef struct Format {
+    bool (*fits)(const unsigned char *bytes, size_t n);
+    int (*decode)(const unsigned char *bytes, size_t n, Image *out, Error *e);
+    int (*size)(const unsigned char *bytes, size_t n, uint32_t *W, uint32_t *H, int *C, Error *e);
+} Format;
+
+static const Format formats[] = {
+    {image_is_png, image_from_png, image_png_size},
+    {image_is_jpeg, image_from_jpeg, image_jpeg_size},
+    {image_is_webp, image_from_webp, image_webp_size},
+    {image_is_bmp, image_from_bmp, image_bmp_size},
+    {image_is_pnm, image_from_pnm, image_pnm_size},
+};
 
 /* Reads the file at path; on failure *bytes is NULL. */
-static int read_file(const char *path, unsigned char **bytes, size_t *n, Kind *kind, Error *e) {
+static int read_file(const char *path, unsigned char **bytes, size_t *n, const Format **format,
+                     Error *e) {
     if (file_read_whole(path, IMAGE_FILE, bytes, n, e) != 0) return -1;
-    *kind = image_is_png(*bytes, *n) ? KIND_PNG : image_is_jpeg(*bytes, *n) ? KIND_JPEG : KIND_NONE;
-    if (*kind != KIND_NONE) return 0;
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        *format = &formats[i];
+        if (formats[i].fits(*bytes, *n)) return 0;
+    }
     memory_free(*bytes);
     *bytes = NULL;
-    return error_set(e, "%s: %s", path, *n ? "not a PNG or JPEG file" : "is empty");
+    return error_set(e, "%s: %s", path, *n ? "not a PNG, JPEG, WebP, BMP or PNM file" : "is empty");
 }
 
 static int decode(const char *path, Image *out, Error *e) {
     unsigned char *bytes;
     size_t n;
-    Kind kind;
-    if (read_file(path, &bytes, &n, &kind, e) != 0) return -1;
-    int failed =
-        kind == KIND_PNG ? image_from_png(bytes, n, out, e) : image_from_jpeg(bytes, n, out, e);
+    const Format *format;
+    if (read_file(path, &bytes, &n, &format, e) != 0) return -1;
+    int failed = format->decode(bytes, n, out, e);
     memory_free(bytes);
     return failed ? error_prefix(e, "%s", path) : 0;
 }
@@ -156,10 +174,9 @@ int image_load(const char *path, const ImageWish *wish, Image *out, Error *e) {
 int image_size(const char *path, uint32_t *W, uint32_t *H, int *C, Error *e) {
     unsigned char *bytes;
     size_t n;
-    Kind kind;
-    if (read_file(path, &bytes, &n, &kind, e) != 0) return -1;
-    int failed = kind == KIND_PNG ? image_png_size(bytes, n, W, H, C, e)
-                                  : image_jpeg_size(bytes, n, W, H, C, e);
+    const Format *format;
+    if (read_file(path, &bytes, &n, &format, e) != 0) return -1;
+    int failed = format->size(bytes, n, W, H, C, e);
     memory_free(bytes);
     return failed ? error_prefix(e, "%s", path) : 0;
 }

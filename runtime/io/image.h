@@ -1,4 +1,4 @@
-/* Images: PNG and JPEG files to 8-bit pixels as Pillow's convert("RGB") or
+/* Images: PNG, JPEG, WebP, BMP and PNM files to 8-bit pixels as Pillow's convert("RGB") or
  * convert("L") gives them, resized and cropped as torchvision's Resize and
  * CenterCrop do with Pillow's images, and PNG files from pixels.
  *

@@ -67,7 +67,7 @@ static void test_sizes(void **state) {
     uint32_t W, H;
     int C;
     assert_int_equal(image_size(GOLDEN "bad_text.png", &W, &H, &C, &e), -1);
-    assert_string_equal(e.text, GOLDEN "bad_text.png: not a PNG or JPEG file");
+    assert_string_equal(e.text, GOLDEN "bad_text.png: not a PNG, JPEG, WebP, BMP or PNM file");
     assert_int_equal(image_size(GOLDEN "bad_huge.png", &W, &H, &C, &e), -1);
 }
 
@@ -77,7 +77,7 @@ static void test_bad_files(void **state) {
                                    "65535 and at most 134217728 pixels are supported");
     refused(GOLDEN "bad_crc.png", "is damaged: IDAT: invalid literal/lengths set");
     refused(GOLDEN "bad_empty.jpg", "is empty");
-    refused(GOLDEN "bad_text.png", "not a PNG or JPEG file");
+    refused(GOLDEN "bad_text.png", "not a PNG, JPEG, WebP, BMP or PNM file");
     refused(GOLDEN "bad_truncated.png", "is truncated: its 3806 bytes end before the image does");
     refused(GOLDEN "bad_truncated.jpg", "is truncated: its 3634 bytes end before the image does");
     refused(GOLDEN, "is a directory");

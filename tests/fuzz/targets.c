@@ -159,6 +159,9 @@ static void run_part(const char *path, const uint8_t *bytes, size_t n) {
 const FuzzTarget fuzz_targets[FUZZ_TARGETS] = {
     {"png", run_image, fuzz_repair_png},
     {"jpeg", run_image, NULL},
+    {"webp", run_image, NULL},
+    {"bmp", run_image, NULL},
+    {"pnm", run_image, NULL},
     {"safetensors", run_weights, NULL},
     {"pth_zip", run_weights, fuzz_repair_zip},
     {"pth_legacy", run_weights, NULL},

@@ -62,7 +62,7 @@ describe("image", function()
     it("looks at the content, not at the name", function()
         local path = support.write(dir .. "/wrong.jpg", support.read(golden .. "rgb.png"))
         assert.same({3, 75, 113}, assert(image.load(path)):shape())
-        assert.same({nil, golden .. "bad_text.png: not a PNG or JPEG file"},
+        assert.same({nil, golden .. "bad_text.png: not a PNG, JPEG, WebP, BMP or PNM file"},
             {image.load(golden .. "bad_text.png")})
     end)
 

@@ -61,7 +61,7 @@ local function finder(dir, files)
         if file:find("\\", 1, true) and not file:find("/", 1, true) then
             return nil, ("there is no image '%s' in the folder; write folders as a/b"):format(file)
         elseif lfs.attributes(dir .. "/" .. file, "mode") == "file" then
-            return nil, ("'%s' is no PNG or JPEG by its name"):format(file)
+            return nil, ("'%s' is no image file by its name"):format(file)
         end
         return nil, ("there is no image '%s' in the folder"):format(file)
     end

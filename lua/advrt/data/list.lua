@@ -3,7 +3,8 @@
 local fail = require "advrt.fail"
 local lfs = require "lfs"
 
-local suffixes = {png = true, jpg = true, jpeg = true, jpe = true, jfif = true}
+local suffixes = {png = true, jpg = true, jpeg = true, jpe = true, jfif = true, webp = true, bmp = true,
+    ppm = true, pgm = true, pbm = true, pnm = true}
 local own = {["labels.csv"] = true, ["classes.txt"] = true}
 local DEEPEST = 32 -- folders in folders; more is taken for a link that leads back
 local KINDS = 4    -- kinds of files, and names of folders, that a line names
@@ -69,7 +70,7 @@ function List:other_files()
     return count
 end
 
---- What is passed over, in words: "3 files (bmp), 1 folder without images (__MACOSX)"; nil where nothing
+--- What is passed over, in words: "3 files (tif), 1 folder without images (__MACOSX)"; nil where nothing
 -- is. `labelled`: the classes do not come from folders, so those without images do not matter.
 function List:passed_over(labelled)
     local kinds, parts = {}, {}

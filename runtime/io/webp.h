@@ -1,0 +1,17 @@
+/* WebP files in memory, by libwebp. Messages do not name the file. */
+#ifndef ADVRT_IO_WEBP_H
+#define ADVRT_IO_WEBP_H
+
+#include <stdbool.h>
+
+#include "io/image.h"
+
+/* Whether the bytes start as a WebP file. */
+bool image_is_webp(const unsigned char *bytes, size_t n);
+/* Lossy and lossless WebP as RGB; alpha is dropped. An animation is refused. */
+int image_from_webp(const unsigned char *bytes, size_t n, Image *out, Error *e);
+/* The size and channels that image_from_webp would give, by the header. */
+int image_webp_size(const unsigned char *bytes, size_t n, uint32_t *W, uint32_t *H, int *C,
+                    Error *e);
+
+#endif
