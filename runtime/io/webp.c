@@ -41,17 +41,15 @@ int image_from_webp(const unsigned char *bytes, size_t n, Image *out, Error *e) 
     WebPDecoderConfig config;
     *out = (Image){0};
     if (image_webp_size(bytes, n, &W, &H, &C, e) != 0 || image_new(out, W, H, C, e) != 0) return -1;
-    if (!WebPInitDecoderConfig(&config)) {
-        image_free(out);
-        return error_set(e, "libwebp has another version than it was built with");
+    VP8StatusCode status = VP8_STATUS_UNSUPPORTED_FEATURE; /* by a library of another version */
+    if (WebPInitDecoderConfig(&config)) {
+        config.output.colorspace = MODE_RGB;
+        config.output.is_external_memory = 1;
+        config.output.u.RGBA.rgba = out->pixels;
+        config.output.u.RGBA.stride = (int)W * 3;
+        config.output.u.RGBA.size = (size_t)W * H * 3;
+        status = WebPDecode(bytes, n, &config);
     }
-    config.output.colorspace = MODE_RGB;
-    config.output.is_external_memory = 1;
-    config.output.u.RGBA.rgba = out->pixels;
-    config.output.u.RGBA.stride = (int)W * 3;
-    config.output.u.RGBA.size = (size_t)W * H * 3;
-    VP8StatusCode status = WebPDecode(bytes, n, &config);
-    WebPFreeDecBuffer(&config.output);
     if (status == VP8_STATUS_OK) return 0;
     image_free(out);
     return refuse(status, n, e);

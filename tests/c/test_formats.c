@@ -47,7 +47,7 @@ static void test_damage(void **state) {
         snprintf(from, sizeof from, FORMATS "%s", files[i]);
         unsigned char *bytes = scratch_read(from, &n);
         bool letters = bytes[0] == 'P' && bytes[1] < '4';
-        for (size_t cut = 0; cut < n - (letters ? 20 : 1); cut += 1 + cut / 64) {
+        for (size_t cut = 0; cut < n - (letters ? 20 : 1); cut += 1 + cut / 16) {
             Error e = {0};
             Image image;
             scratch_write(path, bytes, cut);
@@ -55,7 +55,7 @@ static void test_damage(void **state) {
             assert_null(image.pixels);
             assert_memory_equal(e.text, path, strlen(path));
         }
-        for (size_t k = 0; k < n; k += 1 + k / 48) {
+        for (size_t k = 0; k < n; k += 1 + k / 16) {
             Error e = {0};
             Image image;
             unsigned char was = bytes[k];
@@ -77,7 +77,20 @@ static void test_bmp_refused(void **state) {
     (void)state;
     size_t n;
     const char *path = scratch_path("bad.bmp");
-    unsigned char *bytes = scratch_read(FORMATS "b4_down.bmp", &n);
+    unsigned char *bytes = scratch_read(FORMATS "b8.bmp", &n);
+    set32(bytes + 10, 54); /* as if there were no palette before the pixels */
+    scratch_write(path, bytes, n);
+    Image plain, image;
+    load(path, &as_is, &image);
+    load(FORMATS "b8.bmp", &as_is, &plain);
+    assert_memory_equal(image.pixels, plain.pixels, (size_t)3 * plain.W * plain.H);
+    image_free(&image);
+    image_free(&plain);
+    set32(bytes + 14, 16);
+    scratch_write(path, bytes, n);
+    refused(path, "is a BMP with a header of 16 bytes, which is not supported");
+    free(bytes);
+    bytes = scratch_read(FORMATS "b4_down.bmp", &n);
     set32(bytes + 30, 2);
     scratch_write(path, bytes, n);
     refused(path, "is a BMP with compression 2; save it without");

@@ -17,6 +17,7 @@
 #include "io/pth.h"
 #include "io/record_frame.h"
 #include "io/transform.h"
+#include "io/webp.h"
 #include "starve.h"
 
 static Error e;
@@ -468,6 +469,23 @@ static void test_jpeg_starved(void **state) {
 #endif
 }
 
+/* libwebp too takes its memory by itself. */
+static void test_webp_starved(void **state) {
+    (void)state;
+#ifndef __SANITIZE_ADDRESS__
+    size_t n;
+    Image image;
+    unsigned char *bytes = scratch_read("tests/golden/formats/lossless.webp", &n);
+    memcpy(bytes + 21, "\xfe\xbf\xff\x07", 4); /* 16383 x 8191: 403 MB, and 537 of libwebp's */
+    tighten(500 << 20);
+    int failed = image_from_webp(bytes, n, &image, &e);
+    tighten(0);
+    REFUSED(failed, "libwebp: out of memory");
+    assert_true(e.no_memory);
+    free(bytes);
+#endif
+}
+
 /* A feed whose threads find no room for their stacks starts none, and can be started later. */
 static void test_feed_without_threads(void **state) {
     (void)state;
@@ -541,6 +559,7 @@ int main(void) {
         cmocka_unit_test(test_interrupted),
         cmocka_unit_test(test_jpeg_limits),
         cmocka_unit_test(test_jpeg_starved),
+        cmocka_unit_test(test_webp_starved),
         cmocka_unit_test(test_feed_without_threads),
         cmocka_unit_test(test_transforms_starved),
     };
