@@ -1,5 +1,6 @@
 /* advrt: the options, Lua's start-up, the script or the session, and the exit status. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <lauxlib.h>
 #include <limits.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/nearest.h"
 #include "base/text.h"
 #include "bind/bind.h"
 #include "bind/system.h"
@@ -21,7 +23,8 @@
 #include "dist/dist.h"
 
 enum { DONE = 0, FAILED = 1, BAD_OPTIONS = 2, SIGNALS = 128 }; /* above it: a signal's */
-enum { THREADS_MOST = 1024, NAME_MOST = 32 };
+enum { THREADS_MOST = 1024, NAME_MOST = 64, HINT_MOST = 256 };
+enum { SCRIPTS_MOST = 64, SCRIPTS_HINT_MOST = 700 };
 
 typedef struct Command {
     SystemOptions system;
@@ -60,45 +63,28 @@ static const char usage[] =
 
 /* --- names and values of options --- */
 
-static int edit_distance(const char *a, const char *b) {
-    int row[NAME_MOST + 1];
-    int n = (int)strnlen(b, NAME_MOST);
-    for (int j = 0; j <= n; j++) row[j] = j;
-    for (int i = 1; a[i - 1] != '\0'; i++) {
-        int diagonal = row[0];
-        row[0] = i;
-        for (int j = 1; j <= n; j++) {
-            int best = diagonal + (a[i - 1] != b[j - 1]);
-            if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
-        }
+/* Writes "; did you mean 'x'?" where one of a NULL-ended list of names is near, else all of them.
+ */
+static const char *hint(char *text, size_t room, const char *given, const char *const names[]) {
+    size_t n = 0;
+    while (names[n] != NULL) n++;
+    const char *near = nearest(given, names, n);
+    if (near != NULL) {
+        snprintf(text, room, "; did you mean '%s'?", near);
+        return text;
     }
-    return row[n];
-}
-
-/* The nearest of a NULL-ended list of names; one that begins with `given` is nearest of all. */
-static const char *nearest(const char *given, const char *const names[]) {
-    const char *found = names[0];
-    int least = INT_MAX;
-    for (int i = 0; names[i] != NULL; i++) {
-        int d = edit_distance(given, names[i]);
-        if (given[0] != '\0' && given[1] != '\0' && given[2] != '\0' &&
-            strncmp(names[i], given, strlen(given)) == 0)
-            d = 0;
-        if (d < least) {
-            least = d;
-            found = names[i];
-        }
-    }
-    return found;
+    size_t used = (size_t)snprintf(text, room, "; there are %s", names[0]);
+    for (size_t i = 1; i < n && used < room; i++)
+        used += (size_t)snprintf(text + used, room - used, "%s%s", i + 1 < n ? ", " : " and ",
+                                 names[i]);
+    return text;
 }
 
 static int one_of(const char *option, const char *value, const char *const names[], Error *e) {
     for (int i = 0; names[i] != NULL; i++)
         if (strcmp(value, names[i]) == 0) return 0;
-    return error_set(e, "%s has no '%s'; did you mean '%s'?", option, value, nearest(value, names));
+    char text[HINT_MOST];
+    return error_set(e, "%s has no '%s'%s", option, value, hint(text, sizeof text, value, names));
 }
 
 /* Returns 0, or the exit status with the error set. */
@@ -165,9 +151,9 @@ static int parse_valued(Command *c, int *i, Error *e) {
         *i += 1;
         return valued[k].set(&c->system, c->argv[*i], e);
     }
-    char name[NAME_MOST + 1];
+    char name[NAME_MOST + 1], text[HINT_MOST];
     snprintf(name, sizeof name, "%.*s", (int)(n < NAME_MOST ? n : NAME_MOST), word);
-    error_set(e, "there is no option '%s'; did you mean '%s'?", name, nearest(name, option_names));
+    error_set(e, "there is no option '%s'%s", name, hint(text, sizeof text, name, option_names));
     return BAD_OPTIONS;
 }
 
@@ -226,17 +212,51 @@ static int find_root(char executable[PATH_MAX], char root[PATH_MAX], Error *e) {
                      executable);
 }
 
-/* The file of a script: as given, else one of advrt's own, so that `experiments/NAME.lua`, and NAME
- * for short, can be run from any folder. What is nowhere stays as given. */
-static const char *find_script(const char *script, const char *root, char path[2 * PATH_MAX]) {
+static int is_script(const struct dirent *entry) {
+    size_t n = strlen(entry->d_name), end = strlen(".lua");
+    return n > end && strcmp(entry->d_name + n - end, ".lua") == 0;
+}
+
+/* Says that there is no such script, with advrt's own of a name that is near, or all of them where
+ * a bare name was given. */
+static int no_script(const char *script, const char *root, Error *e) {
+    char folder[2 * PATH_MAX], name[NAME_MOST + 1], text[SCRIPTS_HINT_MOST] = "";
+    const char *names[SCRIPTS_MOST + 1] = {NULL}, *base = strrchr(script, '/');
+    struct dirent **entries = NULL;
+    snprintf(folder, sizeof folder, "%s/experiments", root);
+    int n = scandir(folder, &entries, is_script, alphasort), k = 0;
+    for (; k < n && k < SCRIPTS_MOST; k++) {
+        *strrchr(entries[k]->d_name, '.') = '\0';
+        names[k] = entries[k]->d_name;
+    }
+    snprintf(name, sizeof name, "%s", base != NULL ? base + 1 : script);
+    char *suffix = strstr(name, ".lua");
+    if (suffix != NULL) *suffix = '\0';
+    bool bare = base == NULL && suffix == NULL;
+    if (k > 0 && (bare || nearest(name, names, (size_t)k) != NULL))
+        hint(text, sizeof text, name, names);
+    error_set(e, "cannot open '%s': %s%s", script, strerror(ENOENT), text);
+    for (k = 0; k < n; k++) free(entries[k]);
+    free(entries);
+    return -1;
+}
+
+/* Finds the file of the script: as given, else one of advrt's own, so that `experiments/NAME.lua`,
+ * and NAME for short, can be run from any folder. */
+static int find_script(Command *c, const char *root, char path[2 * PATH_MAX], Error *e) {
     static const char *const places[] = {"%s/%s", "%s/experiments/%s", "%s/experiments/%s.lua"};
     struct stat s;
-    if (script == NULL || strcmp(script, "-") == 0 || stat(script, &s) == 0) return script;
+    c->file = c->script;
+    if (c->script == NULL || strcmp(c->script, "-") == 0) return 0;
+    if (stat(c->script, &s) == 0 || errno != ENOENT)
+        return 0; /* loading it says what else is wrong */
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-        int n = snprintf(path, 2 * PATH_MAX, places[i], root, script);
-        if (n < 2 * PATH_MAX && stat(path, &s) == 0 && S_ISREG(s.st_mode)) return path;
+        int n = snprintf(path, 2 * PATH_MAX, places[i], root, c->script);
+        if (n >= 2 * PATH_MAX || stat(path, &s) != 0 || !S_ISREG(s.st_mode)) continue;
+        c->file = path;
+        return 0;
     }
-    return script;
+    return no_script(c->script, root, e);
 }
 
 /* --- Lua --- */
@@ -467,13 +487,13 @@ static int run_lua(Command *c) {
     Device *device = NULL;
     Error e = {0};
     if (find_root(executable, root, &e) != 0 || open_device(c, executable, &device, &e) != 0 ||
-        say_precision(&c->system, device, &e) != 0) {
+        say_precision(&c->system, device, &e) != 0 || find_script(c, root, script, &e) != 0) {
         complain(c->dist, e.text);
+        device_close(device);
         return FAILED;
     }
     c->system.executable = executable;
     c->system.root = root;
-    c->file = find_script(c->script, root, script);
     c->system.isa = device->isa;
     lua_State *L = luaL_newstate();
     if (L == NULL) {

@@ -45,8 +45,8 @@ function attacks.parse(text)
     local name, rest = text:match("^([^:]*)(.*)$")
     local kind = attacks[name]
     if type(kind) ~= "table" then
-        return nil, ("unknown attack '%s'; did you mean '%s'? (attacks: %s)"):format(name,
-            nearest(name, order), table.concat(order, ", "))
+        return nil, ("unknown attack '%s'%s (attacks: %s)"):format(name, nearest.hint(name, order),
+            table.concat(order, ", "))
     end
     local given = {name = text}
     for part in rest:gmatch(":([^:]*)") do
@@ -56,8 +56,8 @@ function attacks.parse(text)
             local known = {}
             for parameter in pairs(kind.parameters) do known[#known + 1] = parameter end
             table.sort(known)
-            return nil, ("'%s' has no parameter '%s'; did you mean '%s'?"):format(name, key,
-                nearest(key, known))
+            return nil, ("'%s' has no parameter '%s'%s (it has %s)"):format(name, key,
+                nearest.hint(key, known), table.concat(known, ", "))
         end
         given[key] = value_of(value)
         if kind.parameters[key].read(given[key]) == nil then

@@ -6,10 +6,27 @@ local tensor = require "advrt.tensor"
 
 local check = {}
 
+local MOST_SHOWN = 6 -- entries of a table in a message
+
 local of_tensors = debug.getmetatable(tensor.new {1})
 
 --- Whether a value is a tensor; other userdata (a file, a plan) is none.
 function check.is_tensor(value) return debug.getmetatable(value) == of_tensors end
+
+--- A value as a message shows it: text in quotes, a short list's elements, else what tostring gives.
+function check.text(value)
+    if type(value) == "string" then return ("'%s'"):format(value) end
+    if type(value) ~= "table" or (getmetatable(value) or {}).__tostring then return tostring(value) end
+    local list, named = {}, {}
+    for key, v in pairs(value) do
+        if #list + #named == MOST_SHOWN or type(v) == "table" then return "a table" end
+        local shown = type(v) == "string" and ("'%s'"):format(v) or tostring(v)
+        if math.type(key) then list[#list + 1] = shown
+        else named[#named + 1] = ("%s = %s"):format(tostring(key), shown) end
+    end
+    table.sort(named)
+    return "{" .. table.concat(table.move(named, 1, #named, #list + 1, list), ", ") .. "}"
+end
 
 --- Calls the C function f that stands behind the method `name`, whose arguments, self not counted, follow
 -- the first `shift` of f's. What is wrong with one is raised by its number in the method, at the line that
@@ -24,7 +41,7 @@ function check.call(name, shift, f, ...)
     end)), 3)
 end
 
---- nil where every key of `t` (nil: none) is among `names`, else the reason, with the nearest name.
+--- nil where every key of `t` (nil: none) is among `names`, else the reason, with a name that is near.
 function check.keys(t, names)
     local known, unknown = {}, {}
     for _, name in ipairs(names) do known[name] = true end
@@ -33,8 +50,8 @@ function check.keys(t, names)
     end
     if #unknown == 0 then return nil end
     table.sort(unknown)
-    return ("'%s' is unknown; did you mean '%s'? (known: %s)"):format(unknown[1],
-        nearest(unknown[1], names), table.concat(names, ", "))
+    return ("'%s' is unknown%s (known: %s)"):format(unknown[1], nearest.hint(unknown[1], names),
+        table.concat(names, ", "))
 end
 
 --- nil where `loss` is a loss (see advrt.loss) that makes sense with K classes, else the reason.

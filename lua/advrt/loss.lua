@@ -389,14 +389,20 @@ function loss.names()
 end
 
 --- The loss that a text names, NAME, or NAME:PARAMETER=NUMBER:... for a variant, which is called by that
--- text; or nil and one line, with the nearest name.
+-- text; or nil and one line, with the names that there are.
 function loss.get(text)
     text = tostring(text)
     local name, rest = text:match("^([^:]*)(.*)$")
     local one = registry[name]
     if not one then
-        return nil, ("unknown loss '%s'; did you mean '%s'? (losses: %s)"):format(name,
-            nearest(name, order), table.concat(order, ", "))
+        local file = ("%s/lua/advrt/losses/%s.lua"):format(system.options.root, name)
+        local known = ("(losses: %s"):format(table.concat(order, ", "))
+        if name:find "^[%w_]+$" and lfs.attributes(file, "mode") then
+            return nil, ("loss '%s' is in a file of its own: --require %s, or loss.load '%s' %s)"):format(
+                name, name, name, known)
+        end
+        return nil, ("unknown loss '%s'%s %s; a file of --require or loss.load adds others)"):format(name,
+            nearest.hint(name, order), known)
     elseif rest == "" then
         return one
     end

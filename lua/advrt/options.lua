@@ -1,5 +1,5 @@
 --- The options of the experiments: names, defaults, ranges and help in one table, read with
--- lua-argparse. A bad option is one line with the nearest valid name, and exit status 2.
+-- lua-argparse. A bad option is one line that says what is allowed, and exit status 2.
 
 local argparse = require "argparse"
 local attacks = require "advrt.attacks"
@@ -16,6 +16,9 @@ local LONGEST_SIDE = 65535 -- of an image, in pixels
 local MOST_SHARDS = 1000000
 
 -- Readers of values: each returns the value, or nil and what is wanted instead.
+
+--- What stands between the commas of a text, without the blanks around it.
+local function parts(text) return (text .. ","):gmatch("%s*([^,]-)%s*,") end
 
 local function integer(least, most)
     local wanted = most and ("a whole number from %d to %d"):format(least, most)
@@ -62,7 +65,7 @@ local function choice(...)
         for _, name in ipairs(names) do
             if text == name then return text end
         end
-        return nil, table.concat(names, " or "), nearest(text, names)
+        return nil, table.concat(names, " or "), nearest.hint(text, names)
     end
 end
 
@@ -74,7 +77,7 @@ end
 local function numbers(least)
     return function(text)
         local list = {}
-        for part in (text .. ","):gmatch("([^,]*),") do
+        for part in parts(text) do
             local n = finite(part)
             if not n or n <= least then
                 return nil, "numbers, one for each channel, with commas between"
@@ -88,7 +91,7 @@ end
 
 local function losses(text)
     local list, seen = {}, {}
-    for name in (text .. ","):gmatch("([^,]*),") do
+    for name in parts(text) do
         local found, message = loss.get(name)
         if not found then return nil, nil, nil, message end
         if seen[name] then return nil, nil, nil, ("loss '%s' is given twice"):format(name) end
@@ -99,7 +102,7 @@ end
 
 local function attack_list(text)
     local list, seen = {}, {}
-    for name in (text .. ","):gmatch("([^,]*),") do
+    for name in parts(text) do
         local found, message = attacks.parse(name)
         if not found then return nil, nil, nil, message end
         if seen[name] then return nil, nil, nil, ("attack '%s' is given twice"):format(name) end
@@ -130,13 +133,13 @@ end
 local function list_of(fits, wanted)
     return function(text)
         local list, seen = {}, {}
-        for part in (text .. ","):gmatch("([^,]*),") do
+        for part in parts(text) do
             local known, near = false, nil
             if type(fits) == "function" then
                 known = fits(part)
             else
                 for _, name in ipairs(fits) do known = known or name == part end
-                near = nearest(part, fits)
+                near = nearest.hint(part, fits)
             end
             if not known or seen[part] then return nil, wanted, near end
             seen[part], list[#list + 1] = true, part
@@ -265,8 +268,7 @@ local function converter(name, read)
         local value, wanted, near, message = read(text)
         if value ~= nil then return value end
         if message then return nil, ("--%s: %s"):format(name, message) end
-        return nil, ("--%s wants %s, got '%s'%s"):format(name, wanted, text,
-            near and ("; did you mean '%s'?"):format(near) or "")
+        return nil, ("--%s wants %s, got '%s'%s"):format(name, wanted, text, near or "")
     end
 end
 
@@ -315,7 +317,9 @@ local function complain(message, names, args, places)
         local list = {}
         for name in pairs(names) do list[#list + 1] = name end
         table.sort(list)
-        fail.option("there is no option '%s'; did you mean '%s'?", unknown, nearest(unknown, list))
+        local hint = nearest.hint(unknown, list)
+        fail.option("there is no option '%s'%s", unknown,
+            hint ~= "" and hint or " (there are " .. table.concat(list, ", ") .. ")")
     end
     if message == "too many arguments" and places == 0 then
         fail.option("'%s' is no option; all that this script takes are options (--help)",

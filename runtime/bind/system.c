@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/memory.h"
+#include "base/nearest.h"
 #include "base/text.h"
 #include "bind/bind.h"
 #include "device/device.h"
@@ -163,6 +164,22 @@ static int system_interrupt(lua_State *L) {
     return push_interrupt(L);
 }
 
+/* nearest(name, names) -> the one of an array of names that `name` was meant to be, or nil. */
+static int system_nearest(lua_State *L) {
+    const char *name = luaL_checkstring(L, 1);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    size_t n = lua_rawlen(L, 2);
+    const char **names = lua_newuserdatauv(L, (n + 1) * sizeof *names, 0);
+    luaL_checkstack(L, (int)n, "too many names");
+    for (size_t i = 0; i < n; i++) {
+        lua_rawgeti(L, 2, (lua_Integer)i + 1);
+        if (lua_type(L, -1) != LUA_TSTRING) return luaL_argerror(L, 2, "names are strings");
+        names[i] = lua_tostring(L, -1);
+    }
+    lua_pushstring(L, nearest(name, names, n));
+    return 1;
+}
+
 /* --- the machine --- */
 
 /* clock() -> seconds that only go forward, from some start. */
@@ -304,14 +321,23 @@ void system_set_options(lua_State *L, const SystemOptions *o) {
 }
 
 static const luaL_Reg functions[] = {
-    {"clock", system_clock},         {"columns", system_columns},
-    {"compose", system_compose},     {"digest", system_digest},
-    {"failure", system_failure},     {"hold_interrupts", hold_interrupts},
-    {"interrupt", system_interrupt}, {"interrupted", system_interrupted},
-    {"isatty", system_isatty},       {"memory", system_memory},
-    {"patience", system_patience},   {"printable", system_printable},
-    {"replace", system_replace},     {"sha256", system_sha256},
-    {"write", system_write},         {NULL, NULL},
+    {"clock", system_clock},
+    {"columns", system_columns},
+    {"compose", system_compose},
+    {"digest", system_digest},
+    {"failure", system_failure},
+    {"hold_interrupts", hold_interrupts},
+    {"interrupt", system_interrupt},
+    {"interrupted", system_interrupted},
+    {"isatty", system_isatty},
+    {"memory", system_memory},
+    {"nearest", system_nearest},
+    {"patience", system_patience},
+    {"printable", system_printable},
+    {"replace", system_replace},
+    {"sha256", system_sha256},
+    {"write", system_write},
+    {NULL, NULL},
 };
 
 int luaopen_advrt_core_system(lua_State *L) {
