@@ -154,6 +154,10 @@ function M.definition(path)
     if not found then return nil, message end
     local chunk
     chunk, message = loadfile(found, "t")
+    if not chunk and message:find(": is no text", 1, true) then
+        message = found .. ": is no text, so no network definition, which is a Lua file such as "
+            .. "nets/mlp.lua; weights go to --weights, or to net.load's option `weights`"
+    end
     if not chunk then return nil, message end
     local ok, d = fail.try(chunk, found)
     if not ok then return nil, tostring(d) end
@@ -176,6 +180,17 @@ local function check_stem(d, stem)
         #names > 0 and ", but " .. table.concat(names, ", ") or "")
 end
 
+-- What went wrong in `build`, as one line that begins with the path; the lines of build stand in for a
+-- position that the message lacks.
+local function placed(text, path, build)
+    text = text:match("^[^\n]*")
+    if text:sub(1, #path + 1) == path .. ":" then return text end
+    if text:find("^[^:]+:%d+: ") then return ("%s: %s"):format(path, text) end
+    local where = debug.getinfo(build, "S")
+    return ("%s: build, lines %d to %d%s: %s"):format(path, where.linedefined, where.lastlinedefined,
+        where.source == "@" .. path and "" or " of " .. where.short_src, text)
+end
+
 local function draw(g, d, opts, path)
     local C = g.input[1]
     local problem = check_stem(d, opts.stem)
@@ -194,10 +209,12 @@ local function draw(g, d, opts, path)
         x = b:normalize(x, mean, std)
     end
     local built, z = fail.try(d.build, b, x)
-    if not built then return nil, ("%s: %s"):format(path, tostring(z)) end
+    if not built then return nil, placed(tostring(z), path, d.build) end
     if z == nil or z ~= b.last then
         return nil, ("%s: build must return the logits, the layer it added last"):format(path)
     end
+    problem = builder.problem(b)
+    if problem then return nil, placed(problem, path, d.build) end
     if z.C ~= g.classes or z.H ~= 1 or z.W ~= 1 then
         return nil, ("%s: build returns [%d,%d,%d], which is not one logit for each of %d classes")
             :format(path, z.C, z.H, z.W, g.classes)

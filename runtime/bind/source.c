@@ -2,16 +2,35 @@
  * Lua does not check, so that a file of it could do to memory what it likes. */
 #include "bind/bind.h"
 
+#include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+
+/* Whether a regular file begins with bytes that no text has. */
+static bool is_binary(const char *path) {
+    struct stat s;
+    unsigned char start[512];
+    FILE *f = stat(path, &s) == 0 && S_ISREG(s.st_mode) ? fopen(path, "rb") : NULL;
+    if (f == NULL) return false;
+    size_t n = fread(start, 1, sizeof start, f), i = 0;
+    fclose(f);
+    while (i < n && (start[i] >= ' ' || (start[i] >= '\a' && start[i] <= '\r'))) i++;
+    return i < n;
+}
 
 int bind_load_file(lua_State *L, const char *path) {
     int status = luaL_loadfilex(L, path, "t");
-    /* Lua says of compiled code that it is some, and not where. */
-    if (status == LUA_ERRSYNTAX && path &&
-        strncmp(lua_tostring(L, -1), "attempt to load", 15) == 0) {
+    if (status != LUA_ERRSYNTAX || path == NULL) return status;
+    /* Lua says of compiled code that it is some, and not where; and of any other file which byte of
+     * it is no Lua, where it is one of an image or of weights. */
+    if (strncmp(lua_tostring(L, -1), "attempt to load", 15) == 0)
         lua_pushfstring(L, "%s: %s", path, lua_tostring(L, -1));
-        lua_replace(L, -2);
-    }
+    else if (is_binary(path))
+        lua_pushfstring(L, "%s: is no text, so no Lua", path);
+    else
+        return status;
+    lua_replace(L, -2);
     return status;
 }
 

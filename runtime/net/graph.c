@@ -23,7 +23,9 @@ static const Layer *source(const Graph *g, const Layer *l, int i) {
 }
 
 static int fail(const Layer *l, Error *e, const char *what) {
-    return error_set(e, "layer '%s' (%s): %s", l->name, layer_kind_name(l->kind), what);
+    const char *kind = layer_kind_name(l->kind);
+    if (!l->name[0]) return error_set(e, "%s: %s", kind, what);
+    return error_set(e, "layer '%s' (%s): %s", l->name, kind, what);
 }
 
 /* The entry's value stays empty until weights are loaded; only its shape is made. */
@@ -160,12 +162,12 @@ static int add_avgpool(Graph *g, Layer *l, Error *e) {
 
 static int add_add(Graph *g, Layer *l, Error *e) {
     const Layer *a = source(g, l, 0), *b = source(g, l, 1);
-    if (a->C != b->C || a->H != b->H || a->W != b->W)
-        return error_set(e,
-                         "layer '%s' (add): [%lld,%lld,%lld] and [%lld,%lld,%lld] differ in shape",
-                         l->name, (long long)a->C, (long long)a->H, (long long)a->W,
-                         (long long)b->C, (long long)b->H, (long long)b->W);
-    return keep_shape(g, l);
+    char what[160];
+    if (a->C == b->C && a->H == b->H && a->W == b->W) return keep_shape(g, l);
+    snprintf(what, sizeof what, "[%lld,%lld,%lld] and [%lld,%lld,%lld] differ in shape",
+             (long long)a->C, (long long)a->H, (long long)a->W, (long long)b->C, (long long)b->H,
+             (long long)b->W);
+    return fail(l, e, what);
 }
 
 static int add_dropout(Graph *g, Layer *l, Error *e) {

@@ -42,7 +42,7 @@ describe("the definitions", function()
     -- Parameters without running statistics, as torchvision and the PyPI package count them.
     local published = {
         alexnet = 61100840, resnet18 = 11689512, resnet34 = 21797672, resnet50 = 25557032,
-        resnet152 = 60192808, vgg16 = 138357544, efficientnet_lite0 = 4652008,
+        resnet101 = 44549160, resnet152 = 60192808, vgg16 = 138357544, efficientnet_lite0 = 4652008,
     }
     for name, parameters in pairs(published) do
         it(name .. " has its published number of parameters", function()
@@ -63,6 +63,10 @@ describe("the definitions", function()
         assert.are.equal("256", s["layer1.0.downsample.1.running_var"])
         assert.are.equal("512x512x3x3", s["layer4.2.conv2.weight"])
         assert.is_nil(s["layer1.1.downsample.0.weight"])
+        assert.are.equal("1000x2048", s["fc.weight"])
+        s = shapes(load "resnet101")
+        assert.are.equal("256x1024x1x1", s["layer3.22.conv1.weight"])
+        assert.is_nil(s["layer3.23.conv1.weight"])
         assert.are.equal("1000x2048", s["fc.weight"])
         s = shapes(load "efficientnet_lite0")
         assert.are.equal("32x1x3x3", s["_blocks.0._depthwise_conv.weight"])
@@ -202,7 +206,7 @@ describe("a definition that is wrong", function()
                 .. ", build = function(b, x) return b:linear(x, 'a', 2) end}")))
         end
         assert.matches("lua:3: conv needs the name", (drawn "local z = b:conv(x)"))
-        assert.matches("lua:3: kernel must be", (drawn "local z = b:conv(x, 'c', {out = 2})"))
+        assert.matches("lua:3: conv: kernel must be", (drawn "local z = b:conv(x, 'c', {out = 2})"))
         assert.matches("lua:3: .*input 2 is not a layer's output", (drawn "local z = b:add(x, nil)"))
         assert.matches("lua:3: conv: 'padding' is unknown; did you mean 'pad'",
             (drawn "local z = b:conv(x, 'c', {out = 2, kernel = 3, padding = 1})"))

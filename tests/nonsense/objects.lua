@@ -88,8 +88,10 @@ local function part()
     return p
 end
 
+local drawn -- the input of the builder made last
 local function builder()
-    local b = require("advrt.nets.builder").new(core.net.new {1, 4, 4}, 3, {1, 4, 4})
+    local b
+    b, drawn = require("advrt.nets.builder").new(core.net.new {1, 4, 4}, 3, {1, 4, 4})
     return b
 end
 
@@ -292,7 +294,7 @@ objects.calls = {
     method(part, "add", "bytes", "xyz"), method(part, "sync"), method(part, "kind", 1),
     method(part, "bytes", 2), method(part, "record", 1), method(part, "cut", 1),
     method(part, "write", path(".msgpack"), constant {1}), method(part, "finish", path(".msgpack")),
-    method(builder, "conv", constant {id = 1, C = 1, H = 4, W = 4}, "c",
+    method(builder, "conv", function() return drawn end, "c",
         constant {out = 2, kernel = 3, stride = 1, pad = "same"}),
     method(objects.makers.editor, "read", "> "), method(objects.makers.editor, "remember", "line"),
 
