@@ -12,7 +12,6 @@ experiment.run({
     setting = "equal_perturbation",
     description = "Attacks images with each loss, every step's perturbation of the same norm.",
     step = "magnitude",
-    default = 0.05,
     norm = true,
     multiplier = function(o) return attack.equal_perturbation(o.magnitude, {norm = o.norm}) end,
     figures = {

@@ -154,7 +154,7 @@ experiment.run({
     description = "Tests Theorem IV.2 along attacks, and at which margin float32's gradients end.",
     takes = {"targets", "losses", "require", "iterations", "magnitude", "kappa", "every", "cut",
         "margin-step", "seed"},
-    step = "magnitude", default = 0.05, methods = Theorem,
+    step = "magnitude", methods = Theorem,
     prepare = function(o, net)
         if net.classes < 2 then
             fail("the theorem needs 2 classes, net %s has %d", net.name, net.classes)

@@ -199,18 +199,17 @@ function Set:finish()
     return function() print(("The set of adversarial examples is in %s/"):format(self.out.path)) end
 end
 
---- The multiplier's options for a setting: the option of its size, and the default of that.
-local steps = {equal_multiplier = {"alpha", 0.01}, equal_perturbation = {"magnitude", 0.05}}
+--- The option of the step's size in a setting.
+local steps = {equal_multiplier = "alpha", equal_perturbation = "magnitude"}
 
 --- Makes a set in the folder that o.out names, or goes on with it (o.resume). o: the values of
 -- adversarial.options, and out, resume, shard; takes: the names of those that run.json tells.
 function adversarial.make(o, takes)
-    local step = steps[o.setting]
     takes = table.move(takes, 1, #takes, 1, {})
     takes[#takes + 1], o.skip_bad = "skip-bad", o.skip_bad or false
     o.no_figures = true
     experiment.start({
-        setting = o.setting, step = step[1], default = step[2], methods = Set,
+        setting = o.setting, step = steps[o.setting], default = 0.01, methods = Set,
         join = function(_, dirs) -- the shards' folders are the set's
             if not o.nested then
                 print(("The set of adversarial examples is in its parts: --set %s"):format(

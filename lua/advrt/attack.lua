@@ -56,6 +56,28 @@ function attack.equal_perturbation(magnitude, options)
         rule = rules[norm]}, Multiplier)
 end
 
+local MAGNITUDE = 0.05 -- in the L2 norm, where a net states none
+-- How far the largest change of a step may stand out from a change alike in all values. Steps along a
+-- sign have 1, those along a gradient 5 (the bundled net) to 24 (EfficientNet-Lite0's first).
+local PEAK = 4
+
+--- The magnitude of attack.equal_perturbation that suits a net, and where it is from, as text.
+-- norm 2 (the default): what the definition's `defaults.magnitude` states, else 0.05. "inf": its
+-- `defaults.magnitude_inf`, else 4 m / sqrt(C H W), with m the magnitude in the L2 norm: four times what
+-- each value would change by where all of them change alike.
+function attack.magnitude_of(g, norm)
+    if norm == "inf" then
+        local own = g.defaults.magnitude_inf
+        if own then return own, "the net's own for this norm" end
+        return PEAK * (g.defaults.magnitude or MAGNITUDE) / math.sqrt(g.input[1] * g.input[2] * g.input[3]),
+            "the default for images of this size"
+    elseif norm ~= nil and norm ~= 2 then
+        error(("norm must be 2 or \"inf\", got %s"):format(tostring(norm)), 2)
+    end
+    if g.defaults.magnitude then return g.defaults.magnitude, "the net's own" end
+    return MAGNITUDE, "the default"
+end
+
 --- The series of a run and their element types, in the order in which records hold them.
 attack.series = {
     {"p_initial", "f32"}, {"p_target", "f32"}, {"z_initial", "f32"}, {"z_target", "f32"},

@@ -394,8 +394,8 @@ end
 --
 -- spec.setting      the name of the setting: what records and tables call it
 -- spec.description  one sentence for --help
--- spec.step         the option that sets the step's size: "alpha" or "magnitude"; spec.default:
---                   its value where neither the command line nor the net states one
+-- spec.step         the option that sets the step's size: "alpha", or "magnitude", which attack.magnitude_of
+--                   gives where it is left out; spec.default: alpha, where the net states none either
 -- spec.norm         whether --norm makes sense
 -- spec.multiplier   function(o) -> the multiplier of advrt.attack, o the options
 -- spec.figures      array of {name, figure}: the name of the picture and the function of
@@ -433,11 +433,24 @@ local function rule_of(o, g)
     return target_of
 end
 
+--- Gives the step's size its value where it is left out; returns a line about it, nil where spec has none.
+local function settle_step(spec, o, g)
+    if not spec.step then return nil end
+    local key, from = spec.step, "as given"
+    if not o[key] and key == "magnitude" then
+        o[key], from = attack.magnitude_of(g, o.norm)
+    elseif not o[key] then
+        o[key], from = g.defaults[key] or spec.default, g.defaults[key] and "the net's own" or "the default"
+    end
+    local norm = key == "magnitude" and (" in the %s norm"):format(o.norm == "inf" and "Linf" or "L2") or ""
+    return ("Steps: %s %.4g%s, %s"):format(key, o[key], norm, from)
+end
+
 --- Does the work, or a shard of it, in one process; returns the list of its images.
 local function run_here(spec, o, takes)
     if not o.no_figures then plot.check() end
     local g = experiment.load_net(o)
-    if spec.step then o[spec.step] = o[spec.step] or g.defaults[spec.step] or spec.default end
+    local step = settle_step(spec, o, g)
     if spec.prepare then spec.prepare(o, g) end
     local target_of = rule_of(o, g)
     local losses = (spec.losses or experiment.losses)(o, g)
@@ -463,7 +476,10 @@ local function run_here(spec, o, takes)
         if not o.part_of then run:was_finished() end
         return files
     end
-    if not o.part_of or o.shard[1] == 1 then print(images:about(listed)) end
+    if not o.part_of or o.shard[1] == 1 then
+        print(images:about(listed))
+        if step then print(step) end
+    end
     run.journal, run.about = kept.journal, kept.about
 
     local _, looked = table.concat(run.journal.looked):gsub("\0", "")

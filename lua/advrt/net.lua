@@ -11,7 +11,8 @@
 --     preprocess  {resize = R, crop = S}: what image files go through; {}: their size must fit
 --     mean, std   C numbers each: the net's first layer is (x - mean) / std; may be left out
 --     weights     a weight file beside the definition, for want of another; may be left out
---     defaults    {alpha =, magnitude =}: step sizes that suit its scale; may be left out
+--     defaults    {alpha =, magnitude =, magnitude_inf =}: step sizes that suit its scale, the last for
+--                 --norm inf; may be left out, all or some
 --     branch_end  the end of the names of batch norms that close a residual branch; may be left out
 --     stems       array of the forms besides its own that build draws where b.stem names one; may be
 --                 left out. "small" is the form for small images: an eighth of the width, a first
@@ -95,6 +96,14 @@ local function find(path)
     return nil, ("no network definition '%s' (looked there and in %s)"):format(path, nets)
 end
 
+-- The fields that a definition, and two of them, may have.
+local fields = {
+    [""] = {"name", "classes", "input", "preprocess", "mean", "std", "weights", "defaults", "branch_end",
+        "stems", "build"},
+    preprocess = {"resize", "crop"},
+    defaults = {"alpha", "magnitude", "magnitude_inf"},
+}
+
 -- What a definition needs of a field that it has but might leave out.
 local function check_optional(d)
     for _, name in ipairs {"name", "weights", "branch_end"} do
@@ -111,21 +120,13 @@ local function check_optional(d)
             return ("needs 'preprocess.%s', a whole number from 1 to %d"):format(name, LONGEST_SIDE)
         end
     end
-    for _, name in ipairs {"alpha", "magnitude"} do
+    for _, name in ipairs(fields.defaults) do
         local v = d.defaults and d.defaults[name]
         if v ~= nil and not (math.type(v) and v > 0 and v < math.huge) then
             return ("needs 'defaults.%s', a number above 0"):format(name)
         end
     end
 end
-
--- The fields that a definition, and two of them, may have.
-local fields = {
-    [""] = {"name", "classes", "input", "preprocess", "mean", "std", "weights", "defaults", "branch_end",
-        "stems", "build"},
-    preprocess = {"resize", "crop"},
-    defaults = {"alpha", "magnitude"},
-}
 
 local function check_fields(d)
     for where, names in pairs(fields) do

@@ -197,7 +197,9 @@ local known = {
     {"alpha", "A", above_zero, nil, "the constant multiplier (default: the net's own, else 0.01)"},
     {"magnitude", "M", above_zero, nil,
         "norm of each step's perturbation (default: the net's own, else 0.05)"},
-    {"norm", "P", norm, 2, "the norm that is held equal: 2 or inf (default: 2)"},
+    {"norm", "P", norm, 2,
+        "the norm that is held equal: 2 or inf; for inf, --magnitude is by default the net's own for it, "
+            .. "else 4 / sqrt(C H W) of that for 2 (default: 2)"},
     {"kappa", "K", not_negative, 20.0, "margin at which m_logit rests (default: 20)"},
     {"batch", "B", batch, 32,
         "images at a time; auto: as many as fit into a GPU's memory, up to 512 (default: 32)"},

@@ -20,6 +20,19 @@ end
 describe("multipliers", function()
     local l2, linf = tensor.from({5, 0, 1e-24}, "f64"), tensor.from({4, 0, 1e-24}, "f64")
 
+    it("have a magnitude for each norm: the net's own, or one that suits its images", function()
+        local function of(defaults, norm, input)
+            return {attack.magnitude_of({defaults = defaults, input = input or {3, 20, 30}}, norm)}
+        end
+        assert.same({0.05, "the default"}, of {})
+        assert.same({0.02, "the net's own"}, of({magnitude = 0.02}, 2))
+        assert.same({0.3, "the net's own for this norm"}, of({magnitude = 0.02, magnitude_inf = 0.3}, "inf"))
+        local size = "the default for images of this size"
+        assert.same({4 * 0.02 / math.sqrt(1800), size}, of({magnitude = 0.02}, "inf"))
+        assert.same({4 * 0.05 / 2, size}, of({alpha = 1}, "inf", {1, 2, 2}))
+        assert.error_matches(function() of({}, 1) end, "norm must be 2 or \"inf\", got 1")
+    end)
+
     it("are constant, or hold the norm of the step", function()
         local a = tensor.new({3}, "f64")
         assert.same({0.5, 0, 0.5}, attack.equal_multiplier(0.5)(l2, linf, a):totable())
