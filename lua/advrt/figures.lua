@@ -47,6 +47,15 @@ end
 local WIDTH, CHARACTER = 980, 8.7 -- of two panels, and about one of its letters', in points
 local SAMPLE = 48 -- of a line in the key, which holds each dash pattern once, in points
 
+local RIGHT = 0.975 -- end of the right one of two panels, as a share of the width
+
+--- Where two panels stand in a picture of that width, as gnuplot's margins without those at the bottom
+-- and the top; and the width of each, in points.
+local function two_wide(width)
+    local room = plot.room / width
+    return room, RIGHT, room, (RIGHT - 2 * room) / 2 * width
+end
+
 --- What two panels share: the caption, and below it the names of the losses beside their lines, in as
 -- many rows as they need. gnuplot's own key would keep to the width of one panel. Returns the
 -- commands and the height of the figure.
@@ -65,9 +74,10 @@ local function shared_key(summary, text)
     end
     local height = 450 + 18 * (#rows - 1)
     local function below(points) return 1 - points / height end
+    local left, right, between = two_wide(WIDTH)
     local commands = {
-        ("set multiplot layout 1,2 margins screen 0.085,0.975,%.4f,%.4f spacing screen 0.095,0"):format(
-            67.5 / height, below(height - 355.5)),
+        ("set multiplot layout 1,2 margins screen %.4f,%.4f,%.4f,%.4f spacing screen %.4f,0"):format(left,
+            right, 67.5 / height, below(height - 355.5), between),
         ("set label 100 %s at screen 0.5,%.4f center font 'sans,13'"):format(plot.quote(caption(summary,
             text)), below(13.5)),
         "unset key",
@@ -177,12 +187,13 @@ end
 local function two_panels(name, title, summary, series, label, low, high)
     local range = low and ("set yrange [%g:%g]"):format(low, high) or "set yrange [*:*]"
     local key, height = shared_key(summary, label .. ", mean and one standard deviation")
+    local beside = plot.beside(label, select(4, two_wide(WIDTH)))
     local commands = {
         key,
         ("set xlabel 'Iteration n'\nset xrange [0:%d]\n%s"):format(summary.iterations, range),
-        ("set title 'initial class c' offset 0,-0.7\nset ylabel %s"):format(plot.quote(label)),
+        "set title 'initial class c' offset 0,-0.7\n" .. beside,
         band_panel(summary, 2, low, high),
-        "unset label\nunset arrow\nset title 'target class t' offset 0,-0.7",
+        "unset label\nunset arrow\nset title 'target class t' offset 0,-0.7\n" .. beside,
         band_panel(summary, 4, low, high),
         "unset multiplot",
     }
@@ -269,22 +280,24 @@ function figures.least(name, summary)
         ticks[i] = ('"%s\\n%d of %d" %d'):format(tables.title(s.name):gsub("[^%w_ .:=+-]", "?"),
             #s.flips, s.images, i)
     end
+    local width = math.max(WIDTH, math.ceil(2.4 * #summary.losses * (longest + 2) * CHARACTER))
+    local left, right, between, panel = two_wide(width)
     local commands = table.concat({
-        "set multiplot layout 1,2 margins screen 0.085,0.975,0.15,0.87 spacing screen 0.105,0",
+        ("set multiplot layout 1,2 margins screen %.4f,%.4f,0.15,0.87 spacing screen %.4f,0"):format(left,
+            right, between),
         ("set label 100 %s at screen 0.5,0.955 center font 'sans,13'"):format(plot.quote(
             caption(summary, "Least perturbation that makes the target"))),
         "unset key\nset boxwidth 0.5 absolute",
         ("set xrange [0.4:%g]\nset xtics (%s) noenhanced scale 0"):format(#summary.losses + 0.6,
             table.concat(ticks, ", ")),
-        "set ylabel 'L_2 distance at the flip (pixels in [0,1])'",
+        plot.beside("L_2 distance at the flip (pixels in [0,1])", panel),
         box_panel(summary, "flip_l2", "l2_", blocks),
-        "unset label 100\nset ylabel 'L_∞ distance at the flip (pixels in [0,1])'",
+        "unset label 100\n" .. plot.beside("L_∞ distance at the flip (pixels in [0,1])", panel),
         box_panel(summary, "flip_linf", "linf_", blocks),
         "unset multiplot",
     }, "\n")
     return plot.script(name, "Least perturbation for each loss: median, quartiles, whiskers to 1.5 "
-        .. "times their distance; below: flipped of all",
-        math.max(WIDTH, math.ceil(2.4 * #summary.losses * (longest + 2) * CHARACTER)), 450,
+        .. "times their distance; below: flipped of all", width, 450,
         table.concat(blocks), commands)
 end
 
@@ -323,14 +336,15 @@ end
 -- which is where the sign shows; means over images, log scale.
 function figures.fig4(name, summary)
     local key, height = shared_key(summary, "Gradient magnitude (mean)")
+    local panel = select(4, two_wide(WIDTH))
     local commands = table.concat({
         key,
         ("set xlabel 'Iteration n'\nset xrange [0:%d]\nset logscale y\nset format y '10^{%%T}'")
             :format(summary.iterations),
-        "set title 'gradient, before any sign' offset 0,-0.7\nset ylabel '‖gradient‖_2'",
+        "set title 'gradient, before any sign' offset 0,-0.7\n" .. plot.beside("‖gradient‖_2", panel),
         magnitude_panel(summary, "grad_l2", 2),
         "unset label\nunset arrow\nset ytics autofreq",
-        "set title 'perturbation added in a step' offset 0,-0.7\nset ylabel '‖a_n q_n‖_2'",
+        "set title 'perturbation added in a step' offset 0,-0.7\n" .. plot.beside("‖a_n q_n‖_2", panel),
         magnitude_panel(summary, "step_l2", 4),
         "unset multiplot",
     }, "\n")

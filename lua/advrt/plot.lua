@@ -36,6 +36,18 @@ function plot.quote(text)
     return "'" .. system.printable(text):gsub("'", "''") .. "'"
 end
 
+local BESIDE = 82 -- points from a panel's axis to the label beside it
+
+--- The room that plot.beside wants at the left of a panel, in points.
+plot.room = BESIDE + 18
+
+--- A label beside the vertical axis of a panel of that width, in points. gnuplot's own ylabel moves left
+-- where the axis has wide numbers, off the picture where a panel has margins of its own.
+function plot.beside(text, width)
+    return ("unset ylabel\nset label 99 %s at graph %.4f, graph 0.5 center rotate by 90"):format(
+        plot.quote(text), -BESIDE / width)
+end
+
 --- A named block of data: rows of numbers, nan where there is none.
 function plot.block(name, rows)
     local lines = {"$" .. name .. " << EOD"}

@@ -40,6 +40,8 @@ local function log_axis(axis, low, high, zeros)
         ("1e%d"):format(high)), low - step
 end
 
+local WIDTH = 1180 -- of three panels, in points
+
 local panel_of = {
     {title = "S_1: ∇z_k - ∇z_t", x = "1 - p_k", bound = "2*x + 1e-5", key = "gap"},
     {title = "S_2: Σ p_i (∇z_i - ∇z_t)", x = "p_k, the largest softmax", bound = "1e-5",
@@ -62,13 +64,22 @@ local function error_panel(points, losses, s, blocks)
         plot.quote(panel.x))
     if #xs == 0 then
         return title .. "\nset label 1 'no point here' at graph 0.5,0.5 center\nunset logscale\n"
+            .. "set xtics autofreq\nset ytics autofreq\n"
             .. "set xrange [0:1]\nset yrange [0:1]\nplot 1/0 notitle\nunset label 1"
     end
     ys[#ys + 1] = s == 2 and 2e-5 or 2e-1
     local low, high = decades(ys)
     local y_axis, floor = log_axis("y", low, high, zeros)
-    local x_axis = "unset logscale x\nset xtics autofreq\nset xrange [*:*]"
-    if panel.key == "gap" then
+    local x_axis
+    if panel.key == "confidence" then
+        -- Whole tenths, so that the numbers at the axis stay apart.
+        local least, most = math.huge, 0
+        for _, x in ipairs(xs) do
+            least, most = math.min(least, math.floor(10 * x)), math.max(most, math.ceil(10 * x))
+        end
+        x_axis = ("unset logscale x\nset xtics %g\nset xrange [%g:%g]"):format(
+            most - least > 5 and 0.2 or 0.1, least / 10, math.max(most, least + 1) / 10)
+    else
         local from, to = decades(xs)
         -- Confidence grows to the right; a little room keeps the first label and points whole.
         x_axis = log_axis("x", from, to, false) .. ("\nset xrange [1.3e%d:1e%d]"):format(to, from)
@@ -113,15 +124,17 @@ function figures.error(name, points, losses)
     entries[#entries + 1] = {{colour = "#222222", dash = 1}, "bound"}
     local panels = {}
     for s = 1, 3 do panels[s] = error_panel(points, losses, s, blocks) end
+    local left, between = plot.room / WIDTH, 0.065
     local commands = table.concat({
-        "set multiplot layout 1,3 margins screen 0.07,0.985,0.15,0.77 spacing screen 0.065,0",
+        ("set multiplot layout 1,3 margins screen %.4f,0.985,0.15,0.77 spacing screen %g,0"):format(left,
+            between),
         ("set label 100 %s at screen 0.5,0.955 center font 'sans,13'"):format(plot.quote(
             ("How far ∇J is from Theorem IV.2's approximation: %d points of attacks"):format(#points))),
         legend(entries), "unset key\nset samples 300",
-        "set ylabel '‖error‖_2 / max_i ‖∇z_i‖_2'", panels[1],
-        clear_legend .. "\nunset ylabel", panels[2], panels[3], "unset multiplot",
+        plot.beside("‖error‖_2 / max_i ‖∇z_i‖_2", (0.985 - left - 2 * between) / 3 * WIDTH), panels[1],
+        clear_legend, panels[2], panels[3], "unset multiplot",
     }, "\n")
-    return plot.script(name, "Error of Theorem IV.2's approximations against confidence", 1180, 430,
+    return plot.script(name, "Error of Theorem IV.2's approximations against confidence", WIDTH, 430,
         table.concat(blocks), commands)
 end
 
@@ -193,7 +206,7 @@ function figures.precision(name, rows, losses)
         precision_panel("zero_share", 5, losses, styles, rows),
         precision_panel("l2", 8, losses, styles, rows), "unset multiplot",
     }, "\n")
-    return plot.script(name, "The gradients of the cross-entropy's forms as the margin grows", 1180,
+    return plot.script(name, "The gradients of the cross-entropy's forms as the margin grows", WIDTH,
         430, table.concat(blocks), commands)
 end
 

@@ -230,6 +230,44 @@ describe("tables", function()
         assert.equal(15, #support.list(odd))
     end)
 
+    it("show the labels of their axes, however wide the numbers beside these are", function()
+        local wide = tables.summarise(path, {"ce", "logit"}, T, 0)
+        for _, s in ipairs(wide.losses) do
+            s.flip_l2, s.flip_linf = {0.00051, 0.0012, 0.3}, {0.00051, 0.0012, 0.3}
+            for n = 0, T do
+                s.curves.z_initial.mean[n], s.curves.grad_l2.mean[n] = -12345 + n, 1e-130 * 10.0 ^ n
+            end
+        end
+        local out <close> = folder.claim(dir .. "/wide")
+        finally(function() support.remove(out.path) end)
+        local drawn = {fig2a = "softmax", fig2b = "logits", fig2c = "least", fig4 = "fig4"}
+        local names = {}
+        for name, draw in pairs(drawn) do
+            names[#names + 1] = name
+            out:write(name .. ".gp", figures[draw](name, wide))
+        end
+        plot.draw(out.path, names)
+        for _, name in ipairs(names) do
+            local text, labels = support.read(("%s/%s.svg"):format(out.path, name)), 0
+            local numbers = {} -- where the axes' numbers begin, about
+            for x, number in text:gmatch('translate%(([%d.-]+),[%d.-]+%)"[^>]*text%-anchor="end">%s*<text>'
+                .. "(.-)</text>") do
+                local letters = number:gsub("<.->", ""):gsub("^%s+", "")
+                numbers[#numbers + 1] = tonumber(x) - 7.6 * utf8.len(letters)
+            end
+            assert.is_true(#numbers > 4, name)
+            for x in text:gmatch("translate%(([%d.-]+),[%d.-]+%) rotate%(%-90%)") do
+                labels, x = labels + 1, tonumber(x)
+                assert.is_true(x > 13, ("%s: a label at %g is off the picture"):format(name, x))
+                for _, start in ipairs(numbers) do
+                    assert.is_true(math.abs(start - x) > 4,
+                        ("%s: a number at %g is on a label at %g"):format(name, start, x))
+                end
+            end
+            assert.equal(2, labels, name)
+        end
+    end)
+
     it("fail in one line where gnuplot does, leaving no half picture", function()
         support.write(dir .. "/bad.gp", 'set output "bad.svg".suffix\nplot nonsense(\n')
         local ok, problem = pcall(plot.draw, dir, {"bad"})
