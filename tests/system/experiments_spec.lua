@@ -53,8 +53,10 @@ describe("the experiments", function()
         return out, err
     end
 
-    -- All that a run that fails says on standard output: the line on its images, or nothing.
-    local function says_nothing(out) assert.equal("", (out:gsub("^Images: [^\n]*\n", ""))) end
+    -- All that a run that fails says on standard output: the lines on its images and steps, or nothing.
+    local function says_nothing(out)
+        assert.equal("", (out:gsub("^Images: [^\n]*\n", ""):gsub("^Steps: [^\n]*\n", "")))
+    end
 
     -- A failure is one line and leaves nothing behind.
     local function fails(wanted_status, wanted, name, words, environment)
@@ -122,8 +124,10 @@ describe("the experiments", function()
 
     it("write down what was run", function()
         local dir = base .. "/about"
-        run_well("equal_perturbation.lua", {"--out", dir, "--no-figures", "--norm", "inf",
+        local said = run_well("equal_perturbation.lua", {"--out", dir, "--no-figures", "--norm", "inf",
             "--seed", "5", "--targets", "class:2", "--losses", "logit"})
+        assert.truthy(said:find("\nSteps: magnitude 0.003 in the Linf norm, the net's own for this norm\n", 1,
+            true), said)
         local text = support.read(dir .. "/run.json")
         local about = assert(json.decode(text))
         local keys = {} -- of the outermost table, each once
@@ -142,7 +146,7 @@ describe("the experiments", function()
         assert.equal(system.options.isa, about.isa)
         assert.equal("inf", about.options.norm)
         assert.equal(5, about.options.seed)
-        assert.equal(dofile("nets/fashion.lua").defaults.magnitude, about.options.magnitude)
+        assert.equal(dofile("nets/fashion.lua").defaults.magnitude_inf, about.options.magnitude)
         assert.same({"logit"}, about.options.losses)
         assert.equal(images, about.options.images)
         assert.matches("^%d+%-%d+%-%d+T", about["end"])
@@ -343,6 +347,24 @@ describe("the experiments", function()
             "--images", images, "--limit", "2"}
         assert.equal(0, status)
         assert.matches("top%-1 +100.00 %%  %(2 right%)", out)
+        -- Of as many classes as there are, all are among the first.
+        for classes, wanted in pairs {[2] = false, [5] = false, [6] = true} do
+            local two = support.write(base .. "/few.lua", ([[return {classes = %d, input = {1, 28, 28},
+                build = function(b, x) return b:linear(x, "out", %d) end}]]):format(classes, classes))
+            local g = assert(net.load(two, {init = "golden"}))
+            assert(g:save(base .. "/few.safetensors"))
+            local there = base .. "/few"
+            lfs.mkdir(there)
+            for i = 1, 2 do
+                support.write(("%s/%d.png"):format(there, i), support.read(("%s/%d.png"):format(images, i)))
+            end
+            support.write(there .. "/labels.csv", "file,label\n1.png,0\n2.png,1\n")
+            status, out = support.advrt {scripts .. "evaluate.lua", "--net", two, "--weights",
+                base .. "/few.safetensors", "--images", there}
+            assert.equal(0, status)
+            assert.matches("\ntop%-1 ", out)
+            assert.equal(wanted, out:find("\ntop-5 ", 1, true) ~= nil, out)
+        end
     end)
 
     it("say how many images have logits that are not finite, and fail where all have", function()
