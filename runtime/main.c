@@ -374,30 +374,42 @@ static void set_arg(lua_State *L, const Command *c) {
     lua_setglobal(L, "arg");
 }
 
+/* Puts Lua's own places behind those of LUA_PATH or LUA_CPATH where these leave them out: advrt's
+ * own modules need some that are there. */
+static void add_default(lua_State *L, int package, const char *name, const char *defaults) {
+    lua_getfield(L, package, name);
+    const char *path = luaL_optstring(L, -1, "");
+    if (strstr(path, defaults) == NULL) {
+        lua_pushfstring(L, "%s;%s", path, defaults);
+        lua_setfield(L, package, name);
+    }
+    lua_pop(L, 1);
+}
+
 /* advrt's own modules come first, so that no folder near a script can stand in for them. */
 static void set_path(lua_State *L, const Command *c) {
-    luaL_Buffer b;
-    lua_getglobal(L, "package");
-    lua_getfield(L, -1, "path");
-    const char *before = luaL_optstring(L, -1, "");
-    luaL_buffinit(L, &b);
-    lua_pushfstring(L, "%s/lua/?.lua;%s/lua/?/init.lua;", c->system.root, c->system.root);
-    luaL_addvalue(&b);
+    const char *folders[2];
+    int top = lua_gettop(L), n = 0;
+    folders[n++] = lua_pushfstring(L, "%s/lua", c->system.root);
     if (c->script != NULL && strcmp(c->script, "-") != 0) {
-        const char *slash = strrchr(c->file, '/');
-        if (slash == NULL)
-            lua_pushliteral(L, ".");
-        else
-            lua_pushlstring(L, c->file, (size_t)(slash - c->file));
-        const char *folder = lua_tostring(L, -1);
-        lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;", folder, folder);
-        lua_remove(L, -2);
-        luaL_addvalue(&b);
+        const char *end = strrchr(c->file, '/');
+        folders[n++] = end == NULL ? "." : lua_pushlstring(L, c->file, (size_t)(end - c->file));
     }
-    luaL_addstring(&b, before);
-    luaL_pushresult(&b);
-    lua_setfield(L, -3, "path");
-    lua_pop(L, 2);
+    bind_search_folders(L, folders, n);
+    lua_getglobal(L, "package");
+    int package = lua_gettop(L);
+    add_default(L, package, "path", LUA_PATH_DEFAULT);
+    add_default(L, package, "cpath", LUA_CPATH_DEFAULT);
+    lua_pushliteral(L, "");
+    for (int i = 0; i < n; i++) {
+        if (!bind_path_can_hold(folders[i])) continue;
+        lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;", folders[i], folders[i]);
+        lua_concat(L, 2);
+    }
+    lua_getfield(L, package, "path");
+    lua_concat(L, 2);
+    lua_setfield(L, package, "path");
+    lua_settop(L, top);
 }
 
 /* What the environment wants run first, as lua(1) has it: code, or @ and the path of a file. */

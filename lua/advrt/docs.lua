@@ -119,8 +119,8 @@ local known = {}
 --- The docstrings of advrt's module of that name, as `tensor` and `attacks.cw`; nil where there is none.
 function docs.module(name)
     if not known[name] and name:find("^[%w_.]+$") then
-        local path = package.searchpath("advrt." .. name, package.path)
-        known[name] = path and docs.read(path, name) or nil
+        local path = ("%s/lua/advrt/%s.lua"):format(system.options.root, (name:gsub("%.", "/")))
+        known[name] = lfs.attributes(path, "mode") == "file" and docs.read(path, name) or nil
     end
     return known[name]
 end

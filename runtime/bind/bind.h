@@ -34,6 +34,11 @@ Group *bind_group(lua_State *L);
 int bind_load_file(lua_State *L, const char *path);
 /* Makes load, loadfile, dofile and require refuse compiled Lua; once, after luaL_openlibs. */
 void bind_text_only(lua_State *L);
+/* Makes require look for a module in Lua in these folders before all others; once. package.path
+ * would do but for names with ';' or '?', which it takes for its own. */
+void bind_search_folders(lua_State *L, const char *const folders[], int n);
+/* Whether a folder can stand in package.path. */
+bool bind_path_can_hold(const char *folder);
 /* The device that new tensors and plans are made on. */
 Device *bind_device(lua_State *L);
 

@@ -99,6 +99,53 @@ static int source_search(lua_State *L) {
     return 2;
 }
 
+/* Pushes the loader of the file and its path where it can be read. */
+static bool push_loader(lua_State *L, const char *name, const char *path) {
+    FILE *f = fopen(path, "r");
+    if (f == NULL) return false;
+    fclose(f);
+    if (luaL_loadfilex(L, path, "t") != LUA_OK)
+        luaL_error(L, "error loading module '%s' from file '%s':\n\t%s", name, path,
+                   lua_tostring(L, -1));
+    lua_pushstring(L, path);
+    return true;
+}
+
+/* What require asks first for a module in Lua: the folders that are its upvalues. */
+static int source_search_folders(lua_State *L) {
+    const char *name = luaL_checkstring(L, 1), *file = luaL_gsub(L, name, ".", "/");
+    lua_pushliteral(L, "");
+    for (int i = 1; !lua_isnone(L, lua_upvalueindex(i)); i++) {
+        const char *folder = lua_tostring(L, lua_upvalueindex(i));
+        const char *path = lua_pushfstring(L, "%s/%s.lua", folder, file);
+        const char *init = lua_pushfstring(L, "%s/%s/init.lua", folder, file);
+        if (push_loader(L, name, path) || push_loader(L, name, init)) return 2;
+        lua_pop(L, 2);
+        if (bind_path_can_hold(folder)) continue; /* package.path's searcher names them */
+        lua_pushfstring(L, "\n\tno file '%s/%s.lua'\n\tno file '%s/%s/init.lua'", folder, file,
+                        folder, file);
+        lua_concat(L, 2);
+    }
+    return 1;
+}
+
+bool bind_path_can_hold(const char *folder) {
+    return strpbrk(folder, LUA_PATH_SEP LUA_PATH_MARK) == NULL;
+}
+
+void bind_search_folders(lua_State *L, const char *const folders[], int n) {
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "searchers");
+    for (lua_Integer i = (lua_Integer)luaL_len(L, -1); i >= 2; i--) {
+        lua_geti(L, -1, i);
+        lua_seti(L, -2, i + 1);
+    }
+    for (int i = 0; i < n; i++) lua_pushstring(L, folders[i]);
+    lua_pushcclosure(L, source_search_folders, n);
+    lua_seti(L, -2, 2); /* after package.preload's */
+    lua_pop(L, 2);
+}
+
 static void replace_global(lua_State *L, const char *name, lua_CFunction f) {
     lua_getglobal(L, name);
     lua_pushcclosure(L, f, 1);
