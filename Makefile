@@ -204,10 +204,18 @@ docs: $(BUILD)/advrt ## the reference of every Lua function, in build/docs
 
 # What a folder is installed as, and what is made for an installation.
 SHARE     = $(DESTDIR)$(PREFIX)/share
-INSTALLED = $(shell find lua nets experiments -type f)
+# A name with a blank, which is none of advrt's own files, would be two for make.
+INSTALLED = $(shell find lua nets experiments -type f ! -name '*[[:space:]]*')
 FILLED    = advrt.1:man/man1/advrt.1 advrt.bash.in:bash-completion/completions/advrt \
             advrt.pc.in:pkgconfig/advrt.pc
-install: all docs ## into $(DESTDIR)$(PREFIX): bin/advrt and what is below share
+# Neither make nor the shell below takes these for a part of a name.
+.PHONY: check-prefix
+check-prefix:
+	@case '$(subst ','\'',$(DESTDIR)$(PREFIX))' in \
+	*[[:space:]\'\"\$$\`\\\;\&\|\<\>\(\)\*\?\[\]]*) \
+	  echo "make install: DESTDIR and PREFIX hold no blanks, quotes or other signs of the shell; install" \
+	    "elsewhere and move the folders bin, lib and share" >&2; exit 1 ;; esac
+install: check-prefix all docs ## into $(DESTDIR)$(PREFIX): bin/advrt and what is below share
 	@mkdir -p $(BUILD)/packaging
 	@$(BUILD)/advrt packaging/fill.lua $(PREFIX) $(BUILD)/packaging \
 	  $(foreach f,$(FILLED),packaging/$(firstword $(subst :, ,$f)))
@@ -221,7 +229,7 @@ install: all docs ## into $(DESTDIR)$(PREFIX): bin/advrt and what is below share
 	@install -D -m 644 -t $(SHARE)/doc/advrt/docs docs/*.md
 	@install -D -m 644 -t $(SHARE)/doc/advrt/reference $(BUILD)/docs/*
 	@echo "  installed $(DESTDIR)$(PREFIX)/bin/advrt and $(SHARE)/advrt"
-uninstall: ## remove what install has installed, and folders that are empty then
+uninstall: check-prefix ## remove what install has installed, and folders that are empty then
 	@rm -f $(DESTDIR)$(PREFIX)/bin/advrt $(DESTDIR)$(PREFIX)/lib/advrt/advrt_cuda.so \
 	  $(DESTDIR)$(PREFIX)/lib/advrt/advrt_mpi.so \
 	  $(foreach f,$(FILLED),$(SHARE)/$(lastword $(subst :, ,$f)))

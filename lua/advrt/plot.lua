@@ -121,7 +121,8 @@ local function run(dir, name)
     local _ <close> = at_end(function()
         for _, kind in ipairs(kinds) do os.remove(("%s.%s.part"):format(name, kind)) end
     end)
-    local command = ("gnuplot -e \"suffix='.part'\" %s.gp 2>&1"):format(name)
+    -- -d: the user's own .gnuplot may set what the script leaves as it is, or fail.
+    local command = ("gnuplot -d -e \"suffix='.part'\" %s.gp 2>&1"):format(name)
     -- Closing it waits for gnuplot, which makes no more parts then.
     local pipe <close>, message = io.popen(command)
     if not pipe then fail("gnuplot cannot be run: %s", message) end

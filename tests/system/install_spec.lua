@@ -19,7 +19,8 @@ end
 
 local function files_below(path)
     local list = {}
-    for line in sure(("cd %s && find . -type f | sort"):format(support.quote(path))):gmatch("[^\n]+") do
+    local found = sure(("cd %s && find . -type f ! -name '*[[:space:]]*' | sort"):format(support.quote(path)))
+    for line in found:gmatch("[^\n]+") do
         list[#list + 1] = line
     end
     return list
@@ -40,9 +41,20 @@ describe("an installation", function()
             local list = files_below(root .. "/" .. part)
             assert.same(list, files_below(share .. "advrt/" .. part))
             assert.is_true(#list > 5)
-            sure(("diff -r %s %s"):format(support.quote(root .. "/" .. part),
+            sure(("diff -r -x '* *' %s %s"):format(support.quote(root .. "/" .. part),
                 support.quote(share .. "advrt/" .. part)))
         end
+    end)
+
+    it("is refused where make and the shell would take the name of its folder apart", function()
+        for _, prefix in ipairs {"/a b", "/it's", "/a;b", "/a?b", "/a|b", "/$$(true)", '/a"b'} do
+            local status, out, err = support.shell(("cd %s && make --no-print-directory install DESTDIR= "
+                .. "PREFIX=%s"):format(support.quote(root), support.quote(folder .. prefix)))
+            assert.equal(2, status)
+            assert.equal("", out)
+            assert.matches("^make install: DESTDIR and PREFIX hold no blanks, [^\n]*\nmake: [^\n]*\n$", err)
+        end
+        assert.same({"root"}, support.list(folder))
     end)
 
     it("runs its experiments from any folder", function()
