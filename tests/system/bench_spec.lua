@@ -197,8 +197,12 @@ describe("the bench", function()
         assert.equal(0, status)
         local _, works = results()
         local r = works[1]
-        assert.equal(89, r.images)
-        assert.equal(2 * FASHION * 89 * (1 + 4 * (2 * (steps + 1) + 1)), r.flops)
+        -- As many as the bundled net gets right, whose weights `make weights` may have trained anew.
+        local said = select(2, support.advrt {"evaluate"})
+        local right = tonumber(said:match("top%-1 [^(]*%((%d+) right%)"))
+        assert.is_true(right > 80)
+        assert.equal(right, r.images)
+        assert.equal(2 * FASHION * right * (1 + 4 * (2 * (steps + 1) + 1)), r.flops)
         assert.equal(1, #r.advrt.rounds)
         assert.is_true(r.advrt.peak_rss > 1e7 and r.advrt.counted_peak > 3e6)
         for _, name in ipairs {"ce", "ce_sign", "logit", "m_logit"} do
