@@ -261,7 +261,7 @@ static int find_script(Command *c, const char *root, char path[2 * PATH_MAX], Er
 
 /* --- Lua --- */
 
-/* Failures stay as they are; a mistake in a script gets the way that led to it. */
+/* Failures stay as they are; a mistake in a script gets the calls that led to it. */
 static int message_handler(lua_State *L) {
     if (lua_getmetatable(L, 1)) {
         luaL_getmetatable(L, BIND_FAILURE);
@@ -278,7 +278,8 @@ static int message_handler(lua_State *L) {
         else
             message = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
     }
-    luaL_traceback(L, L, message, 1);
+    lua_pushstring(L, message);
+    system_explain(L);
     return 1;
 }
 

@@ -5,6 +5,7 @@
 -- such as `x:size(d) -> n`, and it is about these: so a module describes what it offers of the core.
 
 local lfs = require "lfs"
+local nearest = require "advrt.nearest"
 local names = require "advrt.names"
 local show = require "advrt.show"
 local system = require "advrt.core.system"
@@ -208,26 +209,41 @@ end
 --- The first sentence on the module of a name, shortened where it is long.
 function docs.gist(name) return gist_of(docs.module(name)) end
 
---- The experiments, each with its first sentence; or all on one of them. nil where there is none.
+local function experiments_folder() return system.options.root .. "/experiments/" end
+
+--- The names of the experiments, sorted.
+local function experiments()
+    local list = {}
+    for file in lfs.dir(experiments_folder()) do list[#list + 1] = file:match("^([%w_]+)%.lua$") end
+    table.sort(list)
+    return list
+end
+
+--- What a script's --help says: a process of its own reads the options.
+local function usage_of(script)
+    local words = {system.options.executable, "--device", "cpu", script, "--help"}
+    for i, word in ipairs(words) do words[i] = "'" .. word:gsub("'", "'\\''") .. "'" end
+    local pipe <close> = io.popen(table.concat(words, " ") .. " 2>/dev/null")
+    return pipe and pipe:read("a"):gsub("%s+$", "") or ""
+end
+
+--- The experiments, each with its first sentence; or all on one of them, with its options. nil where there
+-- is none.
 local function experiments_text(name)
-    local dir = system.options.root .. "/experiments/"
     if name then
-        local about = docs.read(dir .. name .. ".lua", name).about
+        local path = ("%s%s.lua"):format(experiments_folder(), name)
+        local about = docs.read(path, name).about
         if #about == 0 then return nil end
-        return ("%s\n\nadvrt experiments/%s.lua --help lists its options."):format(
-            table.concat(about, "\n"), name)
+        return ("%s\n\nadvrt %s, or advrt experiments/%s.lua:\n\n%s"):format(table.concat(about, "\n"), name,
+            name, usage_of(path))
     end
     local lines = {}
-    for file in lfs.dir(dir) do
-        local script = file:match("^([%w_]+)%.lua$")
-        if script then
-            lines[#lines + 1] = ("  %-19s %s"):format(script,
-                gist_of(docs.read(dir .. file, script)))
-        end
+    for i, script in ipairs(experiments()) do
+        lines[i] = ("  %-19s %s"):format(script,
+            gist_of(docs.read(("%s%s.lua"):format(experiments_folder(), script), script)))
     end
-    table.sort(lines)
     return "Experiments, run as advrt experiments/NAME.lua (--help lists a script's options):\n"
-        .. table.concat(lines, "\n") .. "\n? NAME tells of one of them."
+        .. table.concat(lines, "\n") .. "\n? experiments.NAME tells of one of them, with its options."
 end
 
 --- What one of the losses is that advrt has beside the paper's, and how to load it; nil where it has
@@ -269,7 +285,31 @@ function docs.help(expression, globals)
     local value = names.value(expression, globals)
     if value ~= nil then return show.value(value) end
     if expression == "experiments" then return experiments_text() end
-    return expression:find("^[%w_]+$") and experiments_text(expression) or nil
+    local script = expression:gsub("^experiments[./]", ""):gsub("%.lua$", "")
+    return script:find("^[%w_]+$") and experiments_text(script) or nil
+end
+
+--- The expression with its last name mended, where help knows nothing of it and that name is near one that
+-- there is; else nil.
+function docs.near(expression, globals)
+    expression = expression:gsub("%b()%s*$", ""):match("^%s*(.-)%s*$")
+    local owner, last = expression:match("^(.*[.:/])([^.:/]*)$")
+    owner, last = owner or "", last or expression
+    local list = {}
+    if owner == "" then
+        table.move(docs.modules, 1, #docs.modules, 1, list)
+        list[#list + 1] = "Builder"
+    end
+    if owner == "" or owner:find("^experiments[./]$") then
+        local scripts = experiments()
+        table.move(scripts, 1, #scripts, #list + 1, list)
+    end
+    local holder = globals
+    if owner ~= "" then holder = names.value(owner:sub(1, -2), globals) end
+    for name in pairs(holder ~= nil and names.fields(holder) or {}) do list[#list + 1] = name end
+    table.sort(list)
+    local near = nearest(last, list)
+    return near and owner .. near
 end
 
 return docs

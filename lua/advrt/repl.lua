@@ -10,7 +10,6 @@ local names = require "advrt.names"
 local show = require "advrt.show"
 local system = require "advrt.core.system"
 
-local HERE = debug.getinfo(1, "S").short_src
 local PATIENCE = 3          -- seconds in which a second Ctrl-C does not end the session
 local HISTORY_MOST = 2000   -- lines of the history's file, of which
 local HISTORY_LEFT = 1000   -- are left when there are more
@@ -64,12 +63,9 @@ local function compile(text)
     return nil, problem, (more or problem:find("<eof>$")) ~= nil
 end
 
--- The way to a mistake, as far as it is the user's.
+-- What is said of a mistake.
 local function explain(problem)
-    if fail.is(problem) then return problem end
-    local trace = debug.traceback(tostring(problem), 2)
-    local ours = trace:find("\n\t" .. HERE .. ":", 1, true) or #trace + 1
-    return (trace:sub(1, ours - 1):gsub("in upvalue 'chunk'$", "in main chunk"))
+    return fail.is(problem) and problem or system.explain(tostring(problem))
 end
 
 local function complain(problem)
@@ -183,7 +179,11 @@ function Session:command(text)
     local asked = text:match("^%s*%?(.*)")
     if asked then
         local help = docs.help(asked, _G)
-        if not help then return false, ("nothing is known of '%s'"):format(asked:match("^%s*(.-)%s*$")) end
+        if not help then
+            local near = docs.near(asked, _G)
+            return false, ("nothing is known of '%s'%s"):format(asked:match("^%s*(.-)%s*$"),
+                near and ("; did you mean '%s'?"):format(near) or "; ? lists what there is")
+        end
         print(help)
         return true
     end

@@ -2,6 +2,7 @@
 #include "bind/system.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -150,6 +151,73 @@ void system_push_failure(lua_State *L, int status, const char *message) {
     lua_pushinteger(L, status);
     lua_setfield(L, -2, "status");
     luaL_setmetatable(L, BIND_FAILURE);
+}
+
+/* --- mistakes --- */
+
+enum { CALLS_SHOWN = 20, LEVELS = 1000 };
+
+/* Whether a function is one in C, or of a file in advrt's own lua/. */
+static bool is_own(const lua_Debug *ar, const char *lua) {
+    return *ar->what == 'C' || (*ar->source == '@' && !strncmp(ar->source + 1, lua, strlen(lua)));
+}
+
+/* Whether a message begins with a line of the function's file: the current one, or where `any`,
+ * any. */
+static bool is_of(const char *message, const lua_Debug *ar, bool any) {
+    size_t n = strlen(ar->short_src);
+    if (strncmp(message, ar->short_src, n) != 0 || message[n] != ':') return false;
+    return any || strtol(message + n + 1, NULL, 10) == ar->currentline;
+}
+
+/* Adds a line on a call to the text on top of the stack. */
+static void add_call(lua_State *L, const lua_Debug *ar) {
+    lua_pushfstring(L, "\n\t%s:%d: in ", ar->short_src, ar->currentline);
+    if (*ar->what == 'm')
+        lua_pushliteral(L, "main chunk");
+    else if (*ar->namewhat != '\0')
+        lua_pushfstring(L, "%s '%s'", ar->namewhat, ar->name);
+    else
+        lua_pushfstring(L, "function <%s:%d>", ar->short_src, ar->linedefined);
+    lua_concat(L, 3);
+}
+
+void system_explain(lua_State *L) {
+    lua_Debug ar;
+    int message = lua_gettop(L), calls = 0;
+    const char *text = lua_tostring(L, message);
+    bool alone = true;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &options_key);
+    lua_getfield(L, -1, "root");
+    const char *lua = lua_pushfstring(L, "%s/lua/", lua_tostring(L, -1));
+    lua_pushfstring(L, "%s\nstack traceback:", text);
+    for (int level = 0; level < LEVELS && calls <= CALLS_SHOWN && lua_getstack(L, level, &ar);
+         level++) {
+        lua_getinfo(L, "Slnt", &ar);
+        if (*ar.what != 'C' && is_own(&ar, lua) && is_of(text, &ar, true)) {
+            luaL_traceback(L, L, text, 1);
+            calls = 0, alone = false;
+            break;
+        }
+        if (is_own(&ar, lua)) continue;
+        alone = calls == 0 && is_of(text, &ar, false);
+        if (++calls <= CALLS_SHOWN) add_call(L, &ar);
+    }
+    if (calls > CALLS_SHOWN) {
+        lua_pushliteral(L, "\n\t...");
+        lua_concat(L, 2);
+    }
+    if (alone) lua_pushvalue(L, message);
+    lua_replace(L, message);
+    lua_settop(L, message);
+}
+
+/* explain(message) -> what system_explain makes of it. */
+static int system_explain_text(lua_State *L) {
+    luaL_checkstring(L, 1);
+    lua_settop(L, 1);
+    system_explain(L);
+    return 1;
 }
 
 /* failure(message, status) -> a failure, not raised. */
@@ -325,6 +393,7 @@ static const luaL_Reg functions[] = {
     {"columns", system_columns},
     {"compose", system_compose},
     {"digest", system_digest},
+    {"explain", system_explain_text},
     {"failure", system_failure},
     {"hold_interrupts", hold_interrupts},
     {"interrupt", system_interrupt},

@@ -34,6 +34,12 @@ bool system_interrupt_came(void);
 /* Raises the interrupt that native code has given up for, as the hook would have. */
 int system_raise_interrupt(lua_State *L);
 
+/* Makes of the message of a mistake on top of the stack, in the handler of the error, what a person
+ * is to read: with the calls of the script that led there, where it is not that of the script's own
+ * line alone. Calls of advrt's own files are left out, unless the message is of a line of one of
+ * them. */
+void system_explain(lua_State *L);
+
 /* Pushes a failure, the table {message =, status =} that main.c prints as one line. */
 void system_push_failure(lua_State *L, int status, const char *message);
 

@@ -69,3 +69,51 @@ describe("a mistake on the command line", function()
         assert.equal(0, (advrt {support.write(folder .. "/empty.lua", "")}))
     end)
 end)
+
+describe("a mistake in a session", function()
+    -- What a session says on standard error, of each line of input a line; and on standard output.
+    local function session(lines)
+        local _, out, err = support.shell(("printf '%%s\\n' %s | %s"):format(
+            quote(table.concat(lines, "\n")), quote(system.options.executable)))
+        local said = {}
+        for line in err:gmatch("[^\n]+") do said[#said + 1] = line:match("^advrt: (.*)$") or line end
+        return said, out
+    end
+
+    it("is one line, unless the user's own functions led to it", function()
+        assert.same({
+            "stdin:1: loss 'bad' is refused: with 2 classes it returns a number, which does not come from "
+                .. "the logits",
+            "stdin:1: bad argument #1 to 'evaluate' (advrt.tensor expected, got number)",
+            "stdin:1: loss.ce has no parameter 'kappa' (it has none)", "stdin:1: mine",
+            "stdin:1: pgd: eps must be a number above 0, got -1",
+            "stdin:1: bad argument #1 to 'get' (index must be in 1 .. 2, got 3)",
+            "stdin:1: bad argument #1 to 'evaluate' (advrt.tensor expected, got nil)", "stack traceback:",
+            "\tstdin:1: in global 'mine'", "\tstdin:1: in main chunk",
+        }, (session {"loss.define('bad', function() return 3 end)", "loss.ce:evaluate(3)",
+            "loss.ce {kappa = 1}",
+            "error 'mine'", "attacks.pgd {eps = -1}", "tensor.new {2}:get(3)",
+            "function mine() loss.ce:evaluate() end", "mine()"}))
+    end)
+
+    it("in what ? asks for is answered with a name that is near", function()
+        local function unknown(name, near)
+            return ("nothing is known of '%s'; %s"):format(name,
+                near and ("did you mean '%s'?"):format(near) or "? lists what there is")
+        end
+        assert.same({unknown("net.lod", "net.load"), unknown("experiments.atacks", "experiments.attacks"),
+            unknown("attacks.pdg", "attacks.pgd"), unknown("equal-perturbation", "equal_perturbation"),
+            unknown("tensors", "tensor"), unknown "flatten", unknown "experiments.flatten"},
+            (session {"? net.lod", "? experiments.atacks", "? attacks.pdg", "? equal-perturbation",
+                "? tensors", "? flatten", "? experiments.flatten"}))
+    end)
+
+    it("is avoided by the options that ? shows of an experiment, and the parameters of an attack", function()
+        local said, out = session {"? experiments.attacks", "? attacks.pgd", "? experiments/theorem.lua"}
+        assert.same({}, said)
+        for _, wanted in ipairs {"\nadvrt attacks, or advrt experiments/attacks.lua:\n\nUsage: attacks.lua (",
+            "\n   --untargeted  ", "attacks.pgd {norm = \"inf\"", "\n   --margin-step M "} do
+            assert.truthy(out:find(wanted, 1, true), wanted)
+        end
+    end)
+end)
