@@ -17,6 +17,7 @@ local fail = require "advrt.fail"
 local feed = require "advrt.core.feed"
 local image = require "advrt.core.image"
 local lfs = require "lfs"
+local nearest = require "advrt.nearest"
 local net = require "advrt.net"
 local progress = require "advrt.progress"
 local system = require "advrt.core.system"
@@ -30,39 +31,51 @@ local names = {
 
 local bundled = system.options.root .. "/nets/fashion.safetensors"
 
-local function whole(least)
+local function whole(option, least)
     return function(text)
         local n = text:match("^%d+$") and math.tointeger(tonumber(text))
         if n and n >= least then return n end
-        return nil, ("'%s' is no whole number of at least %d"):format(text, least)
+        return nil, ("%s wants a whole number of at least %d, got '%s'"):format(option, least, text)
     end
 end
 
-local function above_zero(text)
-    local n = tonumber(text)
-    if n and n > 0 and n < math.huge then return n end
-    return nil, ("'%s' is no number above 0"):format(text)
+local function above_zero(option)
+    return function(text)
+        local n = tonumber(text)
+        if n and n > 0 and n < math.huge then return n end
+        return nil, ("%s wants a number above 0, got '%s'"):format(option, text)
+    end
 end
 
 local function options()
     local parser = argparse("train.lua", "Trains a net on Fashion-MNIST.")
-    parser:option("--net", "the definition to train", "nets/fashion.lua"):argname("FILE")
-    parser:option("--data", "folder of the four IDX files, or of train/ and val/",
+    local known = {"--help"}
+    local function add(name, ...)
+        known[#known + 1] = name
+        return parser:option(name, ...)
+    end
+    add("--net", "the definition to train", "nets/fashion.lua"):argname("FILE")
+    add("--data", "folder of the four IDX files, or of train/ and val/",
         "/usr/share/datasets/fashion-mnist"):argname("DIR")
-    parser:option("--out", "file of weights to write; default: the bundled ones, of the bundled net")
+    add("--out", "file of weights to write; default: the bundled ones, of the bundled net")
         :argname("FILE")
-    parser:option("--images", "write a hundred test images instead of training"):argname("DIR")
-    parser:option("--epochs", "passes over the images", "20"):argname("N"):convert(whole(1))
-    parser:option("--batch", "images a step", "128"):argname("N"):convert(whole(1))
-    parser:option("--rate", "highest rate", "0.1"):argname("R"):convert(above_zero)
-    parser:option("--readers", "threads that read and decode images", "1"):argname("N")
-        :convert(whole(1))
-    parser:option("--log", "CSV of the epochs to write"):argname("FILE")
-    parser:option("--checkpoint", "state to keep, in a file, and to go on from where it is there")
+    add("--images", "write a hundred test images instead of training"):argname("DIR")
+    add("--epochs", "passes over the images", "20"):argname("N"):convert(whole("--epochs", 1))
+    add("--batch", "images a step", "128"):argname("N"):convert(whole("--batch", 1))
+    add("--rate", "highest rate", "0.1"):argname("R"):convert(above_zero "--rate")
+    add("--readers", "threads that read and decode images", "1"):argname("N")
+        :convert(whole("--readers", 1))
+    add("--log", "CSV of the epochs to write"):argname("FILE")
+    add("--checkpoint", "state to keep, in a file, and to go on from where it is there")
         :argname("FILE")
-    parser:option("--seed", "of every random choice", "0"):argname("S"):convert(whole(0))
+    add("--seed", "of every random choice", "0"):argname("S"):convert(whole("--seed", 0))
     local ok, values = parser:pparse()
-    if not ok then fail.option("%s", (values:gsub("\n+", "; "))) end
+    if not ok then
+        local unknown = values:match("^unknown option '(.-)'")
+        local hint = unknown and nearest.hint(unknown, known) or ""
+        if unknown and hint == "" then hint = " (there are " .. table.concat(known, ", ") .. ")" end
+        fail.option("%s%s", values:match("^[^\n]*"), hint)
+    end
     if not values.out and values.net ~= "nets/fashion.lua" then
         fail.option("--net wants --out FILE too: where its weights are to go")
     end

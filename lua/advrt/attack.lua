@@ -44,6 +44,10 @@ end
 -- options.norm: 2 (the default) or "inf". Raises for other norms and unless magnitude > 0.
 function attack.equal_perturbation(magnitude, options)
     check_positive(magnitude, "magnitude", 2)
+    if options ~= nil and type(options) ~= "table" then
+        error(("the options are a table such as {norm = \"inf\"}, got %s"):format(
+            arguments.text(options)), 2)
+    end
     local norm = options and options.norm or 2
     if norm ~= 2 and norm ~= "inf" then
         error(("norm must be 2 or \"inf\", got %s"):format(tostring(norm)), 2)
@@ -139,7 +143,9 @@ end
 --- Checks the arguments of attack.run; returns the images' shape, labels and targets (i64 [N]).
 local function check(spec)
     local g, x, loss, iterations = spec.net, spec.images, spec.loss, spec.iterations
-    if type(g) ~= "table" or not g.trace then error("attack.run: net is missing", 3) end
+    if type(g) ~= "table" or not g.trace then
+        error(("attack.run: net is missing (net.load gives one), got %s"):format(arguments.text(g)), 3)
+    end
     local problem = arguments.loss(loss, g.classes)
     if problem then error("attack.run: " .. problem, 3) end
     local multiplier = spec.multiplier
@@ -275,6 +281,7 @@ end
 -- At n = iterations all is computed and no step is taken. Arguments of a wrong kind raise; a target
 -- that equals its label and logits or gradients that are not finite are failures that name the image.
 function attack.run(spec)
+    arguments.want("run", 1, "table", spec)
     local shape, labels, targets = check(spec)
     local g, loss, multiplier, iterations = spec.net, spec.loss, spec.multiplier, spec.iterations
     local w = workspace_of(spec, shape, g.classes)

@@ -150,6 +150,13 @@ end
 -- Returns {passes, seconds = {forward, backward, step}}. Numbers that are not finite end the attack of
 -- their image alone; an image outside of [0,1] or of the attack's ball raises.
 function attacks.stream(spec)
+    arguments.want("stream", 1, "table", spec)
+    for name, wanted in pairs {net = "table", attack = "table", next = "function", done = "function"} do
+        if type(spec[name]) ~= wanted then
+            error(("attacks.stream: %s must be a %s, got %s"):format(name, wanted,
+                arguments.text(spec[name])), 2)
+        end
+    end
     local attack, B = spec.attack, spec.batch or 32
     local finished = new_finished(spec, attack, B, spec.targeted)
     local batch = method.batch(spec.net, attack, B, spec.targeted, spec.seed or 0)
@@ -165,8 +172,12 @@ end
 local function check(spec)
     local g, x, attack = spec.net, spec.images, spec.attack
     local function wrong(...) error("attacks.run: " .. string.format(...), 4) end
-    if type(g) ~= "table" or not g.trace then wrong("net is missing") end
-    if type(attack) ~= "table" or not attack.attack or not attack.advance then
+    if type(g) ~= "table" or not g.trace then
+        wrong("net is missing (net.load gives one), got %s", arguments.text(g))
+    end
+    if type(attack) == "table" and getmetatable(attack) and getmetatable(attack).__call then
+        wrong("attack is a kind of attacks; attacks.%s {} is one of it", attack.kind)
+    elseif type(attack) ~= "table" or not attack.attack or not attack.advance then
         wrong("attack is missing (attacks.cw {} is one), got %s", type(attack))
     end
     if g.classes < 2 then wrong("a net of 1 class has no other class to move to") end
@@ -220,6 +231,7 @@ end
 -- not_finite ends the attack of all images before any succeeds, that is a failure. Arguments of a wrong
 -- kind raise.
 function attacks.run(spec)
+    arguments.want("run", 1, "table", spec)
     local shape, labels, targets = check(spec)
     local N = shape[1]
     local r = {adversarial = tensor.new(shape), success = {}, prediction = tensor.new({N}, "i64"),

@@ -28,6 +28,15 @@ function check.text(value)
     return "{" .. table.concat(table.move(named, 1, #named, #list + 1, list), ", ") .. "}"
 end
 
+--- Raises, at the line that called the function `name` which calls this, unless its n-th argument is of
+-- that type.
+function check.want(name, n, wanted, value)
+    if type(value) ~= wanted then
+        error(("bad argument #%d to '%s' (%s expected, got %s)"):format(n, name, wanted,
+            check.text(value)), 3)
+    end
+end
+
 --- Calls the C function f that stands behind the method `name`, whose arguments, self not counted, follow
 -- the first `shift` of f's. What is wrong with one is raised by its number in the method, at the line that
 -- called the function that called this.

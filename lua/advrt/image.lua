@@ -28,12 +28,14 @@ local image = {}
 --   this side, its offset rounded half to even; what lies outside the image is 0. In this order.
 -- @return u8 tensor [C,H,W]; or nil and one line that names the file and says why not
 function image.load(path, options)
-  return core.load(path, options)
+  local x, message = arguments.call("load", 0, core.load, path, options)
+  return x, message
 end
 
 --- The size of an image by its file's header; a file that is damaged further on passes.
 -- @return width, height, and the kind that load makes of it: "grey" or "rgb"; or nil and one line
 function image.size(path)
+  arguments.want("size", 1, "string", path)
   return core.size(path)
 end
 
@@ -43,7 +45,8 @@ end
 --   255 and rounded half to even, NaN being 0
 -- @return true; or nil and one line
 function image.save(path, x)
-  return core.save(path, x)
+  local done, message = arguments.call("save", 0, core.save, path, x)
+  return done, message
 end
 
 local SHOWN = 64 -- images of a batch at most
@@ -96,7 +99,8 @@ end
 --- Reads an IDX file of bytes (MNIST's format), plain or compressed by gzip.
 -- @return u8 tensor of the file's shape; or nil and one line
 function image.idx(path)
-  return core.idx(path)
+  local x, message = arguments.call("idx", 0, core.idx, path)
+  return x, message
 end
 
 return image

@@ -56,6 +56,9 @@ end
 
 --- The direction of the step from the gradient with respect to the image [N,C,H,W], in place.
 function Loss:direction(grad)
+    if not arguments.is_tensor(grad) then
+        error(("bad argument #1 to 'direction' (a tensor expected, got %s)"):format(arguments.text(grad)), 2)
+    end
     if self.signed then grad:sign_() end
     return grad
 end
@@ -236,6 +239,7 @@ end
 
 --- Makes a loss known under its name, as loss.NAME and to loss.get. Raises where the name is taken.
 function loss.add(object)
+    arguments.want("add", 1, "table", object)
     if type(object.name) ~= "string" or loss[object.name] ~= nil then
         error(("a loss cannot be named '%s': the name is taken or no name"):format(
             tostring(object.name)), 2)
@@ -322,6 +326,7 @@ end
 --- The path of a file of losses: as given, else in advrt's lua/advrt/losses/; .lua may be left out. Or nil
 -- and one line.
 function loss.find(path)
+    arguments.want("find", 1, "string", path)
     local shipped = system.options.root .. "/lua/advrt/losses/"
     for _, candidate in ipairs {path, path .. ".lua", shipped .. path, shipped .. path .. ".lua"} do
         local kind = lfs.attributes(candidate, "mode")
@@ -342,6 +347,7 @@ end
 -- it as globals. Returns true; or nil and one line where it cannot be read or fails. The user's
 -- interrupt is raised.
 function loss.load(path)
+    arguments.want("load", 1, "string", path)
     local found, message = loss.find(path)
     if not found then return nil, message end
     local at_hand = {loss = loss, tensor = require "advrt.tensor", autograd = autograd}

@@ -151,6 +151,7 @@ end
 -- for as given, then in the installation's nets/. nil and a message where it cannot be had. The
 -- user's interrupt is raised.
 function M.definition(path)
+    arguments.want("definition", 1, "string", path)
     local found, message = find(path)
     if not found then return nil, message end
     local chunk
@@ -327,6 +328,24 @@ end
 
 local PRECISIONS = {f32 = true, mixed = true, bf16 = true, tf32 = true}
 
+local options_of_load = {"weights", "weights_key", "init", "salt", "seed", "input", "crop", "classes",
+    "new_head", "mean", "std", "stem", "plan", "precision"}
+
+-- Raises, at the line of the script, for options that load does not take.
+local function check_options(path, opts, method)
+    local problem = type(path) ~= "string" and ("bad argument #1 to '%s' (string expected, got %s)"):format(
+            method, arguments.text(path))
+        or opts ~= nil and type(opts) ~= "table" and ("bad argument #2 to '%s' (table expected, got %s)")
+            :format(method, arguments.text(opts))
+    local unknown = not problem and arguments.keys(opts, options_of_load)
+    if unknown then problem = ("%s: option %s"):format(method, unknown) end
+    if not problem and opts and opts.weights ~= nil and type(opts.weights) ~= "string" then
+        problem = ("%s: weights must be the path of a file, got %s"):format(method,
+            arguments.text(opts.weights))
+    end
+    if problem then error(problem, 3) end
+end
+
 --- A net from a definition table; opts as for load. `path` names the definition in messages.
 function M.build(d, opts, path)
     opts = opts or {}
@@ -379,6 +398,7 @@ end
 -- unexpected or misshaped are named. Fields of a net: name, classes, input, preprocess {resize,
 -- crop, mean, std}, defaults, definition (path), weights (path).
 function M.load(path, opts)
+    check_options(path, opts, "load")
     local d, found = M.definition(path)
     if not d then return nil, found end
     return M.build(d, opts, found)
@@ -388,6 +408,9 @@ end
 
 -- Raises at the position of the caller of the method that called this.
 local function check_batch(g, x, method)
+    if getmetatable(g) ~= Net then
+        error(("%s is called with a colon: g:%s(x, ...)"):format(method, method), 3)
+    end
     local input, shape = g.input, arguments.is_tensor(x) and x:shape()
     if shape and #shape == 4 and shape[1] > 0 and shape[2] == input[1] and shape[3] == input[2]
         and shape[4] == input[3] and x:dtype() == "f32" then
@@ -403,6 +426,9 @@ end
 -- It holds the weights as they were when it was made.
 function Net:plan(purpose, N)
     local kept = self.plans[purpose]
+    if not kept then
+        error(("plan: the purpose is \"forward\" or \"gradient\", got %s"):format(arguments.text(purpose)), 2)
+    end
     local plan = kept[N]
     if not plan then
         plan = self.graph:plan {purpose = purpose, batch = N, direct = self.direct,
@@ -549,7 +575,10 @@ function Net:state()
 end
 
 --- Writes the parameters to a .safetensors or .msgpack file; true, or nil and a message.
-function Net:save(path) return weights.save(path, self:state()) end
+function Net:save(path)
+    local done, message = arguments.call("save", 0, weights.save, path, self:state())
+    return done, message
+end
 
 function Net:__tostring()
     local count = 0

@@ -4,6 +4,7 @@
 -- Text of others (file names, names of losses) enters a script in single quotes only, in which
 -- gnuplot expands nothing, and no path enters a command line.
 
+local arguments = require "advrt.check"
 local fail = require "advrt.fail"
 local image = require "advrt.core.image"
 local lfs = require "lfs"
@@ -19,6 +20,7 @@ local spare = {"#E69F00", "#000000", "#56B4E9", "#8C6D31", "#0072B2", "#D55E00",
 
 --- {name -> {colour =, dash =}} for the losses of a run, an array of names.
 function plot.styles(losses)
+    arguments.want("styles", 1, "table", losses)
     local styles, others = {}, 0
     for _, name in ipairs(losses) do
         if colours[name] then
@@ -33,12 +35,13 @@ end
 
 --- Text as a gnuplot string.
 function plot.quote(text)
+    arguments.want("quote", 1, "string", text)
     return "'" .. system.printable(text):gsub("'", "''") .. "'"
 end
 
 local BESIDE = 82 -- points from a panel's axis to the label beside it
 
---- The room that plot.beside wants at the left of a panel, in points.
+-- The room that plot.beside wants at the left of a panel, in points.
 plot.room = BESIDE + 18
 
 --- A label beside the vertical axis of a panel of that width, in points. gnuplot's own ylabel moves left
@@ -147,10 +150,12 @@ end
 --- Draws the figures whose scripts are in `dir`. Works from inside the folder, so that its path is
 -- never part of a command; the working folder is put back.
 function plot.draw(dir, names)
+    arguments.want("draw", 1, "string", dir)
+    arguments.want("draw", 2, "table", names)
     local home = assert(lfs.currentdir())
     local _ <close> = at_end(function() assert(lfs.chdir(home)) end)
     local entered, message = lfs.chdir(dir)
-    if not entered then fail("%s: %s", dir, message) end
+    if not entered then fail("%s: cannot be entered: %s", dir, message:match("([^\n]+)%s*$")) end
     for _, name in ipairs(names) do run(dir, name) end
 end
 
@@ -161,6 +166,10 @@ local group_colours = {"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#
 -- colour (may be left out)}, rows one of {share, low, high} in [0,1] for each group, false where there is
 -- none. A line is drawn at `guide` (may be left out), a share.
 function plot.bars(name, title, ylabel, panels, guide)
+    arguments.want("bars", 1, "string", name)
+    arguments.want("bars", 2, "string", title)
+    arguments.want("bars", 3, "string", ylabel)
+    arguments.want("bars", 4, "table", panels)
     local blocks, drawn = {}, {}
     for p, panel in ipairs(panels) do
         local tics, bars, wide = {}, {}, #panel.series + 1.5

@@ -1,5 +1,6 @@
 --- The record of one image and loss: what records.msgpack holds, in its order.
 
+local arguments = require "advrt.check"
 local attack = require "advrt.attack"
 local core = require "advrt.core.record"
 local tensor = require "advrt.tensor"
@@ -28,6 +29,9 @@ local kept = {}
 --- The bytes of one record, a msgpack map: `about` holds file, label, target, loss and setting, r is
 -- what attack.run returned, i the image's row in it.
 function record.pack(about, r, i)
+    arguments.want("pack", 1, "table", about)
+    arguments.want("pack", 2, "table", r)
+    arguments.want("pack", 3, "number", i)
     local flip = r.flip_iteration:get(i)
     local fields = {
         {"file", about.file}, {"label", about.label}, {"target", about.target},

@@ -213,7 +213,9 @@ end
 -- @param path the file
 -- @return a table name -> tensor; or nil and one line that says why not
 function tensor.load(path)
-  return require("advrt.core.weights").load(path)
+  local weights = require "advrt.core.weights"
+  local tensors, message = require "advrt.check".call("load", 0, weights.load, path)
+  return tensors, message
 end
 
 --- Writes named tensors, complete under the final name or not at all.
@@ -222,7 +224,9 @@ end
 -- @param metadata optional table string -> string
 -- @return true; or nil and one line that says why not
 function tensor.save(path, tensors, metadata)
-  return require("advrt.core.weights").save(path, tensors, metadata)
+  local weights = require "advrt.core.weights"
+  local done, message = require "advrt.check".call("save", 0, weights.save, path, tensors, metadata)
+  return done, message
 end
 
 return tensor

@@ -348,7 +348,8 @@ describe("attacks.run", function()
             ["fgs: eps must be a number above 0, got %-?nan"] = function()
                 attacks.fgs {eps = 0 / 0}
             end,
-            ["fgs has no parameter 'esp' %(it has eps, loss%)"] = function() attacks.fgs {esp = 1} end,
+            ["fgs has no parameter 'esp'; did you mean 'eps'%? %(it has eps, loss%)"] =
+                function() attacks.fgs {esp = 1} end,
             ["pgd: norm must be 2 or inf, got 1"] = function() attacks.pgd {norm = 1} end,
             ["cw: hair must be a number above 0 and below 0.5"] = function()
                 attacks.cw {hair = 0.5}

@@ -32,6 +32,7 @@ local ball = require "advrt.attacks.ball"
 local fail = require "advrt.fail"
 local logits = require "advrt.core.loss"
 local losses = require "advrt.loss"
+local nearest = require "advrt.nearest"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 
@@ -105,13 +106,16 @@ function method.new(name, parameters, complete)
     end
     local function make(_, given)
         local self = setmetatable({name = name}, class)
+        if given ~= nil and type(given) ~= "table" then
+            error(("%s wants a table of parameters, got %s"):format(name, tostring(given)), 2)
+        end
         for key in pairs(given or {}) do
             if not parameters[key] and key ~= "name" then
                 local known = {}
                 for parameter in pairs(parameters) do known[#known + 1] = parameter end
                 table.sort(known)
-                error(("%s has no parameter '%s' (it has %s)"):format(name, tostring(key),
-                    table.concat(known, ", ")), 2)
+                error(("%s has no parameter '%s'%s (it has %s)"):format(name, tostring(key),
+                    nearest.hint(tostring(key), known), table.concat(known, ", ")), 2)
             end
         end
         self.name = given and given.name or name
