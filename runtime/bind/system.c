@@ -176,7 +176,8 @@ static void add_call(lua_State *L, const lua_Debug *ar) {
     if (*ar->what == 'm')
         lua_pushliteral(L, "main chunk");
     else if (*ar->namewhat != '\0')
-        lua_pushfstring(L, "%s '%s'", ar->namewhat, ar->name);
+        lua_pushfstring(L, "%s '%s'", strcmp(ar->namewhat, "global") ? ar->namewhat : "function",
+                        ar->name);
     else
         lua_pushfstring(L, "function <%s:%d>", ar->short_src, ar->linedefined);
     lua_concat(L, 3);

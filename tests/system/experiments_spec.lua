@@ -498,11 +498,11 @@ describe("the experiments", function()
 
     it("train on options that make sense alone", function()
         for _, case in ipairs {
-            {"--epochs", "0", "'0' is no whole number of at least 1"},
-            {"--batch", "2.5", "'2.5' is no whole number of at least 1"},
-            {"--seed", "x", "'x' is no whole number of at least 0"},
-            {"--rate", "fast", "'fast' is no number above 0"},
-            {"--rate", "nan", "'nan' is no number above 0"},
+            {"--epochs", "0", "--epochs wants a whole number of at least 1, got '0'"},
+            {"--batch", "2.5", "--batch wants a whole number of at least 1, got '2.5'"},
+            {"--seed", "x", "--seed wants a whole number of at least 0, got 'x'"},
+            {"--rate", "fast", "--rate wants a number above 0, got 'fast'"},
+            {"--rate", "nan", "--rate wants a number above 0, got 'nan'"},
             {"--epohcs", "1", "'--epochs'"},
         } do
             local status, out, err = support.advrt {scripts .. "train.lua", case[1], case[2]}

@@ -89,7 +89,7 @@ describe("a mistake in a session", function()
             "stdin:1: pgd: eps must be a number above 0, got -1",
             "stdin:1: bad argument #1 to 'get' (index must be in 1 .. 2, got 3)",
             "stdin:1: bad argument #1 to 'evaluate' (advrt.tensor expected, got nil)", "stack traceback:",
-            "\tstdin:1: in global 'mine'", "\tstdin:1: in main chunk",
+            "\tstdin:1: in function 'mine'", "\tstdin:1: in main chunk",
         }, (session {"loss.define('bad', function() return 3 end)", "loss.ce:evaluate(3)",
             "loss.ce {kappa = 1}",
             "error 'mine'", "attacks.pgd {eps = -1}", "tensor.new {2}:get(3)",
