@@ -66,7 +66,7 @@ describe("the classes of a folder of images", function()
         for text, wanted in pairs {
             ["Bag\ncoat\n"] = "no line names the folder 'bag' (the nearest is 'Bag')",
             ["bag\ncoats\n"] = "no line names the folder 'coat' (the nearest is 'coats')",
-            ["0 bag\n1 coat\n"] = "no line names the folder 'bag' (the nearest is '0 bag')",
+            ["0 bag\n1 coat\n"] = "no line names the folder 'bag'; each folder with images needs a line",
             [""] = "no line names the folder 'bag'; each folder with images needs a line",
             ["bag\n\ncoat\n"] = "line 2 is empty; each line names a class",
             ["bag\ncoat\nbag \n"] = "line 3: 'bag' stands in line 1 too",
