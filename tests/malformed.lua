@@ -31,17 +31,35 @@ malformed.safetensors = {good = safetensors(header),
     {safetensors(header, DATA, 1000), "its header of 1000 bytes does not fit the file of 126 bytes"},
     {safetensors(header, DATA, -1),
         "its header of 18446744073709551615 bytes does not fit the file of 126 bytes"},
-    {safetensors(header, DATA, 0), no_json .. "(byte 0: '[' or '{' expected near end of file)"},
+    {safetensors(header, DATA, 0), "its header is empty"},
     {safetensors(header, DATA, #header - 1), no_json .. "(byte 106: '}' expected near end of file)"},
-    {safetensors(header, DATA, #header + 2), no_json .. "(byte 108: end of file expected near end of file)"},
-    {safetensors('{"a":}', ""), no_json .. "(byte 6: unexpected token near '}')"},
-    {safetensors(('{"a":'):rep(3000), ""), no_json .. "(byte 10241: maximum parsing depth reached near '{')"},
-    {safetensors('{"a":' .. ("["):rep(3000),
-        ""), no_json .. "(byte 2053: maximum parsing depth reached near '[')"},
-    {safetensors('{"\xff":1}', ""), no_json .. "(byte 2: unable to decode byte 0xff near '\"')"},
-    {a('"b"', '"a"'), no_json .. "(byte 57: duplicate object key near '\"a\"')"},
-    {a("[2]", "[99999999999999999999]"), no_json .. "(byte 49: too big integer near '99999999999999999999')"},
-    {a('"b"', '"\\u0000"'), no_json .. "(byte 62: NUL byte in object key not supported near '\"\\u0000\"')"},
+    {safetensors(header, DATA, #header + 2), "tensor 'b': ends at byte 11 of the data, of which the file has 9"},
+    {safetensors('{"a":}', ""), "tensor 'a': is described by no object"},
+    {safetensors('{"a":{"x":}}', ""), no_json .. "(byte 11: unexpected token near '}')"},
+    {safetensors(header .. "{", DATA), no_json .. "(byte 108: end of file expected near '{')"},
+    {safetensors('{"a\\q":1}', ""), no_json .. "(byte 5: invalid escape near 'q')"},
+    {safetensors('{"a\\ud800x":1}', ""), no_json .. "(byte 10: invalid escape near 'x')"},
+    {safetensors('{"a\\udc00":1}', ""), no_json .. "(byte 10: invalid escape near '\"')"},
+    {safetensors('{"\xed\xa0\x80":1}', ""), no_json .. "(byte 3: invalid UTF-8 near byte 0xed)"},
+    {safetensors('{"a":{"x":01}}', ""), no_json .. "(byte 12: invalid number near '1')"},
+    {safetensors('{"a":{"x":[1 2]}}', ""), no_json .. "(byte 14: ']' expected near '2')"},
+    {safetensors('{"a":{"x" 1}}', ""), no_json .. "(byte 11: ':' expected near '1')"},
+    {safetensors('{"a', ""), no_json .. "(byte 3: premature end of a string near end of file)"},
+    {safetensors('{"__metadata__":[' .. ("{},"):rep(100) .. "{}]}", ""),
+        "its __metadata__ is no map of texts"},
+    {safetensors('{"__metadata__":{"format":"pt","epoch":3}}', ""),
+        "its __metadata__ has 'epoch', which is no text"},
+    {safetensors('{"\\u005f_metadata__":{"a":{}}}', ""), "its __metadata__ has 'a', which is no text"},
+    {a('"dtype"', '"dtype":"U8","dtype"'), "tensor 'a': has its dtype twice"},
+    {a('"shape"', '"shape":[],"shape"'), "tensor 'a': has its shape twice"},
+    {a('"data_offsets"', '"data_offsets":[0,8],"data_offsets"'),
+        "tensor 'a': has its data_offsets twice"},
+    {safetensors(('{"a":'):rep(3000), ""), no_json .. "(byte 331: nested too deeply near '{')"},
+    {safetensors('{"a":' .. ("["):rep(3000), ""), "tensor 'a': is described by no object"},
+    {safetensors('{"\xff":1}', ""), no_json .. "(byte 3: invalid UTF-8 near byte 0xff)"},
+    {a('"b"', '"a"'), "holds a tensor 'a' twice"},
+    {a("[2]", "[99999999999999999999]"), natural},
+    {a('"b"', '"\\u0000"'), no_json .. "(byte 62: a NUL byte in a string near '\"')"},
     {a('{"dtype":"F32","shape":[2],"data_offsets":[0,8]}', "[]"),
         "tensor 'a': is described by no object"},
     {a('"dtype":"F32",', ""), "tensor 'a': has no dtype"},
@@ -76,7 +94,7 @@ malformed.safetensors = {good = safetensors(header),
     {safetensors("{}"), "the last 11 bytes belong to no tensor"},
     {a('"a"', '"a\\n\\u001b[31m"') .. "1", "the last 1 bytes belong to no tensor"},
     {a('"F32","shape":[2]', '"F32","shape":[3]'):gsub('"a"', '"\x1b"'),
-        no_json .. "(byte 2: control character 0x1b near '\"')"},
+        no_json .. "(byte 3: control character in a string near byte 0x1b)"},
 }
 
 -- ---------------------------------------------------------------- msgpack
@@ -187,20 +205,40 @@ local only = " (only tensors are read from a .pth file)"
 local damaged = "its pickle is damaged near byte "
 local no_storage = "refers to something stored outside its pickle that is no storage"
 local no_tensor = "holds a tensor that is not made from a storage"
+local way_out = 'in PyTorch, save the weights by torch.save({"state_dict": model.state_dict()}, FILE)'
 
 --- {pickle, message, byte}: %d in the message stands for the byte, counted from the pickle's first;
--- empty: no tensor of the pickle has a storage.
+-- empty: no tensor of the pickle has a storage; other: its storage is of complex numbers.
 local pickles = {
     {"\x80\2cos\nsystem\n" .. key "ls" .. "\x85R.", "refuses to run 'os.system'" .. only},
     {"\x80\2" .. key "builtins" .. key "eval" .. "\x93)R.", "refuses to run 'builtins.eval'" .. only},
-    {"\x80\2(ios\nsystem\n.", "refuses to make a 'os.system'" .. only},
+    {"\x80\2(ios\nsystem\n.", "refuses to run 'os.system'" .. only},
+    {"\x80\2(cos\nsystem\n" .. key "ls" .. "o.", "refuses to run 'os.system'" .. only},
+    {"\x80\2cos\nsystem\n" .. key "ls" .. "\x85}\x92.", "refuses to run 'os.system'" .. only},
+    {"\x80\2cos\nsystem\n.", "refuses to run 'os.system'" .. only, empty = true},
+    {dictionary("c__builtin__\neval\n" .. key "1" .. "\x85\x81"),
+        "refuses to run '__builtin__.eval'" .. only},
+    {"\x80\2(o.", damaged .. "%d: it calls what is no function", 4},
+    {"\x80\2cm\nM\n)R.", "holds an object of 'm.M', no named tensors; " .. way_out, empty = true},
+    {"\x80\2(cm\nM\nNo}b.", "holds an object of 'm.M', no named tensors; " .. way_out, empty = true},
+    {dictionary("cm\nf\n)R"), "holds no named tensors: 'a' is made by 'm.f', which is never run; "
+        .. way_out, empty = true},
+    {dictionary("ctorch._utils\n_rebuild_tensor_v2\n(" .. storage {type = "ctorch\nComplexFloatStorage\n"}
+        .. "K\0K\3\x85K\1\x85\x89}tR"), "holds no named tensors: 'a' is made by "
+        .. "'torch.ComplexFloatStorage', which is never run; " .. way_out, other = true},
+    {made {key = "X\0\1\0\0" .. ("k"):rep(256)}, "has a storage with a name longer than 255 bytes"},
+    {dictionary(vector(), "X\0\x10\0\0" .. ("n"):rep(4096)),
+        "a tensor's name has 4096 bytes, at most 4095 are allowed"},
+    {"\x80\2" .. key "m" .. "X\0\1\0\0" .. ("n"):rep(256) .. "\x93.",
+        "its pickle has a name longer than 255 bytes"},
     {"\x80\2ctorch\nComplexFloatStorage\n.",
-        "holds a tensor of type 'torch.ComplexFloatStorage', which is not supported"},
+        "holds a tensor of type 'torch.ComplexFloatStorage', which is not supported", empty = true},
     {"\x80\2c" .. ("m"):rep(300) .. "\nx\n.", "its pickle has a name longer than 255 bytes"},
     {"\x80\2ctorch\nfloat32\n)R.", "refuses to run 'torch.float32'" .. only},
     {"\x80\1}.", "its pickle has protocol 1, 2 to 5 are supported"},
     {"\x80\6}.", "its pickle has protocol 6, 2 to 5 are supported"},
-    {"\x80\2}\x81.", "its pickle has opcode 0x81 at byte %d, which no tensor needs", 3},
+    {"\x80\2}\x81.", damaged .. "%d: it takes a value where there is none", 4},
+    {"\x80\2}\x82.", "its pickle has opcode 0x82 at byte %d, which no tensor needs", 3},
     {"\x80\2I1\n.", "its pickle has opcode 0x49 at byte %d, which no tensor needs", 2},
     {"\x80\2.", damaged .. "%d: it takes a value where there is none", 3},
     {"\x80\2(K\1(0.", damaged .. "%d: it takes a value where there is none", 7},
@@ -219,7 +257,7 @@ local pickles = {
     {"\x80\2NNR.", damaged .. "%d: it calls what is no function", 5},
     {"\x80\2" .. ("("):rep(300) .. ".",
         damaged .. "%d: containers are nested more deeply than a list of tensors is", 259},
-    {"\x80\2X\0\0\0\x7f.", "its pickle has a string of 2130706432 bytes, at most 1048576 are allowed"},
+    {"\x80\2X\0\0\0\x7f.", "is cut off: it ends inside its pickle"},
     {"\x80\2NQ.", no_storage},
     {made {tag = key "module"}, no_storage},
     {made {type = "ctorch\nfloat32\n"}, no_storage},
@@ -242,8 +280,7 @@ local pickles = {
     {made {offset = "\x8a\8" .. ("\xff"):rep(7) .. "\x7f"},
         "a tensor [3] reaches outside its storage '0' of 3 elements"},
     {made {shape = "]K\4a", strides = "]K\1a"}, "a tensor [4] reaches outside its storage '0' of 3 elements"},
-    {dictionary("ctorch\nSize\n]\x85R"), "holds no named tensors, neither itself nor under 'state_dict', "
-        .. "'model_state_dict' or 'model'", empty = true},
+    {dictionary("ctorch\nSize\n]\x85R"), "holds no named tensors; " .. way_out, empty = true},
     {made {strides = "K\1"}, "holds a tensor whose shape or strides are no tuple"},
     {dictionary("ctorch._utils\n_rebuild_parameter\n)R"), "holds a parameter that is no tensor"},
     {dictionary("ctorch._utils\n_rebuild_parameter\n" .. storage() .. "\x85R"),
@@ -251,7 +288,8 @@ local pickles = {
     {dictionary("ctorch\nSize\n)R"), "holds a torch.Size of no sizes"},
     {dictionary("ccollections\nOrderedDict\n](K\1e\x85R"), "holds a dictionary made of no pairs"},
     {dictionary("ccollections\nOrderedDict\n]((NNNte\x85R"), "holds a dictionary made of no pairs"},
-    {dictionary("ccollections\nOrderedDict\n]((Nlcos\nx\n\x85R"), "refuses to run 'os.x'" .. only},
+    {dictionary("ccollections\nOrderedDict\n]((Nlcos\nx\n\x85R"), damaged
+        .. "%d: it calls what is no function", 44},
     {"\x80\2" .. key "a" .. "N\x93.", damaged .. "%d: a global is named by what is no text", 7},
     {made {offset = "N"}, no_tensor},
     {made {offset = "J\xff\xff\xff\xff"}, no_tensor},
@@ -274,17 +312,15 @@ local pickles = {
         .. "begun", 38},
     {dictionary("ccollections\nOrderedDict\n](NNNlea\x85R"), damaged .. "%d: it ends a list that was never "
         .. "begun", 38},
-    {"\x80\2\x8a\1\5.", "holds no dictionary, not a dictionary of named tensors (save the state_dict)",
-        empty = true},
+    {"\x80\2\x8a\1\5.", "holds no named tensors; " .. way_out, empty = true},
     {"\x80\2" .. ("N\x94"):rep(600) .. ".",
-        "holds no dictionary, not a dictionary of named tensors (save the state_dict)", empty = true},
+        "holds no named tensors; " .. way_out, empty = true},
     {"\x80\2ccollections\nOrderedDict\nq\0](" .. ("NN\x86"):rep(2000) .. "eq\1" .. ("h\0h\1\x85R"):rep(3000)
-        .. ".", "its pickle needs more than the 128 MiB that a list of tensors may"},
+        .. ".", "the values of its pickle need more than 128 bytes of memory for each of its %d bytes", 6088},
     {"\x80\2" .. vector() .. ".",
-        "holds one tensor, not a dictionary of named tensors (save the state_dict)"},
+        "holds one tensor without a name; " .. way_out},
     {"\x80\2}.",
-        "holds no named tensors, neither itself nor under 'state_dict', 'model_state_dict' or 'model'",
-        empty = true},
+        "holds no named tensors; " .. way_out, empty = true},
     {dictionary(vector(), key "a\0b"), "a tensor's name holds a NUL byte"},
     {"\x80\2}" .. key "a" .. vector() .. "s" .. key "b" .. vector {count = "K\4"} .. "s.",
         "storage '0' is both f32 of 3 elements and f32 of 4"},
@@ -302,16 +338,20 @@ local function crc32(bytes)
     return c ~ 0xffffffff
 end
 
---- A zip archive of {name, bytes, method =, flags =, crc =, at =}, stored as they are.
+--- A zip archive of {name, bytes, method =, flags =, crc =, at =, own =}, stored as they are; own: what
+-- the header before an entry says instead.
 local function zip(...)
     local locals, central, at = {}, {}, 0
     for _, entry in ipairs {...} do
-        local name, bytes = entry[1], entry[2]
-        local common = string.pack("<I2I2I2I2I2I4I4I4I2I2", 20, entry.flags or 0, entry.method or 0, 0,
-            0x21, entry.crc or crc32(bytes), #bytes, #bytes, #name, 0)
-        locals[#locals + 1] = "PK\3\4" .. common .. name .. bytes
-        central[#central + 1] = "PK\1\2\20\0" .. common .. string.pack("<I2I2I2I4I4", 0, 0, 0, 0,
-            entry.at or at) .. name
+        local bytes = entry[2]
+        local function header(of)
+            return string.pack("<I2I2I2I2I2I4I4I4I2I2", 20, of.flags or 0, of.method or 0, 0, 0x21,
+                of.crc or crc32(bytes), of.size or #bytes, of.size or #bytes, #of[1], 0)
+        end
+        local own = setmetatable(entry.own or {}, {__index = entry})
+        locals[#locals + 1] = "PK\3\4" .. header(own) .. own[1] .. bytes
+        central[#central + 1] = "PK\1\2\20\0" .. header(entry) .. string.pack("<I2I2I2I4I4", 0, 0, 0, 0,
+            entry.at or at) .. entry[1]
         at = at + #locals[#locals]
     end
     local directory = table.concat(central)
@@ -323,8 +363,8 @@ local PICKLE, VALUES = {"x/data.pkl", GOOD}, {"x/data/0", FLOATS}
 local whole = zip(PICKLE, VALUES)
 local cut = "a zip archive without its end: the file is cut off or damaged"
 local as_is = " in the archive is compressed or encrypted; torch.save writes entries as they are"
+local disagree = "its zip archive is damaged: an entry and the archive's list of entries do not agree"
 local order = "its byte order is not 'little', the only one supported"
-local long = ("k"):rep(255)
 
 malformed.pth_zip = {good = whole,
     {whole:sub(1, -2), cut},
@@ -332,7 +372,13 @@ malformed.pth_zip = {good = whole,
     {exchange(whole, "PK\5\6", "PK\5\7"), cut},
     {exchange(whole, "PK\1\2", "PK\1\3"), cut},
     {zip(PICKLE, {"x/data/0", FLOATS, at = 100000}),
-        "'x/data/0' in the archive cannot be read (Invalid argument)"},
+        "a zip archive without its end: the file is cut off or damaged"},
+    {zip(PICKLE, VALUES, VALUES), "its zip archive has two entries of one name"},
+    {zip(PICKLE, VALUES, {"x/data/1", FLOATS, at = 0}), disagree},
+    {zip(PICKLE, {"x/data/0", FLOATS, own = {"x/data/1"}}), disagree},
+    {zip(PICKLE, {"x/data/0", FLOATS, own = {crc = 7}}), disagree},
+    {zip(PICKLE, {"x/data/0", FLOATS, own = {size = 8}}), disagree},
+    {zip(PICKLE, {"x/data/0", FLOATS, own = {method = 8}}), disagree},
     {exchange(whole, "PK\5\6\0\0", "PK\5\6\1\0"),
         "the zip archive cannot be read (Multi-disk zip archives not supported)"},
     {zip(), "a zip archive without data.pkl, so not one that torch.save wrote"},
@@ -357,9 +403,6 @@ malformed.pth_zip = {good = whole,
     {zip(PICKLE, VALUES, {"x/byteorder", "little", method = 8}), "'x/byteorder'" .. as_is},
     {zip({"x/data.pkl", ""}, VALUES), "is cut off: it ends inside its pickle"},
     {zip({"x/data.pkl", GOOD:sub(1, 50)}, VALUES), "is cut off: it ends inside its pickle"},
-    {zip({"x/data.pkl", made {key = "X\0\1\0\0" .. long .. "k"}}),
-        "has a storage with a name longer than 255 "
-        .. "bytes"},
 }
 for _, case in ipairs(pickles) do
     local pickle, message, byte = table.unpack(case)
@@ -413,6 +456,7 @@ malformed.pth_legacy = {good = legacy(GOOD),
 for _, case in ipairs(pickles) do
     local pickle, message, byte = table.unpack(case)
     local keys, stored = case.empty and "\x80\2]." or KEYS, case.empty and "" or STORED
+    if case.other then stored = string.pack("<i8", 3) .. ("\0"):rep(24) end
     table.insert(malformed.pth_legacy, {legacy(pickle, keys, stored), message:format(byte and byte + START)})
 end
 

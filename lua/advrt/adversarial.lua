@@ -32,14 +32,15 @@ local run_json = require "advrt.run_json"
 local shards = require "advrt.shards"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
+local weights = require "advrt.weights"
 
 local adversarial = {}
 
 local EXTRA_SHARD = 1000 -- images
 
 --- The options that say what a set holds, in the order of --help.
-adversarial.options = {"net", "weights", "images", "resize", "crop", "mean", "std", "batch", "limit",
-    "sample", "targets", "losses", "require", "setting", "iterations", "alpha", "magnitude", "norm",
+adversarial.options = {"net", "weights", "weights-key", "images", "resize", "crop", "mean", "std",
+    "batch", "limit", "sample", "targets", "losses", "require", "setting", "iterations", "alpha", "magnitude", "norm",
     "kappa", "when", "extra", "extra-images", "seed"}
 
 --- The flag for bad images of a set that is made, as options.parse has it.
@@ -353,7 +354,7 @@ function Reader:check_source()
     for _, name in ipairs {"net", "weights"} do
         local path = about.options[name]
         if type(path) == "string" and lfs.attributes(path, "mode") == "file" then
-            local sum, message = system.sha256(path)
+            local sum, message = name == "weights" and weights.sha256(path) or system.sha256(path)
             if not sum then fail("%s", message) end
             if sum ~= about[name .. "_sha256"] then
                 fail("%s: the source net changed since the adversarial examples were made (another "
@@ -368,7 +369,7 @@ function Reader:source()
     self:check_source()
     local o = self.about[1].options
     local given = {}
-    for _, name in ipairs {"net", "weights", "crop", "mean", "std"} do
+    for _, name in ipairs {"net", "weights", "weights_key", "crop", "mean", "std"} do
         if o[name] ~= json.null then given[name] = o[name] end
     end
     return experiment.load_net(given)

@@ -49,12 +49,12 @@ end
 --- The network that the options name. What does not fit is a failure in one line.
 function experiment.load_net(o)
     local g, message = net.load(o.net,
-        {weights = o.weights, mean = o.mean, std = o.std, crop = o.crop})
+        {weights = o.weights, weights_key = o.weights_key, mean = o.mean, std = o.std, crop = o.crop})
     if not g then
         check_channels(o)
         fail("%s", message)
     end
-    o.weights, o.net = g.weights, g.definition
+    o.weights, o.weights_key, o.net = g.weights, g.weights_key, g.definition
     o.resize = o.resize or g.preprocess.resize
     o.crop = o.crop or g.preprocess.crop
     o.mean, o.std = o.mean or g.preprocess.mean, o.std or g.preprocess.std

@@ -23,11 +23,12 @@ local count_of = require "advrt.count"
 local arguments = require "advrt.check"
 local autograd = require "advrt.autograd"
 local core = require "advrt.core.net"
+local dist = require "advrt.core.dist"
 local fail = require "advrt.fail"
 local lfs = require "lfs"
 local system = require "advrt.core.system"
 local tensor = require "advrt.core.tensor"
-local weights = require "advrt.core.weights"
+local weights = require "advrt.weights"
 local builder = require "advrt.nets.builder"
 
 local LONGEST_SIDE = 65535 -- of an image, in pixels
@@ -225,69 +226,16 @@ local function draw(g, d, opts, path)
     return graph
 end
 
-local function list(names)
-    table.sort(names)
-    return table.concat(names, ", ")
-end
-
--- The state without a first name component that all of its names share ("module.", "model."), which
--- wrappers of nets leave in files; kept where the net's own names have it.
-local function without_wrapper(state, wanted)
-    local first = next(state)
-    local prefix = first and first:match("^[^.]+%.")
-    if not prefix then return state end
-    local bare = {}
-    for name, t in pairs(state) do
-        if wanted[name] or name:sub(1, #prefix) ~= prefix then return state end
-        bare[name:sub(#prefix + 1)] = t
-    end
-    return without_wrapper(bare, wanted)
-end
-
-local function same_shape(a, b)
-    if #a ~= #b then return false end
-    for i = 1, #a do
-        if a[i] ~= b[i] then return false end
-    end
-    return true
-end
-
--- Copies `state` (name -> tensor) into the graph; returns true, or nil and a message that names
--- every parameter that does not fit. Names in `skip` are left as they are.
+--- Copies `state` (name -> tensor) into the graph but for the names in `skip`; true, or nil and a
+-- message.
 local function fill(g, state, path, skip)
-    local missing, unexpected, misshaped, wanted = {}, {}, {}, {}
-    local parameters = g.graph:parameters()
-    for _, p in ipairs(parameters) do wanted[p.name] = true end
-    state = without_wrapper(state, wanted)
-    for _, p in ipairs(parameters) do
-        local t = state[p.name]
-        if not t and not skip[p.name] then
-            missing[#missing + 1] = p.name
-        elseif not skip[p.name] and not same_shape(t:shape(), p.shape) then
-            misshaped[#misshaped + 1] =
-                ("%s (%s, wanted %s)"):format(p.name, shape_text(t:shape()), shape_text(p.shape))
-        end
-    end
-    for name in pairs(state) do
-        if not wanted[name] and not name:find("num_batches_tracked$") then
-            unexpected[#unexpected + 1] = name
-        end
-    end
-    local wrong = {}
-    if #missing > 0 then wrong[#wrong + 1] = "missing: " .. list(missing) end
-    if #unexpected > 0 then wrong[#wrong + 1] = "unexpected: " .. list(unexpected) end
-    if #misshaped > 0 then wrong[#wrong + 1] = "misshaped: " .. list(misshaped) end
-    if #wrong > 0 then
-        return nil, ("weights %s do not fit net %s: %s")
-            :format(path, g.name, table.concat(wrong, "; "))
-    end
-    for name in pairs(wanted) do
-        if not skip[name] then
-            local ok, message = fail.try(g.graph.set, g.graph, name, state[name])
+    for _, p in ipairs(g.graph:parameters()) do
+        if not skip[p.name] then
+            local ok, message = fail.try(g.graph.set, g.graph, p.name, state[p.name])
             if not ok then return nil, ("weights %s: %s"):format(path, tostring(message)) end
-            local sum = g.graph:get(name):sum()
+            local sum = g.graph:get(p.name):sum()
             if sum ~= sum or math.abs(sum) == math.huge then
-                return nil, ("weights %s: '%s' holds NaN or infinity"):format(path, name)
+                return nil, ("weights %s: '%s' holds NaN or infinity"):format(path, p.name)
             end
         end
     end
@@ -310,9 +258,6 @@ local function load_weights(g, d, opts)
     if not path then
         return nil, ("net %s has no bundled weights: name a file of weights"):format(g.name)
     end
-    local state, message = weights.load(path)
-    if not state then return nil, message end
-    g.weights = path
     local skip = {}
     if opts.new_head then
         if not g.head then
@@ -320,9 +265,16 @@ local function load_weights(g, d, opts)
         end
         skip[g.head .. ".weight"], skip[g.head .. ".bias"] = true, true
     end
-    local done
-    done, message = fill(g, state, path, skip)
+    local state, about = weights.fit {path = path, key = opts.weights_key, name = g.name,
+        parameters = g.graph:parameters(), skip = skip, channels = g.input[1],
+        mean = g.preprocess.mean, std = g.preprocess.std}
+    if not state then return nil, about end
+    local done, message = fill(g, state, path, skip)
     if not done then return nil, message end
+    g.weights, g.weights_key, g.notes = path, about.key, about.notes
+    for _, note in ipairs(dist.rank == 0 and about.notes or {}) do
+        io.stderr:write("advrt: ", (note:gsub("%c", "?")), "\n")
+    end
     return g
 end
 
@@ -384,7 +336,11 @@ end
 
 --- Loads the definition at `path` (looked for as given, then in the installation's nets/).
 -- opts:
---   weights   file of weights (.safetensors, .pth, .msgpack); default: the definition's own
+--   weights   file of weights (.safetensors, .pth, .msgpack, or the .json index of several);
+--             default: the definition's own
+--   weights_key  which of the file's dictionaries of tensors, "ema" or "checkpoint.model"; or what
+--             stands before the net's names in one, "module.encoder_q". Default: the one that fits,
+--             raw weights before averaged ones
 --   init      instead of weights: "golden" (a formula of name and `salt`) or "he" (from `seed`)
 --   input     {C, H, W} instead of the definition's; crop = S is short for {C, S, S}
 --   classes   number of logits instead of the definition's
@@ -395,8 +351,9 @@ end
 --   precision "f32", "mixed", "bf16" or, on a GPU, "tf32", for all but training; default: the
 --             command line's
 -- Returns the net, or nil and one line that says what is wrong: parameters that are missing,
--- unexpected or misshaped are named. Fields of a net: name, classes, input, preprocess {resize,
--- crop, mean, std}, defaults, definition (path), weights (path).
+-- unexpected or misshaped are named. Of what was chosen, left off names or passed over a line goes to
+-- the standard error. Fields of a net: name, classes, input, preprocess {resize,
+-- crop, mean, std}, defaults, definition (path), weights (path), weights_key, notes (those lines).
 function M.load(path, opts)
     check_options(path, opts, "load")
     local d, found = M.definition(path)

@@ -176,6 +176,9 @@ local known = {
     {"net", "FILE", path, "fashion", "a network definition (default: the bundled net)"},
     {"weights", "FILE", path, nil,
         ".safetensors, .pth or .msgpack (default: those bundled with the net)"},
+    {"weights-key", "NAME", path, nil,
+        "which weights of a file that has several, such as ema (default: those that fit the net, "
+            .. "raw before averaged)"},
     {"images", "DIR", path, nil,
         "images with labels.csv or a folder for each class, or an IDX file (default: the bundled "
             .. "images)"},
@@ -403,8 +406,8 @@ options.keys = {}
 for i, option in ipairs(known) do options.keys[i] = key_of(option[1]) end
 
 --- The names of the options that every experiment on a folder of images takes.
-options.of_images = {"net", "weights", "images", "resize", "crop", "mean", "std", "batch", "limit",
-    "sample"}
+options.of_images = {"net", "weights", "weights-key", "images", "resize", "crop", "mean", "std",
+    "batch", "limit", "sample"}
 
 --- A word as the shell reads it, in quotes where it needs them.
 function options.quote(word)

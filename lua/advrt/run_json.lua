@@ -5,6 +5,7 @@ local json = require "advrt.json"
 local loss = require "advrt.loss"
 local options = require "advrt.options"
 local system = require "advrt.core.system"
+local weights = require "advrt.weights"
 
 local run_json = {}
 
@@ -83,7 +84,7 @@ function run_json.start(run)
         device = about.device, threads = about.threads, isa = about.isa,
         precision = about.precision, plan = about.plan, seed = run.o.seed,
         net = run.net.name, net_sha256 = sha256(run.net.definition),
-        weights_sha256 = sha256(run.net.weights), require_sha256 = required_sha256(run.o.require),
+        weights_sha256 = run.net.weights and weights.sha256(run.net.weights) or json.null, require_sha256 = required_sha256(run.o.require),
         images_in_folder = run.images and #run.images, images_listed = run.listed,
         classes_listed = run.images and run.images:classes(run.listed),
         classes_told_by = run.images and run.images.told_by,

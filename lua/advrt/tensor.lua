@@ -209,13 +209,18 @@ end
 -- Of logits f32 [N,K] and N classes the mean of -log softmax(z)_label, and how many rows are right;
 -- its gradient is written to dz [N,K].
 
---- Reads a file of named tensors: .safetensors, .pth (zip or legacy) or .msgpack, told by content.
+--- Reads a file of named tensors: .safetensors, .pth (zip or legacy), .msgpack, or the .json index of
+-- several, told by content.
 -- @param path the file
--- @return a table name -> tensor; or nil and one line that says why not
-function tensor.load(path)
-  local weights = require "advrt.core.weights"
-  local tensors, message = require "advrt.check".call("load", 0, weights.load, path)
-  return tensors, message
+-- @param options optional {key =}: which dictionary of a .pth that has several; default: 'state_dict',
+-- 'model_state_dict' or 'model', else the one with most tensors
+-- @return a table name -> tensor, and {key =, others =}, the key taken and an array of the other ones;
+-- or nil and one line that says why not
+function tensor.load(path, options)
+  local check = require "advrt.check"
+  if options ~= nil then check.want("load", 2, "table", options) end
+  local tensors, about = check.call("load", 0, require("advrt.weights").load, path, options and options.key)
+  return tensors, about
 end
 
 --- Writes named tensors, complete under the final name or not at all.

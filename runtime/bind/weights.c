@@ -7,6 +7,8 @@
 #include "io/weights.h"
 
 #define GUARD "advrt.tensor_list"
+#define CONTENTS "advrt.weights_contents"
+#define SHARDS "advrt.weights_shards"
 
 /* A list that is freed with its userdata, so that a Lua error on the way loses nothing. */
 static TensorList *new_list(lua_State *L) {
@@ -21,13 +23,13 @@ static int free_list(lua_State *L) {
     return 0;
 }
 
-/* load(path) -> table of name = tensor, or nil and a message. Safetensors, .pth (zip and legacy)
- * and msgpack, by content. */
+/* load(path[, key]) -> table of name = tensor, or nil and a message. Safetensors, .pth (zip and
+ * legacy), msgpack and the index of several, by content. key: one of list's. */
 static int load(lua_State *L) {
-    const char *path = luaL_checkstring(L, 1);
+    const char *path = luaL_checkstring(L, 1), *key = luaL_optstring(L, 2, NULL);
     Error e = {0};
     TensorList *list = new_list(L);
-    if (weights_load(path, bind_device(L), list, &e) != 0) return bind_nil(L, &e);
+    if (weights_load(path, key, bind_device(L), list, &e) != 0) return bind_nil(L, &e);
     lua_createtable(L, 0, (int)(list->count < 65536 ? list->count : 65536));
     for (size_t i = 0; i < list->count; i++) {
         Tensor *t = bind_new_tensor(L);
@@ -36,6 +38,117 @@ static int load(lua_State *L) {
         lua_setfield(L, -2, list->items[i].name);
     }
     tensors_free(list);
+    return 1;
+}
+
+/* What a file holds, and the entries of the group that is being pushed. */
+typedef struct Contents {
+    PthContents file;
+    PthEntries entries;
+} Contents;
+
+static int free_contents(lua_State *L) {
+    Contents *c = luaL_checkudata(L, 1, CONTENTS);
+    memory_free(c->entries.items);
+    pth_contents_free(&c->file);
+    c->entries = (PthEntries){0};
+    return 0;
+}
+
+/* Pushes a name. The file may give one text as a name in any number of places, so one string of Lua
+ * is made of it, kept by its address in the table at index `kept`. */
+static void push_name(lua_State *L, int kept, const char *name) {
+    if (lua_rawgetp(L, kept, name) != LUA_TNIL) return;
+    lua_pop(L, 1);
+    lua_pushstring(L, name);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, kept, name);
+}
+
+/* {key =, prefix =, names = {...}, opaque = {name = what made it}} */
+static void push_group(lua_State *L, int kept, const PthGroup *g, const PthEntries *all) {
+    lua_createtable(L, 0, 4);
+    lua_pushstring(L, g->key);
+    lua_setfield(L, -2, "key");
+    lua_pushstring(L, all->prefix);
+    lua_setfield(L, -2, "prefix");
+    lua_newtable(L);
+    for (size_t i = 0; i < all->tensors; i++) {
+        push_name(L, kept, all->items[i].name);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setfield(L, -2, "names");
+    lua_newtable(L);
+    for (size_t i = all->tensors; i < all->tensors + all->opaque; i++) {
+        const PickleOpaque *o = all->items[i].opaque;
+        push_name(L, kept, all->items[i].name);
+        if (lua_rawgetp(L, kept, o) == LUA_TNIL) {
+            lua_pop(L, 1);
+            lua_pushfstring(L, "%s.%s", o->module, o->name);
+            lua_pushvalue(L, -1);
+            lua_rawsetp(L, kept, o);
+        }
+        lua_rawset(L, -3);
+    }
+    lua_setfield(L, -2, "opaque");
+}
+
+/* list(path) -> array of the dictionaries of tensors in a .pth: {key = text, prefix = text that was
+ * left off all names, names = array of texts, opaque = table of what is no tensor there, by name};
+ * empty for files of other formats, which are one. Or nil and a message. */
+static int list(lua_State *L) {
+    const char *path = luaL_checkstring(L, 1);
+    Error e = {0};
+    lua_settop(L, 1);
+    Contents *c = lua_newuserdatauv(L, sizeof *c, 0);
+    *c = (Contents){0};
+    luaL_setmetatable(L, CONTENTS);
+    if (weights_list(path, &c->file, &e) != 0) return bind_nil(L, &e);
+    lua_newtable(L);
+    lua_newtable(L);
+    for (size_t i = 0; i < c->file.objects.group_count; i++) {
+        const PthGroup *g = &c->file.objects.groups[i];
+        int failed = pth_entries(g, &c->entries, &e);
+        if (!failed) push_group(L, 3, g, &c->entries);
+        memory_free(c->entries.items);
+        c->entries = (PthEntries){0};
+        if (failed) {
+            error_prefix(&e, "%s", path);
+            return bind_nil(L, &e);
+        }
+        lua_rawseti(L, 4, (lua_Integer)i + 1);
+    }
+    pth_contents_free(&c->file);
+    return 1;
+}
+
+static int free_shards(lua_State *L) {
+    shards_free(luaL_checkudata(L, 1, SHARDS));
+    return 0;
+}
+
+/* files(path) -> array of the files that weights are read from: the path, and behind an index those
+ * that it names; or nil and a message. */
+static int files(lua_State *L) {
+    const char *path = luaL_checkstring(L, 1);
+    Error e = {0};
+    bool is_index;
+    Shards *shards = lua_newuserdatauv(L, sizeof *shards, 0);
+    *shards = (Shards){0};
+    luaL_setmetatable(L, SHARDS);
+    if (weights_shards(path, &is_index, shards, &e) != 0) return bind_nil(L, &e);
+    lua_newtable(L);
+    lua_pushstring(L, path);
+    lua_rawseti(L, -2, 1);
+    lua_Integer n = 1;
+    for (size_t i = 0, count; i < shards->count; i += count) {
+        char *file;
+        if (shards_file(shards, i, path, &file, &count, &e) != 0) return bind_nil(L, &e);
+        lua_pushstring(L, file);
+        memory_free(file);
+        lua_rawseti(L, -2, ++n);
+    }
+    shards_free(shards);
     return 1;
 }
 
@@ -110,11 +223,16 @@ static int save(lua_State *L) {
 }
 
 int luaopen_advrt_core_weights(lua_State *L) {
-    static const luaL_Reg functions[] = {{"load", load}, {"save", save}, {NULL, NULL}};
-    luaL_newmetatable(L, GUARD);
-    lua_pushcfunction(L, free_list);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
+    static const luaL_Reg functions[] = {
+        {"load", load}, {"list", list}, {"files", files}, {"save", save}, {NULL, NULL}};
+    static const luaL_Reg kinds[] = {
+        {GUARD, free_list}, {CONTENTS, free_contents}, {SHARDS, free_shards}, {NULL, NULL}};
+    for (const luaL_Reg *kind = kinds; kind->name; kind++) {
+        luaL_newmetatable(L, kind->name);
+        lua_pushcfunction(L, kind->func);
+        lua_setfield(L, -2, "__gc");
+        lua_pop(L, 1);
+    }
     luaL_newlib(L, functions);
     return 1;
 }

@@ -14,7 +14,7 @@ typedef struct Block {
 
 struct Pickle {
     PickleHooks hooks;
-    uint64_t consumed;
+    uint64_t consumed, kept; /* bytes of the stream; those of them that were not passed over */
     size_t at, filled;
     Block *blocks;
     size_t memory; /* of blocks, stack and memo */
@@ -30,7 +30,17 @@ struct Pickle {
 
 /* --- memory --- */
 
+/* A value can be named again for two bytes, so what a pickle's values take is held to its length.
+ */
 static void *counted_take(Pickle *p, size_t bytes, Error *e) {
+    size_t most = PICKLE_LEAST + PICKLE_PER_BYTE * (size_t)p->kept;
+    if (bytes <= (size_t)PICKLE_MEMORY - p->memory && bytes + p->memory > most) {
+        error_set(e,
+                  "the values of its pickle need more than %d bytes of memory for each of its "
+                  "%llu bytes",
+                  PICKLE_PER_BYTE, (unsigned long long)p->kept);
+        return NULL;
+    }
     if (bytes > (size_t)PICKLE_MEMORY - p->memory) {
         error_set(e, "its pickle needs more than the %d MiB that a list of tensors may",
                   PICKLE_MEMORY >> 20);
@@ -77,6 +87,18 @@ int pickle_push(Pickle *p, PickleList *list, const PickleValue *v, Error *e) {
     return 0;
 }
 
+int pickle_opaque(Pickle *p, const char *module, const char *name, PickleValue *out, Error *e) {
+    PickleOpaque *opaque = pickle_take(p, sizeof *opaque, e);
+    if (!opaque) return -1;
+    *opaque = (PickleOpaque){.module = module, .name = name, .made = true};
+    *out = (PickleValue){.kind = PICKLE_OPAQUE, .opaque = opaque};
+    return 0;
+}
+
+PickleList *pickle_dict(const PickleValue *v) {
+    return v->kind == PICKLE_DICT ? v->list : v->kind == PICKLE_OPAQUE ? v->opaque->items : NULL;
+}
+
 const PickleValue *pickle_find(const PickleList *dict, const char *key) {
     for (size_t i = dict->count / 2; i-- > 0;) {
         const PickleValue *k = &dict->items[2 * i];
@@ -87,12 +109,8 @@ const PickleValue *pickle_find(const PickleList *dict, const char *key) {
 
 /* --- input --- */
 
-static int fetch(Pickle *p, void *out, size_t n, Error *e) {
-    unsigned char *to = out;
-    p->consumed += n;
-    if (p->consumed > PICKLE_BYTES)
-        return error_set(e, "its pickle is longer than the %d MiB that a list of tensors may be",
-                         PICKLE_BYTES >> 20);
+/* The next n bytes; they are passed over where `to` is NULL. */
+static int advance(Pickle *p, unsigned char *to, uint64_t n, Error *e) {
     while (n > 0) {
         if (p->at == p->filled) {
             size_t got = 0;
@@ -101,13 +119,25 @@ static int fetch(Pickle *p, void *out, size_t n, Error *e) {
             p->at = 0;
             p->filled = got;
         }
-        size_t piece = p->filled - p->at < n ? p->filled - p->at : n;
-        memcpy(to, p->input + p->at, piece);
+        size_t piece = p->filled - p->at < n ? p->filled - p->at : (size_t)n;
+        if (to) memcpy(to, p->input + p->at, piece);
+        if (to) to += piece;
         p->at += piece;
-        to += piece;
+        p->consumed += piece;
         n -= piece;
     }
     return 0;
+}
+
+static int count(Pickle *p, size_t n, Error *e) {
+    p->kept += n;
+    if (p->kept <= PICKLE_BYTES) return 0;
+    return error_set(e, "its pickle is longer than the %d MiB that a list of tensors may be",
+                     PICKLE_BYTES >> 20);
+}
+
+static int fetch(Pickle *p, void *out, size_t n, Error *e) {
+    return count(p, n, e) != 0 ? -1 : advance(p, out, n, e);
 }
 
 /* An unsigned little-endian operand of n <= 8 bytes. */
@@ -131,14 +161,12 @@ static int fetch_line(Pickle *p, char line[PICKLE_NAME], Error *e) {
 }
 
 static int fetch_text(Pickle *p, uint64_t length, const PickleText **out, Error *e) {
-    if (length > PICKLE_STRING)
-        return error_set(e, "its pickle has a string of %llu bytes, at most %d are allowed",
-                         (unsigned long long)length, PICKLE_STRING);
+    if (count(p, (size_t)length, e) != 0) return -1;
     PickleText *text = pickle_take(p, sizeof *text + (size_t)length + 1, e);
     if (!text) return -1;
     text->length = (size_t)length;
     *out = text;
-    return fetch(p, text->bytes, (size_t)length, e);
+    return advance(p, (unsigned char *)text->bytes, length, e);
 }
 
 /* --- stack and memo --- */
@@ -189,12 +217,21 @@ static int pop_mark(Pickle *p, PickleValue **values, size_t *count, Error *e) {
     return 0;
 }
 
-/* The container under what was just taken. */
+/* The container under what was just taken. An opaque value keeps what a dictionary would, and
+ * nothing else: *out is NULL. */
 static int top_of_kind(Pickle *p, PickleKind kind, PickleList **out, Error *e) {
     if (above_mark(p) == 0) return damaged(p, "it fills a container where there is none", e);
     PickleValue *top = &p->stack[p->depth - 1];
-    if (top->kind != kind) return damaged(p, "it fills what is no container of that kind", e);
-    *out = top->list;
+    *out = NULL;
+    if (top->kind == kind) {
+        *out = top->list;
+    } else if (top->kind != PICKLE_OPAQUE) {
+        return damaged(p, "it fills what is no container of that kind", e);
+    } else if (kind == PICKLE_DICT) {
+        if (!top->opaque->items) top->opaque->items = pickle_list(p, 0, e);
+        *out = top->opaque->items;
+        return *out ? 0 : -1;
+    }
     return 0;
 }
 
@@ -283,8 +320,9 @@ static int op_integer(Pickle *p, int code, Error *e) {
 static int op_long(Pickle *p, int code, Error *e) {
     uint64_t n;
     const PickleText *text;
-    if (fetch_number(p, code == 0x8a ? 1 : 4, &n, e) != 0 || fetch_text(p, n, &text, e) != 0)
-        return -1;
+    if (fetch_number(p, code == 0x8a ? 1 : 4, &n, e) != 0) return -1;
+    if (n > PICKLE_STRING) return advance(p, NULL, n, e) ? -1 : push_integer(p, PICKLE_RAW, 0, e);
+    if (fetch_text(p, n, &text, e) != 0) return -1;
     if (n > 8) return push(p, (PickleValue){.kind = PICKLE_LONG, .text = text}, e);
     uint64_t i = 0;
     for (size_t k = 0; k < n; k++) i |= (uint64_t)(unsigned char)text->bytes[k] << (8 * k);
@@ -303,15 +341,19 @@ static int op_real(Pickle *p, int code, Error *e) {
     return push(p, (PickleValue){.kind = PICKLE_REAL, .real = real}, e);
 }
 
-/* Strings: X 0x8c 0x8d are UTF-8, T U Python 2's, B C 0x8e bytes. */
+/* Strings: X 0x8c 0x8d are UTF-8, T U Python 2's, B C 0x8e 0x96 bytes. Of bytes and of texts that
+ * are no name, which an array of numbers beside the tensors is full of, nothing is kept. */
 static int op_text(Pickle *p, int code, Error *e) {
-    int narrow = code == 0x8c || code == 'U' || code == 'C', wide = code == 0x8d || code == 0x8e;
-    int raw = code == 'B' || code == 'C' || code == 0x8e;
+    int narrow = code == 0x8c || code == 'U' || code == 'C';
+    int wide = code == 0x8d || code == 0x8e || code == 0x96;
+    int raw = code == 'B' || code == 'C' || code == 0x8e || code == 0x96;
     uint64_t n;
     const PickleText *text;
-    if (fetch_number(p, narrow ? 1 : wide ? 8 : 4, &n, e) != 0 || fetch_text(p, n, &text, e) != 0)
-        return -1;
-    return push(p, (PickleValue){.kind = raw ? PICKLE_RAW : PICKLE_TEXT, .text = text}, e);
+    if (fetch_number(p, narrow ? 1 : wide ? 8 : 4, &n, e) != 0) return -1;
+    if (raw || n > PICKLE_STRING)
+        return advance(p, NULL, n, e) ? -1 : push_integer(p, PICKLE_RAW, 0, e);
+    if (fetch_text(p, n, &text, e) != 0) return -1;
+    return push(p, (PickleValue){.kind = PICKLE_TEXT, .text = text}, e);
 }
 
 static int make_list(Pickle *p, PickleKind kind, const PickleValue *values, size_t n, Error *e) {
@@ -367,7 +409,7 @@ static int op_fill(Pickle *p, int code, Error *e) {
     }
     if (top_of_kind(p, kind, &list, e) != 0) return -1;
     if (kind == PICKLE_DICT && n % 2) return damaged(p, "a key has no value", e);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n && list; i++)
         if (pickle_push(p, list, &values[i], e) != 0) return -1;
     return 0;
 }
@@ -384,19 +426,31 @@ static int op_get(Pickle *p, int code, Error *e) {
     return memo_get(p, at, e);
 }
 
+/* The names must outlive the pickle. */
 static int push_global(Pickle *p, const char *module, const char *name, Error *e) {
-    int64_t number;
-    if (p->hooks.global(p->hooks.context, module, name, &number, e) != 0) return -1;
-    return push_integer(p, PICKLE_GLOBAL, number, e);
+    PickleValue v;
+    int64_t number = p->hooks.global(p->hooks.context, module, name);
+    if (number >= 0) return push_integer(p, PICKLE_GLOBAL, number, e);
+    if (pickle_opaque(p, module, name, &v, e) != 0) return -1;
+    v.opaque->made = false;
+    return push(p, v, e);
 }
 
-/* c names a global; i would make an object of one, which no tensor needs. */
+static const char *keep_line(Pickle *p, Error *e) {
+    char line[PICKLE_NAME];
+    if (fetch_line(p, line, e) != 0) return NULL;
+    char *kept = pickle_take(p, strlen(line) + 1, e);
+    return kept ? strcpy(kept, line) : NULL;
+}
+
+static int read_global(Pickle *p, Error *e) {
+    const char *module = keep_line(p, e), *name = module ? keep_line(p, e) : NULL;
+    return name ? push_global(p, module, name, e) : -1;
+}
+
 static int op_global(Pickle *p, int code, Error *e) {
-    char module[PICKLE_NAME], name[PICKLE_NAME];
-    if (fetch_line(p, module, e) != 0 || fetch_line(p, name, e) != 0) return -1;
-    if (code == 'c') return push_global(p, module, name, e);
-    return error_set(e, "refuses to make a '%s.%s' (only tensors are read from a .pth file)",
-                     module, name);
+    (void)code;
+    return read_global(p, e);
 }
 
 static int op_stack_global(Pickle *p, int code, Error *e) {
@@ -405,25 +459,65 @@ static int op_stack_global(Pickle *p, int code, Error *e) {
     if (pop(p, &name, e) != 0 || pop(p, &module, e) != 0) return -1;
     if (name.kind != PICKLE_TEXT || module.kind != PICKLE_TEXT)
         return damaged(p, "a global is named by what is no text", e);
+    if (name.text->length >= PICKLE_NAME || module.text->length >= PICKLE_NAME)
+        return error_set(e, "its pickle has a name longer than %d bytes", PICKLE_NAME - 1);
     return push_global(p, module.text->bytes, name.text->bytes, e);
 }
 
-static int op_reduce(Pickle *p, int code, Error *e) {
-    PickleValue args, callee, made = {.kind = PICKLE_NONE};
-    (void)code;
-    if (pop(p, &args, e) != 0 || pop(p, &callee, e) != 0) return -1;
-    if (args.kind != PICKLE_TUPLE || callee.kind != PICKLE_GLOBAL)
+/* What calling a value gives: of an opaque one it is opaque, and nothing is called. */
+static int push_call(Pickle *p, const PickleValue *callee, const PickleValue *args, Error *e) {
+    PickleValue made = {.kind = PICKLE_NONE};
+    if (callee->kind == PICKLE_OPAQUE) {
+        const PickleOpaque *o = callee->opaque;
+        if (!o->made && p->hooks.opaque(p->hooks.context, o, e) != 0) return -1;
+        if (pickle_opaque(p, o->module, o->name, &made, e) != 0) return -1;
+    } else if (callee->kind != PICKLE_GLOBAL || args->kind != PICKLE_TUPLE) {
         return damaged(p, "it calls what is no function", e);
-    if (p->hooks.call(p->hooks.context, p, callee.integer, args.list, &made, e) != 0) return -1;
+    } else if (p->hooks.call(p->hooks.context, p, callee->integer, args->list, &made, e) != 0) {
+        return -1;
+    }
     return push(p, made, e);
 }
 
-/* An ordered dictionary's own attributes (a state_dict keeps its versions there) are dropped. */
+/* R 0x81 0x92: a function or class and a tuple of arguments, behind which 0x92 has those by name.
+ */
+static int op_call(Pickle *p, int code, Error *e) {
+    PickleValue named, args, callee;
+    if ((code == 0x92 && pop(p, &named, e) != 0) || pop(p, &args, e) != 0 ||
+        pop(p, &callee, e) != 0)
+        return -1;
+    return push_call(p, &callee, &args, e);
+}
+
+/* i o: an object of a class, named behind the code or first above the mark, of the arguments there.
+ * Python 2 wrote them. */
+static int op_instance(Pickle *p, int code, Error *e) {
+    PickleValue *values, callee, args = {.kind = PICKLE_TUPLE};
+    size_t n;
+    if (pop_mark(p, &values, &n, e) != 0) return -1;
+    if (code == 'o' && n == 0) return damaged(p, "it calls what is no function", e);
+    args.list = pickle_list(p, n, e);
+    if (!args.list) return -1;
+    args.list->count = code == 'o' ? n - 1 : n;
+    if (args.list->count)
+        memcpy(args.list->items, values + (code == 'o'), args.list->count * sizeof *values);
+    if (code == 'o') {
+        callee = values[0];
+    } else if (read_global(p, e) != 0 || pop(p, &callee, e) != 0) {
+        return -1;
+    }
+    return push_call(p, &callee, &args, e);
+}
+
+/* What an object keeps besides its items is dropped; so are an ordered dictionary's attributes,
+ * where a state_dict has its versions. */
 static int op_build(Pickle *p, int code, Error *e) {
     PickleValue state;
     PickleList *dict;
     (void)code;
     if (pop(p, &state, e) != 0) return -1;
+    if (above_mark(p) > 0 && p->stack[p->depth - 1].kind == PICKLE_OBJECT) return 0;
+    if (above_mark(p) > 0 && p->stack[p->depth - 1].kind == PICKLE_OPAQUE) return 0;
     return top_of_kind(p, PICKLE_DICT, &dict, e);
 }
 
@@ -445,16 +539,17 @@ static Operation *const operations[256] = {
     [0x8a] = op_long,        [0x8b] = op_long,         ['G'] = op_real,
     ['X'] = op_text,         [0x8c] = op_text,         [0x8d] = op_text,
     ['T'] = op_text,         ['U'] = op_text,          ['B'] = op_text,
-    ['C'] = op_text,         [0x8e] = op_text,         [')'] = op_empty,
-    [']'] = op_empty,        ['}'] = op_empty,         [0x8f] = op_empty,
-    ['t'] = op_collect,      ['l'] = op_collect,       ['d'] = op_collect,
-    [0x91] = op_collect,     [0x85] = op_short_tuple,  [0x86] = op_short_tuple,
-    [0x87] = op_short_tuple, ['a'] = op_fill,          ['e'] = op_fill,
-    ['s'] = op_fill,         ['u'] = op_fill,          [0x90] = op_fill,
-    ['q'] = op_put,          ['r'] = op_put,           [0x94] = op_put,
-    ['h'] = op_get,          ['j'] = op_get,           ['c'] = op_global,
-    ['i'] = op_global,       [0x93] = op_stack_global, ['R'] = op_reduce,
-    ['b'] = op_build,        ['Q'] = op_persistent,
+    ['C'] = op_text,         [0x8e] = op_text,         [0x96] = op_text,
+    [')'] = op_empty,        [']'] = op_empty,         ['}'] = op_empty,
+    [0x8f] = op_empty,       ['t'] = op_collect,       ['l'] = op_collect,
+    ['d'] = op_collect,      [0x91] = op_collect,      [0x85] = op_short_tuple,
+    [0x86] = op_short_tuple, [0x87] = op_short_tuple,  ['a'] = op_fill,
+    ['e'] = op_fill,         ['s'] = op_fill,          ['u'] = op_fill,
+    [0x90] = op_fill,        ['q'] = op_put,           ['r'] = op_put,
+    [0x94] = op_put,         ['h'] = op_get,           ['j'] = op_get,
+    ['c'] = op_global,       [0x93] = op_stack_global, ['R'] = op_call,
+    [0x81] = op_call,        [0x92] = op_call,         ['i'] = op_instance,
+    ['o'] = op_instance,     ['b'] = op_build,         ['Q'] = op_persistent,
 };
 
 /* --- the door --- */

@@ -83,8 +83,6 @@ static int zip_storage(void *context, const PthStorage *s, size_t bytes, Error *
     ZipFile *z = context;
     char name[PICKLE_NAME + 8];
     zip_uint64_t size;
-    if (strlen(s->key) >= PICKLE_NAME)
-        return error_set(e, "has a storage with a name longer than %d bytes", PICKLE_NAME - 1);
     snprintf(name, sizeof name, "data/%s", s->key);
     if (zip_enter(z, name, &size, e) != 0) return -1;
     z->reading = s->key;
@@ -126,49 +124,97 @@ static int zip_check_order(ZipFile *z, Error *e) {
     return error_set(e, "its byte order is not 'little', the only one supported");
 }
 
-static int zip_read_tensors(ZipFile *z, uint64_t file_size, Device *d, TensorList *list, Error *e) {
-    PickleHooks hooks = pth_hooks();
-    hooks.context = z;
-    hooks.read = zip_next;
-    PthSource source = {z, zip_storage, zip_exactly, zip_done};
-    Pickle *p = NULL;
-    PickleValue root;
-    zip_uint64_t size;
-    if (zip_find_prefix(z, e) != 0 || zip_check_order(z, e) != 0 ||
-        zip_enter(z, "data.pkl", &size, e) != 0)
-        return -1;
-    int failed = pickle_open(&p, &hooks, e);
-    if (!failed) failed = pickle_next(p, &root, e);
-    if (!failed) failed = zip_drain(z, e);
-    zip_done(z);
-    if (!failed) failed = pth_sort_storages(&z->objects, e);
-    if (!failed) failed = pth_find_entries(&z->objects, &root, e);
-    if (!failed) failed = pth_read_tensors(&z->objects, &source, file_size, d, list, e);
-    pth_objects_free(&z->objects);
-    pickle_close(p);
-    return failed;
-}
-
-int pth_read_zip(int fd, uint64_t size, Device *d, TensorList *list, Error *e) {
+static int zip_open_file(ZipFile *z, int fd, Error *e) {
     int own = dup(fd), code = 0; /* libzip closes what it is given */
     if (own < 0) return error_set(e, "%s", strerror(errno));
     errno = 0;
-    ZipFile z = {.zip = zip_fdopen(own, 0, &code)};
-    if (!z.zip) {
+    z->zip = zip_fdopen(own, ZIP_CHECKCONS, &code);
+    if (!z->zip) {
         zip_error_t why;
         /* Without memory to read the end into, libzip says that there is none. */
         if (code == ZIP_ER_NOZIP && errno == ENOMEM) code = ZIP_ER_MEMORY;
         zip_error_init_with_code(&why, code);
-        if (code == ZIP_ER_NOZIP || code == ZIP_ER_INCONS)
+        if (code == ZIP_ER_NOZIP)
             error_set(e, "a zip archive without its end: the file is cut off or damaged");
+        else if (code == ZIP_ER_EXISTS)
+            error_set(e, "its zip archive has two entries of one name");
+        else if (code == ZIP_ER_INCONS)
+            error_set(e,
+                      "its zip archive is damaged: an entry and the archive's list of entries do "
+                      "not agree");
         else
             error_set(e, "the zip archive cannot be read (%s)", zip_error_strerror(&why));
         zip_error_fini(&why);
         close(own);
         return -1;
     }
-    int failed = zip_read_tensors(&z, size, d, list, e);
+    return 0;
+}
+
+/* --- both --- */
+
+/* The group that a key names, as a list of tensors. */
+static int read_group(const PthObjects *o, const char *key, const PthSource *source, uint64_t size,
+                      Device *d, TensorList *list, Error *e) {
+    PthEntries entries = {0};
+    const PthGroup *group = pth_group(o, key);
+    if (!group) return error_set(e, "has no dictionary of tensors '%s'", key);
+    int failed = pth_entries(group, &entries, e);
+    if (!failed) failed = pth_read_tensors(o, &entries, source, size, d, list, e);
+    memory_free(entries.items);
+    return failed;
+}
+
+void pth_contents_free(PthContents *c) {
+    pth_objects_free(&c->objects);
+    pickle_close(c->pickle);
+    *c = (PthContents){0};
+}
+
+/* --- zip --- */
+
+/* Opens the archive and interprets its pickle; *p is closed, and the objects freed, by the caller
+ * in either case. */
+static int zip_interpret(ZipFile *z, Pickle **p, Error *e) {
+    PickleHooks hooks = pth_hooks();
+    PickleValue root;
+    zip_uint64_t size;
+    hooks.context = z;
+    hooks.read = zip_next;
+    if (zip_find_prefix(z, e) != 0 || zip_check_order(z, e) != 0 ||
+        zip_enter(z, "data.pkl", &size, e) != 0)
+        return -1;
+    int failed = pickle_open(p, &hooks, e);
+    if (!failed) failed = pickle_next(*p, &root, e);
+    if (!failed) failed = zip_drain(z, e);
+    zip_done(z);
+    if (!failed) failed = pth_sort_storages(&z->objects, e);
+    if (!failed) failed = pth_find_groups(&z->objects, &root, e);
+    return failed;
+}
+
+int pth_read_zip(int fd, uint64_t size, const char *key, Device *d, TensorList *list, Error *e) {
+    ZipFile z = {0};
+    Pickle *p = NULL;
+    PthSource source = {&z, zip_storage, zip_exactly, zip_done};
+    if (zip_open_file(&z, fd, e) != 0) return -1;
+    int failed = zip_interpret(&z, &p, e);
+    if (!failed) failed = read_group(&z.objects, key, &source, size, d, list, e);
+    pth_objects_free(&z.objects);
+    pickle_close(p);
     zip_discard(z.zip);
+    return failed;
+}
+
+int pth_list_zip(int fd, uint64_t size, PthContents *out, Error *e) {
+    ZipFile z = {0};
+    (void)size;
+    *out = (PthContents){0};
+    if (zip_open_file(&z, fd, e) != 0) return -1;
+    int failed = zip_interpret(&z, &out->pickle, e);
+    zip_discard(z.zip);
+    out->objects = z.objects;
+    if (failed) pth_contents_free(out);
     return failed;
 }
 
@@ -241,43 +287,52 @@ static int legacy_place(LegacyFile *f, const PickleValue *keys, Error *e) {
         if (elements != s->elements)
             return error_set(e, "storage '%s' has %" PRId64 " elements, its tensors say %" PRId64,
                              s->key, elements, s->elements);
-        if (size_mul((size_t)elements, dtype_size(s->dtype), &bytes) != 0 ||
-            bytes > f->size - f->position)
+        if (s->size == 0)
+            return error_set(e, "has a storage of type '%s', which is not supported", s->type);
+        if (size_mul((size_t)elements, s->size, &bytes) != 0 || bytes > f->size - f->position)
             return error_set(e,
                              "is cut off: storage '%s' of %" PRId64 " elements of %s does not "
                              "fit the %" PRIu64 " bytes left",
-                             s->key, elements, dtype_name(s->dtype), f->size - f->position);
+                             s->key, elements, s->dtype == DTYPES ? s->type : dtype_name(s->dtype),
+                             f->size - f->position);
         s->position = f->position;
         f->position += bytes;
     }
     return 0;
 }
 
-static int legacy_read_tensors(LegacyFile *f, Pickle *p, Device *d, TensorList *list, Error *e) {
+static int legacy_interpret(LegacyFile *f, Pickle **p, Error *e) {
     PickleValue magic, version, info, root, keys;
-    PthSource source = {f, legacy_storage, legacy_exactly, legacy_done};
-    if (pickle_next(p, &magic, e) != 0 || pickle_next(p, &version, e) != 0 ||
-        legacy_check(&magic, &version, e) != 0)
+    PickleHooks hooks = pth_hooks();
+    hooks.context = f;
+    hooks.read = legacy_next;
+    if (pickle_open(p, &hooks, e) != 0 || pickle_next(*p, &magic, e) != 0 ||
+        pickle_next(*p, &version, e) != 0 || legacy_check(&magic, &version, e) != 0)
         return -1;
-    if (pickle_next(p, &info, e) != 0 || legacy_check_order(&info, e) != 0 ||
-        pickle_next(p, &root, e) != 0 || pickle_next(p, &keys, e) != 0)
+    if (pickle_next(*p, &info, e) != 0 || legacy_check_order(&info, e) != 0 ||
+        pickle_next(*p, &root, e) != 0 || pickle_next(*p, &keys, e) != 0)
         return -1;
-    f->position = pickle_position(p);
-    if (pth_sort_storages(&f->objects, e) != 0 || legacy_place(f, &keys, e) != 0 ||
-        pth_find_entries(&f->objects, &root, e) != 0)
-        return -1;
-    return pth_read_tensors(&f->objects, &source, f->size, d, list, e);
+    f->position = pickle_position(*p);
+    if (pth_sort_storages(&f->objects, e) != 0 || legacy_place(f, &keys, e) != 0) return -1;
+    return pth_find_groups(&f->objects, &root, e);
 }
 
-int pth_read_legacy(int fd, uint64_t size, Device *d, TensorList *list, Error *e) {
+int pth_read_legacy(int fd, uint64_t size, const char *key, Device *d, TensorList *list, Error *e) {
     LegacyFile f = {.fd = fd, .size = size};
-    PickleHooks hooks = pth_hooks();
-    hooks.context = &f;
-    hooks.read = legacy_next;
-    Pickle *p;
-    if (pickle_open(&p, &hooks, e) != 0) return -1;
-    int failed = legacy_read_tensors(&f, p, d, list, e);
+    PthSource source = {&f, legacy_storage, legacy_exactly, legacy_done};
+    Pickle *p = NULL;
+    int failed = legacy_interpret(&f, &p, e);
+    if (!failed) failed = read_group(&f.objects, key, &source, size, d, list, e);
     pth_objects_free(&f.objects);
     pickle_close(p);
+    return failed;
+}
+
+int pth_list_legacy(int fd, uint64_t size, PthContents *out, Error *e) {
+    LegacyFile f = {.fd = fd, .size = size};
+    *out = (PthContents){0};
+    int failed = legacy_interpret(&f, &out->pickle, e);
+    out->objects = f.objects;
+    if (failed) pth_contents_free(out);
     return failed;
 }

@@ -29,18 +29,19 @@ static bool is_contiguous(const PthTensor *t) {
 
 static int by_storage(const void *a, const void *b) {
     const View *v = a, *w = b;
-    int order = strcmp(v->storage->key, w->storage->key);
-    return order ? order : (v->first > w->first) - (v->first < w->first);
+    if (v->storage != w->storage) return strcmp(v->storage->key, w->storage->key);
+    return (v->first > w->first) - (v->first < w->first);
 }
 
-static int describe(const PthObjects *o, uint64_t file_size, View *views, Error *e) {
+static int describe(const PthObjects *o, const PthEntries *entries, uint64_t file_size, View *views,
+                    Error *e) {
     size_t total = 0;
-    for (size_t i = 0; i < o->entry_count; i++) {
-        const PthTensor *t = o->entries[i].tensor;
+    for (size_t i = 0; i < entries->tensors; i++) {
+        const PthTensor *t = entries->items[i].tensor;
         View *v = &views[i];
-        *v = (View){.entry = &o->entries[i], .storage = pth_find_storage(o, t->storage->key)};
+        *v = (View){.entry = &entries->items[i], .storage = pth_find_storage(o, t->storage->key)};
         if (tensors_bytes_of(v->storage->dtype, t->ndim, t->shape, &v->bytes, e) != 0)
-            return error_prefix(e, "tensor '%s'", o->entries[i].name);
+            return error_prefix(e, "tensor '%s'", entries->items[i].name);
         v->contiguous = v->bytes == 0 || is_contiguous(t);
         v->first = (size_t)t->offset * dtype_size(v->storage->dtype);
         total += v->bytes; /* no tensor has 2^63 bytes, nor have those before it */
@@ -48,7 +49,7 @@ static int describe(const PthObjects *o, uint64_t file_size, View *views, Error 
             return error_set(e, "its tensors would take far more than the %llu bytes of the file",
                              (unsigned long long)file_size);
     }
-    qsort(views, o->entry_count, sizeof *views, by_storage);
+    qsort(views, entries->tensors, sizeof *views, by_storage);
     return 0;
 }
 
@@ -76,19 +77,14 @@ static int gather(const View *v, const unsigned char *storage, unsigned char *pi
     return 0;
 }
 
-/* Hands the storage's bytes first .. first+n-1 to every contiguous view that has some of them. */
-static int spread(const View *views, size_t count, TensorList *list, size_t first,
-                  unsigned char *bytes, size_t n, Error *e) {
-    int failed = 0;
-    for (size_t i = 0; i < count && views[i].first < first + n && !failed; i++) {
-        const View *v = &views[i];
-        size_t low = v->first > first ? v->first : first;
-        size_t high = v->first + v->bytes < first + n ? v->first + v->bytes : first + n;
-        if (v->contiguous && low < high)
-            failed = tensors_put(&list->items[v->item].tensor, low - v->first,
-                                 bytes + (low - first), high - low, e);
-    }
-    return failed;
+/* Hands a contiguous view what it has of the storage's bytes first .. first+n-1. */
+static int hand(const View *v, TensorList *list, size_t first, unsigned char *bytes, size_t n,
+                Error *e) {
+    size_t low = v->first > first ? v->first : first;
+    size_t high = v->first + v->bytes < first + n ? v->first + v->bytes : first + n;
+    if (!v->contiguous || low >= high) return 0;
+    return tensors_put(&list->items[v->item].tensor, low - v->first, bytes + (low - first),
+                       high - low, e);
 }
 
 static int read_whole(const View *views, size_t count, const PthSource *source, size_t bytes,
@@ -96,23 +92,35 @@ static int read_whole(const View *views, size_t count, const PthSource *source, 
     unsigned char *storage = memory_take(bytes, "a storage", e);
     if (!storage) return -1;
     int failed = source->read(source->context, storage, bytes, e);
-    if (!failed) failed = spread(views, count, list, 0, storage, bytes, e);
     for (size_t i = 0; i < count && !failed; i++)
-        if (!views[i].contiguous)
+        if (views[i].contiguous)
+            failed = hand(&views[i], list, 0, storage, bytes, e);
+        else
             failed = gather(&views[i], storage, piece, &list->items[views[i].item].tensor, e);
     memory_free(storage);
     return failed;
 }
 
+/* Views come in the order of their first bytes. Those that a piece has begun and not ended are
+ * `open`, so that a piece is not compared with every view of the storage. */
 static int read_pieces(const View *views, size_t count, const PthSource *source, size_t bytes,
                        unsigned char *piece, TensorList *list, Error *e) {
-    for (size_t at = 0; at < bytes;) {
-        size_t n = bytes - at < TENSORS_PIECE ? bytes - at : TENSORS_PIECE;
-        if (source->read(source->context, piece, n, e) != 0) return -1;
-        if (spread(views, count, list, at, piece, n, e) != 0) return -1;
-        at += n;
+    const View **open = memory_zeroed(count, sizeof(const View *), "a list of tensors", e);
+    size_t opened = 0, next = 0;
+    int failed = open ? 0 : -1;
+    for (size_t at = 0, n; at < bytes && !failed; at += n) {
+        n = bytes - at < TENSORS_PIECE ? bytes - at : TENSORS_PIECE;
+        failed = source->read(source->context, piece, n, e);
+        while (next < count && views[next].first < at + n) open[opened++] = &views[next++];
+        size_t kept = 0;
+        for (size_t i = 0; i < opened && !failed; i++) {
+            failed = hand(open[i], list, at, piece, n, e);
+            if (open[i]->first + open[i]->bytes > at + n) open[kept++] = open[i];
+        }
+        opened = kept;
     }
-    return 0;
+    memory_free(open);
+    return failed;
 }
 
 /* Makes and fills the tensors of one storage. */
@@ -142,13 +150,14 @@ static int read_storage(View *views, size_t count, const PthSource *source, Devi
     return failed;
 }
 
-int pth_read_tensors(const PthObjects *o, const PthSource *source, uint64_t file_size, Device *d,
-                     TensorList *list, Error *e) {
-    View *views = memory_zeroed(o->entry_count, sizeof *views, "a list of tensors", e);
+int pth_read_tensors(const PthObjects *o, const PthEntries *entries, const PthSource *source,
+                     uint64_t file_size, Device *d, TensorList *list, Error *e) {
+    size_t count = entries->tensors;
+    View *views = memory_zeroed(count, sizeof *views, "a list of tensors", e);
     unsigned char *piece = memory_take(TENSORS_PIECE, "a piece of a file", e);
-    int failed = !views || !piece ? -1 : describe(o, file_size, views, e);
-    for (size_t i = 0, n; i < o->entry_count && !failed; i += n) {
-        for (n = 1; i + n < o->entry_count && views[i + n].storage == views[i].storage;) n++;
+    int failed = !views || !piece ? -1 : describe(o, entries, file_size, views, e);
+    for (size_t i = 0, n; i < count && !failed; i += n) {
+        for (n = 1; i + n < count && views[i + n].storage == views[i].storage;) n++;
         failed = read_storage(views + i, n, source, d, piece, list, e);
     }
     memory_free(views);

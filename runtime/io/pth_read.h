@@ -17,10 +17,10 @@ typedef struct PthSource {
     void (*close)(void *context);
 } PthSource;
 
-/* Adds the entries' tensors to the list, contiguous and on device d. Besides the tensors it holds
- * one piece, or one storage where a view of it is not contiguous. Refuses tensors of far more
+/* Adds the tensors of the entries to the list, contiguous and on device d. Besides the tensors it
+ * holds one piece, or one storage where a view of it is not contiguous. Refuses tensors of far more
  * bytes than the file has (views that repeat its elements). */
-int pth_read_tensors(const PthObjects *o, const PthSource *source, uint64_t file_size, Device *d,
-                     TensorList *list, Error *e);
+int pth_read_tensors(const PthObjects *o, const PthEntries *entries, const PthSource *source,
+                     uint64_t file_size, Device *d, TensorList *list, Error *e);
 
 #endif

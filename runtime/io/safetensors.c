@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "io/json_read.h"
 
 #define METADATA "__metadata__"
 
@@ -23,8 +24,15 @@ typedef struct Entry {
 
 /* --- reading --- */
 
-static int read_dtype(const json_t *v, Dtype *out, Error *e) {
-    const char *name = json_string_value(v);
+/* A tensor as the header describes it, before anything of it is believed. */
+typedef struct Description {
+    const char *dtype; /* NULL: none */
+    bool shaped, natural, placed;
+    size_t ndim;
+    int64_t shape[TENSOR_DIMS], offsets[2];
+} Description;
+
+static int find_dtype(const char *name, Dtype *out, Error *e) {
     if (!name) return error_set(e, "has no dtype");
     for (int t = 0; t < DTYPES; t++)
         if (strcmp(name, names[t]) == 0) {
@@ -37,47 +45,100 @@ static int read_dtype(const json_t *v, Dtype *out, Error *e) {
                      name);
 }
 
-static int read_shape(const json_t *v, Entry *out, Error *e) {
-    if (!json_is_array(v)) return error_set(e, "has no shape");
-    if (json_array_size(v) > TENSOR_DIMS)
-        return error_set(e, "has %zu dimensions, at most %d are supported", json_array_size(v),
-                         TENSOR_DIMS);
-    out->ndim = (int)json_array_size(v);
-    for (int i = 0; i < out->ndim; i++) {
-        const json_t *size = json_array_get(v, (size_t)i);
-        if (!json_is_integer(size) || json_integer_value(size) < 0)
-            return error_set(e, "has a shape of something other than natural numbers");
-        out->shape[i] = json_integer_value(size);
+/* An array of numbers: its length, the first `most` of them, and whether all are natural. */
+static int read_numbers(JsonReader *r, int64_t *out, size_t most, size_t *n, bool *natural,
+                        Error *e) {
+    bool first = true, more, whole;
+    *n = 0;
+    *natural = true;
+    if (json_enter(r, '[', e) != 0) return -1;
+    for (;;) {
+        int64_t number = -1;
+        if (json_more(r, ']', &first, &more, e) != 0) return -1;
+        if (!more) return 0;
+        char c = json_peek(r);
+        bool is_number = c == '-' || (c >= '0' && c <= '9');
+        if ((is_number ? json_number(r, &number, &whole, e) : json_skip(r, e)) != 0) return -1;
+        if (!is_number || !whole || number < 0) *natural = false;
+        if (*n < most) out[*n] = number;
+        ++*n;
     }
-    return 0;
 }
 
-static int read_offsets(const json_t *v, uint64_t data, Entry *out, Error *e) {
-    const json_t *begin = json_array_get(v, 0), *end = json_array_get(v, 1);
-    if (json_array_size(v) != 2 || !json_is_integer(begin) || !json_is_integer(end) ||
-        json_integer_value(begin) < 0 || json_integer_value(end) < json_integer_value(begin))
-        return error_set(e, "has data_offsets that are no [begin, end]");
-    out->begin = (uint64_t)json_integer_value(begin);
-    out->end = (uint64_t)json_integer_value(end);
-    if (out->end <= data) return 0;
-    return error_set(e, "ends at byte %llu of the data, of which the file has %llu",
-                     (unsigned long long)out->end, (unsigned long long)data);
+static int read_field(JsonReader *r, const char *key, Description *out, Error *e) {
+    char c = json_peek(r);
+    bool natural, fits;
+    size_t n;
+    if (strcmp(key, "dtype") == 0 && c == '"') {
+        if (out->dtype) return error_set(e, "has its dtype twice");
+        return json_text(r, &out->dtype, e);
+    }
+    if (strcmp(key, "shape") == 0 && c == '[') {
+        if (out->shaped) return error_set(e, "has its shape twice");
+        out->shaped = true;
+        return read_numbers(r, out->shape, TENSOR_DIMS, &out->ndim, &out->natural, e);
+    }
+    if (strcmp(key, "data_offsets") == 0 && c == '[') {
+        fits = !out->placed;
+        if (read_numbers(r, out->offsets, 2, &n, &natural, e) != 0) return -1;
+        if (!fits) return error_set(e, "has its data_offsets twice");
+        out->placed = natural && n == 2 && out->offsets[0] <= out->offsets[1];
+        return 0;
+    }
+    return json_skip(r, e);
 }
 
-static int read_entry(const char *name, const json_t *v, uint64_t data, Entry *out, Error *e) {
+static int describe_entry(JsonReader *r, Description *out, Error *e) {
+    bool first = true, more;
+    const char *key;
+    *out = (Description){0};
+    if (json_peek(r) != '{') return error_set(e, "is described by no object");
+    r->at++;
+    for (;;) {
+        if (json_more(r, '}', &first, &more, e) != 0) return -1;
+        if (!more) return 0;
+        if (json_key(r, &key, e) != 0 || read_field(r, key, out, e) != 0) return -1;
+    }
+}
+
+/* `data`: bytes behind the header. */
+static int check_entry(const Description *d, uint64_t data, Entry *out, Error *e) {
     char text[128];
     size_t bytes;
-    out->name = name;
-    if (!json_is_object(v)) return error_set(e, "is described by no object");
-    if (read_dtype(json_object_get(v, "dtype"), &out->dtype, e) != 0 ||
-        read_shape(json_object_get(v, "shape"), out, e) != 0 ||
-        tensors_bytes_of(out->dtype, out->ndim, out->shape, &bytes, e) != 0 ||
-        read_offsets(json_object_get(v, "data_offsets"), data, out, e) != 0)
-        return -1;
+    if (find_dtype(d->dtype, &out->dtype, e) != 0) return -1;
+    if (!d->shaped) return error_set(e, "has no shape");
+    if (d->ndim > TENSOR_DIMS)
+        return error_set(e, "has %zu dimensions, at most %d are supported", d->ndim, TENSOR_DIMS);
+    if (!d->natural) return error_set(e, "has a shape of something other than natural numbers");
+    out->ndim = (int)d->ndim;
+    memcpy(out->shape, d->shape, sizeof out->shape);
+    if (tensors_bytes_of(out->dtype, out->ndim, out->shape, &bytes, e) != 0) return -1;
+    if (!d->placed) return error_set(e, "has data_offsets that are no [begin, end]");
+    out->begin = (uint64_t)d->offsets[0];
+    out->end = (uint64_t)d->offsets[1];
+    if (out->end > data)
+        return error_set(e, "ends at byte %llu of the data, of which the file has %llu",
+                         (unsigned long long)out->end, (unsigned long long)data);
     if (bytes == out->end - out->begin) return 0;
     return error_set(e, "is %s %s, which takes %zu bytes, but has %llu", names[out->dtype],
                      shape_text(out->ndim, out->shape, text), bytes,
                      (unsigned long long)(out->end - out->begin));
+}
+
+/* The metadata, texts by name, is passed over. */
+static int skip_metadata(JsonReader *r, Error *e) {
+    bool first = true, more;
+    const char *text;
+    if (json_peek(r) != '{') return error_set(e, "its " METADATA " is no map of texts");
+    r->at++;
+    for (;;) {
+        if (json_more(r, '}', &first, &more, e) != 0) return -1;
+        if (!more) return 0;
+        if (json_key(r, &text, e) != 0) return -1;
+        if (json_peek(r) != '"')
+            return error_set(e, "its " METADATA " has '%s', which is no text", text);
+        if (json_text(r, &text, e) != 0) return -1;
+    }
 }
 
 static int by_place(const void *a, const void *b) {
@@ -118,56 +179,59 @@ static int read_tensor(int fd, uint64_t position, const Entry *entry, Device *d,
     return failed;
 }
 
-/* entries has room for one per key of the header; `data` bytes of the file start at `position`. */
-static int read_all(int fd, uint64_t position, uint64_t data, json_t *header, Entry *entries,
-                    Device *d, TensorList *list, Error *e) {
-    const char *name;
-    json_t *v;
-    size_t n = 0;
-    json_object_foreach(header, name, v) {
-        if (strcmp(name, METADATA) == 0) continue;
-        if (read_entry(name, v, data, &entries[n++], e) != 0)
-            return error_prefix(e, "tensor '%s'", name);
+typedef struct Entries {
+    Entry *items;
+    size_t count, room;
+} Entries;
+
+static Entry *new_entry(Entries *all, Error *e) {
+    if (all->count == all->room) {
+        size_t room = all->room ? 2 * all->room : 16;
+        Entry *items = memory_zeroed(room, sizeof *items, "a list of tensors", e);
+        if (!items) return NULL;
+        if (all->count) memcpy(items, all->items, all->count * sizeof *items);
+        memory_free(all->items);
+        all->items = items;
+        all->room = room;
     }
-    if (n) qsort(entries, n, sizeof *entries, by_place);
-    if (check_cover(entries, n, data, e) != 0) return -1;
+    return &all->items[all->count++];
+}
+
+/* The names stay in the reader's text. */
+static int read_header(JsonReader *r, uint64_t data, Entries *all, Error *e) {
+    bool first = true, more;
+    Description d;
+    if (!json_peek(r)) return error_set(e, "its header is empty");
+    if (json_peek(r) != '{') return error_set(e, "its header is no JSON object");
+    r->at++;
+    for (;;) {
+        const char *name;
+        if (json_more(r, '}', &first, &more, e) != 0) return -1;
+        if (!more) return json_end(r, e);
+        if (json_key(r, &name, e) != 0) return -1;
+        if (strcmp(name, METADATA) == 0) {
+            if (skip_metadata(r, e) != 0) return -1;
+            continue;
+        }
+        Entry *entry = new_entry(all, e);
+        if (!entry) return -1;
+        entry->name = name;
+        if (describe_entry(r, &d, e) != 0 || check_entry(&d, data, entry, e) != 0)
+            return r->broken ? -1 : error_prefix(e, "tensor '%s'", name);
+    }
+}
+
+/* `data` bytes of the file start at `position`. */
+static int read_all(int fd, uint64_t position, uint64_t data, Entries *all, Device *d,
+                    TensorList *list, Error *e) {
+    size_t n = all->count;
+    if (n) qsort(all->items, n, sizeof *all->items, by_place);
+    if (check_cover(all->items, n, data, e) != 0) return -1;
     unsigned char *piece = memory_take(TENSORS_PIECE, "a piece of a file", e);
     int failed = piece ? 0 : -1;
     for (size_t i = 0; i < n && !failed; i++)
-        failed = read_tensor(fd, position, &entries[i], d, piece, list, e);
+        failed = read_tensor(fd, position, &all->items[i], d, piece, list, e);
     memory_free(piece);
-    return failed;
-}
-
-/* jansson takes what it says for a mistake in the text where it is memory that ran out. */
-static _Thread_local Error starved;
-
-static void *take_json(size_t bytes) {
-    return memory_take(bytes, "a safetensors header", &starved);
-}
-
-static void begin_json(void) {
-    starved.text[0] = '\0';
-    json_set_alloc_funcs(take_json, memory_free);
-}
-
-static int parse_header(int fd, size_t length, json_t **out, Error *e) {
-    json_error_t why;
-    char *text = memory_take(length, "a safetensors header", e);
-    if (!text) return -1;
-    int failed = file_read_at(fd, text, length, 8, e);
-    if (!failed) {
-        begin_json();
-        *out = json_loadb(text, length, JSON_REJECT_DUPLICATES, &why);
-        if (starved.text[0]) /* a name may be cut off, and all seem well */
-            failed = error_set(e, "%s", starved.text);
-        else if (!*out)
-            failed =
-                error_set(e, "its header is no valid JSON (byte %d: %s)", why.position, why.text);
-        else if (!json_is_object(*out))
-            failed = error_set(e, "its header is no JSON object");
-    }
-    memory_free(text);
     return failed;
 }
 
@@ -183,21 +247,30 @@ int safetensors_read(int fd, uint64_t size, Device *d, TensorList *list, Error *
     if (length > SAFETENSORS_HEADER)
         return error_set(e, "its header of %llu bytes is longer than the %d that the format allows",
                          (unsigned long long)length, SAFETENSORS_HEADER);
-    json_t *header = NULL;
-    Entry *entries = NULL;
-    int failed = parse_header(fd, (size_t)length, &header, e);
-    if (!failed) {
-        entries = memory_zeroed(json_object_size(header), sizeof *entries, "a list of tensors", e);
-        failed = !entries
-                     ? -1
-                     : read_all(fd, 8 + length, size - 8 - length, header, entries, d, list, e);
-    }
-    memory_free(entries);
-    json_decref(header);
+    Entries all = {0};
+    JsonReader r = {.length = (size_t)length, .what = "its header"};
+    r.text = memory_take(r.length, "a safetensors header", e);
+    int failed = r.text ? file_read_at(fd, r.text, r.length, 8, e) : -1;
+    if (!failed) failed = read_header(&r, size - 8 - length, &all, e);
+    if (!failed) failed = read_all(fd, 8 + length, size - 8 - length, &all, d, list, e);
+    memory_free(all.items);
+    memory_free(r.text);
     return failed;
 }
 
 /* --- writing --- */
+
+/* jansson takes what it says for a mistake in the text where it is memory that ran out. */
+static _Thread_local Error starved;
+
+static void *take_json(size_t bytes) {
+    return memory_take(bytes, "a safetensors header", &starved);
+}
+
+static void begin_json(void) {
+    starved.text[0] = '\0';
+    json_set_alloc_funcs(take_json, memory_free);
+}
 
 static int by_size_then_place(const void *a, const void *b) {
     const NamedTensor *x = *(const NamedTensor *const *)a, *y = *(const NamedTensor *const *)b;

@@ -47,7 +47,7 @@ static inline void state_check(const TensorList *list) {
 
 static inline void state_load(const char *path, TensorList *list) {
     Error e = {0};
-    if (weights_load(path, device, list, &e) != 0) fail_msg("%s", e.text);
+    if (weights_load(path, NULL, device, list, &e) != 0) fail_msg("%s", e.text);
     assert_string_equal(e.text, "");
 }
 
@@ -59,7 +59,7 @@ static inline void state_refused(const char *path, const char *message) {
     char wanted[ERROR_TEXT];
     snprintf(wanted, sizeof wanted, "%s: %s", path, message);
     MemoryCount before = memory_count();
-    assert_int_equal(weights_load(path, device, &list, &e), -1);
+    assert_int_equal(weights_load(path, NULL, device, &list, &e), -1);
     MemoryCount after = memory_count();
     assert_string_equal(e.text, wanted);
     assert_null(list.items);
@@ -74,7 +74,7 @@ static inline void state_survives(const void *bytes, size_t n) {
     TensorList list;
     size_t before = memory_count().in_use;
     scratch_write(path, bytes, n);
-    if (weights_load(path, device, &list, &e) == 0)
+    if (weights_load(path, NULL, device, &list, &e) == 0)
         tensors_free(&list);
     else
         assert_true(strlen(e.text) > strlen(path) + 2);
@@ -103,7 +103,7 @@ static inline void state_starved(const char *path) {
         Error e = {0};
         TensorList list;
         memory_fail_at(n);
-        int failed = weights_load(path, device, &list, &e);
+        int failed = weights_load(path, NULL, device, &list, &e);
         memory_fail_at(0);
         if (!failed) {
             assert_true(n > 10);

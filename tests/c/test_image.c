@@ -19,7 +19,7 @@ static void test_golden(void **state) {
     TensorList list;
     const ImageWish wish = {.resize = 64, .crop = 56, .channels = 3};
     size_t before = memory_count().in_use;
-    assert_int_equal(weights_load(GOLDEN "expected.safetensors", device, &list, &e), 0);
+    assert_int_equal(weights_load(GOLDEN "expected.safetensors", NULL, device, &list, &e), 0);
     assert_int_equal(list.count, 14);
     for (size_t i = 0; i < list.count; i++) {
         char path[128];

@@ -73,6 +73,10 @@ static inline void tighten(rlim_t room) {
 
 typedef int Reader(int fd, uint64_t size, Device *d, TensorList *list, Error *e);
 
+static int legacy_reader(int fd, uint64_t size, Device *d, TensorList *list, Error *error) {
+    return pth_read_legacy(fd, size, NULL, d, list, error);
+}
+
 /* A sparse file of `size` bytes that starts with these; open. */
 static int sparse(const void *bytes, size_t n, uint64_t size) {
     const char *path = scratch_path("sparse");
@@ -108,7 +112,7 @@ static void test_shrinking_weights(void **state) {
     tensors_free(&list);
     shrink(safetensors_read, GOLDEN "state.safetensors", 0);
     shrink(msgpack_tensors_read, scratch_path("s.msgpack"), 0);
-    shrink(pth_read_legacy, GOLDEN "state_legacy.pth", 0);
+    shrink(legacy_reader, GOLDEN "state_legacy.pth", 0);
     /* Of what is larger than the reader's buffer it has some. */
     const int64_t shape[] = {100000};
     Tensor t;
@@ -144,7 +148,7 @@ static void test_no_descriptor(void **state) {
     few = all;
     few.rlim_cur = (rlim_t)next + 1;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
-    int failed = weights_load(GOLDEN "state.pth", device, &list, &e);
+    int failed = weights_load(GOLDEN "state.pth", NULL, device, &list, &e);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &all), 0);
     REFUSED(failed, GOLDEN "state.pth: Too many open files");
 }
@@ -211,14 +215,14 @@ static void test_pickle_limits(void **state) {
         assert_int_equal(pwrite(fd, "X\0\0\x10\0", 5, at), 5);
         assert_int_equal(pwrite(fd, "0", 1, at + 5 + STRING), 1);
     }
-    refuse_open(pth_read_legacy, fd, (uint64_t)at,
+    refuse_open(legacy_reader, fd, (uint64_t)at,
                 "its pickle is longer than the 64 MiB that a list of tensors may be");
     char *nones = malloc(start + VALUES);
     memcpy(nones, MAGIC, start);
     memset(nones + start, 'N', VALUES);
     fd = sparse(nones, start + VALUES, start + VALUES);
     TensorList list = {0};
-    assert_int_equal(pth_read_legacy(fd, start + VALUES, device, &list, &e), -1);
+    assert_int_equal(pth_read_legacy(fd, start + VALUES, NULL, device, &list, &e), -1);
     assert_non_null(strstr(e.text, ": more values at once than a list of tensors may have"));
     close(fd);
     free(nones);

@@ -37,7 +37,7 @@ static void test_no_files(void **state) {
     assert_int_equal(mkfifo(fifo, 0600), 0);
     state_refused(fifo, "is no regular file");
     const char *other = scratch_path("other.pth");
-    scratch_write(other, "\x89PNG\r\n\x1a\n, and more", 18);
+    scratch_write(other, "\x89PXG\r\n\x1a\n, and more", 18);
     state_refused(other, "is no weight file: neither safetensors nor PyTorch's .pth nor msgpack "
                          "with format = 'advrt.tensors'");
 }
@@ -87,8 +87,10 @@ static void test_safetensors_refusals(void **state) {
     refuse_header("{\"a\":{\"dtype\":\"U8\",\"shape\":[1]}}", 1,
                   "tensor 'a': has data_offsets that are no [begin, end]");
     refuse_header("{\"a\":7}", 0, "tensor 'a': is described by no object");
-    refuse_header("{\"a\":{},\"a\":{}}", 0,
-                  "its header is no valid JSON (byte 11: duplicate object key near '\"a\"')");
+    refuse_header("{\"a\":{},\"a\":{}}", 0, "tensor 'a': has no dtype");
+    refuse_header("{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},"
+                  "\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",
+                  0, "holds a tensor 'a' twice");
 }
 
 /* A header may be padded with spaces to any length. */

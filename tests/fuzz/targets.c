@@ -57,7 +57,7 @@ static void run_weights(const char *path, const uint8_t *bytes, size_t n) {
     (void)bytes, (void)n;
     Error e = {0};
     TensorList list;
-    if (weights_load(path, fuzz_device(), &list, &e) != 0) {
+    if (weights_load(path, NULL, fuzz_device(), &list, &e) != 0) {
         fuzz_check(!list.items, "tensors in spite of a failure", e.text);
         fuzz_check_message(path, e.text);
     }
