@@ -33,7 +33,8 @@ malformed.safetensors = {good = safetensors(header),
         "its header of 18446744073709551615 bytes does not fit the file of 126 bytes"},
     {safetensors(header, DATA, 0), "its header is empty"},
     {safetensors(header, DATA, #header - 1), no_json .. "(byte 106: '}' expected near end of file)"},
-    {safetensors(header, DATA, #header + 2), "tensor 'b': ends at byte 11 of the data, of which the file has 9"},
+    {safetensors(header, DATA, #header + 2),
+        "tensor 'b': ends at byte 11 of the data, of which the file has 9"},
     {safetensors('{"a":}', ""), "tensor 'a': is described by no object"},
     {safetensors('{"a":{"x":}}', ""), no_json .. "(byte 11: unexpected token near '}')"},
     {safetensors(header .. "{", DATA), no_json .. "(byte 108: end of file expected near '{')"},
@@ -344,13 +345,13 @@ local function zip(...)
     local locals, central, at = {}, {}, 0
     for _, entry in ipairs {...} do
         local bytes = entry[2]
-        local function header(of)
+        local function before(of)
             return string.pack("<I2I2I2I2I2I4I4I4I2I2", 20, of.flags or 0, of.method or 0, 0, 0x21,
                 of.crc or crc32(bytes), of.size or #bytes, of.size or #bytes, #of[1], 0)
         end
         local own = setmetatable(entry.own or {}, {__index = entry})
-        locals[#locals + 1] = "PK\3\4" .. header(own) .. own[1] .. bytes
-        central[#central + 1] = "PK\1\2\20\0" .. header(entry) .. string.pack("<I2I2I2I4I4", 0, 0, 0, 0,
+        locals[#locals + 1] = "PK\3\4" .. before(own) .. own[1] .. bytes
+        central[#central + 1] = "PK\1\2\20\0" .. before(entry) .. string.pack("<I2I2I2I4I4", 0, 0, 0, 0,
             entry.at or at) .. entry[1]
         at = at + #locals[#locals]
     end
@@ -419,6 +420,10 @@ local function legacy(pickle, keys, stored, info)
     return MAGIC .. REVISION .. (info or INFO) .. pickle .. (keys or KEYS) .. (stored or STORED)
 end
 local START = #(MAGIC .. REVISION .. INFO)
+
+-- For files of another kind (tests/lua/weights_bounds_spec.lua, checkpoints_spec.lua): the parts of a
+-- pickle, what makes a legacy file of it, and what makes an archive.
+local parts = {legacy = legacy, vector = vector, storage = storage, zip = zip, key = key}
 local BIG = "\x80\2}" .. key "little_endian" .. "\x89s."
 
 malformed.pth_legacy = {good = legacy(GOOD),
@@ -460,4 +465,4 @@ for _, case in ipairs(pickles) do
     table.insert(malformed.pth_legacy, {legacy(pickle, keys, stored), message:format(byte and byte + START)})
 end
 
-return malformed
+return setmetatable(malformed, {__index = parts})

@@ -32,7 +32,6 @@ local run_json = require "advrt.run_json"
 local shards = require "advrt.shards"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
-local weights = require "advrt.weights"
 
 local adversarial = {}
 
@@ -40,8 +39,8 @@ local EXTRA_SHARD = 1000 -- images
 
 --- The options that say what a set holds, in the order of --help.
 adversarial.options = {"net", "weights", "weights-key", "images", "resize", "crop", "mean", "std",
-    "batch", "limit", "sample", "targets", "losses", "require", "setting", "iterations", "alpha", "magnitude", "norm",
-    "kappa", "when", "extra", "extra-images", "seed"}
+    "batch", "limit", "sample", "targets", "losses", "require", "setting", "iterations", "alpha",
+    "magnitude", "norm", "kappa", "when", "extra", "extra-images", "seed"}
 
 --- The flag for bad images of a set that is made, as options.parse has it.
 adversarial.skip_bad = experiment.skip_bad
@@ -354,8 +353,7 @@ function Reader:check_source()
     for _, name in ipairs {"net", "weights"} do
         local path = about.options[name]
         if type(path) == "string" and lfs.attributes(path, "mode") == "file" then
-            local sum, message = name == "weights" and weights.sha256(path) or system.sha256(path)
-            if not sum then fail("%s", message) end
+            local sum = run_json.sha256(name, path)
             if sum ~= about[name .. "_sha256"] then
                 fail("%s: the source net changed since the adversarial examples were made (another "
                     .. "SHA-256); make them again, or put the file back", path)

@@ -9,8 +9,10 @@ local weights = require "advrt.weights"
 
 local run_json = {}
 
-local function sha256(path)
+--- The SHA-256 of a file that is a run's "net", "weights" or another; null where it has none.
+function run_json.sha256(what, path)
     if not path then return json.null end
+    if what == "weights" then return weights.sha256(path) end
     local sum, message = system.sha256(path)
     if not sum then fail("%s", message) end
     return sum
@@ -54,7 +56,7 @@ local function required_sha256(paths)
     for i, path in ipairs(paths or {}) do
         local found, message = loss.find(path)
         if not found then fail("--require: %s", message) end
-        sums[i] = sha256(found)
+        sums[i] = run_json.sha256("require", found)
     end
     return #sums > 0 and system.digest(table.concat(sums, "\n")) or nil
 end
@@ -83,8 +85,9 @@ function run_json.start(run)
         advrt = about.version, lua = _VERSION, onednn = system.onednn_version,
         device = about.device, threads = about.threads, isa = about.isa,
         precision = about.precision, plan = about.plan, seed = run.o.seed,
-        net = run.net.name, net_sha256 = sha256(run.net.definition),
-        weights_sha256 = run.net.weights and weights.sha256(run.net.weights) or json.null, require_sha256 = required_sha256(run.o.require),
+        net = run.net.name, net_sha256 = run_json.sha256("net", run.net.definition),
+        weights_sha256 = run_json.sha256("weights", run.net.weights),
+        require_sha256 = required_sha256(run.o.require),
         images_in_folder = run.images and #run.images, images_listed = run.listed,
         classes_listed = run.images and run.images:classes(run.listed),
         classes_told_by = run.images and run.images.told_by,

@@ -356,11 +356,12 @@ end
 function weights.fit(o)
     local groups, state = open(o.path)
     if not groups then return nil, state end
-    local wanted, message = {}, nil
+    local wanted = {}
     for _, p in ipairs(o.parameters) do wanted[p.name] = not o.skip[p.name] or nil end
     local taken, part, list = choose(o.path, o.key, groups, wanted)
     if not taken then return nil, part end
     if type(state) ~= "table" then
+        local message
         state, message = core.load(o.path, taken.group.key)
         if not state then return nil, message end
     end
