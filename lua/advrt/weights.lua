@@ -7,7 +7,7 @@ local fail = require "advrt.fail"
 local nearest = require "advrt.nearest"
 local system = require "advrt.core.system"
 
-local weights = {save = core.save}
+local weights = {}
 
 local WRAPPERS = 8 -- parts of a name that may stand before the net's own
 local SHOWN = 5    -- names in a message
@@ -78,17 +78,23 @@ local function prefixes(names, wanted)
     return list
 end
 
---- All ways to read the net's names from the file: {group, prefix, label, found}. label is what
--- --weights-key calls it.
+--- All ways to read the net's names from the file: {group, place, prefix, found, full, label, averaged,
+-- rank}. full names group and prefix; label, what messages call it, the group alone where no other
+-- prefix of it has as many of the names.
 local function candidates(groups, wanted)
     local list = {}
     for place, group in ipairs(groups) do
-        local ways = prefixes(group.names, wanted)
+        local ways, most, alike = prefixes(group.names, wanted), 0, 0
         if #ways == 0 then ways[1] = {prefix = "", found = 0} end
         for _, way in ipairs(ways) do
-            local label = joined(group.key, group.prefix, way.prefix)
+            if way.found > most then most, alike = way.found, 0 end
+            if way.found == most then alike = alike + 1 end
+        end
+        for _, way in ipairs(ways) do
+            local full = joined(group.key, group.prefix, way.prefix)
             list[#list + 1] = {group = group, place = place, prefix = way.prefix, found = way.found,
-                label = label, averaged = is_averaged(label), rank = usual[group.key] or 7}
+                full = full, label = way.found == most and alike == 1 and group.key or full,
+                averaged = is_averaged(full), rank = usual[group.key] or 7}
         end
     end
     return list
@@ -108,9 +114,12 @@ end
 local function no_key(path, key, groups, list)
     local labels, seen = {}, {}
     for _, items in ipairs {groups, list} do
-        for _, item in ipairs(items) do
-            local label = item.label or item.key
-            if label ~= "" and not seen[label] then seen[label], labels[#labels + 1] = true, label end
+        for _, item in ipairs(items) do -- a group, or a way to read the net's names from one
+            local label = item.full or item.key
+            local near = not item.found or item.found * 2 >= list[1].found
+            if near and label ~= "" and not seen[label] then
+                seen[label], labels[#labels + 1] = true, label
+            end
         end
     end
     local near = nearest(key, labels)
@@ -127,7 +136,8 @@ local function choose(path, key, groups, wanted)
         if one.group.key == key then return one, false, list end
     end
     for _, one in ipairs(list) do
-        if one.found > 0 and (one.label == key or joined(one.group.key, one.prefix) == key) then
+        if one.found > 0 and (one.full == key or joined(one.group.key, one.prefix) == key
+            or joined(one.prefix) == key) then
             return one, true, list
         end
     end
@@ -178,6 +188,10 @@ function weights.load(path, key)
     if not state then return nil, message end
     return state, {key = best.key, others = others}
 end
+
+--- Writes named tensors to a .safetensors or .msgpack file, whole or not at all; metadata: a table of
+-- texts, or nil. true, or nil and a message.
+function weights.save(path, tensors, metadata) return core.save(path, tensors, metadata) end
 
 -- Fitting -------------------------------------------------------------------
 
@@ -288,6 +302,9 @@ local function misfit(o, taken, list, wrong, tensors)
         parts[#parts + 1] = ("'%s' is made by '%s', which is never run; in PyTorch, save the weights by "
             .. "torch.save({\"state_dict\": model.state_dict()}, FILE)"):format(first.name, by)
     end
+    if taken.prefix ~= "" and not first and #wrong.misshaped == 0 and wrong.inside == 0 then
+        parts[#parts + 1] = ("--weights-key %s takes the net's alone"):format(taken.full)
+    end
     local near = first and not by and likely(first, wrong.unexpected, tensors)
     if near then
         parts[#parts + 1] = ("'%s' may be '%s' in the file; the definition must have the file's names")
@@ -381,6 +398,7 @@ function weights.fit(o)
     for name, t in pairs(bare) do
         if not wanted[name] and not o.skip[name] then judge(o, name, t, wrong, passed) end
     end
+    wrong.inside = #wrong.unexpected
     for name, t in pairs(rest) do
         if not of_another(name, others, wanted) then judge(o, name, t, wrong, passed) end
     end

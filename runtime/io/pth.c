@@ -92,6 +92,31 @@ static int zip_storage(void *context, const PthStorage *s, size_t bytes, Error *
                      s->key, (uint64_t)size, s->elements, dtype_name(s->dtype), bytes);
 }
 
+#define WANTED "wanted is .safetensors, .pth or .msgpack"
+
+/* What an archive without data.pkl is. */
+static int zip_refuse_other(ZipFile *z, Error *e) {
+    zip_int64_t n = zip_get_num_entries(z->zip, 0), arrays = 0;
+    for (zip_int64_t i = 0; i < n; i++) {
+        const char *name = zip_get_name(z->zip, (zip_uint64_t)i, 0);
+        size_t length = name ? strlen(name) : 0;
+        arrays += length > 4 && strcmp(name + length - 4, ".npy") == 0;
+    }
+    if (zip_name_locate(z->zip, "model.weights.h5", 0) >= 0)
+        return error_set(e, "is a model of Keras, which is not read; " WANTED);
+    if (n > 0 && arrays == n)
+        return error_set(e, "is arrays of NumPy's (.npz), which are not read; " WANTED);
+    return error_set(e, "a zip archive without data.pkl, so not one that torch.save wrote");
+}
+
+static int zip_refuse_script(ZipFile *z, Error *e) {
+    char path[PICKLE_NAME + 16];
+    snprintf(path, sizeof path, "%sconstants.pkl", z->prefix);
+    if (zip_name_locate(z->zip, path, 0) < 0) return 0;
+    return error_set(e, "is a TorchScript program, which is code; in PyTorch, save the weights by "
+                        "torch.save({\"state_dict\": model.state_dict()}, FILE)");
+}
+
 /* torch.save puts everything into one folder of any name. */
 static int zip_find_prefix(ZipFile *z, Error *e) {
     zip_int64_t n = zip_get_num_entries(z->zip, 0);
@@ -108,8 +133,7 @@ static int zip_find_prefix(ZipFile *z, Error *e) {
         memcpy(z->prefix, name, length);
         z->prefix[length] = 0;
     }
-    if (found) return 0;
-    return error_set(e, "a zip archive without data.pkl, so not one that torch.save wrote");
+    return found ? zip_refuse_script(z, e) : zip_refuse_other(z, e);
 }
 
 static int zip_check_order(ZipFile *z, Error *e) {

@@ -160,12 +160,17 @@ static int storage_type(const PickleValue *v, PthStorage *out) {
 }
 
 /* ('storage', type, key, place, elements) and, in legacy files, None or a view's (key, first,
- * elements) of it. */
+ * elements) of it; there also ('module', class, ...) for the class of a net. */
 static int make_storage(void *context, Pickle *p, const PickleValue *id, PickleValue *out,
                         Error *e) {
     const PickleValue *v = id->kind == PICKLE_TUPLE ? id->list->items : NULL;
     size_t n = v ? id->list->count : 0;
     PthStorage made = {0};
+    if (n > 1 && v[0].kind == PICKLE_TEXT && strcmp(v[0].text->bytes, "module") == 0 &&
+        v[1].kind == PICKLE_OPAQUE) {
+        *out = v[1];
+        return 0;
+    }
     if (n < 5 || n > 6 || v[0].kind != PICKLE_TEXT || strcmp(v[0].text->bytes, "storage") != 0 ||
         storage_type(&v[1], &made) != 0 || v[2].kind != PICKLE_TEXT ||
         v[4].kind != PICKLE_INTEGER || v[4].integer < 0)

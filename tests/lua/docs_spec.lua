@@ -88,7 +88,7 @@ describe("help", function()
     it("finds a function by its value, a method without an object, and any by its last name", function()
         local globals = {alias = {stack = tensor.stack, load = tensor.load}, t = tensor}
         for expression, wanted in pairs {
-            ["alias.load"] = "tensor.load(path)", ["t.stack"] = "tensor.stack(list)",
+            ["alias.load"] = "tensor.load(path, options)", ["t.stack"] = "tensor.stack(list)",
             ["t.stack(list)"] = "tensor.stack(list)", ["x:clamp"] = "x:clamp(low, high)",
             ["y:clamp"] = "x:clamp(low, high)", clamp_ = "x:clamp_(low, high)", mul = "x:mul(y)",
             ["net.load"] = "net.load(path, opts)", ["g:trace"] = "Net:trace(x, z)"

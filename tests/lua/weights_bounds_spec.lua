@@ -44,7 +44,7 @@ describe("a weight file's memory and time", function()
         return table.concat(parts)
     end
 
-    local legacy, vector, storage = malformed.legacy, malformed.vector, malformed.storage
+    local legacy, vector = malformed.legacy, malformed.vector
     local function text(s) return "X" .. string.pack("<s4", s) end
     local function recall(i) return "j" .. string.pack("<I4", i) end
 
@@ -58,16 +58,20 @@ describe("a weight file's memory and time", function()
     end)
 
     it("are bounded where the same names are in hundreds of dictionaries", function()
-        local names = many(500, function(i) return text(("n"):rep(3900) .. i) .. "r" .. string.pack("<I4", i) end)
+        local names = many(500, function(i)
+            return text(("n"):rep(3900) .. i) .. "r" .. string.pack("<I4", i)
+        end)
         local one = "}(" .. many(500, function(i) return recall(i) .. "h\0" end) .. "u"
         local groups = many(250, function(i) return text("g" .. i) .. one end)
-        assert.equal("read", read(legacy("\x80\2" .. vector() .. "q\0" .. names .. "}(" .. groups .. "u."), 40))
+        assert.equal("read", read(legacy("\x80\2" .. vector() .. "q\0" .. names .. "}(" .. groups .. "u."),
+            40))
     end)
 
     it("are bounded where one text is the key of thousands of storages", function()
         local function keyed(length)
             local id = "(" .. "U\7storagectorch\nFloatStorage\nh\1U\3cpuK\3t"
-            return "\x80\2" .. text(("k"):rep(length)) .. "q\1" .. id .. "q\2]" .. ("h\2Qa"):rep(200000) .. "."
+            return "\x80\2" .. text(("k"):rep(length)) .. "q\1" .. id .. "q\2]"
+                .. ("h\2Qa"):rep(200000) .. "."
         end
         assert.matches("has a storage with a name longer than 255 bytes", read(legacy(keyed(1 << 16)), 40))
         assert.matches("has a storage with a name longer than 255 bytes", read(legacy(keyed(256)), 40))
@@ -76,7 +80,9 @@ describe("a weight file's memory and time", function()
 
     it("are bounded where lists hold one another over and over", function()
         local rows = "\x80\2" .. vector() .. "q\0]q\1"
-        for i = 2, 6 do rows = rows .. "](" .. ("h" .. string.char(i - 1)):rep(2000) .. "eq" .. string.char(i) end
+        for i = 2, 6 do
+            rows = rows .. "](" .. ("h" .. string.char(i - 1)):rep(2000) .. "eq" .. string.char(i)
+        end
         assert.matches("holds no named tensors", read(legacy(rows .. "."), 60))
     end)
 
@@ -95,7 +101,8 @@ describe("a weight file's memory and time", function()
         assert.equal("tensor 'a': has no dtype", read(header('{"a":{"b":[' .. ("{},"):rep(1000000)
             .. "{}]}}"), 2):match(": (.*)"))
         assert.equal("tensor 'a': has 1000001 dimensions, at most 8 are supported", read(header(
-            '{"a":{"dtype":"U8","data_offsets":[0,0],"shape":[' .. ("0,"):rep(1000000) .. "0]}}"), 2):match(": (.*)"))
+            '{"a":{"dtype":"U8","data_offsets":[0,0],"shape":[' .. ("0,"):rep(1000000) .. "0]}}"), 2)
+            :match(": (.*)"))
         assert.equal("read", read(header("{" .. many(50000, function(i)
             return ('"%d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},'):format(i)
         end) .. '"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'), 30))

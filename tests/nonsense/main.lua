@@ -343,7 +343,8 @@ end
 --- What the core makes for scripts and no maker here makes would never be tried, nor what the
 -- documentation promises and no list here holds: a new kind of object is to be added to objects.lua.
 local function look_for_gaps()
-    local tried, held = {}, {["advrt.buffer"] = true, ["advrt.tensor_list"] = true} -- no script gets these
+    local tried, held = {}, {["advrt.buffer"] = true, ["advrt.tensor_list"] = true,
+        ["advrt.weights_contents"] = true, ["advrt.weights_shards"] = true} -- no script gets these
     for _, one in ipairs(functions) do tried[one.name:match("[%w_]*$")] = true end
     for _, kind in ipairs(kinds) do
         local _, v = pcall(objects.makers[kind])
