@@ -465,4 +465,30 @@ for _, case in ipairs(pickles) do
     table.insert(malformed.pth_legacy, {legacy(pickle, keys, stored), message:format(byte and byte + START)})
 end
 
+-- ---------------------------------------------------------------- forms of checkpoints
+
+local checkpoints = {
+    -- objects, a set, a complex tensor and a class beside the state dict, and averaged weights
+    "\x80\2}(" .. key "model" .. "}" .. key "a" .. vector() .. "s" .. key "model_ema" .. "}" .. key "a"
+        .. vector() .. "s" .. key "args" .. "cargparse\nNamespace\n)\x81}" .. key "x" .. "K\1sb" .. key "s"
+        .. "c__builtin__\nset\n]K\1a\x85R" .. key "k" .. "cm\nK\nu.",
+    -- prefixes and a normalisation
+    "\x80\2}(" .. key "module.1.a" .. vector() .. key "module.0.mean" .. vector() .. "u.",
+    -- a list of dictionaries; a dictionary of another class, two keys deep; a default one
+    "\x80\2](K\3}" .. key "n" .. "cm\nDict\n)R" .. key "a" .. vector() .. "s}bs"
+        .. "ccollections\ndefaultdict\nc__builtin__\nint\n\x85R" .. key "a" .. vector() .. "se.",
+    -- parameters of two kinds, and a tensor of a subclass
+    "\x80\2}(" .. key "a" .. "ctorch._utils\n_rebuild_parameter_with_state\n(" .. vector() .. "\x88}}tR"
+        .. key "b" .. "ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_tensor_v2\ncm\nT\n("
+        .. storage() .. "K\0K\3\x85K\1\x85\x89}t}tRu.",
+    -- objects as Python 2 wrote them, one with named arguments, bytes
+    "\x80\2}(" .. key "a" .. vector() .. key "o" .. "(cm\nK\nK\1o}b" .. key "i" .. "(K\1im\nK\n" .. key "e"
+        .. "cm\nK\n)}\x92" .. key "b" .. "C\3abc" .. key "l" .. "\x96" .. ("\0"):rep(8) .. "u.",
+}
+malformed.pth_zip.more, malformed.pth_legacy.more = {}, {}
+for i, pickle in ipairs(checkpoints) do
+    malformed.pth_zip.more[i] = zip({"x/data.pkl", pickle}, VALUES)
+    malformed.pth_legacy.more[i] = legacy(pickle)
+end
+
 return setmetatable(malformed, {__index = parts})

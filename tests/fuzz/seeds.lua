@@ -1,5 +1,5 @@
--- tests/fuzz/seeds.lua FOLDER: writes the malformed weight files, and the good ones that they were
--- made from, to FOLDER/TARGET for libFuzzer to begin with.
+-- tests/fuzz/seeds.lua FOLDER: writes the malformed weight files, the good ones that they were made
+-- from, and more good ones of other forms, to FOLDER/TARGET for libFuzzer to begin with.
 
 package.path = "tests/?.lua;" .. package.path
 local malformed = require "malformed"
@@ -14,4 +14,5 @@ for target, files in pairs(malformed) do
     local folder = arg[1] .. "/" .. target
     write(folder .. "/good", files.good)
     for i, case in ipairs(files) do write(("%s/malformed%02d"):format(folder, i), case[1]) end
+    for i, bytes in ipairs(files.more or {}) do write(("%s/more%d"):format(folder, i), bytes) end
 end

@@ -53,15 +53,61 @@ void fuzz_check_message(const char *path, const char *message) {
     fuzz_check(strcmp(clean, message) == 0, "a control character", message);
 }
 
-static void run_weights(const char *path, const uint8_t *bytes, size_t n) {
-    (void)bytes, (void)n;
+static void load_weights(const char *path, const char *key) {
     Error e = {0};
     TensorList list;
-    if (weights_load(path, NULL, fuzz_device(), &list, &e) != 0) {
+    if (weights_load(path, key, fuzz_device(), &list, &e) != 0) {
         fuzz_check(!list.items, "tensors in spite of a failure", e.text);
         fuzz_check_message(path, e.text);
     }
     tensors_free(&list);
+}
+
+/* The file's own choice, and each of its dictionaries with all of their names. */
+static void run_weights(const char *path, const uint8_t *bytes, size_t n) {
+    (void)bytes, (void)n;
+    enum { MOST = 4 };
+    Error e = {0};
+    PthContents c;
+    load_weights(path, NULL);
+    if (weights_list(path, &c, &e) != 0) {
+        fuzz_check_message(path, e.text);
+        return;
+    }
+    for (size_t i = 0; i < c.objects.group_count && i < MOST; i++) {
+        const PthGroup *g = &c.objects.groups[i];
+        PthEntries entries;
+        fuzz_check(pth_group(&c.objects, g->key) != NULL, "a key of its own", g->key);
+        fuzz_check(g->tensors > 0, "tensors in a dictionary", g->key);
+        if (pth_entries(g, &entries, &e) == 0)
+            for (size_t k = 0; k < entries.tensors + entries.opaque; k++)
+                fuzz_check((k < entries.tensors) == (entries.items[k].tensor != NULL) &&
+                               strlen(entries.items[k].name) < PTH_NAME,
+                           "an entry of its kind", entries.items[k].name);
+        memory_free(entries.items);
+        load_weights(path, g->key);
+    }
+    pth_contents_free(&c);
+}
+
+/* An index, whose files are not there. */
+static void run_index(const char *path, const uint8_t *bytes, size_t n) {
+    (void)bytes, (void)n;
+    Error e = {0};
+    bool is_index;
+    Shards s;
+    if (weights_shards(path, &is_index, &s, &e) != 0) {
+        fuzz_check_message(path, e.text);
+        return;
+    }
+    for (size_t i = 0, count; i < s.count; i += count) {
+        char *file;
+        fuzz_check(shards_file(&s, i, path, &file, &count, &e) == 0, "a file's name", e.text);
+        fuzz_check(strncmp(file, "/proc/self/fd/", 14) == 0 && !strchr(file + 14, '/') && count > 0,
+                   "a file of the index's folder", file);
+        memory_free(file);
+    }
+    shards_free(&s);
 }
 
 static void run_image(const char *path, const uint8_t *bytes, size_t n) {
@@ -166,6 +212,7 @@ const FuzzTarget fuzz_targets[FUZZ_TARGETS] = {
     {"pth_zip", run_weights, fuzz_repair_zip},
     {"pth_legacy", run_weights, NULL},
     {"msgpack", run_weights, NULL},
+    {"index", run_index, NULL},
     {"records", run_records, NULL},
     {"part", run_part, fuzz_repair_part},
     {"idx", run_idx, NULL},

@@ -15,6 +15,9 @@ describe("malformed weight files", function()
         it(("of %s are refused, each with its message"):format(format), function()
             local tensors = assert(tensor.load(support.write(path, files.good)))
             assert.same({0, 1}, {tensors.a:get(1), tensors.a:get(2)})
+            for i, bytes in ipairs(files.more or {}) do
+                assert.is_truthy(tensor.load(support.write(path, bytes)), ("%s more %d"):format(format, i))
+            end
             assert.is_true(#files >= LEAST)
             local seen = {}
             for i, file in ipairs(files) do
