@@ -23,7 +23,6 @@ local count_of = require "advrt.count"
 local arguments = require "advrt.check"
 local autograd = require "advrt.autograd"
 local core = require "advrt.core.net"
-local dist = require "advrt.core.dist"
 local fail = require "advrt.fail"
 local lfs = require "lfs"
 local system = require "advrt.core.system"
@@ -272,9 +271,7 @@ local function load_weights(g, d, opts)
     local done, message = fill(g, state, path, skip)
     if not done then return nil, message end
     g.weights, g.weights_key, g.notes = path, about.key, about.notes
-    for _, note in ipairs(dist.rank == 0 and about.notes or {}) do
-        io.stderr:write("advrt: ", (note:gsub("%c", "?")), "\n")
-    end
+    weights.say(about.notes)
     return g
 end
 

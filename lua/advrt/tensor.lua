@@ -213,14 +213,15 @@ end
 -- several, told by content.
 -- @param path the file
 -- @param options optional {key =}: which dictionary of a .pth that has several; default: 'state_dict',
--- 'model_state_dict' or 'model', else the one with most tensors
--- @return a table name -> tensor, and {key =, others =}, the key taken and an array of the other ones;
--- or nil and one line that says why not
+-- 'model_state_dict' or 'model', else the one with most tensors; a line on the standard error says so
+-- @return a table name -> tensor; or nil and one line that says why not
 function tensor.load(path, options)
-  local check = require "advrt.check"
+  local check, weights = require "advrt.check", require "advrt.weights"
   if options ~= nil then check.want("load", 2, "table", options) end
-  local tensors, about = check.call("load", 0, require("advrt.weights").load, path, options and options.key)
-  return tensors, about
+  local tensors, about = check.call("load", 0, weights.load, path, options and options.key)
+  if not tensors then return nil, about end
+  weights.say(about.notes)
+  return tensors
 end
 
 --- Writes named tensors, complete under the final name or not at all.

@@ -3,6 +3,7 @@
 -- left off and passed over comes back as notes, one line each.
 
 local core = require "advrt.core.weights"
+local dist = require "advrt.core.dist"
 local fail = require "advrt.fail"
 local nearest = require "advrt.nearest"
 local system = require "advrt.core.system"
@@ -162,8 +163,8 @@ local function open(path)
 end
 
 --- The tensors of a file by name. key: the dictionary to take of several; default: 'state_dict',
--- 'model_state_dict' or 'model', else that with most tensors. Returns them and {key =, others =}: the
--- key that was taken, and an array of the other ones; or nil and a message.
+-- 'model_state_dict' or 'model', else that with most tensors. Returns them and {key = the one taken, notes
+-- = an array of lines}; or nil and a message.
 function weights.load(path, key)
     local groups, state = open(path)
     if not groups then return nil, state end
@@ -180,13 +181,26 @@ function weights.load(path, key)
     if not best then return no_key(path, key, groups, {}) end
     local others = {}
     for _, group in ipairs(groups) do
-        if group ~= best then others[#others + 1] = group.key end
+        if group ~= best and #group.names * 2 >= #best.names then others[#others + 1] = quoted(group.key) end
     end
-    if type(state) == "table" then return state, {key = "", others = others} end
-    local message
-    state, message = core.load(path, best.key)
-    if not state then return nil, message end
-    return state, {key = best.key, others = others}
+    if type(state) ~= "table" then
+        local message
+        state, message = core.load(path, best.key)
+        if not state then return nil, message end
+    end
+    local notes = {}
+    if #others > 0 and not key then
+        notes[1] = ("%s: took %s; there too: %s. The option 'key' chooses"):format(path, quoted(best.key),
+            some(others))
+    end
+    return state, {key = best.key, notes = notes}
+end
+
+--- Says the notes on the standard error, a line each; of several processes the first one does.
+function weights.say(notes)
+    for _, note in ipairs(dist.rank == 0 and notes or {}) do
+        io.stderr:write("advrt: ", (note:gsub("%c", "?")), "\n")
+    end
 end
 
 --- Writes named tensors to a .safetensors or .msgpack file, whole or not at all; metadata: a table of

@@ -72,6 +72,7 @@ static int zip_enter(ZipFile *z, const char *name, zip_uint64_t *size, Error *e)
                          "entries as they are",
                          path);
     z->reading = name;
+    zip_error_clear(z->zip); /* of a name that was looked for in vain */
     z->entry = zip_fopen(z->zip, path, 0);
     if (!z->entry)
         return error_set(e, "'%s' in the archive cannot be read (%s)", path, zip_strerror(z->zip));
