@@ -207,12 +207,12 @@ static void test_unwritable_weights(void **state) {
 
 static void test_pickle_limits(void **state) {
     (void)state;
-    enum { STRING = 1 << 20, STRINGS = 65, VALUES = (1 << 20) + 9 };
+    enum { STRING = PICKLE_STRING, STRINGS = 1025, VALUES = (1 << 20) + 9 };
     const size_t start = sizeof MAGIC - 1;
     int fd = sparse(MAGIC "\x80\x02", start + 2, start + 2);
     off_t at = (off_t)start + 2;
     for (int i = 0; i < STRINGS; i++, at += 6 + STRING) {
-        assert_int_equal(pwrite(fd, "X\0\0\x10\0", 5, at), 5);
+        assert_int_equal(pwrite(fd, "X\0\0\1\0", 5, at), 5);
         assert_int_equal(pwrite(fd, "0", 1, at + 5 + STRING), 1);
     }
     refuse_open(legacy_reader, fd, (uint64_t)at,
