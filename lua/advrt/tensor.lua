@@ -217,6 +217,7 @@ end
 -- @return a table name -> tensor; or nil and one line that says why not
 function tensor.load(path, options)
   local check, weights = require "advrt.check", require "advrt.weights"
+  check.want("load", 1, "string", path)
   if options ~= nil then check.want("load", 2, "table", options) end
   local tensors, about = check.call("load", 0, weights.load, path, options and options.key)
   if not tensors then return nil, about end

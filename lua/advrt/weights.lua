@@ -123,9 +123,8 @@ local function no_key(path, key, groups, list)
             end
         end
     end
-    local near = nearest(key, labels)
-    return nil, ("%s: has no weights '%s'%s"):format(path, key, not near and "" or
-        (", but %s; did you mean '%s'?"):format(some(labels), near))
+    return nil, ("%s: has no weights '%s'%s%s"):format(path, key,
+        #labels > 0 and ", but " .. some(labels) or "", nearest.hint(key, labels))
 end
 
 --- The candidate to take, and whether the key names a part of a group: outside it other names may be.
@@ -199,13 +198,13 @@ end
 --- Says the notes on the standard error, a line each; of several processes the first one does.
 function weights.say(notes)
     for _, note in ipairs(dist.rank == 0 and notes or {}) do
-        io.stderr:write("advrt: ", (note:gsub("%c", "?")), "\n")
+        io.stderr:write("advrt: ", system.printable(note), "\n")
     end
 end
 
 --- Writes named tensors to a .safetensors or .msgpack file, whole or not at all; metadata: a table of
 -- texts, or nil. true, or nil and a message.
-function weights.save(path, tensors, metadata) return core.save(path, tensors, metadata) end
+weights.save = core.save
 
 -- Fitting -------------------------------------------------------------------
 
@@ -300,7 +299,7 @@ local function likely(p, unexpected, tensors)
             alike[#alike + 1] = name
         end
     end
-    return nearest(p.name, alike)
+    return #alike == 1 and alike[1] or nearest(p.name, alike)
 end
 
 local function misfit(o, taken, list, wrong, tensors)
