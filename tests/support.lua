@@ -193,6 +193,17 @@ function support.linear(rows, bias, input)
     return g
 end
 
+--- A real net of one linear layer with these weights.
+function support.linear_net(rows, bias, input)
+    local net = require "advrt.net"
+    local g = assert(net.build({classes = #rows, input = input,
+        build = function(b, x) return b:linear(x, "fc", #rows) end}, {init = "he"}))
+    local state = g:state()
+    state["fc.weight"]:copy(tensor.from(rows))
+    state["fc.bias"]:copy(tensor.from(bias))
+    return g
+end
+
 --- Whether this advrt is one under AddressSanitizer, which takes several times as long and whose shadow
 -- needs more memory than any bound.
 function support.sanitized() return support.read("/proc/self/maps"):find("libasan", 1, true) ~= nil end

@@ -4,6 +4,8 @@
 --     attacks.fgs {eps = 8/255}                     one step along the sign
 --     attacks.ifgs {eps = 8/255, steps = 20}        the same in small steps
 --     attacks.pgd {norm = 2, eps = 1}               from random starts, in either norm
+--     attacks.apgd {eps = 8/255}                    with momentum and a step that follows the loss
+--     attacks.square {eps = 8/255}                  random search, without gradients
 --     attacks.lbfgs {}                              box-constrained L-BFGS, the least distortion
 --     attacks.cw {kappa = 0}                        Carlini & Wagner's L2
 --
@@ -25,7 +27,7 @@ local tensor = require "advrt.tensor"
 
 local attacks = {}
 
-local order = {"fgs", "ifgs", "pgd", "lbfgs", "cw"}
+local order = {"fgs", "ifgs", "pgd", "apgd", "square", "lbfgs", "cw"}
 for _, name in ipairs(order) do attacks[name] = require("advrt.attacks." .. name) end
 
 --- The names of the attacks.

@@ -389,6 +389,13 @@ function loss.is_builtin(text)
     return debug.getmetatable(registry[text:match("^[^:]*")]) == Loss
 end
 
+--- The loss that lua/advrt/losses/ defines under a name, or a variant of it; nil where it holds none.
+function loss.shipped(text)
+    local name = text:match("^([%a_][%w_]*)%f[:\0]")
+    local path = name and ("%s/lua/advrt/losses/%s.lua"):format(system.options.root, name)
+    if path and lfs.attributes(path, "mode") == "file" and loss.load(path) then return loss.get(text) end
+end
+
 --- The names of all losses, in the order in which they were added.
 function loss.names()
     return table.move(order, 1, #order, 1, {})

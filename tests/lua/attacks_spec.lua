@@ -4,6 +4,7 @@ local attacks = require "advrt.attacks"
 local loss = require "advrt.loss"
 local method = require "advrt.attacks.method"
 local net = require "advrt.net"
+local support = require "support"
 local tensor = require "advrt.tensor"
 
 local INPUT = {1, 2, 3}
@@ -18,15 +19,7 @@ end
 NORM2 = math.sqrt(NORM2)
 local LEAST = {inf = -MARGIN / NORM1, [2] = -MARGIN / NORM2}
 
---- A net of one linear layer with these weights.
-local function linear(rows, bias)
-    local g = assert(net.build({classes = #rows, input = INPUT,
-        build = function(b, x) return b:linear(x, "fc", #rows) end}, {init = "he"}))
-    local state = g:state()
-    state["fc.weight"]:copy(tensor.from(rows))
-    state["fc.bias"]:copy(tensor.from(bias))
-    return g
-end
+local function linear(rows, bias) return support.linear_net(rows, bias, INPUT) end
 
 local function two_classes(b) return linear({{0, 0, 0, 0, 0, 0}, A}, {0, b or B}) end
 

@@ -22,30 +22,41 @@ end
 
 function ball:prepare(batch)
     local function rows() return tensor.new({batch.size}, "f64") end
-    batch.multiplier, batch.linf, batch.scale, batch.radius = rows(), rows(), rows(), rows()
+    batch.multiplier, batch.scale, batch.radius = rows(), rows(), rows()
     batch.scale:fill(1)
     batch.radius:fill(self.norm == 2 and math.huge or self.eps)
 end
 
-function ball:advance(batch)
-    local a, q, scale = batch.a, batch.q, batch.scale
-    if self.norm == 2 then
-        a = batch.multiplier:copy(a)
-        for k = 1, batch.size do
-            local length = batch.q_l2:get(k)
-            a:set(length > 0 and a:get(k) / length or 0, k)
-        end
-    else
-        q:sign_()
+--- Makes batch.q the direction, but for its length, and returns the multipliers of it that make steps
+-- of the sizes batch.a.
+function ball:direct(batch)
+    local a = batch.a
+    if self.norm ~= 2 then
+        batch.q:sign_()
+        return a
     end
-    batch.x:step_(q, a, batch.x0, batch.l2, batch.linf)
+    local multiplier = batch.multiplier:copy(a)
+    for k = 1, batch.size do
+        local length = batch.q_l2:get(k)
+        multiplier:set(length > 0 and a:get(k) / length or 0, k)
+    end
+    return multiplier
+end
+
+--- The same for the images `x` [B,C,H,W] in [0,1] of a batch, whose L2 distances from x0 are batch.l2.
+function ball:hold(batch, x)
     if self.norm == 2 then
         for k = 1, batch.size do
             local l2 = batch.l2:get(k)
-            scale:set(l2 > self.eps and self.eps / l2 or 1, k)
+            batch.scale:set(l2 > self.eps and self.eps / l2 or 1, k)
         end
     end
-    batch.x:project_(batch.x0, scale, batch.radius)
+    x:project_(batch.x0, batch.scale, batch.radius)
+end
+
+function ball:advance(batch)
+    batch.x:step_(batch.q, ball.direct(self, batch), batch.x0, batch.l2, batch.linf)
+    ball.hold(self, batch, batch.x)
 end
 
 return ball

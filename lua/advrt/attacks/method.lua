@@ -17,8 +17,13 @@
 --     enter(batch, k)        optional: image k begins anew at x[k]
 --     advance(batch)         moves each image k that asked for a step: batch.a [k] is the number
 --                            it gave, 0 where it stays; the gradient of what it ascends is batch.q.
---                            Leaves in batch.l2 the distances of the images that moved. It may call
---                            batch:stop(k, what) where numbers overflow
+--                            Leaves in batch.l2, and in batch.linf where the attack reads it, the
+--                            distances of the images that moved. It may call batch:stop(k, what) where
+--                            numbers overflow
+--     evaluate(batch)        optional: the values and the gradient dz of what the images ascend, from
+--                            the logits batch.z; default: the loss's
+--     differentiate(batch)   optional: batch.q from batch.dz; default: one backward pass. An attack
+--                            that takes several says how many an image's step costs: backwards
 --
 -- An attack always ascends: batch.value and batch.q are of batch.loss, which leads to the target, or
 -- is the loss's untargeted form and leads away from the label. No attack turns a sign itself.
@@ -61,6 +66,18 @@ function method.below(most, default)
         function(v) return finite(v) and v > 0 and v < most and v or nil end)
 end
 
+function method.share(default)
+    return kind(default, "a number from 0 to 1",
+        function(v) return finite(v) and v >= 0 and v <= 1 and v or nil end)
+end
+
+function method.whole(default)
+    return kind(default, "a whole number of at least 0", function(v)
+        v = math.type(v) and math.tointeger(v)
+        return v and v >= 0 and v or nil
+    end)
+end
+
 function method.count(default, most)
     local wanted = most and ("a whole number from 1 to %d"):format(most)
     return kind(default, wanted or "a whole number of at least 1", function(v)
@@ -81,11 +98,12 @@ function method.norm(default)
     end)
 end
 
---- A loss of advrt.loss, by name or as an object. What an untargeted attack ascends is that loss's own
--- untargeted form (advrt.loss). untargeted: optional, the default of an untargeted attack.
+--- A loss of advrt.loss, by name or as an object; also one of those that lua/advrt/losses/ holds. What
+-- an untargeted attack ascends is that loss's own untargeted form (advrt.loss). untargeted: optional, the
+-- default of an untargeted attack.
 function method.loss(default, untargeted)
     local parameter = kind(default, "a loss", function(v)
-        if type(v) == "string" then v = losses.get(v) end
+        if type(v) == "string" then v = losses.get(v) or losses.shipped(v) end
         return type(v) == "table" and v.evaluate and v.direction and v or nil
     end)
     parameter.untargeted = untargeted
@@ -98,12 +116,19 @@ function method.new(name, parameters, complete)
     local class = {kind = name, parameters = parameters}
     class.__index = class
     class.__name = "advrt.attack"
+    class.backwards = 1
     function class.evaluations() return 1 end
+
     --- The loss that the attack ascends: towards the targets, or away from the labels.
     function class:ascends(targeted)
         if targeted then return self.loss end
         return losses.untargeted(self.away or self.loss)
     end
+
+    function class.evaluate(_, batch) batch.loss:evaluate(batch.z, batch.aims, batch.value, batch.dz) end
+
+    function class.differentiate(_, batch) batch.net:backward(batch.dz, batch.q) end
+
     local function make(_, given)
         local self = setmetatable({name = name}, class)
         if given ~= nil and type(given) ~= "table" then
@@ -141,7 +166,8 @@ end
 -- One image -----------------------------------------------------------------------------------
 
 -- Fields an attack reads: x, x0 [C,H,W]; label, target (nil: untargeted); name; and of the network
--- at x: value, what it ascends; margin and success, as method.judge has them; l2 = ||x - x0||.
+-- at x: value, what it ascends; margin and success, as method.judge has them; l2, linf, the norms of
+-- x - x0.
 local Image = {}
 Image.__index = Image
 
@@ -150,7 +176,8 @@ function Image:begin(point)
     local batch = self.batch
     self.x:copy(point)
     if batch.attack.enter then batch.attack:enter(batch, self.k) end
-    self.l2 = (self.x - self.x0):reshape {1, self.x:numel()}:norms():get(1)
+    local l2, linf = (self.x - self.x0):reshape {1, self.x:numel()}:norms()
+    self.l2, self.linf = l2:get(1), linf:get(1)
     self.fresh = true
     coroutine.yield()
 end
@@ -164,7 +191,22 @@ end
 --- The same without an evaluation: the attack ends with it.
 function Image:last_step(a)
     self.a = a
-    self.backward = self.backward + 1
+    self.backward = self.backward + self.batch.attack.backwards
+end
+
+--- From the next evaluation on the loss is of `class`; what counts as success stays. An attack that aims
+-- at classes other than its goal ascends the loss itself (ascends), not its untargeted form.
+function Image:aim(class) self.batch.aims:set(class, self.k) end
+
+--- The `count` classes, the image's own goal aside, whose logits were largest at the last evaluation,
+-- in falling order.
+function Image:rivals(count)
+    local goal, list = self.target or self.label, {}
+    local _, classes = self.batch.z:narrow(self.k, 1):topk(math.min(count + 1, self.batch.net.classes), 2)
+    for _, class in ipairs(classes:totable()[1]) do
+        if class ~= goal and #list < count then list[#list + 1] = class end
+    end
+    return list
 end
 
 --- Sets the image as it is aside as the result.
@@ -228,11 +270,11 @@ function method.batch(g, attack, B, targeted, seed)
     local shape = {B, table.unpack(g.input)}
     local batch = setmetatable({
         net = g, attack = attack, loss = attack:ascends(targeted), size = B,
-        targeted = targeted, seed = seed,
+        targeted = targeted, seed = seed, aims = rows(B, "i64"),
         x = tensor.new(shape), x0 = tensor.new(shape), q = tensor.new(shape),
         best = tensor.new(shape), z = tensor.new {B, g.classes}, dz = tensor.new {B, g.classes},
         value = rows(B, "f32"), margin = rows(B, "f32"), margin_dz = tensor.new {B, g.classes},
-        goals = rows(B, "i64"), a = rows(B, "f64"), l2 = rows(B, "f64"),
+        goals = rows(B, "i64"), a = rows(B, "f64"), l2 = rows(B, "f64"), linf = rows(B, "f64"),
         q_l2 = rows(B, "f64"), q_linf = rows(B, "f64"), q_zero = rows(B, "f64"),
         places = {}, live = 0, seconds = {forward = 0, backward = 0, step = 0}, passes = 0, evaluations = 0,
     }, Batch)
@@ -259,6 +301,7 @@ function Batch:fill(k, queue)
         forward = 0, backward = 0, flat = 0, turn = coroutine.create(self.attack.attack)}, Image)
     image.x0:copy(item.image)
     self.goals:set(item.target or item.label, k)
+    self.aims:set(item.target or item.label, k)
     self.places[k], self.live = image, self.live + 1
     resume(image)
     if coroutine.status(image.turn) == "dead" then
@@ -277,15 +320,15 @@ end
 --- z = g(x), and what the images read of it.
 function Batch:forward()
     self.net:trace(self.x, self.z)
-    self.loss:evaluate(self.z, self.goals, self.value, self.dz)
+    self.attack:evaluate(self)
     local prediction, margin, success = method.judge(self.attack, self.targeted, self.z, self.goals,
         self.margin, self.margin_dz)
     self.passes, self.evaluations = self.passes + 1, self.evaluations + self.live
-    local value, l2 = self.value:totable(), self.l2:totable()
+    local value, l2, linf = self.value:totable(), self.l2:totable(), self.linf:totable()
     for k, image in pairs(self.places) do
         image.value, image.margin, image.success = value[k], margin[k], success[k]
         image.forward = image.forward + 1
-        if not image.fresh then image.l2 = l2[k] end
+        if not image.fresh then image.l2, image.linf = l2[k], linf[k] end
         image.fresh = false
         if prediction[k] < 0 then
             self:stop(k, "logits")
@@ -298,7 +341,7 @@ end
 --- The gradient of what the images ascend, at the points of the last forward. An image of which it is not
 -- finite takes no step.
 function Batch:backward()
-    self.net:backward(self.dz, self.q)
+    self.attack:differentiate(self)
     self.q:norms(self.q_l2, self.q_linf, self.q_zero)
     for k, image in pairs(self.places) do
         local norm = self.q_l2:get(k)
