@@ -6,6 +6,8 @@
 --     attacks.pgd {norm = 2, eps = 1}               from random starts, in either norm
 --     attacks.apgd {eps = 8/255}                    with momentum and a step that follows the loss
 --     attacks.square {eps = 8/255}                  random search, without gradients
+--     attacks.fab {norm = 2}                        the least distortion, across linearised boundaries
+--     attacks.autoattack {eps = 8/255}              four of these, on what the ones before left
 --     attacks.lbfgs {}                              box-constrained L-BFGS, the least distortion
 --     attacks.cw {kappa = 0}                        Carlini & Wagner's L2
 --
@@ -27,7 +29,8 @@ local tensor = require "advrt.tensor"
 
 local attacks = {}
 
-local order = {"fgs", "ifgs", "pgd", "apgd", "square", "lbfgs", "cw"}
+local order = {"fgs", "ifgs", "pgd", "apgd", "square", "fab", "autoattack", "lbfgs",
+    "cw"}
 for _, name in ipairs(order) do attacks[name] = require("advrt.attacks." .. name) end
 
 --- The names of the attacks.
@@ -128,6 +131,79 @@ function Finished:measure()
     if self.measured then self.measured(self.batch) end
 end
 
+local ROOM, ROOM_BYTES = 16, 1 << 28 -- batches, and bytes, of images that an attack of stages holds
+
+--- The next items of a queue, with images of their own: as many as an attack of stages holds.
+local function take(spec)
+    local bytes, items = 4, {}
+    for _, n in ipairs(spec.net.input) do bytes = bytes * n end
+    local B = spec.batch or 32
+    local room = B * math.max(1, math.min(ROOM, ROOM_BYTES // (bytes * B)))
+    while #items < room do
+        local item = spec.next()
+        if not item then return items, true end
+        items[#items + 1] = setmetatable({item = item, image = item.image:clone(), forward = 0,
+            backward = 0, zero_gradients = 0}, {__index = item})
+    end
+    return items, false
+end
+
+--- attacks.stream for an attack of stages: attacks, each made on the images that the ones before it did
+-- not break. What an image took is the sum over its stages; its result, that of the last.
+local function stream_stages(spec)
+    local sum = {passes = 0, evaluations = 0, seconds = {forward = 0, backward = 0, step = 0}}
+
+    -- What the stages before and `now` have taken.
+    local function with(now)
+        local all = {passes = sum.passes + now.passes, seconds = {},
+            evaluations = sum.evaluations + (now.evaluations or 0)}
+        for name, v in pairs(sum.seconds) do all.seconds[name] = v + now.seconds[name] end
+        return all
+    end
+
+    local function run_stage(stage, items, last)
+        local left, at, reported = {}, 0, false
+        local now = attacks.stream {
+            attack = stage, net = spec.net, targeted = spec.targeted, batch = spec.batch,
+            seed = spec.seed,
+            next = function()
+                at = at + 1
+                return items[at]
+            end,
+            done = function(item, one)
+                for _, name in ipairs {"forward", "backward", "zero_gradients"} do
+                    item[name] = item[name] + one[name]
+                    one[name] = item[name]
+                end
+                item.not_finite = item.not_finite or one.not_finite
+                if not (one.success or last) then
+                    left[#left + 1] = item
+                    return
+                end
+                one.not_finite, reported = not one.success and item.not_finite or nil, true
+                spec.done(item.item, one)
+            end,
+            tick = spec.tick and function(batch) spec.tick(with(batch)) end,
+            measured = spec.measured and function(batch)
+                if reported then spec.measured(with(batch)) end
+                reported = false
+            end,
+        }
+        return left, with(now)
+    end
+
+    local empty
+    repeat
+        local items
+        items, empty = take(spec)
+        for s, stage in ipairs(spec.attack.stages) do
+            if #items == 0 then break end
+            items, sum = run_stage(stage, items, s == #spec.attack.stages)
+        end
+    until empty
+    return sum
+end
+
 --- Attacks the images of a queue; the way in for folders that do not fit into memory.
 --
 -- spec.attack    an attack, such as attacks.cw {}
@@ -149,8 +225,8 @@ end
 --                finished, at most a batch of them; where an interrupt ends the rest, also for those
 --                that had finished
 --
--- Returns {passes, seconds = {forward, backward, step}}. Numbers that are not finite end the attack of
--- their image alone; an image outside of [0,1] or of the attack's ball raises.
+-- Returns {passes, evaluations, seconds = {forward, backward, step}}. Numbers that are not finite end the
+-- attack of their image alone; an image outside of [0,1] or of the attack's ball raises.
 function attacks.stream(spec)
     arguments.want("stream", 1, "table", spec)
     for name, wanted in pairs {net = "table", attack = "table", next = "function", done = "function"} do
@@ -159,6 +235,7 @@ function attacks.stream(spec)
                 arguments.text(spec[name])), 2)
         end
     end
+    if spec.attack.stages then return stream_stages(spec) end
     local attack, B = spec.attack, spec.batch or 32
     local finished = new_finished(spec, attack, B, spec.targeted)
     local batch = method.batch(spec.net, attack, B, spec.targeted, spec.seed or 0)
@@ -168,7 +245,7 @@ function attacks.stream(spec)
         if system.interrupted() and #finished.items > 0 then finished:measure() end
     end)
     if #finished.items > 0 then finished:measure() end
-    return {passes = batch.passes, seconds = batch.seconds}
+    return {passes = batch.passes, seconds = batch.seconds, evaluations = batch.evaluations}
 end
 
 local function check(spec)
@@ -179,7 +256,7 @@ local function check(spec)
     end
     if type(attack) == "table" and getmetatable(attack) and getmetatable(attack).__call then
         wrong("attack is a kind of attacks; attacks.%s {} is one of it", attack.kind)
-    elseif type(attack) ~= "table" or not attack.attack or not attack.advance then
+    elseif type(attack) ~= "table" or not (attack.stages or (attack.attack and attack.advance)) then
         wrong("attack is missing (attacks.cw {} is one), got %s", type(attack))
     end
     if g.classes < 2 then wrong("a net of 1 class has no other class to move to") end

@@ -18,6 +18,7 @@ int luaopen_advrt_core_system(lua_State *L);
 int luaopen_advrt_core_feed(lua_State *L);
 int luaopen_advrt_core_transform(lua_State *L);
 int luaopen_advrt_core_lbfgsb(lua_State *L);
+int luaopen_advrt_core_plane(lua_State *L);
 int luaopen_advrt_core_edit(lua_State *L);
 int luaopen_advrt_core_dist(lua_State *L);
 
@@ -32,6 +33,7 @@ static const luaL_Reg modules[] = {
     {"advrt.core.feed", luaopen_advrt_core_feed},
     {"advrt.core.transform", luaopen_advrt_core_transform},
     {"advrt.core.lbfgsb", luaopen_advrt_core_lbfgsb},
+    {"advrt.core.plane", luaopen_advrt_core_plane},
     {"advrt.core.edit", luaopen_advrt_core_edit},
     {"advrt.core.dist", luaopen_advrt_core_dist},
     {NULL, NULL},

@@ -250,6 +250,109 @@ describe("square", function()
     end)
 end)
 
+describe("fab", function()
+    for _, norm in ipairs {"inf", 2} do
+        for kind, goal in pairs(goals) do
+            it(("finds the distance to the boundary in norm %s, %s"):format(norm, kind), function()
+                local r = run(attacks.fab {norm = norm, steps = 20}, goal)
+                assert.is_true(r.success[1])
+                assert.is_true(distance(r, norm) >= LEAST[norm] - 1e-6)
+                assert.near(LEAST[norm], distance(r, norm), 0.01 * LEAST[norm])
+            end)
+        end
+    end
+
+    it("finds it along a side of the box, where the first pixel ends", function()
+        -- z_1 - z_0 is -0.4 at x; the pixel would go on by 0.4 A_1 / |A|^2, beyond 1
+        local x, gap, b, rest = {0.95, 0.45, 0.4, 0.55, 0.6, 0.5}, 0.4, -0.4, 0
+        for i, a in ipairs(A) do b = b - a * x[i] end
+        for i = 2, 6 do rest = rest + A[i] ^ 2 end
+        assert.is_true(gap * A[1] / NORM2 ^ 2 > 0.05)
+        local least = math.sqrt(0.05 ^ 2 + (gap - 0.05 * A[1]) ^ 2 / rest)
+        local r = run(attacks.fab {norm = 2, steps = 30}, {1}, {images = image_of(x),
+            net = support.linear_net({{0, 0, 0, 0, 0, 0}, A}, {0, b}, INPUT)})
+        assert.is_true(r.success[1])
+        assert.near(least, r.l2:get(1), 0.01 * least)
+    end)
+
+    it("with eps ends at the first success within it, and fails without one, in the ball", function()
+        local r = run(attacks.fab {norm = 2, eps = LEAST[2] * 1.2}, {1})
+        assert.is_true(r.success[1] and r.l2:get(1) <= LEAST[2] * 1.2 and r.backward:get(1) <= 2)
+        r = run(attacks.fab {norm = 2, eps = LEAST[2] * 0.99, steps = 10}, {1})
+        assert.is_true(not r.success[1] and r.l2:get(1) > 0 and r.l2:get(1) <= LEAST[2] * 0.99)
+    end)
+
+    it("comes as near to the bundled images as C&W", function()
+        local fab = run_photos(attacks.fab {norm = 2, steps = 15, classes = 3}, {count = 12})
+        local cw = run_photos(attacks.cw {c = 1, searches = 4, iterations = 80, rate = 0.1}, {count = 12})
+        local sum_fab, sum_cw = 0, 0
+        for i = 1, 12 do
+            assert.is_true(fab.success[i] and cw.success[i])
+            sum_fab, sum_cw = sum_fab + fab.l2:get(i), sum_cw + cw.l2:get(i)
+        end
+        assert.is_true(sum_fab < 1.05 * sum_cw, ("%g %g"):format(sum_fab, sum_cw))
+    end)
+end)
+
+describe("autoattack", function()
+    for _, case in ipairs {{"inf", 0.015, {}}, {2, 0.3, {}}, {"inf", 0.02, {targeted = true}}} do
+        local norm, eps, options = table.unpack(case)
+        it(("leaves the images that each of its four attacks leaves: norm %s%s"):format(norm,
+            options.targeted and ", targeted" or ""), function()
+            local given = {norm = norm, eps = eps, steps = 6, classes = 3, queries = 20}
+            local all = attacks.autoattack(given)
+            assert.equal(4, #all.stages)
+            local robust, forward, backward, count = {}, {}, {}, 0
+            for i = 1, COUNT do robust[i], forward[i], backward[i] = true, 0, 0 end
+            local alone = {}
+            for s, stage in ipairs(all.stages) do
+                local r = run_photos(stage, options)
+                alone[s] = 0
+                for i = 1, COUNT do
+                    if robust[i] then
+                        forward[i] = forward[i] + r.forward:get(i)
+                        backward[i] = backward[i] + r.backward:get(i)
+                    end
+                    alone[s] = alone[s] + (r.success[i] and 0 or 1)
+                    robust[i] = robust[i] and not r.success[i]
+                end
+            end
+            local r = run_photos(all, options)
+            for i = 1, COUNT do
+                assert.equal(not robust[i], r.success[i], i)
+                assert.equal(forward[i], r.forward:get(i))
+                assert.equal(backward[i], r.backward:get(i))
+                assert.is_true((norm == 2 and r.l2 or r.linf):get(i) <= eps * (1 + 1e-12))
+                count = count + (robust[i] and 1 or 0)
+            end
+            assert.is_true(count > 0 and count < COUNT, count)
+            for s = 1, 4 do assert.is_true(count <= alone[s]) end
+        end)
+    end
+
+    it("takes as many images as the queue has, in rooms of several batches", function()
+        local items, at, seen, measured = {}, 0, {}, 0
+        for i = 1, 70 do
+            local k = (i - 1) % COUNT + 1
+            items[i] = {image = photos[k], label = labels[k], name = "n" .. i, index = i}
+        end
+        local about = attacks.stream {attack = attacks.autoattack {eps = 0.02, steps = 2, classes = 1,
+            queries = 2}, net = fashion, targeted = false, batch = 2,
+            next = function()
+                at = at + 1
+                return items[at]
+            end,
+            done = function(item, one)
+                assert.is_nil(seen[item.index])
+                seen[item.index] = one.forward
+            end,
+            measured = function(batch) measured = batch.passes end}
+        assert.equal(71, at) -- the end of the queue is asked for once
+        assert.equal(70, #seen)
+        assert.is_true(measured > 0 and measured <= about.passes and about.evaluations > 70)
+    end)
+end)
+
 describe("an image's result", function()
     local PLACE = 20
 
@@ -266,6 +369,8 @@ describe("an image's result", function()
     local cheap = {
         attacks.apgd {eps = 0.02, steps = 8, restarts = 2}, attacks.apgd {norm = 2, eps = 0.3, steps = 8},
         attacks.apgd {eps = 0.01, steps = 5, loss = "dlr", classes = 2},
+        attacks.fab {steps = 4, classes = 2, restarts = 2}, attacks.fab {norm = 2, eps = 0.2, steps = 4},
+        attacks.autoattack {eps = 0.01, steps = 3, classes = 2, queries = 4},
         attacks.square {eps = 0.01, queries = 12}, attacks.square {norm = 2, eps = 0.3, queries = 12},
     }
 

@@ -1,0 +1,30 @@
+/* "advrt.core.plane": the nearest points of hyperplanes within the box; see solve/plane.h. */
+#include "solve/plane.h"
+
+#include <string.h>
+
+#include "bind/bind.h"
+
+/* project(x, w, at, c, norm, z, distance): z, the points nearest to x, norm 2 or "inf", of the
+ * planes c + <w, z - at> = 0; c, distance f64 [N], the others f32 [N,...]. */
+static int project(lua_State *L) {
+    Error e;
+    PlaneBatch b = {.x = bind_check_tensor(L, 1),
+                    .w = bind_check_tensor(L, 2),
+                    .at = bind_check_tensor(L, 3),
+                    .c = bind_check_tensor(L, 4),
+                    .z = bind_check_tensor(L, 6),
+                    .distance = bind_check_tensor(L, 7)};
+    bool two = lua_type(L, 5) == LUA_TNUMBER && lua_tonumber(L, 5) == 2;
+    luaL_argcheck(L, two || strcmp(luaL_checkstring(L, 5), "inf") == 0, 5, "wanted 2 or \"inf\"");
+    if (plane_project(&b, two ? PLANE_L2 : PLANE_LINF, &e) != 0) return bind_error(L, &e);
+    return 0;
+}
+
+static const luaL_Reg functions[] = {{"project", project}, {NULL, NULL}};
+
+int luaopen_advrt_core_plane(lua_State *L);
+int luaopen_advrt_core_plane(lua_State *L) {
+    luaL_newlib(L, functions);
+    return 1;
+}
