@@ -157,7 +157,7 @@ ONEDNN3_TESTS = test_plan test_kernels test_convolve
 bench: all ## seconds, rates and memory of the nets, and PyTorch's where BENCH_PYTHON is set
 	@$(BUILD)/advrt tests/bench/bench.lua $(if $(PROFILE),--profile --out $(BUILD)/profile.json, \
 	  --out $(BUILD)/bench.json) $(BENCH)
-.PHONY: bench-gpu bench-precision bench-scale instructions
+.PHONY: bench-gpu bench-peers bench-precision bench-scale instructions
 bench-gpu: all ## the same on this machine's GPU, with batches that fill one
 	@$(BUILD)/advrt --device cuda tests/bench/bench.lua --autocast \
 	  --works $(subst $() ,$(comma),$(GPU_WORKS)) --out $(BUILD)/bench-gpu.json $(BENCH)
@@ -166,6 +166,9 @@ GPU_WORKS = resnet50:256:gradient resnet50:256:gradient:tf32 resnet50:256:gradie
             alexnet:512:gradient efficientnet_lite0:256:gradient resnet18:128:training \
             resnet50:128:attack fashion:512:attack
 comma = ,
+# PEERS holds words that choose attacks, as PEERS='apgd fab'.
+bench-peers: all ## the attacks beside those of the libraries that BENCH_PYTHON has
+	@$(BUILD)/advrt tests/bench/peers.lua $(PEERS)
 bench-precision: all ## what --precision mixed and bf16 do to gradients and flips
 	@rm -rf $(BUILD)/precision $(BUILD)/precision-photos
 	@$(BUILD)/advrt tests/bench/precision.lua --out $(BUILD)/precision
