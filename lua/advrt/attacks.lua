@@ -10,6 +10,9 @@
 --     attacks.autoattack {eps = 8/255}              four of these, on what the ones before left
 --     attacks.lbfgs {}                              box-constrained L-BFGS, the least distortion
 --     attacks.cw {kappa = 0}                        Carlini & Wagner's L2
+--     attacks.deepfool {norm = 2}                   onto the nearest linearised boundary, again and again
+--     attacks.ddn {steps = 100}                     direction and L2 norm on their own
+--     attacks.fmn {norm = 2}                        the least distortion in few steps
 --
 --     local r = attacks.run {attack = attacks.cw {}, net = g, images = x, labels = c, targets = t}
 --
@@ -30,18 +33,29 @@ local tensor = require "advrt.tensor"
 local attacks = {}
 
 local order = {"fgs", "ifgs", "pgd", "apgd", "square", "fab", "autoattack", "lbfgs",
-    "cw"}
+    "cw", "deepfool", "ddn", "fmn"}
 for _, name in ipairs(order) do attacks[name] = require("advrt.attacks." .. name) end
 
 --- The names of the attacks.
 function attacks.names() return table.move(order, 1, #order, 1, {}) end
 
+--- A number as it is written, such as 0.03, 1e-3 or 8/255; nil where the text is no finite one.
+function attacks.number(text)
+    local top, bottom = text:match("^([^/]+)/([^/]+)$")
+    local v
+    if top then
+        top, bottom = attacks.number(top), attacks.number(bottom)
+        v = top and bottom and top / bottom
+    else
+        v = text:find("^[%deE.+-]+$") and tonumber(text)
+    end
+    return v and v == v and math.abs(v) < math.huge and v or nil
+end
+
 --- A parameter's value as it is written: a number, true, false, or a word.
 local function value_of(text)
     if text == "true" or text == "false" then return text == "true" end
-    local top, bottom = text:match("^([%d.]+)/([%d.]+)$") -- 8/255
-    if tonumber(top) and tonumber(bottom) then return tonumber(top) / tonumber(bottom) end
-    return text ~= "inf" and tonumber(text) or text
+    return attacks.number(text) or text
 end
 
 --- The attack that a text names, NAME or NAME:PARAMETER=VALUE:..., called by that text; or nil and

@@ -294,6 +294,60 @@ describe("fab", function()
     end)
 end)
 
+describe("the attacks of least distortion", function()
+    local cases = {
+        ["deepfool in 2"] = {2, attacks.deepfool {overshoot = 0.002}},
+        ["deepfool in inf"] = {"inf", attacks.deepfool {norm = "inf", overshoot = 0.002}},
+        ddn = {2, attacks.ddn {steps = 300, gamma = 0.02}},
+        ["fmn in 2"] = {2, attacks.fmn {}}, ["fmn in inf"] = {"inf", attacks.fmn {norm = "inf", steps = 200}},
+    }
+    for name, case in pairs(cases) do
+        for kind, goal in pairs(goals) do
+            it(("%s, %s, finds the distance to the boundary"):format(name, kind), function()
+                local norm, attack = table.unpack(case)
+                local r = run(attack, goal)
+                assert.is_true(r.success[1])
+                assert.is_true(distance(r, norm) >= LEAST[norm] - 1e-6)
+                assert.near(LEAST[norm], distance(r, norm), 0.01 * LEAST[norm])
+            end)
+        end
+    end
+
+    it("deepfool crosses a linear boundary at the first step, beyond it by the overshoot", function()
+        for _, norm in ipairs {"inf", 2} do
+            local r = run(attacks.deepfool {norm = norm, overshoot = 0.1}, false)
+            assert.same({true, 2, 1}, {r.success[1], r.forward:get(1), r.backward:get(1)})
+            assert.near(1.1 * (LEAST[norm] + 1e-4), distance(r, norm), 1e-6)
+        end
+    end)
+
+    it("deepfool takes the nearest of several boundaries, and a gradient for each", function()
+        -- from 0 the classes 1, 2, 3 are 0.3, 0.2, 0.4 away; 2's gap is not the least
+        local rows = {{0, 0, 0, 0, 0, 0}, {1, 0, 0, 0, 0, 0}, {0, 4, 0, 0, 0, 0}, {0, 0, 1, 0, 0, 0}}
+        local bias = {0, -X[1] - 0.3, -4 * X[2] - 0.8, -X[3] - 0.4}
+        local r = run(attacks.deepfool {}, false, {net = support.linear_net(rows, bias, INPUT)})
+        assert.same({true, 2, 3}, {r.success[1], r.prediction:get(1), r.backward:get(1)})
+        assert.near(1.02 * (0.2 + 1e-4), r.l2:get(1), 1e-6)
+        r = run(attacks.deepfool {}, {3}, {net = support.linear_net(rows, bias, INPUT)})
+        assert.same({true, 3, 1}, {r.success[1], r.prediction:get(1), r.backward:get(1)})
+    end)
+
+    it("come near C&W on the bundled images", function()
+        local function sum(attack)
+            local r, l2 = run_photos(attack, {count = 12}), 0
+            for i = 1, 12 do
+                assert.is_true(r.success[i])
+                l2 = l2 + r.l2:get(i)
+            end
+            return l2
+        end
+        local cw = sum(attacks.cw {c = 1, searches = 4, iterations = 80, rate = 0.1})
+        assert.is_true(sum(attacks.ddn {steps = 60}) < 1.1 * cw)
+        assert.is_true(sum(attacks.fmn {steps = 60}) < 1.1 * cw)
+        assert.is_true(sum(attacks.deepfool {}) < 1.6 * cw)
+    end)
+end)
+
 describe("autoattack", function()
     for _, case in ipairs {{"inf", 0.015, {}}, {2, 0.3, {}}, {"inf", 0.02, {targeted = true}}} do
         local norm, eps, options = table.unpack(case)
@@ -371,6 +425,8 @@ describe("an image's result", function()
         attacks.apgd {eps = 0.01, steps = 5, loss = "dlr", classes = 2},
         attacks.fab {steps = 4, classes = 2, restarts = 2}, attacks.fab {norm = 2, eps = 0.2, steps = 4},
         attacks.autoattack {eps = 0.01, steps = 3, classes = 2, queries = 4},
+        attacks.deepfool {steps = 2}, attacks.deepfool {norm = "inf", steps = 2, classes = 3},
+        attacks.ddn {steps = 6}, attacks.fmn {steps = 6}, attacks.fmn {norm = "inf", steps = 6},
         attacks.square {eps = 0.01, queries = 12}, attacks.square {norm = 2, eps = 0.3, queries = 12},
     }
 

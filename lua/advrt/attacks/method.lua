@@ -22,8 +22,8 @@
 --                            numbers overflow
 --     evaluate(batch)        optional: the values and the gradient dz of what the images ascend, from
 --                            the logits batch.z; default: the loss's
---     differentiate(batch)   optional: batch.q from batch.dz; default: one backward pass. An attack
---                            that takes several says how many an image's step costs: backwards
+--     differentiate(batch)   optional: batch.q from batch.dz; default: one backward pass. Where it
+--                            takes several, batch.backwards tells how many
 --
 -- An attack always ascends: batch.value and batch.q are of batch.loss, which leads to the target, or
 -- is the loss's untargeted form and leads away from the label. No attack turns a sign itself.
@@ -116,7 +116,6 @@ function method.new(name, parameters, complete)
     local class = {kind = name, parameters = parameters}
     class.__index = class
     class.__name = "advrt.attack"
-    class.backwards = 1
     function class.evaluations() return 1 end
 
     --- The loss that the attack ascends: towards the targets, or away from the labels.
@@ -191,7 +190,7 @@ end
 --- The same without an evaluation: the attack ends with it.
 function Image:last_step(a)
     self.a = a
-    self.backward = self.backward + self.batch.attack.backwards
+    self.backward = self.backward + self.batch.backwards
 end
 
 --- From the next evaluation on the loss is of `class`; what counts as success stays. An attack that aims
@@ -270,7 +269,7 @@ function method.batch(g, attack, B, targeted, seed)
     local shape = {B, table.unpack(g.input)}
     local batch = setmetatable({
         net = g, attack = attack, loss = attack:ascends(targeted), size = B,
-        targeted = targeted, seed = seed, aims = rows(B, "i64"),
+        targeted = targeted, seed = seed, aims = rows(B, "i64"), backwards = 1,
         x = tensor.new(shape), x0 = tensor.new(shape), q = tensor.new(shape),
         best = tensor.new(shape), z = tensor.new {B, g.classes}, dz = tensor.new {B, g.classes},
         value = rows(B, "f32"), margin = rows(B, "f32"), margin_dz = tensor.new {B, g.classes},

@@ -1,0 +1,95 @@
+--- Fast minimum norm (Pintor, Roli, Brendel, Biggio, "Fast minimum-norm adversarial attacks through
+-- adaptive norm constraints", NeurIPS 2021, arXiv:2102.12827), Algorithm 1: a step along the gradient and
+-- back into a ball around x0, whose radius follows the boundary.
+--
+--     eps_k = ||delta_{k-1}||_p + L / ||g||_q            before anything has succeeded, L the missing margin
+--     eps_k = min(eps_{k-1} (1 - gamma_k), ||delta*||_p) where x_{k-1} succeeds, delta* the least so far
+--     eps_k = eps_{k-1} (1 + gamma_k)                    where it does not
+--     x_k = clip(P(x_{k-1} + alpha_k g / ||g||_2))       P onto ||x - x_0||_p <= eps_k
+--
+-- with q the dual norm of p. alpha falls to a hundredth and gamma to 0.001 along a cosine.
+--
+--     attacks.fmn {norm = 2, steps = 100, alpha = 1, gamma = 0.05, loss = nil}
+--
+-- @param norm   2 or "inf": whose distance is made small
+-- @param steps  number of steps
+-- @param alpha  the first step's length in the norm 2, whatever p is
+-- @param gamma  by how much the radius changes at first
+-- @param loss   instead of the margin, which is the paper's
+
+local losses = require "advrt.loss"
+local method = require "advrt.attacks.method"
+local tensor = require "advrt.tensor"
+
+local LAST_GAMMA, LAST_ALPHA = 0.001, 0.01 -- alpha's in parts of the first
+
+local fmn = method.new("fmn", {
+    norm = method.norm(2), steps = method.count(100), alpha = method.positive(1),
+    gamma = method.below(1, 0.05), loss = method.loss(),
+}, function(self) self.loss = self.loss or losses.m_logit {kappa = 1e30} end)
+
+function fmn.prepare(_, batch)
+    local function rows() return tensor.new({batch.size}, "f64") end
+    batch.share, batch.scale, batch.radius, batch.still = rows(), rows(), rows(), rows()
+end
+
+--- Sets eps_k of the images that move.
+function fmn:set_radii(batch)
+    local dual = self.norm == 2 and batch.q_l2 or batch.q:norm(1)
+    for k, image in pairs(batch.places) do
+        if batch.a:get(k) ~= 0 and not image.found then
+            local far = self.norm == 2 and image.l2 or image.linf
+            local slope = dual:get(k)
+            image.radius = slope > 0 and far + math.max(0, -image.margin) / slope or math.huge
+        end
+    end
+end
+
+function fmn:advance(batch)
+    self:set_radii(batch)
+    for k = 1, batch.size do
+        local length = batch.q_l2:get(k)
+        batch.share:set(length > 0 and batch.a:get(k) / length or 0, k)
+    end
+    batch.x:step_(batch.q, batch.share, batch.x0, batch.l2, batch.linf)
+    for k = 1, batch.size do
+        local image, l2 = batch.places[k], batch.l2:get(k)
+        local radius = image and batch.a:get(k) ~= 0 and image.radius or math.huge
+        batch.scale:set(self.norm == 2 and l2 > radius and radius / l2 or 1, k)
+        batch.radius:set(self.norm == 2 and math.huge or radius, k)
+    end
+    batch.x:project_(batch.x0, batch.scale, batch.radius)
+    batch.x:step_(batch.q, batch.still, batch.x0, batch.l2, batch.linf) -- a step of 0: only measures
+end
+
+function fmn:evaluations() return self.steps + 1 end
+
+function fmn:attack(image)
+    local best = math.huge
+
+    local function note()
+        local far = self.norm == 2 and image.l2 or image.linf
+        if image.success and far < best then
+            best = far
+            image:keep()
+        end
+    end
+
+    image:begin(image.x0)
+    image.radius = math.huge
+    for k = 1, self.steps do
+        note()
+        local share = (1 + math.cos(math.pi * (k - 1) / self.steps)) / 2
+        local gamma = LAST_GAMMA + (self.gamma - LAST_GAMMA) * share
+        image.found = best < math.huge
+        if image.success then
+            image.radius = math.min(image.radius * (1 - gamma), best)
+        elseif image.found then
+            image.radius = image.radius * (1 + gamma)
+        end
+        image:step(self.alpha * (LAST_ALPHA + (1 - LAST_ALPHA) * share))
+    end
+    note()
+end
+
+return fmn
