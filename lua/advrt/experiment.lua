@@ -382,7 +382,8 @@ local function options_of(spec, argv)
     flags[#flags + 1] = {"resume", "go on with the run in --out, where it stopped"}
     flags[#flags + 1] = {"no-figures", "leave the pictures out"}
     local o = options.parse(argv, {name = spec.setting .. ".lua", description = spec.description,
-        options = takes, ranks = true, flags = flags, either = spec.either, help = spec.help})
+        options = takes, ranks = true, flags = flags, either = spec.either, help = spec.help,
+        defaults = spec.defaults})
     for _, flag in ipairs(spec.flags or {}) do
         takes[#takes + 1], o[flag[1]] = flag[1], o[flag[1]] or false
     end
@@ -402,7 +403,8 @@ end
 --                   advrt.figures that draws it
 -- spec.methods      optional: functions that stand in for Run's of their name
 -- spec.takes        optional: the options of its own, in place of those of equal multiplier and equal
---                   perturbation; spec.flags, spec.either, spec.help: as options.parse has them
+--                   perturbation; spec.flags, spec.either, spec.help,
+--                   spec.defaults: as options.parse has them
 -- spec.prepare      optional: function(o, net) that settles options by the net, and fails where they
 --                   do not fit
 -- spec.losses       optional: function(o, net) -> what images are attacked with in place of --losses, an

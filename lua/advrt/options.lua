@@ -89,13 +89,40 @@ local function numbers(least)
     end
 end
 
-local function losses(text)
+--- A reader of losses with commas between: those that are known, and where `shipped` those that
+-- lua/advrt/losses/ holds.
+local function loss_list(shipped)
+    return function(text)
+        local list, seen = {}, {}
+        for name in parts(text) do
+            local found, message = loss.get(name)
+            if not found and shipped then found = loss.shipped(name) end
+            if not found then return nil, nil, nil, message end
+            if seen[name] then return nil, nil, nil, ("loss '%s' is given twice"):format(name) end
+            seen[name], list[#list + 1] = true, name
+        end
+        return list
+    end
+end
+
+local losses = loss_list(false)
+
+local function matrix_losses(text)
+    if text == "none" then return {text} end
+    return loss_list(true)(text)
+end
+
+--- Different numbers of at least 0, each as it is written.
+local function eps_list(text)
     local list, seen = {}, {}
-    for name in parts(text) do
-        local found, message = loss.get(name)
-        if not found then return nil, nil, nil, message end
-        if seen[name] then return nil, nil, nil, ("loss '%s' is given twice"):format(name) end
-        seen[name], list[#list + 1] = true, name
+    for word in parts(text) do
+        local eps = attacks.number(word)
+        if not eps or eps < 0 then
+            return nil, nil, nil, ("wants numbers or fractions of at least 0, such as 0.01 or 8/255, "
+                .. "got '%s'"):format(word)
+        end
+        if seen[eps] then return nil, nil, nil, ("%s is given twice"):format(word) end
+        seen[eps], list[#list + 1] = true, word
     end
     return list
 end
@@ -194,6 +221,11 @@ local known = {
     {"attacks", "LIST", attack_list, {"fgs", "ifgs", "pgd", "pgd:norm=2", "lbfgs", "cw"},
         "NAME or NAME:PARAMETER=VALUE:..., with commas between (default: "
             .. "fgs,ifgs,pgd,pgd:norm=2,lbfgs,cw)"},
+    {"eps", "LIST", eps_list, nil,
+        "radii of the ball, numbers or fractions, with commas between (default: 0,1/255,2/255,4/255,8/255; "
+            .. "for norm 2 0,0.1,0.25,0.5,1)"},
+    {"matrix", "LIST", matrix_losses, nil,
+        "losses of the matrix, or none (default: ce,logit,m_logit,dlr)"},
     {"require", "FILE", path, nil,
         "a Lua file that defines more losses, or one of advrt's by name; may be given again"},
     {"iterations", "N", integer(1, 1000000), 250, "steps of each attack (default: 250)"},
@@ -373,7 +405,8 @@ function options.parse(argv, spec)
         local metavar, read, help = option[2], option[3], spec.help and spec.help[name] or option[5]
         local own = spec.defaults and spec.defaults[key_of(name)]
         if own ~= nil then
-            help = help:gsub("%s*%(default:.-%)$", "") .. (" (default: %s)"):format(own)
+            help = help:gsub("%s*%(default:.-%)$", "") .. (" (default: %s)"):format(
+                type(own) == "table" and table.concat(own, ",") or own)
         end
         made[name] = parser:option("--" .. name, help):argname(metavar):target(key_of(name))
             :convert(converter(name, read)):count(several[name] and "*" or "?")

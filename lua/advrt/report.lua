@@ -137,6 +137,14 @@ local frame = [[
 </html>
 ]]
 
+--- A page around its parts, HTML all but the title. wide: of several runs side by side.
+function report.frame(title, header, nav, main, wide)
+    local script = resource "page.js"
+    return frame:format(digest(script), html.text(title), html.file(resource "page.css"),
+        wide and ' class="wide"' or "", header, nav, main, html.text(system.options.version),
+        run_json.utc(os.time()), html.file(script))
+end
+
 --- The page of the runs in the folders `dirs`, finished ones: one, or several side by side.
 function report.page(dirs)
     local runs, nav, parts = {}, {}, {}
@@ -150,10 +158,7 @@ function report.page(dirs)
         nav[#nav + 1] = ('<a href="#%s">%s</a>'):format(id, name)
         parts[#parts + 1] = section_of(runs, id, name)
     end
-    local script = resource "page.js"
-    return frame:format(digest(script), html.text(title), html.file(resource "page.css"),
-        #runs > 1 and ' class="wide"' or "", header, table.concat(nav), table.concat(parts, "\n"),
-        html.text(system.options.version), run_json.utc(os.time()), html.file(script))
+    return report.frame(title, header, table.concat(nav), table.concat(parts, "\n"), #runs > 1)
 end
 
 --- Writes report.html into a folder (advrt.folder), of the runs in `dirs`.

@@ -17,7 +17,8 @@ local results = {}
 
 -- Of what other settings leave besides their records, where they are not equal multiplier or equal
 -- perturbation: a module with the functions write and, optional, sum.
-local others = {attacks = "advrt.attacks.report", theorem = "advrt.theorem_report"}
+local others = {attacks = "advrt.attacks.report", robustness = "advrt.attacks.robustness",
+    theorem = "advrt.theorem_report"}
 
 --- What writes the results of a setting's runs: write(out, run) fills a run's folder, which holds
 -- records.msgpack, and returns a function that says what came out (results.write tells what run has);

@@ -31,8 +31,15 @@ local order = {"setting", "program", "script", "options", "figures", "advrt", "l
     "images_bad", "images_attacked", "clean_accuracy", "seconds", "start", "end"}
 table.move(options.keys, 1, #options.keys, #order + 1, order)
 
---- The names of what a run's images were attacked with: losses, or attacks.
-function run_json.attacked_with(about) return about.options.losses or about.options.attacks or {} end
+--- The names of what a run's images were attacked with: losses, or attacks and the matrix.
+function run_json.attacked_with(about)
+    local o = about.options
+    local names = o.losses or o.attacks or {}
+    if type(o.matrix) ~= "table" or #o.matrix == 0 then return names end
+    names = table.move(names, 1, #names, 1, {})
+    names[#names + 1] = "matrix"
+    return names
+end
 
 --- The JSON text of what describes a run. dkjson writes a key as often as its order names it.
 function run_json.encode(about)

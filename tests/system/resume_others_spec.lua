@@ -1,5 +1,5 @@
--- attacks.lua and theorem.lua killed, interrupted, torn, in shards and as the work of two processes: their
--- finished files are those of a run of one process that nothing stopped.
+-- attacks.lua, robustness.lua and theorem.lua killed, interrupted, torn, in shards and as the work of two
+-- processes: their finished files are those of a run of one process that nothing stopped.
 
 local ranks = require "ranks"
 local record = require "advrt.core.record"
@@ -14,11 +14,14 @@ local cases = {
     attacks = {"--limit", "36", "--batch", "2", "--attacks", "fgs,ifgs:steps=3,pgd:norm=2:steps=3:restarts=2,"
         .. "lbfgs:searches=1:iterations=4,cw:iterations=8:rate=0.2:searches=1:c=10:starts=2",
         "--save-adversarial", "last"},
+    robustness = {"--limit", "36", "--batch", "2", "--attacks", "apgd:steps=2,fab:steps=2:classes=2,"
+        .. "square:queries=4", "--eps", "0,0.002,0.004", "--matrix", "none"},
     theorem = {"--limit", "10", "--batch", "3", "--iterations", "30", "--every", "7", "--losses",
         "ce,m_logit", "--margin-step", "8", "--magnitude", "0.2", "--targets", "class:2"},
 }
 local other = {
     attacks = {{"--untargeted"}, {"--untargeted false, not true"}},
+    robustness = {{"--eps", "0,0.002"}, {"--eps"}},
     theorem = {{"--every", "8"}, {"--every 7, not 8"}},
 }
 

@@ -84,7 +84,8 @@ function fab:advance(batch)
     x:step_(near:add_(near0):sub_(x), batch.moving, x0, batch.l2, batch.linf)
 end
 
-function fab:evaluations() return 1 + self.restarts * self.classes * 3 * self.steps // 2 + self.searches end
+--- Of an image on which nothing succeeds.
+function fab:evaluations() return 1 + self.restarts * self.classes * (self.steps + 1) end
 
 --- The point x0 + t (x - x0).
 local function between(image, x, t)

@@ -1,0 +1,210 @@
+--- Robust accuracy: the share of all images that the net gets right before and after attacks within eps,
+-- for a list of eps, untargeted.
+--
+-- The attacks of --attacks are made one after another, in the order given, each on the images that are
+-- still right. An image that is broken at one eps is broken at every larger one. Besides, a matrix of
+-- losses and attacks (--matrix): PGD and Auto-PGD with each loss, each pair on its own.
+--
+-- An attack on the images that wait together, at one eps, is a turn. Those that finish together in a turn
+-- are a unit of the run; a run that is gone on with makes the rest.
+
+local attacks = require "advrt.attacks"
+local experiment = require "advrt.experiment"
+local report = require "advrt.attacks.robustness"
+
+local MOST_BATCHES, MOST_BYTES = 16, 1 << 28 -- of the images that wait together
+
+local EPS = {inf = {"0", "1/255", "2/255", "4/255", "8/255"}, [2] = {"0", "0.1", "0.25", "0.5", "1"}}
+local MATRIX = {"ce", "logit", "m_logit", "dlr"}
+
+local Robust = {}
+
+function Robust:room()
+    local bytes = 4 * self.o.batch
+    for _, n in ipairs(self.net.input) do bytes = bytes * n end
+    return self.o.batch * math.max(1, math.min(MOST_BATCHES, MOST_BYTES // bytes))
+end
+
+--- Makes what the run knows of its turns: tried[turn], how many images have had it, and the evaluations
+-- that they took. Of the images that wait, by place: frames of their records; done[turn]; broken[chain],
+-- a chain being the turns that spare each other's images; how many are lost[chain] so; and met[turn], how
+-- many have had a turn that is begun, or were spared it.
+function Robust:check()
+    self.turns = report.turns(self.o, self.net)
+    self.tried, self.evaluations, self.frames, self.under_way = {}, {}, {}, 0
+    for t in ipairs(self.turns) do self.tried[t], self.evaluations[t] = 0, 0 end
+    self:forget()
+end
+
+function Robust:forget()
+    self.waiting, self.done, self.broken, self.met, self.lost = {}, {}, {}, {}, {}
+    for t, turn in ipairs(self.turns) do
+        self.done[t], self.broken[turn.chain], self.lost[turn.chain] = {}, {}, 0
+    end
+end
+
+--- Takes note of a unit that is committed.
+function Robust:learn(unit)
+    if unit.attacked then return self:close(unit.attacked) end
+    local turn, k, broken = self.turns[unit.turn], 0, {}
+    for place in unit.broken:gmatch("%d+") do broken[math.tointeger(tonumber(place))] = true end
+    for word in unit.places:gmatch("%d+") do
+        local place = math.tointeger(tonumber(word))
+        k = k + 1
+        self.done[unit.turn][place] = true
+        if self.met[unit.turn] then self.met[unit.turn] = self.met[unit.turn] + 1 end
+        self.waiting[place] = self.waiting[place] or {}
+        table.insert(self.waiting[place], unit.frames.records[k])
+        if broken[place] then
+            self.broken[turn.chain][place], self.lost[turn.chain] = true, self.lost[turn.chain] + 1
+        end
+    end
+    self.tried[unit.turn] = self.tried[unit.turn] + k
+    self.evaluations[unit.turn] = self.evaluations[unit.turn] + unit.evaluations
+end
+
+--- Moves on to the images behind those that wait, `count` of them, all of which are done with.
+function Robust:close(count)
+    self.counts.attacked = self.counts.attacked + count
+    for place = 1, count do
+        local frames = self.waiting[place] or {}
+        table.move(frames, 1, #frames, #self.frames + 1, self.frames)
+    end
+    self:forget()
+end
+
+function Robust:take_up(first)
+    for _, unit in ipairs(self.journal.units) do
+        self:learn(unit)
+        if unit.next then
+            first = unit.next
+            for _, name in ipairs {"found", "wrong", "left_out"} do self.counts[name] = unit[name] end
+        end
+    end
+    return first
+end
+
+function Robust:order() return self.frames end
+
+-- What is to be done is foretold from what was measured (Robust:show), not counted image by image.
+function Robust.image_work() return 0 end
+function Robust.spare() end
+
+--- How many evaluations an image that has turn t takes in the mean: as measured; before any has had it as
+-- at the eps before, or as its attack foretells.
+function Robust:mean(t)
+    if self.tried[t] > 0 then return self.evaluations[t] / self.tried[t] end
+    for before = t - 1, 1, -1 do
+        local one = self.turns[before]
+        if one.chain == self.turns[t].chain and one.text == self.turns[t].text then
+            return self:mean(before)
+        end
+    end
+    return self.turns[t].attack:evaluations()
+end
+
+--- How many more images have turn t: of those that wait, and of the `later` ones behind them.
+function Robust:open(t, later)
+    local waiting, chain = self.count_waiting, self.turns[t].chain
+    local here = waiting - (self.met[t] or self.lost[chain])
+    local seen = self.counts.attacked + (self.met[t] or 0)
+    return math.max(0, here) + later * (seen > 0 and self.tried[t] / seen or 1 - self.lost[chain] / waiting)
+end
+
+--- Shows how far the run is, in evaluations.
+function Robust:show(what)
+    local counts, left = self.counts, -self.under_way
+    local later = self.count - counts.wrong - counts.left_out - counts.attacked - self.count_waiting
+    for t in ipairs(self.turns) do left = left + self:open(t, math.max(0, later)) * self:mean(t) end
+    self.progress.total = self.work + math.max(0, left)
+    self.progress:update(self.work, what)
+end
+
+--- Makes turn t on those of a queue's images that are still right and have not had it.
+function Robust:take_turn(t, queue)
+    local turn, place, before, results = self.turns[t], 0, self.work, {}
+    local what = ("%s, eps %s, images %d to %d"):format(turn.text, turn.eps_text, self.counts.attacked + 1,
+        self.counts.attacked + #queue.files)
+    local told = {seconds = 0, finished = 0}
+
+    local function next_item()
+        repeat place = place + 1 until not (self.done[t][place] or self.broken[turn.chain][place])
+        return queue.files[place] and {place = place, image = queue.x[place], name = queue.files[place],
+            label = queue.labels[place]}
+    end
+
+    local function done(item, one)
+        local broken = report.breaks(turn, one)
+        results[#results + 1] = {place = item.place, evaluations = one.forward, broken = broken}
+        self.journal:add("records", report.pack(turn, item, one, broken))
+    end
+
+    -- Commits those that finished together, with what the attack took since the last commit.
+    local function measured(now)
+        local places, broken, evaluations = {}, {}, 0
+        for k, one in ipairs(results) do
+            places[k], evaluations = one.place, evaluations + one.evaluations
+            if one.broken then broken[#broken + 1] = one.place end
+        end
+        local seconds = now.seconds.forward + now.seconds.backward + now.seconds.step
+        local note = {{"turn", t}, {"places", table.concat(places, " ")},
+            {"broken", table.concat(broken, " ")}, {"evaluations", evaluations},
+            {"seconds", seconds - told.seconds}}
+        told.seconds, told.finished = seconds, told.finished + evaluations
+        self.under_way, results = now.evaluations - told.finished, {}
+        self:commit(#places, turn.name, note)
+        self:learn(self.journal.units[#self.journal.units])
+    end
+
+    attacks.stream {
+        attack = turn.attack, net = self.net, next = next_item, targeted = false, batch = self.o.batch,
+        seed = self.o.seed, done = done, measured = measured,
+        tick = function(batch)
+            self.work = before + batch.evaluations
+            self.under_way = batch.evaluations - told.finished
+            self:show(what)
+        end,
+    }
+    self.under_way = 0
+end
+
+function Robust:attack(queue)
+    local count = #queue.files
+    self.count_waiting = count
+    self:look(queue.next - 1)
+    for t, turn in ipairs(self.turns) do
+        self.met[t] = 0
+        for place = 1, count do
+            if self.done[t][place] or self.broken[turn.chain][place] then self.met[t] = self.met[t] + 1 end
+        end
+        if self.met[t] < count then self:take_turn(t, queue) end
+    end
+    self:commit(0, self.losses[1].name, {{"attacked", count}, {"seconds", 0}}, queue.next)
+    self:learn(self.journal.units[#self.journal.units])
+    self.left = ""
+    experiment.clear(queue)
+end
+
+experiment.run({
+    setting = "robustness",
+    description = "Measures robust accuracy: images right before and after attacks within eps, of all.",
+    takes = {"eps", "norm", "attacks", "matrix", "require", "seed"},
+    defaults = {norm = "inf", attacks = report.attacks},
+    help = {
+        norm = "the norm of the ball: 2 or inf",
+        attacks = "NAME or NAME:PARAMETER=VALUE:..., with commas between, made in this order",
+    },
+    prepare = function(o, net)
+        o.untargeted = true
+        o.eps = o.eps or EPS[o.norm]
+        o.matrix = o.matrix or {}
+        if #o.matrix == 0 then
+            for _, name in ipairs(MATRIX) do
+                if report.fewest_classes(name) <= net.classes then o.matrix[#o.matrix + 1] = name end
+            end
+        elseif o.matrix[1] == "none" then
+            o.matrix = {}
+        end
+    end,
+    losses = report.names, methods = Robust, what = {"attack"}, unit = "evaluations",
+}, arg)
