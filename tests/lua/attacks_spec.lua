@@ -113,17 +113,21 @@ describe("the attacks in a ball", function()
             assert.is_false(r.adversarial:equal(start(norm, {seed = 1}).adversarial))
             assert.is_false(r.adversarial:equal(start(norm, {names = {"b"}}).adversarial))
             local distance = norm == 2 and r.l2 or r.linf
-            assert.is_true(distance:get(1) > 0.02 and distance:get(1) <= 0.2)
+            assert.is_true(distance:get(1) > 0.002 and distance:get(1) <= 0.2)
         end
-        -- uniform in the ball: in six dimensions half of the points lie beyond 0.5^(1/6) eps
-        local N, far, images, labels, targets = 400, 0, {}, {}, {}
+        -- uniform in the ball: in six dimensions half of the points lie beyond 0.5^(1/6) eps; by radius,
+        -- in norm 2 the default, half beyond 0.5 eps
+        local N, images, labels, targets = 400, {}, {}, {}
         for i = 1, N do images[i], labels[i], targets[i] = image_of(X)[1], 0, 1 end
-        local r = run(attacks.pgd {norm = 2, eps = 0.2, alpha = 1e-9, steps = 1}, targets,
-            {images = tensor.stack(images), labels = labels, batch = 50})
-        for i = 1, N do
-            if r.l2:get(i) > 0.2 * 0.5 ^ (1 / 6) then far = far + 1 end
+        for median, kind in pairs {[0.5 ^ (1 / 6)] = "ball", [0.5] = "radius", [0.4999] = false} do
+            local r = run(attacks.pgd {norm = 2, eps = 0.2, alpha = 1e-9, steps = 1, start = kind or nil},
+                targets, {images = tensor.stack(images), labels = labels, batch = 50})
+            local far = 0
+            for i = 1, N do
+                if r.l2:get(i) > 0.2 * median then far = far + 1 end
+            end
+            assert.is_true(far > 160 and far < 240, far)
         end
-        assert.is_true(far > 160 and far < 240, far)
     end)
 
     it("start PGD inside the ball, however the start is rounded", function()
@@ -352,6 +356,9 @@ describe("attacks.run", function()
             end,
             ["lbfgs: memory must be a whole number from 1 to 100, got 101"] = function()
                 attacks.lbfgs {memory = 101}
+            end,
+            ["pgd: start must be ball or radius, got centre"] = function()
+                attacks.pgd {start = "centre"}
             end,
             ["pgd: loss must be a loss, got cee"] = function() attacks.pgd {loss = "cee"} end,
         } do

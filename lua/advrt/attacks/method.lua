@@ -98,6 +98,16 @@ function method.norm(default)
     end)
 end
 
+--- One of these words; nil by default.
+function method.choice(...)
+    local words = {...}
+    return kind(nil, table.concat(words, " or "), function(v)
+        for _, word in ipairs(words) do
+            if v == word then return v end
+        end
+    end)
+end
+
 --- A loss of advrt.loss, by name or as an object; also one of those that lua/advrt/losses/ holds. What
 -- an untargeted attack ascends is that loss's own untargeted form (advrt.loss). untargeted: optional, the
 -- default of an untargeted attack.
@@ -219,18 +229,19 @@ function Image:stream(purpose)
     return ("%d:%s:%s:%s"):format(self.batch.seed, self.name, self.batch.attack.kind, purpose)
 end
 
---- A random point of the ball around x0, uniform in it, projected into [0,1] and the ball; norm 2 or
--- "inf".
-function Image:around(purpose, norm, radius)
+--- A random point of the ball around x0, projected into [0,1] and the ball; norm 2 or "inf". Uniform in
+-- the ball, which in many dimensions is almost on its surface; or, by_radius, in a ball of a radius that is
+-- uniform between 0 and `radius`.
+function Image:around(purpose, norm, radius, by_radius)
     local shape, stream = self.x0:shape(), self:stream(purpose)
     local d
+    local u = tensor.uniform(stream .. ":radius", {1}):get(1)
     if norm == 2 then
         d = tensor.normal(stream, shape)
         local length = d:reshape {1, d:numel()}:norms():get(1)
-        local u = tensor.uniform(stream .. ":radius", {1}):get(1)
-        d:mul_(radius * u ^ (1 / d:numel()) / length)
+        d:mul_(radius * (by_radius and u or u ^ (1 / d:numel())) / length)
     else
-        d = tensor.uniform(stream, shape):mul_(2):sub_(1):mul_(radius)
+        d = tensor.uniform(stream, shape):mul_(2):sub_(1):mul_(radius * (by_radius and u or 1))
     end
     return ball.project(d:add_(self.x0):clamp_(0, 1), self.x0, norm, radius)
 end

@@ -6,7 +6,7 @@
 -- with d_n the sign of the direction for the norm inf, and the direction over its length for 2.
 --
 --     attacks.pgd {norm = "inf", eps = nil, alpha = nil, steps = 40, restarts = 1, random = true,
---                  early = false, loss = loss.ce}
+--                  start = nil, early = false, loss = loss.ce}
 --
 -- @param norm      "inf" or 2
 -- @param eps       the ball's radius in that norm; default: 8/255, or 1 for norm 2
@@ -14,6 +14,9 @@
 -- @param steps     number of steps
 -- @param restarts  most starts; the first whose last image succeeds is the last
 -- @param random    whether starts are random; else the first is x0 itself
+-- @param start     random starts: "ball", uniform in it, which in norm 2 and many dimensions is almost on
+--                  its surface; or "radius", in a ball of a radius uniform in 0 .. eps. Default: "ball",
+--                  or "radius" for norm 2, where it breaks more images
 -- @param early     whether an image is done at its first success, not after all steps
 -- @param loss      what is ascended; its untargeted form (advrt.loss) where there is no target
 
@@ -23,9 +26,10 @@ local method = require "advrt.attacks.method"
 local pgd = method.new("pgd", {
     norm = method.norm("inf"), eps = method.positive(), alpha = method.positive(),
     steps = method.count(40), restarts = method.count(1), random = method.switch(true),
-    early = method.switch(false), loss = method.loss("ce"),
+    start = method.choice("ball", "radius"), early = method.switch(false), loss = method.loss("ce"),
 }, function(self)
     self.eps = self.eps or (self.norm == 2 and 1 or 8 / 255)
+    self.start = self.start or (self.norm == 2 and "radius" or "ball")
     self.alpha = self.alpha or 2.5 * self.eps / self.steps
 end)
 
@@ -37,7 +41,8 @@ function pgd:attack(image)
     local best = -math.huge
     for restart = 1, self.restarts do
         if self.random or restart > 1 then
-            image:begin(image:around("start" .. restart, self.norm, self.eps))
+            image:begin(image:around("start" .. restart, self.norm, self.eps,
+                self.start == "radius"))
         else
             image:begin(image.x0)
         end
