@@ -1,5 +1,5 @@
---- The attacks of the paper's Section III, each in a file of attacks/ that reads like its paper, and
--- the one way to run them.
+--- The attacks of the paper's Section III and those that measure robustness, each in a file of attacks/
+-- that reads like its paper, and the one way to run them.
 --
 --     attacks.fgs {eps = 8/255}                     one step along the sign
 --     attacks.ifgs {eps = 8/255, steps = 20}        the same in small steps
