@@ -26,7 +26,12 @@ def of_pyautoattack(net, spec, seed):
     if spec["kind"] == "standard":
         whole = AutoAttack(net, norm=norm, eps=spec["eps"], version="standard", seed=seed)
         whole.verbose = False
-        return lambda x, y, t: whole.run_standard_evaluation(x, y, batch_size=len(x))
+
+        def run(x, y, t):
+            found = whole.run_standard_evaluation(x, y, batch_size=len(x))
+            return found[0] if isinstance(found, tuple) else found
+
+        return run
     whole = AutoAttack(net, norm=norm, eps=spec["eps"], version="custom", attacks=[], seed=seed)
     kind = spec["kind"]
     if kind in ("apgd-ce", "apgd-dlr"):

@@ -7,8 +7,11 @@
 -- search for each image, and the image of the smallest distortion among all that have a margin of at
 -- least kappa is the result.
 --
---     attacks.cw {kappa = 0, c = 0.01, searches = 9, iterations = 1000, rate = 0.01, hair = 1e-6,
+--     attacks.cw {kappa = 0, c = 1, searches = 9, iterations = 300, rate = 0.05, hair = 1e-6,
 --                 starts = 1, radius = 1, early = true, loss = nil}
+--
+-- The paper's c = 0.01, 1000 iterations and rate = 0.01 come no nearer to the bundled images (median L2
+-- 0.236 both, untargeted), in four times as many evaluations.
 --
 -- @param kappa       the margin that counts as success
 -- @param c           the first c: ten times as much after a failure, half-way after a success
@@ -32,8 +35,8 @@ local STEEPEST = 1e19 -- gradient whose square Adam's second moment holds in flo
 local margin = losses.m_logit {kappa = 1e30} -- the cut at kappa is made here
 
 local cw = method.new("cw", {
-    kappa = method.not_negative(0), c = method.positive(0.01), searches = method.count(9),
-    iterations = method.count(1000), rate = method.positive(0.01), hair = method.below(0.5, 1e-6),
+    kappa = method.not_negative(0), c = method.positive(1), searches = method.count(9),
+    iterations = method.count(300), rate = method.positive(0.05), hair = method.below(0.5, 1e-6),
     starts = method.count(1), radius = method.positive(1), early = method.switch(true),
     loss = method.loss(),
 }, function(self)
