@@ -172,17 +172,17 @@ describe("apgd", function()
     end)
 
     it("tries the classes of the largest logits, by dlr too, and ends at the first success", function()
-        local direct = run_photos(attacks.apgd {eps = 0.02, steps = 10, loss = "dlr"}, {})
-        local aimed = run_photos(attacks.apgd {eps = 0.02, steps = 10, loss = "dlr", classes = 3}, {})
+        local direct = run_photos(attacks.apgd {eps = 0.02, steps = 6, loss = "dlr"}, {})
+        local aimed = run_photos(attacks.apgd {eps = 0.02, steps = 6, loss = "dlr", classes = 2}, {})
         local broken, both = 0, 0
         for i = 1, COUNT do
             local forward = aimed.forward:get(i)
             if aimed.success[i] then
                 broken = broken + 1
-                assert.is_true(forward <= 1 + 3 * 11)
+                assert.is_true(forward <= 1 + 2 * 7)
                 assert.not_equal(labels[i], aimed.prediction:get(i))
             else
-                assert.equal(1 + 3 * 11, forward)
+                assert.equal(1 + 2 * 7, forward)
             end
             if direct.success[i] and aimed.success[i] then both = both + 1 end
         end
@@ -282,16 +282,6 @@ describe("fab", function()
         assert.is_true(not r.success[1] and r.l2:get(1) > 0 and r.l2:get(1) <= LEAST[2] * 0.99)
     end)
 
-    it("comes as near to the bundled images as C&W", function()
-        local fab = run_photos(attacks.fab {norm = 2, steps = 15, classes = 3}, {count = 12})
-        local cw = run_photos(attacks.cw {c = 1, searches = 4, iterations = 80, rate = 0.1}, {count = 12})
-        local sum_fab, sum_cw = 0, 0
-        for i = 1, 12 do
-            assert.is_true(fab.success[i] and cw.success[i])
-            sum_fab, sum_cw = sum_fab + fab.l2:get(i), sum_cw + cw.l2:get(i)
-        end
-        assert.is_true(sum_fab < 1.05 * sum_cw, ("%g %g"):format(sum_fab, sum_cw))
-    end)
 end)
 
 describe("the attacks of least distortion", function()
@@ -334,14 +324,15 @@ describe("the attacks of least distortion", function()
 
     it("come near C&W on the bundled images", function()
         local function sum(attack)
-            local r, l2 = run_photos(attack, {count = 12}), 0
-            for i = 1, 12 do
+            local r, l2 = run_photos(attack, {count = 8}), 0
+            for i = 1, 8 do
                 assert.is_true(r.success[i])
                 l2 = l2 + r.l2:get(i)
             end
             return l2
         end
-        local cw = sum(attacks.cw {c = 1, searches = 4, iterations = 80, rate = 0.1})
+        local cw = sum(attacks.cw {searches = 4, iterations = 80, rate = 0.1})
+        assert.is_true(sum(attacks.fab {norm = 2, steps = 15, classes = 3}) < 1.05 * cw)
         assert.is_true(sum(attacks.ddn {steps = 60}) < 1.1 * cw)
         assert.is_true(sum(attacks.fmn {steps = 60}) < 1.1 * cw)
         assert.is_true(sum(attacks.deepfool {}) < 1.6 * cw)
@@ -353,7 +344,7 @@ describe("autoattack", function()
         local norm, eps, options = table.unpack(case)
         it(("leaves the images that each of its four attacks leaves: norm %s%s"):format(norm,
             options.targeted and ", targeted" or ""), function()
-            local given = {norm = norm, eps = eps, steps = 6, classes = 3, queries = 20}
+            local given = {norm = norm, eps = eps, steps = 4, classes = 2, queries = 10}
             local all = attacks.autoattack(given)
             assert.equal(4, #all.stages)
             local robust, forward, backward, count = {}, {}, {}, 0
@@ -407,6 +398,42 @@ describe("autoattack", function()
     end)
 end)
 
+describe("numbers that are not finite", function()
+    local all = {attacks.apgd {}, attacks.apgd {norm = 2, loss = "m_logit", classes = 1}, attacks.fab {},
+        attacks.fab {norm = 2, eps = 1}, attacks.deepfool {}, attacks.deepfool {norm = "inf"},
+        attacks.ddn {}, attacks.fmn {}, attacks.fmn {norm = "inf"}}
+
+    it("end the attack of an image, which is named", function()
+        local nan = 0 / 0
+        local blind = {attacks.square {queries = 5}, attacks.square {norm = 2, queries = 5}}
+        for _, list in ipairs {all, blind} do
+            for _, attack in ipairs(list) do
+                local ok, problem = pcall(run, attack, false, {names = {"a.png"},
+                    net = support.linear_net({X, {nan, 0, 0, 0, 0, 0}}, {0, 0}, INPUT)})
+                assert.is_false(ok)
+                assert.matches("^a.png: the logits are not finite in attack " .. attack.kind, problem.message)
+            end
+        end
+        for _, attack in ipairs(all) do
+            local g = two_classes()
+            local backward = g.backward
+            g.backward = function(self, dz, q) return backward(self, dz, q):fill(math.huge) end
+            local ok, problem = pcall(run, attack, false, {net = g, names = {"a.png"}})
+            assert.is_false(ok)
+            assert.matches("^a.png: the gradient is not finite in attack " .. attack.kind, problem.message)
+        end
+    end)
+
+    it("or a flat loss leave an image in the ball, and it counts as not moved", function()
+        local flat = support.linear_net({{0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0}}, {1, 0}, INPUT)
+        for _, attack in ipairs(all) do
+            local r = run(attack, false, {net = flat})
+            assert.is_false(r.success[1])
+            assert.is_true(r.unmoved[1], attack.name)
+        end
+    end)
+end)
+
 describe("an image's result", function()
     local PLACE = 20
 
@@ -435,6 +462,6 @@ describe("an image's result", function()
     end)
 
     it("has them where places in the batch are filled again from the queue", function()
-        for i, attack in ipairs(cheap) do same(attack, 5, i % 2 == 1) end
+        for i = 1, #cheap, 2 do same(cheap[i], 5, i % 4 == 1) end
     end)
 end)
