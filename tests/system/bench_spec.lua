@@ -284,3 +284,47 @@ echo '%s']]):format(folder, folder, cosines))
         assert.truthy(err:find("--rounds wants", 1, true), err)
     end)
 end)
+
+describe("the comparison with other libraries' attacks", function()
+    local folder
+    before_each(function() folder = support.folder() end)
+    after_each(function() support.remove(folder) end)
+
+    -- Answers the versions, then that one image of 89 is robust, then that it cannot go on.
+    local PYTHON = [[#!/bin/sh
+cp "$2" "FOLDER/task.json"
+echo '{"foolbox":"3"}'
+echo '{"robust":0,"distances":[0.5,0.25,0.75],"seconds":2.5}'
+echo '{"missing":"ImportError: no foolbox"}'
+]]
+
+    local function peers(environment, word)
+        return support.advrt({"tests/bench/peers.lua", word or "deepfool:norm=inf"}, environment)
+    end
+
+    it("prints one table, with the libraries' answers where there is an interpreter", function()
+        local path = support.write(folder .. "/python", (PYTHON:gsub("FOLDER", folder)))
+        assert(os.execute("chmod +x " .. support.quote(path)))
+        local status, out, err = peers("BENCH_PYTHON=" .. support.quote(path), "deepfool")
+        assert.same({0, ""}, {status, err})
+        assert.matches("^89 images that the bundled net gets right", out)
+        assert.matches("\ndeepfool:steps=50 +0%.%d+ %(89%) +[%d.]+ +foolbox deepfool +0.5000 %(3%) "
+            .. "+2.5\n", out)
+        assert.matches("\ndeepfool:norm=inf:steps=50 +0%.%d+ %(89%) .*ImportError: no foolbox +%-\n", out)
+        assert.matches("\nfoolbox 3\n", out)
+        local task = assert(json.decode(support.read(folder .. "/task.json")))
+        assert.same({2, 89, 89, "foolbox", 2, "inf"}, {#task.attacks, #task.labels, #task.targets,
+            task.attacks[1].library, task.attacks[1].norm, task.attacks[2].norm})
+        assert.is_false(support.exists(task.tensors)) -- it leaves nothing
+    end)
+
+    it("stands alone without one, and fails of one that gives no answer", function()
+        local status, out = peers("env -u BENCH_PYTHON")
+        assert.equal(0, status)
+        assert.matches("\ndeepfool:norm=inf:steps=50 +0%.%d+ %(89%) +[%d.]+ +foolbox deepfool +%- +%-\n",
+            out)
+        local failed, _, err = peers("BENCH_PYTHON=/bin/true")
+        assert.equal(1, failed)
+        assert.matches("^advrt: /bin/true: attacks.py gave no answer\n$", err)
+    end)
+end)
