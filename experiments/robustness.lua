@@ -187,7 +187,7 @@ end
 
 experiment.run({
     setting = "robustness",
-    description = "Measures robust accuracy: images right before and after attacks within eps, of all.",
+    description = "Measures robust accuracy over eps: images right before and after attacks.",
     takes = {"eps", "norm", "attacks", "matrix", "require", "seed"},
     defaults = {norm = "inf", attacks = report.attacks},
     help = {
