@@ -8,6 +8,7 @@
 -- the plane: those of x over 2w, signs as they are. fig6b ... fig6e: CE, CE-sign, logit, M-logit, or
 -- as many more as --losses names.
 
+local arguments = require "advrt.check"
 local count_of = require "advrt.count"
 local attack = require "advrt.attack"
 local data = require "advrt.data"
@@ -200,9 +201,11 @@ end
 --- The paths of `count` points of B that the net gets right, evenly chosen, under each loss by equal
 -- perturbation: an array of {loss =, point =, {x, y}, ...}.
 local function paths_of(net, x, classes, losses, o, w)
-    local candidates, paths, z = {}, {}, net:forward(x):argmax()
+    local candidates, paths, z = {}, {}, net:forward(x)
+    arguments.logits(z, function(i) return "point " .. i end)
+    local seen = z:argmax()
     for i, class in ipairs(classes) do
-        if class == B and z:get(i) == B then candidates[#candidates + 1] = i end
+        if class == B and seen:get(i) == B then candidates[#candidates + 1] = i end
     end
     local count = math.min(o.paths, #candidates)
     if count == 0 then return paths end

@@ -7,6 +7,7 @@
 
 local count_of = require "advrt.count"
 local adversarial = require "advrt.adversarial"
+local arguments = require "advrt.check"
 local csv = require "advrt.csv"
 local experiment = require "advrt.experiment"
 local fail = require "advrt.fail"
@@ -91,11 +92,18 @@ local function advance(g, places)
     if system.interrupted() then fail.interrupted() end
 end
 
+--- The classes that a net gives the images of a list at `places`.
+local function classes_of(g, x, list, places)
+    local z = g:forward(x)
+    arguments.logits(z, function(k) return list.file[places[k] or places[1]] end, "in net " .. g.name)
+    return z:argmax()
+end
+
 --- Which genuine images a net gets right: file -> true.
 local function right_files(g)
     local genuine, right = set.of.genuine, {}
     for x, places in set:batches(images, genuine, o.batch) do
-        local classes = g:forward(x):argmax()
+        local classes = classes_of(g, x, genuine, places)
         for k, place in ipairs(places) do
             right[genuine.file[place]] = classes:get(k) == genuine.label[place] or nil
         end
@@ -108,7 +116,7 @@ end
 local function count(g, list, right)
     local n, target, fooled = 0, 0, 0
     for x, places in set:batches(images, list, o.batch) do
-        local classes = g:forward(x):argmax()
+        local classes = classes_of(g, x, list, places)
         for k, place in ipairs(places) do
             if right[list.file[place]] then
                 n = n + 1

@@ -7,6 +7,7 @@
 
 local count_of = require "advrt.count"
 local adversarial = require "advrt.adversarial"
+local arguments = require "advrt.check"
 local experiment = require "advrt.experiment"
 local csv = require "advrt.csv"
 local fail = require "advrt.fail"
@@ -61,7 +62,10 @@ local function count(data, images, shown, done)
         for t = 0, #list do
             changed:copy(x)
             if t > 0 then transform.apply(list[t].kind, list[t].strength, changed, names) end
-            local classes = source:forward(changed):argmax()
+            local z = source:forward(changed)
+            arguments.logits(z, function(k) return images.file[places[k] or places[1]] end,
+                t > 0 and "after " .. list[t].name or nil)
+            local classes = z:argmax()
             for k, place in ipairs(places) do
                 local class = classes:get(k)
                 if class == images.target[place] then

@@ -15,6 +15,7 @@
 -- Reading checks every shard against its sum; the images themselves come through a feed
 -- (advrt.core.feed), of which a few batches are in memory, however many there are.
 
+local arguments = require "advrt.check"
 local attack = require "advrt.attack"
 local core = require "advrt.core.record"
 local data = require "advrt.data"
@@ -76,8 +77,12 @@ function Set:judge(queue, real, r)
         return good, survive
     end
     local x = r.adversarial
-    local plain = self.net:forward(x):argmax()
-    local rounded = self.net:forward(x:clone():quantize_(255)):argmax()
+    local function classes(images)
+        local z = self.net:forward(images)
+        arguments.logits(z, function(k) return queue.files[k] or queue.files[1] end)
+        return z:argmax()
+    end
+    local plain, rounded = classes(x), classes(x:clone():quantize_(255))
     for k = 1, real do
         good[k] = plain:get(k) == queue.targets[k]
         survive[k] = good[k] and rounded:get(k) == queue.targets[k]

@@ -308,6 +308,8 @@ function attack.run(spec)
         local t0 = clock()
         g:trace(x, z)                                         -- z = g(x_n)
         local t1 = clock()
+        arguments.logits(z, function(i) return name_of(spec, i) end,
+            ("at step %d of loss %s"):format(n, loss.name))
         if spec.watch then spec.watch(n, x, z) end
         local t2 = clock()
         loss:evaluate(z, targets, w.value, dz)

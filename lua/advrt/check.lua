@@ -1,6 +1,8 @@
 --- What the arguments of several functions must be. Each check returns what is wrong as text, for
 -- the caller to raise at the line of the script that called it.
 
+local fail = require "advrt.fail"
+local logits = require "advrt.core.loss"
 local nearest = require "advrt.nearest"
 local tensor = require "advrt.tensor"
 
@@ -89,6 +91,15 @@ function check.classes(given, what, N, K)
         end
     end
     return tensor.from(list, "i64")
+end
+
+--- Fails where a number of z [N,K], a net's logits, is not finite; the message names the first such row,
+-- name(k), and ends with `where`, which may be left out.
+function check.logits(z, name, where)
+    local k = logits.not_finite(z)
+    if not k then return end
+    fail("%s: the logits are not finite%s; check the weights and the preprocessing", name(k),
+        where and " " .. where or "")
 end
 
 return check

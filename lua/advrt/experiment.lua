@@ -6,6 +6,7 @@
 -- (advrt.journal) when it is done. A run that is gone on with looks at the images again from the first
 -- batch that is not whole, and passes over its units that are.
 
+local arguments = require "advrt.check"
 local attack = require "advrt.attack"
 local count_of = require "advrt.count"
 local data = require "advrt.data"
@@ -255,10 +256,6 @@ end
 --- Looks at image i of a batch, whose pixels are x and whose logits z: it joins the queue, or is left out.
 function Run:sort(queue, i, x, z, prediction, target_of)
     local file, label = self.images.files[i], self.images:label(i)
-    if prediction < 0 then
-        fail("%s/%s: the net's logits are not finite; check the weights and the preprocessing",
-            self.images.dir, file)
-    end
     local target = prediction == label and target_of(file, label, z) or nil
     self.counts.found = self.counts.found + 1
     if target then
@@ -276,6 +273,9 @@ function Run:go(images, first, last, target_of)
     for x, numbers, bad in images:batches(first, last, self.o.batch) do
         stop_if_asked()
         self.net:forward(x, z)
+        arguments.logits(z, function(k)
+            return ("%s/%s"):format(images.dir, images.files[numbers[math.min(k, #numbers)]])
+        end)
         local predictions = z:argmax()
         for k, i in ipairs(numbers) do
             queue.next = i + 1

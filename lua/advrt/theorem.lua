@@ -12,6 +12,7 @@
 -- Classes whose softmax is below a cut form one pseudo-class of gradient grad(sum p_i z_i) /
 -- sum p_i (sums over them, p constant), which takes part in M and in the sum: nothing is dropped.
 
+local arguments = require "advrt.check"
 local loss = require "advrt.loss"
 local tensor = require "advrt.tensor"
 
@@ -66,6 +67,8 @@ function theorem.approximate(z, t, cut)
         terms = terms}
 end
 
+local function point_name(k) return "point " .. k end
+
 local Tester = {}
 Tester.__index = Tester
 
@@ -105,6 +108,7 @@ end
 --     held     whether error <= bound
 --     grad_l2, zero_share   the norm of grad J and the share of its elements that are exactly 0
 function Tester:test(z, targets)
+    arguments.logits(z, point_name)
     local net, rows, points = self.net, z:totable(), {}
     for n, row in ipairs(rows) do
         points[n] = theorem.approximate(row, targets[n], self.cut)
@@ -151,6 +155,7 @@ end
 -- direction with respect to the image.
 function theorem.raise_margin(net, x, targets, losses, margins, progress, done)
     local z, B = net:trace(x), #x
+    arguments.logits(z, point_name)
     local raised, rows, results = z:clone(), z:totable(), done or {}
     local dz, value, q = tensor.new(z:shape()), tensor.new {B}, tensor.new(x:shape())
     local l2, linf, zeros = tensor.new({B}, "f64"), tensor.new({B}, "f64"), tensor.new({B}, "f64")

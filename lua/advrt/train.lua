@@ -7,6 +7,7 @@
 -- Everything random (order, augmentation, dropout, initial weights) comes from the project's
 -- stream, as a function of the seed, the epoch and the image alone.
 
+local arguments = require "advrt.check"
 local checkpoint = require "advrt.checkpoint"
 local dist = require "advrt.dist"
 local fail = require "advrt.fail"
@@ -228,7 +229,10 @@ function train.predict(g, data, numbers, size)
     data:start {order = order, batch = size}
     local done = 0
     while data:next(x, y) do
-        local guess = g:forward(x, z):argmax()
+        arguments.logits(g:forward(x, z), function(k)
+            return ("image %d"):format(order:get(done + k) + 1)
+        end)
+        local guess = z:argmax()
         for k = 1, math.min(size, total - done) do
             classes:set(guess:get(k), done + k)
             if guess:get(k) == y:get(k) then right = right + 1 end

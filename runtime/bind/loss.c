@@ -1,4 +1,6 @@
 /* "advrt.core.loss": the losses on logits and what the records keep of them. */
+#include <math.h>
+
 #include "bind/tensor.h"
 #include "tensor/ops.h"
 
@@ -69,7 +71,31 @@ static int stats(lua_State *L) {
     return 1;
 }
 
+/* not_finite(z): the first row of z [N,K], counted from 1, in which a number is NaN or infinite;
+ * nil where there is none. */
+static int not_finite(lua_State *L) {
+    enum { BLOCK = 1024 };
+    Error e;
+    float block[BLOCK];
+    const Tensor *z = bind_check_tensor_of(L, 1, DTYPE_F32, 2);
+    Device *d = tensor_device(z);
+    int64_t n = tensor_count(z);
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        int64_t m = n - i < BLOCK ? n - i : BLOCK;
+        if (d->copy_out(d, block, (float *)z->data + i, (size_t)m * sizeof *block, &e) != 0)
+            return bind_error(L, &e);
+        for (int64_t j = 0; j < m; j++)
+            if (!isfinite(block[j])) {
+                lua_pushinteger(L, (i + j) / z->shape[1] + 1);
+                return 1;
+            }
+    }
+    lua_pushnil(L);
+    return 1;
+}
+
 static const luaL_Reg functions[] = {
+    {"not_finite", not_finite},
     {"evaluate", evaluate},
     {"stats", stats},
     {NULL, NULL},

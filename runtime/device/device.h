@@ -105,7 +105,7 @@ typedef enum LossKind { LOSS_CE, LOSS_LOGIT, LOSS_M_LOGIT, LOSS_KINDS } LossKind
 
 /* What one row of logits says about an image with initial class c and target t. */
 typedef struct LogitStats {
-    float *p_initial, *p_target; /* [N] softmax of c and t */
+    float *p_initial, *p_target; /* [N] softmax of c and t; NaN where a logit is not finite */
     float *z_initial, *z_target; /* [N] logits of c and t */
     int64_t *prediction;         /* [N] argmax, the lowest of a tie; -1 where a logit is NaN */
     uint8_t *subspace;           /* [N] 1, 2, 3: Definition IV.1 with tau = 0.9 */

@@ -537,6 +537,23 @@ static void test_batchnorm(void **state) {
     }
 }
 
+/* relu and relu_save: NaN stays NaN, and all that is not above 0 becomes +0. */
+static void want_relu(const float *x, float cap, int64_t n, const uint8_t *mask) {
+    float *y = malloc(MOST * sizeof *y), *saved = malloc(MOST * sizeof *saved);
+    uint8_t *bits = malloc(MOST / 8 + 1);
+    int64_t whole = n / 8 * 8;
+    memcpy(saved, x, MOST * sizeof *saved);
+    kernels->relu(x, cap, y, n);
+    kernels->relu_save(saved, cap, saved, bits, whole);
+    for (int64_t i = 0; i < n; i++) {
+        float wanted = x[i] <= 0 ? 0 : x[i] > cap ? cap : x[i];
+        want_same("relu", i, y[i], wanted);
+        want_same("relu_save", i, saved[i], i < whole ? wanted : x[i]);
+    }
+    assert_memory_equal(bits, mask, (size_t)whole / 8);
+    free(y), free(saved), free(bits);
+}
+
 static void test_masks(void **state) {
     (void)state;
     want_isa();
@@ -554,10 +571,11 @@ static void test_masks(void **state) {
             memcpy(got, g, MOST * sizeof *got);
             kernels->apply_mask(got, bits, n);
             for (int64_t i = 0; i < MOST; i++) {
-                bool open = i >= n || (y[i] > 0 && y[i] < cap);
+                bool open = i >= n || isnan(y[i]) || (y[i] > 0 && y[i] < cap);
                 if (i < n) assert_int_equal(bits[i / 8] >> (i % 8) & 1, open);
                 want_same("apply_mask", i, got[i], open ? g[i] : 0);
             }
+            want_relu(y, cap, sizes[s], bits);
         }
     free(y), free(g), free(got), free(bits);
 }

@@ -30,11 +30,6 @@ struct cudnnConvolutionStruct {
     cudnnConvolutionMode_t mode;
     cudnnDataType_t compute;
 };
-struct cudnnActivationStruct {
-    bool set;
-    cudnnActivationMode_t mode;
-    cudnnNanPropagation_t nans;
-};
 
 #define CALL(name)                                                                                 \
     if (call_fails(name)) return CUDNN_STATUS_EXECUTION_FAILED
@@ -357,7 +352,6 @@ void cudnnGetLastErrorString(char *message, size_t size) {
 DESCRIPTOR(TensorDescriptor, cudnnTensorDescriptor_t, "tensor descriptor")
 DESCRIPTOR(FilterDescriptor, cudnnFilterDescriptor_t, "filter descriptor")
 DESCRIPTOR(ConvolutionDescriptor, cudnnConvolutionDescriptor_t, "convolution descriptor")
-DESCRIPTOR(ActivationDescriptor, cudnnActivationDescriptor_t, "activation descriptor")
 
 cudnnStatus_t cudnnSetTensor4dDescriptor(cudnnTensorDescriptor_t d, cudnnTensorFormat_t format,
                                          cudnnDataType_t type, int n, int c, int h, int w) {
@@ -397,15 +391,6 @@ cudnnStatus_t cudnnSetConvolutionGroupCount(cudnnConvolutionDescriptor_t d, int 
 cudnnStatus_t cudnnSetConvolutionMathType(cudnnConvolutionDescriptor_t d, cudnnMathType_t math) {
     CALL("cudnnSetConvolutionMathType");
     d->math = math;
-    return CUDNN_STATUS_SUCCESS;
-}
-
-cudnnStatus_t cudnnSetActivationDescriptor(cudnnActivationDescriptor_t d,
-                                           cudnnActivationMode_t mode, cudnnNanPropagation_t nans,
-                                           double coefficient) {
-    CALL("cudnnSetActivationDescriptor");
-    (void)coefficient;
-    *d = {true, mode, nans};
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -518,49 +503,6 @@ cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t h, const void *alpha,
         std::vector<float> from = read(c, x, bytes_of(c.x)), weights = read(c, w, bytes_of(c.w));
         use_workspace(c, algorithm, workspace);
         write(c, forward(c, from, weights), b, y);
-    });
-}
-
-cudnnStatus_t cudnnConvolutionBiasActivationForward(
-    cudnnHandle_t h, const void *alpha1, const cudnnTensorDescriptor_t xd, const void *x,
-    const cudnnFilterDescriptor_t wd, const void *w, const cudnnConvolutionDescriptor_t conv,
-    cudnnConvolutionFwdAlgo_t algorithm, void *workspace, size_t bytes, const void *alpha2,
-    const cudnnTensorDescriptor_t zd, const void *z, const cudnnTensorDescriptor_t bd,
-    const void *bias, const cudnnActivationDescriptor_t activation,
-    const cudnnTensorDescriptor_t yd, void *y) {
-    CALL("cudnnConvolutionBiasActivationForward");
-    Conv c;
-    cudnnStatus_t status = describe(xd, wd, conv, yd, &c);
-    if (!status)
-        status = check_workspace(c, algorithm, CUDNN_CONVOLUTION_FWD_ALGO_COUNT, workspace, bytes);
-    if (!status && !aligned({x, w, y, z, bias, workspace}))
-        status = CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER;
-    if (status) return status;
-    if (!zd || !bd || !activation || !z || !bias) return CUDNN_STATUS_BAD_PARAM_NULL_POINTER;
-    if (!activation->set || bd->n != 1 || bd->h != 1 || bd->w != 1 || bd->c != c.y.c ||
-        bd->type != CUDNN_DATA_FLOAT || zd->n != c.y.n || zd->c != c.y.c || zd->h != c.y.h ||
-        zd->w != c.y.w || zd->type != c.y.type || *(const float *)alpha1 != 1)
-        return CUDNN_STATUS_BAD_PARAM;
-    bool relu = activation->mode == CUDNN_ACTIVATION_RELU;
-    if (c.x.type != CUDNN_DATA_FLOAT || activation->nans != CUDNN_NOT_PROPAGATE_NAN ||
-        (!relu && (activation->mode != CUDNN_ACTIVATION_IDENTITY ||
-                   algorithm != CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM)))
-        return CUDNN_STATUS_NOT_SUPPORTED;
-    /* one in a while is not known to the fused call, as with the library itself */
-    if (c.x.c % 4 && c.w.h == 3 && c.conv.stride[0] > 1) return CUDNN_STATUS_NOT_SUPPORTED_SHAPE;
-    float b = *(const float *)alpha2;
-    return queued(h, "cudnnConvolutionBiasActivationForward", [=]() {
-        std::vector<float> from = read(c, x, bytes_of(c.x)), weights = read(c, w, bytes_of(c.w));
-        use_workspace(c, algorithm, workspace);
-        std::vector<float> out = forward(c, from, weights);
-        touch_read(bias, 4 * (size_t)c.y.c);
-        if (b != 0) touch_read(z, bytes_of(c.y));
-        for (size_t i = 0; i < out.size(); i++) {
-            float v = out[i] + ((const float *)memory_seen(bias))[i % (size_t)c.y.c];
-            if (b != 0) v += b * ((const float *)memory_seen(z))[i];
-            out[i] = relu && !(v > 0) ? 0 : v;
-        }
-        write(c, out, 0, y);
     });
 }
 

@@ -212,8 +212,13 @@ int emit_reorder(Compiler *c, const Layout *from, int in, const Layout *to, int 
     return status;
 }
 
+/* at: out, in, and the bits where the mask is saved too. */
 static void run_relu(const CpuPlan *p, const Step *s) {
-    p->kernels->clamp(s->at[0], 0.0F, (float)s->number, s->at[1], s->size[0]);
+    if (s->mask == MASK_SAVE)
+        p->kernels->relu_save(s->at[1], (float)s->number, s->at[0], s->at[2],
+                              (s->size[0] + 7) / 8 * 8);
+    else
+        p->kernels->relu(s->at[1], (float)s->number, s->at[0], s->size[0]);
 }
 
 static void run_add(const CpuPlan *p, const Step *s) {
@@ -225,16 +230,18 @@ static void run_copy(const CpuPlan *p, const Step *s) {
 }
 
 static Step *emit_pair(Compiler *c, const char *what, void (*kernel)(const CpuPlan *, const Step *),
-                       const Layout *l, int in, int out, Error *e) {
-    Step *s = emit_kernel(c, what, kernel, 2, (int[]){in, out}, e);
+                       const Layout *l, int first, int second, Error *e) {
+    Step *s = emit_kernel(c, what, kernel, 2, (int[]){first, second}, e);
     if (s) s->size[0] = (int64_t)(layout_bytes(l) / sizeof(float));
     return s;
 }
 
 int emit_relu(Compiler *c, const Layout *l, double cap, int in, int out, Error *e) {
-    Step *s = emit_pair(c, "relu", run_relu, l, in, out, e);
+    Step *s = emit_pair(c, "relu", run_relu, l, out, in, e);
     if (!s) return -1;
     s->number = cap;
+    /* Masks are of whole bytes, and the caller's memory ends where its elements do. */
+    s->can_mask = in >= BUFFERS_OUTSIDE && out >= BUFFERS_OUTSIDE;
     return 0;
 }
 

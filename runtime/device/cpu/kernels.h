@@ -85,10 +85,14 @@ typedef struct CpuKernels {
                       const double *shift, const double *slope, float *dx, int64_t N, int64_t C,
                       int64_t cells, int64_t B);
 
+    /* y = min(max(x, 0), cap), where cap may be infinite; NaN stays NaN. y may be x. */
+    void (*relu)(const float *x, float cap, float *y, int64_t n);
     /* One bit per element, element i in bit i % 8 of bits[i / 8]; n is a multiple of 8.
-     * relu_mask: the bit is set where 0 < y < cap (cap may be infinite).
+     * relu_mask: the bit is set where 0 < y < cap (cap may be infinite), and where y is NaN.
+     * relu_save: relu and relu_mask in one pass.
      * apply_mask: g becomes +0 where the bit is clear, whatever it was, NaN too. */
     void (*relu_mask)(const float *y, float cap, uint8_t *bits, int64_t n);
+    void (*relu_save)(const float *x, float cap, float *y, uint8_t *bits, int64_t n);
     void (*apply_mask)(float *g, const uint8_t *bits, int64_t n);
 
     /* Linear layers of C inputs and K outputs: x [N,C], w [K,C], bias [K] or NULL, y [N,K].

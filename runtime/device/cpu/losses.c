@@ -113,9 +113,12 @@ int cpu_loss(Device *d, LossKind kind, double kappa, const float *z, const int64
 static void stats_row(const float *z, int64_t c, int64_t t, int64_t K, const LogitStats *out,
                       int64_t n) {
     double m = (double)row_max(z, K, 1), sum = 0;
+    bool finite = true;
+    for (int64_t k = 0; k < K; k++) finite &= isfinite(z[k]) != 0;
+    if (!finite) m = NAN;
     for (int64_t k = 0; k < K; k++) sum += exp((double)z[k] - m);
     int64_t best = row_argmax(z, K, -1);
-    float p_best = (float)(1 / sum); /* exp(0) / sum; NaN where a logit is */
+    float p_best = (float)(1 / sum); /* exp(0) / sum */
     float p_target = (float)(exp((double)z[t] - m) / sum);
     out->p_initial[n] = (float)(exp((double)z[c] - m) / sum);
     out->p_target[n] = p_target;

@@ -1,6 +1,7 @@
 /* Convolutions. The device's own kernels do those that they can (lower_convolve.c); the others are
- * oneDNN's. Forward: one oneDNN primitive with the bias, the residual sum
- * and the ReLU in it. The gradient with respect to the input, by the layer's shape:
+ * oneDNN's. Forward: one oneDNN primitive with the bias and the residual
+ * sum in it, and the ReLU as a step of its own, because oneDNN's makes 0 of NaN. The gradient with
+ * respect to the input, by the layer's shape:
  *
  *   stride 1      a forward convolution with rotated, transposed weights, which adds to
  *                 the gradient that is there by its sum post-op
@@ -131,7 +132,7 @@ static int conv_forward(Compiler *c, const Node *n, Value *v, Error *e) {
     bool training = c->request->purpose == PLAN_TRAINING, done;
     ConvShape s = conv_forward_shape(c, n);
     s.has_bias = !training || n->layer->param[1] >= 0;
-    PostOps post = {.sum = n->residual >= 0, .relu = n->relu, .cap = n->cap}, none = {0};
+    PostOps post = {.sum = n->residual >= 0}, none = {0};
     dnnl_primitive_desc_t pd;
     if (!training && conv_reads_image(c, n)) {
         if (conv_image_forward(c, n, v, &done, e)) return -1;
@@ -166,8 +167,7 @@ static int conv_forward(Compiler *c, const Node *n, Value *v, Error *e) {
     if (emit_convolution(c, "conv", pd, &s, what, fused ? &post : &none, bias == NO_BUFFER ? 3 : 4,
                          args, e))
         return -1;
-    if (fused) return 0;
-    if (n->residual >= 0) {
+    if (n->residual >= 0 && !fused) {
         int other = value_as(c, n->residual, &v->layout, e);
         if (other < 0 || emit_add(c, &v->layout, other, v->buffer, e)) return -1;
     }

@@ -252,17 +252,17 @@ static int emit_phases(Compiler *c, const Node *n, dnnl_primitive_desc_t pd,
                    {DNNL_ARG_WEIGHTS, weights},
                    {DNNL_ARG_DST, v->buffer},
                    {DNNL_ARG_BIAS, bias}};
-    return emit_primitive(c, "conv", pd, 4, args, e);
+    if (emit_primitive(c, "conv", pd, 4, args, e)) return -1;
+    return n->relu ? emit_relu(c, &v->layout, n->cap, v->buffer, v->buffer, e) : 0;
 }
 
 int conv_image_forward(Compiler *c, const Node *n, Value *v, bool *done, Error *e) {
     const Layer *l = n->layer, *image = c->program->nodes[n->input[0]].layer;
-    PostOps post = {.relu = n->relu, .cap = n->cap};
     ConvShape s = conv_forward_shape(c, n);
     dnnl_primitive_desc_t pd;
     *done = false;
     if ((l->stride[0] == 1 && l->stride[1] == 1) || n->residual >= 0) return 0;
-    if (conv_descriptor(cpu_engine(), &s, CONV_FORWARD, &post, NULL, false, &pd, e)) return -1;
+    if (conv_descriptor(cpu_engine(), &s, CONV_FORWARD, NULL, NULL, false, &pd, e)) return -1;
     if (pd) {
         Layout dst = descriptor_layout(pd, DNNL_ARG_DST);
         bool fast = layout_same(&dst, &s.dst);
@@ -282,7 +282,7 @@ int conv_image_forward(Compiler *c, const Node *n, Value *v, bool *done, Error *
     shape.relu = n->relu, shape.cap = (float)n->cap;
     bool own = conv_own(c, &shape, &s.src, &s.dst);
     pd = NULL;
-    if (!own && conv_descriptor(cpu_engine(), &s, CONV_FORWARD, &post, NULL, false, &pd, e))
+    if (!own && conv_descriptor(cpu_engine(), &s, CONV_FORWARD, NULL, NULL, false, &pd, e))
         return -1;
     if (!own && !pd) return 0;
     v->layout = s.dst;

@@ -86,12 +86,6 @@ dnnl_status_t onednn_append_sum(dnnl_post_ops_t ops) {
     return dnnl_post_ops_append_sum(ops, 1.0F);
 }
 
-dnnl_status_t onednn_append_relu(dnnl_post_ops_t ops, double cap) {
-    bool bounded = isfinite(cap);
-    return dnnl_post_ops_append_eltwise(ops, 1.0F, bounded ? dnnl_eltwise_clip : dnnl_eltwise_relu,
-                                        0.0F, bounded ? (float)cap : 0.0F);
-}
-
 static dnnl_status_t seek(const_dnnl_op_desc_t op, const Search *s, dnnl_primitive_desc_t *out) {
     dnnl_primitive_desc_iterator_t it = NULL;
     dnnl_status_t status =
@@ -239,12 +233,6 @@ dnnl_status_t onednn_reorder(dnnl_primitive_desc_t *out, const Layout *from, con
 
 dnnl_status_t onednn_append_sum(dnnl_post_ops_t ops) {
     return dnnl_post_ops_append_sum(ops, 1.0F, 0, dnnl_data_type_undef);
-}
-
-dnnl_status_t onednn_append_relu(dnnl_post_ops_t ops, double cap) {
-    bool bounded = isfinite(cap);
-    return dnnl_post_ops_append_eltwise(ops, bounded ? dnnl_eltwise_clip : dnnl_eltwise_relu, 0.0F,
-                                        bounded ? (float)cap : 0.0F);
 }
 
 /* Takes the first implementation, which the operation's creation left. */

@@ -58,10 +58,8 @@ dnnl_status_t onednn_memory(dnnl_memory_t *out, const Layout *l, dnnl_engine_t e
 dnnl_status_t onednn_reorder(dnnl_primitive_desc_t *out, const Layout *from, const Layout *to,
                              dnnl_engine_t engine, const_dnnl_primitive_attr_t attr);
 
-/* Post-ops: dst = dst_before + result; dst = clamp(result, 0, cap), without a bound where cap is
- * infinite. */
+/* The post-op dst = dst_before + result. */
 dnnl_status_t onednn_append_sum(dnnl_post_ops_t ops);
-dnnl_status_t onednn_append_relu(dnnl_post_ops_t ops, double cap);
 
 /* How an operation's implementation is sought: the first, and so the fastest, that is not a
  * reference one unless `any`. The hint is a forward descriptor for backward kinds. */

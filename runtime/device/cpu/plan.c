@@ -40,7 +40,8 @@ static int64_t mask_elements(const Layout *l) {
 static int save_mask(Compiler *c, const Node *n, Value *v, Error *e) {
     v->mask = buffer_new(c, (size_t)mask_elements(&v->layout) / 8, e);
     if (v->mask < 0) return -1;
-    if (n->relu && step_takes_mask(c, v->buffer, v->mask, false)) return 0;
+    bool relu = n->relu || n->layer->kind == LAYER_RELU;
+    if (relu && step_takes_mask(c, v->buffer, v->mask, false)) return 0;
     Step *s = emit_kernel(c, "mask", run_mask, 2, (int[]){v->buffer, v->mask}, e);
     if (!s) return -1;
     s->number = n->cap;

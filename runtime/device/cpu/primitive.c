@@ -51,11 +51,9 @@ static int make_attributes(const PostOps *post, dnnl_primitive_attr_t *out, Erro
     if (status) return status;
     status = onednn_check(dnnl_primitive_attr_set_scratchpad_mode(*out, dnnl_scratchpad_mode_user),
                           "scratchpad mode", e);
-    if (!status && post && (post->sum || post->relu)) {
+    if (!status && post && post->sum) {
         status = onednn_check(dnnl_post_ops_create(&ops), "post-ops", e);
-        if (!status && post->sum) status = onednn_check(onednn_append_sum(ops), "sum post-op", e);
-        if (!status && post->relu)
-            status = onednn_check(onednn_append_relu(ops, post->cap), "ReLU post-op", e);
+        if (!status) status = onednn_check(onednn_append_sum(ops), "sum post-op", e);
         if (!status)
             status = onednn_check(dnnl_primitive_attr_set_post_ops(*out, ops), "post-ops", e);
         dnnl_post_ops_destroy(ops);

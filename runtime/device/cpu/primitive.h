@@ -24,10 +24,10 @@ Layout layout_open(const Layout *l);
 /* The same bytes, or null, seen as [N,C,1,1] or [N,C]. */
 bool layout_same(const Layout *a, const Layout *b);
 
-/* What follows a forward primitive in the same pass: dst = relu(dst_before + result). */
+/* What follows a forward primitive in the same pass: dst = dst_before + result. A ReLU is none of
+ * it: oneDNN's makes 0 of NaN. */
 typedef struct PostOps {
-    bool sum, relu;
-    double cap;
+    bool sum;
 } PostOps;
 
 /* Creates the descriptor of the fastest implementation that is not a reference one; with

@@ -24,19 +24,14 @@ static int set_descriptors(Compiler *c, ConvCall *v, const ConvShape *s, Real re
     int N = (int)w->N, C = (int)w->C, K = (int)s->K;
     cudnnStatus_t status = cudnnCreateTensorDescriptor(&v->x);
     if (!status) status = cudnnCreateTensorDescriptor(&v->y);
-    if (!status) status = cudnnCreateTensorDescriptor(&v->bias);
     if (!status) status = cudnnCreateFilterDescriptor(&v->w);
     if (!status) status = cudnnCreateConvolutionDescriptor(&v->conv);
-    if (!status) status = cudnnCreateActivationDescriptor(&v->relu);
     if (!status)
         status =
             cudnnSetTensor4dDescriptor(v->x, CUDNN_TENSOR_NHWC, type, N, C, (int)w->H, (int)w->W);
     if (!status)
         status =
             cudnnSetTensor4dDescriptor(v->y, CUDNN_TENSOR_NHWC, type, N, K, (int)w->OH, (int)w->OW);
-    if (!status)
-        status =
-            cudnnSetTensor4dDescriptor(v->bias, CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, 1, K, 1, 1);
     if (!status)
         status =
             cudnnSetFilter4dDescriptor(v->w, type, CUDNN_TENSOR_NHWC, K, (int)(w->C / s->groups),
@@ -47,10 +42,6 @@ static int set_descriptors(Compiler *c, ConvCall *v, const ConvShape *s, Real re
                                                  CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT);
     if (!status) status = cudnnSetConvolutionGroupCount(v->conv, (int)s->groups);
     if (!status) status = cudnnSetConvolutionMathType(v->conv, math);
-    /* the fused call knows no other: NaN may become 0 in it, as in oneDNN's */
-    if (!status)
-        status = cudnnSetActivationDescriptor(v->relu, CUDNN_ACTIVATION_RELU,
-                                              CUDNN_NOT_PROPAGATE_NAN, 0);
     return fail(c, v, status, "convolution descriptors", e);
 }
 
@@ -240,30 +231,6 @@ int conv_run_forward(CudaPlan *p, const Step *s, Error *e) {
             s->sum ? &one : &zero, v->y, step_at(p, s, 2));
     while (try_next(v, status));
     return conv_done(p, s, status, "cudnnConvolutionForward", e);
-}
-
-/* Where cuDNN does not know the fused call, its parts run one by one. */
-int conv_run_fused(CudaPlan *p, const Step *s, Error *e) {
-    ConvCall *v = s->conv;
-    void *y = step_at(p, s, 2), *bias = step_at(p, s, 4);
-    if (v->fused) {
-        cudnnStatus_t status;
-        do
-            status = cudnnConvolutionBiasActivationForward(
-                p->device->dnn, &one, v->x, step_at(p, s, 0), v->w, step_at(p, s, 1), v->conv,
-                (cudnnConvolutionFwdAlgo_t)v->algorithm[v->chosen], step_at(p, s, 3), v->workspace,
-                s->sum ? &one : &zero, v->y, y, v->bias, bias, v->relu, v->y, y);
-        while (try_next(v, status));
-        if (!not_supported(status))
-            return conv_done(p, s, status, "cudnnConvolutionBiasActivationForward", e);
-        v->fused = false;
-        v->chosen = 0;
-    }
-    if (conv_run_forward(p, s, e)) return -1;
-    return step_done(p, s,
-                     kernel_epilogue(p->device->stream, REAL_F32, y, bias, true, (float)s->number,
-                                     NULL, s->n, s->layer->C),
-                     e);
 }
 
 int conv_run_data(CudaPlan *p, const Step *s, Error *e) {

@@ -15,10 +15,10 @@ typedef struct ConvShape {
 /* Descriptors and the algorithm for one direction; the plan frees it. */
 int conv_new(Compiler *c, const ConvShape *s, ConvWhat what, Real real, ConvCall **out, Error *e);
 
-/* Steps. at: x, w, y, workspace (forward); the same and a bias (fused: y = relu(conv + y + bias), y
- * counting where `sum`); dy, w, dx, workspace (data); dy, x, dw, workspace (weights). */
+/* Steps. at: x, w, y, workspace (forward); dy, w, dx, workspace (data); dy, x, dw, workspace
+ * (weights). Bias and ReLU follow a forward in a step of their own: cuDNN's call that has them all
+ * may make 0 of NaN. */
 int conv_run_forward(CudaPlan *p, const Step *s, Error *e);
-int conv_run_fused(CudaPlan *p, const Step *s, Error *e);
 int conv_run_data(CudaPlan *p, const Step *s, Error *e);
 int conv_run_weights(CudaPlan *p, const Step *s, Error *e);
 

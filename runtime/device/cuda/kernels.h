@@ -89,7 +89,8 @@ cudaError_t kernel_to_planes(cudaStream_t s, Real real, const void *x, const flo
                              int64_t N, int64_t C, int64_t P, bool sum);
 cudaError_t kernel_convert(cudaStream_t s, Real from, const void *x, Real to, void *y, int64_t n);
 /* y = activation(y + bias[c]), in place: bias may be NULL; min(max(v, 0), cap) where `relu`. Where
- * mask is given it gets one bit an element, element i in bit i % 32 of word i / 32: 0 < y < cap. */
+ * mask is given it gets one bit an element, element i in bit i % 32 of word i / 32: 0 < y < cap,
+ * and where y is NaN. */
 cudaError_t kernel_epilogue(cudaStream_t s, Real real, void *y, const float *bias, bool relu,
                             float cap, uint32_t *mask, int64_t n, int64_t C);
 cudaError_t kernel_mask(cudaStream_t s, Real real, const void *y, float cap, uint32_t *mask,

@@ -64,6 +64,11 @@ static __device__ inline float relu_of(float v, float cap) {
     return v > cap ? cap : v;
 }
 
+/* 0 < v < cap; NaN too. */
+static __device__ inline bool is_open(float v, float cap) {
+    return !(v <= 0) && !(v >= cap);
+}
+
 /* A warp's 32 neighbours make one word; the last one may reach past n, with bits of 0. */
 static __device__ inline void put_mask(uint32_t *mask, int64_t i, bool open) {
     uint32_t bits = __ballot_sync(ALL_LANES, open);
@@ -85,7 +90,7 @@ static __global__ void epilogue(T *y, const float *bias, bool relu, float cap, u
             if (relu) v = relu_of(v, cap);
             real_put(y + i, v);
         }
-        if (mask) put_mask(mask, i, i < n && v > 0 && v < cap);
+        if (mask) put_mask(mask, i, i < n && is_open(v, cap));
     }
 }
 
@@ -99,7 +104,7 @@ template <typename T>
 static __global__ void make_mask(const T *y, float cap, uint32_t *mask, int64_t n) {
     EACH(i, whole_words(n)) {
         float v = i < n ? real_get(y + i) : 0;
-        put_mask(mask, i, v > 0 && v < cap);
+        put_mask(mask, i, is_open(v, cap));
     }
 }
 

@@ -124,6 +124,9 @@ static __global__ void logit_stats(const float *z, const int64_t *initial, const
     const double tau = 0.9;
     const float *row = z + n * K;
     double m = (double)row_max(row, K, 1, lane), sum = 0;
+    int infinite = 0;
+    for (int64_t k = lane; k < K; k += WARP) infinite |= isinf(row[k]) != 0;
+    if (warp_sum(infinite)) m = NAN;
     for (int64_t k = lane; k < K; k += WARP) sum += exp((double)row[k] - m);
     sum = warp_sum(sum);
     int64_t best = row_argmax(row, K, -1, lane), c = initial[n], t = target[n];

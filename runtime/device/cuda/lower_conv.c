@@ -1,7 +1,6 @@
 /* Convolutions: cuDNN's, but depthwise ones, which are the project's own. Weights are [K,R,S,C],
  * depthwise [R,S,C]: copies made once, or, in training, anew at every forward. cuDNN pads alike on
  * both sides; where a layer does not, its input is padded by a step of its own. */
-#include <math.h>
 
 #include "base/memory.h"
 #include "device/cuda/conv.h"
@@ -214,10 +213,10 @@ static int conv_workspace(Compiler *c, const ConvCall *v, Error *e) {
 
 /* A step around a call; buffers as in conv.h, without the workspace. */
 static Step *emit_conv(Compiler *c, const char *what, int (*run)(CudaPlan *, const Step *, Error *),
-                       ConvCall *call, int a, int b, int result, int bias, Error *e) {
+                       ConvCall *call, int a, int b, int result, Error *e) {
     int workspace = conv_workspace(c, call, e);
     if (call->workspace && workspace < 0) return NULL;
-    Step *s = emit(c, what, run, 5, (int[]){a, b, result, workspace, bias}, e);
+    Step *s = emit(c, what, run, 4, (int[]){a, b, result, workspace}, e);
     if (s) s->conv = call;
     return s;
 }
@@ -234,15 +233,10 @@ static int conv_forward(Compiler *c, const Node *n, Value *v, Error *e) {
                                  : buffer_new(c, (size_t)count * real_bytes(c->forward), e);
     if (v->saved[0] < 0 || v->buffer < 0 || conv_new(c, &shape, CONV_FORWARD, c->forward, &call, e))
         return -1;
-    call->fused = c->forward == REAL_F32 && n->relu && isinf(n->cap);
-    Step *s =
-        emit_conv(c, "conv", call->fused ? conv_run_fused : conv_run_forward, call, v->saved[0],
-                  v->saved[1], v->buffer, call->fused ? v->saved[3] : NO_BUFFER, e);
+    Step *s = emit_conv(c, "conv", conv_run_forward, call, v->saved[0], v->saved[1], v->buffer, e);
     if (!s) return -1;
     s->sum = n->residual >= 0;
-    s->number = n->cap;
-    s->n = count;
-    return call->fused ? 0 : emit_epilogue(c, n, v, v->saved[3], e);
+    return emit_epilogue(c, n, v, v->saved[3], e);
 }
 
 static int data_backward(Compiler *c, const Node *n, const Value *v, Error *e) {
@@ -260,8 +254,7 @@ static int data_backward(Compiler *c, const Node *n, const Value *v, Error *e) {
     int made = into;
     if (lopsided) made = buffer_new(c, (size_t)input_count(&shape) * real_bytes(c->backward), e);
     if (made < 0 || conv_new(c, &shape, CONV_DATA, c->backward, &call, e)) return -1;
-    Step *s = emit_conv(c, "conv back", conv_run_data, call, v->gradient, v->saved[2], made,
-                        NO_BUFFER, e);
+    Step *s = emit_conv(c, "conv back", conv_run_data, call, v->gradient, v->saved[2], made, e);
     if (!s) return -1;
     s->sum = sum && !lopsided;
     if (!lopsided) return 0;
@@ -289,7 +282,7 @@ static int weights_backward(Compiler *c, const Node *n, const Value *v, Error *e
         ConvShape shape = shape_of(c, n);
         if (conv_new(c, &shape, CONV_WEIGHTS, REAL_F32, &call, e) ||
             !emit_conv(c, "conv weights", conv_run_weights, call, v->gradient, v->saved[0], made,
-                       NO_BUFFER, e))
+                       e))
             return -1;
     }
     if (!ordered && emit_order(c, n, run_to_planes, made, into, e)) return -1;

@@ -289,10 +289,8 @@ static float *gradient_of(Plan *base, int param) {
 static void free_conv(ConvCall *v) {
     if (v->x) cudnnDestroyTensorDescriptor(v->x);
     if (v->y) cudnnDestroyTensorDescriptor(v->y);
-    if (v->bias) cudnnDestroyTensorDescriptor(v->bias);
     if (v->w) cudnnDestroyFilterDescriptor(v->w);
     if (v->conv) cudnnDestroyConvolutionDescriptor(v->conv);
-    if (v->relu) cudnnDestroyActivationDescriptor(v->relu);
     memory_free(v);
 }
 

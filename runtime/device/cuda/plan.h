@@ -26,15 +26,13 @@ enum { STEP_BUFFERS = 9, CONV_ALGORITHMS = 8 };
 
 /* A convolution as cuDNN knows it. */
 typedef struct ConvCall {
-    cudnnTensorDescriptor_t x, y, bias;
+    cudnnTensorDescriptor_t x, y;
     cudnnFilterDescriptor_t w;
     cudnnConvolutionDescriptor_t conv;
-    cudnnActivationDescriptor_t relu;
     /* Of the direction that it is for, the best first: cuDNN may list one and say at its first run
      * that it does not know it. The first `deterministic` give the same bits every time. */
     int algorithm[CONV_ALGORITHMS], algorithms, deterministic, chosen;
     size_t workspace; /* the most that one of them wants */
-    bool fused;       /* bias, residual and ReLU in cuDNN's own call, while it takes that */
     const char *type; /* of the numbers, for messages */
     char shapes[160];
 } ConvCall;
