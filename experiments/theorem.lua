@@ -112,10 +112,10 @@ function Theorem:compute(queue, real, l, what)
             net = self.net, images = queue.x, labels = queue.labels, targets = queue.targets,
             names = queue.files, loss = one, multiplier = self.multiplier, iterations = steps,
             workspace = self.workspace, from = from,
-            watch = function(n, _, z)
+            watch = function(n, _, z, trace)
                 -- All losses start from the same point, which is tested once.
                 if n % self.o.every == 0 and (n > 0 or l == 1) then
-                    add_points(numbers, n, self.tester:test(z, queue.targets))
+                    add_points(numbers, n, self.tester:test(z, queue.targets, trace))
                 end
             end,
             checkpoint = function(of_attack)

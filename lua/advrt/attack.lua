@@ -263,8 +263,8 @@ end
 --                  raise; nothing else looks at interrupts then
 -- spec.from        optional: a state that checkpoint was given by a run of the same spec, to go on
 --                  with; what comes out is what that run's would have been
--- spec.watch       optional: called with (n, x_n, z) before the loss is looked at, n = 0 ..
---                  iterations; may ask net:backward for any gradients at x_n, but change nothing
+-- spec.watch       optional: called with (n, x_n, z, trace) before the loss is looked at, n = 0 ..
+--                  iterations; may ask net:backward for any gradients of the trace, but change nothing
 -- spec.workspace   optional table in which the buffers are kept for the next run of the same
 --                  shapes; the results of a run are then overwritten by the next one
 --
@@ -303,17 +303,19 @@ function attack.run(spec)
     local before = spec.from and spec.from.seconds or 0
     local n, job = spec.from and restore(w, spec.from) or 0, device_job(spec, w, labels, targets)
 
+    local who = "loss " .. loss.name
+
     local function run_step()
         local row, after = w.rows[n], w.rows[n + 1]
         local t0 = clock()
-        g:trace(x, z)                                         -- z = g(x_n)
+        local _, trace = g:trace(x, z)                        -- z = g(x_n)
         local t1 = clock()
         arguments.logits(z, function(i) return name_of(spec, i) end,
             ("at step %d of loss %s"):format(n, loss.name))
-        if spec.watch then spec.watch(n, x, z) end
+        if spec.watch then spec.watch(n, x, z, trace) end
         local t2 = clock()
         loss:evaluate(z, targets, w.value, dz)
-        g:backward(dz, q)                                     -- the loss's gradient at x_n
+        g:backward(dz, q, trace, who)                         -- the loss's gradient at x_n
         local t3 = clock()
         q:norms(row.grad_l2, w.q_linf, row.zero_share)
         local q_l2, q_linf = row.grad_l2, w.q_linf

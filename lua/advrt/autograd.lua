@@ -336,9 +336,6 @@ end
 
 -- Networks ----------------------------------------------------------------------------------
 
--- The step whose images a net has traced last: its plan can go back from there.
-local latest = setmetatable({}, {__mode = "k"})
-
 --- Logits [N,K] of images x [N,C,H,W] as one step, whose way back is the net's plan; the plain
 -- logits where x is a plain tensor. A net that has seen other images since goes forward again
 -- before it goes back.
@@ -347,15 +344,11 @@ function autograd.net(g, x)
         error(("bad argument #1 to 'net' (a net expected, got %s)"):format(type(g)), 2)
     end
     if not is_tracked(x) then return g:forward(x) end
-    local v, self = x.value, {}
-    local z = g:trace(v)
-    latest[g], self.traces = self, g.traces
+    local v = x.value
+    local z, trace = g:trace(v)
     return step(z, function(dz)
-        if latest[g] ~= self or g.traces ~= self.traces then
-            g:trace(v)
-            latest[g], self.traces = self, g.traces
-        end
-        return g:backward(dz)
+        if not (g.holds and g:holds(trace)) then trace = select(2, g:trace(v)) end
+        return g:backward(dz, nil, trace)
     end, x)
 end
 

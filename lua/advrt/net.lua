@@ -445,19 +445,39 @@ function Net:forward(x, z)
     return self:plan("forward", check_batch(self, x, "forward")):forward(x, z)
 end
 
---- The same, keeping what backward needs. May differ from forward in the last bits.
+--- The same, keeping what backward needs, and with it the trace, a value that backward takes. May
+-- differ from forward in the last bits. The net keeps one trace for each number of images.
 function Net:trace(x, z)
     local plan = self:plan("gradient", check_batch(self, x, "trace"))
-    z = plan:forward(x, z)
-    self.traced, self.traces = plan, (self.traces or 0) + 1
-    return z
+    local number
+    z, number = plan:forward(x, z)
+    self.traced = {plan = plan, number = number}
+    return z, self.traced
 end
 
---- The gradient [N,C,H,W] of sum(dz * z), dz [N,K], with respect to the x of the last trace (or
--- gradient, or gradients); into q where it is given. One trace serves any number of backwards.
-function Net:backward(dz, q)
-    if not self.traced then error("backward needs a trace before it", 2) end
-    return self.traced:backward(dz, q)
+--- Whether a trace is still kept: the net has traced no other images of that number since.
+function Net.holds(_, trace)
+    if type(trace) ~= "table" or not trace.plan then
+        error(("bad argument #1 to 'holds' (a trace expected, got %s)"):format(type(trace)), 2)
+    end
+    return trace.plan:holds(trace.number)
+end
+
+--- The gradient [N,C,H,W] of sum(dz * z), dz [N,K], with respect to the x of a trace, by default the last
+-- one (of trace, gradient or gradients); into q where it is given. One trace serves any number of
+-- backwards. Where anything may run the net between the two, as a loss may, give the trace: if it is no
+-- longer kept, that is a failure, which names `who`.
+function Net:backward(dz, q, trace, who)
+    trace = trace or self.traced
+    if not trace then error("backward needs a trace before it", 2) end
+    if type(trace) ~= "table" or not trace.plan then
+        error(("bad argument #3 to 'backward' (a trace expected, got %s)"):format(type(trace)), 2)
+    end
+    if not self:holds(trace) then
+        fail("%s ran net %s on other images between its trace and its backward; let it use a second net: "
+            .. "load the file once more", who or "something", self.name)
+    end
+    return trace.plan:backward(trace.number, dz, q)
 end
 
 --- Logits z [N,K] and the ascent direction q [N,C,H,W] of a loss towards `target` (a table or
@@ -469,9 +489,9 @@ function Net:gradient(x, loss, target)
     local classes
     classes, problem = arguments.classes(target, "target", N, self.classes)
     if not classes then error(("bad argument #3 to 'gradient' (%s)"):format(problem), 2) end
-    local z = self:trace(x)
+    local z, trace = self:trace(x)
     local _, dz = loss:evaluate(z, classes)
-    return z, loss:direction(self:backward(dz))
+    return z, loss:direction(self:backward(dz, nil, trace, "loss " .. loss.name))
 end
 
 --- Logits z [N,K] and an array of directions [N,C,H,W] that share one forward pass: of each entry of
@@ -495,15 +515,17 @@ function Net:gradients(x, wanted, target)
             if not classes then error(("bad argument #3 to 'gradients' (%s)"):format(problem), 2) end
         end
     end
-    local z, directions = self:trace(x), {}
+    local z, trace = self:trace(x)
+    local directions, who = {}, nil
     for i, entry in ipairs(wanted) do
         if math.type(entry) == "integer" then
             local dz = tensor.new {N, self.classes}
             for n = 1, N do dz:set(1, n, entry + 1) end
-            directions[i] = self:backward(dz)
+            directions[i] = self:backward(dz, nil, trace, who)
         else
+            who = "loss " .. entry.name
             local _, dz = entry:evaluate(z, classes)
-            directions[i] = entry:direction(self:backward(dz))
+            directions[i] = entry:direction(self:backward(dz, nil, trace, who))
         end
     end
     return z, directions

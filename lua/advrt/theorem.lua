@@ -101,20 +101,20 @@ local function ask(dz, points, j)
     return any
 end
 
---- Tests the B points of the net's last trace, of which z [B,K] are the logits; targets: an array of B
--- classes, counted from 0. Returns an array of what theorem.approximate returns, and in it
+--- Tests the B points of a trace, by default the net's last one: z [B,K] are their logits, targets an
+-- array of B classes, counted from 0. Returns an array of what theorem.approximate returns, and in it
 --
 --     error    the norm that the theorem bounds; scale: M; bound, with its share for rounding
 --     held     whether error <= bound
 --     grad_l2, zero_share   the norm of grad J and the share of its elements that are exactly 0
-function Tester:test(z, targets)
+function Tester:test(z, targets, trace)
     arguments.logits(z, point_name)
     local net, rows, points = self.net, z:totable(), {}
     for n, row in ipairs(rows) do
         points[n] = theorem.approximate(row, targets[n], self.cut)
     end
     loss.ce:evaluate(z, targets, self.value, self.dz)
-    net:backward(self.dz, self.q) -- minus grad J
+    net:backward(self.dz, self.q, trace) -- minus grad J
     local l2, linf, zeros = self.q:norms()
     for n, point in ipairs(points) do
         point.grad_l2, point.zero_share, point.scale = l2:get(n), zeros:get(n), 0
@@ -122,7 +122,7 @@ function Tester:test(z, targets)
     self.error:copy(self.q:to("f64"))
     for j = 1, math.huge do
         if not ask(self.dz, points, j) then break end
-        net:backward(self.dz, self.one)
+        net:backward(self.dz, self.one, trace)
         self.one:norms(l2, linf, zeros)
         for n, point in ipairs(points) do
             local term = point.terms[j]
@@ -154,7 +154,7 @@ end
 -- target's element of the loss's gradient with respect to the logits; zero_share and l2, of the
 -- direction with respect to the image.
 function theorem.raise_margin(net, x, targets, losses, margins, progress, done)
-    local z, B = net:trace(x), #x
+    local B, z, trace = #x, net:trace(x)
     arguments.logits(z, point_name)
     local raised, rows, results = z:clone(), z:totable(), done or {}
     local dz, value, q = tensor.new(z:shape()), tensor.new {B}, tensor.new(x:shape())
@@ -171,7 +171,7 @@ function theorem.raise_margin(net, x, targets, losses, margins, progress, done)
         for n = 1, B do raised:set(most[n] + margin, n, targets[n] + 1) end
         for l, one in ipairs(losses) do
             one:evaluate(raised, targets, value, dz)
-            net:backward(dz, q)
+            net:backward(dz, q, trace, "loss " .. one.name)
             one:direction(q):norms(l2, linf, zeros)
             local target = {}
             for n = 1, B do target[n] = dz:get(n, targets[n] + 1) end

@@ -10,10 +10,13 @@
 #define GRAPH "advrt.graph"
 #define PLAN "advrt.plan"
 
-/* A plan's userdata; its one user value is the graph, which training plans read and write. */
+/* A plan's userdata; its one user value is the graph, which training plans read and write. A trace
+ * is a forward whose images a backward can go to: each has a number that no other of the process
+ * has, so that what is kept of one plan's images is never taken for another's. */
 typedef struct PlanBox {
     Plan *plan;
     const Graph *graph;
+    lua_Integer trace; /* the last forward's; 0: there is none */
 } PlanBox;
 
 static Graph *check_graph(lua_State *L) {
@@ -312,7 +315,7 @@ static int graph_plan(lua_State *L) {
     Error e;
     PlanRequest r = check_request(L);
     PlanBox *b = lua_newuserdatauv(L, sizeof *b, 1);
-    *b = (PlanBox){NULL, g};
+    *b = (PlanBox){.graph = g};
     luaL_setmetatable(L, PLAN);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1);
@@ -351,24 +354,46 @@ static Tensor *check_shaped(lua_State *L, int arg, int ndim, const int64_t *shap
     return NULL;
 }
 
-/* forward(x[, z]) -> z: x [N,C,H,W], z [N,K]. */
+static lua_Integer next_trace(void) {
+    static lua_Integer last;
+    return ++last;
+}
+
+/* forward(x[, z]) -> z, and of a gradient plan the number of the trace: x [N,C,H,W], z [N,K]. */
 static int plan_forward(lua_State *L) {
-    Plan *p = check_plan(L)->plan;
+    PlanBox *b = check_plan(L);
+    Plan *p = b->plan;
     Error e;
     int64_t in[4] = {p->request.N, p->C, p->H, p->W}, out[2] = {p->request.N, p->K};
     Tensor *x = check_shaped(L, 2, 4, in, "net");
     Tensor *z = bind_output(L, 3, DTYPE_F32, 2, out);
-    return p->forward(p, x->data, z->data, &e) ? bind_fail(L, 1, &e) : 1;
+    b->trace = 0;
+    if (p->forward(p, x->data, z->data, &e)) return bind_fail(L, 1, &e);
+    if (!p->backward) return 1;
+    b->trace = next_trace();
+    lua_pushinteger(L, b->trace);
+    return 2;
 }
 
-/* backward(dz[, dx]) -> dx: dz [N,K], dx [N,C,H,W], at the last forward's x. */
+/* holds(trace) -> whether that is the last trace, to which backward goes. */
+static int plan_holds(lua_State *L) {
+    const PlanBox *b = check_plan(L);
+    lua_pushboolean(L, b->trace && luaL_checkinteger(L, 2) == b->trace);
+    return 1;
+}
+
+/* backward(trace, dz[, dx]) -> dx: dz [N,K], dx [N,C,H,W], at the x of that trace, which must be
+ * the last one. */
 static int plan_backward(lua_State *L) {
-    Plan *p = check_plan(L)->plan;
+    PlanBox *b = check_plan(L);
+    Plan *p = b->plan;
     Error e;
     int64_t in[4] = {p->request.N, p->C, p->H, p->W}, out[2] = {p->request.N, p->K};
     if (!p->backward) return luaL_error(L, "only a gradient plan goes back to the image");
-    Tensor *dz = check_shaped(L, 2, 2, out, "net");
-    Tensor *dx = bind_output(L, 3, DTYPE_F32, 4, in);
+    luaL_argcheck(L, luaL_checkinteger(L, 2) == b->trace && b->trace, 2,
+                  "the plan has gone forward with other images since this trace");
+    Tensor *dz = check_shaped(L, 3, 2, out, "net");
+    Tensor *dx = bind_output(L, 4, DTYPE_F32, 4, in);
     return p->backward(p, dz->data, dx->data, &e) ? bind_error(L, &e) : 1;
 }
 
@@ -485,7 +510,8 @@ static void ascent_buffers(lua_State *L, Ascent *a) {
 static int plan_ascend(lua_State *L) {
     static const char *const rules[] = {"constant", "l2", "linf", NULL};
     static const char *const kinds[] = {"ce", "logit", "m_logit", NULL};
-    Plan *p = check_plan(L)->plan;
+    PlanBox *b = check_plan(L);
+    Plan *p = b->plan;
     Ascent a;
     Error e;
     luaL_checktype(L, 2, LUA_TTABLE);
@@ -508,6 +534,7 @@ static int plan_ascend(lua_State *L) {
     ascent_buffers(L, &a);
     int64_t first = luaL_checkinteger(L, 3), end = luaL_checkinteger(L, 4);
     luaL_argcheck(L, first >= 0 && first <= end && end <= a.iterations + 1, 3, "no such steps");
+    b->trace = 0;
     if (p->device->ascend(p->device, &a, first, end, &e)) return bind_fail(L, 1, &e);
     lua_pushboolean(L, true);
     return 1;
@@ -527,13 +554,10 @@ static const luaL_Reg graph_methods[] = {
 };
 
 static const luaL_Reg plan_methods[] = {
-    {"forward", plan_forward},
-    {"backward", plan_backward},
-    {"train_backward", plan_train_backward},
-    {"ascend", plan_ascend},
-    {"gradient", plan_gradient},
-    {"time", plan_time},
-    {NULL, NULL},
+    {"forward", plan_forward},   {"holds", plan_holds},
+    {"backward", plan_backward}, {"train_backward", plan_train_backward},
+    {"ascend", plan_ascend},     {"gradient", plan_gradient},
+    {"time", plan_time},         {NULL, NULL},
 };
 
 static void make_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc) {

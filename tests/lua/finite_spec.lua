@@ -23,7 +23,9 @@ end
 
 local function each_small(f)
     for _, name in ipairs(names) do
-        for _, plan in ipairs {"fast", "direct"} do f(small(name, plan), ("%s, %s plan"):format(name, plan)) end
+        for _, plan in ipairs {"fast", "direct"} do
+            f(small(name, plan), ("%s, %s plan"):format(name, plan))
+        end
     end
 end
 
@@ -147,8 +149,8 @@ describe("what is not finite", function()
                 "--weights", folder .. "/large.safetensors", "--out", folder .. "/" .. name})
             assert.equal(1, status, name .. err)
             local said = err:gsub("^.*\r", "")
-            assert.matches("^advrt: [^\n]*/" .. file:gsub("%p", "%%%0")
-                .. ": the logits are not finite; check the weights and the preprocessing[^\n]*\n$", said, name)
+            assert.matches("^advrt: [^\n]*/" .. file:gsub("%p", "%%%0") .. ": the logits are not finite; "
+                .. "check the weights and the preprocessing[^\n]*\n$", said, name)
         end
         support.remove(folder)
     end)

@@ -169,6 +169,12 @@ local function call(name, f, ...)
     end}
 end
 
+local backward_of_trace = {name = "backward", make = function()
+    local p = plan "gradient" ()
+    local _, trace = p:forward(images())
+    return p.backward, {p, trace, logits(), images()}
+end}
+
 local function constant(v) return function() return v end end
 local classes, index = constant {0, 2}, function() return tensor.from({0, 2}, "i64") end
 
@@ -269,7 +275,7 @@ objects.calls = {
     method(graph, "plan", constant {purpose = "training", batch = 2, seed = 1, runs = 2}),
     method(plan "forward", "forward", images, logits),
     method(plan "gradient", "forward", images, logits),
-    method(plan "gradient", "backward", logits, images),
+    method(plan "gradient", "holds", 1), backward_of_trace,
     method(plan "training", "train_backward", logits),
     method(plan "training", "gradient", "fc.bias", function() return tensor.new {3} end),
     method(plan "gradient", "time", true),

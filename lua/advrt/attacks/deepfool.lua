@@ -66,7 +66,7 @@ function deepfool:differentiate(batch)
                 gaps[k] = batch.z:get(k, c) - batch.z:get(k, s)
             end
         end
-        batch.net:backward(batch.dz, batch.one)
+        batch.net:backward(batch.dz, batch.one, batch.trace)
         local lengths = self.norm == 2 and batch.one:norms() or batch.one:norm(1)
         for k, gap in pairs(gaps) do
             local length = lengths:get(k)

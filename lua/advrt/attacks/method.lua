@@ -136,7 +136,9 @@ function method.new(name, parameters, complete)
 
     function class.evaluate(_, batch) batch.loss:evaluate(batch.z, batch.aims, batch.value, batch.dz) end
 
-    function class.differentiate(_, batch) batch.net:backward(batch.dz, batch.q) end
+    function class.differentiate(_, batch)
+        batch.net:backward(batch.dz, batch.q, batch.trace, "loss " .. batch.loss.name)
+    end
 
     local function make(_, given)
         local self = setmetatable({name = name}, class)
@@ -329,7 +331,8 @@ end
 
 --- z = g(x), and what the images read of it.
 function Batch:forward()
-    self.net:trace(self.x, self.z)
+    local _, trace = self.net:trace(self.x, self.z)
+    self.trace = trace
     self.attack:evaluate(self)
     local prediction, margin, success = method.judge(self.attack, self.targeted, self.z, self.goals,
         self.margin, self.margin_dz)
