@@ -16,9 +16,9 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+#include "bind/operation.h"
 #include "tensor/tensor.h"
 
-#define BIND_TENSOR "advrt.tensor"
 #define BIND_FAILURE "advrt.failure"
 
 /* Registers every C module in package.preload and keeps the device for them. */
@@ -54,6 +54,8 @@ int bind_nil(lua_State *L, const Error *e);
 /* An empty tensor userdata on top of the stack, to be filled in by the caller:
  * the metatable is there first, so that whatever is filled in is also freed. */
 Tensor *bind_new_tensor(lua_State *L);
+/* The tensor at an index; NULL for another value and for an emptied tensor. */
+Tensor *bind_test_tensor(lua_State *L, int index);
 /* The tensor at an argument; raises for another type and for an emptied tensor. */
 Tensor *bind_check_tensor(lua_State *L, int arg);
 /* The same, of one element type and, where ndim >= 0, that many dimensions. */

@@ -152,7 +152,7 @@ static const luaL_Reg functions[] = {
 
 int luaopen_advrt_core_dist(lua_State *L) {
     const Dist *d = get_dist(L);
-    luaL_newlib(L, functions);
+    operation_library(L, functions);
     lua_pushinteger(L, d ? d->rank : 0);
     lua_setfield(L, -2, "rank");
     lua_pushinteger(L, d ? d->size : 1);

@@ -57,11 +57,12 @@ typedef struct Editor {
     locale_t locale; /* how the terminal's bytes make characters; the rest of advrt keeps to C's */
     lua_State *L;    /* that reads now, the editor at 1 of its stack */
     const char *prompt;
+    bool closed;
 } Editor;
 
 static Editor *check_editor(lua_State *L) {
     Editor *e = luaL_checkudata(L, 1, EDITOR);
-    luaL_argcheck(L, e->line, 1, "the editor is closed");
+    luaL_argcheck(L, e->line && !e->closed, 1, "the editor is closed");
     return e;
 }
 
@@ -148,6 +149,8 @@ static unsigned char on_tab(EditLine *line, int key) {
 
 static int editor_close(lua_State *L) {
     Editor *e = luaL_checkudata(L, 1, EDITOR);
+    e->closed = true;
+    if (!operation_may_free(L)) return 0;
     if (e->line) libedit.el_end(e->line);
     if (e->history) libedit.history_end(e->history);
     if (e->locale) freelocale(e->locale);
@@ -244,9 +247,9 @@ int luaopen_advrt_core_edit(lua_State *L) {
     luaL_newmetatable(L, EDITOR);
     lua_pushcfunction(L, editor_close);
     lua_setfield(L, -2, "__gc");
-    luaL_newlib(L, methods);
+    operation_library(L, methods);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
-    luaL_newlib(L, functions);
+    operation_library(L, functions);
     return 1;
 }

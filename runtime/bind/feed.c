@@ -8,10 +8,15 @@
 
 #define FEED "advrt.feed"
 
+typedef struct FeedBox {
+    Feed *feed;
+    bool closed;
+} FeedBox;
+
 static Feed *check_feed(lua_State *L) {
-    Feed **f = luaL_checkudata(L, 1, FEED);
-    luaL_argcheck(L, *f, 1, "the feed is closed");
-    return *f;
+    const FeedBox *b = luaL_checkudata(L, 1, FEED);
+    luaL_argcheck(L, b->feed && !b->closed, 1, "the feed is closed");
+    return b->feed;
 }
 
 static lua_Integer integer_field(lua_State *L, int arg, const char *name, lua_Integer otherwise) {
@@ -47,16 +52,18 @@ static int make(lua_State *L) {
                      .W = shape[2],
                      .wish = {.resize = (uint32_t)resize, .crop = (uint32_t)crop},
                      .round = boolean_field(L, 1, "round")};
-    Feed **f = lua_newuserdatauv(L, sizeof *f, 0);
-    *f = NULL;
+    FeedBox *b = lua_newuserdatauv(L, sizeof *b, 0);
+    *b = (FeedBox){0};
     luaL_setmetatable(L, FEED);
-    return feed_new(f, &spec, &e) ? bind_error(L, &e) : 1;
+    return feed_new(&b->feed, &spec, &e) ? bind_error(L, &e) : 1;
 }
 
 static int collect(lua_State *L) {
-    Feed **f = luaL_checkudata(L, 1, FEED);
-    feed_free(*f);
-    *f = NULL;
+    FeedBox *b = luaL_checkudata(L, 1, FEED);
+    b->closed = true;
+    if (!operation_may_free(L)) return 0;
+    feed_free(b->feed);
+    b->feed = NULL;
     return 0;
 }
 
@@ -117,8 +124,8 @@ static int pixels(lua_State *L) {
 /* The places that an i64 tensor [n] of a field holds, copied to a new userdata on the stack. */
 static int64_t *copy_places(lua_State *L, int at, const char *name, int64_t *n) {
     Error e = {0};
-    const Tensor *t = luaL_testudata(L, at, BIND_TENSOR);
-    if (!t || !t->storage || t->dtype != DTYPE_I64 || t->ndim != 1)
+    const Tensor *t = bind_test_tensor(L, at);
+    if (!t || t->dtype != DTYPE_I64 || t->ndim != 1)
         luaL_error(L, "bad argument #1 to 'start' ('%s' must be an i64 tensor [n])", name);
     *n = t->shape[0];
     int64_t *places = lua_newuserdatauv(L, tensor_bytes(t) + 1, 0);
@@ -146,8 +153,7 @@ static int start(lua_State *L) {
     lua_Integer threads = integer_field(L, 2, "threads", 1);
     luaL_argcheck(L, threads >= 1 && threads <= 64, 2, "threads must be 1 to 64");
     lua_Integer batch = integer_field(L, 2, "batch", 0);
-    /* Last: a field's metamethod can close what was looked at before it. */
-    Feed *f = check_feed(L);
+    Feed *f = check_feed(L); /* last: a field's metamethod may have closed it */
     int64_t count, others, *places = copy_places(L, 3, "order", &count);
     if (stream && !lua_isnil(L, 5)) {
         a.numbers = copy_places(L, 5, "numbers", &others);
@@ -188,12 +194,11 @@ int luaopen_advrt_core_feed(lua_State *L) {
     lua_setfield(L, -2, "__gc");
     lua_pushcfunction(L, collect);
     lua_setfield(L, -2, "__close");
-    lua_pushcfunction(L, length);
+    operation_push(L, length, 0);
     lua_setfield(L, -2, "__len");
-    lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
+    operation_library(L, methods);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
-    luaL_newlib(L, functions);
+    operation_library(L, functions);
     return 1;
 }

@@ -140,6 +140,6 @@ int luaopen_advrt_core_image(lua_State *L);
 int luaopen_advrt_core_image(lua_State *L) {
     static const luaL_Reg functions[] = {
         {"load", load}, {"size", size}, {"save", save}, {"idx", idx}, {NULL, NULL}};
-    luaL_newlib(L, functions);
+    operation_library(L, functions);
     return 1;
 }

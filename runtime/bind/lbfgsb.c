@@ -13,6 +13,7 @@ typedef struct Solvers {
     int64_t N, D;
     LbfgsbOptions options;
     Lbfgsb **each; /* [N]; NULL until an image starts there */
+    bool closed;
 } Solvers;
 
 static double number_field(lua_State *L, int arg, const char *name) {
@@ -45,6 +46,8 @@ static int new (lua_State *L) {
 
 static int collect(lua_State *L) {
     Solvers *s = luaL_checkudata(L, 1, SOLVERS);
+    s->closed = true;
+    if (!operation_may_free(L)) return 0;
     for (int64_t n = 0; s->each && n < s->N; n++) lbfgsb_free(s->each[n]);
     memory_free(s->each);
     s->each = NULL;
@@ -56,7 +59,7 @@ static int start(lua_State *L) {
     Error e;
     Solvers *s = luaL_checkudata(L, 1, SOLVERS);
     lua_Integer n = luaL_checkinteger(L, 2);
-    luaL_argcheck(L, s->each && n >= 1 && n <= s->N, 2, "no such solver");
+    luaL_argcheck(L, s->each && !s->closed && n >= 1 && n <= s->N, 2, "no such solver");
     Tensor *x0 = bind_check_tensor_of(L, 3, DTYPE_F32, -1);
     if (!s->each[n - 1] && lbfgsb_new(&s->each[n - 1], s->D, &s->options, &e) != 0)
         return bind_fail(L, 1, &e);
@@ -70,7 +73,8 @@ static int advance(lua_State *L) {
     Error e;
     Solvers *s = luaL_checkudata(L, 1, SOLVERS);
     Tensor *x = bind_check_tensor(L, 2);
-    luaL_argcheck(L, s->each && x->ndim > 0 && x->shape[0] == s->N, 2, "not an image a solver");
+    luaL_argcheck(L, s->each && !s->closed && x->ndim > 0 && x->shape[0] == s->N, 2,
+                  "not an image a solver");
     LbfgsbBatch b = {.x = x,
                      .q = bind_check_tensor(L, 3),
                      .value = bind_check_tensor(L, 4),
@@ -88,10 +92,10 @@ int luaopen_advrt_core_lbfgsb(lua_State *L) {
     luaL_newmetatable(L, SOLVERS);
     lua_pushcfunction(L, collect);
     lua_setfield(L, -2, "__gc");
-    luaL_newlib(L, methods);
+    operation_library(L, methods);
     lua_setfield(L, -2, "__index");
     lua_createtable(L, 0, 1);
-    lua_pushcfunction(L, new);
+    operation_push(L, new, 0);
     lua_setfield(L, -2, "new");
     return 1;
 }

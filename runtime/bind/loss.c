@@ -17,10 +17,12 @@ static int evaluate(lua_State *L) {
     Tensor *z = bind_check_tensor_of(L, 3, DTYPE_F32, 2);
     if (kind == LOSS_M_LOGIT)
         luaL_argcheck(L, z->shape[1] >= 2, 3, "a margin needs at least 2 classes");
-    Tensor *target = bind_check_classes(L, 4, z->shape[0], z->shape[1]);
     Tensor *value = bind_output(L, 5, DTYPE_F32, 1, z->shape);
     Tensor *dz = bind_output(L, 6, DTYPE_F32, 2, z->shape);
+    /* Last: a finaliser may write to them. */
+    Tensor *target = bind_check_classes(L, 4, z->shape[0], z->shape[1]);
     if (tensor_loss(kind, kappa, z, target, value, dz, &e) != 0) bind_error(L, &e);
+    lua_pop(L, 1);
     return 2;
 }
 
@@ -28,12 +30,12 @@ static int evaluate(lua_State *L) {
  * stays on the stack, for a table whose metamethods make it keeps none. */
 static Tensor *field_output(lua_State *L, const char *name, Dtype type, int64_t N) {
     int kind = lua_getfield(L, 4, name);
-    Tensor *t = luaL_testudata(L, -1, BIND_TENSOR);
+    Tensor *t = bind_test_tensor(L, -1);
     if (kind == LUA_TNIL) {
         t = bind_make_tensor(L, type, 1, &N);
         lua_pushvalue(L, -1);
         lua_setfield(L, 4, name);
-    } else if (!t || !t->storage || t->dtype != type || t->ndim != 1 || t->shape[0] != N) {
+    } else if (!t || t->dtype != type || t->ndim != 1 || t->shape[0] != N) {
         lua_pushfstring(L, "field %s: wanted a tensor of %s [%I], got %s", name, dtype_name(type),
                         (lua_Integer)N, luaL_tolstring(L, -1, NULL));
         luaL_argerror(L, 4, lua_tostring(L, -1));
@@ -51,7 +53,7 @@ static int stats(lua_State *L) {
     } fields[6] = {{"p_initial", DTYPE_F32}, {"p_target", DTYPE_F32},   {"z_initial", DTYPE_F32},
                    {"z_target", DTYPE_F32},  {"prediction", DTYPE_I64}, {"subspace", DTYPE_U8}};
     Error e;
-    Tensor out[6], *made[6];
+    Tensor out[6];
     Tensor *z = bind_check_tensor_of(L, 1, DTYPE_F32, 2);
     if (lua_isnoneornil(L, 4)) {
         lua_settop(L, 3);
@@ -60,12 +62,14 @@ static int stats(lua_State *L) {
     luaL_checktype(L, 4, LUA_TTABLE);
     lua_settop(L, 4);
     luaL_checkstack(L, 24, "tensors");
-    Tensor *initial = bind_check_classes(L, 2, z->shape[0], z->shape[1]);
-    Tensor *target = bind_check_classes(L, 3, z->shape[0], z->shape[1]);
-    int64_t N = z->shape[0];
-    for (int i = 0; i < 6; i++) made[i] = field_output(L, fields[i].name, fields[i].type, N);
-    /* Now that no metamethod can close one any more. */
-    for (int i = 0; i < 6; i++) out[i] = *made[i];
+    int64_t N = z->shape[0], K = z->shape[1];
+    for (int i = 0; i < 6; i++) out[i] = *field_output(L, fields[i].name, fields[i].type, N);
+    /* Last, and both looked at again: a finaliser or a metamethod may write to them. */
+    bind_check_classes(L, 2, N, K);
+    lua_replace(L, 2);
+    bind_check_classes(L, 3, N, K);
+    lua_replace(L, 3);
+    Tensor *initial = bind_check_classes(L, 2, N, K), *target = bind_check_classes(L, 3, N, K);
     if (tensor_logit_stats(z, initial, target, out, &e) != 0) bind_error(L, &e);
     lua_settop(L, 4);
     return 1;
@@ -102,6 +106,6 @@ static const luaL_Reg functions[] = {
 };
 
 int luaopen_advrt_core_loss(lua_State *L) {
-    luaL_newlib(L, functions);
+    operation_library(L, functions);
     return 1;
 }

@@ -15,19 +15,25 @@
  * has, so that what is kept of one plan's images is never taken for another's. */
 typedef struct PlanBox {
     Plan *plan;
+    bool closed;
     const Graph *graph;
     lua_Integer trace; /* the last forward's; 0: there is none */
 } PlanBox;
 
+typedef struct GraphBox {
+    Graph *graph;
+    bool closed;
+} GraphBox;
+
 static Graph *check_graph(lua_State *L) {
-    Graph **g = luaL_checkudata(L, 1, GRAPH);
-    luaL_argcheck(L, *g, 1, "the graph has been freed");
-    return *g;
+    const GraphBox *b = luaL_checkudata(L, 1, GRAPH);
+    luaL_argcheck(L, b->graph && !b->closed, 1, "the graph has been freed");
+    return b->graph;
 }
 
 static PlanBox *check_plan(lua_State *L) {
     PlanBox *b = luaL_checkudata(L, 1, PLAN);
-    luaL_argcheck(L, b->plan, 1, "the plan has been freed");
+    luaL_argcheck(L, b->plan && !b->closed, 1, "the plan has been freed");
     return b;
 }
 
@@ -38,17 +44,19 @@ static int graph_make(lua_State *L) {
     int64_t shape[TENSOR_DIMS];
     Error e;
     luaL_argcheck(L, bind_check_shape(L, 1, shape) == 3, 1, "an input shape is {C, H, W}");
-    Graph **g = lua_newuserdatauv(L, sizeof *g, 0);
-    *g = NULL;
+    GraphBox *b = lua_newuserdatauv(L, sizeof *b, 0);
+    *b = (GraphBox){0};
     luaL_setmetatable(L, GRAPH);
-    if (graph_new(g, shape[0], shape[1], shape[2], &e)) return luaL_argerror(L, 1, e.text);
+    if (graph_new(&b->graph, shape[0], shape[1], shape[2], &e)) return luaL_argerror(L, 1, e.text);
     return 1;
 }
 
 static int graph_gc(lua_State *L) {
-    Graph **g = luaL_checkudata(L, 1, GRAPH);
-    graph_free(*g);
-    *g = NULL;
+    GraphBox *b = luaL_checkudata(L, 1, GRAPH);
+    b->closed = true;
+    if (!operation_may_free(L)) return 0;
+    graph_free(b->graph);
+    b->graph = NULL;
     return 0;
 }
 
@@ -178,22 +186,22 @@ static int graph_layers(lua_State *L) {
     const Graph *g = check_graph(L);
     lua_createtable(L, g->n_layers, 0);
     for (int i = 0; i < g->n_layers; i++) {
-        const Layer *l = &g->layers[i];
+        Layer l = g->layers[i]; /* a finaliser may add layers, which moves them */
         lua_createtable(L, 0, 8);
-        lua_pushstring(L, layer_kind_name(l->kind));
+        lua_pushstring(L, layer_kind_name(l.kind));
         lua_setfield(L, -2, "kind");
-        lua_pushstring(L, l->name);
+        lua_pushstring(L, l.name);
         lua_setfield(L, -2, "name");
-        lua_pushinteger(L, l->C);
+        lua_pushinteger(L, l.C);
         lua_setfield(L, -2, "C");
-        lua_pushinteger(L, l->H);
+        lua_pushinteger(L, l.H);
         lua_setfield(L, -2, "H");
-        lua_pushinteger(L, l->W);
+        lua_pushinteger(L, l.W);
         lua_setfield(L, -2, "W");
-        if (l->kind == LAYER_CONV) {
-            set_pair(L, "kernel", l->kernel);
-            set_pair(L, "stride", l->stride);
-            lua_pushinteger(L, l->groups);
+        if (l.kind == LAYER_CONV) {
+            set_pair(L, "kernel", l.kernel);
+            set_pair(L, "stride", l.stride);
+            lua_pushinteger(L, l.groups);
             lua_setfield(L, -2, "groups");
         }
         lua_seti(L, -2, i + 1);
@@ -210,15 +218,15 @@ static int graph_parameters(lua_State *L) {
     const Graph *g = check_graph(L);
     lua_createtable(L, g->n_params, 0);
     for (int i = 0; i < g->n_params; i++) {
-        const Param *p = &g->params[i];
+        Param p = g->params[i]; /* as above */
         lua_createtable(L, 0, 3);
-        lua_pushstring(L, p->name);
+        lua_pushstring(L, p.name);
         lua_setfield(L, -2, "name");
-        lua_pushstring(L, roles[p->role]);
+        lua_pushstring(L, roles[p.role]);
         lua_setfield(L, -2, "role");
-        lua_createtable(L, p->value.ndim, 0);
-        for (int d = 0; d < p->value.ndim; d++) {
-            lua_pushinteger(L, p->value.shape[d]);
+        lua_createtable(L, p.value.ndim, 0);
+        for (int d = 0; d < p.value.ndim; d++) {
+            lua_pushinteger(L, p.value.shape[d]);
             lua_seti(L, -2, d + 1);
         }
         lua_setfield(L, -2, "shape");
@@ -338,6 +346,8 @@ static int graph_plan_size(lua_State *L) {
 
 static int plan_gc(lua_State *L) {
     PlanBox *b = luaL_checkudata(L, 1, PLAN);
+    b->closed = true;
+    if (!operation_may_free(L)) return 0;
     if (b->plan) b->plan->free(b->plan);
     b->plan = NULL;
     return 0;
@@ -414,10 +424,10 @@ static int plan_gradient(lua_State *L) {
     PlanBox *b = check_plan(L);
     Error e;
     int i = param_index(L, b->graph, 2);
-    const Tensor *value = &b->graph->params[i].value;
+    Tensor value = b->graph->params[i].value;
     float *from = b->plan->gradient_of(b->plan, i);
     if (!from) return 0;
-    Tensor *out = bind_output(L, 3, DTYPE_F32, value->ndim, value->shape);
+    Tensor *out = bind_output(L, 3, DTYPE_F32, value.ndim, value.shape);
     Device *d = b->plan->device;
     return d->copy(d, out->data, from, tensor_bytes(out), &e) ? bind_fail(L, 1, &e) : 1;
 }
@@ -450,15 +460,14 @@ static int plan_time(lua_State *L) {
     return 1;
 }
 
-/* The memory of tensor `name` of the table on top, which must be of the type and have n elements.
- */
-static void *memory_field(lua_State *L, const char *name, Dtype type, int64_t n) {
-    lua_getfield(L, -1, name);
-    Tensor *t = luaL_testudata(L, -1, BIND_TENSOR);
-    if (!t || !t->storage || t->dtype != type || tensor_count(t) != n)
+/* The memory of tensor `name` of the table at `table`, which must be of the type and have n
+ * elements. It stays on the stack, which keeps it. */
+static void *memory_field(lua_State *L, int table, const char *name, Dtype type, int64_t n) {
+    lua_getfield(L, table, name);
+    Tensor *t = bind_test_tensor(L, -1);
+    if (!t || t->dtype != type || tensor_count(t) != n)
         luaL_error(L, "ascend: '%s' must be a tensor of %s with %I elements, got %s", name,
                    dtype_name(type), (LUAI_UACINT)n, luaL_tolstring(L, -1, NULL));
-    lua_pop(L, 1);
     return t->data;
 }
 
@@ -473,34 +482,36 @@ static double plain_field(lua_State *L, const char *name) {
 static void ascent_buffers(lua_State *L, Ascent *a) {
     const Plan *p = a->plan;
     int64_t N = p->request.N, D = N * p->C * p->H * p->W, S = N * (a->iterations + 1);
-    lua_pushvalue(L, 2);
-    a->initial = memory_field(L, "labels", DTYPE_I64, N);
-    a->target = memory_field(L, "targets", DTYPE_I64, N);
+    luaL_checkstack(L, 40, "an attack's tensors");
+    a->initial = memory_field(L, 2, "labels", DTYPE_I64, N);
+    a->target = memory_field(L, 2, "targets", DTYPE_I64, N);
     lua_getfield(L, 2, "workspace");
     luaL_checktype(L, -1, LUA_TTABLE);
-    a->x0 = memory_field(L, "x0", DTYPE_F32, D);
-    a->x = memory_field(L, "x", DTYPE_F32, D);
-    a->q = memory_field(L, "q", DTYPE_F32, D);
-    a->first = memory_field(L, "first", DTYPE_F32, D);
-    a->z = memory_field(L, "z", DTYPE_F32, N * p->K);
-    a->dz = memory_field(L, "dz", DTYPE_F32, N * p->K);
-    a->value = memory_field(L, "value", DTYPE_F32, N);
-    a->flip_iteration = memory_field(L, "flip_iteration", DTYPE_I64, N);
-    a->zero_steps = memory_field(L, "zero_steps", DTYPE_I64, N);
-    a->flip_l2 = memory_field(L, "flip_l2", DTYPE_F64, N);
-    a->flip_linf = memory_field(L, "flip_linf", DTYPE_F64, N);
-    lua_getfield(L, -1, "series");
+    int w = lua_gettop(L);
+    a->x0 = memory_field(L, w, "x0", DTYPE_F32, D);
+    a->x = memory_field(L, w, "x", DTYPE_F32, D);
+    a->q = memory_field(L, w, "q", DTYPE_F32, D);
+    a->first = memory_field(L, w, "first", DTYPE_F32, D);
+    a->z = memory_field(L, w, "z", DTYPE_F32, N * p->K);
+    a->dz = memory_field(L, w, "dz", DTYPE_F32, N * p->K);
+    a->value = memory_field(L, w, "value", DTYPE_F32, N);
+    a->flip_iteration = memory_field(L, w, "flip_iteration", DTYPE_I64, N);
+    a->zero_steps = memory_field(L, w, "zero_steps", DTYPE_I64, N);
+    a->flip_l2 = memory_field(L, w, "flip_l2", DTYPE_F64, N);
+    a->flip_linf = memory_field(L, w, "flip_linf", DTYPE_F64, N);
+    lua_getfield(L, w, "series");
     luaL_checktype(L, -1, LUA_TTABLE);
-    a->p_initial = memory_field(L, "p_initial", DTYPE_F32, S);
-    a->p_target = memory_field(L, "p_target", DTYPE_F32, S);
-    a->z_initial = memory_field(L, "z_initial", DTYPE_F32, S);
-    a->z_target = memory_field(L, "z_target", DTYPE_F32, S);
-    a->grad_l2 = memory_field(L, "grad_l2", DTYPE_F64, S);
-    a->step_l2 = memory_field(L, "step_l2", DTYPE_F64, S);
-    a->l2 = memory_field(L, "l2", DTYPE_F64, S);
-    a->linf = memory_field(L, "linf", DTYPE_F64, S);
-    a->zero_share = memory_field(L, "zero_share", DTYPE_F64, S);
-    a->subspace = memory_field(L, "subspace", DTYPE_U8, S);
+    int series = lua_gettop(L);
+    a->p_initial = memory_field(L, series, "p_initial", DTYPE_F32, S);
+    a->p_target = memory_field(L, series, "p_target", DTYPE_F32, S);
+    a->z_initial = memory_field(L, series, "z_initial", DTYPE_F32, S);
+    a->z_target = memory_field(L, series, "z_target", DTYPE_F32, S);
+    a->grad_l2 = memory_field(L, series, "grad_l2", DTYPE_F64, S);
+    a->step_l2 = memory_field(L, series, "step_l2", DTYPE_F64, S);
+    a->l2 = memory_field(L, series, "l2", DTYPE_F64, S);
+    a->linf = memory_field(L, series, "linf", DTYPE_F64, S);
+    a->zero_share = memory_field(L, series, "zero_share", DTYPE_F64, S);
+    a->subspace = memory_field(L, series, "subspace", DTYPE_U8, S);
 }
 
 /* ascend(job, first, end) -> true: steps first .. end-1 of an attack on the device alone; false
@@ -564,8 +575,7 @@ static void make_class(lua_State *L, const char *name, const luaL_Reg *methods, 
     luaL_newmetatable(L, name);
     lua_pushcfunction(L, gc);
     lua_setfield(L, -2, "__gc");
-    lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
+    operation_library(L, methods);
     lua_setfield(L, -2, "__index");
     lua_pushliteral(L, "locked");
     lua_setfield(L, -2, "__metatable");
@@ -577,7 +587,7 @@ int luaopen_advrt_core_net(lua_State *L) {
     make_class(L, GRAPH, graph_methods, graph_gc);
     make_class(L, PLAN, plan_methods, plan_gc);
     lua_createtable(L, 0, 1);
-    lua_pushcfunction(L, graph_make);
+    operation_push(L, graph_make, 0);
     lua_setfield(L, -2, "new");
     return 1;
 }

@@ -59,8 +59,8 @@ static int pack_array(lua_State *L, Buffer *out, Buffer *host, const char *key, 
 /* The value on top of the stack, under a key. */
 static int pack_value(lua_State *L, Buffer *out, Buffer *host, const char *key, Error *e) {
     size_t n;
-    const Tensor *t = luaL_testudata(L, -1, BIND_TENSOR);
-    if (t && t->storage && t->ndim == 1) return pack_tensor(out, host, key, t, e);
+    const Tensor *t = bind_test_tensor(L, -1);
+    if (t && t->ndim == 1) return pack_tensor(out, host, key, t, e);
     switch (lua_type(L, -1)) {
     case LUA_TSTRING: {
         const char *text = lua_tolstring(L, -1, &n);
@@ -110,10 +110,20 @@ static int pack(lua_State *L) {
 
 /* --- each --- */
 
+/* A reader is lent to the operation that makes a table of its fields: its next record would
+ * overwrite them. */
+typedef struct ReaderBox {
+    RecordReader *reader, *lent;
+    bool closed;
+} ReaderBox;
+
 static int close_reader(lua_State *L) {
-    RecordReader **r = luaL_checkudata(L, 1, READER);
-    record_close(*r);
-    *r = NULL;
+    ReaderBox *b = luaL_checkudata(L, 1, READER);
+    b->closed = true;
+    if (!operation_may_free(L)) return 0;
+    record_close(b->reader);
+    record_close(b->lent);
+    b->reader = b->lent = NULL;
     return 0;
 }
 
@@ -152,26 +162,32 @@ static void push_record(lua_State *L, const RecordField *fields, size_t count) {
 
 /* One step of the iteration: the next record as a table. A damaged file is a failure. */
 static int next_record(lua_State *L) {
-    RecordReader **r = luaL_checkudata(L, lua_upvalueindex(1), READER);
+    ReaderBox *b = luaL_checkudata(L, lua_upvalueindex(OPERATION_UPVALUE), READER);
     const RecordField *fields = NULL;
     size_t count;
     Error e = {0};
-    if (*r && record_next(*r, &fields, &count, &e) != 0) return bind_fail(L, 1, &e);
+    if (b->lent) return luaL_error(L, "the records' file is being read");
+    if (!b->reader || b->closed) return 0;
+    if (record_next(b->reader, &fields, &count, &e) != 0) return bind_fail(L, 1, &e);
     if (!fields) {
-        record_close(*r);
-        *r = NULL;
+        record_close(b->reader);
+        b->reader = NULL;
         return 0;
     }
+    b->lent = b->reader;
+    b->reader = NULL;
     push_record(L, fields, count);
+    b->reader = b->lent;
+    b->lent = NULL;
     return 1;
 }
 
 /* A reader that is closed with its userdata. */
-static RecordReader **new_reader(lua_State *L) {
-    RecordReader **r = lua_newuserdatauv(L, sizeof *r, 0);
-    *r = NULL;
+static ReaderBox *new_reader(lua_State *L) {
+    ReaderBox *b = lua_newuserdatauv(L, sizeof *b, 0);
+    *b = (ReaderBox){0};
     luaL_setmetatable(L, READER);
-    return r;
+    return b;
 }
 
 /* each(path) -> iterator over the records of a finished file or of a part file; each a new table,
@@ -179,10 +195,9 @@ static RecordReader **new_reader(lua_State *L) {
 static int each(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     Error e = {0};
-    RecordReader **r = new_reader(L);
-    if (record_open(r, path, &e) != 0) return bind_fail(L, 1, &e);
+    if (record_open(&new_reader(L)->reader, path, &e) != 0) return bind_fail(L, 1, &e);
     lua_pushvalue(L, -1);
-    lua_pushcclosure(L, next_record, 1);
+    operation_push(L, next_record, 1);
     lua_insert(L, -2);
     /* As a for loop's fourth value the reader is closed where the loop ends, early too. */
     lua_pushnil(L);
@@ -196,10 +211,15 @@ static int each(lua_State *L) {
 static const char *const frame_names[] = {"records", "note", "bytes", NULL};
 static const RecordFrame frame_kinds[] = {FRAME_RECORDS, FRAME_NOTE, FRAME_BYTES};
 
+typedef struct PartBox {
+    RecordPart *part;
+    bool closed;
+} PartBox;
+
 static RecordPart *check_part(lua_State *L) {
-    RecordPart **p = luaL_checkudata(L, 1, PART);
-    luaL_argcheck(L, *p, 1, "the part file is closed");
-    return *p;
+    const PartBox *b = luaL_checkudata(L, 1, PART);
+    luaL_argcheck(L, b->part && !b->closed, 1, "the part file is closed");
+    return b->part;
 }
 
 /* part(path[, "append"]) -> writer of a part file: empty, or behind the whole frames of the one
@@ -209,10 +229,10 @@ static int part(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     int mode = luaL_checkoption(L, 2, "new", modes);
     Error e = {0};
-    RecordPart **p = lua_newuserdatauv(L, sizeof *p, 0);
-    *p = NULL;
+    PartBox *b = lua_newuserdatauv(L, sizeof *b, 0);
+    *b = (PartBox){0};
     luaL_setmetatable(L, PART);
-    return record_part_open(p, path, mode == 1, &e) == 0 ? 1 : bind_nil(L, &e);
+    return record_part_open(&b->part, path, mode == 1, &e) == 0 ? 1 : bind_nil(L, &e);
 }
 
 /* append(bytes): a frame, on disk when this returns true; or nil and a message. */
@@ -273,10 +293,10 @@ static int part_kind(lua_State *L) {
 
 /* bytes(i) -> a frame's payload; or nil and a message. */
 static int part_bytes(lua_State *L) {
+    Error e = {0};
+    Buffer *b = new_buffer(L); /* first: a finaliser may cut frames off */
     const RecordPart *p = check_part(L);
     size_t frame = check_frame(L, p);
-    Error e = {0};
-    Buffer *b = new_buffer(L);
     if (record_part_read(p, frame, b, &e) != 0) return bind_nil(L, &e);
     lua_pushlstring(L, (const char *)b->bytes, b->size);
     buffer_free(b);
@@ -285,11 +305,12 @@ static int part_bytes(lua_State *L) {
 
 /* record(i) -> the first record of a frame, as a table; or nil and a message. */
 static int part_record(lua_State *L) {
-    const RecordPart *p = check_part(L);
-    size_t frame = check_frame(L, p), count = 0;
+    size_t count = 0;
     const RecordField *fields = NULL;
     Error e = {0};
-    RecordReader **r = new_reader(L);
+    RecordReader **r = &new_reader(L)->reader; /* first, as above */
+    const RecordPart *p = check_part(L);
+    size_t frame = check_frame(L, p);
     if (record_part_reader(p, frame, r, &e) != 0 || record_next(*r, &fields, &count, &e) != 0)
         return bind_nil(L, &e);
     push_record(L, fields, count);
@@ -339,9 +360,11 @@ static int part_write(lua_State *L) {
 }
 
 static int part_close(lua_State *L) {
-    RecordPart **p = luaL_checkudata(L, 1, PART);
-    record_part_close(*p);
-    *p = NULL;
+    PartBox *b = luaL_checkudata(L, 1, PART);
+    b->closed = true;
+    if (!operation_may_free(L)) return 0;
+    record_part_close(b->part);
+    b->part = NULL;
     return 0;
 }
 
@@ -376,8 +399,7 @@ static void new_type(lua_State *L, const char *name, lua_CFunction collect,
     lua_pushcfunction(L, collect);
     lua_setfield(L, -2, "__close");
     if (methods) {
-        lua_newtable(L);
-        luaL_setfuncs(L, methods, 0);
+        operation_library(L, methods);
         lua_setfield(L, -2, "__index");
     }
     lua_pop(L, 1);
@@ -398,9 +420,9 @@ int luaopen_advrt_core_record(lua_State *L) {
     new_type(L, READER, close_reader, NULL);
     new_type(L, PART, part_close, methods);
     luaL_getmetatable(L, PART);
-    lua_pushcfunction(L, part_length);
+    operation_push(L, part_length, 0);
     lua_setfield(L, -2, "__len");
     lua_pop(L, 1);
-    luaL_newlib(L, functions);
+    operation_library(L, functions);
     return 1;
 }

@@ -411,7 +411,7 @@ static const luaL_Reg functions[] = {
 };
 
 int luaopen_advrt_core_system(lua_State *L) {
-    luaL_newlib(L, functions);
+    operation_library(L, functions);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &options_key);
     lua_setfield(L, -2, "options");
     lua_pushstring(L, cpu_onednn_version());

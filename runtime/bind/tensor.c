@@ -176,12 +176,13 @@ static int normal(lua_State *L) {
     return random_tensor(L, tensor_normal);
 }
 
-/* The tensor at place i of the list at argument 1; it stays alive in the list. */
+/* The tensor at place i of the list at argument 1; it stays alive in the
+ * list while no value is made. */
 static Tensor *listed(lua_State *L, lua_Integer i) {
     lua_rawgeti(L, 1, i);
-    Tensor *t = luaL_testudata(L, -1, BIND_TENSOR);
+    Tensor *t = bind_test_tensor(L, -1);
     lua_pop(L, 1);
-    if (!t || !t->storage) {
+    if (!t) {
         lua_pushfstring(L, "item %I of the list is not a tensor", i);
         luaL_argerror(L, 1, lua_tostring(L, -1));
     }
@@ -497,7 +498,7 @@ static int row_or_method(lua_State *L) {
         return 1;
     }
     lua_pushvalue(L, 2);
-    lua_rawget(L, lua_upvalueindex(1));
+    lua_rawget(L, lua_upvalueindex(OPERATION_UPVALUE));
     return 1;
 }
 
@@ -506,11 +507,6 @@ static int length(lua_State *L) {
     luaL_argcheck(L, t->ndim > 0, 1, "a tensor without dimensions has no length");
     lua_pushinteger(L, t->shape[0]);
     return 1;
-}
-
-static int collect(lua_State *L) {
-    tensor_free(luaL_checkudata(L, 1, BIND_TENSOR));
-    return 0;
 }
 
 static const luaL_Reg methods[] = {
@@ -522,22 +518,19 @@ static const luaL_Reg methods[] = {
     {"image_u8", image_u8}, {"bytes", bytes_of},  {NULL, NULL},
 };
 
-static const luaL_Reg metamethods[] = {
-    {"__len", length},
-    {"__gc", collect},
-    {"__close", collect},
-    {NULL, NULL},
-};
+static const luaL_Reg metamethods[] = {{"__len", length}, {NULL, NULL}};
+static const luaL_Reg endings[] = {
+    {"__gc", bind_close_tensor}, {"__close", bind_close_tensor}, {NULL, NULL}};
 
 void bind_tensor_metatable(lua_State *L) {
-    luaL_newmetatable(L, BIND_TENSOR);
-    luaL_setfuncs(L, metamethods, 0);
-    luaL_setfuncs(L, bind_tensor_operators, 0);
-    lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
-    luaL_setfuncs(L, bind_tensor_operations, 0);
-    luaL_setfuncs(L, bind_tensor_algebra, 0);
-    lua_pushcclosure(L, row_or_method, 1);
+    bind_new_tensor_metatable(L);
+    luaL_setfuncs(L, endings, 0);
+    operation_set(L, metamethods);
+    operation_set(L, bind_tensor_operators);
+    operation_library(L, methods);
+    operation_set(L, bind_tensor_operations);
+    operation_set(L, bind_tensor_algebra);
+    operation_push(L, row_or_method, 1);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
 }
@@ -548,8 +541,7 @@ static const luaL_Reg functions[] = {
 };
 
 int luaopen_advrt_core_tensor(lua_State *L) {
-    lua_newtable(L);
-    luaL_setfuncs(L, functions, 0);
-    luaL_setfuncs(L, bind_tensor_functions, 0);
+    operation_library(L, functions);
+    operation_set(L, bind_tensor_functions);
     return 1;
 }

@@ -4,8 +4,11 @@
 
 #include "bind/bind.h"
 
-/* Registers the tensors' metatable, so that any module can make tensors. */
+/* Registers the tensors' metatable, so that any module can make tensors: bind_new_tensor_metatable
+ * pushes it empty. Its finaliser, which also closes. */
 void bind_tensor_metatable(lua_State *L);
+void bind_new_tensor_metatable(lua_State *L);
+int bind_close_tensor(lua_State *L);
 /* A new, uninitialised tensor on top of the stack; raises a failure where it cannot be made. */
 Tensor *bind_make_tensor(lua_State *L, Dtype t, int ndim, const int64_t *shape);
 /* An optional output argument: pushes the one given, whose type and shape are checked, or a

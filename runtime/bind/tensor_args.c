@@ -23,12 +23,31 @@ static void collect_when_due(lua_State *L) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, &collect_key);
 }
 
+#define TENSOR "advrt.tensor"
+
+/* The tensor comes first: a pointer to it is one to the userdata. */
+typedef struct TensorBox {
+    Tensor tensor;
+    bool closed;
+} TensorBox;
+
 Tensor *bind_new_tensor(lua_State *L) {
     collect_when_due(L);
-    Tensor *t = lua_newuserdatauv(L, sizeof *t, 0);
-    *t = (Tensor){0};
-    luaL_setmetatable(L, BIND_TENSOR);
-    return t;
+    TensorBox *b = lua_newuserdatauv(L, sizeof *b, 0);
+    *b = (TensorBox){0};
+    luaL_setmetatable(L, TENSOR);
+    return &b->tensor;
+}
+
+void bind_new_tensor_metatable(lua_State *L) {
+    luaL_newmetatable(L, TENSOR);
+}
+
+int bind_close_tensor(lua_State *L) {
+    TensorBox *b = luaL_checkudata(L, 1, TENSOR);
+    b->closed = true;
+    if (operation_may_free(L)) tensor_free(&b->tensor);
+    return 0;
 }
 
 Tensor *bind_make_tensor(lua_State *L, Dtype type, int ndim, const int64_t *shape) {
@@ -38,9 +57,15 @@ Tensor *bind_make_tensor(lua_State *L, Dtype type, int ndim, const int64_t *shap
     return t;
 }
 
+Tensor *bind_test_tensor(lua_State *L, int index) {
+    TensorBox *b = luaL_testudata(L, index, TENSOR);
+    return b && !b->closed && b->tensor.storage ? &b->tensor : NULL;
+}
+
 Tensor *bind_check_tensor(lua_State *L, int arg) {
-    Tensor *t = luaL_checkudata(L, arg, BIND_TENSOR);
-    luaL_argcheck(L, t->storage, arg, "the tensor has been emptied");
+    luaL_checkudata(L, arg, TENSOR);
+    Tensor *t = bind_test_tensor(L, arg);
+    luaL_argcheck(L, t, arg, "the tensor has been emptied");
     return t;
 }
 
@@ -78,6 +103,7 @@ bool bind_defer(lua_State *L, const char *name) {
     if (!lua_istable(L, 2) || luaL_getmetafield(L, 2, name) == LUA_TNIL) return false;
     lua_pushvalue(L, 1);
     lua_pushvalue(L, 2);
+    operation_leave();
     lua_call(L, 2, 1);
     return true;
 }

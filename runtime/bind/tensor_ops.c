@@ -316,8 +316,8 @@ static int maximum(lua_State *L) {
 
 static int to_string(lua_State *L) {
     char text[128], range[80] = "";
-    Tensor *t = luaL_checkudata(L, 1, BIND_TENSOR);
-    if (!t->storage) {
+    Tensor *t = bind_test_tensor(L, 1);
+    if (!t) {
         lua_pushliteral(L, "tensor (emptied)");
         return 1;
     }
@@ -392,10 +392,10 @@ static int rank(lua_State *L) {
     Tensor *z = bind_check_tensor(L, 1);
     luaL_argcheck(L, z->ndim == 2, 1, "wanted logits [N,K]");
     int64_t N = z->shape[0], K = z->shape[1];
-    Tensor *label = bind_check_classes(L, 2, N, K);
     int64_t *host = lua_newuserdatauv(L, (size_t)N * sizeof *host + 1, 0);
-    want_done(L, tensor_to_host(label, host, &e), &e);
     double *raw = lua_newuserdatauv(L, (size_t)K * 2 * sizeof *raw + 1, 0), *v = raw + K;
+    /* Last: a finaliser may write to them. */
+    want_done(L, tensor_to_host(bind_check_classes(L, 2, N, K), host, &e), &e);
     for (int64_t i = 0; i < N; i++) {
         int64_t own = host[i], before = 0;
         row_to_host(L, z, i, K, raw, v);
@@ -532,8 +532,8 @@ static int tanh_step(lua_State *L) {
     luaL_checkstack(L, TENSORS + 4, "tensors");
     for (int i = 0; i < TENSORS; i++) lua_getfield(L, 1, names[i]);
     for (int i = 0; i < TENSORS; i++) {
-        const Tensor *t = luaL_testudata(L, 3 + i, BIND_TENSOR);
-        if (!t || !t->storage) luaL_argerror(L, 1, lua_pushfstring(L, "no tensor '%s'", names[i]));
+        const Tensor *t = bind_test_tensor(L, 3 + i);
+        if (!t) luaL_argerror(L, 1, lua_pushfstring(L, "no tensor '%s'", names[i]));
         *fields[i] = *t;
     }
     want_done(L, tensor_tanh_step(&s, &a, &e), &e);

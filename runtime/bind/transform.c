@@ -35,6 +35,6 @@ static int apply(lua_State *L) {
 int luaopen_advrt_core_transform(lua_State *L);
 int luaopen_advrt_core_transform(lua_State *L) {
     static const luaL_Reg functions[] = {{"apply", apply}, {NULL, NULL}};
-    luaL_newlib(L, functions);
+    operation_library(L, functions);
     return 1;
 }

@@ -169,8 +169,8 @@ static void check_tensors(lua_State *L, TensorList *list) {
         Error e = {0};
         size_t length;
         const char *name = check_key(L, 2, &length);
-        const Tensor *t = luaL_testudata(L, -1, BIND_TENSOR);
-        if (!t || !t->storage)
+        const Tensor *t = bind_test_tensor(L, -1);
+        if (!t)
             luaL_argerror(
                 L, 2,
                 lua_pushfstring(L, "'%s' must be a tensor, got a %s", name, luaL_typename(L, -1)));
@@ -233,6 +233,6 @@ int luaopen_advrt_core_weights(lua_State *L) {
         lua_setfield(L, -2, "__gc");
         lua_pop(L, 1);
     }
-    luaL_newlib(L, functions);
+    operation_library(L, functions);
     return 1;
 }

@@ -229,7 +229,7 @@ local function methods(kind, v)
     local index = rawget(meta, "__index")
     if type(index) == "table" then take(index) end
     if type(index) == "function" then
-        local _, held = debug.getupvalue(index, 1)
+        local _, held = debug.getupvalue(index, 2)
         if type(held) == "table" then take(held) end
     end
 end
