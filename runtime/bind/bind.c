@@ -50,7 +50,7 @@ void bind_open(lua_State *L, Device *d) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, &device_key);
     bind_tensor_metatable(L);
     luaL_newmetatable(L, BIND_FAILURE);
-    lua_pushcfunction(L, failure_text);
+    operation_push(L, failure_text, 0);
     lua_setfield(L, -2, "__tostring");
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
     luaL_setfuncs(L, modules, 0);
