@@ -334,16 +334,17 @@ function Batch:forward()
     local _, trace = self.net:trace(self.x, self.z)
     self.trace = trace
     self.attack:evaluate(self)
-    local prediction, margin, success = method.judge(self.attack, self.targeted, self.z, self.goals,
+    local _, margin, success = method.judge(self.attack, self.targeted, self.z, self.goals,
         self.margin, self.margin_dz)
     self.passes, self.evaluations = self.passes + 1, self.evaluations + self.live
     local value, l2, linf = self.value:totable(), self.l2:totable(), self.linf:totable()
+    local sound = not logits.not_finite(self.z)
     for k, image in pairs(self.places) do
         image.value, image.margin, image.success = value[k], margin[k], success[k]
         image.forward = image.forward + 1
         if not image.fresh then image.l2, image.linf = l2[k], linf[k] end
         image.fresh = false
-        if prediction[k] < 0 then
+        if not sound and logits.not_finite(self.z:narrow(k, 1)) then
             self:stop(k, "logits")
         elseif value[k] ~= value[k] then
             self:stop(k, "value", self.value:narrow(k, 1))
