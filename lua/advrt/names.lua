@@ -12,10 +12,10 @@ local keywords = {"and", "break", "do", "else", "elseif", "end", "false", "for",
 local DEEPEST = 8 -- tables that one inherits from, one after the other
 
 --- The table in which the names of a value are looked up that it does not hold itself. A tensor's
--- are the second upvalue of the function that also looks up its rows.
+-- are the one upvalue of the function that also looks up its rows.
 local function inherited(value)
     local index = (debug.getmetatable(value) or {}).__index
-    if arguments.is_tensor(value) then index = select(2, debug.getupvalue(index, 2)) end
+    if arguments.is_tensor(value) then index = select(2, debug.getupvalue(index, 1)) end
     return type(index) == "table" and index or nil
 end
 

@@ -372,18 +372,22 @@ static int narrow(lua_State *L) {
     return 1;
 }
 
-/* Pushes row i, counted from 1, as a view without the first dimension. */
-static void push_row(lua_State *L, const Tensor *t, int arg, lua_Integer i) {
+/* Makes `row`, on top of the stack, row i of t, counted from 1: a view without the first dimension.
+ */
+static void fill_row(lua_State *L, Tensor *row, const Tensor *t, int arg, lua_Integer i) {
     Error e;
     char text[128];
     if (t->ndim < 1 || i < 1 || i > t->shape[0]) {
         lua_pushfstring(L, "no row %I in a tensor of shape %s", i, tensor_shape_text(t, text));
         luaL_argerror(L, arg, lua_tostring(L, -1));
     }
-    Tensor *row = bind_new_tensor(L);
     want_done(L, tensor_narrow(row, t, i - 1, 1, &e), &e);
     row->ndim--;
     memmove(row->shape, row->shape + 1, (size_t)row->ndim * sizeof *row->shape);
+}
+
+static void push_row(lua_State *L, const Tensor *t, int arg, lua_Integer i) {
+    fill_row(L, bind_new_tensor(L), t, arg, i);
 }
 
 static int reshape(lua_State *L) {
@@ -491,14 +495,17 @@ static int bytes_of(lua_State *L) {
     return 1;
 }
 
-/* x[i]: a view of row i; x.name: a method. */
+/* x[i]: a view of row i; x.name: a method. Each call of a method comes through here, so that this
+ * is not registered as an operation: it makes the row first, and looks at the tensor then. */
 static int row_or_method(lua_State *L) {
     if (lua_type(L, 2) == LUA_TNUMBER) {
-        push_row(L, bind_check_tensor(L, 1), 2, luaL_checkinteger(L, 2));
+        lua_Integer i = luaL_checkinteger(L, 2);
+        Tensor *row = bind_new_tensor(L);
+        fill_row(L, row, bind_check_tensor(L, 1), 2, i);
         return 1;
     }
     lua_pushvalue(L, 2);
-    lua_rawget(L, lua_upvalueindex(OPERATION_UPVALUE));
+    lua_rawget(L, lua_upvalueindex(1));
     return 1;
 }
 
@@ -530,7 +537,7 @@ void bind_tensor_metatable(lua_State *L) {
     operation_library(L, methods);
     operation_set(L, bind_tensor_operations);
     operation_set(L, bind_tensor_algebra);
-    operation_push(L, row_or_method, 1);
+    lua_pushcclosure(L, row_or_method, 1);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
 }

@@ -57,16 +57,19 @@ Tensor *bind_make_tensor(lua_State *L, Dtype type, int ndim, const int64_t *shap
     return t;
 }
 
+static bool is_open(const TensorBox *b) {
+    return !b->closed && b->tensor.storage;
+}
+
 Tensor *bind_test_tensor(lua_State *L, int index) {
     TensorBox *b = luaL_testudata(L, index, TENSOR);
-    return b && !b->closed && b->tensor.storage ? &b->tensor : NULL;
+    return b && is_open(b) ? &b->tensor : NULL;
 }
 
 Tensor *bind_check_tensor(lua_State *L, int arg) {
-    luaL_checkudata(L, arg, TENSOR);
-    Tensor *t = bind_test_tensor(L, arg);
-    luaL_argcheck(L, t, arg, "the tensor has been emptied");
-    return t;
+    TensorBox *b = luaL_checkudata(L, arg, TENSOR);
+    luaL_argcheck(L, is_open(b), arg, "the tensor has been emptied");
+    return &b->tensor;
 }
 
 Tensor *bind_check_tensor_of(lua_State *L, int arg, Dtype type, int ndim) {

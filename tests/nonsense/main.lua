@@ -230,7 +230,7 @@ local function methods(kind, v)
     local index = rawget(meta, "__index")
     if type(index) == "table" then take(index) end
     if type(index) == "function" then
-        local _, held = debug.getupvalue(index, 2)
+        local _, held = debug.getupvalue(index, 1)
         if type(held) == "table" then take(held) end
     end
 end
@@ -378,6 +378,9 @@ local function in_use()
     return memory().in_use
 end
 
+-- What ends a userdata, and what looks a tensor's method up.
+local NO_OPERATIONS = {__gc = true, __close = true, __index = true}
+
 --- What the core makes for scripts and no maker here makes would never be tried, nor what the
 -- documentation promises and no list here holds: a new kind of object is to be added to objects.lua.
 local function look_for_gaps()
@@ -386,10 +389,10 @@ local function look_for_gaps()
     for _, one in ipairs(functions) do
         local word = one.name:match("[%w_]*$")
         tried[word] = true
-        -- runtime/bind/operation.c calls every function of the core but those that end a userdata.
+        -- runtime/bind/operation.c calls every other function of the core.
         local ours = one.name:find("^advrt%.core%.")
             or one.name:find("^[%w_]+:") and not one.name:find("^file:")
-        if ours and debug.getinfo(one.f, "S").what == "C" and word ~= "__gc" and word ~= "__close"
+        if ours and debug.getinfo(one.f, "S").what == "C" and not NO_OPERATIONS[word]
             and type((select(2, debug.getupvalue(one.f, 1)))) ~= "function" then
             wrong(one.name, "is not registered as an operation")
         end
