@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bind/bind.h"
+#include "bind/operation.h"
 
 /* project(x, w, at, c, norm, z, distance): z, the points nearest to x, norm 2 or "inf", of the
  * planes c + <w, z - at> = 0; c, distance f64 [N], the others f32 [N,...]. */
@@ -25,6 +26,6 @@ static const luaL_Reg functions[] = {{"project", project}, {NULL, NULL}};
 
 int luaopen_advrt_core_plane(lua_State *L);
 int luaopen_advrt_core_plane(lua_State *L) {
-    luaL_newlib(L, functions);
+    operation_library(L, functions);
     return 1;
 }
