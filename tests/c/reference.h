@@ -24,7 +24,7 @@ static inline int64_t ref_size(const Layer *l) {
 }
 
 static inline Reference ref_new(const Graph *g, int64_t N, bool training) {
-    Reference r = {g, N, training, 0, 0, 0, 0, 0, 0};
+    Reference r = {.g = g, .N = N, .training = training};
     size_t L = (size_t)g->n_layers, P = (size_t)g->n_params;
     r.value = calloc(L, sizeof(double *));
     r.grad = calloc(L, sizeof(double *));
@@ -57,28 +57,32 @@ static inline void ref_free(Reference *r) {
     free(r->value), free(r->grad), free(r->mean), free(r->var), free(r->param), free(r->dparam);
 }
 
-/* Visits every product of a convolution: output o, input x, weight w, all flat indices. */
+/* Visits every product of a convolution: output o, input x, weight w, all flat indices. A weight's
+ * products follow one another, along rows: a sweep over shapes spends most of its time here. */
 #define REF_CONV_EACH(l, in, N, BODY)                                                              \
     do {                                                                                           \
         int64_t Kg = (l)->C / (l)->groups, Cg = (in)->C / (l)->groups;                             \
-        int64_t R = (l)->kernel[0], S = (l)->kernel[1];                                            \
+        int64_t R = (l)->kernel[0], S = (l)->kernel[1], SY = (l)->stride[0], SX = (l)->stride[1];  \
         for (int64_t n = 0; n < (N); n++)                                                          \
             for (int64_t k = 0; k < (l)->C; k++)                                                   \
-                for (int64_t oh = 0; oh < (l)->H; oh++)                                            \
-                    for (int64_t ow = 0; ow < (l)->W; ow++)                                        \
-                        for (int64_t c = 0; c < Cg; c++)                                           \
-                            for (int64_t kr = 0; kr < R; kr++)                                     \
-                                for (int64_t ks = 0; ks < S; ks++) {                               \
-                                    int64_t h = oh * (l)->stride[0] + kr - (l)->pad[0];            \
-                                    int64_t v = ow * (l)->stride[1] + ks - (l)->pad[1];            \
-                                    if (h < 0 || h >= (in)->H || v < 0 || v >= (in)->W) continue;  \
-                                    int64_t o = ((n * (l)->C + k) * (l)->H + oh) * (l)->W + ow;    \
-                                    int64_t x = ((n * (in)->C + k / Kg * Cg + c) * (in)->H + h) *  \
-                                                    (in)->W +                                      \
-                                                v;                                                 \
-                                    int64_t w = ((k * Cg + c) * R + kr) * S + ks;                  \
+                for (int64_t c = 0; c < Cg; c++)                                                   \
+                    for (int64_t kr = 0; kr < R; kr++)                                             \
+                        for (int64_t ks = 0; ks < S; ks++)                                         \
+                            for (int64_t oh = 0; oh < (l)->H; oh++) {                              \
+                                int64_t h = oh * SY + kr - (l)->pad[0], v = ks - (l)->pad[1];      \
+                                int64_t first = v < 0 ? (SX - 1 - v) / SX : 0;                     \
+                                int64_t end = ((in)->W - 1 - v + SX) / SX;                         \
+                                if (h < 0 || h >= (in)->H || v >= (in)->W) continue;               \
+                                if (end > (l)->W) end = (l)->W;                                    \
+                                int64_t w = ((k * Cg + c) * R + kr) * S + ks;                      \
+                                int64_t o = ((n * (l)->C + k) * (l)->H + oh) * (l)->W + first;     \
+                                int64_t x =                                                        \
+                                    ((n * (in)->C + k / Kg * Cg + c) * (in)->H + h) * (in)->W +    \
+                                    v + first * SX;                                                \
+                                for (int64_t ow = first; ow < end; ow++, o++, x += SX) {           \
                                     BODY                                                           \
                                 }                                                                  \
+                            }                                                                      \
     } while (0)
 
 static inline void ref_conv(Reference *r, int i) {
@@ -235,6 +239,52 @@ static inline void ref_backward(Reference *r, const float *dz) {
     for (int64_t o = 0; o < r->N * ref_size(&r->g->layers[last]); o++)
         r->grad[last][o] = (double)dz[o];
     for (int i = last; i >= 0; i--) ref_layer(r, i, true);
+}
+
+/* How near the values are to where a rounding changes a gradient by much: the least distance of a
+ * ReLU's input from its bounds, and of a maximum from the next value of its window, against the
+ * root mean square of what the layer reads. Exact ties are none: they do not depend on a rounding.
+ */
+static inline double ref_relu_margin(const Layer *l, const double *a, int64_t n) {
+    double least = INFINITY;
+    for (int64_t i = 0; i < n; i++) {
+        if (a[i] != 0) least = fmin(least, fabs(a[i]));
+        if (isfinite(l->cap)) least = fmin(least, fabs(a[i] - l->cap));
+    }
+    return least;
+}
+
+static inline double ref_pool_margin(const Layer *l, const Layer *in, const double *x, int64_t N) {
+    double least = INFINITY;
+    for (int64_t o = 0; o < N * ref_size(l); o++) {
+        int64_t j = o % l->W, h = o / l->W % l->H, plane = o / (l->W * l->H);
+        double best = -INFINITY, next = -INFINITY;
+        for (int64_t t = 0; t < l->kernel[0] * l->kernel[1]; t++) {
+            int64_t p = h * l->stride[0] + t / l->kernel[1] - l->pad[0];
+            int64_t q = j * l->stride[1] + t % l->kernel[1] - l->pad[1];
+            if (p < 0 || p >= in->H || q < 0 || q >= in->W) continue;
+            double v = x[(plane * in->H + p) * in->W + q];
+            next = fmax(next, fmin(best, v));
+            best = fmax(best, v);
+        }
+        if (best > next) least = fmin(least, best - next);
+    }
+    return least;
+}
+
+static inline double ref_margin(const Reference *r) {
+    double least = INFINITY;
+    for (int i = 0; i < r->g->n_layers; i++) {
+        const Layer *l = &r->g->layers[i], *in = &r->g->layers[l->input[0]];
+        if (l->kind != LAYER_RELU && l->kind != LAYER_MAXPOOL) continue;
+        const double *x = r->value[l->input[0]];
+        double square = 0, n = (double)(r->N * ref_size(in));
+        for (int64_t k = 0; k < r->N * ref_size(in); k++) square += x[k] * x[k] / n;
+        double margin = l->kind == LAYER_RELU ? ref_relu_margin(l, x, r->N * ref_size(in))
+                                              : ref_pool_margin(l, in, x, r->N);
+        least = fmin(least, margin / sqrt(square));
+    }
+    return least;
 }
 
 #endif

@@ -264,6 +264,15 @@ int value_as(Compiler *c, int node, const Layout *layout, Error *e) {
     return copy;
 }
 
+int value_in_blocks(Compiler *c, int node, Layout *layout, Error *e) {
+    const Value *v = &c->values[node];
+    const Layer *l = c->program->nodes[node].layer;
+    *layout = layout_block(&v->layout)
+                  ? v->layout
+                  : layout_blocked(cpu_block(c->device), c->request->N, l->C, l->H, l->W);
+    return value_as(c, node, layout, e);
+}
+
 int sink_open(Compiler *c, int node, const Layout *layout, bool can_sum, Sink *s, Error *e) {
     const Value *v = &c->values[node];
     *s = (Sink){.node = node, .layout = *layout};

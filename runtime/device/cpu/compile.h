@@ -9,7 +9,9 @@
  * overlap share memory. So what must last from forward to backward (masks, pooling's
  * workspace, training's activations) needs no declaration: it is used again.
  *
- * A node's value has a buffer and a layout; its gradient has the same layout.
+ * A node's value has a buffer and a layout; its gradient has the same layout. A layout is what
+ * oneDNN chose or what a kernel of ours wrote, so a reader asks for the one that it can read
+ * (value_as, value_in_blocks), and looks at the buffer itself only to treat all elements alike.
  * Gradients of a sum's terms share one buffer while nobody writes to it: `holders`
  * counts them, and a buffer is written in place only by its one holder.
  */
@@ -54,7 +56,7 @@ typedef struct Value {
     int buffer;
     int gradient;                     /* NO_BUFFER until something contributes */
     int mask;                         /* one bit per element */
-    int saved[3];                     /* the kind's own: workspace, statistics, input */
+    int saved[4];                     /* the kind's own: workspace, statistics, input */
     bool wanted;                      /* its gradient is needed */
     dnnl_primitive_desc_t descriptor; /* the forward one, as a hint for backward */
 } Value;
@@ -125,6 +127,9 @@ int emit_copy(Compiler *c, const Layout *l, int in, int out, Error *e);
 /* The value of an input as it must be for a primitive that wants `layout`: its own buffer, or a
  * new one with a reorder emitted. -1 with the error set. */
 int value_as(Compiler *c, int node, const Layout *layout, Error *e);
+/* The same in a layout that the device's own kernels can walk (layout_block): the value's own where
+ * they can, else blocks. A value made by oneDNN may have any layout. */
+int value_in_blocks(Compiler *c, int node, Layout *layout, Error *e);
 
 /* Contributing to the gradient of an input. sink_open says where to write: `buffer`, adding to what
  * is there if `sum`, which is only so where the caller can (can_sum); sink_close completes the

@@ -9,6 +9,7 @@
  *                 into the caller's dx (the first layer has few channels and a large grid)
  *   otherwise     oneDNN's backward_data
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -88,20 +89,44 @@ ConvShape conv_forward_shape(const Compiler *c, const Node *n) {
     return s;
 }
 
-/* The value's own layout where there is a fast implementation for it, else the layouts that oneDNN
- * would choose, and only then a reference implementation. */
-static int forward_descriptor(const ConvShape *wanted, ConvWhat what, const PostOps *post,
-                              dnnl_primitive_desc_t *out, Error *e) {
+/* Set by tests alone: oneDNN computes a convolution whose input has fewer than so many channels
+ * with channels last, as it may with AVX-512. So every processor meets values in that layout. */
+static bool channels_last(const Compiler *c, const Node *n) {
+    const char *below = getenv("ADVRT_TEST_CHANNELS_LAST");
+    return below && c->program->nodes[n->input[0]].layer->C < strtoll(below, NULL, 10);
+}
+
+static Layout with_channels_last(const Layout *l) {
+    return layout_channels_last(l->dims[0], l->dims[1], l->dims[2], l->dims[3]);
+}
+
+/* The layouts wanted where there is a fast implementation for them; else with the input's left to
+ * oneDNN, which keeps the output in blocks (AVX-512 reads fewer than 16 channels in plain order
+ * only); else with both left to oneDNN; and only then a reference implementation. */
+static int seek_descriptor(const ConvShape *wanted, ConvWhat what, const PostOps *post,
+                           dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *out, Error *e) {
+    enum { AS_WANTED, OPEN_INPUT, OPEN_BOTH, ANY_IMPLEMENTATION, ATTEMPTS };
     ConvShape s = *wanted;
-    for (int attempt = 0; attempt < 3; attempt++) {
-        if (attempt == 1) {
-            s.src = layout_open(&s.src);
-            s.dst = layout_open(&s.dst);
-        }
-        if (conv_descriptor(cpu_engine(), &s, what, post, NULL, attempt == 2, out, e)) return -1;
+    for (int attempt = AS_WANTED; attempt < ATTEMPTS; attempt++) {
+        if (attempt == OPEN_INPUT) s.src = layout_open(&s.src);
+        if (attempt == OPEN_BOTH) s.dst = layout_open(&s.dst);
+        bool any = attempt == ANY_IMPLEMENTATION;
+        if (conv_descriptor(cpu_engine(), &s, what, post, hint, any, out, e)) return -1;
         if (*out) return 0;
     }
     return 0;
+}
+
+static int forward_descriptor(const ConvShape *wanted, bool last, ConvWhat what,
+                              const PostOps *post, dnnl_primitive_desc_t *out, Error *e) {
+    if (!last) return seek_descriptor(wanted, what, post, NULL, out, e);
+    ConvShape s = *wanted;
+    s.src = with_channels_last(&s.src);
+    s.dst = with_channels_last(&s.dst);
+    return conv_descriptor(cpu_engine(), &s, what, post, NULL, false, out, e) ||
+                   (!*out && conv_descriptor(cpu_engine(), &s, what, post, NULL, true, out, e))
+               ? -1
+               : 0;
 }
 
 static int no_implementation(Error *e) {
@@ -129,26 +154,26 @@ static int bind_parameters(Compiler *c, const Node *n, dnnl_primitive_desc_t pd,
 }
 
 static int conv_forward(Compiler *c, const Node *n, Value *v, Error *e) {
-    bool training = c->request->purpose == PLAN_TRAINING, done;
+    bool training = c->request->purpose == PLAN_TRAINING, last = channels_last(c, n), done = false;
     ConvShape s = conv_forward_shape(c, n);
     s.has_bias = !training || n->layer->param[1] >= 0;
     PostOps post = {.sum = n->residual >= 0}, none = {0};
     dnnl_primitive_desc_t pd;
-    if (!training && conv_reads_image(c, n)) {
+    if (!last && !training && conv_reads_image(c, n)) {
         if (conv_image_forward(c, n, v, &done, e)) return -1;
         if (done) return 0;
     }
-    if (conv_own_forward(c, n, v, &done, e)) return -1;
+    if (!last && conv_own_forward(c, n, v, &done, e)) return -1;
     if (done) return 0;
     ConvWhat what = training ? CONV_TRAIN : CONV_FORWARD;
-    if (forward_descriptor(&s, what, &post, &pd, e)) return -1;
+    if (forward_descriptor(&s, last, what, &post, &pd, e)) return -1;
     bool fused = pd != NULL;
     if (fused && post.sum) {
         Layout dst = descriptor_layout(pd, DNNL_ARG_DST);
         fused = layout_same(&dst, &c->values[n->residual].layout);
         if (!fused) dnnl_primitive_desc_destroy(pd);
     }
-    if (!fused && forward_descriptor(&s, what, &none, &pd, e)) return -1;
+    if (!fused && forward_descriptor(&s, last, what, &none, &pd, e)) return -1;
     if (!pd) return no_implementation(e);
     v->descriptor = pd;
     v->layout = descriptor_layout(pd, DNNL_ARG_DST);
@@ -270,15 +295,8 @@ static int data_backward(Compiler *c, const Node *n, const Value *v, Error *e) {
     s.dst = v->layout;
     s.src = c->values[n->input[0]].layout;
     if (s.src.ndims == 2) s.src = conv_forward_shape(c, n).src;
-    dnnl_primitive_desc_t pd = NULL;
-    for (int attempt = 0; attempt < 3 && !pd; attempt++) {
-        if (attempt == 1) {
-            s.src = layout_open(&s.src);
-            s.dst = layout_open(&s.dst);
-        }
-        if (conv_descriptor(cpu_engine(), &s, CONV_DATA, NULL, v->descriptor, attempt == 2, &pd, e))
-            return -1;
-    }
+    dnnl_primitive_desc_t pd;
+    if (seek_descriptor(&s, CONV_DATA, NULL, v->descriptor, &pd, e)) return -1;
     if (!pd) return no_implementation(e);
     Layout plain = layout_weights(n->layer, c->program->nodes[n->input[0]].layer->C, false);
     Layout dx = descriptor_layout(pd, DNNL_ARG_DIFF_SRC),
@@ -316,18 +334,10 @@ static int weights_backward(Compiler *c, const Node *n, const Value *v, Error *e
     s.src = descriptor_layout(v->descriptor, DNNL_ARG_SRC);
     s.dst = v->layout;
     s.has_bias = l->param[1] >= 0;
-    dnnl_primitive_desc_t pd = NULL;
+    dnnl_primitive_desc_t pd;
     int status = -1, src = v->saved[0], in = v->gradient, bias = NO_BUFFER;
     Layout from = s.src;
-    for (int attempt = 0; attempt < 3 && !pd; attempt++) {
-        if (attempt == 1) {
-            s.src = layout_open(&s.src);
-            s.dst = layout_open(&s.dst);
-        }
-        if (conv_descriptor(cpu_engine(), &s, CONV_WEIGHTS, NULL, v->descriptor, attempt == 2, &pd,
-                            e))
-            return -1;
-    }
+    if (seek_descriptor(&s, CONV_WEIGHTS, NULL, v->descriptor, &pd, e)) return -1;
     if (!pd) return no_implementation(e);
     Layout x = descriptor_layout(pd, DNNL_ARG_SRC), dy = descriptor_layout(pd, DNNL_ARG_DIFF_DST);
     Layout dw = descriptor_layout(pd, DNNL_ARG_DIFF_WEIGHTS), plain = layout_weights(l, C, false);

@@ -288,7 +288,7 @@ int conv_own_weights(Compiler *c, const Node *n, const Value *v, bool *done, Err
     Convolution s = forward_shape(l, c->program->nodes[n->input[0]].layer), whole = on_batch(c, &s);
     *done = conv_own(c, &s, &c->values[n->input[0]].layout, &v->layout);
     if (!*done) return 0;
-    int at[6] = {0, v->saved[0], v->gradient};
+    int at[6] = {0, c->values[n->input[0]].buffer, v->gradient};
     at[3] = buffer_new(c, kernel_for(c, &s)->gradient_scratch(&whole) * sizeof(float), e);
     if (at[3] < 0 || parameter(c, l->param[0], true, &at[0], e) ||
         parameter(c, l->param[1], true, &at[5], e) || (at[4] = keep_job(c, &s, e)) < 0)

@@ -224,19 +224,19 @@ static int emit_phases(Compiler *c, const Node *n, dnnl_primitive_desc_t pd,
                        const Convolution *shape, const Layout *phases, const Phase *y,
                        const Phase *x, Value *v, Error *e) {
     const Layer *l = n->layer, *image = c->program->nodes[n->input[0]].layer;
-    const Value *in = &c->values[n->input[0]];
+    Layout grid = layout_plain(c->request->N, image->C, image->H, image->W);
     Layer t = {.C = l->C, .groups = 1, .kernel = {y->taps, x->taps}};
     Layout plain = layout_weights(&t, phases->dims[1], false);
     HostWeights w;
     int weights, bias, unshuffled = buffer_new(c, layout_bytes(phases), e), geometry;
-    v->buffer = unshuffled < 0 ? -1 : buffer_new(c, layout_bytes(&v->layout), e);
+    int in = value_as(c, n->input[0], &grid, e);
+    v->buffer = unshuffled < 0 || in < 0 ? -1 : buffer_new(c, layout_bytes(&v->layout), e);
     if (v->buffer < 0 || geometry_buffer(c, y, x, &geometry, e) || conv_host_weights(c, n, &w, e))
         return -1;
     float *made = memory_take((size_t)(l->C * phases->dims[1] * y->taps * x->taps) * sizeof(float),
                               "weights", e);
     if (made) forward_weights(&w, y, x, made);
-    Step *s =
-        emit_kernel(c, "unshuffle", run_unshuffle, 3, (int[]){in->buffer, unshuffled, geometry}, e);
+    Step *s = emit_kernel(c, "unshuffle", run_unshuffle, 3, (int[]){in, unshuffled, geometry}, e);
     int64_t size[5] = {c->request->N, image->C, image->H, image->W, layout_block(phases)};
     if (s) memcpy(s->size, size, sizeof size);
     int failed = !s || !made;

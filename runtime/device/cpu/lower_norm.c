@@ -109,16 +109,16 @@ static void set_blocks(Step *s, const Compiler *c, const Layer *l, const Layout 
 }
 
 static int affine_forward(Compiler *c, const Node *n, Value *v, Error *e) {
-    const Value *x = &c->values[n->input[0]];
     int64_t padded = n->layer->C + 16; /* the last block's padding reads zeros */
     float *scale, *shift = NULL;
-    v->layout = x->layout;
+    int x = value_in_blocks(c, n->input[0], &v->layout, e);
+    if (x < 0) return -1;
     v->saved[0] = channel_constants(c, padded, &scale, e);
     int shifts = v->saved[0] < 0 ? -1 : channel_constants(c, padded, &shift, e);
     v->buffer = buffer_new(c, layout_bytes(&v->layout), e);
     if (shifts < 0 || v->buffer < 0 || node_affine(c->program, n, scale, shift, e)) return -1;
-    Step *s = emit_kernel(c, "affine", run_affine, 4,
-                          (int[]){x->buffer, v->buffer, v->saved[0], shifts}, e);
+    Step *s =
+        emit_kernel(c, "affine", run_affine, 4, (int[]){x, v->buffer, v->saved[0], shifts}, e);
     if (!s) return -1;
     set_blocks(s, c, n->layer, &v->layout);
     return n->relu ? emit_relu(c, &v->layout, n->cap, v->buffer, v->buffer, e) : 0;
@@ -249,7 +249,8 @@ static int batchnorm_train(Compiler *c, const Node *n, Value *v, Error *e) {
     int64_t N = c->request->N, count = whole_batch(c) * l->H * l->W;
     if (count < 2)
         return error_set(e, "batch norm in training needs more than one value per channel");
-    v->layout = c->values[n->input[0]].layout;
+    int x = v->saved[3] = value_in_blocks(c, n->input[0], &v->layout, e);
+    if (x < 0) return -1;
     if (!g && batchnorm_hint(l, v, e)) return -1;
     int64_t B = layout_block(&v->layout), channels = (l->C + B - 1) / B * B;
     int scale = param_buffer(c, n, 0, e), shift = param_buffer(c, n, 1, e);
@@ -259,7 +260,7 @@ static int batchnorm_train(Compiler *c, const Node *n, Value *v, Error *e) {
     int mean = v->saved[0] = buffer_new(c, vector, e),
         variance = v->saved[1] = buffer_new(c, vector, e), center = buffer_new(c, doubles, e),
         moment = buffer_new(c, doubles, e), constants = buffer_new(c, 2 * doubles, e),
-        part = buffer_new(c, (size_t)N * doubles, e), x = c->values[n->input[0]].buffer;
+        part = buffer_new(c, (size_t)N * doubles, e);
     v->saved[2] = scale;
     if (scale < 0 || shift < 0 || running_mean < 0 || running_var < 0 || v->buffer < 0 ||
         mean < 0 || variance < 0 || center < 0 || moment < 0 || constants < 0 || part < 0)
@@ -291,7 +292,7 @@ static int batchnorm_shared_back(Compiler *c, const Node *n, Value *v, Error *e)
     int dscale = param_gradient(c, l->param[0], e), dshift = param_gradient(c, l->param[1], e);
     int part = buffer_new(c, 2 * (size_t)c->request->N * doubles, e),
         center = buffer_new(c, doubles, e), sums = buffer_new(c, 2 * doubles, e),
-        factor = buffer_new(c, doubles, e), x = c->values[n->input[0]].buffer;
+        factor = buffer_new(c, doubles, e), x = v->saved[3];
     if (dscale < 0 || dshift < 0 || part < 0 || center < 0 || sums < 0 || factor < 0 ||
         !emit_norm(
             c, l, &v->layout, "batch norm back", run_norm_products, 9,
@@ -323,14 +324,10 @@ static int batchnorm_train_back(Compiler *c, const Node *n, Value *v, Error *e) 
     if (shift < 0 || dscale < 0 || dshift < 0 ||
         sink_open(c, n->input[0], &v->layout, false, &sink, e))
         goto done;
-    Arg args[9] = {{DNNL_ARG_SRC, c->values[n->input[0]].buffer},
-                   {DNNL_ARG_DIFF_DST, v->gradient},
-                   {DNNL_ARG_MEAN, v->saved[0]},
-                   {DNNL_ARG_VARIANCE, v->saved[1]},
-                   {DNNL_ARG_SCALE, v->saved[2]},
-                   {DNNL_ARG_DIFF_SRC, sink.buffer},
-                   {DNNL_ARG_DIFF_SCALE, dscale},
-                   {DNNL_ARG_DIFF_SHIFT, dshift},
+    Arg args[9] = {{DNNL_ARG_SRC, v->saved[3]},   {DNNL_ARG_DIFF_DST, v->gradient},
+                   {DNNL_ARG_MEAN, v->saved[0]},  {DNNL_ARG_VARIANCE, v->saved[1]},
+                   {DNNL_ARG_SCALE, v->saved[2]}, {DNNL_ARG_DIFF_SRC, sink.buffer},
+                   {DNNL_ARG_DIFF_SCALE, dscale}, {DNNL_ARG_DIFF_SHIFT, dshift},
                    {DNNL_ARG_SHIFT, shift}};
     if (emit_primitive(c, "batch norm back", pd, BATCHNORM_BACK_SHIFT ? 9 : 8, args, e)) goto done;
     status = wanted ? sink_close(c, &sink, e) : 0;

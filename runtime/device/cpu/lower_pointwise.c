@@ -86,15 +86,14 @@ static int64_t whole_bytes(const Layout *l) {
 }
 
 static int dropout_forward(Compiler *c, const Node *n, Value *v, Error *e) {
-    const Value *x = &c->values[n->input[0]];
     const char *name = n->layer->name;
-    v->layout = x->layout;
+    int x = value_in_blocks(c, n->input[0], &v->layout, e);
+    if (x < 0) return -1;
     int64_t elements = whole_bytes(&v->layout);
     v->buffer = buffer_new(c, (size_t)elements * sizeof(float), e);
     v->saved[0] = buffer_new(c, (size_t)elements / 8, e);
     if (v->buffer < 0 || v->saved[0] < 0) return -1;
-    Step *s =
-        emit_kernel(c, "dropout", run_dropout, 3, (int[]){x->buffer, v->buffer, v->saved[0]}, e);
+    Step *s = emit_kernel(c, "dropout", run_dropout, 3, (int[]){x, v->buffer, v->saved[0]}, e);
     if (!s) return -1;
     int64_t size[6] = {elements,
                        (int64_t)(layout_bytes(&v->layout) / sizeof(float)),

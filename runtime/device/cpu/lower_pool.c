@@ -133,23 +133,24 @@ static void set_sizes(Step *s, const Compiler *c, const Node *n, const Layout *l
 
 static int avgpool_forward(Compiler *c, const Node *n, Value *v, Error *e) {
     const Layer *l = n->layer;
-    const Value *x = &c->values[n->input[0]];
-    int block = layout_block(&x->layout);
-    v->layout = block > 1 ? layout_blocked(block, c->request->N, l->C, l->H, l->W)
-                          : layout_plain(c->request->N, l->C, l->H, l->W);
+    Layout in;
+    int x = value_in_blocks(c, n->input[0], &in, e);
+    if (x < 0) return -1;
+    v->layout = layout_blocked(layout_block(&in), c->request->N, l->C, l->H, l->W);
     v->buffer = buffer_new(c, layout_bytes(&v->layout), e);
     if (v->buffer < 0) return -1;
-    Step *s = emit_kernel(c, "average pool", run_average, 2, (int[]){x->buffer, v->buffer}, e);
+    Step *s = emit_kernel(c, "average pool", run_average, 2, (int[]){x, v->buffer}, e);
     if (!s) return -1;
     set_sizes(s, c, n, &v->layout);
     return n->relu ? emit_relu(c, &v->layout, n->cap, v->buffer, v->buffer, e) : 0;
 }
 
 static int avgpool_backward(Compiler *c, const Node *n, Value *v, Error *e) {
-    Value *x = &c->values[n->input[0]];
+    const Layer *x = c->program->nodes[n->input[0]].layer;
+    Layout dx = layout_blocked(layout_block(&v->layout), c->request->N, x->C, x->H, x->W);
     Sink sink;
-    if (!x->wanted) return 0;
-    if (sink_open(c, n->input[0], &x->layout, false, &sink, e)) return -1;
+    if (!c->values[n->input[0]].wanted) return 0;
+    if (sink_open(c, n->input[0], &dx, false, &sink, e)) return -1;
     Step *s = emit_kernel(c, "average pool back", run_average_back, 2,
                           (int[]){v->gradient, sink.buffer}, e);
     if (!s) return -1;

@@ -61,13 +61,6 @@ size_t layout_bytes(const Layout *l) {
     return dnnl_memory_desc_get_size(l);
 }
 
-int layout_block(const Layout *l) {
-    const dnnl_blocking_desc_t *b = &l->format_desc.blocking;
-    return l->format_kind == dnnl_blocked && b->inner_nblks == 1 && b->inner_idxs[0] == 1
-               ? (int)b->inner_blks[0]
-               : 1;
-}
-
 int layouts_forget(Error *e) {
     (void)e;
     return 0;
@@ -196,18 +189,6 @@ bool layout_equal(const Layout *a, const Layout *b) {
 
 size_t layout_bytes(const Layout *l) {
     return l->handle ? dnnl_memory_desc_get_size(l->handle) : 0;
-}
-
-int layout_block(const Layout *l) {
-    dnnl_format_kind_t kind = dnnl_format_kind_undef;
-    const dnnl_dim_t *blocks, *which;
-    int count = 0;
-    dnnl_memory_desc_query(l->handle, dnnl_query_format_kind, &kind);
-    if (kind != dnnl_blocked) return 1;
-    dnnl_memory_desc_query(l->handle, dnnl_query_inner_nblks_s32, &count);
-    dnnl_memory_desc_query(l->handle, dnnl_query_inner_blks, (void *)&blocks);
-    dnnl_memory_desc_query(l->handle, dnnl_query_inner_idxs, (void *)&which);
-    return count == 1 && which[0] == 1 ? (int)blocks[0] : 1;
 }
 
 int layouts_forget(Error *e) {

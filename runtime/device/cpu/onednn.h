@@ -48,8 +48,6 @@ Layout descriptor_layout(const_dnnl_primitive_desc_t pd, int arg);
 Layout layout_of_image(const Layout *l);
 bool layout_equal(const Layout *a, const Layout *b);
 size_t layout_bytes(const Layout *l);
-/* Elements in a block of the second dimension; 1 where it is not, or otherwise, blocked. */
-int layout_block(const Layout *l);
 /* Called when a plan has been made, or could not be: 0, or -1 with the error set where a layout
  * was lost for want of memory since the call before, and the plan is not to be used. */
 int layouts_forget(Error *e);

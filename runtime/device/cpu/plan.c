@@ -348,7 +348,8 @@ int cpu_plan_new(Device *d, const struct Program *program, const struct PlanRequ
     if (!c.values) goto done;
     for (int i = 0; i < program->n; i++) {
         Value *v = &c.values[i];
-        v->buffer = v->gradient = v->mask = v->saved[0] = v->saved[1] = v->saved[2] = NO_BUFFER;
+        v->buffer = v->gradient = v->mask = NO_BUFFER;
+        for (size_t j = 0; j < sizeof v->saved / sizeof *v->saved; j++) v->saved[j] = NO_BUFFER;
     }
     if (lower(&c, e)) goto done;
     keep_trace(p);

@@ -13,7 +13,12 @@ Layout layout_plain(int64_t N, int64_t C, int64_t H, int64_t W) {
 }
 
 Layout layout_blocked(int block, int64_t N, int64_t C, int64_t H, int64_t W) {
+    if (block == 1) return layout_plain(N, C, H, W);
     return layout_by_tag(4, (dnnl_dims_t){N, C, H, W}, block == 16 ? dnnl_nChw16c : dnnl_nChw8c);
+}
+
+Layout layout_channels_last(int64_t N, int64_t C, int64_t H, int64_t W) {
+    return layout_by_tag(4, (dnnl_dims_t){N, C, H, W}, dnnl_nhwc);
 }
 
 Layout layout_flat(int64_t N, int64_t C) {
@@ -43,6 +48,15 @@ bool layout_same(const Layout *a, const Layout *b) {
         return false;
     return flat->dims[0] == grid->dims[0] && flat->dims[1] == grid->dims[1] &&
            layout_bytes(flat) == layout_bytes(grid);
+}
+
+int layout_block(const Layout *l) {
+    if (l->ndims == 2) return 1;
+    for (int block = 1; block <= 16; block *= block < 8 ? 8 : 2) {
+        Layout blocks = layout_blocked(block, l->dims[0], l->dims[1], l->dims[2], l->dims[3]);
+        if (layout_equal(l, &blocks)) return block;
+    }
+    return 0;
 }
 
 static int make_attributes(const PostOps *post, dnnl_primitive_attr_t *out, Error *e) {

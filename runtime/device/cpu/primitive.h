@@ -12,9 +12,11 @@
 /* 0, or -1 with "oneDNN: WHAT: status". */
 int onednn_check(dnnl_status_t status, const char *what, Error *e);
 
-/* f32 layouts: [N,C,H,W] in plain order; blocked by `block` channels, the rest of the last block
- * zero; [N,C]; a vector; and one that leaves the choice to oneDNN. */
+/* f32 layouts: [N,C,H,W] in plain order; in blocks of 16, 8 or 1 channels (1 is the plain order),
+ * the rest of the last block zero; channels last; [N,C]; a vector; and one that leaves the choice
+ * to oneDNN. */
 Layout layout_plain(int64_t N, int64_t C, int64_t H, int64_t W);
+Layout layout_channels_last(int64_t N, int64_t C, int64_t H, int64_t W);
 Layout layout_blocked(int block, int64_t N, int64_t C, int64_t H, int64_t W);
 Layout layout_flat(int64_t N, int64_t C);
 Layout layout_vector(int64_t C);
@@ -23,6 +25,9 @@ Layout layout_weights(const Layer *l, int64_t C, bool open);
 Layout layout_open(const Layout *l);
 /* The same bytes, or null, seen as [N,C,1,1] or [N,C]. */
 bool layout_same(const Layout *a, const Layout *b);
+/* Channels in a block of a layout that the device's own kernels can walk: [N][blocks][H][W][block].
+ * 1 for [N,C]; 0 for every other layout. */
+int layout_block(const Layout *l);
 
 /* What follows a forward primitive in the same pass: dst = dst_before + result. A ReLU is none of
  * it: oneDNN's makes 0 of NaN. */
