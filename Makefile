@@ -109,6 +109,10 @@ weights: deps-dev ## train the bundled net anew on Fashion-MNIST
 test: deps-dev ## every test, in under five minutes
 	@$(MAKE) --no-print-directory all programs
 	@tests/run $(BUILD)
+.PHONY: check-cpu
+check-cpu: deps-dev ## the sweep over every shape of convolution, on each instruction set here; 15 minutes
+	@$(MAKE) --no-print-directory all programs
+	@tests/sweep $(BUILD)
 asan: ## build/asan: advrt and the tests' programs under ASan and UBSan
 	@$(MAKE) --no-print-directory BUILD=build/asan PLUGIN= OPTIMISE=-O1 \
 	  SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' all programs
@@ -151,7 +155,7 @@ test-onednn3:
 	  tests/run build/onednn3 $(ONEDNN3_TESTS) lua/golden lua/training lua/attack lua/system ;; \
 	3) echo "the tests on oneDNN 3 are left out"; echo "0 passed, 0 failed" ;; \
 	*) exit 1 ;; esac
-ONEDNN3_TESTS = test_plan test_kernels test_convolve
+ONEDNN3_TESTS = test_plan test_layouts test_sweep test_kernels test_convolve
 # BENCH holds more options, as BENCH='--works resnet50:8:gradient --rounds 15'; BENCH_PYTHON is the
 # path of an interpreter that has torch; PROFILE=1 times the layers instead.
 bench: all ## seconds, rates and memory of the nets, and PyTorch's where BENCH_PYTHON is set

@@ -21,9 +21,12 @@ static Device *device;
 static inline void under_test_open(void) {
     const char *name = getenv("ADVRT_TEST_DEVICE"), *folder = getenv("ADVRT_TEST_FOLDER");
     Error e = {0};
-    if (device_open(name ? name : "cpu", 0, folder ? folder : "build", &device, &e) == 0) return;
-    fprintf(stderr, "%s\n", e.text);
-    exit(1);
+    if (device_open(name ? name : "cpu", 0, folder ? folder : "build", &device, &e)) {
+        fprintf(stderr, "%s\n", e.text);
+        exit(1);
+    }
+    /* tests/run gathers these */
+    if (strcmp(device->name, "cpu") == 0) fprintf(stderr, "# instruction set %s\n", device->isa);
 }
 
 /* Device memory for the plan's x, z, dz and dx, kept so that a run takes none. */
