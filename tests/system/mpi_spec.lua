@@ -255,7 +255,9 @@ describe("training shared by processes", function()
 
     -- Twenty steps of a net with batch norm, strides, odd channels and dropout, in batches that neither two
     -- nor three processes share alike. Arguments: where the weights go, "sgd" or "adam", a checkpoint, the
-    -- step at which rank 1 is killed.
+    -- step at which rank 1 is killed. The seed is one of a run without a ReLU on the fence: in its twenty steps
+    -- no ReLU's input is nearer to 0 than 2.3e-6 (sgd's 3.6e-6), ten times what a run is off by. With seed 3
+    -- one is 6.6e-9 from 0 in Adam's step 11, and runs that add up in another order part there by 2.2e-4.
     local SCRIPT = [[
         local dist, net, tensor = require "advrt.dist", require "advrt.net", require "advrt.tensor"
         local train = require "advrt.train"
@@ -269,7 +271,7 @@ describe("training shared by processes", function()
             x = b:add(conv(x, 1, 8, 1), conv(conv(x, 2, 5, 1), 3, 8, 1))
             x = b:dropout(b:avgpool(conv(x, 4, 20, 2), {2, 2}), 0.25)
             return b:linear(x, "fc", 4)
-        end}, {init = "he", seed = 3}))
+        end}, {init = "he", seed = 5}))
         local images, labels = tensor.uniform("images", {62, 3, 12, 12}), {}
         for i = 1, 62 do labels[i] = (i * 7 + i // 5) % 4 end
         local seen = tensor.from({0, 5, 11, 30, 31, 60, 61}, "i64")
