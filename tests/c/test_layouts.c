@@ -40,7 +40,7 @@ static void reader(int i, bool first, int f, const char *below) {
     Distances d = {0};
     setenv("ADVRT_TEST_CHANNELS_LAST", below, 1);
     Graph *g = make(i, first, followers[f].add);
-    hold_net(g, 2, i * FOLLOWERS + f, NULL, &d, &d);
+    assert_true(hold_net(g, 2, i * FOLLOWERS + f, NULL, &d, &d));
     unsetenv("ADVRT_TEST_CHANNELS_LAST");
     if (!(d.logits < 2e-6 && d.image < 2e-6 && d.params < 5e-5) || d.moved)
         fail_msg(

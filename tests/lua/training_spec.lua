@@ -37,10 +37,10 @@ local function below(value, limit, what)
     assert.is_true(value <= limit, ("%s: %g, at most %g allowed"):format(what, value, limit))
 end
 
--- How far a run may end from the golden one. Off the fence a run ends some 1e-6 from it, on every
--- instruction set. sgd's golden run has two ReLUs on the fence: in step 3 an input is 3.9e-8 of its layer's root
--- mean square from 0, in step 5 one is 1.7e-7, less than what float makes of the weights by then. Of 16
--- runs whose weights were changed by 1.5e-7 at the start, ten ended 1e-6 away and six 4.7e-3, none between.
+-- How far a run may end from the golden one. Off the fence a run ends some 1e-6 from it, on every instruction
+-- set. sgd's golden run has two ReLUs on the fence: in step 3 an input is 3.9e-8 of its layer's root mean
+-- square from 0, in step 5 one is 1.7e-7, less than what float makes of the weights by then. Of 16 runs
+-- whose weights were changed by 1.5e-7 at the start, ten ended 1e-6 away and six 4.7e-3, none between.
 -- adam's nearest input is 1.9e-6 away, ten times what a run is off. A GPU's sums change from run to run.
 local FOLLOWED = {sgd = 1e-2, adam = system.options.device == "cpu" and 1e-4 or 1e-2}
 -- Losses up to sgd's step 3 are those of weights that no such ReLU has touched.

@@ -255,9 +255,9 @@ describe("training shared by processes", function()
 
     -- Twenty steps of a net with batch norm, strides, odd channels and dropout, in batches that neither two
     -- nor three processes share alike. Arguments: where the weights go, "sgd" or "adam", a checkpoint, the
-    -- step at which rank 1 is killed. The seed is one of a run without a ReLU on the fence: in its twenty steps
-    -- no ReLU's input is nearer to 0 than 2.3e-6 (sgd's 3.6e-6), ten times what a run is off by. With seed 3
-    -- one is 6.6e-9 from 0 in Adam's step 11, and runs that add up in another order part there by 2.2e-4.
+    -- step at which rank 1 is killed. The seed is one of a run without a ReLU on the fence: in its twenty
+    -- steps no ReLU's input is nearer to 0 than 2.3e-6 (sgd's 3.6e-6), ten times what a run is off by. With
+    -- seed 3 one is 6.6e-9 from 0 in Adam's step 11, and runs that add up in another order part by 2.2e-4.
     local SCRIPT = [[
         local dist, net, tensor = require "advrt.dist", require "advrt.net", require "advrt.tensor"
         local train = require "advrt.train"
