@@ -41,6 +41,13 @@ static bool set_groups(Shape *s, int kind) {
     return kind != 1 || s->groups < s->C;
 }
 
+/* Whether batch norm may read the convolution. It takes the scale from what it reads, so a weight
+ * that is nothing but a channel's scale, or another batch norm's, has a gradient of rounding alone.
+ */
+static bool may_norm(const Shape *s) {
+    return s->C > s->groups || s->R > 1;
+}
+
 /* What is not gone through is drawn for each shape: padding, batch, reader, and the grid's width.
  */
 static Shape fill(Shape s, uint64_t index) {
@@ -49,7 +56,8 @@ static Shape fill(Shape s, uint64_t index) {
     s.W = s.H + draw_below(key, &at, 3) - 1;
     s.N = 1 + draw_below(key, &at, 3);
     s.image = draw_below(key, &at, 3) == 0;
-    s.follower = &followers[draw_below(key, &at, FOLLOWERS)];
+    do s.follower = &followers[draw_below(key, &at, FOLLOWERS)];
+    while (!may_norm(&s) && strstr(s.follower->name, "batch norm"));
     return s;
 }
 
@@ -57,8 +65,8 @@ static Graph *make(const Shape *s) {
     Graph *g = start(s->image ? s->C : 3, s->H, s->W);
     int input = s->image ? 0 : relu(g, conv(g, 0, s->C, 3, 1, 1, 1), 0);
     int x = conv(g, input, s->K, s->R, s->stride, s->pad, s->groups);
-    /* of two batch norms the first one's weight has a gradient of rounding alone */
-    if ((s->C + s->K) % 3 && !strstr(s->follower->name, "batch norm")) x = norm(g, x);
+    if ((s->C + s->K) % 3 && may_norm(s) && !strstr(s->follower->name, "batch norm"))
+        x = norm(g, x);
     if ((s->C + s->K) % 2) x = relu(g, x, s->R == 5 ? 6 : 0);
     linear(g, s->follower->add(g, x, input), 6);
     return g;
