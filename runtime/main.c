@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <limits.h>
 #include <lua.h>
@@ -550,7 +551,16 @@ static void bound_spinning(char **argv) {
     execv(self, argv);
 }
 
+/* A closed standard stream gives its number to the next file that is opened: what is printed would
+ * then go into that file. */
+static int open_standard_streams(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) return -1;
+    return 0;
+}
+
 int main(int argc, char **argv) {
+    if (open_standard_streams() != 0) return FAILED; /* there may be nowhere to say it */
     Command c = {.system = {.precision = "f32", .plan = "fast"}};
     Error e = {0};
     c.argv = argv;

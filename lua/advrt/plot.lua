@@ -1,5 +1,5 @@
 --- Figures by gnuplot: a script NAME.gp with its data is kept in the run's folder and run there, to
--- make NAME.svg and NAME.png. `gnuplot NAME.gp` in the folder makes them again.
+-- make NAME.svg and NAME.png. `gnuplot -d NAME.gp` in the folder makes them again.
 --
 -- Text of others (file names, names of losses) enters a script in single quotes only, in which
 -- gnuplot expands nothing, and no path enters a command line.
@@ -65,7 +65,7 @@ end
 
 local frame = [[
 # %s
-# gnuplot %s.gp makes %s.svg and %s.png.
+# gnuplot -d %s.gp makes %s.svg and %s.png.
 %s
 set encoding utf8
 if (!exists("suffix")) suffix = ""
@@ -91,13 +91,27 @@ function plot.script(name, title, width, height, blocks, commands)
         2 * height, name, (commands:gsub("\n", "\n  ")))
 end
 
---- Fails where no gnuplot is on the PATH, before the work that it would draw.
+-- A figure depends on its script alone. -d skips gnuplot's start-up files; these variables and a
+-- fonts.conf below HOME would change a figure too. Fontconfig finds its cache where it was.
+local GNUPLOT = "unset GNUTERM GNUPLOT_LIB GNUPLOT_DEFAULT_GDFONT GNUPLOT_FONTPATH GDFONTPATH GNUPLOT_PS_DIR "
+    .. "GNUPLOT_DRIVER_DIR GNUPLOT_SHARE_DIR FIT_SCRIPT FIT_LOG LC_NUMERIC LC_TIME LC_CTYPE LANG LANGUAGE; "
+    .. "export XDG_CACHE_HOME=\"${XDG_CACHE_HOME:-$HOME/.cache}\" XDG_CONFIG_HOME=/nonexistent "
+    .. "XDG_DATA_HOME=/nonexistent HOME=/nonexistent LC_ALL=C.UTF-8; exec gnuplot -d"
+
+--- Fails, before the work that it would draw, where gnuplot is missing or lacks a kind of picture.
 function plot.check()
-    for dir in ((os.getenv("PATH") or "") .. ":"):gmatch("([^:]*):") do
-        local mode = lfs.attributes((dir == "" and "." or dir) .. "/gnuplot", "mode")
-        if mode == "file" then return end
+    local pipe <close>, message = io.popen(GNUPLOT .. " -e 'set terminal svg; set terminal pngcairo' 2>&1")
+    if not pipe then fail("gnuplot cannot be run: %s", message) end
+    local said = pipe:read("a") or ""
+    local ok, how, code = pipe:close()
+    if ok then return end
+    if system.interrupted() then fail.interrupted() end
+    if how == "exit" and (code == 126 or code == 127) then
+        fail("gnuplot is not found; install it (Debian: gnuplot-nox, make deps) or give --no-figures")
     end
-    fail("gnuplot is not found; install it (Debian: gnuplot-nox, make deps) or give --no-figures")
+    fail("gnuplot cannot draw SVG and PNG (%s %d): %s; install one that can (Debian: gnuplot-nox) or give "
+        .. "--no-figures", how, code, said:match("[^\n]*line %d+:[^\n]*") or said:match("%S[^\n]*")
+        or "it says nothing")
 end
 
 --- Calls `undo` when the variable that holds the value is closed.
@@ -124,8 +138,7 @@ local function run(dir, name)
     local _ <close> = at_end(function()
         for _, kind in ipairs(kinds) do os.remove(("%s.%s.part"):format(name, kind)) end
     end)
-    -- -d: the user's own .gnuplot may set what the script leaves as it is, or fail.
-    local command = ("gnuplot -d -e \"suffix='.part'\" %s.gp 2>&1"):format(name)
+    local command = ("%s -e \"suffix='.part'\" %s.gp 2>&1"):format(GNUPLOT, name)
     -- Closing it waits for gnuplot, which makes no more parts then.
     local pipe <close>, message = io.popen(command)
     if not pipe then fail("gnuplot cannot be run: %s", message) end
