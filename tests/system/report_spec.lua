@@ -57,6 +57,23 @@ describe("text in a page", function()
         end
         assert.is_nil(html.svg("no drawing <b>at all</b>", "p-", "x"))
     end)
+
+    it("is a drawing in a time that grows with its length alone", function()
+        local function seconds(text)
+            local from = os.clock()
+            html.svg("<svg viewBox='0 0 4 2'>" .. text, "p-", "x")
+            html.svg(text .. "</svg>", "p-", "x")
+            html.svg("<svg " .. text .. ">", "p-", "x")
+            return os.clock() - from
+        end
+        -- These take less than half a second where time grows with the length, else ten seconds and more.
+        for _, part in ipairs {"<!--", "<?", "<![CDATA[", "<", "<a", "a", "a:", "a=", "a='", "a=\"", "a ", " ",
+            "&", "&a", "<g ", "<g a='", "</g", "<svg viewBox='0", "viewBox='", "viewBox='0 ", "width='", "width ",
+            "-", "\xff", "<g><!--", "rgb(", "#", "fill='rgb( "} do
+            local long = seconds(part:rep(30000))
+            assert.is_true(long < 2, ("%s: %.1f s"):format(part, long))
+        end
+    end)
 end)
 
 describe("report.html", function()

@@ -100,12 +100,27 @@ local function kept(name, value, prefix)
     return not value:find("[<&:;]") and value or nil
 end
 
-local function attributes_of(text, prefix)
+--- The attributes in a tag's text, an array of {name, value}. Nothing is looked at twice: a hostile file
+-- must not take time that grows with its square.
+local function attributes_in(text)
+    local list, at = {}, 1
+    while true do
+        local name, after = text:match("([%w:-]+)()", at)
+        if not name then return list end
+        local quote, from = text:match("^%s*=%s*([\"'])()", after)
+        local to = quote and text:find(quote, from, true)
+        if quote and not to then return list end
+        if to then list[#list + 1] = {name:gsub("^xlink:", ""), (text:sub(from, to - 1):gsub("%s+", " "))} end
+        at = to and to + 1 or after
+    end
+end
+
+--- Those that may stay, as text. `but`: names of some that go, too.
+local function attributes_of(list, prefix, but)
     local parts = {}
-    for name, quote, rest in text:gmatch("([%w:-]+)%s*=%s*([\"'])()") do
-        local value = text:sub(rest, (text:find(quote, rest, true) or 0) - 1):gsub("%s+", " ")
-        name = name:gsub("^xlink:", "")
-        value = attributes[name] and kept(name, value, prefix)
+    for _, one in ipairs(list) do
+        local name, value = table.unpack(one)
+        value = attributes[name] and not but[name] and kept(name, value, prefix)
         if value then parts[#parts + 1] = (' %s="%s"'):format(name, html.text(value)) end
     end
     return table.concat(parts)
@@ -118,35 +133,67 @@ local function characters(text)
     end):gsub("[<>]", entities))
 end
 
+-- What is left out with all that is in it: its beginning and its end.
+local passed_over = {["<!--"] = "-->", ["<?"] = "?>", ["<![CDATA["] = "]]>"}
+
+--- Goes through the text of a file of XML once: calls characters(text) for what lies between tags, and
+-- element(slash, name, inside, empty) for each tag. What looks like a tag and is none is text.
+local function scan(text, on_characters, on_element)
+    local missing, shown, at = {}, 1, 1 -- endings that do not come; what is told; what is looked at
+    while true do
+        local from = text:find("<", at, true)
+        if not from then return on_characters(text:sub(shown)) end
+        at = from + 1
+        local start = text:match("^<!%-%-", from) or text:match("^<%?", from)
+            or text:match("^<!%[CDATA%[", from)
+        local slash, name, after = text:match("^<(/?)(%a[%w:]*)()", from)
+        local stop = name and text:find("[<>]", after)
+        local to = stop and text:byte(stop) == (">"):byte() and stop + 1
+        if start and not missing[start] then
+            local _, last = text:find(passed_over[start], from + #start, true)
+            missing[start] = not last
+            to = last and last + 1
+        end
+        if to then
+            on_characters(text:sub(shown, from - 1))
+            shown, at = to, to
+        end
+        if to and name then
+            local empty = text:sub(stop - 1, stop - 1) == "/" and stop > after and "/" or ""
+            on_element(slash, name, text:sub(after, stop - 1 - #empty), empty)
+        end
+    end
+end
+
 --- The drawing in an SVG file's text, to stand in a page: `prefix` makes its ids its own, `label` says
 -- what it shows. Elements and attributes that a drawing does without are left out, with all that is
 -- in them. nil where there is no drawing.
 function html.svg(text, prefix, label)
-    text = text:gsub("<!%-%-.-%-%->", ""):gsub("<%?.-%?>", ""):gsub("<!%[CDATA%[.-%]%]>", "")
-    local parts, hidden, any, at, open = {}, 0, false, 1, {}
-    for from, slash, name, inside, empty, to in text:gmatch("()<(/?)([%a][%w:]*)([^<>]-)(/?)>()") do
-        if hidden == 0 and any then parts[#parts + 1] = characters(text:sub(at, from - 1)) end
-        at = to
-        local shown = elements[name]
-        if not shown or hidden > 0 then
-            hidden = hidden + (empty == "/" and 0 or slash == "/" and -1 or 1)
-            hidden = math.max(0, hidden)
+    local parts, hidden, any, open = {}, 0, false, {}
+    local size = {width = true, height = true}
+    local function put(piece) parts[#parts + 1] = piece end
+    scan(text, function(piece)
+        if hidden == 0 and any then put(characters(piece)) end
+    end, function(slash, name, inside, empty)
+        if not elements[name] or hidden > 0 then
+            hidden = math.max(0, hidden + (empty == "/" and 0 or slash == "/" and -1 or 1))
         elseif slash == "/" then
-            if open[#open] == name then parts[#parts + 1] = "</" .. table.remove(open) .. ">" end
+            if open[#open] == name then put("</" .. table.remove(open) .. ">") end
         else
-            local extra = ""
-            if name == "svg" and not any then
-                extra = (' role="img" aria-label="%s" style="--vw:%d"'):format(html.text(label),
-                    inside:match("viewBox%s*=%s*[\"']%s*%S+%s+%S+%s+(%d%d?%d?%d?%d?)%D") or 960)
-                inside = inside:gsub("%f[%w]width%s*=%s*[\"'][^\"']*[\"']", "")
-                    :gsub("%f[%w]height%s*=%s*[\"'][^\"']*[\"']", "")
+            local list, extra, first = attributes_in(inside), "", name == "svg" and not any
+            if first then
+                local wide
+                for _, one in ipairs(list) do
+                    wide = wide or one[1] == "viewBox" and one[2]:match("^ ?%S+ %S+ (%d%d?%d?%d?%d?)%D")
+                end
+                extra = (' role="img" aria-label="%s" style="--vw:%d"'):format(html.text(label), wide or 960)
                 any = true
             end
             if empty == "" then open[#open + 1] = name end
-            parts[#parts + 1] = ("<%s%s%s%s>"):format(name, extra, attributes_of(inside, prefix), empty)
+            put(("<%s%s%s%s>"):format(name, extra, attributes_of(list, prefix, first and size or {}), empty))
         end
-    end
-    for i = #open, 1, -1 do parts[#parts + 1] = "</" .. open[i] .. ">" end
+    end)
+    for i = #open, 1, -1 do put("</" .. open[i] .. ">") end
     return any and table.concat(parts) or nil
 end
 
