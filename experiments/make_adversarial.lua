@@ -7,6 +7,7 @@
 
 local count_of = require "advrt.count"
 local adversarial = require "advrt.adversarial"
+local folder = require "advrt.folder"
 local options = require "advrt.options"
 local progress = require "advrt.progress"
 
@@ -24,7 +25,7 @@ if o.dry_run then
     local e = adversarial.estimate(o)
     print(("%s, %s, %s: about %s, and %s on the disk"):format(count_of(e.images, "image"),
         count_of(#o.losses, "loss", "losses"), count_of(o.iterations, "iteration"),
-        progress.duration(e.seconds), adversarial.size(e.bytes)))
+        progress.duration(e.seconds), folder.size(e.bytes)))
 else
     adversarial.make(o, takes)
 end

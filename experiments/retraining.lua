@@ -271,7 +271,7 @@ local function dry_run(o, recipes)
         e = adversarial.estimate(o)
         print(("examples    %s, %s, %s: %s, %s on the disk"):format(count_of(e.images, "image"),
             count_of(#o.losses, "loss", "losses"), count_of(o.iterations, "iteration"),
-            progress.duration(e.seconds), adversarial.size(e.bytes)))
+            progress.duration(e.seconds), folder.size(e.bytes)))
     end
     o.stem = o.stem or (e.input[2] < 64 and "small" or "full")
     local L, share = #o.losses, 1 - o.test_share - o.validation_share
@@ -292,7 +292,7 @@ local function dry_run(o, recipes)
         collectgarbage()
     end
     print(("in all      %s, %s on the disk"):format(progress.duration(total),
-        adversarial.size(e.bytes + 2e6)))
+        folder.size(e.bytes + 2e6)))
 end
 
 -- ----------------------------------------------------------------------------------
@@ -302,7 +302,9 @@ local recipes = detect.recipes(o, o.search)
 if o.dry_run then return dry_run(o, recipes) end
 if not o.no_figures then plot.check() end
 local g = not o.set and experiment.load_net(o) or {name = "of the set"}
-local given = o.set and adversarial.open(o.set) -- what is none is known before a folder is made
+-- What cannot be had is known before a folder and a set are made.
+local given = o.set and adversarial.open(o.set)
+detect.check_weights(o, given and given.input or g.input)
 local claimed <close> = dist.rank == 0 and folder.claim(o.out, "retraining", o.resume) or nil
 local out = folder.share(claimed)
 o.out = out.path

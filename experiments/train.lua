@@ -15,6 +15,7 @@ local data = require "advrt.data"
 local dist = require "advrt.dist"
 local fail = require "advrt.fail"
 local feed = require "advrt.core.feed"
+local folder = require "advrt.folder"
 local image = require "advrt.core.image"
 local lfs = require "lfs"
 local nearest = require "advrt.nearest"
@@ -31,11 +32,12 @@ local names = {
 
 local bundled = system.options.root .. "/nets/fashion.safetensors"
 
-local function whole(option, least)
+local function whole(option, least, most)
+    local wanted = most and ("from %d to %d"):format(least, most) or "of at least " .. least
     return function(text)
         local n = text:match("^%d+$") and math.tointeger(tonumber(text))
-        if n and n >= least then return n end
-        return nil, ("%s wants a whole number of at least %d, got '%s'"):format(option, least, text)
+        if n and n >= least and n <= (most or n) then return n end
+        return nil, ("%s wants a whole number %s, got '%s'"):format(option, wanted, text)
     end
 end
 
@@ -64,7 +66,7 @@ local function options()
     add("--batch", "images a step", "128"):argname("N"):convert(whole("--batch", 1))
     add("--rate", "highest rate", "0.1"):argname("R"):convert(above_zero "--rate")
     add("--readers", "threads that read and decode images", "1"):argname("N")
-        :convert(whole("--readers", 1))
+        :convert(whole("--readers", 1, train.readers))
     add("--log", "CSV of the epochs to write"):argname("FILE")
     add("--checkpoint", "state to keep, in a file, and to go on from where it is there")
         :argname("FILE")
@@ -84,9 +86,9 @@ local function options()
 end
 
 -- One half of the data: u8 [N,1,28,28] and the classes, u8 [N].
-local function read(folder, part)
+local function read(dir, part)
     local function idx(what)
-        local t, message = image.idx(("%s/%s-%s-ubyte.gz"):format(folder, part, what))
+        local t, message = image.idx(("%s/%s-%s-ubyte.gz"):format(dir, part, what))
         if not t then fail("%s (Debian's package dataset-fashion-mnist has it)", message) end
         return t
     end
@@ -98,42 +100,42 @@ local function must(done, message)
     if not done then fail("%s", message) end
 end
 
-local function write_images(folder, images, labels)
-    lfs.mkdir(folder)
+local function write_images(dir, images, labels)
+    lfs.mkdir(dir)
     local taken, lines = {}, {"file,label"}
     for i = 1, #labels do
         local label = labels:get(i)
         taken[label] = (taken[label] or 0) + 1
         if taken[label] <= 10 then
             local file = ("%05d.png"):format(i - 1)
-            must(image.save(folder .. "/" .. file, images[i]))
+            must(image.save(dir .. "/" .. file, images[i]))
             lines[#lines + 1] = ("%s,%d"):format(file, label)
         end
     end
-    must(system.write(folder .. "/labels.csv", table.concat(lines, "\n") .. "\n"))
-    must(system.write(folder .. "/classes.txt", table.concat(names, "\n") .. "\n"))
-    print(("%s in %s"):format(count_of(#lines - 1, "image"), folder))
+    must(system.write(dir .. "/labels.csv", table.concat(lines, "\n") .. "\n"))
+    must(system.write(dir .. "/classes.txt", table.concat(names, "\n") .. "\n"))
+    print(("%s in %s"):format(count_of(#lines - 1, "image"), dir))
 end
 
 --- A feed of the images of a part of the data, "train" or "test", and their number.
-local function open(g, folder, part)
+local function open(g, dir, part)
     local f
-    if lfs.attributes(folder .. "/train", "mode") == "directory" then
+    if lfs.attributes(dir .. "/train", "mode") == "directory" then
         f = feed.new {shape = g.input, resize = g.preprocess.resize, crop = g.preprocess.crop}
-        local images = data.folder(folder .. (part == "train" and "/train" or "/val"),
+        local images = data.folder(dir .. (part == "train" and "/train" or "/val"),
             {classes = g.classes, input = g.input})
         for i = 1, #images do f:file(images.dir .. "/" .. images.files[i], images:label(i)) end
         return f
     end
-    if lfs.attributes(folder .. "/train-images-idx3-ubyte.gz", "mode") ~= "file" then
+    if lfs.attributes(dir .. "/train-images-idx3-ubyte.gz", "mode") ~= "file" then
         fail("--data %s: holds neither folders train and val of images nor train-images-idx3-ubyte.gz and "
-            .. "its like (Debian's package dataset-fashion-mnist has them)", folder)
+            .. "its like (Debian's package dataset-fashion-mnist has them)", dir)
     end
-    local images, labels = read(folder, part == "train" and "train" or "t10k")
+    local images, labels = read(dir, part == "train" and "train" or "t10k")
     local C, H, W = table.unpack(g.input)
     if C ~= 1 or images:size(3) ~= H or images:size(4) ~= W then
         fail("--data %s: the images are grey and %d x %d (width x height), the net takes %d channels of "
-            .. "%d x %d", folder, images:size(4), images:size(3), C, W, H)
+            .. "%d x %d", dir, images:size(4), images:size(3), C, W, H)
     end
     f = feed.new {shape = g.input}
     f:pixels(images, labels:to("i64"))
@@ -154,21 +156,22 @@ if o.images then
     return
 end
 
---- Fails where the weights could not be written, which would else be known when the work is done.
-local function try_out(path)
-    local probe = path .. ".advrt-try"
-    local file, message = io.open(probe, "wb")
-    if not file then fail("--out: cannot write there: %s", message) end
-    file:close()
-    os.remove(probe)
-    if lfs.attributes(path, "mode") == "directory" then fail("--out: %s is a folder", path) end
-end
-
-if dist.rank == 0 then try_out(o.out) end
+-- What the end needs is looked at before the first epoch.
 local g, message = net.load(o.net, {init = "he", seed = o.seed})
 must(g, message)
+if dist.rank == 0 then
+    local bytes = 0
+    for _, p in ipairs(g:parameters()) do
+        local count = 1
+        for _, size in ipairs(p.shape) do count = count * size end
+        bytes = bytes + 4 * count
+    end
+    folder.try_file(o.out, "--out", bytes)
+    if o.log then folder.try_file(o.log, "--log", 0) end
+    if o.checkpoint then folder.try_file(o.checkpoint, "--checkpoint", 2 * bytes) end -- with the momentum
+end
+local images, test = open(g, o.data, "train"), open(g, o.data, "test")
 print(g)
-local images = open(g, o.data, "train")
 if o.batch > #images then
     fail.option("--batch %d: the folder holds only %s", o.batch, count_of(#images, "image"))
 end
@@ -193,8 +196,8 @@ train.run {
     end,
 }
 shown:finish("trained")
-local test = open(g, o.data, "test")
-local right = train.right(g, test, all_of(test))
-print(("test images: %.2f %% right"):format(100 * right / #test))
 if dist.rank == 0 then must(g:save(o.out)) end
 print("weights in " .. o.out)
+io.stdout:flush()
+local right = train.right(g, test, all_of(test))
+print(("test images: %.2f %% right"):format(100 * right / #test))

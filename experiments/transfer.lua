@@ -71,15 +71,16 @@ local function other(text, source)
     return g
 end
 
-local source = not o.set and experiment.load_net(o)
-local out <close> = folder.claim(o.out, "transfer")
-o.out = out.path
-local set = adversarial.open(adversarial.folders(o, out))
-source = source or set:source()
-experiment.settle_batch(o, source, math.maxinteger)
+-- What cannot be had is known before a set is made.
+local set = o.set and adversarial.open(o.set)
+local source = set and set:source() or experiment.load_net(o)
 local nets = {source}
 for i, text in ipairs(o.nets or {}) do nets[i + 1] = other(text, source) end
+local out <close> = folder.claim(o.out, "transfer")
+o.out = out.path
 if not o.nets then nets[2] = trained_mlp() end
+set = set or adversarial.open(adversarial.folders(o, out))
+experiment.settle_batch(o, source, math.maxinteger)
 
 local images = set:feed(false)
 

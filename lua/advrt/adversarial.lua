@@ -159,6 +159,12 @@ function Set:next_good(images, i, x)
     end
 end
 
+function Set:bytes()
+    local pixels = 1
+    for _, n in ipairs(self.net.input) do pixels = pixels * n end
+    return pixels * (self.count * (1 + 4 * #self.losses) + self.o.extra)
+end
+
 --- The genuine images that nothing attacks, as shards and the records of a last unit.
 function Set:extra()
     local o = self.o
@@ -248,16 +254,7 @@ function adversarial.estimate(o)
     local pixels = g.input[1] * g.input[2] * g.input[3]
     return {images = count, input = g.input,
         seconds = (count + B - 1) // B * #o.losses * (o.iterations + 1) * best,
-        bytes = count * (1 + 4 * #o.losses) * pixels + o.extra * pixels}
-end
-
---- "1.2 GB": bytes as people read them.
-function adversarial.size(bytes)
-    for _, unit in ipairs {"bytes", "kB", "MB", "GB"} do
-        if bytes < 1000 then return ("%.3g %s"):format(bytes, unit) end
-        bytes = bytes / 1000
-    end
-    return ("%.3g TB"):format(bytes)
+        bytes = (count * (1 + 4 * #o.losses) + o.extra) * pixels}
 end
 
 --- The folders of the set that o.set names; where it names none, those of the one in the folder `out`

@@ -184,6 +184,20 @@ end
 
 -- Training --------------------------------------------------------------------
 
+--- Fails where pretrained weights of --pretrained do not fit their detector. input: of the images, {C,H,W}.
+function detect.check_weights(o, input)
+    local numbers = {}
+    for c = 1, input[1] do numbers[c] = 0.5 end
+    local stem = o.stem or (input[2] < 64 and "small" or "full")
+    for _, name in ipairs(o.detectors) do
+        if o.weights_of[name] then
+            detect.net(name, {input = input, about = {{options = {mean = numbers, std = numbers}}}},
+                setmetatable({stem = stem}, {__index = o}))
+        end
+    end
+    collectgarbage()
+end
+
 --- A new detector: the net `name` for the set's images, from pretrained weights where o.weights_of has
 -- a file for it, the last layer new and of two classes, by He's initialisation.
 function detect.net(name, set, o)

@@ -291,6 +291,23 @@ function Run:go(images, first, last, target_of)
     if #queue.files > 0 then self:attack(queue) end
 end
 
+--- Bytes that the run may take on the disk: its records, and the images that it keeps, in its journal and
+-- in the files that are made of it.
+function Run:bytes()
+    local pixels = 1
+    for _, n in ipairs(self.net.input) do pixels = pixels * n end
+    local of_record = 300 + 86 * ((self.o.iterations or 0) + 1)
+    return 2 * self.count * #self.losses * (of_record + (self.o.save_adversarial and 4 * pixels or 0))
+end
+
+--- Says so where the disk may be too small.
+function Run:look_at_room()
+    local room, bytes = system.room(self.out.path), self:bytes()
+    if not room or room >= bytes then return end
+    io.stderr:write(("advrt: the run may need up to %s in %s, where %s are free\n"):format(folder.size(bytes),
+        (self.out.path:gsub("%c", "?")), folder.size(room)))
+end
+
 --- Empties the queue that go has given to an attack of its own (spec.methods).
 experiment.clear = clear
 
@@ -483,6 +500,7 @@ local function run_here(spec, o, takes)
         if step then print(step) end
     end
     run.journal, run.about = kept.journal, kept.about
+    run:look_at_room()
 
     local _, looked = table.concat(run.journal.looked):gsub("\0", "")
     run.looked = first - 1 + looked

@@ -34,6 +34,31 @@ local function sharing(path)
     end
 end
 
+--- "1.2 GB": bytes as people read them.
+function folder.size(bytes)
+    for _, unit in ipairs {"bytes", "kB", "MB", "GB"} do
+        if bytes < 1000 then return ("%.3g %s"):format(bytes, unit) end
+        bytes = bytes / 1000
+    end
+    return ("%.3g TB"):format(bytes)
+end
+
+--- Fails where a file of so many bytes cannot be written at `path`, which would else be known when the work
+-- is done. option: the one that names it.
+function folder.try_file(path, option, bytes)
+    if lfs.attributes(path, "mode") == "directory" then fail("%s: %s is a folder", option, path) end
+    local probe = path .. ".advrt-try"
+    local file, message = io.open(probe, "wb")
+    if not file then fail("%s: cannot write there: %s", option, message) end
+    file:close()
+    os.remove(probe)
+    local room = system.room(path:match("^(.*/)") or ".")
+    if room and room < bytes then
+        fail("%s %s: the file needs %s, %s are free there; free some, or give another path", option, path,
+            folder.size(bytes), folder.size(room))
+    end
+end
+
 --- Whether there is nothing in a folder.
 local function is_empty(path)
     for name in lfs.dir(path) do

@@ -270,11 +270,19 @@ end
 
 -- The loop ------------------------------------------------------------------
 
+--- The most threads that read images.
+train.readers = 64
+
 local function check_settings(o, count)
     for _, name in ipairs {"epochs", "batch"} do
         if math.type(o[name]) ~= "integer" or o[name] < 1 then
             error(("train.run needs '%s', a positive whole number"):format(name), 3)
         end
+    end
+    local readers = o.readers or 1
+    if math.type(readers) ~= "integer" or readers < 1 or readers > train.readers then
+        error(("train.run: readers must be a whole number from 1 to %d, got %s"):format(train.readers,
+            tostring(readers)), 3)
     end
     if not o.optimiser then error("train.run needs an optimiser", 3) end
     if o.batch > count then
@@ -482,7 +490,7 @@ end
 --   clip            the most that the norm of all gradients together may be; default: no bound
 --   augment         {flip = true, shift = pixels}: mirror half of the images, move each at random
 --   seed            of order, augmentation and dropout; default 0
---   readers         threads that read images ahead; default 1
+--   readers         threads that read images ahead, at most train.readers; default 1
 --   log             function(entry), called after each epoch; csv: a file for the same
 --   progress        function(step, steps, loss, accuracy), called after each step
 --   checkpoint      a file: the run goes on from it where it is there, and leaves its state in it

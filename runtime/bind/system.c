@@ -1,10 +1,12 @@
 /* advrt.core.system: what scripts need of the machine and of the command line. */
 #include "bind/system.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -364,6 +366,20 @@ static int system_replace(lua_State *L) {
     return 1;
 }
 
+/* room(path) -> the bytes that this user may still write on the disk of a file or folder; or nil and
+ * a message. */
+static int system_room(lua_State *L) {
+    const char *path = luaL_checkstring(L, 1);
+    struct statvfs disk;
+    Error e = {0};
+    if (statvfs(path, &disk) != 0) {
+        error_set(&e, "%s: %s", path, strerror(errno));
+        return bind_nil(L, &e);
+    }
+    lua_pushnumber(L, (double)disk.f_bavail * (double)disk.f_frsize);
+    return 1;
+}
+
 /* --- the module --- */
 
 void system_set_options(lua_State *L, const SystemOptions *o) {
@@ -405,6 +421,7 @@ static const luaL_Reg functions[] = {
     {"patience", system_patience},
     {"printable", system_printable},
     {"replace", system_replace},
+    {"room", system_room},
     {"sha256", system_sha256},
     {"write", system_write},
     {NULL, NULL},

@@ -172,6 +172,7 @@ describe("a world in which files fail", function()
                 dir .. "/log.csv", "--checkpoint", dir .. "/checkpoint.safetensors"}
         end, base .. "/trained", contents,
             {["checkpoint.safetensors"] = "passing", ["w.safetensors.advrt-try"] = "passing",
+                ["log.csv.advrt-try"] = "passing", ["checkpoint.safetensors.advrt-try"] = "passing",
                 ["log.csv"] = "whole"})
     end)
 

@@ -47,11 +47,10 @@ describe("a closed standard stream", function()
     it("leaves the journal of a run that is killed whole", function()
         for i, closed in ipairs {">&-", "2>&-", "<&- >&- 2>&-"} do
             local dir = ("%s/killed%d"):format(base, i)
-            local status = support.shell(("%s %s %s %s"):format(support.stop {at = "commit", count = 3,
-                signal = "KILL"}, advrt, quoted(words(dir)), closed))
-            assert.equal(137, status)
+            local status, _, err = support.shell(("%s %s %s %s"):format(support.stop {at = "commit",
+                count = 3, signal = "KILL"}, advrt, quoted(words(dir)), closed))
+            assert.equal(137, status, err)
             local size = lfs.attributes(dir .. "/records.part", "size")
-            local err
             status, _, err = support.advrt(words(dir))
             assert.equal(0, status, closed .. err)
             assert.is_true(size > 1000)
@@ -111,8 +110,8 @@ describe("a figure", function()
         local home = base .. "/fonts"
         os.execute(("mkdir -p %s/.config/fontconfig"):format(home))
         support.write(home .. "/.config/fontconfig/fonts.conf", [[<?xml version="1.0"?>
-<!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig><match target="pattern"><edit name="size" mode="assign">
-<double>30</double></edit><edit name="slant" mode="assign"><const>oblique</const></edit></match></fontconfig>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig><match target="pattern"><edit name="size"
+mode="assign"><double>30</double></edit></match></fontconfig>
 ]])
         local mine, pixels = draw("of_fonts", "env -u XDG_CONFIG_HOME HOME=" .. home)
         assert.is_true(mine == svg and pixels == png)
@@ -120,8 +119,8 @@ describe("a figure", function()
 
     it("is the same whatever gnuplot's variables and the locale say", function()
         local locale = support.shell "locale -a | grep -q de_DE" == 0 and "de_DE.UTF-8" or "C"
-        local mine, pixels = draw("of_variables", ("env GNUTERM=dumb GNUPLOT_LIB=/nowhere GDFONTPATH=/nowhere "
-            .. "GNUPLOT_DEFAULT_GDFONT=times GNUPLOT_FONTPATH=/nowhere GNUPLOT_DRIVER_DIR=/nowhere "
+        local mine, pixels = draw("of_variables", ("env GNUTERM=dumb GNUPLOT_LIB=/nowhere "
+            .. "GDFONTPATH=/nowhere GNUPLOT_DEFAULT_GDFONT=times GNUPLOT_FONTPATH=/nowhere GNUPLOT_DRIVER_DIR=/nowhere "
             .. "LC_ALL=%s LC_NUMERIC=%s LANG=%s"):format(locale, locale, locale))
         assert.is_true(mine == svg and pixels == png)
     end)
@@ -140,5 +139,102 @@ describe("a figure", function()
             assert.matches("^advrt: [^\n]*" .. wanted .. "[^\n]*\n$", err)
             assert.is_false(support.exists(base .. "/never"))
         end
+    end)
+end)
+
+describe("what a run needs at its end", function()
+    local data
+
+    local function refused(status, wanted, words, environment)
+        local got, out, err = support.advrt(words, environment)
+        assert.equal(status, got, err)
+        assert.matches("^advrt: [^\n]+\n$", (err:gsub("^trained in [^\n]*\n", "")))
+        assert.truthy(err:find(wanted, 1, true), err)
+        return out
+    end
+
+    local function train(more)
+        local words = {"--threads", "1", experiments .. "train.lua", "--net", "mlp", "--data", data,
+            "--batch", "5", "--epochs", "2", "--out", base .. "/w.safetensors"}
+        return table.move(more or {}, 1, #(more or {}), #words + 1, words)
+    end
+
+    setup(function()
+        base = support.folder()
+        data = base .. "/data"
+        local image = support.images(base .. "/images", 1)
+        local bytes = support.read(image .. "/" .. support.list(image)[1])
+        for _, part in ipairs {"train", "val"} do
+            for class = 0, 9 do
+                os.execute(("mkdir -p %s/%s/%d"):format(data, part, class))
+                support.write(("%s/%s/%d/a.png"):format(data, part, class), bytes)
+            end
+        end
+    end)
+    teardown(function() support.remove(base) end)
+
+    it("is looked at before a training: its test images", function()
+        assert(os.rename(data .. "/val", data .. "/away"))
+        local out = refused(1, "/val: there is no such folder", train())
+        assert(os.rename(data .. "/away", data .. "/val"))
+        assert.equal("", out)
+        assert.is_false(support.exists(base .. "/w.safetensors"))
+        local words = train()
+        lfs.mkdir(base .. "/idx")
+        support.write(base .. "/idx/train-images-idx3-ubyte.gz", "noise")
+        for i, word in ipairs(words) do words[i] = word == data and base .. "/idx" or word end
+        assert.equal("", refused(1, "idx/train-images-idx3-ubyte.gz", words))
+    end)
+
+    it("is looked at before a training: where its files go, and the room for them", function()
+        for _, option in ipairs {"--log", "--checkpoint", "--out"} do
+            assert.equal("", refused(1, option .. ": cannot write there", train {option,
+                base .. "/nowhere/file"}))
+            assert.equal("", refused(1, option .. ": " .. data .. " is a folder", train {option, data}))
+        end
+        assert.equal("", refused(1, "kB are free there", train(),
+            "env LUA_INIT='require \"advrt.core.system\".room = function() return 1500 end'"))
+        assert.same({"data", "idx", "images"}, support.list(base))
+    end)
+
+    it("does not cost a training its weights", function()
+        local path = data .. "/val/3/a.png"
+        local bytes = support.read(path)
+        support.write(path, bytes:sub(1, -30))
+        local out = refused(1, path .. ": is truncated", train())
+        support.write(path, bytes)
+        assert.matches("epoch 2 of 2.*weights in " .. base, out)
+        local status, more, err = support.advrt(train {"--out", base .. "/again.safetensors"})
+        assert.equal(0, status, err)
+        assert.matches("test images: ", more)
+        assert.equal(support.read(base .. "/again.safetensors"), support.read(base .. "/w.safetensors"))
+    end)
+
+    it("is a number of readers that there can be", function()
+        for _, readers in ipairs {"9999", "65", "0", "x"} do
+            assert.equal("", refused(2, "whole number from 1 to 64", train {"--readers", readers}))
+        end
+    end)
+
+    it("is looked at before a set is made: other nets and pretrained weights", function()
+        local set = {"--images", base .. "/images", "--limit", "1", "--extra", "0", "--iterations", "1",
+            "--no-figures", "--out", base .. "/refused"}
+        for script, more in pairs {["transfer.lua"] = {"--nets", "mlp=" .. base .. "/nowhere.safetensors"},
+            ["retraining.lua"] = {"--detectors", "alexnet", "--pretrained", "alexnet=" .. base
+                .. "/nowhere.safetensors"}} do
+            local words = {experiments .. script, table.unpack(set)}
+            table.move(more, 1, #more, #words + 1, words)
+            assert.equal("", refused(1, "nowhere.safetensors", words))
+            assert.is_false(support.exists(base .. "/refused"))
+        end
+    end)
+
+    it("is room on the disk: a run says where there may be too little, and begins", function()
+        local status, _, err = support.advrt({experiments .. "equal_multiplier.lua", "--images",
+            base .. "/images", "--iterations", "2", "--no-figures", "--out", base .. "/short"},
+            "env LUA_INIT='require \"advrt.core.system\".room = function() return 10 end'")
+        assert.equal(0, status, err)
+        assert.matches("^advrt: the run may need up to [%d.]+ kB in " .. base .. "/short, where 10 bytes are "
+            .. "free\n", err)
     end)
 end)
