@@ -12,6 +12,8 @@ local attacks = require "advrt.attacks"
 local experiment = require "advrt.experiment"
 local fail = require "advrt.fail"
 local report = require "advrt.attacks.report"
+local schema = require "advrt.schema"
+local units = require "advrt.units"
 
 local MOST_BATCHES, MOST_BYTES = 16, 1 << 28 -- of the images that wait together
 
@@ -62,6 +64,62 @@ function Attacks:close()
         end
     end
     for a in ipairs(self.losses) do self.partial[a] = {} end
+end
+
+--- The places of a unit's images among those that wait; nil where its text is none.
+local function places_of(text)
+    local list = {}
+    for place in text:gmatch("[^ ]+") do
+        list[#list + 1] = place:find("^%d+$") and #place < 10 and math.tointeger(tonumber(place)) or nil
+        if not list[#list] then return nil end
+    end
+    return list
+end
+
+--- What is wrong with the next unit of the journal; state: what those before it amount to.
+function Attacks:problem_of_unit(unit, _, state)
+    local names, fields = {}, {{"images", schema.whole(1, self.o.batch)}, {"seconds", schema.number},
+        {"places", schema.text}, {"evaluations", schema.count}}
+    for a, attack in ipairs(self.losses) do names[a] = attack.name end
+    fields[#fields + 1] = {"loss", schema.one_of(names)}
+    for _, key in ipairs(report.costs) do fields[#fields + 1] = {key, schema.number} end
+    local problem = schema.problem(unit, fields)
+    if problem then return problem end
+    local places, heads = places_of(unit.places), units.heads(self.journal, unit)
+    if not places or #places ~= unit.images or #heads ~= unit.images then
+        return ("it has %d records, its note says %d images"):format(#heads, unit.images)
+    end
+    state.done = state.done or {} -- by attack and place: the file
+    local done = state.done[unit.loss] or {count = 0}
+    state.done[unit.loss], done.count = done, done.count + #places
+    for k, head in ipairs(heads) do
+        local place = places[k]
+        if place < 1 or place > self:room() or done[place] then
+            return ("its image %d has no place of its own"):format(k)
+        elseif head.attack ~= unit.loss then
+            return "a record is of another attack"
+        end
+        done[place] = head
+    end
+    return unit.next ~= nil and self:problem_of_closing(unit, state) or nil
+end
+
+--- The same for a unit behind which the images that waited are done with.
+function Attacks:problem_of_closing(unit, state)
+    local first = state.done[self.losses[1].name] or {count = 0}
+    for _, attack in ipairs(self.losses) do
+        local done = state.done[attack.name] or {count = 0}
+        if done.count ~= first.count then return "an attack has not finished all images before it" end
+        for place = 1, first.count do
+            local a, b = done[place], first[place]
+            if not (a and b and a.file == b.file and a.target == b.target) then
+                return ("the records of image %d are of several images"):format(place)
+            end
+        end
+    end
+    state.done = nil
+    return schema.problem(unit, units.closing(state, first.count))
+        or units.in_order(self, state, first) or units.close(state, unit, first.count)
 end
 
 function Attacks:take_up(first)

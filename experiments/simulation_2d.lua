@@ -277,8 +277,6 @@ local saved, message = tensor.save(out:file("fields.safetensors"), fields)
 if not saved then fail("%s", message) end
 saved, message = net:save(out:file("net.safetensors"))
 if not saved then fail("%s", message) end
-out:write("run.json", run_json.text {setting = "simulation_2d", o = o, options = takes, net = net,
-    began = began})
 
 local picture = plane.new(field, losses, w)
 out:write("fig6a.gp", picture:points("fig6a", points:totable(), labels, paths))
@@ -290,5 +288,7 @@ end
 local names = {}
 for i, letter in ipairs(panels) do names[i] = "fig6" .. letter end
 plot.draw(out.path, names)
+run_json.write(out, run_json.ended {setting = "simulation_2d", o = o, options = takes, net = net,
+    began = began})
 print(("\nPictures: %s/fig6{%s}.{svg,png}; numbers: fig6.csv, fields.safetensors"):format(out.path,
     table.concat(panels, ",")))

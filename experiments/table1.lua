@@ -4,6 +4,7 @@
 
 local fail = require "advrt.fail"
 local folder = require "advrt.folder"
+local loaded = require "advrt.loaded"
 local options = require "advrt.options"
 local run_json = require "advrt.run_json"
 local system = require "advrt.core.system"
@@ -22,8 +23,12 @@ local o = options.parse(arg, {
     },
 })
 
-local groups, found = {}, {}
-for _, dir in ipairs {o.run_a, o.run_b} do
+local groups, found, abouts = {}, {}, {}
+for i, dir in ipairs {o.run_a, o.run_b} do
+    local about, problem = run_json.read(dir)
+    if not about then fail("%s", problem) end
+    abouts[i] = about
+    run_json.check_files(dir, about, {"table1.csv", "least_perturbation.csv"})
     local rows, message = tables.read_table1(dir .. "/table1.csv")
     if not rows then fail("%s", message) end
     local added
@@ -44,17 +49,17 @@ for i = 1, math.max(#groups[1], #groups[2]) do
     end
 end
 
--- Of what both must be the same, as run.json names it.
-local abouts = {}
-for i, dir in ipairs {o.run_a, o.run_b} do
-    local about, message = run_json.read(dir)
-    if not about then fail("%s", message) end
-    abouts[i] = about
-end
-for key, what in pairs {net_sha256 = "net", weights_sha256 = "weights", labels_sha256 = "images"} do
+-- Both must be the same in what run.json names so.
+for key, what in pairs {net_sha256 = "net", weights_sha256 = "weights", labels_sha256 = "images",
+    require_sha256 = "losses"} do
     if abouts[1][key] ~= abouts[2][key] then
         fail("%s and %s are runs of other %s, which no table compares", o.run_a, o.run_b, what)
     end
+end
+
+local file = loaded.difference(abouts[1].loaded, abouts[2].loaded)
+if file then
+    fail("%s and %s are runs with another file, which no table compares: %s", o.run_a, o.run_b, file)
 end
 
 local joined = table.move(groups[2], 1, #groups[2], #groups[1] + 1,

@@ -11,6 +11,7 @@ local experiment = require "advrt.experiment"
 local fail = require "advrt.fail"
 local figures = require "advrt.theorem_figures"
 local report = require "advrt.theorem_report"
+local schema = require "advrt.schema"
 local tensor = require "advrt.tensor"
 local theorem = require "advrt.theorem"
 
@@ -99,6 +100,36 @@ function Theorem:raise(queue, real, x, state, what)
                 tensors = {x = x, points = state.tensors.points}},
                 function() return {margins = kept(flat(results))} end)
         end, done)
+end
+
+--- What is wrong with a state of a file: an attack's with the points so far; or at the first loss's ends the
+-- points of all, and the margins so far.
+function Theorem:problem_of_state(state)
+    local steps, B, tensors = self.o.iterations, self.o.batch, state.tensors
+    local raising = state.step == steps + 1
+    local problem = not raising and attack.problem_of_state(state, self:shape(), steps)
+    if problem then return problem end
+    local x = tensors.x
+    if not x or table.concat(x:shape(), ",") ~= table.concat(self:shape(), ",") or x:dtype() ~= "f32"
+        or not (x:minimum() >= 0 and x:maximum() <= 1) then
+        return "its images are none"
+    end
+    local points, l = (state.step - 1) // self.o.every, self.units % #self.losses
+    if l == 1 % #self.losses then points = points + 1 end -- the start, which all losses share
+    local function holds(t, count)
+        return not t and count == 0 or t and t:dtype() == "f64" and t:dim() == 1 and #t == count
+    end
+    if raising and l ~= 1 % #self.losses then return "it raises margins under another loss" end
+    if not holds(tensors.points, points * B * #report.series) then
+        return ("its points are not those of %d steps"):format(state.step)
+    end
+    local of_margin = #report.narrow * #figures.margin_columns * B
+    local margins = tensors.margins and #tensors.margins or 0
+    if margins % of_margin ~= 0 or margins > #self.margins * of_margin
+        or not holds(tensors.margins, margins) or margins > 0 and not raising
+        or not schema.amount.is(state.seconds) then
+        return "its margins are none"
+    end
 end
 
 --- The trajectories of a batch under the l-th loss, and where the first loss's end the margins.

@@ -197,7 +197,7 @@ if not o.no_figures then
         "examples (%), 95 % interval", panels))
     plot.draw(out.path, {"figtransfer"})
 end
-out:write("run.json", run_json.text {setting = "transfer", o = o, options = takes, net = source,
+run_json.write(out, run_json.ended {setting = "transfer", o = o, options = takes, net = source,
     began = began})
 print(table.concat(text, "\n"))
 print(("\nTables%s: %s/"):format(o.no_figures and "" or " and the picture", out.path))

@@ -182,7 +182,7 @@ if not o.no_figures then
     out:write("figtransformations.gp", figure())
     plot.draw(out.path, {"figtransformations"})
 end
-out:write("run.json", run_json.text {setting = "transformations", o = o, options = takes, net = source,
+run_json.write(out, run_json.ended {setting = "transformations", o = o, options = takes, net = source,
     began = began})
 print(table.concat(text, "\n"))
 print(("\nTables%s: %s/"):format(o.no_figures and "" or " and the picture", out.path))

@@ -439,6 +439,7 @@ static int run(lua_State *L) {
     const Command *c = lua_touserdata(L, 1);
     luaL_openlibs(L);
     bind_text_only(L);
+    bind_note_root(L, c->system.root);
     lua_warning(L, "@on", 0);
     bind_open(L, lua_touserdata(L, 2));
     bind_set_dist(L, c->dist);

@@ -30,6 +30,7 @@ local progress = require "advrt.progress"
 local record = require "advrt.record"
 local results = require "advrt.results"
 local run_json = require "advrt.run_json"
+local schema = require "advrt.schema"
 local shards = require "advrt.shards"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
@@ -159,6 +160,30 @@ function Set:next_good(images, i, x)
     end
 end
 
+--- Of the first loss's unit the genuine images come first; examples are only of images of the batch.
+function Set:heads_of_images(unit, l, heads, batch)
+    local images = {}
+    if l == 1 then
+        images = table.move(heads, 1, math.min(#heads, unit.images), 1, {})
+        batch = images
+    end
+    for _, head in ipairs(images) do
+        if head.loss ~= "genuine" then return nil, "a genuine image is missing" end
+    end
+    if #images < (l == 1 and unit.images or 0) then return nil, "a genuine image is missing" end
+    local at = 0
+    for k = #images + 1, #heads do
+        local head = heads[k]
+        if head.loss ~= unit.loss then return nil, "a record is of another loss" end
+        repeat at = at + 1 until not batch[at] or batch[at].file == head.file
+        if not batch[at] then
+            return nil, ("its record of %s is there twice, or of no image of the batch"):format(
+                schema.show(head.file))
+        end
+    end
+    return images
+end
+
 function Set:bytes()
     local pixels = 1
     for _, n in ipairs(self.net.input) do pixels = pixels * n end
@@ -205,7 +230,7 @@ function Set:finish()
     self.journal:write(self.out:file("records.msgpack"), self:order())
     self.out:write("left_out.csv", results.left_out_csv(left))
     run_json.finish(self.about, self.counts, seconds)
-    self.out:write("run.json", run_json.encode(self.about))
+    run_json.write(self.out, self.about, "%.safetensors$") -- the index has the sums of the shards
     self.out:keep()
     return function() print(("The set of adversarial examples is in %s/"):format(self.out.path)) end
 end
@@ -306,6 +331,7 @@ end
 function Reader:read(dir)
     local about, message = run_json.read(dir)
     if not about then fail("%s", message) end
+    run_json.check_files(dir, about, {"records.msgpack"})
     self.about[#self.about + 1] = about
     local of_shard, named, genuine, before = {}, 0, 0, self.total
     for r in record.each(dir .. "/records.msgpack") do

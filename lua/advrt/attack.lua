@@ -9,6 +9,7 @@ local arguments = require "advrt.check"
 local fail = require "advrt.fail"
 local logits = require "advrt.core.loss"
 local losses = require "advrt.loss"
+local schema = require "advrt.schema"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 
@@ -209,6 +210,35 @@ local function note_flips(w, n, row, targets)
             w.flip_linf:set(row.linf:get(i), i)
             w.first[i]:copy(w.x[i])
         end
+    end
+end
+
+--- What is wrong with a state that attack.run's checkpoint was given and that comes from a file: nil where
+-- nothing is. shape: of the images; iterations: of the run.
+function attack.problem_of_state(state, shape, iterations)
+    local problem = schema.problem(state, {{"step", schema.whole(1, iterations)},
+        {"seconds", schema.amount}})
+    if problem then return problem end
+    local N = shape[1]
+    local wanted = {x = {"f32", shape}, first = {"f32", shape}, flip_iteration = {"i64", {N}},
+        zero_steps = {"i64", {N}}, flip_l2 = {"f64", {N}}, flip_linf = {"f64", {N}}}
+    for _, s in ipairs(attack.series) do wanted["series." .. s[1]] = {s[2], {iterations + 1, N}} end
+    for name, like in pairs(wanted) do
+        local t = state.tensors[name]
+        if not t or t:dtype() ~= like[1] or table.concat(t:shape(), ",") ~= table.concat(like[2], ",") then
+            return ("its '%s' is not %s [%s]"):format(name, like[1], table.concat(like[2], ","))
+        end
+    end
+    for _, name in ipairs {"x", "first"} do
+        local t = state.tensors[name]
+        if not (t:minimum() >= 0 and t:maximum() <= 1) then -- nan is neither
+            return ("its '%s' has values outside of [0,1]"):format(name)
+        end
+    end
+    local flips, zeros = state.tensors.flip_iteration, state.tensors.zero_steps
+    if flips:minimum() < -1 or flips:maximum() >= state.step or zeros:minimum() < 0
+        or zeros:maximum() > state.step then
+        return ("its flips are not of %d steps"):format(state.step)
     end
 end
 

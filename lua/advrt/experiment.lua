@@ -24,10 +24,12 @@ local record = require "advrt.record"
 local results = require "advrt.results"
 local resume = require "advrt.resume"
 local run_json = require "advrt.run_json"
+local schema = require "advrt.schema"
 local shards = require "advrt.shards"
 local system = require "advrt.core.system"
 local tables = require "advrt.tables"
 local tensor = require "advrt.tensor"
+local units = require "advrt.units"
 
 local experiment = {}
 
@@ -138,12 +140,24 @@ function Run:keep(queue, real, one, r)
     examples.add(self.out, self.counts.attacked + 1, queue.x:narrow(1, real), one.name, r)
 end
 
+--- What is wrong with a state that a file holds: nil where the unit at hand can go on with it.
+function Run:problem_of_state(state)
+    return attack.problem_of_state(state, self:shape(), self.o.iterations)
+end
+
+--- The shape of a batch.
+function Run:shape() return {self:room(), table.unpack(self.net.input)} end
+
 --- The state of the unit at hand that an earlier process kept, as attack.run takes it; nil where there is
--- none.
+-- none, or none that fits, which is told.
 function Run:saved()
     local tensors, numbers = self.journal:saved()
-    return tensors and {tensors = tensors, step = math.tointeger(numbers.step),
+    if not tensors then return nil end
+    local state = {tensors = tensors, step = math.tointeger(numbers.step) or numbers.step,
         seconds = numbers.seconds}
+    local problem = self:problem_of_state(state)
+    if problem then return self.journal:forget(problem) end
+    return state
 end
 
 --- Units of progress that an image takes under the l-th loss.
@@ -222,11 +236,50 @@ function Run:attack(queue)
     clear(queue)
 end
 
+--- The records of a unit, one an image, which `heads` are of; or nil and what is wrong. l: the number of its
+-- loss.
+function Run:heads_of_images(unit, _, heads)
+    if #heads ~= unit.images then
+        return nil, ("it has %d records, its note says %d images"):format(#heads, unit.images)
+    end
+    for _, head in ipairs(heads) do
+        if head.loss ~= unit.loss then return nil, "a record is of another loss" end
+    end
+    return heads
+end
+
+--- What is wrong with the i-th unit of the journal (advrt.units); state: what those before it amount to.
+function Run:problem_of_unit(unit, i, state)
+    local l = (i - 1) % #self.losses + 1
+    local last, name = l == #self.losses, self.losses[l].name
+    local problem = schema.problem(unit, {
+            {"loss", schema.only(name, ("'%s', whose turn it is"):format(name))},
+            {"images", l == 1 and schema.whole(1, self:room()) or schema.only(state.images, "its batch's")},
+            {"seconds", schema.amount}})
+        or last and schema.problem(unit, units.closing(state, unit.images))
+    if problem then return problem end
+    local heads
+    heads, problem = self:heads_of_images(unit, l, units.heads(self.journal, unit), state.batch)
+    if problem then return problem end
+    if l == 1 then
+        state.images, state.batch = unit.images, heads
+        problem = units.in_order(self, state, heads)
+    end
+    for k, head in ipairs(heads) do
+        local first = state.batch[k]
+        if not problem and (head.file ~= first.file or head.target ~= first.target) then
+            problem = ("its record %d is of %s, not of %s"):format(k, schema.show(head.file),
+                schema.show(first.file))
+        end
+    end
+    return problem or last and units.close(state, unit, unit.images) or nil
+end
+
 --- Goes on behind the batches that the journal holds whole; returns the image to look at next.
 function Run:take_up(first)
-    local units = self.journal.units
-    for i = #self.losses, #units, #self.losses do
-        local unit = units[i]
+    local done = self.journal.units
+    for i = #self.losses, #done, #self.losses do
+        local unit = done[i]
         self.units, first = i, unit.next
         self.counts.attacked = self.counts.attacked + unit.images
         for _, name in ipairs {"found", "wrong", "left_out", "bad"} do self.counts[name] = unit[name] or 0 end
@@ -320,10 +373,10 @@ function Run:was_finished() end
 --- The frames of the journal that hold records, in the order of the finished file: image by image, for
 -- each the losses as they were given.
 function Run:order()
-    local order, units = {}, self.journal.units
-    for i = 1, #units, #self.losses do
-        for k = 1, units[i].images do
-            for l = 0, #self.losses - 1 do order[#order + 1] = units[i + l].frames.records[k] end
+    local order, done = {}, self.journal.units
+    for i = 1, #done, #self.losses do
+        for k = 1, done[i].images do
+            for l = 0, #self.losses - 1 do order[#order + 1] = done[i + l].frames.records[k] end
         end
     end
     return order
@@ -504,6 +557,8 @@ local function run_here(spec, o, takes)
 
     local _, looked = table.concat(run.journal.looked):gsub("\0", "")
     run.looked = first - 1 + looked
+    local state = units.state(run, first, last)
+    units.check(run.journal, out.path, function(unit, i) return run:problem_of_unit(unit, i, state) end)
     local from = run:take_up(first)
     do
         local _ <close> = system.hold_interrupts()
@@ -520,6 +575,7 @@ local function run_here(spec, o, takes)
     run.about.images_sha256 = system.digest(files)
     -- A process before this one may have left bad files out.
     if run.counts.bad > 0 then run.about.options.skip_bad = true end
+    run.about.loaded_later = run.journal:loaded()
     local say = run:finish()
     run.journal:remove()
     if not o.part_of then say() end

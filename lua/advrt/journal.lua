@@ -10,10 +10,15 @@
 --     j:commit {{"batch", 3}, {"seconds", 1.5}}            -- on disk when it returns
 --     j:remove()                                           -- once all that it held is elsewhere
 --
--- One process at a time has a journal open. What depends on the disk fails in one line.
+-- One process at a time has a journal open. What depends on the disk fails in one line. Checksums tell what
+-- a crash or a disk did to the file; what its notes hold is for advrt.units to check.
 
-local fail = require "advrt.fail"
 local core = require "advrt.core.record"
+local fail = require "advrt.fail"
+local loaded = require "advrt.loaded"
+local schema = require "advrt.schema"
+local sealed = require "advrt.sealed"
+local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 
 local journal = {}
@@ -31,7 +36,7 @@ end
 --- The committed units of a part file: their notes, as tables by key, with the frames that each
 -- added, {records = {numbers}, bytes = {numbers}}, as `frames`. Frames behind the last note belong to
 -- a unit that never was whole, and are cut off. Besides, the texts that look was given.
-local function read_units(part)
+local function read_units(part, path)
     local units, looked, frames = {}, {}, {records = {}, bytes = {}}
     local last = 0
     for i = 1, #part do
@@ -41,6 +46,8 @@ local function read_units(part)
         else
             local note = check(part:record(i))
             last = i
+            local problem = schema.problem(note, {{"looked_at", schema.text, optional = true}})
+            if problem then fail("%s: the journal is damaged: %s; give another --out", path, problem) end
             if note.looked_at then
                 looked[#looked + 1] = note.looked_at
             else
@@ -62,8 +69,11 @@ function journal.open(path)
     if not part then return nil, message end
     local self = setmetatable({path = path, part = part, pending = {records = {}, bytes = {}},
         checkpoint = (path:match("^(.*/)") or "") .. CHECKPOINT}, Journal)
-    self.units, self.looked = read_units(part)
+    self.units, self.looked = read_units(part, path)
     self.header = table.remove(self.units, 1)
+    local problem = self.header and schema.problem(self.header, {{"about", schema.text},
+        {"files", schema.text, optional = true}})
+    if problem then fail("%s: is no journal of a run: %s; give another --out", path, problem) end
     return self
 end
 
@@ -98,9 +108,42 @@ function Journal:add(kind, bytes)
     table.insert(self.pending[kind], #self.part)
 end
 
+local function files_of(unit) return type(unit.loaded) == "string" and loaded.of_text(unit.loaded) or {} end
+
+--- From here on the notes tell of files that are read and are not among these (advrt.loaded), nor in the
+-- notes so far.
+function Journal:know(list)
+    self.knows = {}
+    for _, one in ipairs(list) do self.knows[one[2]] = true end
+    for _, unit in ipairs(self.units) do
+        for _, one in ipairs(files_of(unit)) do self.knows[one[2]] = true end
+    end
+end
+
+--- All files that the notes tell of.
+function Journal:loaded()
+    local list = {}
+    for _, unit in ipairs(self.units) do
+        for _, one in ipairs(files_of(unit)) do list[#list + 1] = one end
+    end
+    return list
+end
+
+--- The files that were read since the journal knows of some (advrt.loaded), as a field of a note.
+function Journal:newly_loaded()
+    local list = {}
+    for _, one in ipairs(self.knows and loaded.list() or {}) do
+        if not self.knows[one[2]] then
+            self.knows[one[2]], list[#list + 1] = true, one
+        end
+    end
+    return #list > 0 and {"loaded", loaded.text(list)} or nil
+end
+
 --- Makes a unit of what was added and of a note, an array of {key, value}: on disk, all of it, when
 -- this returns. A checkpoint was of this unit, so it goes.
 function Journal:commit(note)
+    note[#note + 1] = self:newly_loaded()
     add_note(self.part, note)
     local unit = {frames = self.pending}
     for _, field in ipairs(note) do unit[field[1]] = field[2] end
@@ -112,25 +155,47 @@ end
 --- The payload of a frame, whose checksum is looked at again.
 function Journal:bytes(frame) return check(self.part:bytes(frame)) end
 
+--- The fields of a frame's record that come before its first series: whose it is.
+function Journal:head(frame) return check(self.part:head(frame)) end
+
+--- What tells the run from others.
+function Journal:run() return system.digest(self.header.about .. "\0" .. (self.header.files or "")) end
+
 --- Keeps the state inside the unit at hand: tensors by name, and numbers by name; it replaces the last
 -- one at once.
 function Journal:save(tensors, numbers)
-    local all = {["number.unit"] = tensor.from({#self.units + 1}, "f64")}
+    local all = {["number.unit"] = tensor.from({#self.units + 1}, "f64"),
+        ["text.run"] = sealed.of_text(self:run())}
     for name, v in pairs(tensors) do all["tensor." .. name] = v end
     for name, v in pairs(numbers) do all["number." .. name] = tensor.from({v}, "f64") end
-    check(tensor.save(self.checkpoint, all))
+    check(sealed.save(self.checkpoint, all))
 end
 
---- What save kept of the unit at hand: tensors and numbers; nil where there is nothing. The state of
--- another unit, left where a process ended right after a commit, is none.
+--- Says why the state inside the unit at hand cannot be gone on with; the unit begins anew.
+function Journal:forget(problem)
+    local line = ("advrt: %s: %s; the batch at hand begins anew"):format(self.checkpoint, problem)
+    io.stderr:write((line:gsub("%c", "?")), "\n")
+    os.remove(self.checkpoint)
+end
+
+--- What save kept of the unit at hand: tensors and numbers; nil where there is nothing, or nothing that can
+-- be gone on with, which is told. The state of another unit, left where a process ended right after a
+-- commit, is none.
 function Journal:saved()
-    local all = tensor.load(self.checkpoint)
+    local all, message = sealed.load(self.checkpoint)
+    if not all then
+        if message then self:forget((message:gsub("^.-%.safetensors: ", ""))) end
+        return nil
+    end
     local tensors, numbers = {}, {}
-    for name, v in pairs(all or {}) do
+    for name, v in pairs(all) do
         local kind, rest = name:match("^(%l+)%.(.*)")
         if kind == "tensor" then tensors[rest] = v
-        elseif kind == "number" then numbers[rest] = v:item() end
+        elseif kind == "number" and v:dtype() == "f64" and v:dim() == 1 and #v == 1 then
+            numbers[rest] = v:get(1)
+        end
     end
+    if sealed.to_text(all["text.run"]) ~= self:run() then return self:forget("is of another run") end
     if numbers.unit ~= #self.units + 1 then return nil end
     return tensors, numbers
 end

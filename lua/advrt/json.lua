@@ -1,6 +1,7 @@
 --- JSON that is always valid UTF-8, whatever bytes a file name holds.
 
 local dkjson = require "dkjson"
+local fail = require "advrt.fail"
 
 local json = {null = dkjson.null}
 
@@ -53,8 +54,10 @@ function json.utf8(text) return escape_bytes(text, "\\") end
 
 --- The value of a JSON text, null as json.null; nil and a message where it is none.
 function json.decode(text)
-    local value, _, message = dkjson.decode(text, 1, dkjson.null)
-    return value, message
+    local ok, value, _, message = fail.try(dkjson.decode, text, 1, dkjson.null)
+    if ok then return value, message end
+    if not tostring(value):find("stack overflow", 1, true) then error(value, 0) end
+    return nil, "it is nested too deep"
 end
 
 return json

@@ -35,6 +35,7 @@ local autograd = require "advrt.autograd"
 local core = require "advrt.core.loss"
 local fail = require "advrt.fail"
 local lfs = require "lfs"
+local loaded = require "advrt.loaded"
 local nearest = require "advrt.nearest"
 local system = require "advrt.core.system"
 local trial = require "advrt.loss_trial"
@@ -354,7 +355,7 @@ function loss.load(path)
     local chunk
     chunk, message = loadfile(found, "t", setmetatable(at_hand, {__index = _G}))
     if not chunk then return nil, message end
-    local ok, problem = fail.try(chunk, found)
+    local ok, problem = fail.try(loaded.during, chunk, found)
     if ok then return true end
     problem = tostring(problem):match("^[^\n]*")
     return nil, problem:find(found, 1, true) and problem or ("%s: %s"):format(found, problem)

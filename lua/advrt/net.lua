@@ -25,6 +25,7 @@ local autograd = require "advrt.autograd"
 local core = require "advrt.core.net"
 local fail = require "advrt.fail"
 local lfs = require "lfs"
+local loaded = require "advrt.loaded"
 local system = require "advrt.core.system"
 local tensor = require "advrt.core.tensor"
 local weights = require "advrt.weights"
@@ -161,7 +162,7 @@ function M.definition(path)
             .. "nets/mlp.lua; weights go to --weights, or to net.load's option `weights`"
     end
     if not chunk then return nil, message end
-    local ok, d = fail.try(chunk, found)
+    local ok, d = fail.try(loaded.during, chunk, found)
     if not ok then return nil, tostring(d) end
     d, message = check_definition(d, found)
     if not d then return nil, message end
@@ -210,7 +211,7 @@ local function draw(g, d, opts, path)
         g.preprocess.mean, g.preprocess.std = mean, std
         x = b:normalize(x, mean, std)
     end
-    local built, z = fail.try(d.build, b, x)
+    local built, z = fail.try(loaded.during, d.build, b, x)
     if not built then return nil, placed(tostring(z), path, d.build) end
     if z == nil or z ~= b.last then
         return nil, ("%s: build must return the logits, the layer it added last"):format(path)

@@ -69,7 +69,7 @@ record.part = core.part
 -- Once all frames are on disk.
 
 --- part:kind(i), part:bytes(i), part:record(i) -> text, text, table
--- A frame's kind, its bytes, its first record.
+-- A frame's kind, its bytes, its first record; part:head(i): of that the fields before its first series.
 
 --- part:cut(n) -> true
 -- Forgets the frames behind the first n.

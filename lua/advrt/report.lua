@@ -146,9 +146,10 @@ function report.frame(title, header, nav, main, wide)
 end
 
 --- The page of the runs in the folders `dirs`, finished ones: one, or several side by side.
-function report.page(dirs)
+-- trusted: whether the runs have been made just now, so that their files are those that they left.
+function report.page(dirs, trusted)
     local runs, nav, parts = {}, {}, {}
-    for i, dir in ipairs(dirs) do runs[i] = whole(dir, read, dir) end
+    for i, dir in ipairs(dirs) do runs[i] = whole(dir, read, dir, trusted) end
     local title, header = header_of(runs)
     if #runs > 1 then
         nav[1], parts[1] = '<a href="#differences">What differs</a>', differences(runs)
@@ -162,6 +163,6 @@ function report.page(dirs)
 end
 
 --- Writes report.html into a folder (advrt.folder), of the runs in `dirs`.
-function report.write(out, dirs) out:write("report.html", report.page(dirs)) end
+function report.write(out, dirs, trusted) out:write("report.html", report.page(dirs, trusted)) end
 
 return report

@@ -89,7 +89,6 @@ function results.write(out, run)
         keep.save(out, o.losses, o.save_adversarial, run.input, run.pixels)
     end
     run_json.finish(about, run.counts, run.seconds)
-    out:write("run.json", run_json.encode(about))
     local names = {}
     if not run.no_figures and run.counts.attacked > 0 then
         for i, figure in ipairs(run.figures) do
@@ -98,7 +97,8 @@ function results.write(out, run)
         end
         plot.draw(out.path, names)
     end
-    report.write(out, {out.path})
+    run_json.write(out, about)
+    report.write(out, {out.path}, true)
     return function() results.say(out, run.counts, rows, names, wrong_signs(summary)) end
 end
 

@@ -6,6 +6,7 @@ local folder = require "advrt.folder"
 local journal = require "advrt.journal"
 local json = require "advrt.json"
 local lfs = require "lfs"
+local loaded = require "advrt.loaded"
 local options = require "advrt.options"
 local run_json = require "advrt.run_json"
 local system = require "advrt.core.system"
@@ -34,11 +35,24 @@ function resume.command(dir)
     return table.concat(words, " ")
 end
 
---- What tells apart two lists of images, as Folder:digest or Folder:names has them, in words.
+--- The images in a list as Folder:digest or Folder:names has it: an iterator over sum, class and file. A
+-- text that is none ends it.
+local function each_image(text)
+    local at = 1
+    return function()
+        local stop = text:find("\0", at, true)
+        if not stop then return nil end
+        local sum, label, file = text:sub(at, stop - 1):match("^(%S+) (%d+) (.*)$")
+        at = stop + 1
+        return sum, label, file
+    end
+end
+
+--- What tells apart two such lists, in words.
 local function changed_image(old, new)
     local known = {}
-    for sum, label, file in old:gmatch("(%S+) (%d+) ([^\0]*)\0") do known[file] = {sum, label} end
-    for sum, label, file in new:gmatch("(%S+) (%d+) ([^\0]*)\0") do
+    for sum, label, file in each_image(old) do known[file] = {sum, label} end
+    for sum, label, file in each_image(new) do
         local was = known[file]
         known[file] = nil
         if not was then return file .. " was not there" end
@@ -76,6 +90,11 @@ local function check_same(dir, old, new)
                 name == "require" and "losses" or name, dir)
         end
     end
+    local file = loaded.difference(old.loaded, new.loaded)
+    if file then
+        fail("%s since the run in %s was started (another SHA-256); put it back, or give another --out", file,
+            dir)
+    end
     if old.images_sha256 ~= new.images_sha256 then images_changed(dir, new, "") end
 end
 
@@ -85,9 +104,14 @@ local function check_images(dir, about, j, images)
     local function compare(old, new)
         if old ~= new then images_changed(dir, about, ": " .. changed_image(old, new)) end
     end
-    compare(j.header.files, images.names)
+    compare(j.header.files or "", images.names)
     local looked = table.concat(j.looked)
     local _, count = looked:gsub("\0", "")
+    local _, most = images.names:gsub("\0", "")
+    if count > most then
+        fail("%s: it tells of %d images, the run has %d; the journal is damaged, give another --out", j.path,
+            count, most)
+    end
     if count > 0 then compare(looked, images.digest(count)) end
 end
 
@@ -128,6 +152,7 @@ function resume.open(out, about, images, nested)
         local old, message = run_json.read(out.path)
         if not old then fail("%s", message) end
         check_same(out.path, old, about)
+        run_json.check_files(out.path, old)
         if not nested then print(("The run in %s is finished."):format(out.path)) end
         return nil
     end
@@ -140,14 +165,14 @@ function resume.open(out, about, images, nested)
         end
         j:begin {{"about", json.encode(about)}, {"files", images.names}}
     else
-        local old = json.decode(j.header.about or "")
-        if type(old) ~= "table" or type(old.options) ~= "table" then
-            fail("%s: is no journal of a run", j.path)
-        end
+        local old = json.decode(j.header.about)
+        local problem = run_json.problem_of_start(old)
+        if problem then fail("%s: is no journal of a run: %s; give another --out", j.path, problem) end
         check_same(out.path, old, about)
         check_images(out.path, about, j, images)
         about.start = old.start
     end
+    j:know(about.loaded)
     out:sweep()
     return setmetatable({journal = j, about = about, dir = out.path, nested = nested}, Kept)
 end

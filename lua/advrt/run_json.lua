@@ -2,8 +2,11 @@
 
 local fail = require "advrt.fail"
 local json = require "advrt.json"
+local lfs = require "lfs"
+local loaded = require "advrt.loaded"
 local loss = require "advrt.loss"
 local options = require "advrt.options"
+local schema = require "advrt.schema"
 local system = require "advrt.core.system"
 local weights = require "advrt.weights"
 
@@ -24,17 +27,19 @@ local function array(list) return setmetatable(table.move(list, 1, #list, 1, {})
 
 local order = {"setting", "program", "script", "options", "figures", "advrt", "lua", "onednn", "device",
     "threads", "processes", "isa",
-    "precision", "plan", "seed", "net", "net_sha256", "weights_sha256", "require_sha256", "images_in_folder",
+    "precision", "plan", "seed", "net", "net_sha256", "weights_sha256", "require_sha256", "loaded",
+    "loaded_later", "images_in_folder",
     "images_listed", "classes_listed", "classes_told_by",
     "files_passed_over",
     "labels_sha256", "images_sha256", "images_found", "images_wrong", "images_left_out",
-    "images_bad", "images_attacked", "clean_accuracy", "seconds", "start", "end"}
+    "images_bad", "images_attacked", "clean_accuracy", "seconds", "start", "end", "files"}
 table.move(options.keys, 1, #options.keys, #order + 1, order)
 
 --- The names of what a run's images were attacked with: losses, or attacks and the matrix.
 function run_json.attacked_with(about)
     local o = about.options
-    local names = o.losses or o.attacks or {}
+    local names = o.losses ~= json.null and o.losses or o.attacks
+    if type(names) ~= "table" then names = {} end
     if type(o.matrix) ~= "table" or #o.matrix == 0 then return names end
     names = table.move(names, 1, #names, 1, {})
     names[#names + 1] = "matrix"
@@ -43,10 +48,12 @@ end
 
 --- The JSON text of what describes a run. dkjson writes a key as often as its order names it.
 function run_json.encode(about)
-    local names, seen, flags = {}, {}, {}
+    local names, seen, flags, files = {}, {}, {}, {}
     for key in pairs(about.options) do flags[#flags + 1] = key end
+    for name in pairs(about.files or {}) do files[#files + 1] = name end
     table.sort(flags) -- the other options stand in `order` already
-    for _, list in ipairs {order, run_json.attacked_with(about), flags} do
+    table.sort(files)
+    for _, list in ipairs {order, run_json.attacked_with(about), flags, files} do
         for _, name in ipairs(list) do
             if not seen[name] then seen[name], names[#names + 1] = true, name end
         end
@@ -95,6 +102,7 @@ function run_json.start(run)
         net = run.net.name, net_sha256 = run_json.sha256("net", run.net.definition),
         weights_sha256 = run_json.sha256("weights", run.net.weights),
         require_sha256 = required_sha256(run.o.require),
+        loaded = loaded.list(),
         images_in_folder = run.images and #run.images, images_listed = run.listed,
         classes_listed = run.images and run.images:classes(run.listed),
         classes_told_by = run.images and run.images.told_by,
@@ -116,9 +124,9 @@ function run_json.finish(about, counts, seconds)
     about["end"] = run_json.utc(os.time())
 end
 
---- The text of run.json for a run that has just ended: what start and finish take, in one table, and
+--- Makes the table of a run that has just ended, for write: what start and finish take, in one table, and
 -- run.began, the time of its start. A run without images has no counts and no seconds.
-function run_json.text(run)
+function run_json.ended(run)
     local about = run_json.start(run)
     about.start = run_json.utc(run.began)
     if run.found then
@@ -126,51 +134,172 @@ function run_json.text(run)
     else
         about["end"] = run_json.utc(os.time())
     end
-    return run_json.encode(about)
+    return about
 end
 
-local function is_list(value, is_element)
-    if type(value) ~= "table" then return false end
-    for _, element in ipairs(value) do
-        if not is_element(element) then return false end
+-- The file itself ---------------------------------------------------------------
+
+local SUM = ',\n  "sha256":"%s"\n}\n' -- its last lines: the sum of all before them
+
+--- Files that can be made again from the others, and are not vouched for; the figures are, so that a report
+-- can say which was changed.
+local function is_vouched(name)
+    return name:sub(1, 1) ~= "." and name ~= "run.json" and name ~= "report.html"
+        and not name:find("%.part$") and not name:find("%.gp$")
+end
+
+--- The names of the files in a run's folder, and in its examples/, that run.json has the sums of.
+local function vouched(dir)
+    local names = {}
+    for _, below in ipairs {"", "examples/"} do
+        local there = lfs.attributes(dir .. "/" .. below, "mode") == "directory"
+        for name in lfs.dir(there and dir .. "/" .. below or dir) do
+            local path = below .. name
+            if there and is_vouched(name) and lfs.attributes(dir .. "/" .. path, "mode") == "file" then
+                names[#names + 1] = path
+            end
+        end
     end
-    return #value > 0 or next(value) == nil
+    table.sort(names)
+    return names
 end
 
-local function is_text(value) return type(value) == "string" end
+--- Writes the run.json of a run's folder `out`, the last of its files but for the report: with the sums of
+-- the others, and one of its own. but: optional, a pattern of names whose sums something else has.
+function run_json.write(out, about, but)
+    about.files = {}
+    for _, name in ipairs(vouched(out.path)) do
+        if not (but and name:find(but)) then about.files[json.utf8(name)] = sha256(out:file(name)) end
+    end
+    local body = run_json.encode(about):gsub("\n}\n$", "")
+    out:write("run.json", body .. SUM:format(system.digest(body)))
+end
 
-local function is_count(value) return math.type(value) == "integer" and value >= 0 end
+local figure_names = {svg = true, png = true}
+
+--- Whether a file of a run is as run.json has it: true; nil where run.json does not tell; or false and what
+-- is wrong.
+function run_json.is_file(dir, about, name)
+    local wanted = about.files[json.utf8(name)]
+    if not wanted then return nil end
+    local path = dir .. "/" .. name
+    if not lfs.attributes(path, "mode") then return false, path .. ": is missing" end
+    local sum, message = system.sha256(path)
+    if not sum then return false, message end
+    if sum ~= wanted then
+        return false, path .. ": was changed after the run (its SHA-256 is not the one in run.json)"
+    end
+    return true
+end
+
+--- Fails where a file of the finished run in `dir` is not the one that the run has left: those of `names`,
+-- which must be there, or where it is nil all but the figures; but: optional, the name of another.
+function run_json.check_files(dir, about, names, but)
+    if not names then
+        names = {}
+        for name in pairs(about.files) do
+            local kind = name:match("^fig[^/]*%.(%a+)$")
+            if not figure_names[kind] and name ~= but then names[#names + 1] = name end
+        end
+        table.sort(names)
+    end
+    for _, name in ipairs(names) do
+        local ok, message = run_json.is_file(dir, about, name)
+        if ok == nil then message = ("%s/run.json: has no SHA-256 of %s"):format(dir, name) end
+        if not ok then fail("%s; put it back, or run again", message) end
+    end
+end
+
+local function nullable(kind) return schema.any(kind, schema.only(json.null, "null")) end
+
+local file_list = schema.kind("a list of files with their SHA-256", function(v)
+    if type(v) ~= "table" then return false end
+    for key, one in pairs(v) do
+        if math.type(key) ~= "integer" or type(one) ~= "table" or not schema.text.is(one[1])
+            or not schema.sum.is(one[2]) then
+            return false
+        end
+    end
+    return #v > 0 or next(v) == nil
+end)
+
+--- Options: text to anything that JSON holds.
+local options_table = schema.kind("options by name", function(v)
+    if type(v) ~= "table" then return false end
+    for key in pairs(v) do
+        if type(key) ~= "string" then return false end
+    end
+    for _, key in ipairs {"losses", "attacks", "require"} do
+        local list = v[key]
+        if list ~= nil and list ~= json.null and not schema.list(schema.text).is(list) then return false end
+    end
+    return true
+end)
+
+local begun = {
+    {"setting", schema.text}, {"options", options_table}, {"start", schema.text},
+    {"advrt", schema.text}, {"onednn", schema.text}, {"isa", schema.text}, {"device", schema.text},
+    {"threads", schema.whole(1, 1 << 20)}, {"precision", schema.text}, {"plan", schema.text},
+    {"processes", schema.whole(1, 1 << 30), optional = true},
+    {"net_sha256", nullable(schema.sum), optional = true},
+    {"weights_sha256", nullable(schema.sum), optional = true}, {"loaded", file_list},
+    {"require_sha256", nullable(schema.sum), optional = true},
+    {"labels_sha256", schema.sum, optional = true}, {"images_sha256", schema.sum, optional = true},
+}
+
+--- What is wrong with what run_json.start made and JSON has kept; nil where nothing is.
+function run_json.problem_of_start(about) return schema.problem(about, begun) end
 
 --- The name of a picture's files and of the function that draws it; neither leads anywhere else.
-local function is_figure(value)
-    return type(value) == "table" and is_text(value[1]) and is_text(value[2])
-        and value[1]:find("^fig%w*$") and value[2]:find("^%a%w*$")
-end
+local figure_list = schema.list(schema.kind("a figure", function(v)
+    return type(v) == "table" and schema.text.is(v[1]) and schema.text.is(v[2])
+        and v[1]:find("^fig%w*$") ~= nil and v[2]:find("^%a%w*$") ~= nil
+end))
 
---- Whether a table is what a finished run.json holds, as far as others build on it.
-local function is_about(about)
-    local o = type(about) == "table" and about.options
-    if type(o) ~= "table" or type(about.seconds) ~= "table" then return false end
-    for _, name in ipairs {"found", "wrong", "left_out", "attacked"} do
-        if not is_count(about["images_" .. name]) then return false end
-    end
-    if not is_count(about.images_bad or 0) then return false end
-    local names = run_json.attacked_with(about)
-    if not is_list(names, is_text) then return false end
+local finished = {
+    {"seconds", schema.kind("a table", function(v) return type(v) == "table" end)},
+    {"images_found", schema.count}, {"images_wrong", schema.count}, {"images_left_out", schema.count},
+    {"images_attacked", schema.count}, {"images_bad", schema.count, optional = true},
+    {"figures", figure_list, optional = true},
+    {"loaded_later", file_list, optional = true},
+    {"files", schema.kind("files with their SHA-256", function(v)
+        if type(v) ~= "table" then return false end
+        for name, sum in pairs(v) do
+            if type(name) ~= "string" or not schema.sum.is(sum) then return false end
+        end
+        return true
+    end)},
+}
+
+--- What is wrong with a finished run.json, as far as others build on it.
+local function problem_of(about)
+    local problem = run_json.problem_of_start(about) or schema.problem(about, finished)
+    if problem then return problem end
+    local o, names = about.options, run_json.attacked_with(about)
+    if names == json.null or #names == 0 then return "it names no losses and no attacks" end
     for _, name in ipairs(names) do
-        if type(about.seconds[name]) ~= "number" then return false end
+        problem = problem or schema.problem(about.seconds, {{name, schema.amount}})
     end
-    return #names > 0 and (not o.losses or is_count(o.iterations)) and is_count(o.seed)
-        and is_text(about.setting) and is_text(about.start) and is_list(about.figures or {}, is_figure)
+    return problem or schema.problem(o, {{"seed", schema.count},
+        {"iterations", schema.whole(1, 1 << 30), optional = not o.losses or o.losses == json.null}})
 end
 
---- Reads the run.json of a finished run's folder; nil and a message where it is none.
+--- Reads the run.json of a finished run's folder; nil and a message where it is none, or was changed.
 function run_json.read(dir)
     local path = dir .. "/run.json"
     local file <close>, message = io.open(path, "rb")
     if not file then return nil, message end
-    local about = json.decode(file:read("a") or "")
-    if not is_about(about) then return nil, path .. ": not a finished run's run.json" end
+    local text
+    text, message = file:read("a")
+    if not text then return nil, ("%s: %s"):format(path, message) end
+    local body, sum = text:sub(1, -#SUM:format(("0"):rep(64)) - 1), text:sub(-#SUM:format(("0"):rep(64)))
+    sum = sum:match('^,\n  "sha256":"(%x+)"\n}\n$')
+    local about = json.decode(text)
+    local problem = not sum and "it ends without its SHA-256"
+        or sum ~= system.digest(body) and "it was changed after the run (its SHA-256 is another one)"
+        or problem_of(about)
+    if problem then return nil, ("%s: not a finished run's run.json: %s"):format(path, problem) end
+    about.sha256 = nil
     return about
 end
 

@@ -9,6 +9,7 @@ local folder = require "advrt.folder"
 local json = require "advrt.json"
 local keep = require "advrt.keep"
 local lfs = require "lfs"
+local loaded = require "advrt.loaded"
 local results = require "advrt.results"
 local resume = require "advrt.resume"
 local run_json = require "advrt.run_json"
@@ -30,6 +31,7 @@ local function read_shard(dir)
     then
         fail("%s: is no shard of a run (its run.json has no shard)", dir)
     end
+    run_json.check_files(dir, about)
     return {dir = dir, about = about, number = shard[1], of = shard[2]}
 end
 
@@ -45,7 +47,9 @@ local function other_run(first, one)
             problem = problem or ("of other %s (another SHA-256)"):format(what[name] or name)
         end
     end
-    return problem
+    local file = loaded.difference(first.loaded, one.loaded)
+        or loaded.conflict(first.loaded_later, one.loaded_later)
+    return problem or file and ("with another file: %s (another SHA-256)"):format(file)
 end
 
 --- Fails unless every rank is about to start the same run: `about` tells of this one's (run_json.start).

@@ -236,7 +236,6 @@ function theorem_report.write(out, run)
     out:write("margins.csv", tables.csv(margin_columns, of_margins))
     out:write("left_out.csv", results.left_out_csv(run.left))
     run_json.finish(run.about, run.counts, run.seconds)
-    out:write("run.json", run_json.encode(run.about))
     local drawn = not run.no_figures and run.counts.attacked > 0
     if drawn then
         out:write("fig_error.gp", figures.error("fig_error", points, o.losses))
@@ -244,6 +243,7 @@ function theorem_report.write(out, run)
             theorem_report.narrow))
         plot.draw(out.path, {"fig_error", "fig_precision"})
     end
+    run_json.write(out, run.about)
     return function()
         print_all(run.about, run.counts, rows, lost)
         print(("Tables%s: %s/"):format(drawn and " and pictures" or "", out.path))

@@ -12,6 +12,7 @@ local checkpoint = require "advrt.checkpoint"
 local dist = require "advrt.dist"
 local fail = require "advrt.fail"
 local feed = require "advrt.core.feed"
+local schema = require "advrt.schema"
 local system = require "advrt.core.system"
 local tables = require "advrt.tables"
 local tensor = require "advrt.core.tensor"
@@ -405,13 +406,29 @@ function Run:save()
     if not done then fail("%s", message) end
 end
 
+-- What the numbers of a checkpoint must be.
+function Run:fields_of_checkpoint(numbers)
+    local o, images = self.o, self.steps * self.o.batch
+    local done = numbers.epoch == o.epochs + 1
+    local list = {{"epoch", schema.whole(1, o.epochs + 1)},
+        {"step", schema.whole(0, done and 0 or self.steps)},
+        {"right", schema.whole(0, images)}, {"sum", schema.number}, {"seconds", schema.amount},
+        {"waited", schema.amount}, {"rate", schema.amount}, {"t", schema.count}}
+    for name in pairs(type(o.schedule) == "table" and o.schedule.memory or {}) do
+        list[#list + 1] = {"schedule." .. name, schema.number}
+    end
+    return list
+end
+
 -- Goes on where a checkpoint left off, where there is one.
 function Run:take_up()
     local o = self.o
     if not o.checkpoint then return end
     o.optimiser:prepare(o.net)
     local kept, message = checkpoint.load(o.checkpoint, {net = o.net, optimiser = o.optimiser,
-        columns = train.columns, about = self.about})
+        columns = train.columns, about = self.about, whole = {"epoch", "step", "right", "t"},
+        fields = function(numbers) return self:fields_of_checkpoint(numbers) end,
+        lines = function(numbers) return numbers.epoch - 1 end})
     if message then fail("%s", message) end
     if not kept then return end
     for name, value in pairs(kept.numbers) do
@@ -419,10 +436,7 @@ function Run:take_up()
         if of_schedule then o.schedule.memory[of_schedule] = value end
     end
     for _, name in ipairs(places) do self.at[name] = kept.numbers[name] end
-    for _, name in ipairs {"epoch", "step", "right"} do
-        self.at[name] = math.tointeger(self.at[name])
-    end
-    o.optimiser.t = math.tointeger(kept.numbers.t)
+    o.optimiser.t = kept.numbers.t
     o.optimiser.settings.rate = kept.numbers.rate
     self.entries = kept.entries
 end

@@ -32,6 +32,13 @@ void bind_set_dist(lua_State *L, struct Dist *d);
 Group *bind_group(lua_State *L);
 /* luaL_loadfilex for text alone; what it says of a compiled file names the file. */
 int bind_load_file(lua_State *L, const char *path);
+/* From here on the files that are loaded are noted with their SHA-256, except those of advrt
+ * itself, below `root`, and of the distribution. */
+void bind_note_root(lua_State *L, const char *root);
+/* Notes a file that a run's numbers may depend on; one that cannot be read is passed over. */
+void bind_note_file(lua_State *L, const char *path);
+/* Pushes an array of the files noted, {path, SHA-256} each, in their order. */
+void bind_push_noted(lua_State *L);
 /* Makes load, loadfile, dofile and require refuse compiled Lua; once, after luaL_openlibs. */
 void bind_text_only(lua_State *L);
 /* Makes require look for a module in Lua in these folders before all others; once. package.path

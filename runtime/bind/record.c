@@ -303,20 +303,31 @@ static int part_bytes(lua_State *L) {
     return 1;
 }
 
-/* record(i) -> the first record of a frame, as a table; or nil and a message. */
-static int part_record(lua_State *L) {
+static int first_record(lua_State *L,
+                        int (*open)(const RecordPart *, size_t, RecordReader **, Error *)) {
     size_t count = 0;
     const RecordField *fields = NULL;
     Error e = {0};
     RecordReader **r = &new_reader(L)->reader; /* first, as above */
     const RecordPart *p = check_part(L);
     size_t frame = check_frame(L, p);
-    if (record_part_reader(p, frame, r, &e) != 0 || record_next(*r, &fields, &count, &e) != 0)
+    if (open(p, frame, r, &e) != 0 || record_next(*r, &fields, &count, &e) != 0)
         return bind_nil(L, &e);
     push_record(L, fields, count);
     record_close(*r);
     *r = NULL;
     return 1;
+}
+
+/* record(i) -> the first record of a frame, as a table; or nil and a message. */
+static int part_record(lua_State *L) {
+    return first_record(L, record_part_reader);
+}
+
+/* head(i) -> of the first record the fields before its first series; the frame's checksum is not
+ * looked at again. */
+static int part_head(lua_State *L) {
+    return first_record(L, record_part_head);
 }
 
 /* cut(n): forgets the frames behind the first n. true, or nil and a message. */
@@ -413,8 +424,8 @@ int luaopen_advrt_core_record(lua_State *L) {
     static const luaL_Reg methods[] = {
         {"append", part_append}, {"add", part_add},     {"sync", part_sync},
         {"kind", part_kind},     {"bytes", part_bytes}, {"record", part_record},
-        {"cut", part_cut},       {"write", part_write}, {"finish", part_finish},
-        {"close", part_close},   {NULL, NULL},
+        {"head", part_head},     {"cut", part_cut},     {"write", part_write},
+        {"finish", part_finish}, {"close", part_close}, {NULL, NULL},
     };
     new_type(L, BUFFER, free_buffer, NULL);
     new_type(L, READER, close_reader, NULL);

@@ -2,10 +2,14 @@
  * Lua does not check, so that a file of it could do to memory what it likes. */
 #include "bind/bind.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#include "base/file.h"
 
 /* Whether a regular file begins with bytes that no text has. */
 static bool is_binary(const char *path) {
@@ -19,8 +23,70 @@ static bool is_binary(const char *path) {
     return i < n;
 }
 
+/* In the registry: an array of {path, SHA-256} of the files that were noted, and by "SHA-256 path"
+ * whether one was. */
+static const char noted_key, root_key;
+
+/* Whether a file is the installation's or the distribution's, which a run tells the versions of. */
+static bool is_installed(lua_State *L, const char *path) {
+    static const char *const parts[] = {"/lua/", "/experiments/"};
+    static const char *const folders[] = {"/usr/lib/", "/usr/lib64/", "/usr/share/"};
+    char real[PATH_MAX];
+    if (realpath(path, real) == NULL) return false;
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+        if (strncmp(real, folders[i], strlen(folders[i])) == 0) return true;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &root_key);
+    const char *root = lua_tostring(L, -1);
+    size_t n = root ? strlen(root) : 0;
+    bool found = false;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && root; i++)
+        found |= strncmp(real, root, n) == 0 && strncmp(real + n, parts[i], strlen(parts[i])) == 0;
+    lua_pop(L, 1);
+    return found;
+}
+
+void bind_note_root(lua_State *L, const char *root) {
+    lua_pushstring(L, root);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &root_key);
+    lua_newtable(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &noted_key);
+}
+
+void bind_note_file(lua_State *L, const char *path) {
+    char hex[FILE_SHA256_TEXT];
+    Error e = {0};
+    if (is_installed(L, path) || file_sha256(path, hex, &e) != 0) return;
+    luaL_checkstack(L, 4, "a file's sum");
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &noted_key) != LUA_TTABLE) {
+        lua_pop(L, 1);
+        return;
+    }
+    lua_pushfstring(L, "%s %s", hex, path);
+    lua_pushvalue(L, -1);
+    if (lua_rawget(L, -3) == LUA_TNIL) {
+        lua_pushvalue(L, -2);
+        lua_pushboolean(L, 1);
+        lua_rawset(L, -5);
+        lua_createtable(L, 2, 0);
+        lua_pushstring(L, path);
+        lua_rawseti(L, -2, 1);
+        lua_pushstring(L, hex);
+        lua_rawseti(L, -2, 2);
+        lua_rawseti(L, -4, (lua_Integer)lua_rawlen(L, -4) + 1);
+    }
+    lua_pop(L, 3);
+}
+
+void bind_push_noted(lua_State *L) {
+    lua_newtable(L);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &noted_key);
+    for (lua_Integer i = 1; lua_rawgeti(L, -1, i) == LUA_TTABLE; i++) lua_rawseti(L, -3, i);
+    lua_pop(L, 2);
+}
+
 int bind_load_file(lua_State *L, const char *path) {
     int status = luaL_loadfilex(L, path, "t");
+    if (status == LUA_OK && path) bind_note_file(L, path);
     if (status != LUA_ERRSYNTAX || path == NULL) return status;
     /* Lua says of compiled code that it is some, and not where; and of any other file which byte of
      * it is no Lua, where it is one of an image or of weights. */
@@ -95,6 +161,7 @@ static int source_search(lua_State *L) {
     if (luaL_loadfilex(L, path, "t") != LUA_OK)
         return luaL_error(L, "error loading module '%s' from file '%s':\n\t%s", name, path,
                           lua_tostring(L, -1));
+    bind_note_file(L, path);
     lua_pushstring(L, path);
     return 2;
 }
@@ -107,6 +174,7 @@ static bool push_loader(lua_State *L, const char *name, const char *path) {
     if (luaL_loadfilex(L, path, "t") != LUA_OK)
         luaL_error(L, "error loading module '%s' from file '%s':\n\t%s", name, path,
                    lua_tostring(L, -1));
+    bind_note_file(L, path);
     lua_pushstring(L, path);
     return true;
 }
@@ -146,6 +214,16 @@ void bind_search_folders(lua_State *L, const char *const folders[], int n) {
     lua_pop(L, 2);
 }
 
+/* What require asks for a module in C, the upvalue; its file is noted. */
+static int source_search_native(lua_State *L) {
+    lua_settop(L, 1);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, 1, 2);
+    if (lua_isfunction(L, 1) && lua_isstring(L, 2)) bind_note_file(L, lua_tostring(L, 2));
+    return 2;
+}
+
 static void replace_global(lua_State *L, const char *name, lua_CFunction f) {
     lua_getglobal(L, name);
     lua_pushcclosure(L, f, 1);
@@ -161,6 +239,11 @@ void bind_text_only(lua_State *L) {
     lua_pushvalue(L, -2);
     lua_getfield(L, -1, "searchpath");
     lua_pushcclosure(L, source_search, 2);
-    lua_rawseti(L, -2, 2); /* after package.preload's */
+    lua_rawseti(L, -2, 2);         /* after package.preload's */
+    for (int i = 3; i <= 4; i++) { /* of a module, and of all in one */
+        lua_rawgeti(L, -1, i);
+        lua_pushcclosure(L, source_search_native, 1);
+        lua_rawseti(L, -2, i);
+    }
     lua_pop(L, 2);
 }

@@ -366,8 +366,21 @@ static int system_replace(lua_State *L) {
     return 1;
 }
 
-/* room(path) -> the bytes that this user may still write on the disk of a file or folder; or nil and
- * a message. */
+/* note_file(path): the run depends on this file too. */
+static int system_note_file(lua_State *L) {
+    bind_note_file(L, luaL_checkstring(L, 1));
+    return 0;
+}
+
+/* noted() -> the files that were loaded, other than those of the installation, an array of {path,
+ * SHA-256 when it was loaded}. A file that changed meanwhile is there twice. */
+static int system_noted(lua_State *L) {
+    bind_push_noted(L);
+    return 1;
+}
+
+/* room(path) -> the bytes that this user may still write on the disk of a file or folder; or nil
+ * and a message. */
 static int system_room(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     struct statvfs disk;
@@ -418,6 +431,8 @@ static const luaL_Reg functions[] = {
     {"isatty", system_isatty},
     {"memory", system_memory},
     {"nearest", system_nearest},
+    {"note_file", system_note_file},
+    {"noted", system_noted},
     {"patience", system_patience},
     {"printable", system_printable},
     {"replace", system_replace},

@@ -99,7 +99,7 @@ typedef struct Place {
 struct RecordReader {
     char *path;
     int fd;
-    bool framed;
+    bool framed, heads;  /* heads: of each record only what comes before its first series */
     uint64_t size, next; /* of the file; a part file's next frame */
     RecordField *fields;
     Place *places;
@@ -133,9 +133,10 @@ int record_open(RecordReader **out, const char *path, Error *e) {
     return 0;
 }
 
-int frame_open(RecordReader **out, const char *path, const Frame *frame, Error *e) {
+int frame_open(RecordReader **out, const char *path, const Frame *frame, bool head, Error *e) {
     if (record_open(out, path, e) != 0) return -1;
     (*out)->framed = false;
+    (*out)->heads = head;
     uint64_t begin = frame->position + FRAME_HEADER;
     msgpack_start(&(*out)->input, (*out)->fd, begin, begin + frame->length);
     return 0;
@@ -201,8 +202,9 @@ static int read_series(RecordReader *r, uint64_t n, RecordField *f, size_t *plac
     return 0;
 }
 
-static int read_value(RecordReader *r, RecordField *f, size_t *place, Error *e) {
+static int read_value(RecordReader *r, RecordField *f, size_t *place, bool *last, Error *e) {
     MsgpackToken t;
+    *last = false;
     if (msgpack_token(&r->input, &t, e) != 0) return -1;
     f->integer = t.integer;
     f->real = t.real;
@@ -215,7 +217,7 @@ static int read_value(RecordReader *r, RecordField *f, size_t *place, Error *e) 
         f->kind = RECORD_TEXT;
         f->count = (size_t)t.size;
         return read_text(r, f->count, place, e);
-    case MSGPACK_ARRAY: return read_series(r, t.size, f, place, e);
+    case MSGPACK_ARRAY: *last = r->heads; return r->heads ? 0 : read_series(r, t.size, f, place, e);
     default: return error_set(e, "has a value that is no text, number, boolean or series");
     }
 }
@@ -240,12 +242,14 @@ static int read_record(RecordReader *r, size_t *count, Error *e) {
     *count = (size_t)map.size;
     if (make_room(r, 0, e) != 0) return -1; /* a record without fields is one too */
     for (size_t i = 0; i < *count; i++) {
+        bool last;
         if (make_room(r, (int)i, e) != 0) return -1;
         r->fields[i] = (RecordField){.kind = RECORD_NIL};
         if (msgpack_text(&r->input, "a record's key", key, sizeof key, e) != 0 ||
             hold(r, key, strlen(key) + 1, &r->places[i].key, e) != 0 ||
-            read_value(r, &r->fields[i], &r->places[i].value, e) != 0)
+            read_value(r, &r->fields[i], &r->places[i].value, &last, e) != 0)
             return -1;
+        if (last) *count = i;
     }
     for (size_t i = 0; i < *count; i++) {
         RecordField *f = &r->fields[i];

@@ -93,6 +93,9 @@ RecordFrame record_part_kind(const RecordPart *p, size_t frame);
 int record_part_read(const RecordPart *p, size_t frame, Buffer *out, Error *e);
 /* Opens a frame of records or a note alone, for record_next. */
 int record_part_reader(const RecordPart *p, size_t frame, RecordReader **out, Error *e);
+/* The same for the fields of the first record that come before its first series. The frame's
+ * checksum is the one of the opening: all frames of a large file can be looked at in a moment. */
+int record_part_head(const RecordPart *p, size_t frame, RecordReader **out, Error *e);
 /* Cuts off all frames behind the first `frames`. */
 int record_part_cut(RecordPart *p, size_t frames, Error *e);
 /* Writes the payloads of `n` frames in this order, or where it is NULL of all frames of records, to

@@ -23,7 +23,8 @@ typedef struct Frame {
  * where the file cannot be read. */
 int frame_check(int fd, uint64_t position, uint64_t size, bool *whole, Frame *frame, Error *e);
 
-/* Opens a reader that sees one frame alone. */
-int frame_open(RecordReader **out, const char *path, const Frame *frame, Error *e);
+/* Opens a reader that sees one frame alone; head: of its first record only what comes before the
+ * first series. */
+int frame_open(RecordReader **out, const char *path, const Frame *frame, bool head, Error *e);
 
 #endif

@@ -277,7 +277,11 @@ int record_part_read(const RecordPart *p, size_t frame, Buffer *out, Error *e) {
 int record_part_reader(const RecordPart *p, size_t frame, RecordReader **out, Error *e) {
     *out = NULL;
     if (check_again(p, frame_at(p, frame), e) != 0) return -1;
-    return frame_open(out, p->path, frame_at(p, frame), e);
+    return frame_open(out, p->path, frame_at(p, frame), false, e);
+}
+
+int record_part_head(const RecordPart *p, size_t frame, RecordReader **out, Error *e) {
+    return frame_open(out, p->path, frame_at(p, frame), true, e);
 }
 
 static int copy_frame(const RecordPart *p, const Frame *f, FileWriter *w, Error *e) {

@@ -320,18 +320,27 @@ describe("the experiments", function()
         status, out, err = support.advrt {script, a, base}
         assert.equal(1, status)
         assert.equal("", out)
-        assert.matches("^advrt: [^\n]*table1.csv[^\n]*\n$", err)
+        assert.matches("^advrt: [^\n]*run.json[^\n]*\n$", err)
         local least = support.read(b .. "/least_perturbation.csv")
         for _, other in ipairs {least:match("^(.*\n)[^\n]+\n$"), (least:gsub("\nce,", "\nec,", 1)),
             (least:gsub(",%d+,([%d.]+),([%d.]+),([01])\n", ",-1,%1,%2,%3\n")), "loss\nce\n"} do
             support.write(b .. "/least_perturbation.csv", other)
             status, out, err = support.advrt {script, a, b}
             assert.same({1, ""}, {status, out})
+            assert.matches("^advrt: [^\n]*/least_perturbation.csv: was changed after the run[^\n]*\n$", err)
+            support.reseal(b)
+            status, out, err = support.advrt {script, a, b}
+            assert.same({1, ""}, {status, out})
             assert.matches("^advrt: [^\n]*/least_perturbation.csv: not of the run of table1.csv\n$", err)
         end
         support.write(b .. "/least_perturbation.csv", least)
         local about = support.read(b .. "/run.json")
-        support.write(b .. "/run.json", (about:gsub('("weights_sha256": *)"%x+"', '%1"0"')))
+        support.write(b .. "/run.json", (about:gsub('("weights_sha256": *)"%x+"',
+            ('%%1"%s"'):format(("0"):rep(64)))))
+        status, out, err = support.advrt {script, a, b}
+        assert.same({1, ""}, {status, out})
+        assert.matches("^advrt: [^\n]*/run.json: [^\n]*it was changed after the run[^\n]*\n$", err)
+        support.reseal(b)
         status, out, err = support.advrt {script, a, b}
         assert.equal(1, status)
         assert.equal("", out)

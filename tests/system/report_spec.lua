@@ -309,6 +309,7 @@ describe("report.html", function()
             if support.exists(path) then
                 support.write(path, (support.read(path):gsub(change[2], change[3])))
             end
+            support.reseal(changed)
             local dir = base .. "/of_changed"
             local status, _, err = support.advrt {experiments .. "compare.lua", run, changed, "--out", dir}
             local told = ("%s, %s: %s"):format(change[1], change[2], err)

@@ -211,12 +211,12 @@ function report.write(out, run)
         keep.save(out, o.attacks, o.save_adversarial, run.input, run.pixels, "attack")
     end
     run_json.finish(run.about, counts, run.seconds)
-    out:write("run.json", run_json.encode(run.about))
     local drawn = not run.no_figures and counts.attacked > 0
     if drawn then
         out:write("fig_attacks.gp", figure("fig_attacks", rows, list, o.untargeted))
         plot.draw(out.path, {"fig_attacks"})
     end
+    run_json.write(out, run.about)
     return function()
         print(("%s, %s\n"):format(results.images_text(counts),
             o.untargeted and "untargeted" or "towards targets"))

@@ -3,6 +3,7 @@
 local csv = require "advrt.csv"
 local examples = require "advrt.examples"
 local fail = require "advrt.fail"
+local json = require "advrt.json"
 local lfs = require "lfs"
 local plot = require "advrt.plot"
 local record = require "advrt.record"
@@ -111,9 +112,14 @@ end
 -- that every loss flipped, survive and missed); least; shown
 -- (advrt.examples); figures, {name, figure, path} of the pictures that are there; left; classes, names
 -- by class or empty; steps, series and curves of single images. A folder that is none is a failure.
-local function read(dir)
+-- Unless the run is trusted, a file that was changed since is a failure too, and a figure is marked.
+local function read(dir, trusted)
     local about, message = run_json.read(dir)
     if not about then fail("%s", message) end
+    if not about.options.losses or about.options.losses == json.null or not about.options.iterations then
+        fail("%s: has no report: it is a run of %s", dir, about.setting)
+    end
+    if not trusted then run_json.check_files(dir, about, nil, "adversarial.safetensors") end
     local run = {dir = dir, about = about, losses = about.options.losses,
         styles = plot.styles(about.options.losses), steps = steps_of(about.options.iterations),
         series = series, figures = {}, classes = {}}
@@ -137,7 +143,8 @@ local function read(dir)
     for _, figure in ipairs(about.figures or {}) do
         local path = ("%s/%s.svg"):format(dir, figure[1])
         if lfs.attributes(path, "mode") == "file" then
-            run.figures[#run.figures + 1] = {name = figure[1], figure = figure[2], path = path}
+            run.figures[#run.figures + 1] = {name = figure[1], figure = figure[2], path = path,
+                changed = not trusted and run_json.is_file(dir, about, figure[1] .. ".svg") ~= true}
         end
     end
     return run

@@ -130,8 +130,9 @@ function sections.figures(run, prefix)
         if drawing then
             parts[#parts + 1] = {caption[1], ([[<figure class="card"><figcaption><h3>%s</h3>
 <p>%s</p></figcaption>
-<div class="scroll plot" tabindex="0" role="region" aria-label="%s">%s</div></figure>]]):format(
-                caption[1], caption[2], caption[1], drawing)}
+<div class="scroll plot" tabindex="0" role="region" aria-label="%s">%s</div>%s</figure>]]):format(
+                caption[1], caption[2], caption[1], drawing, figure.changed
+                    and '<p class="note">This picture was changed after the run.</p>' or "")}
         end
     end
     if #parts == 0 then return '<p class="note">The run was made without figures.</p>' end
