@@ -96,10 +96,12 @@ function Attacks:problem_of_unit(unit, _, state)
         local place = places[k]
         if place < 1 or place > self:room() or done[place] then
             return ("its image %d has no place of its own"):format(k)
+        elseif done[head.file or ""] then
+            return ("its record of %s is there twice"):format(schema.show(head.file))
         elseif head.attack ~= unit.loss then
             return "a record is of another attack"
         end
-        done[place] = head
+        done[place], done[head.file or ""] = head, true
     end
     return unit.next ~= nil and self:problem_of_closing(unit, state) or nil
 end
@@ -223,6 +225,11 @@ end
 
 function Attacks:attack(queue)
     self:look(queue.next - 1)
+    for a in ipairs(self.losses) do
+        local heads = {}
+        for place, frame in pairs(self.partial[a]) do heads[place] = self.journal:head(frame) end
+        units.match(self.journal, #self.journal.units, queue, heads)
+    end
     for a in ipairs(self.losses) do
         local count = 0
         for _ in pairs(self.partial[a]) do count = count + 1 end

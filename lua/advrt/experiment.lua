@@ -217,6 +217,14 @@ function Run:look(last)
     self.looked = last
 end
 
+--- Fails where a unit that an earlier process made is not of the images in the queue.
+function Run:check_queue(queue, l)
+    local unit = self.journal.units[self.units]
+    local heads = self:heads_of_images(unit, l, units.heads(self.journal, unit), queue.batch)
+    if l == 1 then queue.batch = heads end
+    units.match(self.journal, self.units, queue, heads)
+end
+
 --- Attacks a batch of images with each loss for which that is not done yet.
 function Run:attack(queue)
     local real = pad(queue)
@@ -228,6 +236,7 @@ function Run:attack(queue)
                 tables.title(one.name), self.counts.attacked + 1, self.counts.attacked + real))
             self:commit(real, one.name, {{"seconds", seconds}}, l == #self.losses and queue.next or nil)
         else
+            self:check_queue(queue, l)
             self:spare(real * self:unit_work(l))
         end
     end

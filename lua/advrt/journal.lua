@@ -71,9 +71,6 @@ function journal.open(path)
         checkpoint = (path:match("^(.*/)") or "") .. CHECKPOINT}, Journal)
     self.units, self.looked = read_units(part, path)
     self.header = table.remove(self.units, 1)
-    local problem = self.header and schema.problem(self.header, {{"about", schema.text},
-        {"files", schema.text, optional = true}})
-    if problem then fail("%s: is no journal of a run: %s; give another --out", path, problem) end
     return self
 end
 
@@ -159,7 +156,7 @@ function Journal:bytes(frame) return check(self.part:bytes(frame)) end
 function Journal:head(frame) return check(self.part:head(frame)) end
 
 --- What tells the run from others.
-function Journal:run() return system.digest(self.header.about .. "\0" .. (self.header.files or "")) end
+function Journal:run() return system.digest(self.header.about .. "\0" .. self.header.files) end
 
 --- Keeps the state inside the unit at hand: tensors by name, and numbers by name; it replaces the last
 -- one at once.

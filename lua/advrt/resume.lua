@@ -9,6 +9,7 @@ local lfs = require "lfs"
 local loaded = require "advrt.loaded"
 local options = require "advrt.options"
 local run_json = require "advrt.run_json"
+local schema = require "advrt.schema"
 local system = require "advrt.core.system"
 
 local resume = {}
@@ -104,7 +105,7 @@ local function check_images(dir, about, j, images)
     local function compare(old, new)
         if old ~= new then images_changed(dir, about, ": " .. changed_image(old, new)) end
     end
-    compare(j.header.files or "", images.names)
+    compare(j.header.files, images.names)
     local looked = table.concat(j.looked)
     local _, count = looked:gsub("\0", "")
     local _, most = images.names:gsub("\0", "")
@@ -158,6 +159,9 @@ function resume.open(out, about, images, nested)
     end
     local j, message = journal.open(out:file(folder.journal))
     if not j then fail("%s", message) end
+    local _ <close> = setmetatable({}, {__close = function(_, problem)
+        if problem then j:close() end -- else its lock would stay until it is collected
+    end})
     if out.holds == "nothing" then out:scratch(folder.journal) end
     if not j.header then
         if lfs.attributes(out:file("records.msgpack"), "mode") then
@@ -165,8 +169,9 @@ function resume.open(out, about, images, nested)
         end
         j:begin {{"about", json.encode(about)}, {"files", images.names}}
     else
-        local old = json.decode(j.header.about)
-        local problem = run_json.problem_of_start(old)
+        local problem = schema.problem(j.header, {{"about", schema.text}, {"files", schema.text}})
+        local old = not problem and json.decode(j.header.about)
+        problem = problem or run_json.problem_of_start(old)
         if problem then fail("%s: is no journal of a run: %s; give another --out", j.path, problem) end
         check_same(out.path, old, about)
         check_images(out.path, about, j, images)

@@ -75,6 +75,17 @@ function units.in_order(run, state, heads)
     end
 end
 
+--- Fails unless the records of the i-th unit are of the images of a queue, each in its place.
+function units.match(journal, i, queue, heads)
+    for place, head in pairs(heads) do
+        if head.file ~= queue.files[place] or head.label ~= queue.labels[place]
+            or head.target and head.target ~= -1 and head.target ~= queue.targets[place] then
+            units.damaged(journal, i, "its record of %s is of another image than the one attacked (%s)",
+                schema.show(head.file), schema.show(queue.files[place]))
+        end
+    end
+end
+
 --- Goes through the units of a journal: problem_of(unit, i) is nil or what is wrong with one. dir: the run's.
 function units.check(journal, dir, problem_of)
     for i, unit in ipairs(journal.units) do
