@@ -164,7 +164,7 @@ for i, r in ipairs(results) do
         local c = r[name]
         line = line .. ("%-22s"):format(c.n > 0 and ("%.1f / %.1f (%d)"):format(100 * c.target / c.n,
             100 * c.fooled / c.n, c.n) or "-")
-        local fields = {csv.field(nets[i].name), i == 1 and "source" or "other", tables.number(all),
+        local fields = {csv.text(nets[i].name), i == 1 and "source" or "other", tables.number(all),
             tables.number(r.right), csv.field(name), tables.number(c.n)}
         for _, hits in ipairs {c.target, c.fooled} do
             local low, high = tables.interval(hits, c.n)

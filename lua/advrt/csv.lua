@@ -73,6 +73,29 @@ function csv.parse(text)
     return records
 end
 
+-- What a cell of a spreadsheet begins with that is computed and not shown: ASCII, and the wide forms.
+local computed = {"=", "+", "-", "@", "\t", "\r", "\n", "\u{FF1D}", "\u{FF0B}", "\u{FF0D}", "\u{FF20}"}
+
+--- Whether a file's name, without any ./ before it, begins so.
+local function is_computed(name)
+    local at = 1
+    while name:sub(at, at + 1) == "./" do at = at + 2 end
+    for _, start in ipairs(computed) do
+        if name:sub(at, at + #start - 1) == start then return true end
+    end
+    return false
+end
+
+--- The name of a file as a field. One that begins as a formula of a spreadsheet does gets ./ before it: it
+-- is the same file, and nothing computes it.
+function csv.file(name) return csv.field(is_computed(name) and "./" .. name or name) end
+
+--- The name of a file that a field holds, as csv.file wrote it.
+function csv.name(field) return field:sub(1, 2) == "./" and is_computed(field) and field:sub(3) or field end
+
+--- Text that names no file as a field: a quote sign goes before what a spreadsheet would compute.
+function csv.text(text) return csv.field(is_computed(text) and "'" .. text or text) end
+
 --- A field as it is written: quoted where it must be.
 function csv.field(text)
     if text:find('[",\r\n]') then return '"' .. text:gsub('"', '""') .. '"' end

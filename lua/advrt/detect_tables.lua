@@ -120,7 +120,7 @@ function M.runs_csv(runs)
         lines[#lines + 1] = table.concat({tostring(run.table), run.values, csv.field(run.loss), run.net,
             run.recipe, share(run.validation), tostring(run.validation and run.validation[2] or 0),
             share(c.overall), tostring(c.overall and c.overall[2] or 0), share(c.genuine),
-            share(c.adversarial), csv.field(run.diverged or "")}, ",")
+            share(c.adversarial), csv.text(run.diverged or "")}, ",")
     end
     return table.concat(lines, "\n") .. "\n"
 end

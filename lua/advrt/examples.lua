@@ -144,7 +144,7 @@ function examples.save(out, shown)
     local rows = {"number,file,label,target,loss,flip_iteration,l2,linf,amplification"}
     for i, one in ipairs(shown) do
         for _, l in ipairs(one.losses) do
-            rows[#rows + 1] = ("%d,%s,%d,%d,%s,%d,%s,%s,%g"):format(i, csv.field(one.file),
+            rows[#rows + 1] = ("%d,%s,%d,%d,%s,%d,%s,%s,%g"):format(i, csv.file(one.file),
                 one.label, one.target, csv.field(l.name), l.iteration, tables.number(l.l2),
                 tables.number(l.linf), l.factor)
         end

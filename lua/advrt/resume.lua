@@ -93,8 +93,8 @@ local function check_same(dir, old, new)
     end
     local file = loaded.difference(old.loaded, new.loaded)
     if file then
-        fail("%s since the run in %s was started (another SHA-256); put it back, or give another --out", file,
-            dir)
+        fail("the files loaded are others than when the run in %s was started: %s; put them back, or give "
+            .. "another --out", dir, file)
     end
     if old.images_sha256 ~= new.images_sha256 then images_changed(dir, new, "") end
 end

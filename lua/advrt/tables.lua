@@ -115,7 +115,7 @@ end
 
 local function least_row(r)
     local flipped = r.flip_iteration >= 0
-    return ("%s,%s,%d,%d,%d,%s,%s,%d"):format(csv.field(r.loss), csv.field(r.file), r.label,
+    return ("%s,%s,%d,%d,%d,%s,%s,%d"):format(csv.field(r.loss), csv.file(r.file), r.label,
         r.target, r.flip_iteration, tables.number(flipped and r.flip_l2 or 0 / 0),
         tables.number(flipped and r.flip_linf or 0 / 0), flipped and r.survives_8bit and 1 or 0)
 end
@@ -236,7 +236,7 @@ function tables.csv(columns, rows)
         for i, name in ipairs(columns) do
             local v = row[name]
             if type(v) == "boolean" then v = v and 1 or 0 end
-            fields[i] = type(v) == "string" and csv.field(v) or tables.number(v)
+            fields[i] = type(v) ~= "string" and tables.number(v) or name == "file" and csv.file(v) or csv.text(v)
         end
         lines[#lines + 1] = table.concat(fields, ",")
     end

@@ -102,7 +102,10 @@ local function read_left(path)
     local text = csv.read_optional(path)
     local left = {}
     for i, fields in ipairs(text and csv.parse(text) or {}) do
-        if i > 1 and #left < LEFT and #fields == 4 then left[#left + 1] = fields end
+        if i > 1 and #left < LEFT and #fields == 4 then
+            fields[1] = csv.name(fields[1])
+            left[#left + 1] = fields
+        end
     end
     return left
 end
