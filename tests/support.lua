@@ -84,7 +84,8 @@ end
 function support.reseal(dir)
     local text = support.read(dir .. "/run.json"):gsub('"([^"\n]+)":"%x+"', function(name)
         local path = dir .. "/" .. name
-        return lfs.attributes(path, "mode") == "file" and ('"%s":"%s"'):format(name, system.sha256(path)) or nil
+        local is_file = lfs.attributes(path, "mode") == "file"
+        return is_file and ('"%s":"%s"'):format(name, system.sha256(path)) or nil
     end)
     local body = text:match('^(.*),\n  "sha256":"%x+"\n}\n$')
     support.write(dir .. "/run.json", ('%s,\n  "sha256":"%s"\n}\n'):format(body, system.digest(body)))

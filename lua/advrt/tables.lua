@@ -236,7 +236,8 @@ function tables.csv(columns, rows)
         for i, name in ipairs(columns) do
             local v = row[name]
             if type(v) == "boolean" then v = v and 1 or 0 end
-            fields[i] = type(v) ~= "string" and tables.number(v) or name == "file" and csv.file(v) or csv.text(v)
+            fields[i] = type(v) ~= "string" and tables.number(v) or name == "file" and csv.file(v)
+                or csv.text(v)
         end
         lines[#lines + 1] = table.concat(fields, ",")
     end

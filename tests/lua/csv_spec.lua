@@ -12,15 +12,16 @@ local names = {"=cmd|' C'!A0.png", "+1.png", "-1.png", "@SUM(A1).png", "\tx.png"
 
 describe("a file's name in a table", function()
     it("is read back as it was, and begins no formula", function()
-        for _, name in ipairs {table.unpack(names), "a.png", "./a.png", "./=a", "././-b", ".=a", "a/=b", "", ".",
-            "./", "'x'", "1e5"} do
+        local all = {"a.png", "./a.png", "./=a", "././-b", ".=a", "a/=b", "", ".", "./", "'x'", "1e5"}
+        for _, name in ipairs(table.move(names, 1, #names, #all + 1, all)) do
             local text = csv.file(name)
             local field = csv.parse(text .. ",x\n")[1][1]
             assert.equal(name, csv.name(field), name)
             assert.is_nil(field:find("^[=+@\t\r\n-]"), name)
             assert.equal(name:find("^[=+@\t\r\n-]") ~= nil and "./" .. name or field, field)
         end
-        for name, wanted in pairs {["a.png"] = "a.png", ["./a"] = "./a", ["=a"] = "./=a", ["a,b"] = '"a,b"'} do
+        for name, wanted in pairs {["a.png"] = "a.png", ["./a"] = "./a", ["=a"] = "./=a",
+            ["a,b"] = '"a,b"'} do
             assert.equal(wanted, csv.file(name))
         end
     end)

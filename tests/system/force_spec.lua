@@ -84,7 +84,8 @@ for name, options in pairs(kinds) do
             part, copy = dir .. "/records.part", base .. "/" .. name .. ".part"
             local status, _, err = support.advrt(words(whole))
             assert.equal(0, status, err)
-            status, _, err = support.advrt(words(dir), support.stop {at = "commit", count = 4, signal = "KILL"})
+            status, _, err = support.advrt(words(dir), support.stop {at = "commit", count = 4,
+                signal = "KILL"})
             assert.equal(137, status, err)
             assert(os.rename(part, copy))
         end)
@@ -128,7 +129,7 @@ for name, options in pairs(kinds) do
         end)
 
         it("leads to no error further on, whatever its notes hold", function()
-            -- All changes of a process's notes are tried by one process, in which the work itself is left out.
+            -- One process tries all changes of the notes; it leaves out the work itself.
             local script = support.write(base .. "/mutate.lua", [[
                 local experiment, fail = require "advrt.experiment", require "advrt.fail"
                 local journal, progress = require "advrt.journal", require "advrt.progress"
@@ -159,7 +160,8 @@ for name, options in pairs(kinds) do
                 print(count, refused)
             ]])
             local cases = support.write(base .. "/cases.lua", [[
-                local values = {"x", -1, 1e300, math.maxinteger, 0 / 0, 2.5, {1, 2}, true, ("a"):rep(100000), ""}
+                local values = {"x", -1, 1e300, math.maxinteger, 0 / 0, 2.5, {1, 2}, true, "",
+                    ("a"):rep(100000)}
                 local list = {}
                 local journal <close> = assert(require "advrt.journal".open(arg[2]))
                 local function notes(j) return {[0] = j.header, table.unpack(j.units)} end
@@ -188,8 +190,8 @@ for name, options in pairs(kinds) do
             ]])
             rewrite(copy, part, nothing)
             local status, out, err = support.advrt(joined({"--threads", "1", "-e",
-                ("load(io.open(%q):read 'a')()"):format(script), "--", cases, part, experiments .. name .. ".lua",
-                "--images", images, "--out", dir}, options, {"--resume"}), "timeout 120")
+                ("load(io.open(%q):read 'a')()"):format(script), "--", cases, part, experiments .. name
+                .. ".lua", "--images", images, "--out", dir}, options, {"--resume"}), "timeout 120")
             assert.equal(0, status, err)
             local count, refused = out:match("(%d+)%s+(%d+)\n$")
             assert.is_true(tonumber(count) > 120 and tonumber(refused) > 60, out)
@@ -221,7 +223,8 @@ describe("a checkpoint of an attack", function()
 
     local function words(out, ...)
         return joined({"--threads", "1", experiments .. "equal_perturbation.lua", "--images", images,
-            "--iterations", "60", "--batch", "8", "--losses", "ce,logit", "--no-figures", "--out", out}, {...})
+            "--iterations", "60", "--batch", "8", "--losses", "ce,logit", "--no-figures", "--out",
+            out}, {...})
     end
 
     setup(function()
@@ -241,8 +244,8 @@ describe("a checkpoint of an attack", function()
         support.write(path, text)
         local status, err = goes_on(words(dir, "--resume"), told)
         assert.equal(0, status, told .. err)
-        assert.equal(wanted, err:match("advrt: [^\n]*checkpoint.safetensors: ([^\n]*); the batch at hand begins "
-            .. "anew\n"), told .. err)
+        assert.equal(wanted, err:match("advrt: [^\n]*checkpoint.safetensors: ([^\n]*); the batch at hand "
+            .. "begins anew\n"), told .. err)
         assert.same(support.contents(whole), support.contents(dir), told)
     end
 

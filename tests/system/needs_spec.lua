@@ -120,7 +120,8 @@ mode="assign"><double>30</double></edit></match></fontconfig>
     it("is the same whatever gnuplot's variables and the locale say", function()
         local locale = support.shell "locale -a | grep -q de_DE" == 0 and "de_DE.UTF-8" or "C"
         local mine, pixels = draw("of_variables", ("env GNUTERM=dumb GNUPLOT_LIB=/nowhere "
-            .. "GDFONTPATH=/nowhere GNUPLOT_DEFAULT_GDFONT=times GNUPLOT_FONTPATH=/nowhere GNUPLOT_DRIVER_DIR=/nowhere "
+            .. "GDFONTPATH=/nowhere GNUPLOT_DEFAULT_GDFONT=times GNUPLOT_FONTPATH=/nowhere "
+            .. "GNUPLOT_DRIVER_DIR=/nowhere "
             .. "LC_ALL=%s LC_NUMERIC=%s LANG=%s"):format(locale, locale, locale))
         assert.is_true(mine == svg and pixels == png)
     end)

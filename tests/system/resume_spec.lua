@@ -299,11 +299,11 @@ describe("a run that is gone on with", function()
         local file <close> = io.open(shards[3] .. "/records.msgpack", "rb")
         local records = file:read("a")
         local all = {merge, shards[1], shards[2], shards[3], "--out", base .. "/refused"}
-        local function changed(dir, name, bytes, wanted)
-            support.write(dir .. "/" .. name, bytes)
+        local function changed(shard, name, bytes, told)
+            support.write(shard .. "/" .. name, bytes)
             refused(1, {name .. ": was changed after the run"}, all)
-            support.reseal(dir)
-            refused(1, wanted, all)
+            support.reseal(shard)
+            refused(1, told, all)
         end
         changed(shards[3], "records.msgpack", "",
             {"records.msgpack: holds ", " records, 10 attacked images have 30"})
