@@ -23,12 +23,12 @@ local readers = {{io, "open", is_reading}, {io, "lines", always}, {tensor, "load
 --- Calls f(...), which is another's code, and notes the files that it reads; returns what f returns.
 function loaded.during(f, ...)
     local before = {}
+    for i, one in ipairs(readers) do before[i] = one[1][one[2]] end
     local _ <close> = setmetatable({}, {__close = function()
         for i, one in ipairs(readers) do rawset(one[1], one[2], before[i]) end
     end})
     for i, one in ipairs(readers) do
-        local read, reads = one[1][one[2]], one[3]
-        before[i] = read
+        local read, reads = before[i], one[3]
         rawset(one[1], one[2], function(path, ...)
             if type(path) == "string" and reads((...)) then system.note_file(path) end
             return read(path, ...)

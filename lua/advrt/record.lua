@@ -68,8 +68,8 @@ record.part = core.part
 --- part:sync() -> true
 -- Once all frames are on disk.
 
---- part:kind(i), part:bytes(i), part:record(i) -> text, text, table
--- A frame's kind, its bytes, its first record; part:head(i): of that the fields before its first series.
+--- part:kind(i), part:bytes(i), part:record(i), part:head(i) -> text, text, table, table
+-- A frame's kind, its bytes, its first record, and of that the fields before its first series.
 
 --- part:cut(n) -> true
 -- Forgets the frames behind the first n.

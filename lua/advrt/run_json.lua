@@ -183,11 +183,14 @@ function run_json.is_file(dir, about, name)
     local wanted = about.files[json.utf8(name)]
     if not wanted then return nil end
     local path = dir .. "/" .. name
-    if not lfs.attributes(path, "mode") then return false, path .. ": is missing" end
+    if not lfs.symlinkattributes(path, "mode") then
+        return false, path .. ": is missing; put it back, or run again"
+    end
     local sum, message = system.sha256(path)
     if not sum then return false, message end
     if sum ~= wanted then
-        return false, path .. ": was changed after the run (its SHA-256 is not the one in run.json)"
+        return false, path .. ": was changed after the run (its SHA-256 is not the one in run.json); put it "
+            .. "back, or run again"
     end
     return true
 end
@@ -206,7 +209,7 @@ function run_json.check_files(dir, about, names, but)
     for _, name in ipairs(names) do
         local ok, message = run_json.is_file(dir, about, name)
         if ok == nil then message = ("%s/run.json: has no SHA-256 of %s"):format(dir, name) end
-        if not ok then fail("%s; put it back, or run again", message) end
+        if not ok then fail("%s", message) end
     end
 end
 

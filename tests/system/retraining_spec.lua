@@ -165,6 +165,10 @@ describe("a set of adversarial examples", function()
             support.write(bad .. "/records.msgpack", table.concat(all))
             local opened, problem = pcall(adversarial.open, {bad})
             assert.is_false(opened)
+            assert.matches("records.msgpack: was changed after the run", problem.message)
+            support.reseal(bad)
+            opened, problem = pcall(adversarial.open, {bad})
+            assert.is_false(opened)
             assert.matches(wanted, problem.message)
         end
         local first = "shard-00001-0.safetensors"
