@@ -89,6 +89,9 @@ function Attacks:problem_of_unit(unit, _, state)
     if not places or #places ~= unit.images or #heads ~= unit.images then
         return ("it has %d records, its note says %d images"):format(#heads, unit.images)
     end
+    if #unit.frames.bytes ~= (self.o.save_adversarial and #heads or 0) then
+        return ("it keeps %d adversarial images of %d"):format(#unit.frames.bytes, #heads)
+    end
     state.done = state.done or {} -- by attack and place: the file
     local done = state.done[unit.loss] or {count = 0}
     state.done[unit.loss], done.count = done, done.count + #places
@@ -227,7 +230,7 @@ function Attacks:attack(queue)
     self:look(queue.next - 1)
     for a in ipairs(self.losses) do
         local heads = {}
-        for place, frame in pairs(self.partial[a]) do heads[place] = self.journal:head(frame) end
+        for place, one in pairs(self.partial[a]) do heads[place] = self.journal:head(one.record) end
         units.match(self.journal, #self.journal.units, queue, heads)
     end
     for a in ipairs(self.losses) do

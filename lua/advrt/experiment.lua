@@ -251,8 +251,13 @@ function Run:heads_of_images(unit, _, heads)
     if #heads ~= unit.images then
         return nil, ("it has %d records, its note says %d images"):format(#heads, unit.images)
     end
+    local images, when = 0, self.o.save_adversarial
     for _, head in ipairs(heads) do
         if head.loss ~= unit.loss then return nil, "a record is of another loss" end
+        if when == "last" or when and schema.count.is(head.flip_iteration) then images = images + 1 end
+    end
+    if #unit.frames.bytes ~= images then
+        return nil, ("it keeps %d adversarial images, not %d"):format(#unit.frames.bytes, images)
     end
     return heads
 end

@@ -32,7 +32,7 @@ function results.left_out_csv(lines) return "file,label,prediction,reason\n" .. 
 -- why: "wrong" on the clean image, of the "target" class itself, or what is bad about its file, where the
 -- class is -1.
 function results.left_out_line(file, label, prediction, reason)
-    return ("%s,%d,%d,%s\n"):format(csv.file(file), label, prediction, reason)
+    return ("%s,%d,%d,%s\n"):format(csv.file(file), label, prediction, csv.text(reason))
 end
 
 --- Fails unless records.msgpack in the run's folder `out` holds as many records as were made of the

@@ -316,7 +316,7 @@ describe("a run that is gone on with", function()
         support.write(shards[3] .. "/records.msgpack", records)
         support.reseal(shards[3])
         changed(shards[1], "adversarial.safetensors", ("\xff"):rep(16),
-            {shards[1] .. "/adversarial.safetensors: holds no images of loss"})
+            {shards[1] .. "/adversarial.safetensors: holds no images of ce"})
         assert.is_false(support.exists(base .. "/refused"))
     end)
 end)
