@@ -66,16 +66,6 @@ function Attacks:close()
     for a in ipairs(self.losses) do self.partial[a] = {} end
 end
 
---- The places of a unit's images among those that wait; nil where its text is none.
-local function places_of(text)
-    local list = {}
-    for place in text:gmatch("[^ ]+") do
-        list[#list + 1] = place:find("^%d+$") and #place < 10 and math.tointeger(tonumber(place)) or nil
-        if not list[#list] then return nil end
-    end
-    return list
-end
-
 --- What is wrong with the next unit of the journal; state: what those before it amount to.
 function Attacks:problem_of_unit(unit, _, state)
     local names, fields = {}, {{"images", schema.whole(1, self.o.batch)}, {"seconds", schema.number},
@@ -85,7 +75,7 @@ function Attacks:problem_of_unit(unit, _, state)
     for _, key in ipairs(report.costs) do fields[#fields + 1] = {key, schema.number} end
     local problem = schema.problem(unit, fields)
     if problem then return problem end
-    local places, heads = places_of(unit.places), units.heads(self.journal, unit)
+    local places, heads = units.places(unit.places), units.heads(self.journal, unit)
     if not places or #places ~= unit.images or #heads ~= unit.images then
         return ("it has %d records, its note says %d images"):format(#heads, unit.images)
     end

@@ -11,6 +11,8 @@
 local attacks = require "advrt.attacks"
 local experiment = require "advrt.experiment"
 local report = require "advrt.attacks.robustness"
+local schema = require "advrt.schema"
+local units = require "advrt.units"
 
 local MOST_BATCHES, MOST_BYTES = 16, 1 << 28 -- of the images that wait together
 
@@ -73,12 +75,63 @@ function Robust:close(count)
     self:forget()
 end
 
+--- What is wrong with the next unit of the journal; state: what those before it amount to, and by turn and
+-- place what the records of the images that wait say of themselves.
+function Robust:problem_of_unit(unit, _, state)
+    state.done, state.heads = state.done or {}, state.heads or {}
+    if unit.attacked ~= nil then return self:problem_of_closing(unit, state) end
+    local problem = schema.problem(unit, {{"turn", schema.whole(1, #self.turns)}, {"places", schema.text},
+        {"broken", schema.text}, {"images", schema.whole(1, self.o.batch)}, {"evaluations", schema.count},
+        {"seconds", schema.number}})
+    local turn = self.turns[unit.turn]
+    problem = problem or schema.problem(unit, {{"loss", schema.only(turn.name, turn.name)}})
+    if problem then return problem end
+    local places, broken, heads = units.places(unit.places), units.places(unit.broken),
+        units.heads(self.journal, unit)
+    if not places or not broken or #places ~= unit.images or #heads ~= unit.images then
+        return ("it has %d records, its note says %d images"):format(#heads, unit.images)
+    end
+    local done, here = state.done[unit.turn] or {}, {}
+    state.done[unit.turn] = done
+    for k, head in ipairs(heads) do
+        local place = places[k]
+        local first = state.heads[place]
+        if place < 1 or place > self:room() or done[place] or first and first.file ~= head.file then
+            return ("its image %d has no place of its own"):format(k)
+        end
+        done[place], here[place], state.heads[place] = true, true, first or head
+    end
+    for _, place in ipairs(broken) do
+        if not here[place] then return "an image is broken that it does not hold" end
+    end
+end
+
+--- The same for a unit behind which the images that waited are done with.
+function Robust:problem_of_closing(unit, state)
+    local problem = schema.problem(unit, {{"attacked", schema.whole(1, self:room())},
+        {"images", schema.whole(0, 0)}, {"seconds", schema.amount}, {"loss", schema.text},
+        {"next", schema.count}})
+    if problem then return problem end
+    local heads = {}
+    for place = 1, self:room() do
+        local head = state.heads[place]
+        if head and place > unit.attacked then return "it has records of more images" end
+        heads[#heads + 1] = head
+    end
+    state.done, state.heads = nil, nil
+    return schema.problem(unit, units.closing(state, unit.attacked))
+        or self.losses[1].name ~= unit.loss and "it is of another attack"
+        or units.in_order(self, state, heads) or units.close(state, unit, unit.attacked)
+end
+
 function Robust:take_up(first)
     for _, unit in ipairs(self.journal.units) do
         self:learn(unit)
         if unit.next then
             first = unit.next
-            for _, name in ipairs {"found", "wrong", "left_out"} do self.counts[name] = unit[name] end
+            for _, name in ipairs {"found", "wrong", "left_out", "bad"} do
+                self.counts[name] = unit[name] or 0
+            end
         end
     end
     return first
@@ -172,6 +225,9 @@ function Robust:attack(queue)
     local count = #queue.files
     self.count_waiting = count
     self:look(queue.next - 1)
+    local heads = {}
+    for place, frames in pairs(self.waiting) do heads[place] = self.journal:head(frames[1]) end
+    units.match(self.journal, #self.journal.units, queue, heads)
     for t, turn in ipairs(self.turns) do
         self.met[t] = 0
         for place = 1, count do

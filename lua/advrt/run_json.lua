@@ -169,7 +169,9 @@ end
 function run_json.write(out, about, but)
     about.files = {}
     for _, name in ipairs(vouched(out.path)) do
-        if not (but and name:find(but)) then about.files[json.utf8(name)] = sha256(out:file(name)) end
+        if not (but and name:find(but)) then
+            about.files[json.utf8(name)] = run_json.sha256("file", out:file(name))
+        end
     end
     local body = run_json.encode(about):gsub("\n}\n$", "")
     out:write("run.json", body .. SUM:format(system.digest(body)))

@@ -86,6 +86,16 @@ function units.match(journal, i, queue, heads)
     end
 end
 
+--- The places in a note's text, "1 4 2"; nil where it is none.
+function units.places(text)
+    local list = {}
+    for place in text:gmatch("[^ ]+") do
+        list[#list + 1] = place:find("^%d+$") and #place < 10 and math.tointeger(tonumber(place)) or nil
+        if not list[#list] then return nil end
+    end
+    return list
+end
+
 --- Goes through the units of a journal: problem_of(unit, i) is nil or what is wrong with one. dir: the run's.
 function units.check(journal, dir, problem_of)
     for i, unit in ipairs(journal.units) do

@@ -156,6 +156,7 @@ describe("experiments/robustness.lua", function()
             cut = at or cut
         until not at
         support.write(path, all:sub(1, cut - 1))
+        support.reseal(base .. "/shard1")
         local status, _, err = support.advrt {system.options.root .. "/experiments/merge.lua",
             "--no-figures", "--out", base .. "/merged", base .. "/shard1", base .. "/shard2"}
         assert.equal(1, status)

@@ -292,12 +292,12 @@ function robustness.write(out, run)
     out:write("matrix.csv", tables.csv({"attack", "loss", "eps", "robust_accuracy"}, matrix))
     out:write("left_out.csv", results.left_out_csv(run.left))
     run_json.finish(run.about, counts, run.seconds)
-    out:write("run.json", run_json.encode(run.about))
     local drawn = not run.no_figures and counts.attacked > 0
     if drawn then
         out:write("fig_robust.gp", figure("fig_robust", o, rows, matrix, counts.attacked / counts.found))
         plot.draw(out.path, {"fig_robust"})
     end
+    run_json.write(out, run.about)
     require("advrt.report.robust").write(out, {about = run.about, rows = rows, matrix = matrix,
         drawn = drawn})
     return function()
