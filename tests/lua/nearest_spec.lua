@@ -34,7 +34,7 @@ describe("the nearest name", function()
         for _, case in ipairs {
             {"dilation", attributes}, {"--eps", options}, {"--lr", options}, {"--dilation", options},
             {"focal", {"ce", "ce_sign", "logit", "m_logit"}}, {"flatten", layers}, {"softmax", layers},
-            {"concat", layers}, {"x", layers}, {"", layers}, {"deepfool", attacks.names()},
+            {"concat", layers}, {"x", layers}, {"", layers}, {"jsma", attacks.names()},
             {"resnet50", nets}, {"vgg19", nets}, {("x"):rep(500), layers}, {"half", {"f32", "mixed", "bf16"}},
             {"relu", {}}, {"relu", {("relu"):rep(40)}}, {"--", options},
         } do

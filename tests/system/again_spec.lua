@@ -25,6 +25,7 @@ local of_experiments = {
     ["--save-adversarial"] = {"last"}, ["--shard"] = {"1/2"}, ["--skip-bad"] = {true},
     ["--out"] = "the place is free", ["--resume"] = "goes on with the same run",
     ["--no-figures"] = "changes no number", ["--help"] = "ends at once",
+    ["--weights-key"] = "chooses among the weights of a checkpoint that has several",
 }
 
 describe("the command of a report", function()
