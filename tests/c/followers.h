@@ -155,6 +155,33 @@ static inline void hold_inference(Graph *g, const Reference *r, const float *x, 
     p->free(p), f->free(f);
 }
 
+/* What a parameter with one number a channel (bias, batch norm) has its gradient added up from: the
+ * sum of the magnitudes over a channel's cells. */
+static inline double summed(const Reference *r, const Layer *l, int layer, int64_t channel) {
+    double sum = 0;
+    int64_t cells = l->H * l->W;
+    for (int64_t n = 0; n < r->N; n++)
+        for (int64_t i = 0; i < cells; i++)
+            sum += fabs(r->grad[layer][(n * l->C + channel) * cells + i]);
+    return sum;
+}
+
+/* Of parameter i's gradient, against its own norm, or, with one number a channel, against what is
+ * summed: the terms of one sum may cancel, which those of a whole weight do not. */
+static inline double parameter_distance(const Reference *r, int i, const float *got) {
+    const Param *p = &r->g->params[i];
+    const Layer *l = &r->g->layers[p->layer];
+    double error = 0, size = 0;
+    for (int64_t k = 0; k < tensor_count(&p->value); k++) {
+        double off = (double)got[k] - r->dparam[i][k];
+        double whole = p->role == PARAM_WEIGHT ? r->dparam[i][k] : summed(r, l, p->layer, k);
+        error += off * off;
+        size += whole * whole;
+    }
+    /* before an average over all that a batch norm made there is no gradient but rounding */
+    return size > 1e-18 ? sqrt(error / size) : 0;
+}
+
 /* Leaves the sums of a group of one as they are. */
 static inline int sum_alone(Group *g, double *x, int64_t n, Error *e) {
     (void)g, (void)x, (void)n, (void)e;
@@ -176,10 +203,7 @@ static inline void hold_training(Graph *g, const Reference *r, const float *x, c
     for (int i = 0; i < g->n_params; i++) {
         int64_t n = tensor_count(&g->params[i].value);
         float *got = host_copy(p->gradient_of(p, i), n);
-        double size = 0;
-        for (int64_t k = 0; k < n; k++) size += fabs(r->dparam[i][k]);
-        /* a bias before a batch norm has no gradient but rounding */
-        if (got && size > 1e-9) widen(&most->params, distance(got, r->dparam[i], n));
+        if (got) widen(&most->params, parameter_distance(r, i, got));
         free(got);
     }
     free(z);

@@ -158,9 +158,9 @@ static bool in_part(uint64_t index) {
 
 static bool in_sample(uint64_t index) {
 #ifdef __SANITIZE_ADDRESS__
-    const double share = 0.002;
+    const double share = 0.001;
 #else
-    const double share = 0.012;
+    const double share = 0.004;
 #endif
     return random_uniform(seed, index) < share;
 }
