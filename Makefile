@@ -12,7 +12,7 @@ OPTIMISE = -O2
 SANITIZE =
 COVERAGE =
 CFLAGS   = -std=gnu11 $(OPTIMISE) -g -fopenmp -Wall -Wextra -Wshadow -Wvla -Werror $(SANITIZE)
-CPPFLAGS = -Iruntime $(shell pkg-config --cflags lua5.4 2>/dev/null) -MMD -MP
+CPPFLAGS = -Iruntime -I$(BUILD)/generated $(shell pkg-config --cflags lua5.4 2>/dev/null) -MMD -MP
 # -E: the C modules of other Lua packages (lfs, lpeg, term, system) find Lua's symbols in advrt.
 LDFLAGS  = -Wl,-E -fopenmp $(SANITIZE) $(COVERAGE)
 # oneDNN is the system's, or that of ONEDNN's folders include and lib; its build wants a BUILD too.
@@ -24,7 +24,7 @@ LDLIBS   = -llua5.4 -ldnnl -lpng -ljpeg -lwebp -lzip -lmsgpackc -lz -ljansson -l
 
 SOURCES := $(sort $(shell find runtime -name '*.c' -not -path '*/cuda/*' -not -path '*/mpi/*'))
 HEADERS := $(sort $(shell find runtime tests/c tests/fuzz tests/cuda_standin -name '*.h'))
-TESTS   := $(sort $(wildcard tests/c/*.c tests/fuzz/*.c tests/faults/*.c))
+TESTS   := $(sort $(wildcard tests/c/*.c tests/fuzz/*.c tests/faults/*.c tests/plain/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 PROGRAMS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(filter tests/c/test_%,$(TESTS)))
 FUZZED  := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/main.c,$(filter tests/fuzz/%,$(TESTS))))
@@ -49,7 +49,14 @@ $(BUILD)/tests/c/test_convolve.o: private CFLAGS += -Wno-psabi
 # What `make coverage` measures.
 $(BUILD)/runtime/io/%.o: private CFLAGS += $(COVERAGE:%=-O0 %)
 
-$(BUILD)/%.o: %.c $(BUILD)/flags
+# The kinds of layer are the files of net/layers/: LAYER(CONV, conv) and so on.
+LAYERS := $(sort $(notdir $(basename $(wildcard runtime/net/layers/*.c))))
+$(BUILD)/generated/layers.inc: FORCE
+	@mkdir -p $(@D)
+	@for l in $(LAYERS); do echo "LAYER($$(echo $$l | tr a-z A-Z), $$l)"; done >$@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(BUILD)/%.o: %.c $(BUILD)/flags | $(BUILD)/generated/layers.inc
 	@mkdir -p $(@D)
 	@echo "  compile $<"
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
@@ -62,11 +69,17 @@ $(BUILD)/flags: FORCE
 	@echo '$(COMMAND)' | cmp -s - $@ || echo '$(COMMAND)' >$@
 FORCE:
 
-programs: $(PROGRAMS) $(BUILD)/tests/faults.so
+programs: $(PROGRAMS) $(BUILD)/tests/faults.so $(BUILD)/tests/advrt_plain.so
 $(BUILD)/tests/test_corpus: $(FUZZED)
 $(PROGRAMS): $(BUILD)/tests/%: $(BUILD)/tests/c/%.o $(filter-out $(BUILD)/runtime/main.o,$(OBJECTS))
 	@echo "  link $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+
+# A device as a plugin (docs/own-device.md): it finds the core's functions in the program.
+$(BUILD)/tests/advrt_plain.so: tests/plain/plain.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CC) $(CPPFLAGS) -MF $(BUILD)/tests/plain.d $(CFLAGS) -fPIC -fvisibility=hidden -shared -o $@ $<
 
 # What makes files and allocations fail; loaded before all else, so by itself without a sanitizer.
 $(BUILD)/tests/faults.so: tests/faults/faults.c $(BUILD)/flags
@@ -255,4 +268,4 @@ clean: ## remove build/
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
--include $(OBJECTS:.o=.d) $(TESTS:%.c=$(BUILD)/%.d)
+-include $(OBJECTS:.o=.d) $(TESTS:%.c=$(BUILD)/%.d) $(BUILD)/tests/plain.d

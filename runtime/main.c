@@ -42,7 +42,9 @@ static const char usage[] =
     "usage: advrt [OPTIONS] SCRIPT [ARGS]    run a Lua script; SCRIPT '-' is standard input\n"
     "       advrt [OPTIONS]                  a session: type Lua, see values\n"
     "\n"
-    "  --device cpu|cuda[:N]       where networks run (default: a GPU that answers, else cpu)\n"
+    "  --device cpu|cuda[:N]|NAME  where networks run (default: a GPU that answers, else cpu);\n"
+    "                              NAME: of a plugin advrt_NAME.so beside advrt or in "
+    "ADVRT_PLUGINS\n"
     "  --threads N                 default: the cores this process may use\n"
     "  --precision f32|mixed|bf16  default: f32; mixed: forward in f32, backward in bf16; bf16: "
     "both;\n"
@@ -90,11 +92,7 @@ static int one_of(const char *option, const char *value, const char *const names
 
 /* Returns 0, or the exit status with the error set. */
 static int set_device(SystemOptions *o, const char *value, Error *e) {
-    static const char *const names[] = {"cpu", "cuda", NULL};
-    size_t n = strlen("cuda"), digits = 0;
-    if (strncmp(value, "cuda:", n + 1) == 0) digits = strspn(value + n + 1, "0123456789");
-    bool numbered = digits > 0 && digits < 5 && value[n + 1 + digits] == '\0';
-    if (!numbered && one_of("--device", value, names, e) != 0) return BAD_OPTIONS;
+    (void)e; /* whether there is one is found out when plugins can be looked for */
     o->device = value;
     return 0;
 }
@@ -469,10 +467,7 @@ static int default_threads(const Dist *d) {
     return threads > d->sharers ? threads / d->sharers : 1;
 }
 
-static int open_device(Command *c, const char *executable, Device **device, Error *e) {
-    char folder[PATH_MAX];
-    snprintf(folder, sizeof folder, "%s", executable);
-    *strrchr(folder, '/') = '\0';
+static int open_device(Command *c, const char *folder, Device **device, Error *e) {
     if (dist_open(folder, &c->dist, e)) return -1;
     if (c->system.threads == 0) c->system.threads = default_threads(c->dist);
     if (device_open(c->system.device, c->system.threads, folder, device, e)) return -1;
@@ -498,14 +493,21 @@ static int say_precision(const SystemOptions *o, const Device *d, Error *e) {
 }
 
 static int run_lua(Command *c) {
-    char executable[PATH_MAX], root[PATH_MAX], script[2 * PATH_MAX];
+    char executable[PATH_MAX], folder[PATH_MAX], root[PATH_MAX], script[2 * PATH_MAX];
     Device *device = NULL;
     Error e = {0};
-    if (find_root(executable, root, &e) != 0 || open_device(c, executable, &device, &e) != 0 ||
-        say_precision(&c->system, device, &e) != 0 || find_script(c, root, script, &e) != 0) {
+    int failed = find_root(executable, root, &e) ? FAILED : 0;
+    snprintf(folder, sizeof folder, "%s", executable);
+    if (!failed) *strrchr(folder, '/') = '\0';
+    if (!failed && device_known(c->system.device, folder, &e)) failed = BAD_OPTIONS;
+    if (!failed &&
+        (open_device(c, folder, &device, &e) != 0 || say_precision(&c->system, device, &e) != 0 ||
+         find_script(c, root, script, &e) != 0))
+        failed = FAILED;
+    if (failed) {
         complain(c->dist, e.text);
         device_close(device);
-        return FAILED;
+        return failed;
     }
     c->system.executable = executable;
     c->system.root = root;

@@ -63,8 +63,8 @@ static int graph_gc(lua_State *L) {
 static LayerKind kind_field(lua_State *L) {
     lua_getfield(L, 2, "kind");
     const char *name = luaL_checkstring(L, -1);
-    for (int k = LAYER_NORMALIZE; k < LAYER_KINDS; k++)
-        if (!strcmp(layer_kind_name((LayerKind)k), name)) return (LayerKind)k;
+    for (int k = 0; k < LAYER_KINDS; k++)
+        if (k != LAYER_INPUT && !strcmp(layer_kind_name((LayerKind)k), name)) return (LayerKind)k;
     luaL_error(L, "unknown kind of layer '%s'", name);
     return LAYER_KINDS;
 }
@@ -348,7 +348,7 @@ static int plan_gc(lua_State *L) {
     PlanBox *b = luaL_checkudata(L, 1, PLAN);
     b->closed = true;
     if (!operation_may_free(L)) return 0;
-    if (b->plan) b->plan->free(b->plan);
+    if (b->plan) plan_free(b->plan);
     b->plan = NULL;
     return 0;
 }
@@ -370,7 +370,7 @@ static lua_Integer next_trace(void) {
 }
 
 /* forward(x[, z]) -> z, and of a gradient plan the number of the trace: x [N,C,H,W], z [N,K]. */
-static int plan_forward(lua_State *L) {
+static int bind_plan_forward(lua_State *L) {
     PlanBox *b = check_plan(L);
     Plan *p = b->plan;
     Error e;
@@ -378,15 +378,15 @@ static int plan_forward(lua_State *L) {
     Tensor *x = check_shaped(L, 2, 4, in, "net");
     Tensor *z = bind_output(L, 3, DTYPE_F32, 2, out);
     b->trace = 0;
-    if (p->forward(p, x->data, z->data, &e)) return bind_fail(L, 1, &e);
-    if (!p->backward) return 1;
+    if (plan_forward(p, x->data, z->data, &e)) return bind_fail(L, 1, &e);
+    if (p->request.purpose != PLAN_GRADIENT) return 1;
     b->trace = next_trace();
     lua_pushinteger(L, b->trace);
     return 2;
 }
 
 /* holds(trace) -> whether that is the last trace, to which backward goes. */
-static int plan_holds(lua_State *L) {
+static int bind_plan_holds(lua_State *L) {
     const PlanBox *b = check_plan(L);
     lua_pushboolean(L, b->trace && luaL_checkinteger(L, 2) == b->trace);
     return 1;
@@ -394,38 +394,39 @@ static int plan_holds(lua_State *L) {
 
 /* backward(trace, dz[, dx]) -> dx: dz [N,K], dx [N,C,H,W], at the x of that trace, which must be
  * the last one. */
-static int plan_backward(lua_State *L) {
+static int bind_plan_backward(lua_State *L) {
     PlanBox *b = check_plan(L);
     Plan *p = b->plan;
     Error e;
     int64_t in[4] = {p->request.N, p->C, p->H, p->W}, out[2] = {p->request.N, p->K};
-    if (!p->backward) return luaL_error(L, "only a gradient plan goes back to the image");
+    if (p->request.purpose != PLAN_GRADIENT)
+        return luaL_error(L, "only a gradient plan goes back to the image");
     luaL_argcheck(L, luaL_checkinteger(L, 2) == b->trace && b->trace, 2,
                   "the plan has gone forward with other images since this trace");
     Tensor *dz = check_shaped(L, 3, 2, out, "net");
     Tensor *dx = bind_output(L, 4, DTYPE_F32, 4, in);
-    return p->backward(p, dz->data, dx->data, &e) ? bind_error(L, &e) : 1;
+    return plan_backward(p, dz->data, dx->data, &e) ? bind_error(L, &e) : 1;
 }
 
 /* train_backward(dz): the gradients of all parameters; see gradient(). */
-static int plan_train_backward(lua_State *L) {
+static int bind_plan_train_backward(lua_State *L) {
     Plan *p = check_plan(L)->plan;
     Error e;
     int64_t out[2] = {p->request.N, p->K};
-    if (!p->train_backward)
+    if (p->request.purpose != PLAN_TRAINING)
         return luaL_error(L, "only a training plan makes the parameters' gradients");
     Tensor *dz = check_shaped(L, 2, 2, out, "net");
-    return p->train_backward(p, dz->data, &e) ? bind_error(L, &e) : 0;
+    return plan_train_backward(p, dz->data, &e) ? bind_error(L, &e) : 0;
 }
 
 /* gradient(name[, out]) -> a copy of that parameter's gradient, of its shape; nil for running
  * statistics, which have none. */
-static int plan_gradient(lua_State *L) {
+static int bind_plan_gradient(lua_State *L) {
     PlanBox *b = check_plan(L);
     Error e;
     int i = param_index(L, b->graph, 2);
     Tensor value = b->graph->params[i].value;
-    float *from = b->plan->gradient_of(b->plan, i);
+    float *from = plan_gradient_of(b->plan, i);
     if (!from) return 0;
     Tensor *out = bind_output(L, 3, DTYPE_F32, value.ndim, value.shape);
     Device *d = b->plan->device;
@@ -435,15 +436,15 @@ static int plan_gradient(lua_State *L) {
 /* time(true) starts timing every step of the plan, from zero. time() ends it and returns an array
  * of {what =, layer =, backward =, bytes =, seconds =}, the steps in order: the memory that a run
  * of the step touches, and seconds summed over the runs. */
-static int plan_time(lua_State *L) {
+static int bind_plan_time(lua_State *L) {
     Plan *p = check_plan(L)->plan;
     Error e;
     PlanTiming t;
     bool on = lua_toboolean(L, 2);
-    if (p->time(p, on, &e)) return bind_fail(L, 1, &e);
+    if (plan_time(p, on, &e)) return bind_fail(L, 1, &e);
     if (on) return 0;
     lua_newtable(L);
-    for (int i = 0; p->timing(p, i, &t); i++) {
+    for (int i = 0; plan_timing(p, i, &t); i++) {
         lua_createtable(L, 0, 5);
         lua_pushstring(L, t.what);
         lua_setfield(L, -2, "what");
@@ -526,7 +527,7 @@ static int plan_ascend(lua_State *L) {
     Ascent a;
     Error e;
     luaL_checktype(L, 2, LUA_TTABLE);
-    if (!p->device->ascend || !p->backward) {
+    if (!p->device->ascend || p->request.purpose != PLAN_GRADIENT) {
         lua_pushboolean(L, false);
         return 1;
     }
@@ -565,10 +566,10 @@ static const luaL_Reg graph_methods[] = {
 };
 
 static const luaL_Reg plan_methods[] = {
-    {"forward", plan_forward},   {"holds", plan_holds},
-    {"backward", plan_backward}, {"train_backward", plan_train_backward},
-    {"ascend", plan_ascend},     {"gradient", plan_gradient},
-    {"time", plan_time},         {NULL, NULL},
+    {"forward", bind_plan_forward},   {"holds", bind_plan_holds},
+    {"backward", bind_plan_backward}, {"train_backward", bind_plan_train_backward},
+    {"ascend", plan_ascend},          {"gradient", bind_plan_gradient},
+    {"time", bind_plan_time},         {NULL, NULL},
 };
 
 static void make_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc) {

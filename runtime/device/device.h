@@ -22,8 +22,8 @@
 
 typedef struct Device Device;
 typedef struct Plan Plan;
-struct Program;     /* net/passes.h */
-struct PlanRequest; /* net/plan.h */
+struct Compiler; /* device/plan.h */
+struct Op;       /* device/program.h */
 
 typedef enum Dtype {
     DTYPE_F32,
@@ -175,9 +175,12 @@ enum { GROUP_ID = 128 };
 struct Device {
     const char *name; /* "cpu", "cuda:0" */
     const char
-        *isa;  /* the instruction set of the device's own kernels: "x86-64", "avx2", "avx512" */
-    bool bf16; /* its plans compute in PLAN_MIXED and PLAN_BF16 too */
-    bool tf32; /* and in PLAN_TF32 */
+        *isa;    /* the instruction set of the device's own kernels: "x86-64", "avx2", "avx512" */
+    bool host;   /* its memory is the host's */
+    bool bf16;   /* its plans compute in PLAN_MIXED and PLAN_BF16 too */
+    bool tf32;   /* and in PLAN_TF32 */
+    bool rounds; /* it makes bf16's numbers with f32's instructions: programs hold OP_ROUND */
+    size_t alignment; /* of the buffers in a plan's arena */
 
     /* Memory. copy_in and copy_out move between host and device and have finished on return. */
     int (*take)(Device *d, size_t bytes, const char *what, void **out, Error *e);
@@ -278,14 +281,20 @@ struct Device {
     /* Gives back what the device itself holds; NULL where that is nothing. */
     void (*close)(Device *d);
 
-    /* Compiles a program; see net/plan.h for what a plan is and does. Nothing of p is kept but its
-     * graph. */
-    int (*plan_new)(Device *d, const struct Program *p, const struct PlanRequest *r, Plan **out,
-                    Error *e);
-    /* What such a plan would take of the device's memory, and what of that is free. NULL on a
-     * device that shares the host's. */
-    int (*plan_size)(Device *d, const struct Program *p, const struct PlanRequest *r, size_t *bytes,
-                     size_t *free, Error *e);
+    /* Lowering a program's primitives into a plan's steps (device/plan.h): begin makes what the
+     * device keeps meanwhile (c->own), end, which is called in any case, gives it back, and lower
+     * emits the steps of op c->op. begin and end may be NULL. */
+    int (*lower_begin)(struct Compiler *c, Error *e);
+    int (*lower)(struct Compiler *c, const struct Op *op, Error *e);
+    int (*lower_end)(struct Compiler *c, Error *e);
+    /* Runs steps first .. end-1 of a plan that is timed, adding to its seconds, where the device
+     * has a clock of its own; else NULL. plan_ends: a plan is about to be freed; may be NULL. */
+    int (*run_timed)(Plan *p, int first, int end, Error *e);
+    void (*plan_ends)(Plan *p);
+    /* Bytes that a take could still get, and that one of `bytes` really uses up. NULL on a device
+     * that shares the host's memory. */
+    size_t (*free_bytes)(Device *d);
+    size_t (*taken_for)(size_t bytes);
 };
 
 /* The CPU device, always there; threads 0 means the cores this process may use. The device

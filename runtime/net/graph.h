@@ -12,19 +12,18 @@
 
 #include "tensor/tensor.h"
 
+/* The kinds of layer, one for each file of net/layers/. layers.inc, which the Makefile makes, holds
+ * LAYER(CONV, conv) and so on. */
 typedef enum LayerKind {
-    LAYER_INPUT,
-    LAYER_NORMALIZE, /* (x - mean) / std per channel */
-    LAYER_CONV,      /* weight [K, C/groups, R, S], bias [K] */
-    LAYER_LINEAR,    /* weight [K, C*H*W], bias [K]; flattens its input */
-    LAYER_BATCHNORM, /* weight, bias, running_mean, running_var [C] */
-    LAYER_RELU,      /* min(max(x, 0), cap); cap is infinite for ReLU, 6 for ReLU6 */
-    LAYER_MAXPOOL,
-    LAYER_AVGPOOL, /* torch's adaptive average to [C, out_h, out_w] */
-    LAYER_ADD,
-    LAYER_DROPOUT, /* the identity but in training */
+#define LAYER(UPPER, name) LAYER_##UPPER,
+#include "layers.inc"
+#undef LAYER
     LAYER_KINDS
 } LayerKind;
+typedef struct LayerRule LayerRule; /* net/layer.h */
+#define LAYER(UPPER, name) extern const LayerRule layer_##name;
+#include "layers.inc"
+#undef LAYER
 
 enum { LAYER_NAME = 96, LAYER_PARAMS = 4, PARAM_NAME = 128 };
 
@@ -78,6 +77,7 @@ void graph_free(Graph *g);
  * LAYER_CONV and LAYER_LINEAR, layer->C is the number of output channels. */
 int graph_add(Graph *g, const Layer *layer, int *value, Error *e);
 const char *layer_kind_name(LayerKind k);
+const LayerRule *layer_rule(LayerKind k);
 
 /* Fills every parameter with golden/README.md's formula of its name followed by
  * `salt`; those of a batch norm whose layer name ends in `branch_end` (NULL: none)

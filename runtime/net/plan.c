@@ -1,6 +1,9 @@
 #include "net/plan.h"
 
-#include "net/passes.h"
+#include <stdio.h>
+#include <string.h>
+
+#include "net/program.h"
 
 /* The program of a request that can be met. */
 static int program_of(const Graph *g, const Device *d, const PlanRequest *r, Program **out,
@@ -20,13 +23,51 @@ static int program_of(const Graph *g, const Device *d, const PlanRequest *r, Pro
         if (!g->params[i].value.storage)
             return error_set(e, "parameter '%s' has no values yet: load weights or initialise them",
                              g->params[i].name);
-    return program_new(out, g, r->purpose, e);
+    return program_new(out, g, r, d->rounds, e);
+}
+
+static int size_of(Device *d, const Program *program, const PlanRequest *r, size_t *bytes,
+                   Error *e) {
+    Plan *p;
+    if (plan_compile(d, program, r, true, &p, e)) return -1;
+    *bytes = p->owned_bytes + d->taken_for(p->arena_bytes);
+    plan_free(p);
+    return 0;
+}
+
+/* Whether a plan for N images fits into the device's memory. A program is the same for every batch
+ * size. */
+static bool fits(Device *d, const Program *program, const PlanRequest *r, int64_t N) {
+    PlanRequest smaller = *r;
+    size_t bytes;
+    Error lost = {0};
+    smaller.N = N;
+    return !size_of(d, program, &smaller, &bytes, &lost) && bytes <= d->free_bytes(d);
+}
+
+/* The most images below r->N for which a plan fits; 0 where none does. */
+static int64_t largest_batch(Device *d, const Program *program, const PlanRequest *r) {
+    int64_t low = 0, high = r->N - 1;
+    while (low < high) {
+        int64_t middle = high - (high - low) / 2;
+        if (fits(d, program, r, middle))
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
 }
 
 int plan_new(const Graph *g, Device *d, const PlanRequest *r, Plan **out, Error *e) {
     Program *p;
     if (program_of(g, d, r, &p, e)) return -1;
-    int status = d->plan_new(d, p, r, out, e);
+    int status = plan_compile(d, p, r, false, out, e);
+    if (status && e->no_memory && d->free_bytes && !fits(d, p, r, r->N)) {
+        size_t length = strlen(e->text);
+        int64_t most = largest_batch(d, p, r);
+        snprintf(e->text + length, sizeof e->text - length,
+                 most ? "; a batch of %lld fits" : "; no batch fits", (long long)most);
+    }
     program_free(p);
     return status;
 }
@@ -36,7 +77,8 @@ int plan_size(const Graph *g, Device *d, const PlanRequest *r, size_t *bytes, si
     Program *p;
     *bytes = *free = 0;
     if (program_of(g, d, r, &p, e)) return -1;
-    int status = d->plan_size ? d->plan_size(d, p, r, bytes, free, e) : 0;
+    int status = d->free_bytes ? size_of(d, p, r, bytes, e) : 0;
+    if (!status && d->free_bytes) *free = d->free_bytes(d);
     program_free(p);
     return status;
 }

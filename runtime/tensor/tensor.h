@@ -12,6 +12,7 @@
 #define ADVRT_TENSOR_TENSOR_H
 
 #include "device/device.h"
+#include "device/dtype.h"
 
 enum { TENSOR_DIMS = DEVICE_DIMS };
 
@@ -24,12 +25,6 @@ typedef struct Tensor {
     int ndim; /* 0: one number */
     int64_t shape[TENSOR_DIMS];
 } Tensor;
-
-/* Facts about element types: bytes of one, short name ("f32"), and the type of a
- * name, -1 where there is none such. */
-size_t dtype_size(Dtype t);
-const char *dtype_name(Dtype t);
-int dtype_of(const char *name, Dtype *out);
 
 /* Number of elements; bytes. A made tensor's are known to fit. */
 int64_t tensor_count(const Tensor *t);
@@ -66,7 +61,5 @@ int tensor_from_host(const Tensor *t, const void *host, Error *e);
 /* A new tensor of the same shape and another type, each value rounded to nearest
  * even; integers are truncated towards zero and saturate, NaN becomes 0. */
 int tensor_convert(Tensor *out, const Tensor *t, Dtype type, Error *e);
-/* The same conversion between host arrays of n elements. */
-void dtype_convert(Dtype to, void *out, Dtype from, const void *in, int64_t n);
 
 #endif

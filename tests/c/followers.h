@@ -152,7 +152,7 @@ static inline void hold_inference(Graph *g, const Reference *r, const float *x, 
         free(mx), free(mdz), free(mz), free(mdx);
     }
     free(z), free(dx);
-    p->free(p), f->free(f);
+    plan_free(p), plan_free(f);
 }
 
 /* What a parameter with one number a channel (bias, batch norm) has its gradient added up from: the
@@ -202,12 +202,12 @@ static inline void hold_training(Graph *g, const Reference *r, const float *x, c
     widen(&most->logits, distance(z, r->value[g->n_layers - 1], out));
     for (int i = 0; i < g->n_params; i++) {
         int64_t n = tensor_count(&g->params[i].value);
-        float *got = host_copy(p->gradient_of(p, i), n);
+        float *got = host_copy(plan_gradient_of(p, i), n);
         if (got) widen(&most->params, parameter_distance(r, i, got));
         free(got);
     }
     free(z);
-    p->free(p);
+    plan_free(p);
 }
 
 /* An input [N,C,H,W] around a mean near 0, so that sums of it cancel little and those of products

@@ -1,11 +1,11 @@
 /* The reference in bf16: the same loops with numbers rounded where a plan's precision says
- * (net/plan.h, device/cpu/precision.c). What a plan fuses matters here, so the program's nodes tell
- * which layers' values there are: batch norms are folded first, and a node's value is its last
- * layer's. Sums stay in double. */
+ * (device/plan.h, OP_ROUND). What a plan fuses matters here, so the program's ops tell which
+ * layers' values there are: batch norms are folded first, and an op's value is that of the last
+ * layer fused into it. Sums stay in double. */
 #ifndef ADVRT_TESTS_ROUNDED_H
 #define ADVRT_TESTS_ROUNDED_H
 
-#include "net/passes.h"
+#include "net/program.h"
 #include "reference.h"
 
 /* To 8 bits of mantissa, ties to even; for normal numbers. */
@@ -35,20 +35,20 @@ static inline int ref_reader(const Graph *g, int layer, LayerKind kind) {
 }
 
 /* The batch norm becomes the shift that is left of it: what it scaled is in the weights. */
-static inline void ref_fold(Rounded *q, const Program *p, const Node *n) {
+static inline void ref_fold(Rounded *q, const Program *p, const Op *op) {
     Reference *r = &q->r;
-    const Layer *l = n->layer;
+    const Layer *l = &r->g->layers[op->layer_index];
     size_t count = (size_t)tensor_count(&r->g->params[l->param[0]].value);
     float *weight = malloc(count * sizeof *weight), *bias = malloc((size_t)l->C * sizeof *bias);
-    if (node_weights(p, n, weight, bias, NULL)) abort();
+    if (p->weights(p, op, weight, bias, NULL)) abort();
     q->weights[l->param[0]] = malloc(count * sizeof(double));
     q->exact[l->param[0]] = malloc(count * sizeof(double));
     for (size_t i = 0; i < count; i++) {
         q->exact[l->param[0]][i] = (double)weight[i];
         q->weights[l->param[0]][i] = ref_bf16((double)weight[i]);
     }
-    for (int64_t c = 0; n->batchnorm >= 0 && c < l->C; c++) {
-        const Layer *bn = &r->g->layers[n->batchnorm];
+    for (int64_t c = 0; op->folded >= 0 && c < l->C; c++) {
+        const Layer *bn = &r->g->layers[op->folded];
         r->param[bn->param[0]][c] = 1;
         r->param[bn->param[1]][c] = (double)bias[c];
         r->param[bn->param[2]][c] = l->bias ? r->param[l->param[1]][c] : 0;
@@ -62,14 +62,15 @@ static inline Rounded rounded_new(const Graph *g, int64_t N) {
                  calloc((size_t)g->n_params + 1, sizeof(double *)),
                  calloc((size_t)g->n_params + 1, sizeof(double *))};
     Program *p;
-    if (program_new(&p, g, PLAN_GRADIENT, NULL)) abort();
-    for (int i = 0; i < p->n; i++) {
-        const Node *n = &p->nodes[i];
-        int end = (int)(n->layer - g->layers);
-        if (n->layer->kind == LAYER_CONV || n->layer->kind == LAYER_LINEAR) ref_fold(&q, p, n);
-        if (n->batchnorm >= 0) end = n->batchnorm;
-        if (n->residual >= 0) end = ref_reader(g, end, LAYER_ADD);
-        if (n->relu) end = ref_reader(g, end, LAYER_RELU);
+    PlanRequest request = {.purpose = PLAN_GRADIENT, .N = N};
+    if (program_new(&p, g, &request, false, NULL)) abort();
+    q.value[0] = true;
+    for (int i = 0; i < p->n_forward - 1; i++) {
+        const Op *op = &p->ops[i];
+        int end = op->folded >= 0 ? op->folded : op->layer_index;
+        if (op->kind == OP_CONV || op->kind == OP_LINEAR) ref_fold(&q, p, op);
+        if (op->add != NO_VALUE) end = ref_reader(g, end, LAYER_ADD);
+        if (op->relu) end = ref_reader(g, end, LAYER_RELU);
         q.value[end] = true;
     }
     program_free(p);

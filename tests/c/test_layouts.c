@@ -72,10 +72,10 @@ static int reorders(const char *below) {
     Graph *g = make(0, false, follow_average);
     assert_int_equal(graph_init_golden(g, device, "", NULL, &e), 0);
     Plan *p = make_plan(g, PLAN_FORWARD, 2);
-    assert_int_equal(p->time(p, true, &e), 0);
-    for (int i = 0; p->timing(p, i, &t); i++) count += strcmp(t.what, "reorder") == 0;
+    assert_int_equal(plan_time(p, true, &e), 0);
+    for (int i = 0; plan_timing(p, i, &t); i++) count += strcmp(t.what, "reorder") == 0;
     unsetenv("ADVRT_TEST_CHANNELS_LAST");
-    p->free(p), graph_free(g);
+    plan_free(p), graph_free(g);
     return count;
 }
 

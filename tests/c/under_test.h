@@ -54,7 +54,8 @@ static inline void under_test_close(void) {
 static inline int host_forward(Plan *p, const float *x, float *z, Error *e) {
     int64_t in = p->request.N * p->C * p->H * p->W, out = p->request.N * p->K;
     void *dx = under_test_buffer(0, in), *dz = under_test_buffer(1, out);
-    return device->copy_in(device, dx, x, (size_t)in * sizeof *x, e) || p->forward(p, dx, dz, e) ||
+    return device->copy_in(device, dx, x, (size_t)in * sizeof *x, e) ||
+           plan_forward(p, dx, dz, e) ||
            device->copy_out(device, z, dz, (size_t)out * sizeof *z, e);
 }
 
@@ -62,7 +63,7 @@ static inline int host_backward(Plan *p, const float *dz, float *dx, Error *e) {
     int64_t in = p->request.N * p->C * p->H * p->W, out = p->request.N * p->K;
     void *from = under_test_buffer(2, out), *to = under_test_buffer(3, in);
     return device->copy_in(device, from, dz, (size_t)out * sizeof *dz, e) ||
-           p->backward(p, from, to, e) ||
+           plan_backward(p, from, to, e) ||
            device->copy_out(device, dx, to, (size_t)in * sizeof *dx, e);
 }
 
@@ -70,7 +71,7 @@ static inline int host_train_backward(Plan *p, const float *dz, Error *e) {
     int64_t out = p->request.N * p->K;
     void *from = under_test_buffer(2, out);
     return device->copy_in(device, from, dz, (size_t)out * sizeof *dz, e) ||
-           p->train_backward(p, from, e);
+           plan_train_backward(p, from, e);
 }
 
 /* n floats of the device's memory; the caller frees them. NULL of NULL. */

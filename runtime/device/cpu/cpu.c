@@ -228,7 +228,10 @@ int cpu_device(int threads, Device **out, Error *e) {
         cpu.kernels = cpu_isa_kernels(isa);
         cpu.base = (Device){.name = "cpu",
                             .isa = cpu.kernels->isa,
+                            .host = true,
                             .bf16 = true,
+                            .rounds = true,
+                            .alignment = 64,
                             .take = take,
                             .release = release,
                             .copy_in = copy,
@@ -257,7 +260,9 @@ int cpu_device(int threads, Device **out, Error *e) {
                             .tanh_step = tanh_step,
                             .sgd = sgd,
                             .adam = adam,
-                            .plan_new = cpu_plan_new};
+                            .lower_begin = cpu_lower_begin,
+                            .lower = cpu_lower,
+                            .lower_end = cpu_lower_end};
     }
     cpu.threads = threads ? threads : cpu_threads_default();
     omp_set_num_threads(cpu.threads);

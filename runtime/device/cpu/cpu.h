@@ -52,8 +52,9 @@ int cpu_scatter(Device *d, bool others, const float *dy, const int64_t *index, R
 int cpu_matmul(Device *d, MatmulKind kind, const float *a, const float *b, float *out, int64_t M,
                int64_t K, int64_t N, Error *e);
 
-/* The Device's plan_new (plan.c). */
-int cpu_plan_new(Device *d, const struct Program *p, const struct PlanRequest *r, Plan **out,
-                 Error *e);
+/* The Device's lowering of programs (lower.c). */
+int cpu_lower_begin(struct Compiler *c, Error *e);
+int cpu_lower(struct Compiler *c, const struct Op *op, Error *e);
+int cpu_lower_end(struct Compiler *c, Error *e);
 
 #endif

@@ -1,8 +1,9 @@
 /* Convolutions on the device's own kernels (convolve.h): which take them, and their steps. */
+#include "device/cpu/lower_conv.h"
+
 #include <string.h>
 
 #include "base/memory.h"
-#include "device/cpu/lower_conv.h"
 
 static int64_t rounded_up(int64_t n, int64_t to) {
     return (n + to - 1) / to * to;
@@ -52,7 +53,7 @@ static Convolution reversed(const Convolution *s) {
  * convolutions here: oneDNN's gradients want a forward of oneDNN's. */
 static bool winograd_trains(const Compiler *c, const Convolution *s) {
     enum { FEWEST_TILES = 8 };
-    const ConvolutionKernel *kernel = &c->device->kernels->convolutions->winograd;
+    const ConvolutionKernel *kernel = &cpu_of(c)->kernels->convolutions->winograd;
     Convolution back = reversed(s);
     int64_t size = kernel->tile(s->taps);
     int64_t tiles = (rounded_up(s->OH, size) / size) * (rounded_up(s->OW, size) / size);
@@ -65,7 +66,7 @@ static bool winograd_trains(const Compiler *c, const Convolution *s) {
  * a fifth of them where there is a stride: the transforms cost a part of it. */
 static const ConvolutionKernel *kernel_for(const Compiler *c, const Convolution *s) {
     enum { MOST_TAPS = 5 };
-    const ConvolutionKernels *kernels = c->device->kernels->convolutions;
+    const ConvolutionKernels *kernels = cpu_of(c)->kernels->convolutions;
     bool training = c->request->purpose == PLAN_TRAINING;
     if (!kernels || s->taps < 1 || s->taps > MOST_TAPS) return NULL;
     if (s->stride > 1 || s->spread > 1) {
@@ -82,38 +83,36 @@ static const ConvolutionKernel *kernel_for(const Compiler *c, const Convolution 
     return winograd_pays(&kernels->winograd, s) ? &kernels->winograd : NULL;
 }
 
-static Layout blocked(const Compiler *c, int64_t C, int64_t H, int64_t W) {
-    return layout_blocked(cpu_block(c->device), c->request->N, C, H, W);
-}
-
-/* at: y, x, weights, scratch, job, and bits. */
-typedef struct Job {
+/* at: y, x, weights, scratch, and the bits that are saved or masked by. */
+typedef struct ConvJob {
     const ConvolutionKernel *kernel;
     Convolution shape;
-} Job;
+    bool opens, masks;
+    bool turned; /* of a step that packs: the weights are those of the gradient */
+} ConvJob;
 
-static void run_convolution(const CpuPlan *p, const Step *s) {
-    const Job *job = s->at[4];
-    (void)p;
-    job->kernel->run(&job->shape,
-                     &(ConvolutionBuffers){.x = s->at[1],
-                                           .weights = s->at[2],
-                                           .y = s->at[0],
-                                           .scratch = s->at[3],
-                                           .opened = s->mask == MASK_SAVE ? s->at[5] : NULL,
-                                           .open = s->mask == MASK_APPLY ? s->at[5] : NULL});
+static int run_convolution(Plan *p, const Step *s, Error *e) {
+    const ConvJob *job = s->job;
+    (void)p, (void)e;
+    job->kernel->run(&job->shape, &(ConvolutionBuffers){.x = s->at[1],
+                                                        .weights = s->at[2],
+                                                        .y = s->at[0],
+                                                        .scratch = s->at[3],
+                                                        .opened = job->opens ? s->at[4] : NULL,
+                                                        .open = job->masks ? s->at[4] : NULL});
+    return 0;
 }
 
 bool conv_own(const Compiler *c, const Convolution *shape, const Layout *x, const Layout *y) {
-    Layout in = blocked(c, shape->C, shape->H, shape->W),
-           out = blocked(c, shape->K, shape->OH, shape->OW);
+    Layout in = blocked_layout(c, shape->C, shape->H, shape->W),
+           out = blocked_layout(c, shape->K, shape->OH, shape->OW);
     return kernel_for(c, shape) && layout_same(&in, x) && layout_same(&out, y);
 }
 
 static Convolution on_batch(const Compiler *c, const Convolution *shape) {
     Convolution s = *shape;
     s.N = c->request->N;
-    s.threads = c->device->threads;
+    s.threads = cpu_of(c)->threads;
     return s;
 }
 
@@ -127,81 +126,73 @@ static int pack(Compiler *c, const Convolution *shape, const float *w, const flo
     return buffer;
 }
 
-static int keep_job(Compiler *c, const Convolution *shape, Error *e) {
-    Job job = {kernel_for(c, shape), on_batch(c, shape)};
-    void *kept;
-    int buffer = buffer_owned(c, sizeof job, "plan", &kept, e);
-    if (buffer >= 0) memcpy(kept, &job, sizeof job);
-    return buffer;
-}
-
-/* at: packed, w, job, and the bias if there is one. */
-static void run_pack(const CpuPlan *p, const Step *s) {
-    const Job *job = s->at[2];
-    (void)p;
-    job->kernel->pack(&job->shape, s->at[1], s->number != 0, s->buffers > 3 ? s->at[3] : NULL,
+/* at: packed, w, and the bias if there is one. */
+static int run_pack(Plan *p, const Step *s, Error *e) {
+    const ConvJob *job = s->job;
+    (void)p, (void)e;
+    job->kernel->pack(&job->shape, s->at[1], job->turned, s->buffers > 2 ? s->at[2] : NULL,
                       s->at[0]);
-}
-
-/* A parameter of the graph, or its gradient, as a buffer; *buffer is NO_BUFFER for none. */
-static int parameter(Compiler *c, int index, bool gradient, int *buffer, Error *e) {
-    *buffer = NO_BUFFER;
-    if (index < 0) return 0;
-    *buffer = gradient ? param_gradient(c, index, e)
-                       : buffer_fixed(c, c->program->graph->params[index].value.data, e);
-    return *buffer < 0 ? -1 : 0;
-}
-
-/* A step that packs a layer's parameters as they then are; the buffer, or -1. */
-static int pack_live(Compiler *c, const Layer *l, const Convolution *shape, bool turned, Error *e) {
-    int at[4];
-    at[0] = buffer_new(c, kernel_for(c, shape)->weights(shape) * sizeof(float), e);
-    if (at[0] < 0 || parameter(c, l->param[0], false, &at[1], e) ||
-        parameter(c, turned ? -1 : l->param[1], false, &at[3], e) ||
-        (at[2] = keep_job(c, shape, e)) < 0)
-        return -1;
-    Step *s = emit_kernel(c, "pack", run_pack, at[3] < 0 ? 3 : 4, at, e);
-    if (!s) return -1;
-    s->number = turned;
-    return at[0];
-}
-
-static int emit(Compiler *c, bool backward, const Convolution *shape, int packed, int x, int y,
-                Error *e) {
-    const char *direct = backward ? "conv back" : "conv",
-               *winograd = backward ? "winograd back" : "winograd";
-    Convolution whole = on_batch(c, shape);
-    int at[5] = {y, x, packed};
-    at[3] = buffer_new(c, kernel_for(c, shape)->scratch(&whole) * sizeof(float), e);
-    at[4] = at[3] < 0 ? -1 : keep_job(c, shape, e);
-    if (at[4] < 0) return -1;
-    Step *s =
-        emit_kernel(c, kernel_for(c, shape)->tile ? winograd : direct, run_convolution, 5, at, e);
-    if (!s) return -1;
-    s->can_mask = true;
     return 0;
 }
 
-int conv_emit_own(Compiler *c, bool backward, const Convolution *shape, const float *w,
-                  const float *bias, int x, int y, Error *e) {
-    int packed = pack(c, shape, w, bias, e);
-    return packed < 0 ? -1 : emit(c, backward, shape, packed, x, y, e);
+static ConvJob job_of(const Compiler *c, const Convolution *shape) {
+    return (ConvJob){.kernel = kernel_for(c, shape), .shape = on_batch(c, shape)};
 }
 
-/* Those of the layer, forward; taps is 0, which no kernel has, where it is none of theirs. */
-static Convolution forward_shape(const Layer *l, const Layer *in) {
-    bool fits = l->groups == 1 && l->stride[0] == l->stride[1] && l->kernel[0] == l->kernel[1];
-    for (int i = 0; i < 4; i++) fits = fits && l->pad[i] < l->kernel[0];
-    return (Convolution){.C = in->C,
-                         .K = l->C,
-                         .H = in->H,
-                         .W = in->W,
-                         .OH = l->H,
-                         .OW = l->W,
-                         .taps = fits ? l->kernel[0] : 0,
-                         .top = l->pad[0],
-                         .left = l->pad[1],
-                         .stride = l->stride[0],
+/* A step that packs a layer's parameters as they then are; the buffer, or -1. */
+static int pack_live(Compiler *c, const Op *op, const Convolution *shape, bool turned, Error *e) {
+    ConvJob job = job_of(c, shape);
+    bool bias = !turned && op->param[1] >= 0;
+    job.turned = turned;
+    int at[3] = {buffer_new(c, job.kernel->weights(&job.shape) * sizeof(float), e),
+                 buffer_param(c, op->param[0], e), bias ? buffer_param(c, op->param[1], e) : 0};
+    if (at[0] < 0 || at[1] < 0 || at[2] < 0) return -1;
+    return step_new(c, "pack", run_pack, bias ? 3 : 2, at, &job, sizeof job, e) ? at[0] : -1;
+}
+
+/* Bits are saved of an activation, and masked by where the sum, if there is one, is in the pass. */
+static int emit(Compiler *c, const Op *op, bool backward, const Convolution *shape, int packed,
+                int x, int y, Done *done, Error *e) {
+    ConvJob job = job_of(c, shape);
+    const char *direct = backward ? "conv back" : "conv",
+               *winograd = backward ? "winograd back" : "winograd";
+    bool summed = !op || op->add == NO_VALUE || shape->sum;
+    job.opens = op && op->open != NO_VALUE && shape->relu;
+    job.masks = op && op->mask != NO_VALUE && summed;
+    int at[5] = {y, x, packed, buffer_new(c, job.kernel->scratch(&job.shape) * sizeof(float), e)};
+    Layout out = blocked_layout(c, shape->K, shape->OH, shape->OW);
+    if (job.opens) at[4] = place_open(c, op, &out, e);
+    if (job.masks) at[4] = c->buffer[op->mask];
+    if (at[3] < 0 || at[4] < 0) return -1;
+    *done = (Done){
+        .added = shape->sum, .activated = shape->relu, .opened = job.opens, .masked = job.masks};
+    return step_new(c, job.kernel->tile ? winograd : direct, run_convolution,
+                    job.opens || job.masks ? 5 : 4, at, &job, sizeof job, e)
+               ? 0
+               : -1;
+}
+
+int conv_emit_own(Compiler *c, const Op *op, bool backward, const Convolution *shape,
+                  const float *w, const float *bias, int x, int y, Done *done, Error *e) {
+    int packed = pack(c, shape, w, bias, e);
+    return packed < 0 ? -1 : emit(c, op, backward, shape, packed, x, y, done, e);
+}
+
+/* That of an op, forward; taps is 0, which no kernel has, where it is none of theirs. */
+static Convolution forward_shape(const Compiler *c, const Op *op) {
+    const Value *x = value_of(c, op->in[0]), *y = value_of(c, op->out[0]);
+    bool fits = op->groups == 1 && op->stride[0] == op->stride[1] && op->kernel[0] == op->kernel[1];
+    for (int i = 0; i < 4; i++) fits = fits && op->pad[i] < op->kernel[0];
+    return (Convolution){.C = x->C,
+                         .K = y->C,
+                         .H = x->H,
+                         .W = x->W,
+                         .OH = y->H,
+                         .OW = y->W,
+                         .taps = fits ? op->kernel[0] : 0,
+                         .top = op->pad[0],
+                         .left = op->pad[1],
+                         .stride = op->stride[0],
                          .spread = 1};
 }
 
@@ -221,77 +212,86 @@ static bool shares_weights(const Compiler *c, const Convolution *forward) {
             forward->OW <= GRID && kernel->weights(forward) * sizeof(float) >= LARGE);
 }
 
-static int pack_folded(Compiler *c, const Node *n, const Convolution *shape, Error *e) {
+static int pack_folded(Compiler *c, const Op *op, const Convolution *shape, Error *e) {
     HostWeights w;
-    if (conv_host_weights(c, n, &w, e)) return -1;
+    if (conv_host_weights(c, op, op, &w, e)) return -1;
     int packed = pack(c, shape, w.weight, w.bias, e);
     conv_free_host_weights(&w);
     return packed;
 }
 
-int conv_own_forward(Compiler *c, const Node *n, Value *v, bool *done, Error *e) {
-    const Layer *l = n->layer, *in = c->program->nodes[n->input[0]].layer;
-    const Value *x = &c->values[n->input[0]];
-    Convolution s = forward_shape(l, in);
-    Layout dst = blocked(c, l->C, l->H, l->W);
-    bool sum = n->residual >= 0;
-    *done = conv_own(c, &s, &x->layout, sum ? &c->values[n->residual].layout : &dst);
-    if (!*done) return 0;
+int conv_own_forward(Compiler *c, const Op *op, bool *taken, Error *e) {
+    CpuNote *note = note_of(c, c->op);
+    Convolution s = forward_shape(c, op);
+    Layout dst = blocked_layout(c, s.K, s.OH, s.OW);
+    bool training = c->request->purpose == PLAN_TRAINING, sum = op->add != NO_VALUE;
+    *taken = (!sum || value_dies(c, op->add)) &&
+             conv_own(c, &s, layout_of(c, op->in[0]), sum ? layout_of(c, op->add) : &dst);
+    if (!*taken) return 0;
     s.sum = sum;
-    s.relu = n->relu;
-    s.cap = (float)n->cap;
-    v->layout = dst;
-    v->buffer = sum ? c->values[n->residual].buffer : buffer_new(c, layout_bytes(&dst), e);
-    if (v->buffer < 0) return -1;
-    bool training = c->request->purpose == PLAN_TRAINING;
-    int packed = training ? pack_live(c, l, &s, false, e) : pack_folded(c, n, &s, e);
-    if (packed < 0) return -1;
-    v->saved[0] = x->buffer;
-    v->saved[2] = !training && shares_weights(c, &s) ? packed : NO_BUFFER;
-    return emit(c, false, &s, packed, x->buffer, v->buffer, e);
+    s.relu = op->relu;
+    s.cap = (float)op->cap;
+    int x = c->buffer[op->in[0]], y = sum ? c->buffer[op->add] : buffer_of(c, &dst, e);
+    if (y < 0) return -1;
+    int packed = training ? pack_live(c, op, &s, false, e) : pack_folded(c, op, &s, e);
+    Done done;
+    if (packed < 0 || emit(c, op, false, &s, packed, x, y, &done, e)) return -1;
+    note->source = x;
+    note->packed = !training && shares_weights(c, &s) ? packed : NO_BUFFER;
+    return deliver(c, op, &dst, y, done, e);
 }
 
-int conv_own_backward(Compiler *c, const Node *n, const Value *v, bool *done, Error *e) {
-    const Layer *l = n->layer, *in = c->program->nodes[n->input[0]].layer;
-    const Layout *dx = &c->values[n->input[0]].layout;
-    Convolution f = forward_shape(l, in), s = reversed(&f);
-    *done = conv_own(c, &s, &v->layout, dx);
-    if (!*done) return 0;
+/* Packed weights for the gradient's convolution; the buffer, or -1. */
+static int pack_back(Compiler *c, const Op *op, const Convolution *shape, Error *e) {
     HostWeights w;
-    Sink sink;
-    if (sink_open(c, n->input[0], dx, true, &sink, e)) return -1;
-    s.sum = sink.sum;
-    s.backward = v->saved[2] != NO_BUFFER;
-    if (s.backward || c->request->purpose == PLAN_TRAINING) {
-        int packed = s.backward ? v->saved[2] : pack_live(c, l, &s, true, e);
-        return packed < 0 || emit(c, true, &s, packed, v->gradient, sink.buffer, e)
-                   ? -1
-                   : sink_close(c, &sink, e);
-    }
-    if (conv_host_weights(c, n, &w, e)) return -1;
-    int status = conv_rotate(&w, e) ||
-                 conv_emit_own(c, true, &s, w.weight, NULL, v->gradient, sink.buffer, e);
+    if (shape->backward) return note_of(c, op->twin)->packed;
+    if (c->request->purpose == PLAN_TRAINING) return pack_live(c, op, shape, true, e);
+    if (conv_host_weights(c, op, twin_of(c, op), &w, e)) return -1;
+    int packed = conv_rotate(&w, e) ? -1 : pack(c, shape, w.weight, NULL, e);
     conv_free_host_weights(&w);
-    return status ? -1 : sink_close(c, &sink, e);
+    return packed;
 }
 
-/* at: dw, x, dy, scratch, job, and the bias's gradient if there is one. */
-static void run_gradient(const CpuPlan *p, const Step *s) {
-    const Job *job = s->at[4];
-    (void)p;
+int conv_own_data(Compiler *c, const Op *op, bool *taken, Error *e) {
+    const Op *forward = twin_of(c, op);
+    const Layout *dx = layout_of(c, forward->in[0]), *dy = layout_of(c, forward->out[0]);
+    Convolution f = forward_shape(c, forward), s = reversed(&f);
+    *taken = conv_own(c, &s, dy, dx);
+    if (!*taken) return 0;
+    s.sum = op->add != NO_VALUE && value_dies(c, op->add) && layout_same(layout_of(c, op->add), dx);
+    s.backward = note_of(c, op->twin)->packed != NO_BUFFER;
+    int in = value_as(c, op->in[0], dy, e), out = s.sum ? c->buffer[op->add] : buffer_of(c, dx, e);
+    if (in < 0 || out < 0) return -1;
+    int packed = pack_back(c, op, &s, e);
+    Done done;
+    if (packed < 0 || emit(c, op, true, &s, packed, in, out, &done, e)) return -1;
+    return deliver(c, op, dx, out, done, e);
+}
+
+/* at: dw, x, dy, scratch, and the bias's gradient if there is one. */
+static int run_gradient(Plan *p, const Step *s, Error *e) {
+    const ConvJob *job = s->job;
+    (void)p, (void)e;
     job->kernel->gradient(&job->shape, s->at[1], s->at[2], s->at[3], s->at[0],
-                          s->buffers > 5 ? s->at[5] : NULL);
+                          s->buffers > 4 ? s->at[4] : NULL);
+    return 0;
 }
 
-int conv_own_weights(Compiler *c, const Node *n, const Value *v, bool *done, Error *e) {
-    const Layer *l = n->layer;
-    Convolution s = forward_shape(l, c->program->nodes[n->input[0]].layer), whole = on_batch(c, &s);
-    *done = conv_own(c, &s, &c->values[n->input[0]].layout, &v->layout);
-    if (!*done) return 0;
-    int at[6] = {0, c->values[n->input[0]].buffer, v->gradient};
-    at[3] = buffer_new(c, kernel_for(c, &s)->gradient_scratch(&whole) * sizeof(float), e);
-    if (at[3] < 0 || parameter(c, l->param[0], true, &at[0], e) ||
-        parameter(c, l->param[1], true, &at[5], e) || (at[4] = keep_job(c, &s, e)) < 0)
-        return -1;
-    return emit_kernel(c, "winograd weights", run_gradient, at[5] < 0 ? 5 : 6, at, e) ? 0 : -1;
+int conv_own_weights(Compiler *c, const Op *op, bool *taken, Error *e) {
+    const Op *forward = twin_of(c, op);
+    const Layout *x = layout_of(c, forward->in[0]), *dy = layout_of(c, forward->out[0]);
+    Convolution s = forward_shape(c, forward);
+    bool bias = op->param[1] >= 0;
+    *taken = conv_own(c, &s, x, dy);
+    if (!*taken) return 0;
+    ConvJob job = job_of(c, &s);
+    int at[5] = {buffer_param_gradient(c, op->param[0], e), c->buffer[forward->in[0]],
+                 value_as(c, op->in[1], dy, e),
+                 buffer_new(c, job.kernel->gradient_scratch(&job.shape) * sizeof(float), e),
+                 bias ? buffer_param_gradient(c, op->param[1], e) : 0};
+    for (int i = 0; i < 5; i++)
+        if (at[i] < 0) return -1;
+    return step_new(c, "winograd weights", run_gradient, bias ? 5 : 4, at, &job, sizeof job, e)
+               ? 0
+               : -1;
 }

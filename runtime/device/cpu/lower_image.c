@@ -3,10 +3,11 @@
  * image. Backward that is a convolution and a pixel shuffle straight into the caller's dx;
  * forward it serves where oneDNN has no fast convolution for the plain image (11x11 with
  * stride 4 without AVX-512). */
+#include "device/cpu/lower_conv.h"
+
 #include <string.h>
 
 #include "base/memory.h"
-#include "device/cpu/lower_conv.h"
 
 /* One direction of the phase form. Input row h meets output row o through kernel row r where
  * h + pad = stride o + r. With u = (h + pad) div stride and a = (h + pad) mod stride, r = a +
@@ -32,15 +33,11 @@ static float tap(const HostWeights *w, int64_t k, int64_t c, int64_t r, int64_t 
     return r < w->R && s < w->S ? w->weight[((k * w->C + c) * w->R + r) * w->S + s] : 0;
 }
 
-/* stride, pad, skip and rows of each direction, for the kernels. */
-static int geometry_buffer(Compiler *c, const Phase *y, const Phase *x, int *buffer, Error *e) {
-    int64_t g[8] = {y->stride, y->pad, y->skip, y->rows, x->stride, x->pad, x->skip, x->rows};
-    void *memory;
-    *buffer = buffer_owned(c, sizeof g, "geometry", &memory, e);
-    if (*buffer < 0) return -1;
-    memcpy(memory, g, sizeof g);
-    return 0;
-}
+/* Between an image [N,C,H,W] and its phases in blocks of channels. */
+typedef struct PhaseJob {
+    int64_t N, C, H, W, block;
+    Phase y, x;
+} PhaseJob;
 
 /* --- backward --- */
 
@@ -58,18 +55,18 @@ static void phase_weights(const HostWeights *w, const Phase *y, const Phase *x, 
                         }
 }
 
-/* dx[n,c,h,w] = scale[c] phases[n,(c,a,b),u,v]. at: phases, dx, scale, geometry.
- * size: N, C, H, W, block. */
-static void run_shuffle(const CpuPlan *p, const Step *s) {
-    (void)p;
+/* dx[n,c,h,w] = scale[c] phases[n,(c,a,b),u,v]. at: phases, dx, scale. */
+static int run_shuffle(Plan *p, const Step *s, Error *e) {
+    const PhaseJob *job = s->job;
     const float *in = s->at[0], *scale = s->at[2];
     float *dx = s->at[1];
-    const int64_t *g = s->at[3];
-    int64_t N = s->size[0], C = s->size[1], H = s->size[2], W = s->size[3], block = s->size[4];
-    int64_t sy = g[0], py = g[1], ky = g[2], U = g[3], sx = g[4], px = g[5], kx = g[6], V = g[7];
+    int64_t C = job->C, H = job->H, W = job->W, block = job->block;
+    int64_t sy = job->y.stride, py = job->y.pad, ky = job->y.skip, U = job->y.rows;
+    int64_t sx = job->x.stride, px = job->x.pad, kx = job->x.skip, V = job->x.rows;
     int64_t blocks = (C * sy * sx + block - 1) / block;
+    (void)p, (void)e;
 #pragma omp parallel for collapse(2)
-    for (int64_t n = 0; n < N; n++)
+    for (int64_t n = 0; n < job->N; n++)
         for (int64_t ch = 0; ch < C; ch++)
             for (int64_t h = 0; h < H; h++) {
                 int64_t u = (h + py) / sy - ky, a = (h + py) % sy;
@@ -85,38 +82,55 @@ static void run_shuffle(const CpuPlan *p, const Step *s) {
                         row[w] = scale[ch] * *from;
                 }
             }
+    return 0;
 }
 
-/* 1 / std of the normalisation before this convolution, or ones. */
-static int input_scale(Compiler *c, int node, int *buffer, Error *e) {
-    const Layer *l = c->program->nodes[node].layer;
+/* The one op that reads the value, through the rounding of a bf16 plan; -1 where there are more. */
+static int op_behind(const Compiler *c, int value) {
+    const Value *v = value_of(c, value);
+    if (v->readers != 1) return -1;
+    const Op *op = &c->program->ops[v->last];
+    return op->kind == OP_ROUND ? op_behind(c, op->out[0]) : v->last;
+}
+
+bool conv_reads_image(const Compiler *c, const Op *forward) {
+    int first = op_behind(c, VALUE_X);
+    if (first < 0 || forward->groups != 1) return false;
+    const Op *op = &c->program->ops[first];
+    if (op->kind != OP_NORMALIZE) return op == forward;
+    int second = op_behind(c, op->out[0]);
+    return second >= 0 && &c->program->ops[second] == forward;
+}
+
+/* 1 / std of the normalisation before the convolution, or ones. */
+static int input_scale(Compiler *c, const Op *normalize, int64_t C, Error *e) {
     void *memory;
-    *buffer = buffer_owned(c, (size_t)l->C * sizeof(float), "scale", &memory, e);
-    if (*buffer < 0) return -1;
-    for (int64_t i = 0; i < l->C; i++)
-        ((float *)memory)[i] = l->kind == LAYER_NORMALIZE ? (float)(1 / l->std[i]) : 1.0F;
-    return 0;
+    int buffer = buffer_owned(c, (size_t)C * sizeof(float), "scale", &memory, e);
+    if (buffer < 0) return -1;
+    float *scale = memory;
+    for (int64_t i = 0; i < C; i++) scale[i] = 1.0F;
+    return normalize && c->program->channels(c->program, normalize, scale, NULL, e) ? -1 : buffer;
 }
 
-bool conv_reads_image(const Compiler *c, const Node *n) {
-    const Node *x = &c->program->nodes[n->input[0]];
-    bool image = x->layer->kind == LAYER_INPUT ||
-                 (x->layer->kind == LAYER_NORMALIZE &&
-                  c->program->nodes[x->input[0]].layer->kind == LAYER_INPUT &&
-                  c->program->nodes[x->input[0]].readers == 1);
-    return image && x->readers == 1 && n->layer->groups == 1;
+/* The gradient's way on to the caller's dx, which the shuffle takes: the op that scales it, NULL
+ * where there is none. False where there is more on the way. */
+static bool claim_output(Compiler *c, const Op *op, const Op **scale) {
+    int value = op->out[0], affine = value_only_reader(c, value, OP_AFFINE);
+    *scale = affine < 0 ? NULL : &c->program->ops[affine];
+    if (*scale) value = (*scale)->out[0];
+    int output = value_only_reader(c, value, OP_OUTPUT);
+    if (output < 0 || op->add != NO_VALUE || op->mask != NO_VALUE ||
+        (*scale && ((*scale)->add != NO_VALUE || (*scale)->mask != NO_VALUE)))
+        return false;
+    c->claimed[output] = true;
+    if (*scale) c->claimed[affine] = true;
+    return true;
 }
 
-static int emit_shuffle(Compiler *c, const Node *n, const Phase *y, const Phase *x,
-                        const Layout *phases, int in, Error *e) {
-    const Layer *image = c->program->nodes[n->input[0]].layer;
-    int scale, geometry;
-    if (input_scale(c, n->input[0], &scale, e) || geometry_buffer(c, y, x, &geometry, e)) return -1;
-    Step *s = emit_kernel(c, "shuffle", run_shuffle, 4, (int[]){in, BUFFER_DX, scale, geometry}, e);
-    if (!s) return -1;
-    int64_t size[5] = {c->request->N, image->C, image->H, image->W, layout_block(phases)};
-    memcpy(s->size, size, sizeof size);
-    return 0;
+static PhaseJob phase_job(const Compiler *c, const Op *forward, const Phase *y, const Phase *x,
+                          const Layout *phases) {
+    const Value *image = value_of(c, forward->in[0]);
+    return (PhaseJob){c->request->N, image->C, image->H, image->W, layout_block(phases), *y, *x};
 }
 
 /* The convolution over phases as the device's own kernels take it, but for the grids. */
@@ -130,46 +144,60 @@ static Convolution phase_shape(int64_t C, int64_t K, const Phase *y, const Phase
                          .spread = 1};
 }
 
-int conv_image_backward(Compiler *c, const Node *n, const Value *v, bool *done, Error *e) {
-    const Layer *l = n->layer, *image = c->program->nodes[n->input[0]].layer;
-    Phase y = phase_of(image->H, l->H, l->kernel[0], l->stride[0], l->pad[0]);
-    Phase x = phase_of(image->W, l->W, l->kernel[1], l->stride[1], l->pad[1]);
-    *done = false;
+/* The weights as one of the two ways has them, and the step that multiplies by them. */
+static int emit_phase_conv(Compiler *c, const Op *op, const Convolution *shape, const float *made,
+                           dnnl_primitive_desc_t pd, const Layout *plain, int phases, Error *e) {
+    const Op *forward = twin_of(c, op);
+    const Layout *from = layout_of(c, forward->out[0]);
+    int weights, dy = value_as(c, op->in[0], from, e);
+    Done done;
+    if (dy < 0) return -1;
+    if (!pd) return conv_emit_own(c, NULL, true, shape, made, NULL, dy, phases, &done, e);
+    if (conv_keep_weights(c, plain, made, pd, &weights, e)) return -1;
+    return conv_emit_data(c, "conv back", pd, from, dy, weights, phases, e);
+}
+
+int conv_image_data(Compiler *c, const Op *op, bool *taken, Error *e) {
+    const Op *f = twin_of(c, op), *scale;
+    const Value *image = value_of(c, f->in[0]), *out = value_of(c, f->out[0]);
+    Phase y = phase_of(image->H, out->H, f->kernel[0], f->stride[0], f->pad[0]);
+    Phase x = phase_of(image->W, out->W, f->kernel[1], f->stride[1], f->pad[1]);
+    *taken = false;
     if (y.after < 0 || x.after < 0) return 0;
-    int64_t channels = image->C * y.stride * x.stride;
-    Layer t = {.C = channels, .groups = 1, .kernel = {y.taps, x.taps}};
-    ConvShape s = {
-        .src = v->layout,
-        .weights = layout_weights(&t, l->C, true),
-        .dst = layout_blocked(cpu_block(c->device), c->request->N, channels, y.rows, x.rows),
-        .stride = {1, 1},
-        .pad = {y.before, x.before, y.after, x.after}};
-    Convolution shape = phase_shape(l->C, channels, &y, &x);
-    shape.H = l->H, shape.W = l->W, shape.OH = y.rows, shape.OW = x.rows;
+    int64_t channels = image->C * y.stride * x.stride, taps[2] = {y.taps, x.taps};
+    ConvShape s = {.src = *layout_of(c, f->out[0]),
+                   .weights = layout_weights(1, out->C, channels, taps, true),
+                   .dst = blocked_layout(c, channels, y.rows, x.rows),
+                   .stride = {1, 1},
+                   .pad = {y.before, x.before, y.after, x.after}};
+    Convolution shape = phase_shape(out->C, channels, &y, &x);
+    shape.H = out->H, shape.W = out->W, shape.OH = y.rows, shape.OW = x.rows;
     bool own = conv_own(c, &shape, &s.src, &s.dst);
     dnnl_primitive_desc_t pd = NULL;
     if (!own && conv_descriptor(cpu_engine(), &s, CONV_FORWARD, NULL, NULL, false, &pd, e))
         return -1;
-    if (!own && !pd) return 0;
-    HostWeights w;
-    int status = -1, weights, phases = buffer_new(c, layout_bytes(&s.dst), e);
-    if (phases < 0 || conv_host_weights(c, n, &w, e)) goto done;
-    float *made =
-        memory_take((size_t)(channels * l->C * y.taps * x.taps) * sizeof(float), "weights", e);
-    if (made) phase_weights(&w, &y, &x, made);
-    Layout plain = layout_weights(&t, l->C, false);
-    if (made && own)
-        status = conv_emit_own(c, true, &shape, made, NULL, v->gradient, phases, e);
-    else if (made)
-        status = conv_keep_weights(c, &plain, made, pd, &weights, e) ||
-                 conv_emit_data(c, "conv back", pd, v, weights, phases, e);
-    if (!status) status = emit_shuffle(c, n, &y, &x, &s.dst, phases, e);
+    *taken = (own || pd) && claim_output(c, op, &scale);
+    HostWeights w = {0};
+    float *made = NULL;
+    int status = 0;
+    if (!*taken) goto done;
+    status = -1;
+    Layout plain = layout_weights(1, out->C, channels, taps, false);
+    PhaseJob job = phase_job(c, f, &y, &x, &s.dst);
+    int phases = buffer_of(c, &s.dst, e), scales = input_scale(c, scale, image->C, e);
+    if (phases < 0 || scales < 0 || conv_host_weights(c, op, f, &w, e)) goto done;
+    made = memory_take((size_t)(channels * out->C * y.taps * x.taps) * sizeof(float), "weights", e);
+    if (!made) goto done;
+    phase_weights(&w, &y, &x, made);
+    if (!emit_phase_conv(c, op, &shape, made, pd, &plain, phases, e) &&
+        step_new(c, "shuffle", run_shuffle, 3, (int[]){phases, c->buffer[VALUE_DX], scales}, &job,
+                 sizeof job, e))
+        status = 0;
+done:
     memory_free(made);
     conv_free_host_weights(&w);
-    *done = true;
-done:
     if (pd) dnnl_primitive_desc_destroy(pd);
-    return status ? -1 : 0;
+    return status;
 }
 
 /* --- forward --- */
@@ -188,17 +216,18 @@ static void forward_weights(const HostWeights *w, const Phase *y, const Phase *x
 }
 
 /* out[n,(c,a,b),u,v] = x[n, c, stride u + a - pad, stride v + b - pad], zero outside the image.
- * at: x, out, geometry. size: N, C, H, W, block. */
-static void run_unshuffle(const CpuPlan *p, const Step *s) {
-    (void)p;
+ * at: x, out. */
+static int run_unshuffle(Plan *p, const Step *s, Error *e) {
+    const PhaseJob *job = s->job;
     const float *x = s->at[0];
     float *out = s->at[1];
-    const int64_t *g = s->at[2];
-    int64_t N = s->size[0], C = s->size[1], H = s->size[2], W = s->size[3], block = s->size[4];
-    int64_t sy = g[0], py = g[1], U = g[3], sx = g[4], px = g[5], V = g[7];
+    int64_t C = job->C, H = job->H, W = job->W, block = job->block;
+    int64_t sy = job->y.stride, py = job->y.pad, U = job->y.rows;
+    int64_t sx = job->x.stride, px = job->x.pad, V = job->x.rows;
     int64_t channels = C * sy * sx, blocks = (channels + block - 1) / block;
+    (void)p, (void)e;
 #pragma omp parallel for collapse(2)
-    for (int64_t n = 0; n < N; n++)
+    for (int64_t n = 0; n < job->N; n++)
         for (int64_t k = 0; k < blocks; k++)
             for (int64_t u = 0; u < U; u++)
                 for (int64_t lane = 0; lane < block; lane++) {
@@ -210,6 +239,7 @@ static void run_unshuffle(const CpuPlan *p, const Step *s) {
                     for (int64_t v = 0; v < V; v++, w += sx)
                         to[v * block] = inside && w >= 0 && w < W ? row[w] : 0;
                 }
+    return 0;
 }
 
 /* Phases of the input that the output reads: no padding is left, and no row is skipped. */
@@ -219,49 +249,57 @@ static Phase input_phase(int64_t out, int64_t kernel, int64_t stride, int64_t pa
     return p;
 }
 
-/* pd is NULL where `shape` goes to an own kernel. */
-static int emit_phases(Compiler *c, const Node *n, dnnl_primitive_desc_t pd,
-                       const Convolution *shape, const Layout *phases, const Phase *y,
-                       const Phase *x, Value *v, Error *e) {
-    const Layer *l = n->layer, *image = c->program->nodes[n->input[0]].layer;
-    Layout grid = layout_plain(c->request->N, image->C, image->H, image->W);
-    Layer t = {.C = l->C, .groups = 1, .kernel = {y->taps, x->taps}};
-    Layout plain = layout_weights(&t, phases->dims[1], false);
-    HostWeights w;
-    int weights, bias, unshuffled = buffer_new(c, layout_bytes(phases), e), geometry;
-    int in = value_as(c, n->input[0], &grid, e);
-    v->buffer = unshuffled < 0 || in < 0 ? -1 : buffer_new(c, layout_bytes(&v->layout), e);
-    if (v->buffer < 0 || geometry_buffer(c, y, x, &geometry, e) || conv_host_weights(c, n, &w, e))
+/* Of the weights `made` and the phases: the value. pd is NULL where `shape` goes to an own
+ * kernel. */
+static int emit_from_phases(Compiler *c, const Op *op, dnnl_primitive_desc_t pd,
+                            const Convolution *shape, const Layout *plain, const float *made,
+                            const float *host_bias, int phases, const Layout *dst, Error *e) {
+    Done done = {0};
+    int weights, bias, y = buffer_of(c, dst, e);
+    if (y < 0) return -1;
+    if (!pd) {
+        if (conv_emit_own(c, op, false, shape, made, host_bias, phases, y, &done, e)) return -1;
+        return deliver(c, op, dst, y, done, e);
+    }
+    if (conv_keep_weights(c, plain, made, pd, &weights, e) ||
+        conv_keep_bias(c, host_bias, dst->dims[1], &bias, e))
         return -1;
-    float *made = memory_take((size_t)(l->C * phases->dims[1] * y->taps * x->taps) * sizeof(float),
-                              "weights", e);
-    if (made) forward_weights(&w, y, x, made);
-    Step *s = emit_kernel(c, "unshuffle", run_unshuffle, 3, (int[]){in, unshuffled, geometry}, e);
-    int64_t size[5] = {c->request->N, image->C, image->H, image->W, layout_block(phases)};
-    if (s) memcpy(s->size, size, sizeof size);
-    int failed = !s || !made;
-    if (!failed && !pd)
-        failed = conv_emit_own(c, false, shape, made, w.bias, unshuffled, v->buffer, e);
-    else if (!failed)
-        failed = conv_keep_weights(c, &plain, made, pd, &weights, e) ||
-                 conv_keep_bias(c, w.bias, l->C, &bias, e);
-    memory_free(made);
-    conv_free_host_weights(&w);
-    if (failed || !pd) return failed ? -1 : 0;
-    Arg args[4] = {{DNNL_ARG_SRC, unshuffled},
+    Arg args[4] = {{DNNL_ARG_SRC, phases},
                    {DNNL_ARG_WEIGHTS, weights},
-                   {DNNL_ARG_DST, v->buffer},
+                   {DNNL_ARG_DST, y},
                    {DNNL_ARG_BIAS, bias}};
-    if (emit_primitive(c, "conv", pd, 4, args, e)) return -1;
-    return n->relu ? emit_relu(c, &v->layout, n->cap, v->buffer, v->buffer, e) : 0;
+    return emit_primitive(c, "conv", pd, 4, args, e) ? -1 : deliver(c, op, dst, y, done, e);
 }
 
-int conv_image_forward(Compiler *c, const Node *n, Value *v, bool *done, Error *e) {
-    const Layer *l = n->layer, *image = c->program->nodes[n->input[0]].layer;
-    ConvShape s = conv_forward_shape(c, n);
+/* The image comes in plain order. */
+static int emit_phases(Compiler *c, const Op *op, dnnl_primitive_desc_t pd,
+                       const Convolution *shape, const ConvShape *s, const Phase *y, const Phase *x,
+                       Error *e) {
+    const Value *image = value_of(c, op->in[0]);
+    Layout planes = layout_plain(c->request->N, image->C, image->H, image->W);
+    int64_t taps[2] = {y->taps, x->taps}, C = s->src.dims[1], K = s->dst.dims[1];
+    Layout plain = layout_weights(1, C, K, taps, false);
+    PhaseJob job = phase_job(c, op, y, x, &s->src);
+    HostWeights w;
+    int in = value_as(c, op->in[0], &planes, e), phases = buffer_of(c, &s->src, e), status = -1;
+    if (in < 0 || phases < 0 || conv_host_weights(c, op, op, &w, e)) return -1;
+    float *made = memory_take((size_t)(K * C * y->taps * x->taps) * sizeof(float), "weights", e);
+    if (made) {
+        forward_weights(&w, y, x, made);
+        if (step_new(c, "unshuffle", run_unshuffle, 2, (int[]){in, phases}, &job, sizeof job, e))
+            status = emit_from_phases(c, op, pd, shape, &plain, made, w.bias, phases, &s->dst, e);
+    }
+    memory_free(made);
+    conv_free_host_weights(&w);
+    return status;
+}
+
+int conv_image_forward(Compiler *c, const Op *op, bool *taken, Error *e) {
+    const Value *image = value_of(c, op->in[0]), *out = value_of(c, op->out[0]);
+    ConvShape s = conv_forward_shape(c, op);
     dnnl_primitive_desc_t pd;
-    *done = false;
-    if ((l->stride[0] == 1 && l->stride[1] == 1) || n->residual >= 0) return 0;
+    *taken = false;
+    if ((op->stride[0] == 1 && op->stride[1] == 1) || op->add != NO_VALUE) return 0;
     if (conv_descriptor(cpu_engine(), &s, CONV_FORWARD, NULL, NULL, false, &pd, e)) return -1;
     if (pd) {
         Layout dst = descriptor_layout(pd, DNNL_ARG_DST);
@@ -269,25 +307,22 @@ int conv_image_forward(Compiler *c, const Node *n, Value *v, bool *done, Error *
         dnnl_primitive_desc_destroy(pd);
         if (fast) return 0;
     }
-    Phase y = input_phase(l->H, l->kernel[0], l->stride[0], l->pad[0]);
-    Phase x = input_phase(l->W, l->kernel[1], l->stride[1], l->pad[1]);
-    int64_t channels = image->C * y.stride * x.stride;
-    Layer t = {.C = l->C, .groups = 1, .kernel = {y.taps, x.taps}};
-    s.src = layout_blocked(cpu_block(c->device), c->request->N, channels, y.rows, x.rows);
-    s.weights = layout_weights(&t, channels, true);
+    Phase y = input_phase(out->H, op->kernel[0], op->stride[0], op->pad[0]);
+    Phase x = input_phase(out->W, op->kernel[1], op->stride[1], op->pad[1]);
+    int64_t channels = image->C * y.stride * x.stride, taps[2] = {y.taps, x.taps};
+    s.src = blocked_layout(c, channels, y.rows, x.rows);
+    s.weights = layout_weights(1, channels, out->C, taps, true);
     memcpy(s.stride, (int64_t[]){1, 1}, sizeof s.stride);
     memset(s.pad, 0, sizeof s.pad);
-    Convolution shape = phase_shape(channels, l->C, &y, &x);
-    shape.H = y.rows, shape.W = x.rows, shape.OH = l->H, shape.OW = l->W;
-    shape.relu = n->relu, shape.cap = (float)n->cap;
+    Convolution shape = phase_shape(channels, out->C, &y, &x);
+    shape.H = y.rows, shape.W = x.rows, shape.OH = out->H, shape.OW = out->W;
+    shape.relu = op->relu, shape.cap = (float)op->cap;
     bool own = conv_own(c, &shape, &s.src, &s.dst);
     pd = NULL;
     if (!own && conv_descriptor(cpu_engine(), &s, CONV_FORWARD, NULL, NULL, false, &pd, e))
         return -1;
-    if (!own && !pd) return 0;
-    v->layout = s.dst;
-    *done = true;
-    int status = emit_phases(c, n, pd, &shape, &s.src, &y, &x, v, e);
+    *taken = own || pd;
+    int status = *taken ? emit_phases(c, op, pd, &shape, &s, &y, &x, e) : 0;
     if (pd) dnnl_primitive_desc_destroy(pd);
     return status;
 }

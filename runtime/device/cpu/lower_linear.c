@@ -4,103 +4,122 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "device/cpu/plan.h"
+#include "device/cpu/lower.h"
+
+/* y [N,K] = x [N,D] w' + bias, w [K,D]. */
+typedef struct LinearJob {
+    int64_t N, D, K;
+} LinearJob;
+
+static LinearJob linear_job(const Compiler *c, const Op *forward) {
+    const Value *x = value_of(c, forward->in[0]), *y = value_of(c, forward->out[0]);
+    return (LinearJob){c->request->N, x->C * x->H * x->W, y->C};
+}
 
 /* The input in plain order, the order of the weights' columns. */
-static Layout input_layout(const Compiler *c, const Node *n) {
-    const Layer *x = c->program->nodes[n->input[0]].layer;
+static Layout input_layout(const Compiler *c, const Op *forward) {
+    const Value *x = value_of(c, forward->in[0]);
     return layout_plain(c->request->N, x->C, x->H, x->W);
 }
 
-static void set_sizes(Step *s, const Compiler *c, const Node *n) {
-    const Layer *x = c->program->nodes[n->input[0]].layer;
-    s->size[0] = c->request->N, s->size[1] = x->C * x->H * x->W, s->size[2] = n->layer->C;
+static Layout output_layout(const Compiler *c, const Op *forward) {
+    return layout_flat(c->request->N, value_of(c, forward->out[0])->C);
 }
 
 /* at: x, weights, y, and the bias where there is one. */
-static void run_linear(const CpuPlan *p, const Step *s) {
-    p->kernels->linear(s->at[0], s->at[1], s->buffers > 3 ? s->at[3] : NULL, s->at[2], s->size[0],
-                       s->size[1], s->size[2]);
-}
-
-static void run_data(const CpuPlan *p, const Step *s) {
-    p->kernels->linear_data(s->at[0], s->at[1], s->at[2], s->size[0], s->size[1], s->size[2]);
-}
-
-static void run_weights(const CpuPlan *p, const Step *s) {
-    p->kernels->linear_weights(s->at[0], s->at[1], s->at[2], s->buffers > 3 ? s->at[3] : NULL,
-                               s->size[0], s->size[1], s->size[2]);
-}
-
-static int kept_parameters(Compiler *c, const Node *n, int *weights, int *bias, Error *e) {
-    void *w, *b;
-    size_t bytes = tensor_bytes(&c->program->graph->params[n->layer->param[0]].value);
-    *weights = buffer_owned(c, bytes, "weights", &w, e);
-    *bias = *weights < 0 ? -1 : buffer_owned(c, (size_t)n->layer->C * sizeof(float), "bias", &b, e);
-    if (*bias < 0 || node_weights(c->program, n, w, b, e)) return -1;
-    precision_weights(c, w, bytes / sizeof(float));
+static int run_linear(Plan *p, const Step *s, Error *e) {
+    const LinearJob *job = s->job;
+    (void)e;
+    kernels_of(p)->linear(s->at[0], s->at[1], s->buffers > 3 ? s->at[3] : NULL, s->at[2], job->N,
+                          job->D, job->K);
     return 0;
 }
 
-static int own_parameters(Compiler *c, const Node *n, int *weights, int *bias, Error *e) {
-    const Param *params = c->program->graph->params;
-    const int *param = n->layer->param;
+/* at: dy, weights, dx. */
+static int run_data(Plan *p, const Step *s, Error *e) {
+    const LinearJob *job = s->job;
+    (void)e;
+    kernels_of(p)->linear_data(s->at[0], s->at[1], s->at[2], job->N, job->D, job->K);
+    return 0;
+}
+
+/* at: dy, x, dw, and the bias's gradient where there is one. */
+static int run_weights(Plan *p, const Step *s, Error *e) {
+    const LinearJob *job = s->job;
+    (void)e;
+    kernels_of(p)->linear_weights(s->at[0], s->at[1], s->at[2], s->buffers > 3 ? s->at[3] : NULL,
+                                  job->N, job->D, job->K);
+    return 0;
+}
+
+/* Copies with the batch norm folded in, and rounded as the op asks. */
+static int kept_parameters(Compiler *c, const Op *op, int64_t K, int *weights, int *bias,
+                           Error *e) {
+    void *w, *b;
+    size_t count = (size_t)c->program->params[op->param[0]].count;
+    *weights = buffer_owned(c, count * sizeof(float), "weights", &w, e);
+    *bias = *weights < 0 ? -1 : buffer_owned(c, (size_t)K * sizeof(float), "bias", &b, e);
+    if (*bias < 0 || c->program->weights(c->program, op, w, b, e)) return -1;
+    round_weights(c, op, w, count);
+    return 0;
+}
+
+static int own_parameters(Compiler *c, const Op *op, int *weights, int *bias, Error *e) {
     *bias = NO_BUFFER;
-    *weights = buffer_fixed(c, params[param[0]].value.data, e);
-    if (*weights < 0 || param[1] < 0) return *weights < 0 ? -1 : 0;
-    *bias = buffer_fixed(c, params[param[1]].value.data, e);
+    *weights = buffer_param(c, op->param[0], e);
+    if (*weights < 0 || op->param[1] < 0) return *weights < 0 ? -1 : 0;
+    *bias = buffer_param(c, op->param[1], e);
     return *bias < 0 ? -1 : 0;
 }
 
-static int linear_forward(Compiler *c, const Node *n, Value *v, Error *e) {
-    /* What is masked is read in whole bytes of mask, for which the caller's z has no room. */
-    bool last = n == &c->program->nodes[c->program->n - 1] && !n->mask;
-    Layout in = input_layout(c, n);
-    int weights, bias;
-    bool copy = n->batchnorm >= 0 || c->rounds;
-    if ((copy ? kept_parameters : own_parameters)(c, n, &weights, &bias, e)) return -1;
-    v->layout = layout_flat(c->request->N, n->layer->C);
-    v->saved[0] = value_as(c, n->input[0], &in, e);
-    v->saved[1] = weights;
-    v->buffer = last ? BUFFER_Z : buffer_new(c, layout_bytes(&v->layout), e);
-    if (v->saved[0] < 0 || v->buffer < 0) return -1;
-    int used = bias == NO_BUFFER ? 3 : 4;
-    Step *s = emit_kernel(c, "linear", run_linear, used,
-                          (int[]){v->saved[0], weights, v->buffer, bias}, e);
-    if (!s) return -1;
-    set_sizes(s, c, n);
-    return n->relu ? emit_relu(c, &v->layout, n->cap, v->buffer, v->buffer, e) : 0;
+/* What is masked is written in whole bytes of bits, for which the caller's z has no room. */
+static int output_buffer(Compiler *c, const Op *op, const Layout *layout, Error *e) {
+    int output = value_only_reader(c, op->out[0], OP_OUTPUT);
+    if (output < 0 || op->open != NO_VALUE) return buffer_of(c, layout, e);
+    c->claimed[output] = true;
+    return c->buffer[c->program->ops[output].out[0]];
 }
 
-static int data_backward(Compiler *c, const Node *n, const Value *v, Error *e) {
-    Layout in = input_layout(c, n);
-    Sink sink;
-    int weights = v->saved[1], bias;
-    if (c->request->precision == PLAN_MIXED && kept_parameters(c, n, &weights, &bias, e)) return -1;
-    if (sink_open(c, n->input[0], &in, false, &sink, e)) return -1;
-    Step *s =
-        emit_kernel(c, "linear back", run_data, 3, (int[]){v->gradient, weights, sink.buffer}, e);
-    if (!s) return -1;
-    set_sizes(s, c, n);
-    return sink_close(c, &sink, e);
+int cpu_lower_linear(Compiler *c, const Op *op, Error *e) {
+    Layout in = input_layout(c, op), out = output_layout(c, op);
+    LinearJob job = linear_job(c, op);
+    CpuNote *note = note_of(c, c->op);
+    int bias, failed = op->folded >= 0 || op_rounds(c, op)
+                           ? kept_parameters(c, op, job.K, &note->weights, &bias, e)
+                           : own_parameters(c, op, &note->weights, &bias, e);
+    if (failed) return -1;
+    note->source = value_as(c, op->in[0], &in, e);
+    int y = output_buffer(c, op, &out, e);
+    if (note->source < 0 || y < 0 ||
+        !step_new(c, "linear", run_linear, bias == NO_BUFFER ? 3 : 4,
+                  (int[]){note->source, note->weights, y, bias}, &job, sizeof job, e))
+        return -1;
+    return deliver(c, op, &out, y, (Done){0}, e);
 }
 
-static int weights_backward(Compiler *c, const Node *n, const Value *v, Error *e) {
-    const int *param = n->layer->param;
-    int weights = param_gradient(c, param[0], e);
-    int bias = param[1] < 0 || weights < 0 ? NO_BUFFER : param_gradient(c, param[1], e);
-    if (weights < 0 || (param[1] >= 0 && bias < 0)) return -1;
-    int used = bias == NO_BUFFER ? 3 : 4;
-    Step *s = emit_kernel(c, "linear weights", run_weights, used,
-                          (int[]){v->gradient, v->saved[0], weights, bias}, e);
-    if (!s) return -1;
-    set_sizes(s, c, n);
-    return 0;
+int cpu_lower_linear_data(Compiler *c, const Op *op, Error *e) {
+    const Op *forward = twin_of(c, op);
+    Layout in = input_layout(c, forward), out = output_layout(c, forward);
+    LinearJob job = linear_job(c, forward);
+    int weights = note_of(c, op->twin)->weights, bias;
+    if (c->request->precision == PLAN_MIXED && kept_parameters(c, op, job.K, &weights, &bias, e))
+        return -1;
+    int dy = value_as(c, op->in[0], &out, e), dx = buffer_of(c, &in, e);
+    if (dy < 0 || dx < 0 ||
+        !step_new(c, "linear back", run_data, 3, (int[]){dy, weights, dx}, &job, sizeof job, e))
+        return -1;
+    return deliver(c, op, &in, dx, (Done){0}, e);
 }
 
-static int linear_backward(Compiler *c, const Node *n, Value *v, Error *e) {
-    if (c->request->purpose == PLAN_TRAINING && weights_backward(c, n, v, e)) return -1;
-    return c->values[n->input[0]].wanted ? data_backward(c, n, v, e) : 0;
+int cpu_lower_linear_weights(Compiler *c, const Op *op, Error *e) {
+    const Op *forward = twin_of(c, op);
+    Layout out = output_layout(c, forward);
+    LinearJob job = linear_job(c, forward);
+    int at[4] = {value_as(c, op->in[1], &out, e), note_of(c, op->twin)->source,
+                 buffer_param_gradient(c, op->param[0], e), NO_BUFFER};
+    bool bias = op->param[1] >= 0;
+    if (at[0] < 0 || at[2] < 0 || (bias && (at[3] = buffer_param_gradient(c, op->param[1], e)) < 0))
+        return -1;
+    return step_new(c, "linear weights", run_weights, bias ? 4 : 3, at, &job, sizeof job, e) ? 0
+                                                                                             : -1;
 }
-
-const Lowering cpu_lower_linear = {linear_forward, linear_backward};

@@ -1,123 +1,164 @@
-/* Layers that work element by element: ReLU and sums where nothing took them in, and
- * training's dropout. */
+/* Primitives that work element by element, what comes from the caller and goes to it. */
 #include <string.h>
 
 #include "base/random.h"
-#include "device/cpu/plan.h"
+#include "device/cpu/lower.h"
 
-/* --- ReLU --- */
+/* --- the caller's tensors --- */
 
-/* In place where nothing else reads the input: no kind of layer needs its own output again. */
-static int relu_forward(Compiler *c, const Node *n, Value *v, Error *e) {
-    const Value *x = &c->values[n->input[0]];
-    bool alone = c->program->nodes[n->input[0]].readers == 1 && x->buffer >= BUFFERS_OUTSIDE;
-    v->layout = x->layout;
-    v->buffer = alone ? x->buffer : buffer_new(c, layout_bytes(&v->layout), e);
-    return v->buffer < 0 ? -1 : emit_relu(c, &v->layout, n->cap, x->buffer, v->buffer, e);
+int cpu_lower_input(Compiler *c, const Op *op, Error *e) {
+    const Layout *from = layout_of(c, op->in[0]);
+    int in = c->buffer[op->in[0]];
+    return deliver(c, op, from, in, (Done){0}, e);
 }
 
-/* The gradient has been masked already. */
-static int relu_backward(Compiler *c, const Node *n, Value *v, Error *e) {
-    return sink_share(c, n->input[0], v->gradient, e);
+/* A layer that can has written there itself, and claimed this op. */
+int cpu_lower_output(Compiler *c, const Op *op, Error *e) {
+    const Layout *from = layout_of(c, op->in[0]), *to = layout_of(c, op->out[0]);
+    int in = c->buffer[op->in[0]], out = c->buffer[op->out[0]];
+    return layout_same(from, to) ? emit_copy(c, to, in, out, e)
+                                 : emit_reorder(c, from, in, to, out, e);
 }
 
-const Lowering cpu_lower_relu = {relu_forward, relu_backward};
+/* --- ReLU, masks, rounding --- */
+
+int cpu_lower_relu(Compiler *c, const Op *op, Error *e) {
+    const Layout *layout = layout_of(c, op->in[0]);
+    int in = c->buffer[op->in[0]];
+    int out = value_dies(c, op->in[0]) ? in : buffer_of(c, layout, e);
+    Done done = {0};
+    if (out < 0 || emit_relu(c, op, layout, in, out, &done, e)) return -1;
+    return deliver(c, op, layout, out, done, e);
+}
+
+int cpu_lower_mask(Compiler *c, const Op *op, Error *e) {
+    const Layout *layout = layout_of(c, value_of(c, op->out[0])->gradient_of);
+    int g = value_to_overwrite(c, op->in[0], layout, e);
+    Op mask = *op;
+    mask.mask = op->in[1];
+    return g < 0 ? -1 : deliver(c, &mask, layout, g, (Done){0}, e);
+}
+
+static int run_round(Plan *p, const Step *s, Error *e) {
+    (void)e;
+    kernels_of(p)->round_bf16(s->at[0], s->at[1], *(const int64_t *)s->job);
+    return 0;
+}
+
+int cpu_lower_round(Compiler *c, const Op *op, Error *e) {
+    const Layout *layout = layout_of(c, op->in[0]);
+    int in = c->buffer[op->in[0]];
+    int out = value_dies(c, op->in[0]) ? in : buffer_of(c, layout, e);
+    int64_t n = layout_elements(layout);
+    if (out < 0 || !step_new(c, "round", run_round, 2, (int[]){in, out}, &n, sizeof n, e))
+        return -1;
+    return deliver(c, op, layout, out, (Done){0}, e);
+}
 
 /* --- sum --- */
 
-static void run_sum(const CpuPlan *p, const Step *s) {
-    p->kernels->binary(BINARY_ADD, s->at[0], s->at[1], s->at[2], s->size[0]);
+static int run_sum(Plan *p, const Step *s, Error *e) {
+    (void)e;
+    kernels_of(p)->binary(BINARY_ADD, s->at[0], s->at[1], s->at[2], *(const int64_t *)s->job);
+    return 0;
 }
 
-static int add_forward(Compiler *c, const Node *n, Value *v, Error *e) {
-    const Value *a = &c->values[n->input[0]];
-    v->layout = a->layout;
-    int b = value_as(c, n->input[1], &v->layout, e);
-    v->buffer = buffer_new(c, layout_bytes(&v->layout), e);
-    if (b < 0 || v->buffer < 0) return -1;
-    Step *s = emit_kernel(c, "sum", run_sum, 3, (int[]){a->buffer, b, v->buffer}, e);
-    if (!s) return -1;
-    s->size[0] = (int64_t)(layout_bytes(&v->layout) / sizeof(float));
-    return n->relu ? emit_relu(c, &v->layout, n->cap, v->buffer, v->buffer, e) : 0;
+int cpu_lower_add(Compiler *c, const Op *op, Error *e) {
+    int of = value_of(c, op->out[0])->gradient_of;
+    const Layout *layout = layout_of(c, of == NO_VALUE ? op->in[0] : of);
+    int in[2];
+    for (int i = 0; i < 2; i++)
+        if ((in[i] = value_as(c, op->in[i], layout, e)) < 0) return -1;
+    for (int i = 0; i < 2; i++) {
+        bool copied = in[i] != c->buffer[op->in[i]];
+        if (!copied && !value_dies(c, op->in[i])) continue;
+        if (emit_add(c, layout, in[1 - i], in[i], e)) return -1;
+        return deliver(c, op, layout, in[i], (Done){0}, e);
+    }
+    int64_t n = layout_elements(layout);
+    int out = buffer_of(c, layout, e);
+    if (out < 0 || !step_new(c, "sum", run_sum, 3, (int[]){in[0], in[1], out}, &n, sizeof n, e))
+        return -1;
+    return deliver(c, op, layout, out, (Done){0}, e);
 }
-
-static int add_backward(Compiler *c, const Node *n, Value *v, Error *e) {
-    return sink_share(c, n->input[0], v->gradient, e) || sink_share(c, n->input[1], v->gradient, e)
-               ? -1
-               : 0;
-}
-
-const Lowering cpu_lower_add = {add_forward, add_backward};
 
 /* --- dropout --- */
 
+/* first: images of the whole batch before these; B: channels of a block. */
+typedef struct DropoutJob {
+    int64_t bits, elements, C, cells, B, first;
+    double p;
+    uint64_t stream;
+} DropoutJob;
+
 /* out = in / (1 - p) where u >= p, else 0, with u from the layer's stream at this run of the plan
- * and the element's place in [N,C,H,W] of the whole batch, whatever the layout. at: in, out, bits.
- * size: elements in whole bytes, elements, C, cells, channels of a block, images of the whole batch
- * before these. */
-static void run_dropout(const CpuPlan *p, const Step *s) {
+ * and the element's place in [N,C,H,W] of the whole batch, whatever the layout. at: in, out,
+ * bits. */
+static int run_dropout(Plan *plan, const Step *s, Error *e) {
+    const DropoutJob *job = s->job;
     const float *in = s->at[0];
-    float *out = s->at[1], scale = (float)(1 / (1 - s->number));
+    float *out = s->at[1], scale = (float)(1 / (1 - job->p));
     uint8_t *bits = s->at[2];
-    uint64_t key = random_bits(s->seed, p->runs);
-    int64_t C = s->size[2], cells = s->size[3], B = s->size[4], blocks = (C + B - 1) / B;
+    uint64_t key = random_bits(job->stream, plan->runs);
+    int64_t C = job->C, cells = job->cells, B = job->B, blocks = (C + B - 1) / B;
+    (void)e;
 #pragma omp parallel for
-    for (int64_t byte = 0; byte < s->size[0] / 8; byte++) {
+    for (int64_t byte = 0; byte < job->bits / 8; byte++) {
         bits[byte] = 0;
         for (int64_t i = byte * 8; i < byte * 8 + 8; i++) {
             int64_t plane = i / (B * cells), n = plane / blocks, c = plane % blocks * B + i % B;
-            int64_t place = ((s->size[5] + n) * C + c) * cells + i / B % cells;
+            int64_t place = ((job->first + n) * C + c) * cells + i / B % cells;
             bool keep =
-                i < s->size[1] && c < C && random_uniform(key, (uint64_t)place) >= s->number;
+                i < job->elements && c < C && random_uniform(key, (uint64_t)place) >= job->p;
             if (keep) bits[byte] |= (uint8_t)(1U << (i % 8));
             out[i] = keep ? in[i] * scale : 0;
         }
     }
-}
-
-static void run_dropout_back(const CpuPlan *p, const Step *s) {
-    p->kernels->binary_scalar(BINARY_MUL, s->at[0], (float)(1 / (1 - s->number)), s->at[1],
-                              s->size[0]);
-    p->kernels->apply_mask(s->at[1], s->at[2], s->size[0]);
-}
-
-static int64_t whole_bytes(const Layout *l) {
-    return ((int64_t)(layout_bytes(l) / sizeof(float)) + 7) / 8 * 8;
-}
-
-static int dropout_forward(Compiler *c, const Node *n, Value *v, Error *e) {
-    const char *name = n->layer->name;
-    int x = value_in_blocks(c, n->input[0], &v->layout, e);
-    if (x < 0) return -1;
-    int64_t elements = whole_bytes(&v->layout);
-    v->buffer = buffer_new(c, (size_t)elements * sizeof(float), e);
-    v->saved[0] = buffer_new(c, (size_t)elements / 8, e);
-    if (v->buffer < 0 || v->saved[0] < 0) return -1;
-    Step *s = emit_kernel(c, "dropout", run_dropout, 3, (int[]){x, v->buffer, v->saved[0]}, e);
-    if (!s) return -1;
-    int64_t size[6] = {elements,
-                       (int64_t)(layout_bytes(&v->layout) / sizeof(float)),
-                       n->layer->C,
-                       n->layer->H * n->layer->W,
-                       layout_block(&v->layout),
-                       c->request->group ? c->request->first : 0};
-    memcpy(s->size, size, sizeof size);
-    s->number = n->layer->p;
-    uint64_t key = random_hash(RANDOM_EMPTY, name, strlen(name));
-    s->seed = random_bits(key, c->request->seed + (uint64_t)c->node);
     return 0;
 }
 
-static int dropout_backward(Compiler *c, const Node *n, Value *v, Error *e) {
-    Sink sink;
-    if (!c->values[n->input[0]].wanted) return 0;
-    if (sink_open(c, n->input[0], &v->layout, false, &sink, e)) return -1;
-    Step *s = emit_kernel(c, "dropout back", run_dropout_back, 3,
-                          (int[]){v->gradient, sink.buffer, v->saved[0]}, e);
-    if (!s) return -1;
-    s->size[0] = whole_bytes(&v->layout);
-    s->number = n->layer->p;
-    return sink_close(c, &sink, e);
+static int run_dropout_back(Plan *p, const Step *s, Error *e) {
+    const DropoutJob *job = s->job;
+    (void)e;
+    kernels_of(p)->binary_scalar(BINARY_MUL, s->at[0], (float)(1 / (1 - job->p)), s->at[1],
+                                 job->bits);
+    kernels_of(p)->apply_mask(s->at[1], s->at[2], job->bits);
+    return 0;
 }
 
-const Lowering cpu_lower_dropout = {dropout_forward, dropout_backward};
+static DropoutJob dropout_job(const Compiler *c, const Op *op, int value, const Layout *l) {
+    const Value *v = value_of(c, value);
+    return (DropoutJob){.bits = layout_elements_of_bits(l),
+                        .elements = layout_elements(l),
+                        .C = v->C,
+                        .cells = v->H * v->W,
+                        .B = layout_block(l),
+                        .first = c->request->group ? c->request->first : 0,
+                        .p = op->p,
+                        .stream = op->stream};
+}
+
+int cpu_lower_dropout(Compiler *c, const Op *op, Error *e) {
+    Layout layout = channels_layout(c, op->in[0]);
+    DropoutJob job = dropout_job(c, op, op->in[0], &layout);
+    int x = value_as(c, op->in[0], &layout, e);
+    int out = buffer_new(c, (size_t)job.bits * sizeof(float), e);
+    int bits = buffer_new(c, (size_t)job.bits / 8, e);
+    if (x < 0 || out < 0 || bits < 0 ||
+        !step_new(c, "dropout", run_dropout, 3, (int[]){x, out, bits}, &job, sizeof job, e))
+        return -1;
+    if (op->out[1] != NO_VALUE) value_place(c, op->out[1], bits);
+    return deliver(c, op, &layout, out, (Done){0}, e);
+}
+
+int cpu_lower_dropout_back(Compiler *c, const Op *op, Error *e) {
+    const Layout *layout = layout_of(c, twin_of(c, op)->out[0]);
+    DropoutJob job = dropout_job(c, op, op->out[0], layout);
+    int dy = value_as(c, op->in[0], layout, e);
+    int dx = buffer_new(c, (size_t)job.bits * sizeof(float), e), bits = c->buffer[op->in[1]];
+    if (dy < 0 || dx < 0 ||
+        !step_new(c, "dropout back", run_dropout_back, 3, (int[]){dy, dx, bits}, &job, sizeof job,
+                  e))
+        return -1;
+    return deliver(c, op, layout, dx, (Done){0}, e);
+}

@@ -29,8 +29,8 @@ Layout layout_vector(int64_t C) {
     return layout_by_tag(1, (dnnl_dims_t){C}, dnnl_x);
 }
 
-Layout layout_weights(const Layer *l, int64_t C, bool open) {
-    int64_t G = l->groups, K = l->C, R = l->kernel[0], S = l->kernel[1];
+Layout layout_weights(int64_t G, int64_t C, int64_t K, const int64_t kernel[2], bool open) {
+    int64_t R = kernel[0], S = kernel[1];
     if (G == 1)
         return layout_by_tag(4, (dnnl_dims_t){K, C, R, S}, open ? dnnl_format_tag_any : dnnl_oihw);
     return layout_by_tag(5, (dnnl_dims_t){G, K / G, C / G, R, S},

@@ -1,5 +1,5 @@
 /* oneDNN in this device's terms: memory layouts, primitive descriptors chosen
- * without reference implementations, and errors as one line. With compile.h's
+ * without reference implementations, and errors as one line. With lower.h's
  * emitters it is where oneDNN's calls for plans stand.
  */
 #ifndef ADVRT_DEVICE_CPU_PRIMITIVE_H
@@ -7,7 +7,6 @@
 
 #include "base/error.h"
 #include "device/cpu/onednn.h"
-#include "net/graph.h"
 
 /* 0, or -1 with "oneDNN: WHAT: status". */
 int onednn_check(dnnl_status_t status, const char *what, Error *e);
@@ -20,8 +19,9 @@ Layout layout_channels_last(int64_t N, int64_t C, int64_t H, int64_t W);
 Layout layout_blocked(int block, int64_t N, int64_t C, int64_t H, int64_t W);
 Layout layout_flat(int64_t N, int64_t C);
 Layout layout_vector(int64_t C);
-/* A convolution's weights [K, C/groups, R, S] as stored in the graph, or left open. */
-Layout layout_weights(const Layer *l, int64_t C, bool open);
+/* A convolution's weights [K, C/G, R, S] from C to K channels as stored in the graph, or left
+ * open. */
+Layout layout_weights(int64_t G, int64_t C, int64_t K, const int64_t kernel[2], bool open);
 Layout layout_open(const Layout *l);
 /* The same bytes, or null, seen as [N,C,1,1] or [N,C]. */
 bool layout_same(const Layout *a, const Layout *b);

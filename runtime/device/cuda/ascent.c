@@ -5,7 +5,7 @@
 #include "base/interrupt.h"
 #include "base/memory.h"
 #include "device/cuda/cuda.h"
-#include "device/cuda/plan.h"
+#include "device/plan.h"
 
 /* A captured step, kept for the next call with the same buffers and plan. */
 struct CudaAscent {
@@ -53,7 +53,7 @@ static void cut(struct CudaAscent *k, int64_t N) {
 
 static int prepare(CudaDevice *d, const Ascent *a, Error *e) {
     int64_t N = a->plan->request.N;
-    uint64_t serial = ((CudaPlan *)a->plan)->serial;
+    uint64_t serial = a->plan->serial;
     if (d->ascent && d->ascent->plan_serial == serial && memcmp(&d->ascent->of, a, sizeof *a) == 0)
         return 0;
     cuda_ascent_free(d);
@@ -78,10 +78,10 @@ static int run_step(CudaDevice *d, struct CudaAscent *k, Error *e) {
     Plan *p = a->plan;
     Device *base = &d->base;
     int64_t N = p->request.N, D = p->C * p->H * p->W, K = p->K;
-    if (p->forward(p, a->x, a->z, e) ||
+    if (plan_forward(p, a->x, a->z, e) ||
         base->logit_stats(base, a->z, a->initial, a->target, N, K, &r->stats, e) ||
         base->loss(base, a->loss, a->kappa, a->z, a->target, N, K, a->value, a->dz, e) ||
-        p->backward(p, a->dz, a->q, e) ||
+        plan_backward(p, a->dz, a->q, e) ||
         base->norms(base, a->q, N, D, r->grad_l2, r->grad_linf, r->zero_share, e))
         return -1;
     if (a->sign && (base->sign(base, a->q, a->q, N * D, e) ||
@@ -124,7 +124,7 @@ int cuda_ascend(Device *base, const Ascent *a, int64_t first, int64_t end, Error
         /* The first step runs as it is: libraries load their kernels at a first call, and cuDNN
          * says only then what it cannot fuse. A plan that is timed is not captured. */
         bool alone = n == first && !k->graph;
-        bool timed = ((CudaPlan *)a->plan)->timed;
+        bool timed = a->plan->timed;
         if (interrupt_check(e)) return -1;
         if (!alone && !timed && !k->graph && capture(d, k, e)) return -1;
         if (alone || timed

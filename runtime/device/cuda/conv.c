@@ -12,15 +12,16 @@ static const size_t MOST_WORKSPACE = (size_t)1 << 30, SPARE_WORKSPACE = (size_t)
 static int fail(Compiler *c, const ConvCall *v, cudnnStatus_t status, const char *call, Error *e) {
     char text[256];
     snprintf(text, sizeof text, "%.60s (%s)", call, v->shapes);
-    return cuda_check_dnn(c->device, status, text, e);
+    return cuda_check_dnn(cuda_of_compiler(c), status, text, e);
 }
 
 static int set_descriptors(Compiler *c, ConvCall *v, const ConvShape *s, Real real, Error *e) {
     const Window *w = &s->window;
     cudnnDataType_t type = real == REAL_F32 ? CUDNN_DATA_FLOAT : CUDNN_DATA_BFLOAT16;
     /* full f32 unless the user asked for tf32: cuDNN's default would take it unasked */
-    cudnnMathType_t math =
-        real == REAL_F32 && !c->tensor_cores ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH;
+    cudnnMathType_t math = real == REAL_F32 && c->request->precision != PLAN_TF32
+                               ? CUDNN_FMA_MATH
+                               : CUDNN_TENSOR_OP_MATH;
     int N = (int)w->N, C = (int)w->C, K = (int)s->K;
     cudnnStatus_t status = cudnnCreateTensorDescriptor(&v->x);
     if (!status) status = cudnnCreateTensorDescriptor(&v->y);
@@ -92,7 +93,8 @@ typedef struct Listed {
         PERF perf[COUNT];                                                                          \
         int found = 0;                                                                             \
         _Static_assert(COUNT <= 2 * CONV_ALGORITHMS, "room for all that there are");               \
-        cudnnStatus_t status = FUNCTION(c->device->dnn, __VA_ARGS__, COUNT, &found, perf);         \
+        cudnnStatus_t status =                                                                     \
+            FUNCTION(cuda_of_compiler(c)->dnn, __VA_ARGS__, COUNT, &found, perf);                  \
         if (status) return status;                                                                 \
         for (int i = 0; i < found; i++) {                                                          \
             if (perf[i].status) continue;                                                          \
@@ -119,7 +121,7 @@ static cudnnStatus_t list_algorithms(const Compiler *c, const ConvCall *v, ConvW
 
 static cudnnStatus_t workspace_of(const Compiler *c, const ConvCall *v, ConvWhat what,
                                   int algorithm, size_t *bytes) {
-    cudnnHandle_t h = c->device->dnn;
+    cudnnHandle_t h = cuda_of_compiler(c)->dnn;
     switch (what) {
     case CONV_FORWARD:
         return cudnnGetConvolutionForwardWorkspaceSize(h, v->x, v->w, v->conv, v->y,
@@ -171,27 +173,56 @@ static int choose(Compiler *c, ConvCall *v, ConvWhat what, Error *e) {
                      c->device->name, v->shapes, v->type, MOST_WORKSPACE >> 20);
 }
 
+void conv_free(ConvCall *v) {
+    if (v->x) cudnnDestroyTensorDescriptor(v->x);
+    if (v->y) cudnnDestroyTensorDescriptor(v->y);
+    if (v->w) cudnnDestroyFilterDescriptor(v->w);
+    if (v->conv) cudnnDestroyConvolutionDescriptor(v->conv);
+    memory_free(v);
+}
+
 int conv_new(Compiler *c, const ConvShape *s, ConvWhat what, Real real, ConvCall **out, Error *e) {
-    CudaPlan *p = c->plan;
     const Window *w = &s->window;
-    if (memory_grow((void **)&p->convs, p->n_convs, &p->convs_room, sizeof(ConvCall *), "plan", e))
-        return -1;
     ConvCall *v = memory_zeroed(1, sizeof *v, "plan", e);
     if (!v) return -1;
-    p->convs[p->n_convs++] = v;
-    *out = v;
     snprintf(v->shapes, sizeof v->shapes,
              "x [%lld,%lld,%lld,%lld], w [%lld,%lld,%lld,%lld], y [%lld,%lld,%lld,%lld]",
              (long long)w->N, (long long)w->H, (long long)w->W, (long long)w->C, (long long)s->K,
              (long long)w->kernel[0], (long long)w->kernel[1], (long long)(w->C / s->groups),
              (long long)w->N, (long long)w->OH, (long long)w->OW, (long long)s->K);
     v->type = real == REAL_F32 ? "f32" : "bf16";
-    return set_descriptors(c, v, s, real, e) || choose(c, v, what, e) ? -1 : 0;
+    *out = v;
+    if (!set_descriptors(c, v, s, real, e) && !choose(c, v, what, e)) return 0;
+    conv_free(v);
+    return -1;
+}
+
+static void drop_call(Step *s) {
+    conv_free(*(ConvCall **)s->job);
+}
+
+int conv_step(Compiler *c, const char *what, int (*run)(Plan *, const Step *, Error *),
+              ConvCall *call, int a, int b, int result, Error *e) {
+    int workspace = call->workspace ? buffer_new(c, call->workspace, e) : NO_BUFFER;
+    Step *s =
+        call->workspace && workspace < 0
+            ? NULL
+            : step_new(c, what, run, 4, (int[]){a, b, result, workspace}, &call, sizeof call, e);
+    if (!s) {
+        conv_free(call);
+        return -1;
+    }
+    s->drop = drop_call;
+    return 0;
 }
 
 /* --- running --- */
 
 static const float one = 1, zero = 0;
+
+static ConvCall *call_of(const Step *s) {
+    return *(ConvCall **)s->job;
+}
 
 /* Said once of a device: what runs so is repeatable but for its last bits. */
 static void tell_of_chance(CudaDevice *d, const Step *s) {
@@ -200,18 +231,18 @@ static void tell_of_chance(CudaDevice *d, const Step *s) {
     fprintf(stderr,
             "advrt: %s: layer '%s', %s: cuDNN has no deterministic algorithm for %s: results may "
             "differ in their last bits from run to run\n",
-            d->name, s->layer->name, s->what, s->conv->shapes);
+            d->name, s->layer, s->what, call_of(s)->shapes);
 }
 
-static int conv_done(CudaPlan *p, const Step *s, cudnnStatus_t status, const char *call, Error *e) {
+static int conv_done(Plan *p, const Step *s, cudnnStatus_t status, const char *call, Error *e) {
     if (status == CUDNN_STATUS_SUCCESS) {
-        if (s->conv->chosen >= s->conv->deterministic) tell_of_chance(p->device, s);
+        if (call_of(s)->chosen >= call_of(s)->deterministic) tell_of_chance(cuda_of_plan(p), s);
         return 0;
     }
     char text[384];
-    snprintf(text, sizeof text, "layer '%s', %s: %s (%s)", s->layer->name, s->what, call,
-             s->conv->shapes);
-    return cuda_check_dnn(p->device, status, text, e);
+    snprintf(text, sizeof text, "layer '%s', %s: %s (%s)", s->layer, s->what, call,
+             call_of(s)->shapes);
+    return cuda_check_dnn(cuda_of_plan(p), status, text, e);
 }
 
 /* Whether the call should be made again, with the next algorithm of the list. */
@@ -221,38 +252,38 @@ static bool try_next(ConvCall *v, cudnnStatus_t status) {
     return true;
 }
 
-int conv_run_forward(CudaPlan *p, const Step *s, Error *e) {
-    ConvCall *v = s->conv;
+int conv_run_forward(Plan *p, const Step *s, Error *e) {
+    ConvCall *v = call_of(s);
     cudnnStatus_t status;
     do
-        status = cudnnConvolutionForward(
-            p->device->dnn, &one, v->x, step_at(p, s, 0), v->w, step_at(p, s, 1), v->conv,
-            (cudnnConvolutionFwdAlgo_t)v->algorithm[v->chosen], step_at(p, s, 3), v->workspace,
-            s->sum ? &one : &zero, v->y, step_at(p, s, 2));
+        status =
+            cudnnConvolutionForward(cuda_of_plan(p)->dnn, &one, v->x, s->at[0], v->w, s->at[1],
+                                    v->conv, (cudnnConvolutionFwdAlgo_t)v->algorithm[v->chosen],
+                                    s->at[3], v->workspace, v->sum ? &one : &zero, v->y, s->at[2]);
     while (try_next(v, status));
     return conv_done(p, s, status, "cudnnConvolutionForward", e);
 }
 
-int conv_run_data(CudaPlan *p, const Step *s, Error *e) {
-    ConvCall *v = s->conv;
+int conv_run_data(Plan *p, const Step *s, Error *e) {
+    ConvCall *v = call_of(s);
     cudnnStatus_t status;
     do
         status = cudnnConvolutionBackwardData(
-            p->device->dnn, &one, v->w, step_at(p, s, 1), v->y, step_at(p, s, 0), v->conv,
-            (cudnnConvolutionBwdDataAlgo_t)v->algorithm[v->chosen], step_at(p, s, 3), v->workspace,
-            s->sum ? &one : &zero, v->x, step_at(p, s, 2));
+            cuda_of_plan(p)->dnn, &one, v->w, s->at[1], v->y, s->at[0], v->conv,
+            (cudnnConvolutionBwdDataAlgo_t)v->algorithm[v->chosen], s->at[3], v->workspace,
+            v->sum ? &one : &zero, v->x, s->at[2]);
     while (try_next(v, status));
     return conv_done(p, s, status, "cudnnConvolutionBackwardData", e);
 }
 
-int conv_run_weights(CudaPlan *p, const Step *s, Error *e) {
-    ConvCall *v = s->conv;
+int conv_run_weights(Plan *p, const Step *s, Error *e) {
+    ConvCall *v = call_of(s);
     cudnnStatus_t status;
     do
         status = cudnnConvolutionBackwardFilter(
-            p->device->dnn, &one, v->x, step_at(p, s, 1), v->y, step_at(p, s, 0), v->conv,
-            (cudnnConvolutionBwdFilterAlgo_t)v->algorithm[v->chosen], step_at(p, s, 3),
-            v->workspace, &zero, v->w, step_at(p, s, 2));
+            cuda_of_plan(p)->dnn, &one, v->x, s->at[1], v->y, s->at[0], v->conv,
+            (cudnnConvolutionBwdFilterAlgo_t)v->algorithm[v->chosen], s->at[3], v->workspace, &zero,
+            v->w, s->at[2]);
     while (try_next(v, status));
     return conv_done(p, s, status, "cudnnConvolutionBackwardFilter", e);
 }

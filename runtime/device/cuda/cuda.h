@@ -70,7 +70,7 @@ void cuda_pool_empty(CudaDevice *d);
 /* What the pool takes for so many bytes: the next of its sizes. */
 size_t cuda_taken_for(size_t bytes);
 /* Bytes that a take could still get, kept ones included. */
-size_t cuda_free_bytes(const CudaDevice *d);
+size_t cuda_free_bytes(Device *d);
 
 /* --- operations.c --- */
 
@@ -99,11 +99,12 @@ void cuda_ascent_free(CudaDevice *d);
 /* Drops the captured step alone: it is captured anew when it is needed. */
 void cuda_ascent_forget(CudaDevice *d);
 
-/* --- plan.c --- */
+/* --- lower.c: the Device's lowering of programs --- */
 
-int cuda_plan_new(Device *d, const struct Program *program, const struct PlanRequest *r, Plan **out,
-                  Error *e);
-int cuda_plan_size(Device *d, const struct Program *program, const struct PlanRequest *r,
-                   size_t *bytes, size_t *free, Error *e);
+int cuda_lower_begin(struct Compiler *c, Error *e);
+int cuda_lower(struct Compiler *c, const struct Op *op, Error *e);
+int cuda_lower_end(struct Compiler *c, Error *e);
+int cuda_run_timed(Plan *p, int first, int end, Error *e);
+void cuda_plan_ends(Plan *p);
 
 #endif

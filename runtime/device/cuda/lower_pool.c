@@ -1,93 +1,94 @@
 /* Pooling: the maximum, whose winners' places are kept, and torch's adaptive average. */
-#include "device/cuda/plan.h"
+#include "device/cuda/lower.h"
 
-static Window window_of(const Compiler *c, const Node *n) {
-    const Layer *l = n->layer, *x = c->program->nodes[n->input[0]].layer;
-    return (Window){.N = c->request->N,
-                    .C = x->C,
-                    .H = x->H,
-                    .W = x->W,
-                    .OH = l->H,
-                    .OW = l->W,
-                    .kernel = {l->kernel[0], l->kernel[1]},
-                    .stride = {l->stride[0], l->stride[1]},
-                    .pad = {l->pad[0], l->pad[1]}};
+typedef struct PoolJob {
+    Real real;
+    Window window;
+    bool sum;
+} PoolJob;
+
+static PoolJob pool_job(const Compiler *c, const Op *op, const Op *forward) {
+    const Value *x = value_of(c, forward->in[0]), *y = value_of(c, forward->out[0]);
+    return (PoolJob){.real = op_real(c, op),
+                     .window = {.N = c->request->N,
+                                .C = x->C,
+                                .H = x->H,
+                                .W = x->W,
+                                .OH = y->H,
+                                .OW = y->W,
+                                .kernel = {forward->kernel[0], forward->kernel[1]},
+                                .stride = {forward->stride[0], forward->stride[1]},
+                                .pad = {forward->pad[0], forward->pad[1]}}};
 }
 
-static int run_maxpool(CudaPlan *p, const Step *s, Error *e) {
-    return step_done(p, s,
-                     kernel_maxpool(p->device->stream, s->real, step_at(p, s, 0), step_at(p, s, 1),
-                                    step_at(p, s, 2), s->window),
-                     e);
-}
-
-static int run_maxpool_back(CudaPlan *p, const Step *s, Error *e) {
-    return step_done(p, s,
-                     kernel_maxpool_back(p->device->stream, s->real, step_at(p, s, 0),
-                                         step_at(p, s, 2), step_at(p, s, 1), s->window, s->sum),
-                     e);
-}
-
-static int run_average(CudaPlan *p, const Step *s, Error *e) {
+/* at: x, y, places. */
+static int run_maxpool(Plan *p, const Step *s, Error *e) {
+    const PoolJob *job = s->job;
     return step_done(
-        p, s,
-        kernel_average(p->device->stream, s->real, step_at(p, s, 0), step_at(p, s, 1), s->window),
+        p, s, kernel_maxpool(stream_of(p), job->real, s->at[0], s->at[1], s->at[2], job->window),
         e);
 }
 
-static int run_average_back(CudaPlan *p, const Step *s, Error *e) {
+/* at: dy, dx, places. */
+static int run_maxpool_back(Plan *p, const Step *s, Error *e) {
+    const PoolJob *job = s->job;
     return step_done(p, s,
-                     kernel_average_back(p->device->stream, s->real, step_at(p, s, 0),
-                                         step_at(p, s, 1), s->window, s->sum),
+                     kernel_maxpool_back(stream_of(p), job->real, s->at[0], s->at[2], s->at[1],
+                                         job->window, job->sum),
                      e);
 }
 
-typedef int (*Run)(CudaPlan *, const Step *, Error *);
-
-static int pool_forward(Compiler *c, const Node *n, Value *v, const char *what, Run run, Error *e) {
-    int x = value_of(c, n->input[0], e);
-    v->buffer = buffer_new(c, (size_t)value_count(c, c->node) * real_bytes(c->forward), e);
-    if (x < 0 || v->buffer < 0) return -1;
-    Step *s = emit(c, what, run, 3, (int[]){x, v->buffer, v->saved[0]}, e);
-    if (!s) return -1;
-    s->real = c->forward;
-    s->window = window_of(c, n);
-    return emit_epilogue(c, n, v, NO_BUFFER, e);
+/* at: x, y. */
+static int run_average(Plan *p, const Step *s, Error *e) {
+    const PoolJob *job = s->job;
+    return step_done(p, s, kernel_average(stream_of(p), job->real, s->at[0], s->at[1], job->window),
+                     e);
 }
 
-static int pool_backward(Compiler *c, const Node *n, const Value *v, const char *what, Run run,
-                         Error *e) {
-    int into;
-    bool sum;
-    if (!c->values[n->input[0]].wanted) return 0;
-    if (sink(c, n->input[0], &into, &sum, e)) return -1;
-    Step *s = emit(c, what, run, 3, (int[]){v->gradient, into, v->saved[0]}, e);
-    if (!s) return -1;
-    s->real = c->backward;
-    s->window = window_of(c, n);
-    s->sum = sum;
-    return 0;
+/* at: dy, dx. */
+static int run_average_back(Plan *p, const Step *s, Error *e) {
+    const PoolJob *job = s->job;
+    return step_done(
+        p, s,
+        kernel_average_back(stream_of(p), job->real, s->at[0], s->at[1], job->window, job->sum), e);
 }
 
-static int maxpool_forward(Compiler *c, const Node *n, Value *v, Error *e) {
-    if (c->request->purpose != PLAN_FORWARD) {
-        v->saved[0] = buffer_new(c, (size_t)value_count(c, c->node) * sizeof(int32_t), e);
-        if (v->saved[0] < 0) return -1;
+typedef int Run(Plan *, const Step *, Error *);
+
+static int pool(Compiler *c, const Op *op, const char *what, Run *run, int places, Error *e) {
+    PoolJob job = pool_job(c, op, op);
+    int x = value_read(c, op->in[0], e), y = buffer_of(c, op->out[0], job.real, e);
+    if (x < 0 || y < 0 || !step_new(c, what, run, 3, (int[]){x, y, places}, &job, sizeof job, e))
+        return -1;
+    return deliver(c, op, y, NO_BUFFER, false, e);
+}
+
+static int pool_back(Compiler *c, const Op *op, const char *what, Run *run, int places, Error *e) {
+    PoolJob job = pool_job(c, op, twin_of(c, op));
+    int dy = c->buffer[op->in[0]], dx = result_buffer(c, op, &job.sum, e);
+    if (dx < 0 || !step_new(c, what, run, 3, (int[]){dy, dx, places}, &job, sizeof job, e))
+        return -1;
+    return deliver(c, op, dx, NO_BUFFER, true, e);
+}
+
+int cuda_lower_maxpool(Compiler *c, const Op *op, Error *e) {
+    int places = NO_BUFFER;
+    if (op->out[1] != NO_VALUE) {
+        places = buffer_new(c, (size_t)value_elements(c, op->out[1]) * sizeof(int32_t), e);
+        if (places < 0) return -1;
+        value_place(c, op->out[1], places);
     }
-    return pool_forward(c, n, v, "max pool", run_maxpool, e);
+    return pool(c, op, "max pool", run_maxpool, places, e);
 }
 
-static int maxpool_backward(Compiler *c, const Node *n, Value *v, Error *e) {
-    return pool_backward(c, n, v, "max pool back", run_maxpool_back, e);
+int cuda_lower_maxpool_back(Compiler *c, const Op *op, Error *e) {
+    return pool_back(c, op, "max pool back", run_maxpool_back, c->buffer[op->in[1]], e);
 }
 
-static int average_forward(Compiler *c, const Node *n, Value *v, Error *e) {
-    return pool_forward(c, n, v, "average pool", run_average, e);
+int cuda_lower_avgpool(Compiler *c, const Op *op, Error *e) {
+    return pool(c, op, "average pool", run_average, NO_BUFFER, e);
 }
 
-static int average_backward(Compiler *c, const Node *n, Value *v, Error *e) {
-    return pool_backward(c, n, v, "average pool back", run_average_back, e);
+int cuda_lower_avgpool_back(Compiler *c, const Op *op, Error *e) {
+    return pool_back(c, op, "average pool back", run_average_back, NO_BUFFER, e);
 }
-
-const Lowering cuda_lower_maxpool = {maxpool_forward, maxpool_backward};
-const Lowering cuda_lower_avgpool = {average_forward, average_backward};

@@ -66,10 +66,10 @@ void cuda_pool_empty(CudaDevice *d) {
     p->n = left;
 }
 
-size_t cuda_free_bytes(const CudaDevice *d) {
+size_t cuda_free_bytes(Device *d) {
     size_t free = 0, total = 0;
     if (cudaMemGetInfo(&free, &total) != cudaSuccess) return 0;
-    return free + d->pool.kept;
+    return free + cuda_of(d)->pool.kept;
 }
 
 static int out_of_memory(const CudaDevice *d, size_t bytes, const char *what, Error *e) {

@@ -259,8 +259,14 @@ void cuda_operations(Device *d) {
     d->scatter = scatter;
     d->matmul = matmul;
     d->ascend = cuda_ascend;
-    d->plan_new = cuda_plan_new;
-    d->plan_size = cuda_plan_size;
+    d->alignment = 256;
+    d->lower_begin = cuda_lower_begin;
+    d->lower = cuda_lower;
+    d->lower_end = cuda_lower_end;
+    d->run_timed = cuda_run_timed;
+    d->plan_ends = cuda_plan_ends;
+    d->free_bytes = cuda_free_bytes;
+    d->taken_for = cuda_taken_for;
 #if __has_include(<nccl.h>)
     d->group_id = cuda_group_id;
     d->group_new = cuda_group_new;

@@ -1,4 +1,4 @@
-#include "net/arena.h"
+#include "device/arena.h"
 
 #include <stdbool.h>
 

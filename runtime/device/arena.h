@@ -1,7 +1,7 @@
 /* Where the buffers of a plan lie in its one block of memory: those whose lives do not overlap may
  * share it. */
-#ifndef ADVRT_NET_ARENA_H
-#define ADVRT_NET_ARENA_H
+#ifndef ADVRT_DEVICE_ARENA_H
+#define ADVRT_DEVICE_ARENA_H
 
 #include <stddef.h>
 

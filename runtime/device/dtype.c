@@ -1,12 +1,10 @@
-/* Element types: their facts, and conversion between host arrays.
- *
- * Every conversion goes through one of two wide forms, int64_t for integers and
+/* Every conversion goes through one of two wide forms, int64_t for integers and
  * double for floating point, a block at a time, so that a type costs one load and
  * one store and no pair of types needs code of its own. */
+#include "device/dtype.h"
+
 #include <math.h>
 #include <string.h>
-
-#include "tensor/tensor.h"
 
 static const struct {
     const char *name;

@@ -1,0 +1,46 @@
+/* A program in the making, for the layers' rules, the gradient and the passes. */
+#ifndef ADVRT_NET_BUILD_H
+#define ADVRT_NET_BUILD_H
+
+#include "net/program.h"
+
+/* Of a value, while the gradient is made. */
+typedef struct ValueFlags {
+    bool wanted; /* its gradient is needed */
+    bool masked; /* the mask of its ReLU has been applied behind the pool that reads it */
+} ValueFlags;
+
+typedef struct Build {
+    Program *program;
+    int ops_room, values_room;
+    const Graph *graph;
+    const PlanRequest *request;
+    bool training;
+    bool rounds_forward, rounds_backward; /* with OP_ROUND */
+    int layer;                            /* being emitted */
+    int emitted;                          /* layers so far that were no identity */
+    int *value_of;                        /* [n_layers] */
+    int *gradient;                        /* [n_values] of a value, NO_VALUE until one is known */
+    ValueFlags *flags;                    /* [n_values] */
+} Build;
+
+/* A new value, of a kind and shape. -1 with the error set. */
+int build_value(Build *b, ValueKind kind, int64_t C, int64_t H, int64_t W, Error *e);
+/* Appends an op of the layer that is being emitted, or a copy of `like`'s attributes; it reads
+ * in[0 .. n-1]. NULL with the error set. The pointer lasts until the next op. */
+Op *build_op(Build *b, OpKind kind, const Op *like, int n, const int *in, Error *e);
+
+/* passes.c: folds and fuses in the forward half; puts OP_ROUND behind what is a bf16 number; fuses
+ * in the backward half; takes out what the passes left over and works lives out. */
+void fuse_forward(Build *b);
+int round_forward(Build *b, Error *e);
+void fuse_backward(Build *b);
+void finish_program(Build *b);
+/* How many times ops read a value; the op that makes it, -1 for the caller's. */
+int count_readers(const Program *p, int value);
+int maker_of(const Program *p, int value);
+
+/* gradient.c: the gradient's ops of everything that is in the program. */
+int emit_gradient(Build *b, Error *e);
+
+#endif

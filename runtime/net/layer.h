@@ -1,0 +1,43 @@
+/* The rule of a kind of layer: one file of net/layers/, which defines layer_NAME. The Makefile
+ * makes the list of kinds from the files' names. */
+#ifndef ADVRT_NET_LAYER_H
+#define ADVRT_NET_LAYER_H
+
+#include "net/build.h"
+
+struct LayerRule {
+    const char *name;
+    int inputs;
+    /* Checks the attributes against the inputs' shapes, sets the output's [C,H,W], and makes the
+     * parameters' entries. */
+    int (*add)(Graph *g, Layer *l, Error *e);
+    /* Whether the layer is the identity in inference, or in training. NULL: never. */
+    bool (*vanishes)(const Graph *g, const Layer *l, bool training);
+    /* Emits the primitives that make the layer's value of the values in[]; the last one's first
+     * output is the layer's value. */
+    int (*emit)(Build *b, const Layer *l, const int *in, Error *e);
+};
+
+/* Of a value for one image and of a parameter, so that sizes of whole batches in bytes do not
+ * overflow. */
+static const int64_t MOST_ELEMENTS = INT64_C(1) << 40;
+
+/* The layer that makes input i. */
+static inline const Layer *layer_input_of(const Graph *g, const Layer *l, int i) {
+    return &g->layers[l->input[i]];
+}
+/* "layer 'NAME' (KIND): WHAT"; -1. */
+int layer_fail(const Layer *l, Error *e, const char *what);
+/* An entry in the graph's parameters, named after the layer; its value stays empty until weights
+ * are loaded. */
+int layer_param(Graph *g, Layer *l, int slot, const char *suffix, ParamRole role, int ndim,
+                const int64_t *shape, Error *e);
+/* The output has the input's shape. */
+int layer_keep_shape(const Graph *g, Layer *l);
+/* Kernel, stride and padding of a window are sensible. */
+int layer_check_window(const Layer *l, Error *e);
+/* The one op of a layer that is one primitive, with its output [C,H,W] and the layer's
+ * attributes. */
+Op *layer_op(Build *b, OpKind kind, const Layer *l, int n, const int *in, Error *e);
+
+#endif
