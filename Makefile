@@ -209,10 +209,10 @@ check: deps-dev ## what CI runs: build, lint, tests, tests under the sanitizers;
 	@tests/stages \
 	  build      240 '$(MAKE) -j2 all programs' \
 	  lint        90 '$(MAKE) lint' \
-	  tests      600 'tests/run $(BUILD)' \
+	  tests     1500 'tests/run $(BUILD)' \
 	  counts     120 '$(BUILD)/advrt tests/bench/instructions.lua' \
-	  onednn3    900 '$(MAKE) -j2 test-onednn3' \
-	  cuda       900 '$(MAKE) -j2 test-standin' \
+	  onednn3   1200 '$(MAKE) -j2 test-onednn3' \
+	  cuda      1500 '$(MAKE) -j2 test-standin' \
 	  tsan       300 '$(MAKE) -j2 tsan' \
 	  asan-build 400 '$(MAKE) -j2 asan' \
 	  asan-tests 3000 'TEST_LIMIT=1200 tests/run build/asan'

@@ -16,9 +16,10 @@ local sealed = {}
 local SUM = "sha256"
 local TEXT = 1 << 16 -- bytes that a text may have
 
---- Text as a tensor, and back: nil where it is none.
+--- Text as a tensor of its bytes.
 function sealed.of_text(text) return tensor.from({text:byte(1, -1)}, "u8") end
 
+--- The text that a tensor of bytes holds; nil where `t` is no such tensor.
 function sealed.to_text(t)
     if not t or t:dtype() ~= "u8" or t:dim() ~= 1 or #t > TEXT then return nil end
     return t:bytes()

@@ -14,9 +14,11 @@
 
 local arguments = require "advrt.check"
 local fail = require "advrt.fail"
+local loaded = require "advrt.loaded"
 local nearest = require "advrt.nearest"
 
 local HERE = debug.getinfo(1, "S").source
+local CALLER = debug.getinfo(loaded.during, "S").source -- what calls a definition's build
 
 local Builder = {}
 Builder.__index = Builder
@@ -35,11 +37,12 @@ setmetatable(Builder, {__index = function(_, name)
         nearest.hint(tostring(name), layers), table.concat(layers, ", ")), 2)
 end})
 
---- The level of the definition's line for the function that asks: the first that is not in this file.
+--- The level of the definition's line for the function that asks: the first that is not in this file; 0
+-- where the call was the whole of a return, which leaves no line.
 local function level_of_line()
     local level = 3
     while (debug.getinfo(level, "S") or {}).source == HERE do level = level + 1 end
-    return level - 1
+    return (debug.getinfo(level, "S") or {}).source == CALLER and 0 or level - 1
 end
 
 --- Raises at the line of the definition.

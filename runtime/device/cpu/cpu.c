@@ -97,8 +97,17 @@ int cpu_threads_default(void) {
 
 /* The device's functions ------------------------------------------------------------------- */
 
-static const CpuKernels *kernels_of(Device *d) {
-    return ((CpuDevice *)d)->kernels;
+/* The one host: it lives as long as the process. Its functions do not look at the Device that they
+ * are called with, since another one whose memory is the host's may borrow them. */
+static CpuDevice cpu;
+
+const CpuKernels *cpu_kernels(void) {
+    return cpu.kernels;
+}
+
+static const CpuKernels *kernels_of(const Device *d) {
+    (void)d;
+    return cpu.kernels;
 }
 
 static int take(Device *d, size_t bytes, const char *what, void **out, Error *e) {
@@ -173,7 +182,8 @@ static int want_partials(CpuDevice *c, int64_t N, int64_t D, Error *e) {
 
 static int norms(Device *d, const float *q, int64_t N, int64_t D, double *l2, double *linf,
                  double *zero_share, Error *e) {
-    CpuDevice *c = (CpuDevice *)d;
+    CpuDevice *c = &cpu;
+    (void)d;
     if (want_partials(c, N, D, e) != 0) return -1;
     c->kernels->norms(q, N, D, c->partial, l2, linf, zero_share);
     return 0;
@@ -181,7 +191,8 @@ static int norms(Device *d, const float *q, int64_t N, int64_t D, double *l2, do
 
 static int step(Device *d, float *x, const float *q, const double *a, const float *x0, int64_t N,
                 int64_t D, double *l2, double *linf, Error *e) {
-    CpuDevice *c = (CpuDevice *)d;
+    CpuDevice *c = &cpu;
+    (void)d;
     if (want_partials(c, N, D, e) != 0) return -1;
     c->kernels->step(x, q, a, x0, N, D, c->partial, l2, linf);
     return 0;
@@ -196,7 +207,8 @@ static int project(Device *d, float *x, const float *x0, const double *s, const 
 
 static int tanh_step(Device *d, const AdamStep *s, const TanhStep *a, int64_t N, int64_t D,
                      Error *e) {
-    CpuDevice *c = (CpuDevice *)d;
+    CpuDevice *c = &cpu;
+    (void)d;
     if (want_partials(c, N, D, e) != 0) return -1;
     c->kernels->tanh_step(s, a, N, D, c->partial);
     return 0;
@@ -217,7 +229,6 @@ static int adam(Device *d, const AdamStep *s, float *p, const float *g, float *m
 }
 
 int cpu_device(int threads, Device **out, Error *e) {
-    static CpuDevice cpu; /* the one host: it lives as long as the process */
     enum { MOST_THREADS = 4096 };
     if (threads < 0 || threads > MOST_THREADS)
         return error_set(e, "threads must be in 1 .. %d, got %d", MOST_THREADS, threads);

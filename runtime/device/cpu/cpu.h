@@ -24,6 +24,8 @@ typedef struct CpuDevice {
 int cpu_isa_choose(CpuIsa *out, Error *e);
 bool cpu_isa_present(CpuIsa isa);
 const CpuKernels *cpu_isa_kernels(CpuIsa isa);
+/* Those of the CPU device, once it is open. */
+const CpuKernels *cpu_kernels(void);
 /* Cores this process may use: the least of its affinity, OMP_NUM_THREADS where that
  * is set, and the processor time its control group grants. */
 int cpu_threads_default(void);
