@@ -64,7 +64,7 @@ local function count(data, images, shown, done)
             if t > 0 then transform.apply(list[t].kind, list[t].strength, changed, names) end
             local z = source:forward(changed)
             arguments.logits(z, function(k) return images.file[places[k] or places[1]] end,
-                t > 0 and "after " .. list[t].name or nil)
+                t > 0 and ("after %s:%g"):format(list[t].kind, list[t].strength) or nil)
             local classes = z:argmax()
             for k, place in ipairs(places) do
                 local class = classes:get(k)

@@ -14,7 +14,7 @@ end
 local KEEPS = [[local t = require 'advrt.tensor'; local new = t.new; kept = {}
 function t.new(...) local x = new(...); kept[#kept + 1] = x; return x end]]
 local OPENS = [[local d = require 'advrt.data'; local open = d.folder
-function d.folder(...) local f = open(...); f:digest(1, #f); return f end]]
+function d.folder(...) local f = open(...); for i = 1, #f do assert(f:read(i)) end return f end]]
 
 describe("the study of scale", function()
     local folder, out
