@@ -168,7 +168,7 @@ test-onednn3:
 	  tests/run build/onednn3 $(ONEDNN3_TESTS) lua/golden lua/training lua/attack lua/system ;; \
 	3) echo "the tests on oneDNN 3 are left out"; echo "0 passed, 0 failed" ;; \
 	*) exit 1 ;; esac
-ONEDNN3_TESTS = test_plan test_layouts test_sweep test_kernels test_convolve
+ONEDNN3_TESTS = test_plan test_plane test_layouts test_sweep test_kernels test_convolve
 # BENCH holds more options, as BENCH='--works resnet50:8:gradient --rounds 15'; BENCH_PYTHON is the
 # path of an interpreter that has torch; PROFILE=1 times the layers instead.
 bench: all ## seconds, rates and memory of the nets, and PyTorch's where BENCH_PYTHON is set

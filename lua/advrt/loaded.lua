@@ -85,6 +85,7 @@ function loaded.text(list)
     return table.concat(parts)
 end
 
+--- The list that loaded.text made this text of.
 function loaded.of_text(text)
     local list, at = {}, 1
     while at <= #text do
