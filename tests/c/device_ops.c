@@ -435,7 +435,7 @@ static void sum_as(int rank, int count, const char id[GROUP_ID]) {
         if (fabsf(x[i] - wanted) > 1e-5F * wanted)
             fail_msg("rank %d, element %d: %g, not %g", rank, i, (double)x[i], (double)wanted);
     }
-    plan_free(g);
+    g->free(g);
     free(x);
 }
 
@@ -523,7 +523,7 @@ static void test_failures_of_groups(void **state) {
         int failed = device->fill(device, x, 1, 8, &e) || device->group_id(device, id, &e) ||
                      device->group_new(device, 0, 1, id, &g, &e) || g->sum(g, x, 8, &e);
         assert_true(call_failed());
-        if (g) plan_free(g);
+        if (g) g->free(g);
         fail_call("any", 0);
         if (!failed || !strstr(e.text, i == 3 ? "remote process" : calls[i]))
             fail_msg("%s: '%s'", calls[i], e.text);
