@@ -28,7 +28,7 @@ TESTS   := $(sort $(wildcard tests/c/*.c tests/fuzz/*.c tests/faults/*.c tests/p
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 PROGRAMS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(filter tests/c/test_%,$(TESTS)))
 FUZZED  := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/main.c,$(filter tests/fuzz/%,$(TESTS))))
-include runtime/device/cuda/cuda.mk
+include runtime/backend/cuda/cuda.mk
 include runtime/dist/mpi/mpi.mk
 SCRIPTS := $(shell grep -lE '^\#!.*\b(sh|bash)$$' .ci/run third_party/* packaging/* tests/* tests/fuzz/* 2>/dev/null)
 
@@ -43,7 +43,7 @@ $(BUILD)/advrt: $(OBJECTS)
 
 # The kernels round alike on every instruction set, so no product and sum are contracted; they read
 # neither errno nor the floating-point flags, which would keep their loops from vectors.
-$(BUILD)/runtime/device/cpu/kernels_%.o: private CFLAGS += -ffp-contract=off -fno-math-errno -fno-trapping-math
+$(BUILD)/runtime/backend/cpu/kernels_%.o: private CFLAGS += -ffp-contract=off -fno-math-errno -fno-trapping-math
 # Vectors of 64 bytes on AVX2, none of which crosses from one file to another.
 $(BUILD)/tests/c/test_convolve.o: private CFLAGS += -Wno-psabi
 # What `make coverage` measures.

@@ -9,11 +9,11 @@
 -- run; an image whose attack had not finished is attacked anew by a run that is gone on with.
 
 local attacks = require "advrt.attacks"
-local experiment = require "advrt.experiment"
-local fail = require "advrt.fail"
-local report = require "advrt.attacks.report"
-local schema = require "advrt.schema"
-local units = require "advrt.units"
+local experiment = require "advrt.run.experiment"
+local fail = require "advrt.support.fail"
+local report = require "advrt.results.attacks"
+local schema = require "advrt.run.schema"
+local units = require "advrt.run.units"
 
 local MOST_BATCHES, MOST_BYTES = 16, 1 << 28 -- of the images that wait together
 

@@ -2,10 +2,10 @@
 --
 --     advrt experiments/compare.lua runs/equal_multiplier-... runs/equal_perturbation-... --out runs/both
 
-local fail = require "advrt.fail"
-local folder = require "advrt.folder"
-local options = require "advrt.options"
-local report = require "advrt.report"
+local fail = require "advrt.support.fail"
+local folder = require "advrt.run.folder"
+local options = require "advrt.support.options"
+local report = require "advrt.results.report"
 
 local o = options.parse(arg, {
     name = "compare.lua",

@@ -6,7 +6,7 @@
 -- steps: what looks fast here is what takes large steps.
 
 local attack = require "advrt.attack"
-local experiment = require "advrt.experiment"
+local experiment = require "advrt.run.experiment"
 
 experiment.run({
     setting = "equal_multiplier",

@@ -6,7 +6,7 @@
 -- same norm in each step, and the numbers of iterations can be compared.
 
 local attack = require "advrt.attack"
-local experiment = require "advrt.experiment"
+local experiment = require "advrt.run.experiment"
 
 experiment.run({
     setting = "equal_perturbation",

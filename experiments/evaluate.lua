@@ -1,11 +1,11 @@
 --- How often a net is right on a folder of images: top-1 and top-5. What to run first with new
 -- weights, to know that they and the preprocessing are right.
 
-local count_of = require "advrt.count"
-local experiment = require "advrt.experiment"
-local fail = require "advrt.fail"
-local options = require "advrt.options"
-local progress = require "advrt.progress"
+local count_of = require "advrt.support.count"
+local experiment = require "advrt.run.experiment"
+local fail = require "advrt.support.fail"
+local options = require "advrt.support.options"
+local progress = require "advrt.run.progress"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 

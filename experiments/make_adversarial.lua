@@ -5,11 +5,11 @@
 -- kept, with the genuine images they come from. --shard I/N makes a part of a set in a folder of its
 -- own; --resume goes on with one.
 
-local count_of = require "advrt.count"
-local adversarial = require "advrt.adversarial"
-local folder = require "advrt.folder"
-local options = require "advrt.options"
-local progress = require "advrt.progress"
+local count_of = require "advrt.support.count"
+local adversarial = require "advrt.paper.adversarial"
+local folder = require "advrt.run.folder"
+local options = require "advrt.support.options"
+local progress = require "advrt.run.progress"
 
 local takes = table.move(adversarial.options, 1, #adversarial.options, 1, {})
 table.move({"out", "shard"}, 1, 2, #takes + 1, takes)

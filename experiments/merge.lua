@@ -3,10 +3,10 @@
 --
 --     advrt experiments/merge.lua shards/1 shards/2 shards/3 --out runs/whole
 
-local folder = require "advrt.folder"
-local options = require "advrt.options"
+local folder = require "advrt.run.folder"
+local options = require "advrt.support.options"
 local plot = require "advrt.plot"
-local shards = require "advrt.shards"
+local shards = require "advrt.run.shards"
 
 local o = options.parse(arg, {
     name = "merge.lua",

@@ -9,10 +9,10 @@
 -- are a unit of the run; a run that is gone on with makes the rest.
 
 local attacks = require "advrt.attacks"
-local experiment = require "advrt.experiment"
-local report = require "advrt.attacks.robustness"
-local schema = require "advrt.schema"
-local units = require "advrt.units"
+local experiment = require "advrt.run.experiment"
+local report = require "advrt.results.robustness"
+local schema = require "advrt.run.schema"
+local units = require "advrt.run.units"
 
 local MOST_BATCHES, MOST_BYTES = 16, 1 << 28 -- of the images that wait together
 

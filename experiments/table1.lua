@@ -2,13 +2,13 @@
 --
 --     advrt experiments/table1.lua runs/equal_multiplier-... runs/equal_perturbation-...
 
-local fail = require "advrt.fail"
-local folder = require "advrt.folder"
-local loaded = require "advrt.loaded"
-local options = require "advrt.options"
-local run_json = require "advrt.run_json"
+local fail = require "advrt.support.fail"
+local folder = require "advrt.run.folder"
+local loaded = require "advrt.support.loaded"
+local options = require "advrt.support.options"
+local run_json = require "advrt.run.run_json"
 local system = require "advrt.core.system"
-local tables = require "advrt.tables"
+local tables = require "advrt.results.tables"
 
 local settings = {"equal_multiplier", "equal_perturbation"}
 

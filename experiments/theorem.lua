@@ -7,11 +7,11 @@
 -- gradients of ce, ce_sign and ce_stable lose elements and become zero.
 
 local attack = require "advrt.attack"
-local experiment = require "advrt.experiment"
-local fail = require "advrt.fail"
-local figures = require "advrt.theorem_figures"
-local report = require "advrt.theorem_report"
-local schema = require "advrt.schema"
+local experiment = require "advrt.run.experiment"
+local fail = require "advrt.support.fail"
+local figures = require "advrt.paper.theorem_figures"
+local report = require "advrt.paper.theorem_report"
+local schema = require "advrt.run.schema"
 local tensor = require "advrt.tensor"
 local theorem = require "advrt.theorem"
 

@@ -2,7 +2,7 @@
 -- folder under their templates' names. What they say of the experiments and of advrt's options is what
 -- their --help says.
 
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local lfs = require "lfs"
 local system = require "advrt.core.system"
 

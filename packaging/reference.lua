@@ -1,9 +1,9 @@
 --- `build/advrt packaging/reference.lua DIR`: the docstrings of lua/advrt as pages of HTML, one for each
 -- module and index.html; the same text as a session's `?`.
 
-local docs = require "advrt.docs"
-local fail = require "advrt.fail"
-local html = require "advrt.report.html"
+local docs = require "advrt.session.docs"
+local fail = require "advrt.support.fail"
+local html = require "advrt.results.report.html"
 local lfs = require "lfs"
 local system = require "advrt.core.system"
 

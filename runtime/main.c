@@ -20,7 +20,7 @@
 #include "base/text.h"
 #include "bind/bind.h"
 #include "bind/system.h"
-#include "device/open.h"
+#include "backend/open.h"
 #include "dist/dist.h"
 
 enum { DONE = 0, FAILED = 1, BAD_OPTIONS = 2, SIGNALS = 128 }; /* above it: a signal's */
@@ -201,7 +201,8 @@ static int find_root(char executable[PATH_MAX], char root[PATH_MAX], Error *e) {
     int folder = (int)(strrchr(executable, '/') - executable);
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         char path[2 * PATH_MAX];
-        snprintf(path, sizeof path, "%.*s/%s/lua/advrt/fail.lua", folder, executable, places[i]);
+        snprintf(path, sizeof path, "%.*s/%s/lua/advrt/support/fail.lua", folder, executable,
+                 places[i]);
         if (access(path, R_OK) != 0) continue;
         snprintf(path, sizeof path, "%.*s/%s", folder, executable, places[i]);
         if (realpath(path, root) != NULL) return 0;
@@ -426,7 +427,7 @@ static void run_init(lua_State *L) {
 
 static void run_session(lua_State *L, const Command *c) {
     lua_getglobal(L, "require");
-    lua_pushliteral(L, "advrt.repl");
+    lua_pushliteral(L, "advrt.session.repl");
     lua_call(L, 1, 1);
     lua_pushboolean(L, c->system.quiet);
     call(L, 1);

@@ -8,12 +8,12 @@
 --
 -- Prints every figure, and ends with status 1 where one is outside its tolerance.
 
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local json = require "dkjson"
 local record = require "advrt.core.record"
 local support = require "support"
 local system = require "advrt.core.system"
-local tables = require "advrt.tables"
+local tables = require "advrt.results.tables"
 
 local PHOTOS = system.options.root .. "/build/photos"
 local tolerances = {z_target = 0.05, l2 = 0.01, grad_l2 = 0.15}

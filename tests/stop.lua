@@ -10,8 +10,8 @@
 --   command  a shell's command to run there instead
 
 local dist = require "advrt.dist"
-local journal = require "advrt.journal"
-local progress = require "advrt.progress"
+local journal = require "advrt.run.journal"
+local progress = require "advrt.run.progress"
 local system = require "advrt.core.system"
 
 local PATIENCE = 30 -- seconds of processor time, which do not pass where a machine is busy elsewhere

@@ -1,6 +1,6 @@
 --- What several specs need: temporary folders, files, commands as a user types them, and small nets.
 
-local csv = require "advrt.csv"
+local csv = require "advrt.support.csv"
 local lfs = require "lfs"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"

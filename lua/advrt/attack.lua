@@ -5,11 +5,11 @@
 -- q_n is the loss's direction at x_n and a_n the multiplier: one constant (equal multiplier), or
 -- whatever makes the norm of a_n q_n the same for every loss, image and step (equal perturbation).
 
-local arguments = require "advrt.check"
-local fail = require "advrt.fail"
+local arguments = require "advrt.support.check"
+local fail = require "advrt.support.fail"
 local logits = require "advrt.core.loss"
 local losses = require "advrt.loss"
-local schema = require "advrt.schema"
+local schema = require "advrt.run.schema"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 

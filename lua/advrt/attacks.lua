@@ -23,10 +23,10 @@
 -- that the attack saw. cw with a kappa above 0 asks for that margin besides. A lead of the last bits
 -- counts: another program, which rounds in another order, may see a tie there, or the class before.
 
-local arguments = require "advrt.check"
-local fail = require "advrt.fail"
+local arguments = require "advrt.support.check"
+local fail = require "advrt.support.fail"
 local method = require "advrt.attacks.method"
-local nearest = require "advrt.nearest"
+local nearest = require "advrt.support.nearest"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 

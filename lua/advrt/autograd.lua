@@ -37,7 +37,7 @@
 -- x[i] raises: of a tracked tensor rows are taken by narrow, elements of rows by gather. Gradients of
 -- gradients are not tracked.
 
-local arguments = require "advrt.check"
+local arguments = require "advrt.support.check"
 local tensor = require "advrt.tensor"
 
 local autograd = {}

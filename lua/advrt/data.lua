@@ -5,13 +5,13 @@
 -- not grow with the folder and starting costs the listing alone. Files are sorted by the bytes of
 -- their path relative to the folder, and known by it.
 
-local check = require "advrt.check"
+local check = require "advrt.support.check"
 local find = require "advrt.data.classes"
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local image = require "advrt.core.image"
 local lfs = require "lfs"
 local list = require "advrt.data.list"
-local progress = require "advrt.progress"
+local progress = require "advrt.run.progress"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 

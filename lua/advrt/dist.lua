@@ -8,7 +8,7 @@
 -- is looked at when this module is loaded.
 
 local core = require "advrt.core.dist"
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local lfs = require "lfs"
 local system = require "advrt.core.system"
 

@@ -12,9 +12,9 @@
 --
 -- @module advrt.image
 
-local arguments = require "advrt.check"
+local arguments = require "advrt.support.check"
 local core = require "advrt.core.image"
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local lfs = require "lfs"
 local tensor = require "advrt.tensor"
 

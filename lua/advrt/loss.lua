@@ -30,15 +30,15 @@
 --
 -- is loss.margin from then on, and in --losses. lua/advrt/losses/ holds more of them.
 
-local arguments = require "advrt.check"
+local arguments = require "advrt.support.check"
 local autograd = require "advrt.autograd"
 local core = require "advrt.core.loss"
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local lfs = require "lfs"
-local loaded = require "advrt.loaded"
-local nearest = require "advrt.nearest"
+local loaded = require "advrt.support.loaded"
+local nearest = require "advrt.support.nearest"
 local system = require "advrt.core.system"
-local trial = require "advrt.loss_trial"
+local trial = require "advrt.support.loss_trial"
 
 local registry, order = {}, {} -- the losses by name, and the names as they were added
 local loss = setmetatable({}, {__index = registry})

@@ -19,16 +19,16 @@
 --                 layer that keeps the resolution, small linear layers
 --     build       function(b, x): draws the net with the methods of advrt.nets.builder on the
 --                 input x and returns the logits, the layer added last
-local count_of = require "advrt.count"
-local arguments = require "advrt.check"
+local count_of = require "advrt.support.count"
+local arguments = require "advrt.support.check"
 local autograd = require "advrt.autograd"
 local core = require "advrt.core.net"
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local lfs = require "lfs"
-local loaded = require "advrt.loaded"
+local loaded = require "advrt.support.loaded"
 local system = require "advrt.core.system"
 local tensor = require "advrt.core.tensor"
-local weights = require "advrt.weights"
+local weights = require "advrt.nets.weights"
 local builder = require "advrt.nets.builder"
 
 local LONGEST_SIDE = 65535 -- of an image, in pixels

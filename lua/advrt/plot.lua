@@ -4,8 +4,8 @@
 -- Text of others (file names, names of losses) enters a script in single quotes only, in which
 -- gnuplot expands nothing, and no path enters a command line.
 
-local arguments = require "advrt.check"
-local fail = require "advrt.fail"
+local arguments = require "advrt.support.check"
+local fail = require "advrt.support.fail"
 local image = require "advrt.core.image"
 local lfs = require "lfs"
 local system = require "advrt.core.system"

@@ -1,6 +1,6 @@
 --- The record of one image and loss: what records.msgpack holds, in its order.
 
-local arguments = require "advrt.check"
+local arguments = require "advrt.support.check"
 local attack = require "advrt.attack"
 local core = require "advrt.core.record"
 local tensor = require "advrt.tensor"
@@ -55,7 +55,7 @@ record.each = core.each
 -- one, record.part(path, "append") behind what record.recover leaves of the one that is there.
 -- Returns the part; or nil and a message, where another process has it open, too. It is a row of
 -- frames with checksums, counted from 1; #part is their number. Methods return nil and a message where
--- the disk fails. advrt.journal is what a run does with it.
+-- the disk fails. advrt.run.journal is what a run does with it.
 record.part = core.part
 
 --- part:append(bytes) -> true

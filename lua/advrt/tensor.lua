@@ -216,7 +216,7 @@ end
 -- 'model_state_dict' or 'model', else the one with most tensors; a line on the standard error says so
 -- @return a table name -> tensor; or nil and one line that says why not
 function tensor.load(path, options)
-  local check, weights = require "advrt.check", require "advrt.weights"
+  local check, weights = require "advrt.support.check", require "advrt.nets.weights"
   check.want("load", 1, "string", path)
   if options ~= nil then check.want("load", 2, "table", options) end
   local tensors, about = check.call("load", 0, weights.load, path, options and options.key)
@@ -232,7 +232,7 @@ end
 -- @return true; or nil and one line that says why not
 function tensor.save(path, tensors, metadata)
   local weights = require "advrt.core.weights"
-  local done, message = require "advrt.check".call("save", 0, weights.save, path, tensors, metadata)
+  local done, message = require "advrt.support.check".call("save", 0, weights.save, path, tensors, metadata)
   return done, message
 end
 

@@ -12,7 +12,7 @@
 -- Classes whose softmax is below a cut form one pseudo-class of gradient grad(sum p_i z_i) /
 -- sum p_i (sums over them, p constant), which takes part in M and in the sum: nothing is dropped.
 
-local arguments = require "advrt.check"
+local arguments = require "advrt.support.check"
 local loss = require "advrt.loss"
 local tensor = require "advrt.tensor"
 

@@ -7,13 +7,13 @@
 -- Everything random (order, augmentation, dropout, initial weights) comes from the project's
 -- stream, as a function of the seed, the epoch and the image alone.
 
-local checkpoint = require "advrt.checkpoint"
+local checkpoint = require "advrt.paper.checkpoint"
 local dist = require "advrt.dist"
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local feed = require "advrt.core.feed"
-local schema = require "advrt.schema"
+local schema = require "advrt.run.schema"
 local system = require "advrt.core.system"
-local tables = require "advrt.tables"
+local tables = require "advrt.results.tables"
 local tensor = require "advrt.core.tensor"
 
 local train = {}

@@ -75,6 +75,10 @@ int bind_error(lua_State *L, const Error *e) {
     return luaL_error(L, "%s", e->text);
 }
 
+void bind_room(lua_State *L, int n) {
+    if (!lua_checkstack(L, n)) luaL_error(L, "not enough memory");
+}
+
 int bind_nil(lua_State *L, const Error *e) {
     lua_pushnil(L);
     lua_pushstring(L, e->text);

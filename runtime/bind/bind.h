@@ -58,6 +58,10 @@ int bind_error(lua_State *L, const Error *e);
 /* Pushes nil and the message: `return bind_nil(L, &e);` */
 int bind_nil(lua_State *L, const Error *e);
 
+/* Makes room for n more values on Lua's stack; raises where memory runs out. luaL_checkstack
+ * reports that as a stack overflow. */
+void bind_room(lua_State *L, int n);
+
 /* An empty tensor userdata on top of the stack, to be filled in by the caller:
  * the metatable is there first, so that whatever is filled in is also freed. */
 Tensor *bind_new_tensor(lua_State *L);

@@ -1,5 +1,5 @@
 /* advrt.core.edit: lines typed at a terminal, with libedit's editing and history. What a session
- * makes of them, and what completes a word, is lua/advrt/repl.lua's. */
+ * makes of them, and what completes a word, is lua/advrt/session/repl.lua's. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -61,7 +61,7 @@ static int stats(lua_State *L) {
     }
     luaL_checktype(L, 4, LUA_TTABLE);
     lua_settop(L, 4);
-    luaL_checkstack(L, 24, "tensors");
+    bind_room(L, 24);
     int64_t N = z->shape[0], K = z->shape[1];
     for (int i = 0; i < 6; i++) out[i] = *field_output(L, fields[i].name, fields[i].type, N);
     /* Last, and both looked at again: a finaliser or a metamethod may write to them. */

@@ -131,7 +131,7 @@ static int graph_add_layer(lua_State *L) {
     Error e;
     int value;
     luaL_checktype(L, 2, LUA_TTABLE);
-    luaL_checkstack(L, 40, "too many fields");
+    bind_room(L, 40);
     int64_t input[2] = {0};
     Layer l = {.kind = kind_field(L), .kernel = {1, 1}, .stride = {1, 1}, .out = {1, 1}};
     l.inputs = integers_field(L, "input", 2, input);
@@ -483,7 +483,7 @@ static double plain_field(lua_State *L, const char *name) {
 static void ascent_buffers(lua_State *L, Ascent *a) {
     const Plan *p = a->plan;
     int64_t N = p->request.N, D = N * p->C * p->H * p->W, S = N * (a->iterations + 1);
-    luaL_checkstack(L, 40, "an attack's tensors");
+    bind_room(L, 40);
     a->initial = memory_field(L, 2, "labels", DTYPE_I64, N);
     a->target = memory_field(L, 2, "targets", DTYPE_I64, N);
     lua_getfield(L, 2, "workspace");
@@ -531,7 +531,7 @@ static int plan_ascend(lua_State *L) {
         lua_pushboolean(L, false);
         return 1;
     }
-    luaL_checkstack(L, 16, "an attack's fields");
+    bind_room(L, 16);
     memset(&a, 0, sizeof a); /* padding too: devices compare it */
     a.plan = p;
     lua_getfield(L, 2, "loss");

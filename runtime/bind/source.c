@@ -56,7 +56,7 @@ void bind_note_file(lua_State *L, const char *path) {
     char hex[FILE_SHA256_TEXT];
     Error e = {0};
     if (is_installed(L, path) || file_sha256(path, hex, &e) != 0) return;
-    luaL_checkstack(L, 4, "a file's sum");
+    bind_room(L, 4);
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &noted_key) != LUA_TTABLE) {
         lua_pop(L, 1);
         return;

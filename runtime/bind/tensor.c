@@ -281,7 +281,7 @@ static void push_nested(lua_State *L, const Tensor *t, int dimension, const char
         *at += dtype_size(t->dtype);
         return;
     }
-    luaL_checkstack(L, 4, "nested tables");
+    bind_room(L, 4);
     int64_t n = t->shape[dimension];
     lua_createtable(L, n < INT32_MAX ? (int)n : 0, 0);
     for (int64_t i = 1; i <= n; i++) {

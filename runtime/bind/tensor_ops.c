@@ -529,7 +529,7 @@ static int tanh_step(lua_State *L) {
                   .beta2 = option(L, 2, "beta2", 0.999),
                   .eps = option(L, 2, "eps", 1e-8)};
     /* The stack keeps the tensors; they are looked at when no metamethod can close one any more. */
-    luaL_checkstack(L, TENSORS + 4, "tensors");
+    bind_room(L, TENSORS + 4);
     for (int i = 0; i < TENSORS; i++) lua_getfield(L, 1, names[i]);
     for (int i = 0; i < TENSORS; i++) {
         const Tensor *t = bind_test_tensor(L, 3 + i);

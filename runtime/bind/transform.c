@@ -1,5 +1,5 @@
-/* advrt.core.transform: transformations of images; see io/transform.h. */
-#include "io/transform.h"
+/* advrt.core.transform: transformations of images; see image/transform.h. */
+#include "image/transform.h"
 
 #include "base/random.h"
 #include "bind/bind.h"

@@ -1,5 +1,5 @@
 /* A device: one struct of functions over its own memory. The CPU fills it in
- * device/cpu/; a plugin fills it in for another kind of hardware.
+ * backend/cpu/; a plugin fills it in for another kind of hardware.
  *
  * Pointers named `void *` or `float *` here are device memory unless they say
  * host. Shapes and types have been checked by tensor/ and net/ before a call
@@ -305,7 +305,7 @@ int cpu_device(int threads, Device **out, Error *e);
 int cpu_threads_default(void);
 const char *cpu_onednn_version(void);
 /* Whether the processor multiplies bf16 numbers itself. The device does not use it: its bf16 is
- * f32's arithmetic on rounded numbers (device/cpu/precision.c). */
+ * f32's arithmetic on rounded numbers (backend/cpu/precision.c). */
 bool cpu_has_bf16(void);
 
 #endif

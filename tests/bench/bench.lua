@@ -17,7 +17,7 @@
 -- With --profile the works' plans are timed layer by layer instead (profile.lua).
 
 local child = require "child"
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local json = require "dkjson"
 local lfs = require "lfs"
 local measure = require "measure"

@@ -1,7 +1,7 @@
 --- A measurement in a process of its own: this script anew, with `--child FILE`, where FILE holds what
 -- is asked for.
 
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local json = require "dkjson"
 local peer = require "peer"
 local system = require "advrt.core.system"

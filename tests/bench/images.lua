@@ -1,7 +1,7 @@
 --- Images that a net gets right, with their classes, as the experiments take them; in batches.
 
 local data = require "advrt.data"
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local tensor = require "advrt.tensor"
 
 local images = {}

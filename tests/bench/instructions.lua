@@ -9,10 +9,10 @@
 -- Where valgrind, AVX2 or the oneDNN of the numbers is missing, one line says so.
 
 local attack = require "advrt.attack"
-local csv = require "advrt.csv"
-local fail = require "advrt.fail"
+local csv = require "advrt.support.csv"
+local fail = require "advrt.support.fail"
 local image = require "advrt.image"
-local json = require "advrt.json"
+local json = require "advrt.support.json"
 local lfs = require "lfs"
 local loss = require "advrt.loss"
 local net = require "advrt.net"

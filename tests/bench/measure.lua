@@ -1,8 +1,8 @@
 --- One work, measured in a process of its own: rounds of ours, and of PyTorch's modes in turn.
 
-local csv = require "advrt.csv"
-local experiment = require "advrt.experiment"
-local fail = require "advrt.fail"
+local csv = require "advrt.support.csv"
+local experiment = require "advrt.run.experiment"
+local fail = require "advrt.support.fail"
 local images = require "images"
 local json = require "dkjson"
 local net = require "advrt.net"

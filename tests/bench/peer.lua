@@ -1,6 +1,6 @@
 --- PyTorch's side of a work: a process of pytorch.py, talked to over its standard input and a FIFO.
 
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local json = require "dkjson"
 local system = require "advrt.core.system"
 local work = require "work"

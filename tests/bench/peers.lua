@@ -8,12 +8,12 @@
 
 local attacks = require "advrt.attacks"
 local data = require "advrt.data"
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local json = require "dkjson"
 local net = require "advrt.net"
 local peer = require "peer"
 local system = require "advrt.core.system"
-local tables = require "advrt.tables"
+local tables = require "advrt.results.tables"
 local tensor = require "advrt.tensor"
 
 local HERE = arg[0]:match("^(.*/)") or "./"

@@ -2,7 +2,7 @@
 -- that this machine reaches for such layers (rates.lua), and for steps that compute little the bytes
 -- they touch at the memory's rate. What is above budget is where time can be had.
 
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local net = require "advrt.net"
 local rates = require "rates"
 local system = require "advrt.core.system"

@@ -8,12 +8,12 @@
 -- grows with attacks, or a folder's images are opened before its first batch.
 
 local child = require "child"
-local csv = require "advrt.csv"
-local fail = require "advrt.fail"
-local folder = require "advrt.folder"
+local csv = require "advrt.support.csv"
+local fail = require "advrt.support.fail"
+local folder = require "advrt.run.folder"
 local json = require "dkjson"
 local lfs = require "lfs"
-local options = require "advrt.options"
+local options = require "advrt.support.options"
 local peer = require "peer"
 local plot = require "advrt.plot"
 local studies = require "studies"

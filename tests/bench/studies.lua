@@ -3,7 +3,7 @@
 
 local attack = require "advrt.attack"
 local data = require "advrt.data"
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local lfs = require "lfs"
 local loss = require "advrt.loss"
 local net = require "advrt.net"

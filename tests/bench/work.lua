@@ -2,7 +2,7 @@
 -- that its time is set against.
 
 local attack = require "advrt.attack"
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local loss = require "advrt.loss"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"

@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "base/random.h"
-#include "device/cpu/cpu.h"
+#include "backend/cpu/cpu.h"
 
 #include <immintrin.h>
 #pragma GCC push_options
@@ -39,7 +39,7 @@ static inline Bits lanes_of(Open open) {
     return lanes;
 }
 
-#include "device/cpu/convolve.inc"
+#include "backend/cpu/convolve.inc"
 #pragma GCC pop_options
 
 static const struct {

@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "base/random.h"
-#include "device/cpu/cpu.h"
+#include "backend/cpu/cpu.h"
 
 static const int64_t sizes[] = {0, 1, 7, 8, 15, 16, 17, 33, 1000, 8191, 8192, 8193, 40001};
 enum { SIZES = sizeof sizes / sizeof *sizes, MOST = 40001 };

@@ -16,7 +16,7 @@
 #include "io/pickle.h"
 #include "io/pth.h"
 #include "io/record_frame.h"
-#include "io/transform.h"
+#include "image/transform.h"
 #include "io/webp.h"
 #include "starve.h"
 

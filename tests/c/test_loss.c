@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "base/random.h"
-#include "device/cpu/cpu.h"
+#include "backend/cpu/cpu.h"
 
 enum { MOST = 1000 };
 

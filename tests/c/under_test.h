@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "device/open.h"
+#include "backend/open.h"
 #include "net/plan.h"
 
 static Device *device;

@@ -15,7 +15,7 @@ extern "C" {
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "device/cuda/launch.h"
+#include "backend/cuda/launch.h"
 #include "standin.h"
 
 static cudaStream_t stream_new() {

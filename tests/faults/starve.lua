@@ -9,15 +9,15 @@
 
 local attack = require "advrt.attack"
 local data = require "advrt.data"
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local image = require "advrt.image"
 local lfs = require "lfs"
 local loss = require "advrt.loss"
 local net = require "advrt.net"
 local record = require "advrt.record"
-local report = require "advrt.report"
+local report = require "advrt.results.report"
 local system = require "advrt.core.system"
-local tables = require "advrt.tables"
+local tables = require "advrt.results.tables"
 local tensor = require "advrt.tensor"
 local train = require "advrt.train"
 

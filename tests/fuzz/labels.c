@@ -14,7 +14,7 @@
 static const char script[] =
     "local dir = ...\n"
     "package.path = 'lua/?.lua;' .. package.path\n"
-    "local data, fail = require 'advrt.data', require 'advrt.fail'\n"
+    "local data, fail = require 'advrt.data', require 'advrt.support.fail'\n"
     "return function()\n"
     "    local ok, folder = pcall(data.folder, dir, {classes = 10, input = {1, 28, 28}})\n"
     "    if not ok then return assert(fail.is(folder) and folder.message, folder) end\n"

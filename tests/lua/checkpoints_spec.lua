@@ -6,7 +6,7 @@ local malformed = require "malformed"
 local net = require "advrt.net"
 local support = require "support"
 local tensor = require "advrt.tensor"
-local weights = require "advrt.weights"
+local weights = require "advrt.nets.weights"
 
 local key, zip = malformed.key, malformed.zip
 

@@ -1,6 +1,6 @@
 -- Names in tables that a spreadsheet opens: it computes what begins as a formula.
 
-local csv = require "advrt.csv"
+local csv = require "advrt.support.csv"
 local record = require "advrt.record"
 local support = require "support"
 local system = require "advrt.core.system"

@@ -1,6 +1,6 @@
 -- Folders of images, their classes, batches and targets.
 
-local csv = require "advrt.csv"
+local csv = require "advrt.support.csv"
 local data = require "advrt.data"
 local image = require "advrt.core.image"
 local lfs = require "lfs"

@@ -280,13 +280,13 @@ describe("a defined loss", function()
             assert.is_false(ok)
             assert.matches(wanted .. ends, problem.message)
             -- Its run would meet it again, but for a want of memory.
-            require "advrt.fail".append(problem, "; go on with --resume")
+            require "advrt.support.fail".append(problem, "; go on with --resume")
             assert.matches(ends, problem.message)
         end
         how = "hungry"
         local ok, problem = pcall(loss.test_late.evaluate, loss.test_late, tensor.new {1, 3}, {0})
         assert.is_false(ok)
-        require "advrt.fail".append(problem, "; go on with --resume")
+        require "advrt.support.fail".append(problem, "; go on with --resume")
         assert.matches("^loss test_late: .* 9 in use%); go on with %-%-resume$", problem.message)
     end)
 

@@ -1,11 +1,11 @@
 -- Help and completion: every public function is documented where a session looks, and names go on.
 
-local docs = require "advrt.docs"
+local docs = require "advrt.session.docs"
 local lfs = require "lfs"
 local loss = require "advrt.loss"
-local names = require "advrt.names"
+local names = require "advrt.session.names"
 local record = require "advrt.record"
-local show = require "advrt.show"
+local show = require "advrt.session.show"
 local support = require "tests.support"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"

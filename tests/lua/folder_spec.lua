@@ -1,11 +1,11 @@
 --- A run's folder and what is kept in it: claims that meet, and images that are lost on the way.
-local fail = require "advrt.fail"
-local folder = require "advrt.folder"
+local fail = require "advrt.support.fail"
+local folder = require "advrt.run.folder"
 local json = require "dkjson"
-local keep = require "advrt.keep"
+local keep = require "advrt.run.keep"
 local lfs = require "lfs"
 local record = require "advrt.core.record"
-local run_json = require "advrt.run_json"
+local run_json = require "advrt.run.run_json"
 local support = require "support"
 local tensor = require "advrt.tensor"
 

@@ -2,7 +2,7 @@
 
 local attacks = require "advrt.attacks"
 local loss = require "advrt.loss"
-local nearest = require "advrt.nearest"
+local nearest = require "advrt.support.nearest"
 
 local layers = {"add", "avgpool", "batchnorm", "conv", "dropout", "linear", "maxpool", "relu", "relu6"}
 local attributes = {"out", "kernel", "stride", "pad", "groups", "bias"}

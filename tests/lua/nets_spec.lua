@@ -224,7 +224,7 @@ describe("a definition that is wrong", function()
     end)
 
     it("is no excuse to go on after an interrupt", function()
-        local interrupt = 'require "advrt.fail".interrupted()'
+        local interrupt = 'require "advrt.support.fail".interrupted()'
         for _, text in ipairs {
             interrupt,
             "return {classes = 2, input = {1, 8, 8}, build = function() " .. interrupt .. " end}",

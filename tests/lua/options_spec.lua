@@ -1,6 +1,6 @@
 -- The experiments' options: defaults, ranges, and one line for each mistake.
 
-local options = require "advrt.options"
+local options = require "advrt.support.options"
 
 local SPEC = {
     name = "test.lua", description = "A test.",

@@ -1,10 +1,10 @@
 -- advrt.core.system: files written whole, hashes, the clock, what the command line said.
 
-local fail = require "advrt.fail"
-local html = require "advrt.report.html"
+local fail = require "advrt.support.fail"
+local html = require "advrt.results.report.html"
 local lfs = require "lfs"
 local plot = require "advrt.plot"
-local progress = require "advrt.progress"
+local progress = require "advrt.run.progress"
 local system = require "advrt.core.system"
 
 local folder
@@ -146,7 +146,7 @@ describe("system", function()
     it("tells where it is and what it stands on", function()
         local o = system.options
         assert.equal("file", lfs.attributes(o.executable, "mode"))
-        assert.equal("file", lfs.attributes(o.root .. "/lua/advrt/fail.lua", "mode"))
+        assert.equal("file", lfs.attributes(o.root .. "/lua/advrt/support/fail.lua", "mode"))
         assert.equal("/", o.root:sub(1, 1))
         assert.matches("^[23]%.%d+%.%d+$", system.onednn_version)
         assert.truthy(({["x86-64"] = true, avx2 = true, avx512 = true})[o.isa])

@@ -1,15 +1,15 @@
 -- Tables and figures from records whose statistics are known.
 
 local door = require "advrt.record"
-local fail = require "advrt.fail"
-local folder = require "advrt.folder"
+local fail = require "advrt.support.fail"
+local folder = require "advrt.run.folder"
 local lfs = require "lfs"
 local plot = require "advrt.plot"
-local figures = require "advrt.figures"
+local figures = require "advrt.results.figures"
 local record = require "advrt.core.record"
 local support = require "support"
 local system = require "advrt.core.system"
-local tables = require "advrt.tables"
+local tables = require "advrt.results.tables"
 local tensor = require "advrt.tensor"
 
 local T = 2
@@ -387,7 +387,7 @@ end)
 
 describe("the amplification of a perturbation", function()
     it("is 1, 2 or 5 times a power of ten, by its root mean square", function()
-        local factor = require "advrt.examples".factor
+        local factor = require "advrt.results.examples".factor
         assert.equal(1, factor(0, 100))
         assert.equal(1, factor(5, 100)) -- rms 0.5
         assert.equal(10, factor(0.1, 100)) -- 0.5 / (4 rms) = 12.5

@@ -2,7 +2,7 @@
 -- does not change where it goes.
 local attack = require "advrt.attack"
 local attacks = require "advrt.attacks"
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local loss = require "advrt.loss"
 local net = require "advrt.net"
 local tensor = require "advrt.tensor"

@@ -13,7 +13,7 @@ local STEPS = 3000000 -- instructions of Lua in one call: a loop that was asked 
 package.path = arg[0]:match("^(.*/)") .. "?.lua;" .. package.path
 local lfs = require "lfs"
 local system = require "advrt.core.system"
-local docs = require "advrt.docs"
+local docs = require "advrt.session.docs"
 local finalisers = require "finalisers"
 local objects = require "objects"
 

@@ -184,15 +184,15 @@ describe("a finished run", function()
     end)
 
     it("leads to no error further on, whatever its run.json holds", function()
-        local json = require "advrt.json"
+        local json = require "advrt.support.json"
         local dir = copy()
         local text = support.read(dir .. "/run.json")
         local about = json.decode(text)
         about.sha256 = nil
         local script = support.write(base .. "/readers.lua", [[
-            local fail = require "advrt.fail"
-            local run_json, report = require "advrt.run_json", require "advrt.report"
-            local shards, json = require "advrt.shards", require "advrt.json"
+            local fail = require "advrt.support.fail"
+            local run_json, report = require "advrt.run.run_json", require "advrt.results.report"
+            local shards, json = require "advrt.run.shards", require "advrt.support.json"
             local system = require "advrt.core.system"
             local dir = arg[1]
             local file = io.open(dir .. "/run.json")

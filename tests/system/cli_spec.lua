@@ -148,7 +148,7 @@ describe("the command line", function()
         write("beside.lua", "return {name = 'beside'}")
         local script = write("script.lua", [[
             print(arg[0], arg[1], arg[2], arg[-1], ...)
-            print(require "beside".name, require "advrt.fail" ~= nil)]])
+            print(require "beside".name, require "advrt.support.fail" ~= nil)]])
         local status, out, err = run("-q", script, "--devcie", "two words")
         assert.equal("", err)
         assert.equal(0, status)
@@ -157,14 +157,14 @@ describe("the command line", function()
 
     it("lets no folder beside a script stand in for its own modules", function()
         assert(lfs.mkdir(folder .. "/advrt"))
-        write("advrt/fail.lua", "error 'the wrong one'")
-        local status, out = run(write("script.lua", "print(require 'advrt.fail' ~= nil)"))
+        write("advrt/support/fail.lua", "error 'the wrong one'")
+        local status, out = run(write("script.lua", "print(require 'advrt.support.fail' ~= nil)"))
         assert.equal(0, status)
         assert.equal("true\n", out)
     end)
 
     it("runs from any working folder", function()
-        write("script.lua", "print(require 'advrt.fail' ~= nil, ...)")
+        write("script.lua", "print(require 'advrt.support.fail' ~= nil, ...)")
         assert(lfs.chdir(folder))
         for _, script in ipairs {"script.lua", "./script.lua"} do
             local status, out = run(script, "a")
@@ -196,9 +196,9 @@ describe("the command line", function()
             quoted(folder .. "/bin/advrt"), quoted(system.options.root .. "/lua"), quoted(root),
             quoted(folder .. "/bin/advrt"),
             quoted("print(require 'advrt.core.system'.options.root, " ..
-                "package.searchpath('advrt.fail', package.path))")))
+                "package.searchpath('advrt.support.fail', package.path))")))
         assert.equal(0, status)
-        assert.equal(("%s\t%s/lua/advrt/fail.lua\n"):format(root, root), out)
+        assert.equal(("%s\t%s/lua/advrt/support/fail.lua\n"):format(root, root), out)
     end)
 
     it("runs LUA_INIT first, code or a file, and honours LUA_PATH and LUA_CPATH", function()
@@ -211,7 +211,7 @@ describe("the command line", function()
         assert.equal("3\ta\n", out)
         write("mine.lua", "return 'mine'")
         _, out = shell(([[LUA_PATH='%s/?.lua' LUA_CPATH='/elsewhere/?.so;;' "$ADVRT" -e '
-            print(require "mine", require "advrt.fail" ~= nil,
+            print(require "mine", require "advrt.support.fail" ~= nil,
                 package.cpath:match "[^;]*")']]):format(folder))
         assert.equal("mine\ttrue\t/elsewhere/?.so\n", out)
     end)
@@ -332,14 +332,14 @@ describe("the command line", function()
             ["fail('no file %q', 'a\\nb')"] = 1, ["fail.failed('it broke')"] = 1,
             ["fail.option('bad --x')"] = 2, ["fail.interrupted()"] = 130
         } do
-            local status, _, err = run("-e", "local fail = require 'advrt.fail' " .. call)
+            local status, _, err = run("-e", "local fail = require 'advrt.support.fail' " .. call)
             assert.equal(wanted, status)
             one_line(err, "")
         end
     end)
 
     it("tells failures from other errors", function()
-        local fail = require "advrt.fail"
+        local fail = require "advrt.support.fail"
         local ok, failure = pcall(fail.option, "bad %d%%", 7)
         assert.is_false(ok)
         assert.is_true(fail.is(failure))

@@ -277,9 +277,9 @@ describe("a file that is there and cannot be read", function()
         refused({root .. "/experiments/compare.lua", run, run .. ".b", "--out", base .. "/both"},
             run .. "/classes.txt")
         assert.is_false(support.exists(base .. "/both/report.html"))
-        for _, call in ipairs {"net').load(%q)", "loss').load(%q)", "checkpoint').load(%q, {})"} do
-            refused({"-e", ("require 'advrt.fail' (select(2, require('advrt." .. call .. "))"):format(loop)},
-                loop)
+        for _, call in ipairs {"net').load(%q)", "loss').load(%q)", "paper.checkpoint').load(%q, {})"} do
+            local script = "require 'advrt.support.fail' (select(2, require('advrt." .. call .. "))"
+            refused({"-e", script:format(loop)}, loop)
         end
     end)
 end)

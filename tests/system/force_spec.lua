@@ -136,8 +136,8 @@ for name, options in pairs(kinds) do
         it("leads to no error further on, whatever its notes hold", function()
             -- One process tries all changes of the notes; it leaves out the work itself.
             local script = support.write(base .. "/mutate.lua", [[
-                local experiment, fail = require "advrt.experiment", require "advrt.fail"
-                local journal, progress = require "advrt.journal", require "advrt.progress"
+                local experiment, fail = require "advrt.run.experiment", require "advrt.support.fail"
+                local journal, progress = require "advrt.run.journal", require "advrt.run.progress"
                 local count, refused = 0, 0
                 local cases = load(io.open(arg[1]):read "a")()
                 local script = arg[3]
@@ -168,7 +168,7 @@ for name, options in pairs(kinds) do
                 local values = {"x", -1, 1e300, math.maxinteger, 0 / 0, 2.5, {1, 2}, true, "",
                     ("a"):rep(100000)}
                 local list = {}
-                local journal <close> = assert(require "advrt.journal".open(arg[2]))
+                local journal <close> = assert(require "advrt.run.journal".open(arg[2]))
                 local function notes(j) return {[0] = j.header, table.unpack(j.units)} end
                 for unit = 0, #journal.units do
                     for field in pairs(notes(journal)[unit]) do
@@ -270,7 +270,7 @@ describe("a checkpoint of an attack", function()
 
     it("is passed over where its values cannot be an attack's, whatever its sum", function()
         local all = assert(tensor.load(path) or tensor.load(support.write(base .. "/c.safetensors", bytes)))
-        local sealed = require "advrt.sealed"
+        local sealed = require "advrt.run.sealed"
         all.sha256 = nil
         local function number(v) return tensor.from({v}, "f64") end
         for _, case in ipairs {
@@ -305,7 +305,7 @@ describe("a checkpoint of an attack", function()
     end)
 
     it("of a training is refused where a bit flipped, or where it cannot be one", function()
-        local weights = require "advrt.sealed"
+        local weights = require "advrt.run.sealed"
         local state = base .. "/state.safetensors"
         local net, train = require "advrt.net", require "advrt.train"
         local g = assert(net.build({name = "small", classes = 2, input = {1, 2, 2}, build = function(b, x)

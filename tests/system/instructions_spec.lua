@@ -5,7 +5,7 @@ local system = require "advrt.core.system"
 
 local SCRIPT = "tests/bench/instructions.lua"
 -- Each file of comma-separated values is read twice.
-local TWICE = [[local c = require 'advrt.csv'; local parse = c.parse
+local TWICE = [[local c = require 'advrt.support.csv'; local parse = c.parse
 function c.parse(text) if #text > 1000 then parse(text) end; return parse(text) end]]
 
 --- valgrind runs no program that is built with AddressSanitizer.

@@ -103,7 +103,7 @@ describe("a run of two processes", function()
     may("is refused where one does not see the folder", function()
         lfs.mkdir(base .. "/here")
         lfs.mkdir(base .. "/there")
-        local soon = "require 'advrt.folder'.patience = 0.5"
+        local soon = "require 'advrt.run.folder'.patience = 0.5"
         local one, other = words "run", words "run"
         table.move({"-e", soon}, 1, 2, 1, table.move(one, 1, #one, 3))
         table.move({"-e", soon}, 1, 2, 1, table.move(other, 1, #other, 3))

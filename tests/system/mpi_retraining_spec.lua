@@ -1,6 +1,6 @@
 -- Adversarial retraining as the work of several processes: one process's, but for the order of sums.
 
-local adversarial = require "advrt.adversarial"
+local adversarial = require "advrt.paper.adversarial"
 local ranks = require "ranks"
 local support = require "support"
 local system = require "advrt.core.system"
@@ -114,7 +114,7 @@ describe("retraining by several processes", function()
     -- Code that kills a rank with SIGKILL: in the set, inside a training behind a checkpoint, and behind
     -- the commit of a training whose checkpoint is still there.
     local kills = {
-        {1, [[local dist, journal = require "advrt.dist", require "advrt.journal"
+        {1, [[local dist, journal = require "advrt.dist", require "advrt.run.journal"
             local open = journal.open
             function journal.open(path)
                 local j, message = open(path)
@@ -187,7 +187,7 @@ describe("retraining by several processes", function()
     may("is refused what one process began, and a look ahead", function()
         local dir = base .. "/began"
         local status, _, err = go(1, dir, (kills[2][2]:gsub("dist.rank == 1", "true"):gsub("os.execute[^\n]*",
-            "require 'advrt.fail'('here')")))
+            "require 'advrt.support.fail'('here')")))
         assert.equal(1, status, err)
         status, _, err = go(2, dir, nil, "--resume")
         assert.equal(2, status, err)

@@ -62,8 +62,8 @@ describe("a process", function()
 
     may("ends the others with it, in one line and with its status", function()
         for _, case in ipairs {
-            {"require 'advrt.fail'('no disk')", 1, "^advrt: rank 1 of 2 on [^ ]+: no disk$"},
-            {"require 'advrt.fail'.option('no such thing')", 2, ": no such thing$"},
+            {"require 'advrt.support.fail'('no disk')", 1, "^advrt: rank 1 of 2 on [^ ]+: no disk$"},
+            {"require 'advrt.support.fail'.option('no such thing')", 2, ": no such thing$"},
             {"os.exit(7)", 7, "^advrt: ended by SIGTERM$"}, -- which the first, not knowing why, says
         } do
             local status, _, err = several(2, {"-e", ([[
@@ -125,7 +125,7 @@ describe("an experiment of two processes", function()
     -- Code for rank 1: `what` where two of its units of work are kept.
     local function after_two(what)
         return ([[
-            local dist, journal = require "advrt.dist", require "advrt.journal"
+            local dist, journal = require "advrt.dist", require "advrt.run.journal"
             local open = journal.open
             function journal.open(path)
                 local j, message = open(path)
@@ -191,7 +191,7 @@ describe("an experiment of two processes", function()
 
     may("ends when one fails, says how to go on, and does", function()
         local dir = base .. "/failed"
-        local status, _, err = run(2, dir, nil, after_two "require 'advrt.fail'('the disk is gone')")
+        local status, _, err = run(2, dir, nil, after_two "require 'advrt.support.fail'('the disk is gone')")
         assert.equal(1, status, err)
         assert.equal(1, #said(err), err)
         assert.matches("^advrt: rank 1 of 2 on [^ ]+: the disk is gone; what was done is kept, go on with: "
@@ -202,7 +202,7 @@ describe("an experiment of two processes", function()
     may("goes on with what was cut short while it was joined", function()
         local dir = base .. "/joined"
         local code = [[
-            local results = require "advrt.results"
+            local results = require "advrt.results.finish"
             local write = results.write
             function results.write(out, run)
                 local rows, pictures = write(out, run)

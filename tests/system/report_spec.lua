@@ -2,7 +2,7 @@
 -- light and dark, by keyboard; of a run whose file and class names are made to do harm.
 
 local browser = require "browser"
-local html = require "advrt.report.html"
+local html = require "advrt.results.report.html"
 local image = require "advrt.core.image"
 local lfs = require "lfs"
 local support = require "support"

@@ -79,7 +79,7 @@ for name, options in pairs(cases) do
         it("foretells what is left, after it was gone on with, too", function()
             local dir, told = base .. "/foretold", base .. "/told"
             local hook = ([[
-                local progress = require "advrt.progress"
+                local progress = require "advrt.run.progress"
                 local start = progress.start
                 function progress.start(unit, total)
                     local shown = start(unit, total)

@@ -1,10 +1,10 @@
 -- Sets of adversarial examples and the detectors trained on them, as a user runs them: on the bundled
 -- net, a few of its images, and steps so large that a handful of them flips every image.
 
-local adversarial = require "advrt.adversarial"
+local adversarial = require "advrt.paper.adversarial"
 local core = require "advrt.core.record"
-local csv = require "advrt.csv"
-local detect = require "advrt.detect"
+local csv = require "advrt.support.csv"
+local detect = require "advrt.paper.detect"
 local lfs = require "lfs"
 local net = require "advrt.net"
 local record = require "advrt.record"

@@ -4,7 +4,7 @@ local json = require "dkjson"
 local record = require "advrt.core.record"
 local support = require "support"
 local system = require "advrt.core.system"
-local tables = require "advrt.tables"
+local tables = require "advrt.results.tables"
 
 local script = system.options.root .. "/experiments/robustness.lua"
 

@@ -2,7 +2,7 @@
 
 local data = require "advrt.data"
 local json = require "dkjson"
-local plane = require "advrt.plane"
+local plane = require "advrt.paper.plane"
 local support = require "support"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"

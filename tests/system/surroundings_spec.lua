@@ -22,7 +22,7 @@ describe("an installation in a folder of any name", function()
                 quote(root .. "/lua"), quote(root .. "/nets"), quote(root .. "/experiments"), quote(share)))
             support.write(folder .. "/" .. name .. "/beside.lua", "return 'beside'")
             local script = support.write(folder .. "/" .. name .. "/script.lua", [[
-                local docs, net = require "advrt.docs", require "advrt.net"
+                local docs, net = require "advrt.session.docs", require "advrt.net"
                 print(require "beside", net.load("fashion").name, docs.module("net").name,
                     require "advrt.loss".load "dlr")
                 assert(require "advrt.core.system".options.root == arg[1], arg[1])

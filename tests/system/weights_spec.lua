@@ -1,7 +1,7 @@
 -- Weights on a command line: which of a checkpoint's a run takes, that its folder tells, and that it goes
 -- on with the same.
 
-local json = require "advrt.json"
+local json = require "advrt.support.json"
 local lfs = require "lfs"
 local net = require "advrt.net"
 local support = require "support"

@@ -34,10 +34,10 @@
 -- shapes never change, and an image has the same bits whatever else runs.
 
 local ball = require "advrt.attacks.ball"
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local logits = require "advrt.core.loss"
 local losses = require "advrt.loss"
-local nearest = require "advrt.nearest"
+local nearest = require "advrt.support.nearest"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 

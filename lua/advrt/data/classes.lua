@@ -4,10 +4,10 @@
 -- Names are compared in Unicode's NFC: macOS writes the letters of a file's name in parts, and editors
 -- write them whole. Blanks at the ends of a line or of a name do not count.
 
-local csv = require "advrt.csv"
-local fail = require "advrt.fail"
+local csv = require "advrt.support.csv"
+local fail = require "advrt.support.fail"
 local lfs = require "lfs"
-local nearest = require "advrt.nearest"
+local nearest = require "advrt.support.nearest"
 local system = require "advrt.core.system"
 
 local classes = {}

@@ -1,6 +1,6 @@
 --- What a folder of images holds: image files, subfolders with images, and what is passed over.
 
-local fail = require "advrt.fail"
+local fail = require "advrt.support.fail"
 local lfs = require "lfs"
 
 local suffixes = {png = true, jpg = true, jpeg = true, jpe = true, jfif = true, webp = true, bmp = true,

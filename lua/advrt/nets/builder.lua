@@ -12,10 +12,10 @@
 -- `b.classes` is the number of logits that the last layer must have, `b.stem` the form that is
 -- wanted, nil for the definition's own.
 
-local arguments = require "advrt.check"
-local fail = require "advrt.fail"
-local loaded = require "advrt.loaded"
-local nearest = require "advrt.nearest"
+local arguments = require "advrt.support.check"
+local fail = require "advrt.support.fail"
+local loaded = require "advrt.support.loaded"
+local nearest = require "advrt.support.nearest"
 
 local HERE = debug.getinfo(1, "S").source
 local CALLER = debug.getinfo(loaded.during, "S").source -- what calls a definition's build

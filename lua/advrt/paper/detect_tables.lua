@@ -1,0 +1,154 @@
+--- Tables II and III from the runs of a retraining experiment: as text in the paper's layout, as CSV,
+-- and as a picture.
+--
+-- A run is {table = 2 | 3, values, net, loss (the one trained on, "all" for Table III), recipe,
+-- validation = {right, images}, counts = name -> {right, images}}; one that diverged has no counts.
+
+local csv = require "advrt.support.csv"
+local detect = require "advrt.paper.detect"
+local plot = require "advrt.plot"
+local tables = require "advrt.results.tables"
+
+local M = {}
+
+--- How a run is chosen among those of a cell: what is compared; of equals the first is taken.
+M.choices = {
+    {"best on test", function(run) return run.counts.overall[1] / run.counts.overall[2] end},
+    {"chosen on validation", function(run) return run.validation[1] / run.validation[2] end},
+}
+
+local function chosen(runs, choice, of)
+    local best
+    for _, run in ipairs(runs) do
+        if run.counts and run.table == of.table and run.values == of.values and run.net == of.net
+            and run.loss == of.loss and (not best or choice[2](run) > choice[2](best)) then
+            best = run
+        end
+    end
+    return best
+end
+
+--- The rows of a table: {title, loss trained on, name of the count}.
+local function rows_of(number, losses)
+    local rows = {}
+    for i, name in ipairs(losses) do
+        rows[i] = {tables.title(name), number == 2 and name or "all", number == 2 and "overall" or name}
+    end
+    if number == 3 then
+        rows[#rows + 1] = {"Adversarial Examples", "all", "adversarial"}
+        rows[#rows + 1] = {"Genuine Images", "all", "genuine"}
+        rows[#rows + 1] = {"Overall Accuracy", "all", "overall"}
+    end
+    return rows
+end
+
+--- Cells of a table: array of rows, each {title, cells = array of {run, right, images, low, high}}; a
+-- cell without a run is false.
+function M.cells(runs, number, values, choice, losses, nets)
+    local rows = {}
+    for i, row in ipairs(rows_of(number, losses)) do
+        local cells = {}
+        for k, name in ipairs(nets) do
+            local run = chosen(runs, choice, {table = number, values = values, net = name, loss = row[2]})
+            local count = run and run.counts[row[3]]
+            cells[k] = false
+            if count then
+                local low, high = tables.interval(count[1], count[2])
+                cells[k] = {run = run, right = count[1], images = count[2], low = low, high = high}
+            end
+        end
+        rows[i] = {title = row[1], cells = cells}
+    end
+    return rows
+end
+
+local function pad(text, width) return text .. (" "):rep(width - utf8.len(text)) end
+
+local captions = {
+    [2] = "Table II: accuracy (%%) of detectors trained on one attack, %s, %s",
+    [3] = "Table III: accuracy (%%) of detectors trained on all attacks, %s, %s",
+}
+
+--- The text of one table, with the 95 % interval and the number of test images beside each accuracy.
+function M.text(rows, number, values, choice, nets)
+    local width = number == 2 and 12 or 24
+    local head = pad("Attack", width)
+    for _, name in ipairs(nets) do head = head .. pad(detect.titles[name], 25) end
+    local lines = {captions[number]:format(values == "8bit" and "8-bit values" or "float32 values",
+        choice[1]), head}
+    for _, row in ipairs(rows) do
+        local line = pad(row.title, width)
+        for _, c in ipairs(row.cells) do
+            line = line .. pad(c and ("%.1f [%.1f, %.1f] %d"):format(100 * c.right / c.images,
+                100 * c.low, 100 * c.high, c.images) or "-", 25)
+        end
+        lines[#lines + 1] = line
+    end
+    for i, line in ipairs(lines) do lines[i] = line:gsub(" +$", "") end
+    return table.concat(lines, "\n") .. "\n"
+end
+
+--- CSV of one table, without a header: see M.header.
+function M.csv(rows, number, values, choice, nets)
+    local lines = {}
+    for _, row in ipairs(rows) do
+        for k, c in ipairs(row.cells) do
+            local fields = {tostring(number), values, choice[1], csv.field(row.title), nets[k]}
+            if c then
+                for _, v in ipairs {c.right / c.images, c.low, c.high, c.images, c.right} do
+                    fields[#fields + 1] = tables.number(v)
+                end
+                fields[#fields + 1] = c.run.recipe
+            else
+                table.move({"nan", "nan", "nan", "0", "0", ""}, 1, 6, #fields + 1, fields)
+            end
+            lines[#lines + 1] = table.concat(fields, ",")
+        end
+    end
+    return table.concat(lines, "\n") .. "\n"
+end
+
+M.header = "table,values,choice,row,net,accuracy,low,high,images,right,recipe\n"
+
+--- Every run as CSV; nan where it diverged.
+function M.runs_csv(runs)
+    local lines = {"table,values,loss,net,recipe,validation_accuracy,validation_images,test_accuracy,"
+        .. "test_images,genuine_accuracy,adversarial_accuracy,note"}
+    for _, run in ipairs(runs) do
+        local function share(count) return count and tables.number(count[1] / count[2]) or "nan" end
+        local c = run.counts or {}
+        lines[#lines + 1] = table.concat({tostring(run.table), run.values, csv.field(run.loss), run.net,
+            run.recipe, share(run.validation), tostring(run.validation and run.validation[2] or 0),
+            share(c.overall), tostring(c.overall and c.overall[2] or 0), share(c.genuine),
+            share(c.adversarial), csv.text(run.diverged or "")}, ",")
+    end
+    return table.concat(lines, "\n") .. "\n"
+end
+
+--- The picture of a table: grouped bars, a panel for each kind of values, with the number of test
+-- images in brackets. groups: array of {values, rows as M.cells makes them}.
+function M.figure(name, number, groups, nets)
+    local panels = {}
+    for g, group in ipairs(groups) do
+        local titles, series = {}, {}
+        for r, row in ipairs(group[2]) do
+            local images = 0
+            for _, c in ipairs(row.cells) do images = math.max(images, c and c.images or 0) end
+            titles[r] = ("%s (%d)"):format((row.title:gsub(" %a+$", "")), images)
+        end
+        for k, net in ipairs(nets) do
+            series[k] = {title = detect.titles[net], rows = {}}
+            for r, row in ipairs(group[2]) do
+                local c = row.cells[k]
+                series[k].rows[r] = c and {c.right / c.images, c.low, c.high}
+            end
+        end
+        panels[g] = {groups = titles, series = series, title = ("trained on %s, %s"):format(number == 2
+            and "one attack" or "all attacks", group[1] == "8bit" and "8-bit values"
+            or "float32 values")}
+    end
+    return plot.bars(name, ("Table %s: accuracy of detectors"):format(number == 2 and "II" or "III"),
+        "accuracy (%), 95 % interval", panels, 0.5)
+end
+
+return M

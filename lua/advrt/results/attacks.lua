@@ -1,0 +1,248 @@
+--- What experiments/attacks.lua leaves: records, tables and a picture.
+--
+-- `list` is an array over the images of arrays over the attacks of {attack, file, label, target
+-- (-1: untargeted), prediction, success, l2, linf, forward, backward, zero_gradients, unmoved,
+-- not_finite ("": nothing)}, as attacks.stream has them.
+
+local core = require "advrt.core.record"
+local count_of = require "advrt.support.count"
+local csv = require "advrt.support.csv"
+local fail = require "advrt.support.fail"
+local keep = require "advrt.run.keep"
+local plot = require "advrt.plot"
+local record = require "advrt.record"
+local results = require "advrt.results.finish"
+local run_json = require "advrt.run.run_json"
+local tables = require "advrt.results.tables"
+
+local report = {}
+
+-- What an attack takes, as attacks.csv has it.
+report.costs = {"passes", "seconds_forward", "seconds_backward", "seconds_step"}
+
+local fields = {"file", "label", "target", "attack", "success", "prediction", "l2", "linf", "forward",
+    "backward", "zero_gradients", "unmoved", "not_finite"}
+
+--- The record of one image and attack, packed. one: its fields by name.
+function report.pack(one)
+    local pairs_of = {}
+    for i, name in ipairs(fields) do pairs_of[i] = {name, one[name]} end
+    return core.pack(pairs_of)
+end
+
+--- The list of a run's records.msgpack, sorted by image, then attack as given: `each` attacks an image.
+local function read(out, each, counts)
+    local all, of_image, held = {}, {}, 0
+    for one in record.each(out:file("records.msgpack")) do
+        of_image[#of_image + 1], held = one, held + 1
+        if #of_image == each then all[#all + 1], of_image = of_image, {} end
+    end
+    results.check_count(out, held, each, counts)
+    return all
+end
+
+local columns = {"attack", "targeted", "images", "success", "unmoved", "not_finite", "l2_mean", "l2_std",
+    "l2_median", "linf_mean", "linf_std", "linf_median", "forward", "backward", "passes", "seconds_forward",
+    "seconds_backward", "seconds_step", "seconds"}
+
+--- One attack's row of attacks.csv, by column: distances over the images that succeeded; forward and
+-- backward, evaluations and gradients an image took in the mean; spent: what was spent on all, by the
+-- names of report.costs: the network's passes over a batch, and seconds.
+local function row_of(name, targeted, list, a, spent)
+    local l2, linf, forward, backward, unmoved, not_finite = {}, {}, 0, 0, 0, 0
+    for _, of_image in ipairs(list) do
+        local one = of_image[a]
+        if one.success then l2[#l2 + 1], linf[#linf + 1] = one.l2, one.linf end
+        forward, backward = forward + one.forward, backward + one.backward
+        if one.unmoved then unmoved = unmoved + 1 end
+        if one.not_finite ~= "" then not_finite = not_finite + 1 end
+    end
+    local row = {attack = name, targeted = targeted, images = #list, success = #l2,
+        unmoved = unmoved, not_finite = not_finite, forward = forward / #list, backward = backward / #list,
+        seconds = spent.seconds_forward + spent.seconds_backward + spent.seconds_step}
+    for _, key in ipairs(report.costs) do row[key] = spent[key] end
+    for key, values in pairs {l2 = l2, linf = linf} do
+        row[key .. "_mean"], row[key .. "_std"] = tables.mean_std(values)
+        table.sort(values)
+        row[key .. "_median"] = tables.quantile(values, 0.5)
+    end
+    return row
+end
+
+--- perturbations.csv: a row for each image and attack, in the order of the records.
+local function images_csv(list)
+    local all = {}
+    for _, of_image in ipairs(list) do table.move(of_image, 1, #of_image, #all + 1, all) end
+    return tables.csv({"attack", "file", "label", "target", "prediction", "success", "l2", "linf",
+        "forward", "backward", "zero_gradients", "unmoved", "not_finite"}, all)
+end
+
+--- "N of M images were", for a sentence.
+local function some(n, of)
+    return ("%d of %s %s"):format(n, count_of(of, "image"), n == 1 and "was" or "were")
+end
+
+--- A line on the images that an attack did not move, which its count of successes takes for robust.
+local function unmoved_line(row, flat)
+    local why = flat == row.unmoved and ", as every gradient was 0"
+        or flat > 0 and (", %d as every gradient was 0"):format(flat) or ""
+    return ("%s: %s not moved%s. That is no robustness; try another loss, such as m_logit."):format(
+        row.attack, some(row.unmoved, row.images), why)
+end
+
+--- A line on the images whose attack ended at numbers that are not finite.
+local function not_finite_line(row, lost, first)
+    return ("%s: %s stopped by numbers that are not finite; %d of them count as not broken. The first is "
+        .. "%s (its %s)."):format(row.attack, some(row.not_finite, row.images), lost, first.file,
+            first.not_finite)
+end
+
+--- What to know of the attacks besides their rows.
+local function warnings(rows, list)
+    local lines = {}
+    for a, row in ipairs(rows) do
+        local flat, lost, first = 0, 0, nil
+        for _, of_image in ipairs(list) do
+            local one = of_image[a]
+            if one.unmoved and one.backward > 0 and one.zero_gradients == one.backward then
+                flat = flat + 1
+            end
+            if one.not_finite ~= "" then
+                first = first or one
+                lost = lost + (one.success and 0 or 1)
+            end
+        end
+        if row.unmoved > 0 then lines[#lines + 1] = unmoved_line(row, flat) end
+        if first then lines[#lines + 1] = not_finite_line(row, lost, first) end
+    end
+    return lines
+end
+
+--- The rows as they are printed.
+local function text_of(rows, list)
+    local width = 8
+    for _, row in ipairs(rows) do width = math.max(width, #row.attack) end
+    local form = "%-" .. width .. "s  %10s  %9s %9s  %9s %9s  %9s %9s  %8s\n"
+    local lines = {form:format("", "success", "L2 median", "mean", "Linf med.", "mean", "forward",
+        "backward", "seconds")}
+    local function short(v) return v == v and ("%.4f"):format(v) or "-" end
+    for _, row in ipairs(rows) do
+        lines[#lines + 1] = form:format(row.attack, ("%d of %d"):format(row.success, row.images),
+            short(row.l2_median), short(row.l2_mean), short(row.linf_median), short(row.linf_mean),
+            ("%.1f"):format(row.forward), ("%.1f"):format(row.backward),
+            ("%.2f"):format(row.seconds))
+    end
+    lines[#lines + 1] = "Distances over the images that succeeded; forward and backward an image, mean."
+    for _, line in ipairs(warnings(rows, list)) do lines[#lines + 1] = "\n" .. line end
+    return table.concat(lines)
+end
+
+--- The share of the images that an attack changed within a distance, as steps {distance, share}.
+local function curve(list, a, key)
+    local far, steps = {}, {{0, 0}}
+    for _, of_image in ipairs(list) do
+        if of_image[a].success then far[#far + 1] = of_image[a][key] end
+    end
+    table.sort(far)
+    for i, v in ipairs(far) do steps[i + 1] = {v, i / #list} end
+    return steps, far[#far] or 0
+end
+
+--- The picture: for each attack the share of images that succeeded within a distance, L2 and Linf.
+local function figure(name, rows, list, untargeted)
+    local names, blocks, panels = {}, {}, {}
+    for a, row in ipairs(rows) do names[a] = row.attack end
+    local styles = plot.styles(names)
+    for p, key in ipairs {"l2", "linf"} do
+        local parts, most = {}, 0
+        local curves = {}
+        for a in ipairs(rows) do
+            local far
+            curves[a], far = curve(list, a, key)
+            most = math.max(most, far)
+        end
+        most = most > 0 and most * 1.05 or 1
+        for a, row in ipairs(rows) do
+            local block, last = key .. a, curves[a][#curves[a]]
+            curves[a][#curves[a] + 1] = {most, last[2]}
+            blocks[#blocks + 1] = plot.block(block, curves[a])
+            parts[a] = ("$%s using 1:2 with steps linewidth 2 dashtype %d linecolor rgb '%s' %s")
+                :format(block, styles[row.attack].dash, styles[row.attack].colour,
+                    p == 1 and "title " .. plot.quote(row.attack) .. " noenhanced" or "notitle")
+        end
+        panels[p] = ("set xrange [0:%g]\nplot "):format(most) .. table.concat(parts, ", \\\n     ")
+    end
+    -- The key has a line of its own for each name, of any length, below the panels.
+    local line, above = 22, 430
+    local height = above + line * #rows + 12
+    local commands = table.concat({
+        ("set multiplot layout 1,2 margins screen 0.085,0.975,%g,%g spacing screen 0.095,0"):format(
+            1 - (above - 75) / height, 1 - 45 / height),
+        ("set label 100 %s at screen 0.5,%g center font 'sans,13'"):format(plot.quote(
+            ("Images that %s within a distance (%s)"):format(
+                untargeted and "left their class" or "became their target", count_of(#list, "image"))),
+            1 - 18 / height),
+        ("set key at screen 0.085,%g left top vertical maxcols 1 Left reverse samplen 6"):format(
+            1 - above / height),
+        "set yrange [0:1.03]",
+        "set ylabel 'Share of images'\nset xlabel 'L_2 distance (pixels in [0,1])'",
+        panels[1],
+        "unset key\nunset label 100\nset xlabel 'L_∞ distance (pixels in [0,1])'",
+        panels[2],
+        "unset multiplot",
+    }, "\n")
+    return plot.script(name, "Share of images that an attack changed within a distance", 980, height,
+        table.concat(blocks), commands)
+end
+
+--- Fills the run's folder `out` from its records.msgpack. run: what results.write takes, and spent, by an
+-- attack's name what it has taken, by the names of report.costs. Returns a function that says what came
+-- out.
+function report.write(out, run)
+    local o, counts = run.about.options, run.counts
+    local list, rows = read(out, #o.attacks, counts), {}
+    for a, name in ipairs(o.attacks) do
+        rows[a] = row_of(name, not o.untargeted, list, a, run.spent[name])
+    end
+    out:write("attacks.csv", tables.csv(columns, rows))
+    out:write("perturbations.csv", images_csv(list))
+    out:write("left_out.csv", results.left_out_csv(run.left))
+    if run.pixels then
+        keep.save(out, o.attacks, o.save_adversarial, run.input, run.pixels, "attack")
+    end
+    run_json.finish(run.about, counts, run.seconds)
+    local drawn = not run.no_figures and counts.attacked > 0
+    if drawn then
+        out:write("fig_attacks.gp", figure("fig_attacks", rows, list, o.untargeted))
+        plot.draw(out.path, {"fig_attacks"})
+    end
+    run_json.write(out, run.about)
+    return function()
+        print(("%s, %s\n"):format(results.images_text(counts),
+            o.untargeted and "untargeted" or "towards targets"))
+        print(text_of(rows, list))
+        print(("Tables%s: %s/"):format(drawn and " and the picture" or "", out.path))
+    end
+end
+
+--- Adds up what the attacks of shards (advrt.run.shards) have taken, for write.
+function report.sum(run, list)
+    run.spent = {}
+    for _, name in ipairs(run.about.options.attacks) do
+        run.spent[name] = {}
+        for _, key in ipairs(report.costs) do run.spent[name][key] = 0 end
+    end
+    for _, one in ipairs(list) do
+        local text, message = csv.read(one.dir .. "/attacks.csv")
+        local rows = text and csv.parse(text)
+        if not rows then fail("%s", message or one.dir .. "/attacks.csv: is no table") end
+        for i = 2, #rows do
+            for k, key in ipairs(rows[1]) do
+                local spent = run.spent[rows[i][1]]
+                if spent and spent[key] then spent[key] = spent[key] + (tonumber(rows[i][k]) or 0) end
+            end
+        end
+    end
+end
+
+return report

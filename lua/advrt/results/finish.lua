@@ -1,0 +1,129 @@
+--- What a run leaves besides its records, all computed from them: tables, figures, examples, kept
+-- images, run.json. A run that finishes and one that is merged from shards come through here.
+
+local count_of = require "advrt.support.count"
+local csv = require "advrt.support.csv"
+local examples = require "advrt.results.examples"
+local fail = require "advrt.support.fail"
+local figures = require "advrt.results.figures"
+local keep = require "advrt.run.keep"
+local loss = require "advrt.loss"
+local plot = require "advrt.plot"
+local report = require "advrt.results.report"
+local run_json = require "advrt.run.run_json"
+local tables = require "advrt.results.tables"
+
+local results = {}
+
+-- Of what other settings leave besides their records, where they are not equal multiplier or equal
+-- perturbation: a module with the functions write and, optional, sum.
+local others = {attacks = "advrt.results.attacks", robustness = "advrt.results.robustness",
+    theorem = "advrt.paper.theorem_report"}
+
+--- What writes the results of a setting's runs: write(out, run) fills a run's folder, which holds
+-- records.msgpack, and returns a function that says what came out (results.write tells what run has);
+-- sum(run, list), where it is there, adds to `run` what it wants of shards (shards.read) besides.
+function results.of(setting) return others[setting] and require(others[setting]) or results end
+
+--- The text of left_out.csv, of its lines.
+function results.left_out_csv(lines) return "file,label,prediction,reason\n" .. lines end
+
+--- One line of left_out.csv: an image that was not attacked, the class that the net gives it, and
+-- why: "wrong" on the clean image, of the "target" class itself, or what is bad about its file, where the
+-- class is -1.
+function results.left_out_line(file, label, prediction, reason)
+    return ("%s,%d,%d,%s\n"):format(csv.file(file), label, prediction, csv.text(reason))
+end
+
+--- Fails unless records.msgpack in the run's folder `out` holds as many records as were made of the
+-- images attacked: `held` of them, `each` an image. A shard's file may have been cut off where a record
+-- ends.
+function results.check_count(out, held, each, counts)
+    local wanted = each * counts.attacked
+    if held ~= wanted then
+        fail("%s: holds %d records, %d attacked images have %d", out:file("records.msgpack"), held,
+            counts.attacked, wanted)
+    end
+end
+
+--- Lines on losses of the user's own that flip nothing and lead away from the target, in the mean.
+local function wrong_signs(summary)
+    local lines, last = {}, summary.iterations
+    for _, one in ipairs(summary.losses) do
+        local z, p = one.curves.z_target.mean, one.curves.p_target.mean
+        if #one.flips == 0 and z[last] < z[0] and p[last] <= p[0] and not loss.is_builtin(one.name) then
+            lines[#lines + 1] = ("%s lowers the target's logit (from %.3g to %.3g, mean): is its sign "
+                .. "turned? An attack ascends a loss."):format(one.name, z[0], z[last])
+        end
+    end
+    return lines
+end
+
+--- Fills the run's folder `out`, which holds records.msgpack and the examples' pictures.
+--
+-- run.about       what run_json.start returned
+-- run.counts      {found, wrong, left_out, bad, attacked}: numbers of images
+-- run.seconds     loss name -> seconds
+-- run.left        lines of left_out.csv, one text
+-- run.figures     array of {name, figure}: the name of the picture and the function of advrt.results.figures
+--                 that draws it; none are drawn where run.no_figures
+-- run.classes     the text of classes.txt, or nil
+-- run.input       {C,H,W}; run.pixels: what keep.save takes, where images are kept
+--
+-- Returns a function that says what came out.
+function results.write(out, run)
+    local about = run.about
+    local o = about.options
+    local summary = tables.summarise(out:file("records.msgpack"), o.losses, o.iterations, o.seed)
+    results.check_count(out, #summary.least, #o.losses, run.counts)
+    summary.setting = about.setting
+    local rows = tables.table1(summary, about.setting, run.seconds)
+    out:write("table1.csv", tables.table1_csv(rows))
+    out:write("curves.csv", tables.curves_csv(summary))
+    out:write("least_perturbation.csv", tables.least_perturbation_csv(summary))
+    out:write("left_out.csv", results.left_out_csv(run.left))
+    if run.classes then out:write("classes.txt", run.classes) end
+    local shown = examples.read(out.path)
+    examples.save(out, shown)
+    if run.pixels then
+        keep.save(out, o.losses, o.save_adversarial, run.input, run.pixels)
+    end
+    run_json.finish(about, run.counts, run.seconds)
+    local names = {}
+    if not run.no_figures and run.counts.attacked > 0 then
+        for i, figure in ipairs(run.figures) do
+            names[i] = figure[1]
+            out:write(figure[1] .. ".gp", figures[figure[2]](figure[1], summary, shown))
+        end
+        plot.draw(out.path, names)
+    end
+    run_json.write(out, about)
+    report.write(out, {out.path}, true)
+    return function() results.say(out, run.counts, rows, names, wrong_signs(summary)) end
+end
+
+--- A line about a run's images.
+function results.images_text(counts)
+    local bad = counts.bad or 0
+    return ("%s, %d right on the clean image (%.2f %%), %d attacked%s%s"):format(
+        count_of(counts.found, "image"), counts.found - counts.wrong,
+        100 * (counts.found - counts.wrong) / math.max(1, counts.found), counts.attacked, counts.left_out > 0
+            and (", %d of the target class left out"):format(counts.left_out) or "",
+        bad > 0 and (", %s left out"):format(count_of(bad, "bad file")) or "")
+end
+
+--- Prints what a run found: a line about its images, Table I's rows, lines about the losses, and where
+-- everything is.
+function results.say(out, counts, rows, pictures, lines)
+    print(results.images_text(counts) .. "\n")
+    print(tables.table1_text {rows})
+    for _, line in ipairs(lines) do print(line) end
+    if #pictures > 0 then
+        print(("Pictures: %s/{%s}.{svg,png} and %s/examples/"):format(out.path,
+            table.concat(pictures, ","), out.path))
+    end
+    print(("Records and tables: %s/"):format(out.path))
+    print(("Report: %s"):format(out:file("report.html")))
+end
+
+return results

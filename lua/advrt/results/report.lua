@@ -1,0 +1,168 @@
+--- report.html: a run, or several side by side, as one page that needs nothing else: no network, no
+-- other file. What is written to it comes from the runs' folders alone.
+--
+--     report.write(out, {out.path})                 -- out: advrt.run.folder
+--     report.page {"runs/a", "runs/b"}              -- the text
+--
+-- @module advrt.results.report
+
+local fail = require "advrt.support.fail"
+local html = require "advrt.results.report.html"
+local json = require "advrt.support.json"
+local run_json = require "advrt.run.run_json"
+local sections = require "advrt.results.report.sections"
+local system = require "advrt.core.system"
+
+local report = {}
+
+local read = require "advrt.results.report.read".read
+
+local list = {
+    {"tiles", "In short"}, {"table1", "Table I"}, {"figures", "Figures"}, {"gallery", "Examples"},
+    {"viewer", "Single images"}, {"left", "Left out"}, {"again", "Run it again"},
+}
+
+local function resource(name) return system.options.root .. "/lua/advrt/results/report/" .. name end
+
+--- The script's digest as the page's policy names it: nothing else runs in it.
+local function digest(path)
+    local hex = system.digest(html.file(path))
+    return html.base64((hex:gsub("%x%x", function(byte) return string.char(tonumber(byte, 16)) end)))
+end
+
+--- What several runs were run with, where they differ, as a table.
+local function differences(runs)
+    local values, order = {}, {}
+    for i, run in ipairs(runs) do
+        local facts = sections.options(run.about)
+        facts[#facts + 1] = {"setting", run.about.setting}
+        facts[#facts + 1] = {"threads", json.encode(run.about.threads)}
+        facts[#facts + 1] = {"instruction set", json.encode(run.about.isa)}
+        for _, fact in ipairs(facts) do
+            local name, value = table.unpack(fact)
+            if not values[name] then
+                values[name] = {}
+                order[#order + 1] = name
+            end
+            values[name][i] = name ~= "--out" and value or nil
+        end
+    end
+    table.sort(order)
+    local head, rows = {}, {}
+    for i in ipairs(runs) do head[i] = ('<th scope="col">Run %d</th>'):format(i) end
+    for _, key in ipairs(order) do
+        local cells, differ = {}, false
+        for i in ipairs(runs) do
+            differ = differ or values[key][i] ~= values[key][1]
+            cells[i] = "<td>" .. (values[key][i] and html.name(values[key][i]) or "&ndash;") .. "</td>"
+        end
+        if differ then
+            rows[#rows + 1] = ('<tr><th scope="row">%s</th>%s</tr>'):format(html.text(key),
+                table.concat(cells))
+        end
+    end
+    return ([[<section id="differences"><h2>What differs</h2><div class="scroll" tabindex="0" role="region"
+aria-label="What differs"><table><thead><tr><th></th>%s</tr></thead><tbody>%s</tbody></table></div>
+</section>]]):format(table.concat(head), table.concat(rows))
+end
+
+local function header_of(runs)
+    local title, about
+    if #runs == 1 then
+        title, about = sections.title(runs[1].about), "<p>" .. sections.about(runs[1]) .. "</p>"
+    else
+        title = ("%d runs side by side"):format(#runs)
+        local items = {}
+        for i, run in ipairs(runs) do
+            items[i] = ("<li><b>%s</b> %s <span class=\"dim\">%s</span></li>"):format(
+                html.text(sections.title(run.about)), sections.about(run), html.name(run.dir))
+        end
+        about = "<ol>" .. table.concat(items) .. "</ol>"
+    end
+    return title, ("<header><p class=\"brand\">advrt</p><h1>%s</h1>%s</header>"):format(
+        html.text(title), about)
+end
+
+--- What f returns, of a run in `dir`. What it trips over is a file that someone has changed: a run
+-- leaves none that cannot be shown.
+local function whole(dir, f, ...)
+    local ok, result = fail.try(f, ...)
+    if ok then return result end
+    if fail.is(result) then error(result, 0) end
+    fail("%s: its files are not those that a run has left: %s", dir, result)
+end
+
+--- One section: of one run as it is, of several side by side. A section that is made of parts
+-- ({title, html}) has the runs' parts of one title side by side.
+local function section_of(runs, id, title)
+    local rows, number = {}, {}
+    for i, run in ipairs(runs) do
+        local made = whole(run.dir, sections[id], run, ("r%d-"):format(i))
+        for _, part in ipairs(type(made) == "table" and made or {{id, made}}) do
+            local row = number[part[1]] or #rows + 1
+            number[part[1]], rows[row] = row, rows[row] or {}
+            table.insert(rows[row], #runs == 1 and part[2] or ([[<div class="run">
+<p class="of"><b>Run %d</b> %s</p>%s</div>]]):format(i, html.text(sections.title(run.about)), part[2]))
+        end
+    end
+    for row, parts in ipairs(rows) do
+        rows[row] = #runs == 1 and table.concat(parts)
+            or ('<div class="runs">%s</div>'):format(table.concat(parts))
+    end
+    return ('<section id="%s"><h2>%s</h2>%s</section>'):format(id, title, table.concat(rows, "\n"))
+end
+
+local frame = [[
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none';
+  img-src data:; style-src 'unsafe-inline'; script-src 'sha256-%s'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>%s - advrt</title>
+<style>%s</style>
+</head>
+<body%s>
+<a class="skip" href="#main">Skip to the content</a>
+%s
+<nav aria-label="Sections">%s</nav>
+<main id="main" tabindex="-1">
+%s
+</main>
+<footer>Made by advrt %s, %s.</footer>
+<script>%s</script>
+</body>
+</html>
+]]
+
+--- A page around its parts, HTML all but the title. wide: of several runs side by side.
+function report.frame(title, header, nav, main, wide)
+    local script = resource "page.js"
+    return frame:format(digest(script), html.text(title), html.file(resource "page.css"),
+        wide and ' class="wide"' or "", header, nav, main, html.text(system.options.version),
+        run_json.utc(os.time()), html.file(script))
+end
+
+--- The page of the runs in the folders `dirs`, finished ones: one, or several side by side.
+-- trusted: whether the runs have been made just now, so that their files are those that they left.
+function report.page(dirs, trusted)
+    local runs, nav, parts = {}, {}, {}
+    for i, dir in ipairs(dirs) do runs[i] = whole(dir, read, dir, trusted) end
+    local title, header = header_of(runs)
+    if #runs > 1 then
+        nav[1], parts[1] = '<a href="#differences">What differs</a>', differences(runs)
+    end
+    for _, section in ipairs(list) do
+        local id, name = table.unpack(section)
+        nav[#nav + 1] = ('<a href="#%s">%s</a>'):format(id, name)
+        parts[#parts + 1] = section_of(runs, id, name)
+    end
+    return report.frame(title, header, table.concat(nav), table.concat(parts, "\n"), #runs > 1)
+end
+
+--- Writes report.html into a folder (advrt.run.folder), of the runs in `dirs`.
+function report.write(out, dirs, trusted) out:write("report.html", report.page(dirs, trusted)) end
+
+return report

@@ -1,0 +1,317 @@
+--- What experiments/robustness.lua makes of attacks, and what it leaves: records, tables, a picture and a
+-- report.
+--
+-- A turn is one attack at one eps: {part, chain, name, text, loss, eps, eps_text, attack}. The turns of one
+-- chain spare the images that a turn before them broke: all of --attacks at all eps are one chain, and so
+-- is each pair of the matrix.
+
+local attacks = require "advrt.attacks"
+local core = require "advrt.core.record"
+local fail = require "advrt.support.fail"
+local loss = require "advrt.loss"
+local plot = require "advrt.plot"
+local record = require "advrt.record"
+local results = require "advrt.results.finish"
+local run_json = require "advrt.run.run_json"
+local tables = require "advrt.results.tables"
+
+local robustness = {}
+
+--- The attacks that are made where --attacks names none: those of AutoAttack, with fewer queries.
+robustness.attacks = {"apgd", "apgd:loss=dlr:classes=9", "fab", "square:queries=1000"}
+
+-- The attacks of the matrix, of as many steps each.
+local of_matrix = {{"pgd", "pgd:steps=100:early=true:loss=%s"}, {"apgd", "apgd:steps=100:loss=%s"}}
+
+local MATRIX = "matrix" -- what the matrix is called among the attacks' names
+
+local function loss_of(name) return loss.get(name) or loss.shipped(name) end
+
+--- The fewest classes that a loss makes sense with away from a label.
+function robustness.fewest_classes(name) return loss.untargeted(loss_of(name)).min_classes end
+
+--- The attack of a text at an eps. Its own norm and eps are refused: they are the run's.
+local function attack_at(o, net, option, text, eps)
+    local kind = attacks[text:match("^[^:]*")]
+    for _, key in ipairs {"norm", "eps"} do
+        if text:find(":" .. key .. "=", 1, true) then
+            fail.option("%s: '%s' has %s of its own; give --%s", option, text, key, key)
+        end
+    end
+    local parameters, full = kind.parameters, text
+    if parameters.norm then full = full .. ":norm=" .. o.norm end
+    if parameters.eps then full = ("%s:eps=%.17g"):format(full, eps) end
+    local attack, problem = attacks.parse(full)
+    if not attack then fail.option("%s: %s", option, problem) end
+    if (attack.norm or 2) ~= o.norm then
+        fail.option("%s: %s is an attack of norm %s, not of --norm %s", option, text, attack.norm or 2,
+            o.norm)
+    end
+    local fewest = attack:ascends(false).min_classes
+    if net.classes < fewest then
+        fail.option("%s: %s needs %d classes, the net has %d", option, text, fewest, net.classes)
+    end
+    return attack
+end
+
+--- The eps of a run above 0, in rising order, as {number, text}.
+local function eps_of(o)
+    local list = {}
+    for _, text in ipairs(o.eps) do
+        local eps = attacks.number(text)
+        if eps > 0 then list[#list + 1] = {eps, text} end
+    end
+    table.sort(list, function(a, b) return a[1] < b[1] end)
+    return list
+end
+
+--- The turns of a run with the options o, in their order; with their attacks where a net is given, and
+-- their losses, as far as the options do not name them.
+function robustness.turns(o, net)
+    local turns = {}
+    local function add(part, chain, name, text, full, option, eps, of_loss)
+        local attack = net and attack_at(o, net, option, full, eps[1])
+        turns[#turns + 1] = {part = part, chain = chain, name = name, text = text, eps = eps[1],
+            eps_text = eps[2], attack = attack, norm = o.norm,
+            loss = of_loss or attack and attack:ascends(false).name}
+    end
+    for _, eps in ipairs(eps_of(o)) do
+        for _, text in ipairs(o.attacks) do add("attacks", 1, text, text, text, "--attacks", eps) end
+    end
+    local chain = 1
+    for _, one in ipairs(of_matrix) do
+        for _, name in ipairs(o.matrix) do
+            chain = chain + 1
+            for _, eps in ipairs(eps_of(o)) do
+                add(MATRIX, chain, MATRIX, one[1], one[2]:format(name), "--matrix", eps, name)
+            end
+        end
+    end
+    return turns
+end
+
+--- What the run's seconds are told by: the attacks, and the matrix.
+function robustness.names(o)
+    local list = {}
+    for i, text in ipairs(o.attacks) do list[i] = {name = text} end
+    if #o.matrix > 0 then list[#list + 1] = {name = MATRIX} end
+    return list
+end
+
+--- Whether a turn's result breaks its image: an attack without an eps looks for the nearest image, which
+-- may lie farther than that.
+function robustness.breaks(turn, one)
+    return one.success and (turn.norm == 2 and one.l2 or one.linf) <= turn.eps * (1 + 1e-12)
+end
+
+--- The record of an image's turn, packed.
+function robustness.pack(turn, item, one, broken)
+    return core.pack {{"file", item.name}, {"label", item.label}, {"part", turn.part},
+        {"attack", turn.text}, {"loss", turn.loss}, {"norm", tostring(turn.norm)}, {"eps", turn.eps},
+        {"broken", broken}, {"prediction", one.prediction}, {"l2", one.l2}, {"linf", one.linf},
+        {"forward", one.forward}, {"backward", one.backward}, {"unmoved", one.unmoved},
+        {"not_finite", one.not_finite or ""}}
+end
+
+local function key_of(part, attack, name, eps)
+    return ("%s %s %s %.17g"):format(part, attack, part == MATRIX and name or "", eps)
+end
+
+--- Counts the records: of each turn how many images had it, `tried`, and how many it broke, `broken`. That
+-- a turn was had by those that the one before left is checked: a record may be missing.
+local function count(out, turns, counts)
+    local by_key, path = {}, out:file("records.msgpack")
+    for _, turn in ipairs(turns) do
+        turn.tried, turn.broken, turn.unmoved = 0, 0, 0
+        by_key[key_of(turn.part, turn.text, turn.loss, turn.eps)] = turn
+    end
+    for r in record.each(path) do
+        local turn = by_key[key_of(tostring(r.part), tostring(r.attack), tostring(r.loss),
+            tonumber(r.eps) or -1)]
+        if not turn then fail("%s: holds a record of another run", path) end
+        turn.loss, turn.tried = r.loss, turn.tried + 1
+        if r.broken then turn.broken = turn.broken + 1 end
+        if r.unmoved then turn.unmoved = turn.unmoved + 1 end
+    end
+    local right, names = {}, {}
+    for _, turn in ipairs(turns) do names[turn.text] = names[turn.text] or turn.loss end
+    for _, turn in ipairs(turns) do
+        turn.loss = turn.loss or names[turn.text] or "" -- no image had the attack at any eps
+        local wanted = right[turn.chain] or counts.attacked
+        if turn.tried ~= wanted then
+            fail("%s: holds %d records of %s at eps %s, %d images had that attack", path, turn.tried,
+                turn.text, turn.eps_text, wanted)
+        end
+        right[turn.chain] = wanted - turn.broken
+    end
+end
+
+--- A row of robustness.csv: of `right` images before an attack `broken` ones are not right behind it.
+local function row_of(o, eps, attack, name, right, broken, found)
+    local low, high = tables.interval(right - broken, found)
+    return {norm = tostring(o.norm), eps = eps, attack = attack, loss = name, right = right,
+        broken = broken, robust_accuracy = (right - broken) / found, low = low, high = high}
+end
+
+--- The rows of robustness.csv: for each eps the attacks in their order, then all of them.
+local function rows_of(o, turns, counts)
+    local rows, right, clean = {}, counts.attacked, counts.attacked
+    for _, text in ipairs(o.eps) do
+        if attacks.number(text) == 0 then
+            rows[1] = row_of(o, 0, "all", "", clean, 0, counts.found)
+        end
+    end
+    for i, turn in ipairs(turns) do
+        if turn.chain == 1 then
+            rows[#rows + 1] = row_of(o, turn.eps, turn.text, turn.loss, right, turn.broken, counts.found)
+            right = right - turn.broken
+            local following = turns[i + 1]
+            if not following or following.chain ~= 1 or following.eps ~= turn.eps then
+                rows[#rows + 1] = row_of(o, turn.eps, "all", "", clean, clean - right, counts.found)
+            end
+        end
+    end
+    return rows
+end
+
+--- The rows of matrix.csv, and by attack, loss and eps.
+local function matrix_of(turns, counts)
+    local rows, right = {}, {}
+    for _, turn in ipairs(turns) do
+        if turn.part == MATRIX then
+            right[turn.chain] = (right[turn.chain] or counts.attacked) - turn.broken
+            rows[#rows + 1] = {attack = turn.text, loss = turn.loss, eps = turn.eps,
+                robust_accuracy = right[turn.chain] / counts.found}
+        end
+    end
+    return rows
+end
+
+local function per_cent(v) return ("%.1f %%"):format(100 * v) end
+
+--- The tables as they are printed: robust accuracy behind each attack, by eps; and the matrix.
+local function text_of(rows, matrix)
+    local width, lines = 12, {}
+    for _, row in ipairs(rows) do width = math.max(width, #row.attack) end
+    local form = "%-10s %-" .. width .. "s %9s %9s %17s  %s\n"
+    lines[1] = form:format("eps", "attack", "right", "broken", "robust accuracy", "95 % interval")
+    for _, row in ipairs(rows) do
+        lines[#lines + 1] = form:format(("%.5g"):format(row.eps), row.attack, row.right, row.broken,
+            per_cent(row.robust_accuracy), ("%.1f to %.1f"):format(100 * row.low, 100 * row.high))
+    end
+    if #matrix > 0 then
+        lines[#lines + 1] = ("\n%-10s %-12s %-12s %17s\n"):format("eps", "attack", "loss", "robust accuracy")
+    end
+    for _, row in ipairs(matrix) do
+        lines[#lines + 1] = ("%-10s %-12s %-12s %17s\n"):format(("%.5g"):format(row.eps), row.attack,
+            row.loss, per_cent(row.robust_accuracy))
+    end
+    return table.concat(lines)
+end
+
+--- The curves of a panel over eps from the clean accuracy on: {title, points {eps, share, low, high}}.
+local function curves_of(o, rows, clean)
+    local first = {0, clean, clean, clean}
+    local all, by_attack = {{title = "all attacks", wide = true, points = {first}}}, {}
+    for _, text in ipairs(o.attacks) do
+        local one = {title = "up to " .. text, points = {first}}
+        all[#all + 1], by_attack[text] = one, one
+    end
+    by_attack.all = all[1]
+    for _, row in ipairs(rows) do
+        if row.eps > 0 then
+            local points = by_attack[row.attack].points
+            points[#points + 1] = {row.eps, row.robust_accuracy, row.low, row.high}
+        end
+    end
+    return all
+end
+
+local function matrix_curves(matrix, clean)
+    local all, by_title = {}, {}
+    for _, row in ipairs(matrix) do
+        local title = row.attack .. ", " .. row.loss
+        local one = by_title[title]
+        if not one then
+            one = {title = title, loss = row.loss, plain = row.attack == "pgd", points = {{0, clean}}}
+            all[#all + 1], by_title[title] = one, one
+        end
+        one.points[#one.points + 1] = {row.eps, row.robust_accuracy}
+    end
+    return all
+end
+
+--- The picture: robust accuracy over eps, behind each attack and for each pair of the matrix.
+local function figure(name, o, rows, matrix, clean)
+    local panels, blocks, names = {curves_of(o, rows, clean)}, {}, {}
+    if #matrix > 0 then panels[2] = matrix_curves(matrix, clean) end
+    for _, one in ipairs(panels[2] or {}) do names[#names + 1] = one.loss end
+    local of_loss = plot.styles(names)
+    local of_attack = plot.styles(o.attacks)
+    local drawn, most, longest = {}, 0, 0
+    for _, row in ipairs(rows) do most = math.max(most, row.eps) end
+    for p, curves in ipairs(panels) do
+        local parts = {}
+        for k, one in ipairs(curves) do
+            local block = ("p%d_%d"):format(p, k)
+            blocks[#blocks + 1] = plot.block(block, one.points)
+            local style = one.wide and {colour = "#222222", dash = 1}
+                or p == 1 and of_attack[o.attacks[k - 1]] or of_loss[one.loss]
+            local form = "$%s using 1:2%s linewidth %g dashtype %d linecolor rgb '%s' title %s noenhanced"
+            parts[k] = form:format(block, one.wide and ":3:4 with yerrorlines pointtype 7 pointsize 0.5"
+                    or " with linespoints pointtype 7 pointsize 0.4", one.wide and 2.5 or 1.5,
+                p == 2 and (one.plain and 2 or 1) or style.dash, style.colour, plot.quote(one.title))
+        end
+        longest = math.max(longest, #curves)
+        drawn[p] = ("set title %s\nset key at screen %g,%%g left top vertical maxcols 1 Left reverse "
+            .. "samplen 5\nplot "):format(plot.quote(p == 1 and "Attacks, one after another"
+                or "Losses, each alone"),
+            p == 1 and 0.08 or 0.58) .. table.concat(parts, ", \\\n     ")
+    end
+    local height = 450 + 20 * longest
+    for p, text in ipairs(drawn) do drawn[p] = text:gsub("%%g", ("%.4f"):format(1 - 440 / height), 1) end
+    return plot.script(name, "Robust accuracy", 980, height, table.concat(blocks), table.concat({
+        ("set multiplot layout 1,2 margins screen 0.075,0.98,%g,%g spacing screen 0.095,0"):format(
+            1 - 365 / height, 1 - 40 / height),
+        ("set xrange [0:%.9g]"):format(most > 0 and most * 1.04 or 1), "set yrange [0:1.03]",
+        ("set xlabel 'eps (L_%s, pixels in [0,1])'"):format(o.norm == 2 and "2" or "∞"),
+        "set ylabel 'Robust accuracy (share of all images)' offset 1.5,0",
+        table.concat(drawn, "\n"), "unset multiplot"}, "\n"))
+end
+
+--- Fills the run's folder `out` from its records.msgpack. run: what results.write takes. Returns a function
+-- that says what came out.
+function robustness.write(out, run)
+    local o, counts = run.about.options, run.counts
+    if o.norm ~= 2 then o.norm = "inf" end
+    local turns = robustness.turns(o)
+    count(out, turns, counts)
+    local rows, matrix = rows_of(o, turns, counts), matrix_of(turns, counts)
+    out:write("robustness.csv", tables.csv({"norm", "eps", "attack", "loss", "right", "broken",
+        "robust_accuracy", "low", "high"}, rows))
+    out:write("matrix.csv", tables.csv({"attack", "loss", "eps", "robust_accuracy"}, matrix))
+    out:write("left_out.csv", results.left_out_csv(run.left))
+    run_json.finish(run.about, counts, run.seconds)
+    local drawn = not run.no_figures and counts.attacked > 0
+    if drawn then
+        out:write("fig_robust.gp", figure("fig_robust", o, rows, matrix, counts.attacked / counts.found))
+        plot.draw(out.path, {"fig_robust"})
+    end
+    run_json.write(out, run.about)
+    require("advrt.results.report.robust").write(out, {about = run.about, rows = rows, matrix = matrix,
+        drawn = drawn})
+    return function()
+        print(results.images_text(counts) .. ", untargeted\n")
+        print(text_of(rows, matrix))
+        local unmoved = 0
+        for _, turn in ipairs(turns) do unmoved = unmoved + turn.unmoved end
+        if unmoved > 0 then
+            print(("%d times an attack did not move an image: its gradients were 0, and the image counts "
+                .. "as right.\n"):format(unmoved))
+        end
+        print(("Tables%s: %s/"):format(drawn and " and the picture" or "", out.path))
+        print(("Report: %s"):format(out:file("report.html")))
+    end
+end
+
+return robustness

@@ -1,0 +1,618 @@
+--- What the experiments have in common: a folder of images meets a network, the images that it
+-- gets right are attacked with each loss, and a run's folder is filled with records, tables and
+-- figures. The experiments themselves (experiments/*.lua) say what the multiplier is.
+--
+-- The work is done in units, a batch of images and one loss, each committed to the run's journal
+-- (advrt.run.journal) when it is done. A run that is gone on with looks at the images again from the first
+-- batch that is not whole, and passes over its units that are.
+
+local arguments = require "advrt.support.check"
+local attack = require "advrt.attack"
+local count_of = require "advrt.support.count"
+local data = require "advrt.data"
+local dist = require "advrt.dist"
+local examples = require "advrt.results.examples"
+local fail = require "advrt.support.fail"
+local folder = require "advrt.run.folder"
+local keep = require "advrt.run.keep"
+local loss = require "advrt.loss"
+local net = require "advrt.net"
+local options = require "advrt.support.options"
+local plot = require "advrt.plot"
+local progress = require "advrt.run.progress"
+local record = require "advrt.record"
+local results = require "advrt.results.finish"
+local resume = require "advrt.run.resume"
+local run_json = require "advrt.run.run_json"
+local schema = require "advrt.run.schema"
+local shards = require "advrt.run.shards"
+local system = require "advrt.core.system"
+local tables = require "advrt.results.tables"
+local tensor = require "advrt.tensor"
+local units = require "advrt.run.units"
+
+local experiment = {}
+
+local CHECKPOINT_EVERY = 60 -- seconds between two checkpoints inside an attack
+local AUTO_MOST = 512       -- images of a batch that --batch auto takes
+
+--- Fails where --mean or --std has neither one number nor one for each channel of the net.
+local function check_channels(o)
+    local d = net.definition(o.net)
+    local channels = d and d.input[1]
+    for _, name in ipairs {"mean", "std"} do
+        local count = #(o[name] or {})
+        if channels and count > 1 and count ~= channels then
+            fail.option("--%s: %d numbers, but the images of %s have %d channel%s", name, count, o.net,
+                channels, channels == 1 and "" or "s")
+        end
+    end
+end
+
+--- The network that the options name. What does not fit is a failure in one line.
+function experiment.load_net(o)
+    local g, message = net.load(o.net,
+        {weights = o.weights, weights_key = o.weights_key, mean = o.mean, std = o.std, crop = o.crop})
+    if not g then
+        check_channels(o)
+        fail("%s", message)
+    end
+    o.weights, o.weights_key, o.net = g.weights, g.weights_key, g.definition
+    o.resize = o.resize or g.preprocess.resize
+    o.crop = o.crop or g.preprocess.crop
+    o.mean, o.std = o.mean or g.preprocess.mean, o.std or g.preprocess.std
+    return g
+end
+
+--- Makes a number of --batch auto, for `count` images.
+function experiment.settle_batch(o, g, count)
+    if o.batch ~= "auto" then return end
+    o.batch = g:largest_batch(math.max(1, math.min(count, AUTO_MOST)))
+end
+
+--- The folder of images that the options name, seen through the net's preprocessing, and how many of
+-- them, the first ones, --limit and --sample choose.
+function experiment.open_images(o, g)
+    o.images = o.images or system.options.root .. "/nets/fashion-images"
+    local images = data.folder(o.images, {classes = g.classes, input = g.input, resize = o.resize,
+        crop = o.crop})
+    images:on_bad(o.skip_bad, "; put a good file in its place, or leave it out with --skip-bad")
+    local count = images:choose(o)
+    experiment.settle_batch(o, g, count)
+    return images, count
+end
+
+--- Images that were classified correctly and wait for their attack, up to a batch.
+local function new_queue(B, input)
+    return {x = tensor.new {B, table.unpack(input)}, files = {}, labels = {}, targets = {}, size = B}
+end
+
+local function push(queue, image, file, label, target)
+    local k = #queue.files + 1
+    queue.x[k]:copy(image)
+    queue.files[k], queue.labels[k], queue.targets[k] = file, label, target
+end
+
+--- Fills the places that are left with the last image, so that every batch has the same shape and
+-- an image's numbers do not depend on how many there are. Returns how many are real.
+local function pad(queue)
+    local real = #queue.files
+    for k = real + 1, queue.size do
+        queue.x[k]:copy(queue.x[real])
+        queue.files[k], queue.labels[k] = queue.files[real], queue.labels[real]
+        queue.targets[k] = queue.targets[real]
+    end
+    return real
+end
+
+local function clear(queue) queue.files, queue.labels, queue.targets = {}, {}, {} end
+
+local Run = {}
+Run.__index = Run
+
+--- Where a signal asked for the end, here is a place for it: all that was done is on disk.
+local function stop_if_asked()
+    if system.interrupted() then fail.interrupted() end
+end
+
+--- Keeps the state of an attack now and then, and where it is to end. `more`: optional, a function that
+-- returns other tensors of the state, by name.
+function Run:checkpoint(state, more)
+    local asked = system.interrupted()
+    if not asked and system.clock() - self.kept_at < CHECKPOINT_EVERY then return end
+    local tensors = more and more() or {}
+    for name, v in pairs(state.tensors) do tensors[name] = v end
+    self.journal:save(tensors, {step = state.step, seconds = state.seconds})
+    self.out:keep()
+    self.kept_at = system.clock()
+    stop_if_asked()
+end
+
+--- What is kept of a batch and a loss: the records of its first `real` images, r being what attack.run
+-- returned, and what --save-adversarial asks for. It goes to the journal, whose next commit follows.
+function Run:keep(queue, real, one, r)
+    for k = 1, real do
+        self.journal:add("records", record.pack({file = queue.files[k], label = queue.labels[k],
+            target = queue.targets[k], loss = one.name, setting = self.setting}, r, k))
+        local image = self.o.save_adversarial and keep.image(r, k, self.o.save_adversarial)
+        if image then self.journal:add("bytes", image:bytes()) end
+    end
+    examples.add(self.out, self.counts.attacked + 1, queue.x:narrow(1, real), one.name, r)
+end
+
+--- What is wrong with a state that a file holds: nil where the unit at hand can go on with it.
+function Run:problem_of_state(state)
+    return attack.problem_of_state(state, self:shape(), self.o.iterations)
+end
+
+--- The shape of a batch.
+function Run:shape() return {self:room(), table.unpack(self.net.input)} end
+
+--- The state of the unit at hand that an earlier process kept, as attack.run takes it; nil where there is
+-- none, or none that fits, which is told.
+function Run:saved()
+    local tensors, numbers = self.journal:saved()
+    if not tensors then return nil end
+    local state = {tensors = tensors, step = math.tointeger(numbers.step) or numbers.step,
+        seconds = numbers.seconds}
+    local problem = self:problem_of_state(state)
+    if problem then return self.journal:forget(problem) end
+    return state
+end
+
+--- Units of progress that an image takes under the l-th loss.
+function Run:unit_work() return self.o.iterations + 1 end
+
+--- The same under all losses.
+function Run:image_work()
+    local work = 0
+    for l = 1, #self.losses do work = work + self:unit_work(l) end
+    return work
+end
+
+--- Notes that `work` more units of progress are done; spare: that so many need not be done.
+function Run:advance(work, what)
+    self.work = self.work + work
+    self.progress:update(self.work, what)
+end
+
+function Run:spare(work) self.progress.total = self.progress.total - work end
+
+--- Attacks a batch with the l-th loss, from where an earlier process stopped, and keeps what came of its
+-- first `real` images; returns the seconds that it took.
+function Run:compute(queue, real, l, what)
+    local one, from = self.losses[l], self:saved()
+    self:spare(real * (from and from.step or 0))
+    local r = attack.run {
+        net = self.net, images = queue.x, labels = queue.labels, targets = queue.targets,
+        names = queue.files, loss = one, multiplier = self.multiplier,
+        iterations = self.o.iterations, workspace = self.workspace, from = from,
+        checkpoint = function(state) self:checkpoint(state) end,
+        progress = function() self:advance(real, what) end,
+    }
+    self:keep(queue, real, one, r)
+    return r.seconds
+end
+
+--- Makes what was kept since the last commit a unit of `images` images under a loss. `note`: more fields
+-- of its note; next_image: where all images before it are done with by this unit, its number.
+function Run:commit(images, name, note, next_image)
+    table.move(note, 1, #note, 3, note)
+    note[1], note[2] = {"loss", name}, {"images", images}
+    if next_image then
+        table.move({{"next", next_image}, {"found", self.counts.found}, {"wrong", self.counts.wrong},
+            {"left_out", self.counts.left_out}, {"bad", self.counts.bad}, {"left", self.left}}, 1, 6,
+            #note + 1, note)
+    end
+    self.journal:commit(note)
+    self.out:keep()
+    self.kept_at = system.clock()
+    stop_if_asked()
+end
+
+--- Notes in the journal what the images up to number `last` are, as far as that is not there.
+function Run:look(last)
+    if last <= self.looked then return end
+    self.journal:look(self.images:digest(self.looked + 1, last))
+    self.looked = last
+end
+
+--- Fails where a unit that an earlier process made is not of the images in the queue.
+function Run:check_queue(queue, l)
+    local unit = self.journal.units[self.units]
+    local heads = self:heads_of_images(unit, l, units.heads(self.journal, unit), queue.batch)
+    if l == 1 then queue.batch = heads end
+    units.match(self.journal, self.units, queue, heads)
+end
+
+--- Attacks a batch of images with each loss for which that is not done yet.
+function Run:attack(queue)
+    local real = pad(queue)
+    self:look(queue.next - 1)
+    for l, one in ipairs(self.losses) do
+        self.units = self.units + 1
+        if self.units > #self.journal.units then
+            local seconds = self:compute(queue, real, l, ("%s, images %d to %d"):format(
+                tables.title(one.name), self.counts.attacked + 1, self.counts.attacked + real))
+            self:commit(real, one.name, {{"seconds", seconds}}, l == #self.losses and queue.next or nil)
+        else
+            self:check_queue(queue, l)
+            self:spare(real * self:unit_work(l))
+        end
+    end
+    self.counts.attacked = self.counts.attacked + real
+    self.left = ""
+    clear(queue)
+end
+
+--- The records of a unit, one an image, which `heads` are of; or nil and what is wrong. l: the number of its
+-- loss.
+function Run:heads_of_images(unit, _, heads)
+    if #heads ~= unit.images then
+        return nil, ("it has %d records, its note says %d images"):format(#heads, unit.images)
+    end
+    local images, when = 0, self.o.save_adversarial
+    for _, head in ipairs(heads) do
+        if head.loss ~= unit.loss then return nil, "a record is of another loss" end
+        if when == "last" or when and schema.count.is(head.flip_iteration) then images = images + 1 end
+    end
+    if #unit.frames.bytes ~= images then
+        return nil, ("it keeps %d adversarial images, not %d"):format(#unit.frames.bytes, images)
+    end
+    return heads
+end
+
+--- What is wrong with the i-th unit of the journal (advrt.run.units); state: what those before it amount to.
+function Run:problem_of_unit(unit, i, state)
+    local l = (i - 1) % #self.losses + 1
+    local last, name = l == #self.losses, self.losses[l].name
+    local problem = schema.problem(unit, {
+            {"loss", schema.only(name, ("'%s', whose turn it is"):format(name))},
+            {"images", l == 1 and schema.whole(1, self:room()) or schema.only(state.images, "its batch's")},
+            {"seconds", schema.amount}})
+        or last and schema.problem(unit, units.closing(state, unit.images))
+    if problem then return problem end
+    local heads
+    heads, problem = self:heads_of_images(unit, l, units.heads(self.journal, unit), state.batch)
+    if problem then return problem end
+    if l == 1 then
+        state.images, state.batch = unit.images, heads
+        problem = units.in_order(self, state, heads)
+    end
+    for k, head in ipairs(heads) do
+        local first = state.batch[k]
+        if not problem and (head.file ~= first.file or head.target ~= first.target) then
+            problem = ("its record %d is of %s, not of %s"):format(k, schema.show(head.file),
+                schema.show(first.file))
+        end
+    end
+    return problem or last and units.close(state, unit, unit.images) or nil
+end
+
+--- Goes on behind the batches that the journal holds whole; returns the image to look at next.
+function Run:take_up(first)
+    local done = self.journal.units
+    for i = #self.losses, #done, #self.losses do
+        local unit = done[i]
+        self.units, first = i, unit.next
+        self.counts.attacked = self.counts.attacked + unit.images
+        for _, name in ipairs {"found", "wrong", "left_out", "bad"} do self.counts[name] = unit[name] or 0 end
+    end
+    return first
+end
+
+--- Leaves an image out, and says why.
+function Run:leave(file, label, prediction, reason)
+    local name = reason == "wrong" and "wrong" or "left_out"
+    self.counts[name] = self.counts[name] + 1
+    self.left = self.left .. results.left_out_line(file, label, prediction, reason)
+    self:spare(self:image_work())
+end
+
+--- How many images are attacked together.
+function Run:room() return self.o.batch end
+
+--- Leaves image i out, whose file is bad.
+function Run:leave_bad(images, i, message)
+    local path = ("%s/%s: "):format(images.dir, images.files[i])
+    self.counts.bad = self.counts.bad + 1
+    self.left = self.left .. results.left_out_line(images.files[i], images:label(i), -1, "bad: "
+        .. (message:sub(1, #path) == path and message:sub(#path + 1) or message))
+end
+
+--- Looks at image i of a batch, whose pixels are x and whose logits z: it joins the queue, or is left out.
+function Run:sort(queue, i, x, z, prediction, target_of)
+    local file, label = self.images.files[i], self.images:label(i)
+    local target = prediction == label and target_of(file, label, z) or nil
+    self.counts.found = self.counts.found + 1
+    if target then
+        push(queue, x, file, label, target)
+    else
+        self:leave(file, label, prediction, prediction == label and "target" or "wrong")
+    end
+end
+
+--- Goes through the images: those that are right on the clean image and get a target are attacked,
+-- self:room() at a time, in sorted order.
+function Run:go(images, first, last, target_of)
+    local queue = new_queue(self:room(), self.net.input)
+    local z = tensor.new {self.o.batch, self.net.classes}
+    for x, numbers, bad in images:batches(first, last, self.o.batch) do
+        stop_if_asked()
+        self.net:forward(x, z)
+        arguments.logits(z, function(k)
+            return ("%s/%s"):format(images.dir, images.files[numbers[math.min(k, #numbers)]])
+        end)
+        local predictions = z:argmax()
+        for k, i in ipairs(numbers) do
+            queue.next = i + 1
+            if bad[i] then
+                self:leave_bad(images, i, bad[i])
+                self:spare(self:image_work())
+            else
+                self:sort(queue, i, x[k], z[k], predictions:get(k), target_of)
+            end
+            if #queue.files == queue.size then self:attack(queue) end
+        end
+    end
+    if #queue.files > 0 then self:attack(queue) end
+end
+
+--- Bytes that the run may take on the disk: its records, and the images that it keeps, in its journal and
+-- in the files that are made of it.
+function Run:bytes()
+    local pixels = 1
+    for _, n in ipairs(self.net.input) do pixels = pixels * n end
+    local of_record = 300 + 86 * ((self.o.iterations or 0) + 1)
+    return 2 * self.count * #self.losses * (of_record + (self.o.save_adversarial and 4 * pixels or 0))
+end
+
+--- Says so where the disk may be too small.
+function Run:look_at_room()
+    local room, bytes = system.room(self.out.path), self:bytes()
+    if not room or room >= bytes then return end
+    io.stderr:write(("advrt: the run may need up to %s in %s, where %s are free\n"):format(folder.size(bytes),
+        (self.out.path:gsub("%c", "?")), folder.size(room)))
+end
+
+--- Empties the queue that go has given to an attack of its own (spec.methods).
+experiment.clear = clear
+
+--- Fails where it is plain before the work that it cannot end; for those that stand in for it.
+function Run:check() end
+
+--- What a finished run that is asked to go on has to say again, or fails of.
+function Run:was_finished() end
+
+--- The frames of the journal that hold records, in the order of the finished file: image by image, for
+-- each the losses as they were given.
+function Run:order()
+    local order, done = {}, self.journal.units
+    for i = 1, #done, #self.losses do
+        for k = 1, done[i].images do
+            for l = 0, #self.losses - 1 do order[#order + 1] = done[i + l].frames.records[k] end
+        end
+    end
+    return order
+end
+
+--- An iterator over the images kept of the l-th loss.
+function Run:pixels(l)
+    return coroutine.wrap(function()
+        for i = l, #self.journal.units, #self.losses do
+            for _, frame in ipairs(self.journal.units[i].frames.bytes) do
+                coroutine.yield(self.journal:bytes(frame))
+            end
+        end
+    end)
+end
+
+--- Seconds by loss, and the lines of left_out.csv, over all units.
+function Run:sums()
+    local left, seconds = {}, {}
+    for _, one in ipairs(self.losses) do seconds[one.name] = 0 end
+    for _, unit in ipairs(self.journal.units) do
+        seconds[unit.loss] = seconds[unit.loss] + unit.seconds
+        left[#left + 1] = unit.left or ""
+    end
+    left[#left + 1] = self.left
+    return seconds, table.concat(left)
+end
+
+--- Writes the records in their order, and everything that is computed from them; returns a function
+-- that says what came out, once the run's journal is gone.
+function Run:finish()
+    local seconds, left = self:sums()
+    self.journal:write(self.out:file("records.msgpack"), self:order())
+    return results.of(self.setting).write(self.out, {
+        about = self.about, counts = self.counts, seconds = seconds, left = left,
+        figures = self.figures, no_figures = self.o.no_figures, classes = self.classes,
+        input = self.net.input, spent = self.spent,
+        pixels = self.o.save_adversarial and function(l) return self:pixels(l) end,
+    })
+end
+
+--- The losses that --losses names. What does not fit the net is a failure in one line.
+function experiment.losses(o, g)
+    local losses = {}
+    for i, name in ipairs(o.losses) do
+        losses[i] = name == "m_logit" and loss.m_logit {kappa = o.kappa} or loss.get(name)
+        if g.classes < losses[i].min_classes then
+            fail.option("--losses: %s needs %d classes, the net has %d", name,
+                losses[i].min_classes, g.classes)
+        end
+    end
+    return losses
+end
+
+--- The flag that leaves bad files out, and its help.
+experiment.skip_bad = {"skip-bad", "leave out images whose files are bad, and list them in left_out.csv"}
+
+--- Reads the command line of an experiment.
+local function options_of(spec, argv)
+    local takes = table.move(options.of_images, 1, #options.of_images, 1, {})
+    if spec.takes then
+        table.move(spec.takes, 1, #spec.takes, #takes + 1, takes)
+    else
+        for _, name in ipairs {"targets", "losses", "require", "iterations", spec.step, "kappa", "seed",
+            "save-adversarial"} do
+            takes[#takes + 1] = name
+            if name == spec.step and spec.norm then takes[#takes + 1] = "norm" end
+        end
+    end
+    table.move({"out", "shard"}, 1, 2, #takes + 1, takes)
+    local flags = table.move(spec.flags or {}, 1, #(spec.flags or {}), 1, {})
+    flags[#flags + 1] = experiment.skip_bad
+    flags[#flags + 1] = {"resume", "go on with the run in --out, where it stopped"}
+    flags[#flags + 1] = {"no-figures", "leave the pictures out"}
+    local o = options.parse(argv, {name = spec.setting .. ".lua", description = spec.description,
+        options = takes, ranks = true, flags = flags, either = spec.either, help = spec.help,
+        defaults = spec.defaults})
+    for _, flag in ipairs(spec.flags or {}) do
+        takes[#takes + 1], o[flag[1]] = flag[1], o[flag[1]] or false
+    end
+    takes[#takes + 1], o.skip_bad = "skip-bad", o.skip_bad or false
+    return o, takes
+end
+
+--- Runs an experiment from its command line to its last line of output.
+--
+-- spec.setting      the name of the setting: what records and tables call it
+-- spec.description  one sentence for --help
+-- spec.step         the option that sets the step's size: "alpha", or "magnitude", which attack.magnitude_of
+--                   gives where it is left out; spec.default: alpha, where the net states none either
+-- spec.norm         whether --norm makes sense
+-- spec.multiplier   function(o) -> the multiplier of advrt.attack, o the options
+-- spec.figures      array of {name, figure}: the name of the picture and the function of
+--                   advrt.results.figures that draws it
+-- spec.methods      optional: functions that stand in for Run's of their name
+-- spec.takes        optional: the options of its own, in place of those of equal multiplier and equal
+--                   perturbation; spec.flags, spec.either, spec.help,
+--                   spec.defaults: as options.parse has them
+-- spec.prepare      optional: function(o, net) that settles options by the net, and fails where they
+--                   do not fit
+-- spec.losses       optional: function(o, net) -> what images are attacked with in place of --losses, an
+--                   array of anything that has a name; spec.what: the words for one of them
+--                   and, where an s does not make it, for several; spec.unit: of progress
+-- argv              the script's arguments
+function experiment.run(spec, argv) experiment.start(spec, options_of(spec, argv)) end
+
+local function nothing_to_attack(o, counts)
+    fail("nothing to attack: of %d images in %s the net gets %d wrong and %d are left out by "
+        .. "--targets%s; check the weights, the preprocessing and the labels "
+        .. "(experiments/evaluate.lua)", counts.found, o.images, counts.wrong, counts.left_out,
+        counts.bad > 0 and (", and %d files are bad"):format(counts.bad) or "")
+end
+
+--- What chooses an image's target: function(file, label, logits) -> class, nil to leave the image out, -1
+-- where the attack is untargeted.
+local function rule_of(o, g)
+    if o.untargeted then
+        if g.classes < 2 then
+            fail.option("--untargeted: a net of %s has no other class to move an image to",
+                count_of(g.classes, "class", "classes"))
+        end
+        return function() return -1 end
+    end
+    local target_of, message = data.targets(o.targets, g.classes, o.seed)
+    if not target_of then fail.option("--targets: %s", message) end
+    return target_of
+end
+
+--- Gives the step's size its value where it is left out; returns a line about it, nil where spec has none.
+local function settle_step(spec, o, g)
+    if not spec.step then return nil end
+    local key, from = spec.step, "as given"
+    if not o[key] and key == "magnitude" then
+        o[key], from = attack.magnitude_of(g, o.norm)
+    elseif not o[key] then
+        o[key], from = g.defaults[key] or spec.default, g.defaults[key] and "the net's own" or "the default"
+    end
+    local norm = key == "magnitude" and (" in the %s norm"):format(o.norm == "inf" and "Linf" or "L2") or ""
+    return ("Steps: %s %.4g%s, %s"):format(key, o[key], norm, from)
+end
+
+--- Does the work, or a shard of it, in one process; returns the list of its images.
+local function run_here(spec, o, takes)
+    if not o.no_figures then plot.check() end
+    local g = experiment.load_net(o)
+    local step = settle_step(spec, o, g)
+    if spec.prepare then spec.prepare(o, g) end
+    local target_of = rule_of(o, g)
+    local losses = (spec.losses or experiment.losses)(o, g)
+    local images, listed = experiment.open_images(o, g)
+    local first, last = data.shard(listed, table.unpack(o.shard))
+    local run = setmetatable({o = o, setting = spec.setting, net = g, losses = losses, options = takes,
+        multiplier = spec.multiplier and spec.multiplier(o), figures = spec.figures,
+        images = images, listed = listed, count = math.max(0, last - first + 1),
+        classes = images:class_names(), workspace = {}, units = 0, work = 0, left = "",
+        kept_at = system.clock(), counts = {found = 0, wrong = 0, left_out = 0, bad = 0, attacked = 0}}, {
+        __index = spec.methods and setmetatable(spec.methods, Run) or Run})
+    run:check()
+    run.labels_sha256 = images:labels_digest(listed)
+    local about = run_json.start(run)
+    if o.part_of then shards.agree(about) end
+    local out <close> = folder.claim(o.out, spec.setting, o.resume)
+    run.out, o.out, about.options.out = out, out.path, out.path
+    local files = out.holds == "finished" and images:digest(first, last)
+    about.images_sha256 = files and system.digest(files) or nil
+    local kept <close> = resume.open(out, about, {names = images:names(first, last),
+        digest = function(n) return images:digest(first, first + n - 1) end}, o.nested or o.part_of)
+    if not kept then
+        if not o.part_of then run:was_finished() end
+        return files
+    end
+    if not o.part_of or o.shard[1] == 1 then
+        print(images:about(listed))
+        if step then print(step) end
+    end
+    run.journal, run.about = kept.journal, kept.about
+    run:look_at_room()
+
+    local _, looked = table.concat(run.journal.looked):gsub("\0", "")
+    run.looked = first - 1 + looked
+    local state = units.state(run, first, last)
+    units.check(run.journal, out.path, function(unit, i) return run:problem_of_unit(unit, i, state) end)
+    local from = run:take_up(first)
+    do
+        local _ <close> = system.hold_interrupts()
+        local shown <close> = progress.start(spec.unit or "image steps", 0)
+        run.progress = shown
+        run:spare(-math.max(0, last - from + 1) * run:image_work())
+        run:go(images, from, last, target_of)
+        shown:finish(("%s attacked with %s"):format(count_of(run.counts.attacked, "image"),
+            count_of(#losses, table.unpack(spec.what or {"loss", "losses"}))))
+    end
+    if run.counts.attacked == 0 and o.shard[2] == 1 then nothing_to_attack(o, run.counts) end
+    run:look(last)
+    files = table.concat(run.journal.looked)
+    run.about.images_sha256 = system.digest(files)
+    -- A process before this one may have left bad files out.
+    if run.counts.bad > 0 then run.about.options.skip_bad = true end
+    run.about.loaded_later = run.journal:loaded()
+    local say = run:finish()
+    run.journal:remove()
+    if not o.part_of then say() end
+    return files
+end
+
+--- Joins the finished shards' folders `dirs` in the run's, `out`.
+local function join(o, out, dirs, files)
+    local list = shards.read(dirs)
+    local run = shards.sum(list)
+    if run.counts.attacked == 0 then nothing_to_attack(run.about.options, run.counts) end
+    run.no_figures = o.no_figures
+    return true, shards.join(out, list, run, system.digest(files))
+end
+
+--- The same from options that have been read: o, values by key; takes, the names of those that
+-- run.json tells. spec.join: optional, what shards.spread does with the finished shards instead of
+-- joining their records.
+function experiment.start(spec, o, takes)
+    if dist.size == 1 then return run_here(spec, o, takes) end
+    if not o.no_figures then plot.check() end
+    shards.spread(spec.setting, o, function(part) return run_here(spec, part, takes) end,
+        spec.join or function(out, dirs, files) return join(o, out, dirs, files) end)
+end
+
+return experiment

@@ -1,0 +1,256 @@
+--- The folder of a run: claimed before the work, taken back where the work failed before it left
+-- anything, and written to so that a file is complete under its final name or absent.
+
+local dist = require "advrt.dist"
+local fail = require "advrt.support.fail"
+local lfs = require "lfs"
+local system = require "advrt.core.system"
+
+local folder = {}
+
+local Folder = {}
+Folder.__index = Folder
+
+--- The name of a run's journal (advrt.run.journal).
+folder.journal = "records.part"
+
+--- The name of the folder that holds the folders of a run's shards, I-of-N (advrt.run.shards), while
+-- mpirun's processes are at work; and the one that it gets when they have been joined.
+folder.shards = "shards"
+local JOINED = ".shards.joined"
+
+--- The files that a process leaves behind where it is killed while it writes another, and gnuplot
+-- while it draws.
+local function is_leftover(name)
+    return name:find("^%.advrt%-%x+%.tmp$") or name:find("^fig[%w_]*%.%a+%.part$")
+        or name == "adversarial.safetensors.part" or name == JOINED
+end
+
+--- How many processes share the run in `path`; nil where none of them has left anything.
+local function sharing(path)
+    for name in lfs.dir(path .. "/" .. folder.shards) do
+        local count = name:match("^%d+%-of%-(%d+)$")
+        if count then return tonumber(count) end
+    end
+end
+
+--- "1.2 GB": bytes as people read them.
+function folder.size(bytes)
+    for _, unit in ipairs {"bytes", "kB", "MB", "GB"} do
+        if bytes < 1000 then return ("%.3g %s"):format(bytes, unit) end
+        bytes = bytes / 1000
+    end
+    return ("%.3g TB"):format(bytes)
+end
+
+--- Fails where a file of so many bytes cannot be written at `path`, which would else be known when the work
+-- is done. option: the one that names it.
+function folder.try_file(path, option, bytes)
+    if lfs.attributes(path, "mode") == "directory" then fail("%s: %s is a folder", option, path) end
+    local probe = path .. ".advrt-try"
+    local file, message = io.open(probe, "wb")
+    if not file then fail("%s: cannot write there: %s", option, message) end
+    file:close()
+    os.remove(probe)
+    local room = system.room(path:match("^(.*/)") or ".")
+    if room and room < bytes then
+        fail("%s %s: the file needs %s, %s are free there; free some, or give another path", option, path,
+            folder.size(bytes), folder.size(room))
+    end
+end
+
+--- Whether there is nothing in a folder.
+local function is_empty(path)
+    for name in lfs.dir(path) do
+        if name ~= "." and name ~= ".." then return false end
+    end
+    return true
+end
+
+--- What a folder holds: "nothing"; "unfinished", a run whose journal is there; "shared", one whose
+-- shards' folders are, and the number of shards; "finished", one whose records are; or "else".
+local function look(path)
+    local ok, iterator, state = fail.try(lfs.dir, path)
+    if not ok then fail.option("--out %s: the folder cannot be listed: %s", path, iterator) end
+    local names, any = {}, false
+    for name in iterator, state do
+        if name ~= "." and name ~= ".." then
+            names[name] = true
+            any = any or not is_leftover(name)
+        end
+    end
+    local is_folder = lfs.attributes(path .. "/" .. folder.shards, "mode") == "directory"
+    local count = is_folder and sharing(path)
+    if count then return "shared", count end
+    if is_folder and is_empty(path .. "/" .. folder.shards) then -- a process was killed as it began
+        local done, message = lfs.rmdir(path .. "/" .. folder.shards)
+        if not done then fail("--out %s/%s: %s", path, folder.shards, message) end
+        return look(path)
+    end
+    if names[folder.journal] then return "unfinished" end
+    if names["records.msgpack"] and names["run.json"] then return "finished" end
+    return any and "else" or "nothing"
+end
+
+--- Makes `path` and the folders above it that are missing; adds those made to `made`, outermost
+-- first. Returns true, or nil and a message.
+local function make(path, made)
+    if lfs.attributes(path, "mode") == "directory" then return true end
+    local above = path:match("^(.*[^/])/+[^/]+/*$")
+    if above then
+        local done, message = make(above, made)
+        if not done then return nil, message end
+    end
+    local done, message = lfs.mkdir(path)
+    if done then
+        made[#made + 1] = path
+    elseif lfs.attributes(path, "mode") ~= "directory" then -- nor did another run just make it
+        return nil, ("cannot make the folder %s: %s"):format(path, message)
+    end
+    return true
+end
+
+--- A name of its own below runs/: two runs that start in the same second do not meet.
+local function claim_default(name, made)
+    local stem = ("runs/%s-%s"):format(name, os.date("!%Y%m%d-%H%M%S"))
+    local done, message = make("runs", made)
+    if not done then fail("%s", message) end
+    for attempt = 1, 1000 do
+        local path = attempt == 1 and stem or ("%s-%d"):format(stem, attempt)
+        done, message = lfs.mkdir(path)
+        if done then
+            made[#made + 1] = path
+            return path
+        elseif not lfs.attributes(path, "mode") then
+            break
+        end
+    end
+    fail("cannot make a folder %s: %s", stem, message)
+end
+
+--- Claims the folder `path`, new or empty, or where it is nil a new one runs/NAME-TIME (UTC). To be
+-- held in a to-be-closed variable: where an error closes it, what is temporary is removed, and so
+-- are the folders made here as far as they are empty then.
+--
+-- With `resume` it may also hold a run; the field `holds` is then "unfinished", "shared" or
+-- "finished", and else "nothing". What several processes share is for as many to go on with.
+function folder.claim(path, name, resume)
+    local made, holds, count = {}, "nothing", nil
+    if resume and not path then
+        fail.option("--resume wants --out DIR, the folder of the run to go on with")
+    elseif not path then
+        path = claim_default(name, made)
+    else
+        local mode = lfs.attributes(path, "mode")
+        if mode and mode ~= "directory" then
+            fail.option("--out %s: a file of that name is there; give a new or empty folder", path)
+        elseif mode then
+            holds, count = look(path)
+        end
+        if holds == "else" and resume then
+            fail.option("--out %s: the folder is not empty, and no run is in it to go on with", path)
+        elseif holds ~= "nothing" and not resume then
+            fail.option("--out %s: the folder is not empty; give a new or empty one%s", path,
+                (holds == "unfinished" or count) and ", or --resume to go on with the run in it" or "")
+        end
+        if count and count ~= dist.size then
+            fail.option("--resume: %d processes share the run in %s; go on with it by mpirun -n %d", count,
+                path, count)
+        end
+        local done, message = make(path, made)
+        if not done then fail("--out: %s", message) end
+    end
+    return setmetatable({path = path, made = made, holds = holds, temporary = {}}, Folder)
+end
+
+--- Seconds until what one machine has written must be seen by the others.
+folder.patience = 10
+
+--- The folder that rank 0 has claimed (`claimed`; nil on the other ranks), for every rank: where another
+-- than rank 0 says or writes something, it has claimed nothing. Fails where one of them does not see it.
+function folder.share(claimed)
+    local beacon = claimed
+        and (".advrt-%s.tmp"):format(system.digest(claimed.path .. system.clock()):sub(1, 16))
+    if claimed then
+        local done, message = system.write(claimed:scratch(beacon), "")
+        if not done then fail("%s", message) end
+    end
+    local path, holds, name = string.unpack("s4s4s4",
+        dist.broadcast(claimed and string.pack("s4s4s4", claimed.path, claimed.holds, beacon) or ""))
+    local until_then = system.clock() + folder.patience
+    while not lfs.attributes(path .. "/" .. name, "mode") do
+        if system.clock() > until_then then
+            fail("--out %s: this process does not see there what rank 0 has written; all of them need to "
+                .. "see the same folder", path)
+        end
+        if system.interrupted() then fail.interrupted() end
+        os.execute("sleep 0.1")
+    end
+    dist.wait()
+    if claimed then
+        os.remove(claimed:file(beacon))
+        return claimed
+    end
+    return setmetatable({path = path, made = {}, holds = holds, temporary = {}}, Folder)
+end
+
+--- Removes a file, or a folder with all that is in it.
+local function remove(path)
+    if lfs.symlinkattributes(path, "mode") == "directory" then
+        for name in lfs.dir(path) do
+            if name ~= "." and name ~= ".." then remove(path .. "/" .. name) end
+        end
+    end
+    os.remove(path)
+end
+
+--- Removes the shards' folders, when all of the run is in this one: at once, as others see it.
+function Folder:forget_shards()
+    local done, message = os.rename(self:file(folder.shards), self:file(JOINED))
+    if not done then fail("%s", message) end
+    remove(self:file(JOINED))
+end
+
+--- Removes what killed processes left of files that they were writing; for who has the journal.
+function Folder:sweep()
+    for _, dir in ipairs {self.path, self:file("examples")} do
+        if lfs.attributes(dir, "mode") == "directory" then
+            for name in lfs.dir(dir) do
+                if is_leftover(name) then remove(dir .. "/" .. name) end
+            end
+        end
+    end
+end
+
+--- The path of a file in the folder.
+function Folder:file(name) return self.path .. "/" .. name end
+
+--- The same for a file that must not outlive a failure.
+function Folder:scratch(name)
+    local path = self:file(name)
+    self.temporary[#self.temporary + 1] = path
+    return path
+end
+
+--- What was to go with a failure is worth keeping after all.
+function Folder:keep() self.temporary = {} end
+
+--- Writes a file at once: complete or not at all.
+function Folder:write(name, text)
+    local done, message = system.write(self:file(name), text)
+    if not done then fail("%s", message) end
+end
+
+--- Makes a folder in it.
+function Folder:folder(name)
+    local done, message = make(self:file(name), self.made)
+    if not done then fail("%s", message) end
+end
+
+function Folder:__close(problem)
+    for _, path in ipairs(self.temporary) do os.remove(path) end
+    if problem == nil then return end
+    for i = #self.made, 1, -1 do lfs.rmdir(self.made[i]) end
+end
+
+return folder

@@ -1,0 +1,173 @@
+--- Adversarial images kept in float32 (--save-adversarial), as adversarial.safetensors.
+--
+-- For each loss: LOSS f32 [M,C,H,W], the images in the order of the records, and LOSS.label,
+-- LOSS.target, LOSS.iteration i64 [M], of which the last is the step at which the image was taken.
+-- The metadata hold "files.LOSS", a JSON array of the M file names, and "when", first or last.
+-- With "first" images that never flipped are left out.
+--
+-- Full attacks keep the final image of each attack, "last", whether it succeeded or not: names are those
+-- of the attacks, and NAME.success, 1 or 0, stands in the place of LOSS.iteration.
+--
+-- All but the images themselves is in the records. While a run goes on the images lie in its journal,
+-- not in memory; at the end they are copied behind the header, which takes their size once more until
+-- the journal goes.
+
+local fail = require "advrt.support.fail"
+local json = require "advrt.support.json"
+local record = require "advrt.record"
+local system = require "advrt.core.system"
+
+local keep = {}
+
+local NAME = "adversarial.safetensors"
+
+local function check(done, message, path)
+    if not done then fail("cannot write %s: %s", path, message) end
+    return done
+end
+
+--- The image k of what attack.run returned that is kept: f32 [C,H,W]; nil where none is.
+function keep.image(r, k, when)
+    if when == "last" then return r.adversarial[k] end
+    return r.flip_iteration:get(k) >= 0 and r.first[k] or nil
+end
+
+--- What a kept image has besides its pixels, by what it was attacked with: the field of the record that
+-- names it, the integers, and the last of these, of a record.
+local kinds = {
+    loss = {integers = {"label", "target", "iteration"}, last = function(r, when)
+        return when == "first" and r.flip_iteration or #r.l2 - 1
+    end},
+    attack = {integers = {"label", "target", "success"}, last = function(r) return r.success and 1 or 0 end},
+}
+
+--- What the records at `path` say of the images that are kept of each name: name -> {files, and each of
+-- the kind's integers}, lists.
+local function listed(path, names, when, field)
+    local lists, kind = {}, kinds[field]
+    for _, name in ipairs(names) do
+        lists[name] = {files = setmetatable({}, {__jsontype = "array"})}
+        for _, integer in ipairs(kind.integers) do lists[name][integer] = {} end
+    end
+    for r in record.each(path) do
+        local list = lists[r[field]]
+        if when == "last" or r.flip_iteration >= 0 then
+            local i = #list.files + 1
+            list.files[i], list.label[i], list.target[i] = r.file, r.label, r.target
+            list[kind.integers[3]][i] = kind.last(r, when)
+        end
+    end
+    return lists
+end
+
+--- The header, padded to 8 bytes, with the 64-bit tensors first so that all are aligned.
+local function header_of(losses, lists, when, input, integers)
+    local C, H, W = table.unpack(input)
+    local about, order, at = {when = when}, {"__metadata__"}, 0
+    local entries = {__metadata__ = about}
+    local function add(name, dtype, shape, bytes)
+        entries[name] = {dtype = dtype, shape = shape, data_offsets = {at, at + bytes}}
+        order[#order + 1] = name
+        at = at + bytes
+    end
+    for _, name in ipairs(losses) do
+        about["files." .. name] = json.encode(lists[name].files)
+        for _, integer in ipairs(integers) do
+            add(name .. "." .. integer, "I64", {#lists[name].files}, 8 * #lists[name].files)
+        end
+    end
+    for _, name in ipairs(losses) do
+        local M = #lists[name].files
+        add(name, "F32", {M, C, H, W}, 4 * M * C * H * W)
+    end
+    order[#order + 1] = "when"
+    for _, name in ipairs(losses) do order[#order + 1] = "files." .. name end
+    table.move({"dtype", "shape", "data_offsets"}, 1, 3, #order + 1, order)
+    local text = json.encode(entries, {keyorder = order})
+    return text .. (" "):rep(-#text % 8)
+end
+
+--- Writes the file: complete under its name, or absent.
+--
+-- out: the run's folder, which holds the records; losses: names; when: "first" or "last"; input:
+-- {C,H,W}; pixels: function(l) -> an iterator over the bytes of the images kept of losses[l], in the
+-- order of the records, in pieces of any size; field: of the records, that holds the name, "loss" (the
+-- default) or "attack".
+function keep.save(out, losses, when, input, pixels, field)
+    field = field or "loss"
+    local integers = kinds[field].integers
+    local lists = listed(out:file("records.msgpack"), losses, when, field)
+    local path = out:scratch(NAME .. ".part")
+    local file <close>, message = io.open(path, "wb")
+    check(file, message, path)
+    local function write(bytes)
+        local done, problem = file:write(bytes)
+        check(done, problem, path)
+    end
+    write(string.pack("<s8", header_of(losses, lists, when, input, integers)))
+    for _, name in ipairs(losses) do
+        for _, integer in ipairs(integers) do
+            for _, v in ipairs(lists[name][integer]) do write(string.pack("<i8", v)) end
+        end
+    end
+    for l, name in ipairs(losses) do
+        local left = 4 * #lists[name].files * input[1] * input[2] * input[3]
+        for bytes in pixels(l) do
+            write(bytes)
+            left = left - #bytes
+        end
+        check(left == 0, "the images of " .. name .. " are not all there", out:file(NAME))
+    end
+    local done, problem = file:close()
+    check(done, problem, path)
+    done, problem = system.replace(path, out:file(NAME))
+    check(done, problem, path)
+end
+
+local CHUNK = 1 << 20 -- bytes read at a time
+
+local function is_size(value) return math.type(value) == "integer" and value >= 0 end
+
+local sizes = {F32 = 4.0, U8 = 1.0} -- floats: no product of sizes overflows
+
+--- Where the images of a tensor lie in a file of safetensors: {dtype "f32" or "u8", shape {M,C,H,W}, from,
+-- bytes}, the first byte counted from the file's start; nil where it holds no such images whole.
+function keep.place(file, name)
+    file:seek("set")
+    local size = string.unpack("<i8", file:read(8) or ("\0"):rep(8))
+    local room = file:seek("end") - 8 - size
+    local header = size >= 0 and room >= 0 and file:seek("set", 8) and json.decode(file:read(size) or "")
+    local entry = type(header) == "table" and header[name]
+    if type(entry) ~= "table" or type(entry.shape) ~= "table" or type(entry.data_offsets) ~= "table" then
+        return nil
+    end
+    local bytes, from, to = sizes[entry.dtype], table.unpack(entry.data_offsets, 1, 2)
+    for i = 1, 4 do
+        if not bytes or not is_size(entry.shape[i]) then return nil end
+        bytes = bytes * entry.shape[i]
+    end
+    if #entry.shape > 4 or not is_size(from) or not is_size(to) or to > room or to - from ~= bytes then
+        return nil
+    end
+    return {dtype = entry.dtype:lower(), shape = entry.shape, from = 8 + size + from, bytes = to - from}
+end
+
+--- The bytes of one tensor of a folder's adversarial.safetensors, as an iterator over pieces; and its
+-- shape.
+function keep.pixels(dir, name)
+    local path = dir .. "/" .. NAME
+    local file, message = io.open(path, "rb")
+    if not file then fail("%s", message) end
+    local place = keep.place(file, name)
+    if not place or place.dtype ~= "f32" then fail("%s: holds no images of %s", path, name) end
+    file:seek("set", place.from)
+    local left = place.bytes
+    return function()
+        local bytes = left > 0 and file:read(math.min(left, CHUNK)) or nil
+        left = left - #(bytes or "")
+        if not bytes then file:close() end
+        return bytes
+    end, place.shape
+end
+
+return keep

@@ -1,0 +1,451 @@
+--- The options of the experiments: names, defaults, ranges and help in one table, read with
+-- lua-argparse. A bad option is one line that says what is allowed, and exit status 2.
+
+local argparse = require "argparse"
+local attacks = require "advrt.attacks"
+local data = require "advrt.data"
+local dist = require "advrt.dist"
+local fail = require "advrt.support.fail"
+local loss = require "advrt.loss"
+local nearest = require "advrt.support.nearest"
+local system = require "advrt.core.system"
+
+local options = {}
+
+local LONGEST_SIDE = 65535 -- of an image, in pixels
+local MOST_SHARDS = 1000000
+
+-- Readers of values: each returns the value, or nil and what is wanted instead.
+
+--- What stands between the commas of a text, without the blanks around it.
+local function parts(text) return (text .. ","):gmatch("%s*([^,]-)%s*,") end
+
+local function integer(least, most)
+    local wanted = most and ("a whole number from %d to %d"):format(least, most)
+        or ("a whole number of at least %d"):format(least)
+    return function(text)
+        local n = text:match("^[+-]?%d+$") and math.tointeger(tonumber(text))
+        if n and n >= least and n <= (most or n) then return n end
+        return nil, wanted
+    end
+end
+
+local function batch(text)
+    if text == "auto" then return text end
+    local n, wanted = integer(1, 65536)(text)
+    return n, wanted and wanted .. ", or auto"
+end
+
+local function finite(text)
+    local n = text:match("^[%deE.+-]+$") and tonumber(text)
+    return n and n == n and math.abs(n) < math.huge and n + 0.0 or nil
+end
+
+local function above_zero(text)
+    local n = finite(text)
+    if n and n > 0 then return n end
+    return nil, "a number above 0"
+end
+
+local function not_negative(text)
+    local n = finite(text)
+    if n and n >= 0 then return n end
+    return nil, "a number of at least 0"
+end
+
+local function share(text)
+    local n = finite(text)
+    if n and n >= 0 and n < 1 then return n end
+    return nil, "a number from 0 to below 1"
+end
+
+local function choice(...)
+    local names = {...}
+    return function(text)
+        for _, name in ipairs(names) do
+            if text == name then return text end
+        end
+        return nil, table.concat(names, " or "), nearest.hint(text, names)
+    end
+end
+
+local function norm(text)
+    local chosen, wanted, near = choice("2", "inf")(text)
+    return chosen and (tonumber(chosen) or chosen), wanted, near
+end
+
+local function numbers(least)
+    return function(text)
+        local list = {}
+        for part in parts(text) do
+            local n = finite(part)
+            if not n or n <= least then
+                return nil, "numbers, one for each channel, with commas between"
+                    .. (least == 0 and ", all above 0" or "")
+            end
+            list[#list + 1] = n
+        end
+        return list
+    end
+end
+
+--- A reader of losses with commas between: those that are known, and where `shipped` those that
+-- lua/advrt/losses/ holds.
+local function loss_list(shipped)
+    return function(text)
+        local list, seen = {}, {}
+        for name in parts(text) do
+            local found, message = loss.get(name)
+            if not found and shipped then found = loss.shipped(name) end
+            if not found then return nil, nil, nil, message end
+            if seen[name] then return nil, nil, nil, ("loss '%s' is given twice"):format(name) end
+            seen[name], list[#list + 1] = true, name
+        end
+        return list
+    end
+end
+
+local losses = loss_list(false)
+
+local function matrix_losses(text)
+    if text == "none" then return {text} end
+    return loss_list(true)(text)
+end
+
+--- Different numbers of at least 0, each as it is written.
+local function eps_list(text)
+    local list, seen = {}, {}
+    for word in parts(text) do
+        local eps = attacks.number(word)
+        if not eps or eps < 0 then
+            return nil, nil, nil, ("wants numbers or fractions of at least 0, such as 0.01 or 8/255, "
+                .. "got '%s'"):format(word)
+        end
+        if seen[eps] then return nil, nil, nil, ("%s is given twice"):format(word) end
+        seen[eps], list[#list + 1] = true, word
+    end
+    return list
+end
+
+local function attack_list(text)
+    local list, seen = {}, {}
+    for name in parts(text) do
+        local found, message = attacks.parse(name)
+        if not found then return nil, nil, nil, message end
+        if seen[name] then return nil, nil, nil, ("attack '%s' is given twice"):format(name) end
+        seen[name], list[#list + 1] = true, name
+    end
+    return list
+end
+
+local function targets(text)
+    local rule, message = data.targets(text, math.maxinteger, 0)
+    if not rule then return nil, nil, nil, message end
+    return text
+end
+
+local function shard(text)
+    local i, n = text:match("^(%d+)/(%d+)$")
+    i, n = math.tointeger(tonumber(i)), math.tointeger(tonumber(n))
+    if i and n and i >= 1 and i <= n and n <= MOST_SHARDS then return {i, n} end
+    return nil, ("I/N with 1 <= I <= N <= %d, such as 2/4"):format(MOST_SHARDS)
+end
+
+local function path(text)
+    if text ~= "" then return text end
+    return nil, "a path"
+end
+
+--- Texts with commas between, each once and each one that `fits` (a function) or is in it (a list).
+local function list_of(fits, wanted)
+    return function(text)
+        local list, seen = {}, {}
+        for part in parts(text) do
+            local known, near = false, nil
+            if type(fits) == "function" then
+                known = fits(part)
+            else
+                for _, name in ipairs(fits) do known = known or name == part end
+                near = nearest.hint(part, fits)
+            end
+            if not known or seen[part] then return nil, wanted, near end
+            seen[part], list[#list + 1] = true, part
+        end
+        return list
+    end
+end
+
+local detectors = {"alexnet", "resnet18", "vgg16", "resnet34", "resnet152"}
+
+--- NET=FILE, a detector and its weights.
+local function of_detector(text)
+    local name = text:match("^(%w+)=.+$")
+    for _, one in ipairs(detectors) do
+        if one == name then return true end
+    end
+end
+
+local transformations = {tv = true, median = true, gaussian = true, bits = true, jpeg = true, pad = true}
+
+local function transformation(text)
+    local kind, strength = text:match("^(%l+):(.+)$")
+    return transformations[kind] and finite(strength) ~= nil
+end
+
+local function open_share(text)
+    local p = finite(text)
+    if p and p > 0 and p < 1 then return p end
+    return nil, "a share above 0 and below 1"
+end
+
+-- name, metavar, reader, default (nil: none), help. The key of a value is its name with _ for -.
+local known = {
+    {"net", "FILE", path, "fashion", "a network definition (default: the bundled net)"},
+    {"weights", "FILE", path, nil,
+        ".safetensors, .pth or .msgpack (default: those bundled with the net)"},
+    {"weights-key", "NAME", path, nil,
+        "which weights of a file that has several, such as ema (default: those that fit the net, "
+            .. "raw before averaged)"},
+    {"images", "DIR", path, nil,
+        "images with labels.csv or a folder for each class, or an IDX file (default: the bundled "
+            .. "images)"},
+    {"resize", "N", integer(1, LONGEST_SIDE), nil, "shortest side becomes N (default: the net's own)"},
+    {"crop", "N", integer(1, LONGEST_SIDE), nil, "centre crop to N x N (default: the net's own)"},
+    {"mean", "M,..", numbers(-math.huge), nil,
+        "subtracted from each channel, in [0,1] (default: the net's own)"},
+    {"std", "S,..", numbers(0), nil, "each channel is divided by it (default: the net's own)"},
+    {"targets", "RULE", targets, "random",
+        "random, offset:K, least-likely, second or class:K (default: random)"},
+    {"losses", "LIST", losses, {"ce", "ce_sign", "logit", "m_logit"},
+        "NAME or NAME:PARAMETER=NUMBER:..., with commas between (default: ce,ce_sign,logit,m_logit)"},
+    {"attacks", "LIST", attack_list, {"fgs", "ifgs", "pgd", "pgd:norm=2", "lbfgs", "cw"},
+        "NAME or NAME:PARAMETER=VALUE:..., with commas between (default: "
+            .. "fgs,ifgs,pgd,pgd:norm=2,lbfgs,cw)"},
+    {"eps", "LIST", eps_list, nil,
+        "radii of the ball, numbers or fractions, with commas between (default: 0,1/255,2/255,4/255,8/255; "
+            .. "for norm 2 0,0.1,0.25,0.5,1)"},
+    {"matrix", "LIST", matrix_losses, nil,
+        "losses of the matrix, or none (default: ce,logit,m_logit,dlr)"},
+    {"require", "FILE", path, nil,
+        "a Lua file that defines more losses, or one of advrt's by name; may be given again"},
+    {"iterations", "N", integer(1, 1000000), 250, "steps of each attack (default: 250)"},
+    {"alpha", "A", above_zero, nil, "the constant multiplier (default: the net's own, else 0.01)"},
+    {"magnitude", "M", above_zero, nil,
+        "norm of each step's perturbation (default: the net's own, else 0.05)"},
+    {"norm", "P", norm, 2,
+        "the norm that is held equal: 2 or inf; for inf, --magnitude is by default the net's own for it, "
+            .. "else 4 / sqrt(C H W) of that for 2 (default: 2)"},
+    {"kappa", "K", not_negative, 20.0, "margin at which m_logit rests (default: 20)"},
+    {"batch", "B", batch, 32,
+        "images at a time; auto: as many as fit into a GPU's memory, up to 512 (default: 32)"},
+    {"limit", "N", integer(1), nil,
+        "the first N files in sorted order, before selection (default: all)"},
+    {"sample", "N", integer(1), nil,
+        "N of them by --seed, evenly over their classes (default: all)"},
+    {"seed", "S", integer(0), 0, "of every random choice (default: 0)"},
+    {"save-adversarial", "WHEN", choice("first", "last"), nil,
+        "keep the float32 images at the first flip or after the last step"},
+    {"out", "DIR", path, nil, "folder for the results, new or empty (default: runs/NAME-TIME)"},
+    {"shard", "I/N", shard, {1, 1}, "the I-th of N parts of the work (default: 1/1)"},
+    {"setting", "NAME", choice("equal_multiplier", "equal_perturbation"), "equal_perturbation",
+        "equal_multiplier or equal_perturbation (default: equal_perturbation)"},
+    {"when", "WHEN", choice("first", "last"), "last",
+        "the examples are the images at the first flip or after the last step (default: last)"},
+    {"extra", "N", integer(0), 0,
+        "genuine images more, behind those that --limit names, attacked by nothing (default: 0)"},
+    {"extra-images", "DIR", path, nil, "take them from the start of this folder or IDX file instead"},
+    {"set", "DIR,..", list_of(path, "folders of make_adversarial.lua, with commas between"), nil,
+        "folders of make_adversarial.lua to use (default: a set is made)"},
+    {"detectors", "LIST", list_of(detectors, "some of " .. table.concat(detectors, ", ")), detectors,
+        "the nets to train (default: alexnet,resnet18,vgg16,resnet34,resnet152)"},
+    {"pretrained", "NET=FILE,..", list_of(of_detector, "NET=FILE, with commas between, NET one of "
+        .. table.concat(detectors, ", ")), nil, "weights to begin a detector with (default: none)"},
+    {"stem", "FORM", choice("full", "small"), nil,
+        "the detectors' form: full, or small for small images (default: small below 64 pixels)"},
+    {"values", "LIST", list_of({"float32", "8bit"}, "float32 or 8bit or both"), {"float32", "8bit"},
+        "examples as they are, and rounded to 8 bits (default: float32,8bit)"},
+    {"recipe", "NAME", path, "adam:3e-4", "how detectors train: paper, or adam:RATE (default: adam:3e-4)"},
+    {"rates", "LIST", list_of(above_zero, "different numbers above 0"), {"1e-3", "3e-4", "1e-4"},
+        "Adam's, for adam:RATE (default: 1e-3,3e-4,1e-4)"},
+    {"weight-decay", "W", not_negative, 5e-4, "with Adam (default: 0.0005)"},
+    {"train-batch", "B", integer(1, 65536), 32, "images a step with Adam (default: 32)"},
+    {"test-share", "P", open_share, 0.3, "of the source images (default: 0.3)"},
+    {"validation-share", "P", open_share, 0.15, "of the source images (default: 0.15)"},
+    {"nets", "NET,..", list_of(path, "network definitions, with commas between"), nil,
+        "network definitions, or NET=WEIGHTS, with commas between (default: mlp, trained here)"},
+    {"transformations", "LIST", list_of(transformation, "KIND:STRENGTH, with commas between, KIND one of "
+        .. "tv, median, gaussian, bits, jpeg, pad"), nil,
+        "KIND:STRENGTH, with commas between (default: several strengths of each kind)"},
+    {"every", "N", integer(1), 10, "test every N-th point of a trajectory (default: 10)"},
+    {"cut", "P", share, nil,
+        "classes of a smaller softmax form one (default: 0.01, with up to 20 classes 0: none do)"},
+    {"margin-step", "M", above_zero, 0.5, "distance of the margins tried (default: 0.5)"},
+    {"n", "N", integer(4, 100000), 1000, "points on the two circles (default: 1000)"},
+    {"factor", "F", share, 0.5, "inner circle's radius, the outer one's is 1 (default: 0.5)"},
+    {"noise", "S", not_negative, 0.1,
+        "standard deviation of the noise of each coordinate (default: 0.1)"},
+    {"hidden", "N", integer(1, 65536), 64, "neurons of the hidden layer (default: 64)"},
+    {"epochs", "N", integer(1, 1000000), 100, "passes over the training data (default: 100)"},
+    {"paths", "N", integer(0, 10000), 0,
+        "points of the outer circle whose paths are drawn (default: 0)"},
+}
+
+local by_name = {}
+for _, option in ipairs(known) do by_name[option[1]] = option end
+
+local several = {require = true} -- may be given more than once; the value is a list
+local of_advrt = {["--device"] = true, ["--threads"] = true, ["--precision"] = true,
+    ["--plan"] = true}
+
+local function key_of(name) return (name:gsub("-", "_")) end
+
+--- The reader as argparse wants one: the value, or nil and a line.
+local function converter(name, read)
+    return function(text)
+        local value, wanted, near, message = read(text)
+        if value ~= nil then return value end
+        if message then return nil, ("--%s: %s"):format(name, message) end
+        return nil, ("--%s wants %s, got '%s'%s"):format(name, wanted, text, near or "")
+    end
+end
+
+--- Options that are refused with a line of their own; and a value that begins with a minus is tied
+-- to its option, which argparse would else take for another option.
+local function prepare(argv, names)
+    local args = {}
+    for i, word in ipairs(argv) do
+        local name = word:match("^%-%-[^=]+")
+        if of_advrt[name] then
+            fail.option("%s is an option of advrt itself: give it before the script", name)
+        end
+        local before = args[#args]
+        local takes_value = before and before:match("^%-%-([^=]+)$")
+        if takes_value and names["--" .. takes_value] == "value" and word:match("^%-[%d.]") then
+            args[#args] = before .. "=" .. word
+        else
+            args[#args + 1] = argv[i]
+        end
+    end
+    return args
+end
+
+--- Runs the files of --require, so that the losses they define are known when --losses is read.
+local function load_required(args)
+    for i, word in ipairs(args) do
+        local file = word:match("^%-%-require=(.+)$") or word == "--require" and args[i + 1]
+        if file then
+            local done, message = loss.load(file)
+            if not done then fail("--require: %s", message) end
+        end
+    end
+end
+
+--- The first word that is neither an option nor an option's value.
+local function stray(args, names)
+    for i, word in ipairs(args) do
+        local before = i > 1 and names[args[i - 1]]
+        if not names[word:match("^[^=]*")] and before ~= "value" then return word end
+    end
+end
+
+local function complain(message, names, args, places)
+    local unknown = message:match("^unknown option '(.-)'")
+    if unknown then
+        local list = {}
+        for name in pairs(names) do list[#list + 1] = name end
+        table.sort(list)
+        local hint = nearest.hint(unknown, list)
+        fail.option("there is no option '%s'%s", unknown,
+            hint ~= "" and hint or " (there are " .. table.concat(list, ", ") .. ")")
+    end
+    if message == "too many arguments" and places == 0 then
+        fail.option("'%s' is no option; all that this script takes are options (--help)",
+            stray(args, names))
+    end
+    fail.option("%s", (message:match("^[^\n]*")))
+end
+
+--- What an experiment prints holds names that others chose: of files, classes and losses.
+local say = print
+local function plain_print(...)
+    local words = table.pack(...)
+    for i = 1, words.n do words[i] = system.printable(tostring(words[i]), true) end
+    say(table.unpack(words, 1, words.n))
+end
+
+--- Reads a command line.
+--
+-- argv             array of words (the global arg)
+-- spec.name        what the script is called in its help
+-- spec.description one sentence
+-- spec.options     names of the options it takes, from the table above
+-- spec.defaults    optional: by key, defaults other than the table's; spec.help: by name, other help
+-- spec.flags       optional: array of {name, help}; spec.arguments: optional array of {name, help}, or
+--                  {name, help, "+"}: one or more, an array of values
+-- spec.either      optional: array of pairs {name, name} of options and flags that exclude each other
+-- spec.ranks       whether mpirun's processes can share the work; where they cannot, several are refused
+--
+-- Returns a table of values by name with _ for -; flags are true or absent, `require` is a list of
+-- files, which have been run. --help prints the help and ends the program. Anything wrong is a
+-- failure with status 2; a file of --require that fails is one with status 1.
+function options.parse(argv, spec)
+    dist.mute()
+    rawset(_G, "print", plain_print)
+    if dist.size > 1 and not spec.ranks then
+        fail.option("%s is the work of one process; start it without mpirun", spec.name)
+    end
+    local parser = argparse(spec.name, spec.description):add_help(false)
+    parser:help_max_width(96):usage_max_width(96):help_description_margin(28)
+    local names, made = {["--help"] = "flag"}, {}
+    for _, argument in ipairs(spec.arguments or {}) do
+        parser:argument(argument[1], argument[2]):args(argument[3] or 1)
+    end
+    for _, name in ipairs(spec.options) do
+        local option = by_name[name]
+        local metavar, read, help = option[2], option[3], spec.help and spec.help[name] or option[5]
+        local own = spec.defaults and spec.defaults[key_of(name)]
+        if own ~= nil then
+            help = help:gsub("%s*%(default:.-%)$", "") .. (" (default: %s)"):format(
+                type(own) == "table" and table.concat(own, ",") or own)
+        end
+        made[name] = parser:option("--" .. name, help):argname(metavar):target(key_of(name))
+            :convert(converter(name, read)):count(several[name] and "*" or "?")
+        names["--" .. name] = "value"
+    end
+    for _, flag in ipairs(spec.flags or {}) do
+        made[flag[1]] = parser:flag("--" .. flag[1], flag[2]):target(key_of(flag[1]))
+        names["--" .. flag[1]] = "flag"
+    end
+    for _, pair in ipairs(spec.either or {}) do parser:mutex(made[pair[1]], made[pair[2]]) end
+    parser:flag("-h --help", "this help"):action(function()
+        io.stdout:write(parser:get_help(), "\n")
+        os.exit(true, true)
+    end)
+    local args = prepare(argv, names)
+    if names["--require"] then load_required(args) end
+    local ok, values = parser:pparse(args)
+    if not ok then complain(values, names, args, #(spec.arguments or {})) end
+    for _, name in ipairs(spec.options) do
+        local key = key_of(name)
+        if several[name] and #values[key] == 0 then values[key] = nil end
+        if values[key] == nil then values[key] = spec.defaults and spec.defaults[key] end
+        if values[key] == nil then values[key] = by_name[name][4] end
+    end
+    return values
+end
+
+--- Every option's key, in the order of the table above.
+options.keys = {}
+for i, option in ipairs(known) do options.keys[i] = key_of(option[1]) end
+
+--- The names of the options that every experiment on a folder of images takes.
+options.of_images = {"net", "weights", "weights-key", "images", "resize", "crop", "mean", "std",
+    "batch", "limit", "sample"}
+
+--- A word as the shell reads it, in quotes where it needs them.
+function options.quote(word)
+    if word:find("^[%w%%+,./:=@_-]+$") then return word end
+    return "'" .. word:gsub("'", "'\\''") .. "'"
+end
+
+return options

@@ -1,0 +1,187 @@
+/* The losses on logits. A row is a thousand numbers at most against the network's
+ * milliseconds, so these are plain loops; exp and log are the C library's, which keep
+ * the subnormal numbers that gradients live on when the softmax saturates. */
+#include <math.h>
+
+#include "backend/cpu/cpu.h"
+
+/* Rows times classes below which threads cost more than they save. */
+enum { SERIAL = 4096 };
+
+static const double tau = 0.9; /* of Definition IV.1 */
+
+/* The greatest of K elements that are `apart` from each other, NaN where one is. */
+static float row_max(const float *z, int64_t K, int64_t apart) {
+    float m = z[0];
+    for (int64_t k = 1; k < K; k++)
+        if (z[k * apart] > m || isnan(z[k * apart])) m = z[k * apart];
+    return m;
+}
+
+/* The index of the greatest, the lowest where several tie, leaving out class `without`
+ * (-1: none); -1 where an element that counts is NaN. */
+static int64_t row_argmax(const float *z, int64_t K, int64_t without) {
+    int64_t best = -1;
+    for (int64_t k = 0; k < K; k++) {
+        if (k == without) continue;
+        if (isnan(z[k])) return -1;
+        if (best < 0 || z[k] > z[best]) best = k;
+    }
+    return best;
+}
+
+/* log sum exp(z - m) in double, by log1p of all but the greatest: where one class is nearly certain
+ * its log p is minus what the others add up to, which a sum of about 1 would lose. */
+static double row_log_rest(const float *z, int64_t K, int64_t apart, float m) {
+    double rest = 0;
+    int64_t greatest = 0;
+    for (int64_t k = 0; k < K; k++) {
+        if (z[k * apart] < m)
+            rest += exp((double)z[k * apart] - (double)m);
+        else
+            greatest++;
+    }
+    return isinf(m) ? NAN : log1p(rest + (double)(greatest - 1));
+}
+
+/* log p of the element a of a row. */
+static float log_p(float a, float m, double log_rest) {
+    return (float)(((double)a - (double)m) - log_rest);
+}
+
+/* log sum exp(z - m), summed in float over a vector's lanes as frameworks do: its last bit decides
+ * at which margin p_t - 1 becomes 0. */
+static float row_log_sum(const float *z, int64_t K, int64_t apart, float m) {
+    float lane[8] = {0};
+    for (int64_t k = 0; k < K; k++) lane[k % 8] += expf(z[k * apart] - m);
+    for (int width = 4; width > 0; width /= 2)
+        for (int i = 0; i < width; i++) lane[i] += lane[i + width];
+    return logf(lane[0]);
+}
+
+/* Eq. 5 ascended: log p_t, with gradient onehot - softmax. The gradient is made in float: p_t
+ * rounds to 1 past a margin of about 16.7 and the target's element is then exactly 0, as frameworks
+ * have it. The value is finer, so that a line search sees it fall however close to 0 it is. */
+static void ce_row(const float *z, int64_t t, int64_t K, float *value, float *dz) {
+    float m = row_max(z, K, 1), log_sum = row_log_sum(z, K, 1, m);
+    *value = log_p(z[t], m, row_log_rest(z, K, 1, m));
+    for (int64_t k = 0; k < K; k++) dz[k] = -expf((z[k] - m) - log_sum);
+    dz[t] += 1.0f;
+}
+
+static void logit_row(const float *z, int64_t t, int64_t K, float *value, float *dz) {
+    *value = z[t];
+    for (int64_t k = 0; k < K; k++) dz[k] = 0;
+    dz[t] = 1.0f;
+}
+
+/* Eq. 7: min(z_t - max of the others, kappa). A NaN logit makes value and gradient NaN. */
+static void m_logit_row(const float *z, int64_t t, int64_t K, float kappa, float *value,
+                        float *dz) {
+    int64_t other = row_argmax(z, K, t);
+    float margin = other < 0 ? NAN : z[t] - z[other];
+    *value = margin > kappa ? kappa : margin;
+    for (int64_t k = 0; k < K; k++) dz[k] = isnan(margin) ? NAN : 0;
+    if (margin <= kappa) {
+        dz[t] = 1.0f;
+        dz[other] = -1.0f;
+    }
+}
+
+int cpu_loss(Device *d, LossKind kind, double kappa, const float *z, const int64_t *target,
+             int64_t N, int64_t K, float *value, float *dz, Error *e) {
+    (void)d;
+    if (kind == LOSS_M_LOGIT && K < 2)
+        return error_set(e, "m_logit: a margin needs at least 2 classes, got %lld", (long long)K);
+#pragma omp parallel for schedule(static) if (N * K > SERIAL)
+    for (int64_t n = 0; n < N; n++) {
+        const float *row = z + n * K;
+        switch (kind) {
+        case LOSS_CE: ce_row(row, target[n], K, value + n, dz + n * K); break;
+        case LOSS_LOGIT: logit_row(row, target[n], K, value + n, dz + n * K); break;
+        case LOSS_M_LOGIT:
+            m_logit_row(row, target[n], K, (float)kappa, value + n, dz + n * K);
+            break;
+        default: break;
+        }
+    }
+    return 0;
+}
+
+/* One image's line of the record; the probabilities are made in double and rounded once, and
+ * the subspace is told from the rounded ones, so that the record agrees with itself. */
+static void stats_row(const float *z, int64_t c, int64_t t, int64_t K, const LogitStats *out,
+                      int64_t n) {
+    double m = (double)row_max(z, K, 1), sum = 0;
+    bool finite = true;
+    for (int64_t k = 0; k < K; k++) finite &= isfinite(z[k]) != 0;
+    if (!finite) m = NAN;
+    for (int64_t k = 0; k < K; k++) sum += exp((double)z[k] - m);
+    int64_t best = row_argmax(z, K, -1);
+    float p_best = (float)(1 / sum); /* exp(0) / sum */
+    float p_target = (float)(exp((double)z[t] - m) / sum);
+    out->p_initial[n] = (float)(exp((double)z[c] - m) / sum);
+    out->p_target[n] = p_target;
+    out->z_initial[n] = z[c];
+    out->z_target[n] = z[t];
+    out->prediction[n] = best;
+    out->subspace[n] = (double)p_target >= tau ? 3 : best != t && (double)p_best >= tau ? 1 : 2;
+}
+
+int cpu_logit_stats(Device *d, const float *z, const int64_t *initial, const int64_t *target,
+                    int64_t N, int64_t K, const LogitStats *out, Error *e) {
+    (void)d, (void)e;
+#pragma omp parallel for schedule(static) if (N * K > SERIAL)
+    for (int64_t n = 0; n < N; n++) stats_row(z + n * K, initial[n], target[n], K, out, n);
+    return 0;
+}
+
+int cpu_cross_entropy(Device *d, const float *z, const int64_t *label, int64_t N, int64_t K,
+                      double *host_loss, int64_t *host_correct, float *dz, Error *e) {
+    (void)d, (void)e;
+    double loss = 0;
+    int64_t correct = 0;
+    for (int64_t n = 0; n < N; n++) {
+        float value, *row = dz + n * K;
+        ce_row(z + n * K, label[n], K, &value, row);
+        loss -= (double)value;
+        correct += row_argmax(z + n * K, K, -1) == label[n];
+        for (int64_t k = 0; k < K; k++) row[k] = -row[k] / (float)N;
+    }
+    *host_loss = loss / (double)N;
+    *host_correct = correct;
+    return 0;
+}
+
+static void softmax_row(const float *a, int64_t K, int64_t apart, float *out) {
+    double m = (double)row_max(a, K, apart), sum = 0;
+    for (int64_t k = 0; k < K; k++) sum += exp((double)a[k * apart] - m);
+    for (int64_t k = 0; k < K; k++) out[k * apart] = (float)(exp((double)a[k * apart] - m) / sum);
+}
+
+static void log_softmax_row(const float *a, int64_t K, int64_t apart, float *out) {
+    float m = row_max(a, K, apart);
+    double rest = row_log_rest(a, K, apart, m);
+    for (int64_t k = 0; k < K; k++) out[k * apart] = log_p(a[k * apart], m, rest);
+}
+
+static void softmax_float_row(const float *a, int64_t K, int64_t apart, float *out) {
+    float m = row_max(a, K, apart), log_sum = row_log_sum(a, K, apart, m);
+    for (int64_t k = 0; k < K; k++) out[k * apart] = expf((a[k * apart] - m) - log_sum);
+}
+
+int cpu_softmax(Device *d, SoftmaxKind kind, const float *a, RowShape r, float *out, Error *e) {
+    static void (*const rows_of[])(const float *, int64_t, int64_t, float *) = {
+        [SOFTMAX] = softmax_row,
+        [SOFTMAX_LOG] = log_softmax_row,
+        [SOFTMAX_FLOAT] = softmax_float_row,
+    };
+    (void)d, (void)e;
+    int64_t rows = r.K ? r.outer * r.inner : 0;
+#pragma omp parallel for schedule(static) if (rows * r.K > SERIAL)
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t at = i / r.inner * r.K * r.inner + i % r.inner;
+        rows_of[kind](a + at, r.K, r.inner, out + at);
+    }
+    return 0;
+}

@@ -1,0 +1,116 @@
+/* Lowering a program for the CPU (device/plan.h): what the files on each primitive, lower_*.c,
+ * share. A step is a oneDNN primitive or one of the device's own kernels.
+ *
+ * A value has a buffer and a layout; its gradient gets the same layout, whoever makes it. A
+ * lowering that looks into a value asks for the layout that it can read (value_as,
+ * channels_layout): what oneDNN leaves behind may be any.
+ */
+#ifndef ADVRT_DEVICE_CPU_LOWER_H
+#define ADVRT_DEVICE_CPU_LOWER_H
+
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/primitive.h"
+#include "device/plan.h"
+
+/* What an op leaves for the ops of its gradient. */
+typedef struct CpuNote {
+    dnnl_primitive_desc_t descriptor; /* the forward one, as a hint for backward */
+    int packed;                       /* an own kernel's weights, where both directions use them */
+    int source;                       /* a convolution's or linear layer's input as it reads it */
+    int weights;
+} CpuNote;
+
+/* Compiler.own. */
+typedef struct CpuLowering {
+    Layout *layout; /* [n_values] */
+    CpuNote *notes; /* [n_ops] */
+} CpuLowering;
+
+static inline const CpuKernels *kernels_of(const Plan *p) {
+    return ((const CpuDevice *)p->device)->kernels;
+}
+static inline const CpuDevice *cpu_of(const Compiler *c) {
+    return (const CpuDevice *)c->device;
+}
+static inline const Value *value_of(const Compiler *c, int value) {
+    return &c->program->values[value];
+}
+static inline Layout *layout_of(const Compiler *c, int value) {
+    return &((CpuLowering *)c->own)->layout[value];
+}
+static inline CpuNote *note_of(const Compiler *c, int op) {
+    return &((CpuLowering *)c->own)->notes[op];
+}
+static inline const Op *twin_of(const Compiler *c, const Op *op) {
+    return &c->program->ops[op->twin];
+}
+
+/* The engine and stream that all plans of the process share. */
+dnnl_engine_t cpu_engine(void);
+dnnl_stream_t cpu_stream(void);
+
+/* Channels of a block in this device's activations: 16 with AVX-512, else 8. */
+int cpu_block(const Compiler *c);
+Layout blocked_layout(const Compiler *c, int64_t C, int64_t H, int64_t W);
+/* The layout in which own kernels read the value's channels: its own where that is plain or in this
+ * device's blocks, else these blocks. */
+Layout channels_layout(const Compiler *c, int value);
+/* Elements of a layout, block padding included; rounded up to whole bytes of bits, for which the
+ * arena's alignment has the room. */
+int64_t layout_elements(const Layout *l);
+int64_t layout_elements_of_bits(const Layout *l);
+
+/* The lowerings, one for each kind of op. */
+typedef int Lower(Compiler *c, const Op *op, Error *e);
+Lower cpu_lower_input, cpu_lower_output, cpu_lower_normalize, cpu_lower_affine, cpu_lower_conv,
+    cpu_lower_conv_data, cpu_lower_conv_weights, cpu_lower_linear, cpu_lower_linear_data,
+    cpu_lower_linear_weights, cpu_lower_batchnorm, cpu_lower_batchnorm_back, cpu_lower_relu,
+    cpu_lower_mask, cpu_lower_maxpool, cpu_lower_maxpool_back, cpu_lower_avgpool,
+    cpu_lower_avgpool_back, cpu_lower_add, cpu_lower_dropout, cpu_lower_dropout_back,
+    cpu_lower_round;
+
+/* A step that runs a primitive made from pd (not consumed); a scratchpad is added where it wants
+ * one. */
+typedef struct Arg {
+    int arg, buffer;
+} Arg;
+int emit_primitive(Compiler *c, const char *what, dnnl_primitive_desc_t pd, int n, const Arg *args,
+                   Error *e);
+/* A convolution on a batch, in steps of one image each where its implementation would let an
+ * image's bits depend on its place. s, what and post are those that pd was made with. */
+int emit_convolution(Compiler *c, const char *name, dnnl_primitive_desc_t pd, const ConvShape *s,
+                     ConvWhat what, const PostOps *post, int n, const Arg *args, Error *e);
+/* Copies a buffer into another layout. */
+int emit_reorder(Compiler *c, const Layout *from, int in, const Layout *to, int out, Error *e);
+/* out = in + out, out = in: for whole layouts, block padding included. */
+int emit_add(Compiler *c, const Layout *l, int in, int out, Error *e);
+int emit_copy(Compiler *c, const Layout *l, int in, int out, Error *e);
+
+/* The buffer of a value in `layout`: its own, or a new one with a reorder emitted. -1 with the
+ * error set. */
+int value_as(Compiler *c, int value, const Layout *layout, Error *e);
+/* A new buffer for a value of this layout. */
+int buffer_of(Compiler *c, const Layout *layout, Error *e);
+/* A buffer that holds what the value does, in `layout`, and may be written over: the value's own
+ * where it dies here, else a copy. */
+int value_to_overwrite(Compiler *c, int value, const Layout *layout, Error *e);
+
+/* What an op's own step has done of the work that is fused into the op. */
+typedef struct Done {
+    bool added, activated, opened, masked;
+} Done;
+/* out = the op's activation of in, with op->open in the same pass where it can be: *done says so.
+ */
+int emit_relu(Compiler *c, const Op *op, const Layout *l, int in, int out, Done *done, Error *e);
+/* The op's result lies in `buffer`, in `layout`: emits the rest of the fused work and places
+ * out[0], a gradient in the layout of the value that it is the gradient of. */
+int deliver(Compiler *c, const Op *op, const Layout *layout, int buffer, Done done, Error *e);
+/* A new buffer of bits for op->open, of out[0] in `layout`, which is placed. */
+int place_open(Compiler *c, const Op *op, const Layout *layout, Error *e);
+
+/* bf16 with f32's instructions: whether this op's products are of bf16 numbers; if so, the weights
+ * that it is about to keep are rounded. What else is rounded the program says (OP_ROUND). */
+bool op_rounds(const Compiler *c, const Op *op);
+void round_weights(const Compiler *c, const Op *op, float *weights, size_t n);
+
+#endif

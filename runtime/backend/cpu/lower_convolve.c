@@ -1,0 +1,297 @@
+/* Convolutions on the device's own kernels (convolve.h): which take them, and their steps. */
+#include "backend/cpu/lower_conv.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+
+static int64_t rounded_up(int64_t n, int64_t to) {
+    return (n + to - 1) / to * to;
+}
+
+/* Winograd's products against those of the direct convolution, of whole tiles and of channels as
+ * either pads them. */
+static bool winograd_pays(const ConvolutionKernel *kernel, const Convolution *s) {
+    enum { FEWEST_CHANNELS = 8, INPUTS = 36 };
+    int64_t size = kernel->tile(s->taps), lanes = kernel->lanes;
+    if (s->C < FEWEST_CHANNELS) return false;
+    int64_t tiles = (rounded_up(s->OH, size) / size) * (rounded_up(s->OW, size) / size);
+    int64_t direct = s->taps * s->taps * s->OH * s->OW * rounded_up(s->K, lanes);
+    return direct >= 2 * INPUTS * tiles * rounded_up(s->K, 2 * lanes);
+}
+
+/* As above, for 3x3 of stride 2 and its gradients, of the tiles' 81 products. Their weights take
+ * four times as much memory. */
+static bool phased_pays(const ConvolutionKernel *kernel, const Convolution *s) {
+    enum { FEWEST_CHANNELS = 16, PRODUCTS = 81, MOST_BYTES = 16 << 20 };
+    bool gradient = s->spread == 2 && s->stride == 1 && s->top == 1 && s->left == 1;
+    if (s->taps != 3 || s->C < FEWEST_CHANNELS || s->K < FEWEST_CHANNELS) return false;
+    if (!gradient && (s->stride != 2 || s->spread != 1)) return false;
+    if (kernel->weights(s) * sizeof(float) > MOST_BYTES) return false;
+    int64_t size = kernel->tile(s->taps), spread = s->spread;
+    int64_t rows = rounded_up(s->OH, spread) / spread, columns = rounded_up(s->OW, spread) / spread;
+    int64_t tiles = (rounded_up(rows, size) / size) * (rounded_up(columns, size) / size);
+    return 5 * PRODUCTS * tiles <= 4 * s->taps * s->taps * rows * columns;
+}
+
+/* Of the convolution that is the gradient of s. */
+static Convolution reversed(const Convolution *s) {
+    return (Convolution){.C = s->K,
+                         .K = s->C,
+                         .H = s->OH,
+                         .W = s->OW,
+                         .OH = s->H,
+                         .OW = s->W,
+                         .taps = s->taps,
+                         .top = s->taps - 1 - s->top,
+                         .left = s->taps - 1 - s->left,
+                         .stride = s->spread,
+                         .spread = s->stride};
+}
+
+/* Training transforms the weights anew in each step, and must have all three of a layer's
+ * convolutions here: oneDNN's gradients want a forward of oneDNN's. */
+static bool winograd_trains(const Compiler *c, const Convolution *s) {
+    enum { FEWEST_TILES = 8 };
+    const ConvolutionKernel *kernel = &cpu_of(c)->kernels->convolutions->winograd;
+    Convolution back = reversed(s);
+    int64_t size = kernel->tile(s->taps);
+    int64_t tiles = (rounded_up(s->OH, size) / size) * (rounded_up(s->OW, size) / size);
+    return winograd_pays(kernel, &back) && c->request->N * tiles >= FEWEST_TILES;
+}
+
+/* The one rule: for inference what has a stride and more than one tap, and 1x1 wherever it makes as
+ * many outputs as there are inputs (phases of an image's gradient can be more, zeros at the end),
+ * 3x3 to 5x5 by Winograd unless the plan is to be direct, where that halves the products, or saves
+ * a fifth of them where there is a stride: the transforms cost a part of it. */
+static const ConvolutionKernel *kernel_for(const Compiler *c, const Convolution *s) {
+    enum { MOST_TAPS = 5 };
+    const ConvolutionKernels *kernels = cpu_of(c)->kernels->convolutions;
+    bool training = c->request->purpose == PLAN_TRAINING;
+    if (!kernels || s->taps < 1 || s->taps > MOST_TAPS) return NULL;
+    if (s->stride > 1 || s->spread > 1) {
+        if (s->taps < 2 || training) return NULL;
+        bool phased = !c->request->direct && phased_pays(&kernels->phased, s);
+        return phased ? &kernels->phased : &kernels->strided;
+    }
+    if (s->taps == 1) {
+        bool same = !s->top && !s->left && s->H == s->OH && s->W == s->OW;
+        return same && !training ? &kernels->pointwise : NULL;
+    }
+    if (s->taps < 3 || c->request->direct) return NULL;
+    if (training && !winograd_trains(c, s)) return NULL;
+    return winograd_pays(&kernels->winograd, s) ? &kernels->winograd : NULL;
+}
+
+/* at: y, x, weights, scratch, and the bits that are saved or masked by. */
+typedef struct ConvJob {
+    const ConvolutionKernel *kernel;
+    Convolution shape;
+    bool opens, masks;
+    bool turned; /* of a step that packs: the weights are those of the gradient */
+} ConvJob;
+
+static int run_convolution(Plan *p, const Step *s, Error *e) {
+    const ConvJob *job = s->job;
+    (void)p, (void)e;
+    job->kernel->run(&job->shape, &(ConvolutionBuffers){.x = s->at[1],
+                                                        .weights = s->at[2],
+                                                        .y = s->at[0],
+                                                        .scratch = s->at[3],
+                                                        .opened = job->opens ? s->at[4] : NULL,
+                                                        .open = job->masks ? s->at[4] : NULL});
+    return 0;
+}
+
+bool conv_own(const Compiler *c, const Convolution *shape, const Layout *x, const Layout *y) {
+    Layout in = blocked_layout(c, shape->C, shape->H, shape->W),
+           out = blocked_layout(c, shape->K, shape->OH, shape->OW);
+    return kernel_for(c, shape) && layout_same(&in, x) && layout_same(&out, y);
+}
+
+static Convolution on_batch(const Compiler *c, const Convolution *shape) {
+    Convolution s = *shape;
+    s.N = c->request->N;
+    s.threads = cpu_of(c)->threads;
+    return s;
+}
+
+static int pack(Compiler *c, const Convolution *shape, const float *w, const float *bias,
+                Error *e) {
+    const ConvolutionKernel *kernel = kernel_for(c, shape);
+    Convolution s = on_batch(c, shape);
+    void *packed;
+    int buffer = buffer_owned(c, kernel->weights(&s) * sizeof(float), "weights", &packed, e);
+    if (buffer >= 0) kernel->pack(&s, w, false, bias, packed);
+    return buffer;
+}
+
+/* at: packed, w, and the bias if there is one. */
+static int run_pack(Plan *p, const Step *s, Error *e) {
+    const ConvJob *job = s->job;
+    (void)p, (void)e;
+    job->kernel->pack(&job->shape, s->at[1], job->turned, s->buffers > 2 ? s->at[2] : NULL,
+                      s->at[0]);
+    return 0;
+}
+
+static ConvJob job_of(const Compiler *c, const Convolution *shape) {
+    return (ConvJob){.kernel = kernel_for(c, shape), .shape = on_batch(c, shape)};
+}
+
+/* A step that packs a layer's parameters as they then are; the buffer, or -1. */
+static int pack_live(Compiler *c, const Op *op, const Convolution *shape, bool turned, Error *e) {
+    ConvJob job = job_of(c, shape);
+    bool bias = !turned && op->param[1] >= 0;
+    job.turned = turned;
+    int at[3] = {buffer_new(c, job.kernel->weights(&job.shape) * sizeof(float), e),
+                 buffer_param(c, op->param[0], e), bias ? buffer_param(c, op->param[1], e) : 0};
+    if (at[0] < 0 || at[1] < 0 || at[2] < 0) return -1;
+    return step_new(c, "pack", run_pack, bias ? 3 : 2, at, &job, sizeof job, e) ? at[0] : -1;
+}
+
+/* Bits are saved of an activation, and masked by where the sum, if there is one, is in the pass. */
+static int emit(Compiler *c, const Op *op, bool backward, const Convolution *shape, int packed,
+                int x, int y, Done *done, Error *e) {
+    ConvJob job = job_of(c, shape);
+    const char *direct = backward ? "conv back" : "conv",
+               *winograd = backward ? "winograd back" : "winograd";
+    bool summed = !op || op->add == NO_VALUE || shape->sum;
+    job.opens = op && op->open != NO_VALUE && shape->relu;
+    job.masks = op && op->mask != NO_VALUE && summed;
+    int at[5] = {y, x, packed, buffer_new(c, job.kernel->scratch(&job.shape) * sizeof(float), e)};
+    Layout out = blocked_layout(c, shape->K, shape->OH, shape->OW);
+    if (job.opens) at[4] = place_open(c, op, &out, e);
+    if (job.masks) at[4] = c->buffer[op->mask];
+    if (at[3] < 0 || at[4] < 0) return -1;
+    *done = (Done){
+        .added = shape->sum, .activated = shape->relu, .opened = job.opens, .masked = job.masks};
+    return step_new(c, job.kernel->tile ? winograd : direct, run_convolution,
+                    job.opens || job.masks ? 5 : 4, at, &job, sizeof job, e)
+               ? 0
+               : -1;
+}
+
+int conv_emit_own(Compiler *c, const Op *op, bool backward, const Convolution *shape,
+                  const float *w, const float *bias, int x, int y, Done *done, Error *e) {
+    int packed = pack(c, shape, w, bias, e);
+    return packed < 0 ? -1 : emit(c, op, backward, shape, packed, x, y, done, e);
+}
+
+/* That of an op, forward; taps is 0, which no kernel has, where it is none of theirs. */
+static Convolution forward_shape(const Compiler *c, const Op *op) {
+    const Value *x = value_of(c, op->in[0]), *y = value_of(c, op->out[0]);
+    bool fits = op->groups == 1 && op->stride[0] == op->stride[1] && op->kernel[0] == op->kernel[1];
+    for (int i = 0; i < 4; i++) fits = fits && op->pad[i] < op->kernel[0];
+    return (Convolution){.C = x->C,
+                         .K = y->C,
+                         .H = x->H,
+                         .W = x->W,
+                         .OH = y->H,
+                         .OW = y->W,
+                         .taps = fits ? op->kernel[0] : 0,
+                         .top = op->pad[0],
+                         .left = op->pad[1],
+                         .stride = op->stride[0],
+                         .spread = 1};
+}
+
+/* Both directions use the forward's packed weights, if one kernel runs both, and on the same ones,
+ * where a plan's memory would be mostly these: in a direct plan, which is to be the smaller one,
+ * and with many channels on a small grid, if the batch has enough tiles for turning them to cost no
+ * more than a third of the layer's time. */
+static bool shares_weights(const Compiler *c, const Convolution *forward) {
+    enum { LARGE = 16 << 20, GRID = 8, FEWEST_IMAGES = 4 };
+    const ConvolutionKernel *kernel = kernel_for(c, forward);
+    Convolution back = reversed(forward);
+    if (kernel_for(c, &back) != kernel || kernel->backward_taps < forward->taps ||
+        c->request->precision == PLAN_MIXED)
+        return false;
+    return c->request->direct ||
+           (forward->taps > 1 && c->request->N >= FEWEST_IMAGES && forward->OH <= GRID &&
+            forward->OW <= GRID && kernel->weights(forward) * sizeof(float) >= LARGE);
+}
+
+static int pack_folded(Compiler *c, const Op *op, const Convolution *shape, Error *e) {
+    HostWeights w;
+    if (conv_host_weights(c, op, op, &w, e)) return -1;
+    int packed = pack(c, shape, w.weight, w.bias, e);
+    conv_free_host_weights(&w);
+    return packed;
+}
+
+int conv_own_forward(Compiler *c, const Op *op, bool *taken, Error *e) {
+    CpuNote *note = note_of(c, c->op);
+    Convolution s = forward_shape(c, op);
+    Layout dst = blocked_layout(c, s.K, s.OH, s.OW);
+    bool training = c->request->purpose == PLAN_TRAINING, sum = op->add != NO_VALUE;
+    *taken = (!sum || value_dies(c, op->add)) &&
+             conv_own(c, &s, layout_of(c, op->in[0]), sum ? layout_of(c, op->add) : &dst);
+    if (!*taken) return 0;
+    s.sum = sum;
+    s.relu = op->relu;
+    s.cap = (float)op->cap;
+    int x = c->buffer[op->in[0]], y = sum ? c->buffer[op->add] : buffer_of(c, &dst, e);
+    if (y < 0) return -1;
+    int packed = training ? pack_live(c, op, &s, false, e) : pack_folded(c, op, &s, e);
+    Done done;
+    if (packed < 0 || emit(c, op, false, &s, packed, x, y, &done, e)) return -1;
+    note->source = x;
+    note->packed = !training && shares_weights(c, &s) ? packed : NO_BUFFER;
+    return deliver(c, op, &dst, y, done, e);
+}
+
+/* Packed weights for the gradient's convolution; the buffer, or -1. */
+static int pack_back(Compiler *c, const Op *op, const Convolution *shape, Error *e) {
+    HostWeights w;
+    if (shape->backward) return note_of(c, op->twin)->packed;
+    if (c->request->purpose == PLAN_TRAINING) return pack_live(c, op, shape, true, e);
+    if (conv_host_weights(c, op, twin_of(c, op), &w, e)) return -1;
+    int packed = conv_rotate(&w, e) ? -1 : pack(c, shape, w.weight, NULL, e);
+    conv_free_host_weights(&w);
+    return packed;
+}
+
+int conv_own_data(Compiler *c, const Op *op, bool *taken, Error *e) {
+    const Op *forward = twin_of(c, op);
+    const Layout *dx = layout_of(c, forward->in[0]), *dy = layout_of(c, forward->out[0]);
+    Convolution f = forward_shape(c, forward), s = reversed(&f);
+    *taken = conv_own(c, &s, dy, dx);
+    if (!*taken) return 0;
+    s.sum = op->add != NO_VALUE && value_dies(c, op->add) && layout_same(layout_of(c, op->add), dx);
+    s.backward = note_of(c, op->twin)->packed != NO_BUFFER;
+    int in = value_as(c, op->in[0], dy, e), out = s.sum ? c->buffer[op->add] : buffer_of(c, dx, e);
+    if (in < 0 || out < 0) return -1;
+    int packed = pack_back(c, op, &s, e);
+    Done done;
+    if (packed < 0 || emit(c, op, true, &s, packed, in, out, &done, e)) return -1;
+    return deliver(c, op, dx, out, done, e);
+}
+
+/* at: dw, x, dy, scratch, and the bias's gradient if there is one. */
+static int run_gradient(Plan *p, const Step *s, Error *e) {
+    const ConvJob *job = s->job;
+    (void)p, (void)e;
+    job->kernel->gradient(&job->shape, s->at[1], s->at[2], s->at[3], s->at[0],
+                          s->buffers > 4 ? s->at[4] : NULL);
+    return 0;
+}
+
+int conv_own_weights(Compiler *c, const Op *op, bool *taken, Error *e) {
+    const Op *forward = twin_of(c, op);
+    const Layout *x = layout_of(c, forward->in[0]), *dy = layout_of(c, forward->out[0]);
+    Convolution s = forward_shape(c, forward);
+    bool bias = op->param[1] >= 0;
+    *taken = conv_own(c, &s, x, dy);
+    if (!*taken) return 0;
+    ConvJob job = job_of(c, &s);
+    int at[5] = {buffer_param_gradient(c, op->param[0], e), c->buffer[forward->in[0]],
+                 value_as(c, op->in[1], dy, e),
+                 buffer_new(c, job.kernel->gradient_scratch(&job.shape) * sizeof(float), e),
+                 bias ? buffer_param_gradient(c, op->param[1], e) : 0};
+    for (int i = 0; i < 5; i++)
+        if (at[i] < 0) return -1;
+    return step_new(c, "winograd weights", run_gradient, bias ? 5 : 4, at, &job, sizeof job, e)
+               ? 0
+               : -1;
+}

@@ -1,0 +1,163 @@
+/* Pooling, by own kernels over any channel block: maximum, and torch's adaptive average. */
+#include <string.h>
+
+#include "backend/cpu/lower.h"
+
+/* --- maximum --- */
+
+/* at: x, y, and the winners' places where they are kept. */
+static int run_maxpool(Plan *p, const Step *s, Error *e) {
+    (void)e;
+    kernels_of(p)->maxpool(s->job, s->at[0], s->at[1], s->buffers > 2 ? s->at[2] : NULL);
+    return 0;
+}
+
+/* at: dy, places, dx. */
+static int run_maxpool_back(Plan *p, const Step *s, Error *e) {
+    (void)e;
+    kernels_of(p)->maxpool_data(s->job, s->at[0], s->at[1], s->at[2]);
+    return 0;
+}
+
+static PoolShape pool_shape(const Compiler *c, const Op *forward) {
+    const Value *x = value_of(c, forward->in[0]), *y = value_of(c, forward->out[0]);
+    int block = cpu_block(c);
+    return (PoolShape){.planes = c->request->N * ((y->C + block - 1) / block),
+                       .B = block,
+                       .H = x->H,
+                       .W = x->W,
+                       .OH = y->H,
+                       .OW = y->W,
+                       .kernel = {forward->kernel[0], forward->kernel[1]},
+                       .stride = {forward->stride[0], forward->stride[1]},
+                       .pad = {forward->pad[0], forward->pad[1]}};
+}
+
+static Layout value_blocked(const Compiler *c, int value) {
+    const Value *v = value_of(c, value);
+    return blocked_layout(c, v->C, v->H, v->W);
+}
+
+int cpu_lower_maxpool(Compiler *c, const Op *op, Error *e) {
+    Layout in = value_blocked(c, op->in[0]), out = value_blocked(c, op->out[0]);
+    PoolShape shape = pool_shape(c, op);
+    if (op->kernel[0] * op->kernel[1] > 1 << 16)
+        return error_set(e, "max pooling over %lld x %lld is not supported (at most 65536 places)",
+                         (long long)op->kernel[0], (long long)op->kernel[1]);
+    int at[3] = {value_as(c, op->in[0], &in, e), buffer_of(c, &out, e), NO_BUFFER};
+    if (at[0] < 0 || at[1] < 0) return -1;
+    if (op->out[1] != NO_VALUE) {
+        at[2] = buffer_new(c, (size_t)layout_elements(&out) * sizeof(uint16_t), e);
+        if (at[2] < 0) return -1;
+        value_place(c, op->out[1], at[2]);
+    }
+    if (!step_new(c, "max pool", run_maxpool, at[2] == NO_BUFFER ? 2 : 3, at, &shape, sizeof shape,
+                  e))
+        return -1;
+    return deliver(c, op, &out, at[1], (Done){0}, e);
+}
+
+int cpu_lower_maxpool_back(Compiler *c, const Op *op, Error *e) {
+    const Op *forward = twin_of(c, op);
+    Layout in = value_blocked(c, forward->in[0]), out = value_blocked(c, forward->out[0]);
+    PoolShape shape = pool_shape(c, forward);
+    int dy = value_as(c, op->in[0], &out, e), dx = buffer_of(c, &in, e);
+    if (dy < 0 || dx < 0 ||
+        !step_new(c, "max pool back", run_maxpool_back, 3, (int[]){dy, c->buffer[op->in[1]], dx},
+                  &shape, sizeof shape, e))
+        return -1;
+    return deliver(c, op, &in, dx, (Done){0}, e);
+}
+
+/* --- adaptive average --- */
+
+/* planes: images times channel blocks; B: channels of a block. */
+typedef struct AverageJob {
+    int64_t planes, B, H, W, OH, OW;
+} AverageJob;
+
+/* Output cell i of n averages the rows from floor(i H / n) to ceil((i + 1) H / n). */
+typedef struct Span {
+    int64_t first, end;
+} Span;
+
+static Span span(int64_t i, int64_t size, int64_t out) {
+    return (Span){i * size / out, ((i + 1) * size + out - 1) / out};
+}
+
+static int run_average(Plan *p, const Step *s, Error *e) {
+    const AverageJob *job = s->job;
+    int64_t B = job->B, H = job->H, W = job->W, OH = job->OH, OW = job->OW;
+    const float *in = s->at[0];
+    float *out = s->at[1];
+    (void)p, (void)e;
+#pragma omp parallel for
+    for (int64_t q = 0; q < job->planes; q++)
+        for (int64_t i = 0; i < OH; i++)
+            for (int64_t j = 0; j < OW; j++) {
+                Span y = span(i, H, OH), x = span(j, W, OW);
+                float *cell = out + ((q * OH + i) * OW + j) * B;
+                float count = (float)((y.end - y.first) * (x.end - x.first));
+                memset(cell, 0, (size_t)B * sizeof *cell);
+                for (int64_t h = y.first; h < y.end; h++)
+                    for (int64_t w = x.first; w < x.end; w++)
+                        for (int64_t b = 0; b < B; b++)
+                            cell[b] += in[((q * H + h) * W + w) * B + b];
+                for (int64_t b = 0; b < B; b++) cell[b] /= count;
+            }
+    return 0;
+}
+
+static int run_average_back(Plan *p, const Step *s, Error *e) {
+    const AverageJob *job = s->job;
+    int64_t B = job->B, H = job->H, W = job->W, OH = job->OH, OW = job->OW;
+    const float *dy = s->at[0];
+    float *dx = s->at[1];
+    (void)p, (void)e;
+#pragma omp parallel for
+    for (int64_t q = 0; q < job->planes; q++) {
+        memset(dx + q * H * W * B, 0, (size_t)(H * W * B) * sizeof *dx);
+        for (int64_t i = 0; i < OH; i++)
+            for (int64_t j = 0; j < OW; j++) {
+                Span y = span(i, H, OH), x = span(j, W, OW);
+                const float *cell = dy + ((q * OH + i) * OW + j) * B;
+                float count = (float)((y.end - y.first) * (x.end - x.first));
+                for (int64_t h = y.first; h < y.end; h++)
+                    for (int64_t w = x.first; w < x.end; w++)
+                        for (int64_t b = 0; b < B; b++)
+                            dx[((q * H + h) * W + w) * B + b] += cell[b] / count;
+            }
+    }
+    return 0;
+}
+
+/* The layouts of the input, as the kernels read it, and of the output, in the same blocks. */
+static AverageJob average_job(const Compiler *c, const Op *forward, Layout *in, Layout *out) {
+    const Value *x = value_of(c, forward->in[0]), *y = value_of(c, forward->out[0]);
+    int64_t N = c->request->N, B;
+    *in = channels_layout(c, forward->in[0]);
+    B = layout_block(in);
+    *out = layout_blocked((int)B, N, y->C, y->H, y->W);
+    return (AverageJob){N * ((y->C + B - 1) / B), B, x->H, x->W, y->H, y->W};
+}
+
+int cpu_lower_avgpool(Compiler *c, const Op *op, Error *e) {
+    Layout in, out;
+    AverageJob job = average_job(c, op, &in, &out);
+    int x = value_as(c, op->in[0], &in, e), y = buffer_of(c, &out, e);
+    if (x < 0 || y < 0 ||
+        !step_new(c, "average pool", run_average, 2, (int[]){x, y}, &job, sizeof job, e))
+        return -1;
+    return deliver(c, op, &out, y, (Done){0}, e);
+}
+
+int cpu_lower_avgpool_back(Compiler *c, const Op *op, Error *e) {
+    Layout in, out;
+    AverageJob job = average_job(c, twin_of(c, op), &in, &out);
+    int dy = value_as(c, op->in[0], &out, e), dx = buffer_of(c, &in, e);
+    if (dy < 0 || dx < 0 ||
+        !step_new(c, "average pool back", run_average_back, 2, (int[]){dy, dx}, &job, sizeof job,
+                  e))
+        return -1;
+    return deliver(c, op, &in, dx, (Done){0}, e);
+}

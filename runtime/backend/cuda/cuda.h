@@ -1,0 +1,110 @@
+/* The CUDA device: a plugin that advrt loads (backend/open.h). It finds the core's functions in the
+ * program that loads it.
+ *
+ * Everything runs on one stream, in the order in which it is asked for, and nothing waits for it
+ * but what brings numbers to the host. So memory that is given back may be taken again at once.
+ */
+#ifndef ADVRT_DEVICE_CUDA_CUDA_H
+#define ADVRT_DEVICE_CUDA_CUDA_H
+
+#include <cublas_v2.h>
+#include <cuda_runtime_api.h>
+#include <cudnn.h>
+
+#include "backend/cuda/kernels.h"
+
+/* Device memory that was given back is kept for the next who asks for about as much. */
+typedef struct PoolBlock {
+    void *memory;
+    size_t bytes, charged; /* charged: as counted in base/memory.h while it is taken */
+    bool taken;
+} PoolBlock;
+typedef struct Pool {
+    PoolBlock *blocks; /* sorted by address */
+    int n, room;
+    size_t taken, kept; /* bytes */
+} Pool;
+
+/* Pinned host memory for copies, each slot with as much on the device: a large copy to the device
+ * crosses on a stream of its own while kernels run, and is put in its place by a copy within the
+ * device. `done` follows the slot's last use. */
+enum { SLOTS = 4, SLOT_BYTES = 4 << 20, SMALL_COPY = 256 << 10 };
+typedef struct Slot {
+    char *host, *device;
+    cudaEvent_t arrived, done;
+} Slot;
+
+typedef struct CudaDevice {
+    Device base; /* first */
+    int index;
+    char name[16], isa[16]; /* "cuda:0", "sm_90" */
+    cudaStream_t stream, copies;
+    cublasHandle_t blas;
+    cudnnHandle_t dnn;
+    void *blas_workspace;
+    Pool pool;
+    Slot slots[SLOTS];
+    int slot; /* the next one to use */
+    CudaPartial *partial;
+    size_t partials;
+    struct CudaAscent *ascent; /* the last attack's captured step; NULL: none */
+    bool told_of_chance;       /* that a convolution's results are not the same at every run */
+} CudaDevice;
+
+/* 0 for success; else -1 and "DEVICE: CALL: what it says". `call` may name shapes. */
+int cuda_check(const CudaDevice *d, cudaError_t status, const char *call, Error *e);
+int cuda_check_blas(const CudaDevice *d, cublasStatus_t status, const char *call, Error *e);
+int cuda_check_dnn(const CudaDevice *d, cudnnStatus_t status, const char *call, Error *e);
+
+/* --- memory.c --- */
+
+int cuda_take(Device *d, size_t bytes, const char *what, void **out, Error *e);
+void cuda_release(Device *d, void *memory);
+int cuda_copy_in(Device *d, void *to, const void *host, size_t bytes, Error *e);
+int cuda_copy_out(Device *d, void *host, const void *from, size_t bytes, Error *e);
+int cuda_copy(Device *d, void *to, const void *from, size_t bytes, Error *e);
+int cuda_slots_open(CudaDevice *d, Error *e);
+void cuda_slots_close(CudaDevice *d);
+/* Gives everything that nobody has taken back to the driver. */
+void cuda_pool_empty(CudaDevice *d);
+/* What the pool takes for so many bytes: the next of its sizes. */
+size_t cuda_taken_for(size_t bytes);
+/* Bytes that a take could still get, kept ones included. */
+size_t cuda_free_bytes(Device *d);
+
+/* --- operations.c --- */
+
+void cuda_operations(Device *d);
+
+/* A product of matrices by cuBLAS, row-major: out [M,N] of a and b as `kind` says, those of `in`,
+ * the result of `to`, added to what is there where `sum`. f32 is full f32 unless tensor_cores. */
+typedef struct Product {
+    MatmulKind kind;
+    int64_t M, K, N;
+    Real in, to;
+    bool sum, tensor_cores;
+} Product;
+int cuda_product(CudaDevice *d, const Product *p, const void *a, const void *b, void *out,
+                 const char *who, Error *e);
+
+/* --- group.c --- */
+
+int cuda_group_id(Device *d, char id[GROUP_ID], Error *e);
+int cuda_group_new(Device *d, int rank, int count, const char id[GROUP_ID], Group **out, Error *e);
+
+/* --- ascent.c --- */
+
+int cuda_ascend(Device *d, const Ascent *a, int64_t first, int64_t end, Error *e);
+void cuda_ascent_free(CudaDevice *d);
+/* Drops the captured step alone: it is captured anew when it is needed. */
+void cuda_ascent_forget(CudaDevice *d);
+
+/* --- lower.c: the Device's lowering of programs --- */
+
+int cuda_lower_begin(struct Compiler *c, Error *e);
+int cuda_lower(struct Compiler *c, const struct Op *op, Error *e);
+int cuda_lower_end(struct Compiler *c, Error *e);
+int cuda_run_timed(Plan *p, int first, int end, Error *e);
+void cuda_plan_ends(Plan *p);
+
+#endif

@@ -1,0 +1,90 @@
+/* Lowering a program for CUDA (device/plan.h): what the files on each primitive, lower_*.c, share.
+ * A step launches a kernel of the project or calls cuDNN or cuBLAS.
+ *
+ * Values are channels-last, but the caller's image, which is in planes. Forward's are of one Real
+ * and backward's gradients of one.
+ */
+#ifndef ADVRT_DEVICE_CUDA_LOWER_H
+#define ADVRT_DEVICE_CUDA_LOWER_H
+
+#include "backend/cuda/cuda.h"
+#include "device/plan.h"
+
+/* What an op leaves for the ops of its gradient: buffers. */
+typedef struct CudaNote {
+    int source;        /* a convolution's or linear layer's input as it reads it */
+    int weights, back; /* those that forward and backward multiply by */
+} CudaNote;
+
+/* Compiler.own. */
+typedef struct CudaLowering {
+    CudaNote *notes; /* [n_ops] */
+    int image;       /* the image, channels-last, once something wants it so */
+    int runs;        /* the count of forwards, where there is dropout */
+} CudaLowering;
+
+static inline CudaDevice *cuda_of_plan(const Plan *p) {
+    return (CudaDevice *)p->device;
+}
+static inline cudaStream_t stream_of(const Plan *p) {
+    return cuda_of_plan(p)->stream;
+}
+static inline CudaDevice *cuda_of_compiler(const Compiler *c) {
+    return (CudaDevice *)c->device;
+}
+static inline const Value *value_of(const Compiler *c, int value) {
+    return &c->program->values[value];
+}
+static inline CudaNote *note_of(const Compiler *c, int op) {
+    return &((CudaLowering *)c->own)->notes[op];
+}
+static inline const Op *twin_of(const Compiler *c, const Op *op) {
+    return &c->program->ops[op->twin];
+}
+/* What forward's values and backward's gradients are made of. */
+static inline Real forward_real(const Compiler *c) {
+    return c->request->precision == PLAN_BF16 ? REAL_BF16 : REAL_F32;
+}
+static inline Real backward_real(const Compiler *c) {
+    PlanPrecision p = c->request->precision;
+    return p == PLAN_BF16 || p == PLAN_MIXED ? REAL_BF16 : REAL_F32;
+}
+static inline Real op_real(const Compiler *c, const Op *op) {
+    return op->backward ? backward_real(c) : forward_real(c);
+}
+
+/* The lowerings, one for each kind of op that a CUDA program has. */
+typedef int Lower(Compiler *c, const Op *op, Error *e);
+Lower cuda_lower_input, cuda_lower_output, cuda_lower_normalize, cuda_lower_affine, cuda_lower_conv,
+    cuda_lower_conv_data, cuda_lower_conv_weights, cuda_lower_linear, cuda_lower_linear_data,
+    cuda_lower_linear_weights, cuda_lower_batchnorm, cuda_lower_batchnorm_back, cuda_lower_relu,
+    cuda_lower_mask, cuda_lower_maxpool, cuda_lower_maxpool_back, cuda_lower_avgpool,
+    cuda_lower_avgpool_back, cuda_lower_add, cuda_lower_dropout, cuda_lower_dropout_back;
+
+/* 0, or -1 and an error that names the layer, the step, and what the call said. */
+int step_done(const Plan *p, const Step *s, cudaError_t status, Error *e);
+
+/* Weights, f32 on the host, as they are wanted on the device; the buffer, or -1. */
+int buffer_weights(Compiler *c, const float *host, size_t count, Real real, Error *e);
+/* A new buffer for a value of `real`. */
+int buffer_of(Compiler *c, int value, Real real, Error *e);
+
+/* The value, channels-last. -1 with the error set. */
+int value_read(Compiler *c, int value, Error *e);
+/* Where an op that can add to what is there writes its result: *sum says that op->add is there. */
+int result_buffer(Compiler *c, const Op *op, bool *sum, Error *e);
+
+int emit_convert(Compiler *c, Real from, int in, Real to, int out, int64_t n, Error *e);
+/* Planes [N,C,P] of f32 to channels-last [N,P,C] of `real`, and back. */
+int emit_from_planes(Compiler *c, const char *what, Real real, int in, int out, int64_t N,
+                     int64_t C, int64_t P, Error *e);
+int emit_to_planes(Compiler *c, const char *what, Real real, int in, int scale, int out, int64_t N,
+                   int64_t C, int64_t P, Error *e);
+/* The gradient of a bias: the sums of dy [rows,C] over rows. */
+int emit_bias_gradient(Compiler *c, int param, int dy, int64_t rows, int64_t C, Error *e);
+
+/* The op's result lies in `buffer`, op->add in it where `added`: emits its bias (a buffer, or
+ * NO_BUFFER) and the rest of the fused work, and places out[0]. */
+int deliver(Compiler *c, const Op *op, int buffer, int bias, bool added, Error *e);
+
+#endif

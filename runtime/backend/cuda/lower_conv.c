@@ -1,0 +1,271 @@
+/* Convolutions: cuDNN's, but depthwise ones, which are the project's own. Weights are [K,R,S,C],
+ * depthwise [R,S,C]: copies made once, or, in training, anew at every forward. cuDNN pads alike on
+ * both sides; where a layer does not, its input is padded by a step of its own. */
+#include "base/memory.h"
+#include "backend/cuda/conv.h"
+
+static int64_t outputs_of(const Compiler *c, const Op *f) {
+    return value_of(c, f->out[0])->C;
+}
+
+static int64_t inputs_of(const Compiler *c, const Op *f) {
+    return value_of(c, f->in[0])->C;
+}
+
+static bool is_depthwise(const Compiler *c, const Op *f) {
+    return f->groups > 1 && f->groups == outputs_of(c, f) && f->groups == inputs_of(c, f);
+}
+
+static Window window_of(const Compiler *c, const Op *f) {
+    const Value *x = value_of(c, f->in[0]), *y = value_of(c, f->out[0]);
+    return (Window){.N = c->request->N,
+                    .C = x->C,
+                    .H = x->H,
+                    .W = x->W,
+                    .OH = y->H,
+                    .OW = y->W,
+                    .kernel = {f->kernel[0], f->kernel[1]},
+                    .stride = {f->stride[0], f->stride[1]},
+                    .pad = {f->pad[0], f->pad[1]}};
+}
+
+static bool is_lopsided(const Op *f) {
+    return f->pad[0] != f->pad[2] || f->pad[1] != f->pad[3];
+}
+
+/* From the input to the input with its padding around it. */
+static Window padding_of(const Compiler *c, const Op *f) {
+    Window w = window_of(c, f);
+    w.OH = w.H + f->pad[0] + f->pad[2];
+    w.OW = w.W + f->pad[1] + f->pad[3];
+    return w;
+}
+
+/* What cuDNN is given: the layer, or the layer without padding on the padded input. */
+static ConvShape shape_of(const Compiler *c, const Op *f) {
+    ConvShape s = {window_of(c, f), outputs_of(c, f), f->groups};
+    if (!is_lopsided(f)) return s;
+    Window padded = padding_of(c, f);
+    s.window.H = padded.OH, s.window.W = padded.OW;
+    s.window.pad[0] = s.window.pad[1] = 0;
+    return s;
+}
+
+static int64_t input_count(const ConvShape *s) {
+    return s->window.N * s->window.C * s->window.H * s->window.W;
+}
+
+/* --- weights --- */
+
+/* Rows of [C,P] to rows of [P,C]. */
+static void channels_last(const float *from, float *to, int64_t rows, int64_t C, int64_t P) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < C; c++)
+            for (int64_t i = 0; i < P; i++) to[(r * P + i) * C + c] = from[(r * C + c) * P + i];
+}
+
+/* A weight as rows of [C,P], for channels_last. */
+typedef struct WeightRows {
+    int64_t rows, C, P;
+} WeightRows;
+
+static WeightRows weight_rows(const Compiler *c, const Op *f) {
+    int64_t K = outputs_of(c, f), P = f->kernel[0] * f->kernel[1];
+    return is_depthwise(c, f) ? (WeightRows){1, K, P}
+                              : (WeightRows){K, inputs_of(c, f) / f->groups, P};
+}
+
+static int kept_weights(Compiler *c, const Op *op, CudaNote *note, int *bias, Error *e) {
+    WeightRows w = weight_rows(c, op);
+    Real forward = forward_real(c), backward = backward_real(c);
+    size_t count = (size_t)(w.rows * w.C * w.P), K = (size_t)outputs_of(c, op);
+    float *host = memory_take((2 * count + K) * sizeof *host, "weights", e);
+    if (!host) return -1;
+    float *host_bias = host + count, *ordered = host_bias + K;
+    int failed = !c->dry && c->program->weights(c->program, op, host, host_bias, e);
+    if (!failed) {
+        if (!c->dry) channels_last(host, ordered, w.rows, w.C, w.P);
+        note->weights = note->back = buffer_weights(c, ordered, count, forward, e);
+        if (c->request->purpose == PLAN_GRADIENT && backward != forward && note->weights >= 0)
+            note->back = buffer_weights(c, ordered, count, backward, e);
+        *bias = buffer_weights(c, host_bias, K, REAL_F32, e);
+        failed = note->weights < 0 || note->back < 0 || *bias < 0;
+    }
+    memory_free(host);
+    return failed;
+}
+
+static int live_weights(Compiler *c, const Op *op, CudaNote *note, int *bias, Error *e) {
+    WeightRows w = weight_rows(c, op);
+    int own = buffer_param(c, op->param[0], e);
+    if (own < 0) return -1;
+    note->weights = own;
+    if (w.P > 1) {
+        note->weights =
+            buffer_new(c, (size_t)c->program->params[op->param[0]].count * sizeof(float), e);
+        if (note->weights < 0 ||
+            emit_from_planes(c, "weights", REAL_F32, own, note->weights, w.rows, w.C, w.P, e))
+            return -1;
+    }
+    note->back = note->weights;
+    *bias = op->param[1] < 0 ? NO_BUFFER : buffer_param(c, op->param[1], e);
+    return op->param[1] >= 0 && *bias < 0;
+}
+
+/* --- windows: padding, depthwise --- */
+
+typedef struct WindowJob {
+    Real real;
+    Window window;
+    bool sum;
+} WindowJob;
+
+/* at: x, y. */
+static int run_pad(Plan *p, const Step *s, Error *e) {
+    const WindowJob *job = s->job;
+    return step_done(p, s, kernel_pad(stream_of(p), job->real, s->at[0], s->at[1], job->window), e);
+}
+
+/* at: y, x. */
+static int run_crop(Plan *p, const Step *s, Error *e) {
+    const WindowJob *job = s->job;
+    return step_done(
+        p, s, kernel_crop(stream_of(p), job->real, s->at[0], s->at[1], job->window, job->sum), e);
+}
+
+/* at: x, weights, y. */
+static int run_depthwise(Plan *p, const Step *s, Error *e) {
+    const WindowJob *job = s->job;
+    return step_done(
+        p, s, kernel_depthwise(stream_of(p), job->real, s->at[0], s->at[1], s->at[2], job->window),
+        e);
+}
+
+/* at: dy, weights, dx. */
+static int run_depthwise_data(Plan *p, const Step *s, Error *e) {
+    const WindowJob *job = s->job;
+    return step_done(p, s,
+                     kernel_depthwise_data(stream_of(p), job->real, s->at[0], s->at[1], s->at[2],
+                                           job->window, job->sum),
+                     e);
+}
+
+/* at: dy, x, dw. */
+static int run_depthwise_weights(Plan *p, const Step *s, Error *e) {
+    const WindowJob *job = s->job;
+    return step_done(
+        p, s, kernel_depthwise_weights(stream_of(p), s->at[1], s->at[0], s->at[2], job->window), e);
+}
+
+static int emit_window(Compiler *c, const char *what, int (*run)(Plan *, const Step *, Error *),
+                       const WindowJob *job, int n, const int *buffers, Error *e) {
+    return step_new(c, what, run, n, buffers, job, sizeof *job, e) ? 0 : -1;
+}
+
+/* The input as the convolution reads it. */
+static int padded_input(Compiler *c, const Op *op, const ConvShape *shape, Error *e) {
+    int x = value_read(c, op->in[0], e);
+    if (x < 0 || !is_lopsided(op)) return x;
+    WindowJob job = {.real = forward_real(c), .window = padding_of(c, op)};
+    int padded = buffer_new(c, (size_t)input_count(shape) * real_bytes(job.real), e);
+    return padded < 0 || emit_window(c, "pad", run_pad, &job, 2, (int[]){x, padded}, e) ? -1
+                                                                                        : padded;
+}
+
+/* --- forward --- */
+
+static int depthwise_forward(Compiler *c, const Op *op, int bias, Error *e) {
+    CudaNote *note = note_of(c, c->op);
+    WindowJob job = {.real = forward_real(c), .window = window_of(c, op)};
+    int x = note->source = value_read(c, op->in[0], e), y = buffer_of(c, op->out[0], job.real, e);
+    if (x < 0 || y < 0 ||
+        emit_window(c, "depthwise", run_depthwise, &job, 3, (int[]){x, note->weights, y}, e))
+        return -1;
+    return deliver(c, op, y, bias, false, e);
+}
+
+int cuda_lower_conv(Compiler *c, const Op *op, Error *e) {
+    bool training = c->request->purpose == PLAN_TRAINING, sum;
+    CudaNote *note = note_of(c, c->op);
+    int bias;
+    if ((training ? live_weights : kept_weights)(c, op, note, &bias, e)) return -1;
+    if (is_depthwise(c, op)) return depthwise_forward(c, op, bias, e);
+    ConvShape shape = shape_of(c, op);
+    ConvCall *call;
+    note->source = padded_input(c, op, &shape, e);
+    int y = result_buffer(c, op, &sum, e);
+    if (note->source < 0 || y < 0 || conv_new(c, &shape, CONV_FORWARD, forward_real(c), &call, e))
+        return -1;
+    call->sum = sum;
+    if (conv_step(c, "conv", conv_run_forward, call, note->source, note->weights, y, e)) return -1;
+    return deliver(c, op, y, bias, true, e);
+}
+
+/* --- backward --- */
+
+/* cuDNN wants tensors that begin at 16 bytes' multiples, as the caller's may not: its gradient of
+ * the logits is copied where a convolution is the last layer. */
+static int aligned_gradient(Compiler *c, int value, Error *e) {
+    int g = c->buffer[value];
+    if (g != c->buffer[VALUE_DZ]) return g;
+    int made = buffer_of(c, value, REAL_F32, e);
+    return made < 0 || emit_convert(c, REAL_F32, g, REAL_F32, made, value_elements(c, value), e)
+               ? -1
+               : made;
+}
+
+static int depthwise_data(Compiler *c, const Op *op, int dy, Error *e) {
+    WindowJob job = {.real = backward_real(c), .window = window_of(c, twin_of(c, op))};
+    int dx = result_buffer(c, op, &job.sum, e);
+    if (dx < 0 || emit_window(c, "depthwise back", run_depthwise_data, &job, 3,
+                              (int[]){dy, note_of(c, op->twin)->back, dx}, e))
+        return -1;
+    return deliver(c, op, dx, NO_BUFFER, true, e);
+}
+
+int cuda_lower_conv_data(Compiler *c, const Op *op, Error *e) {
+    const Op *forward = twin_of(c, op);
+    ConvShape shape = shape_of(c, forward);
+    WindowJob crop = {.real = backward_real(c), .window = padding_of(c, forward)};
+    bool lopsided = is_lopsided(forward);
+    ConvCall *call;
+    int dy = aligned_gradient(c, op->in[0], e);
+    if (dy < 0) return -1;
+    if (is_depthwise(c, forward)) return depthwise_data(c, op, dy, e);
+    int dx = result_buffer(c, op, &crop.sum, e), made = dx;
+    if (lopsided) made = buffer_new(c, (size_t)input_count(&shape) * real_bytes(crop.real), e);
+    if (dx < 0 || made < 0 || conv_new(c, &shape, CONV_DATA, crop.real, &call, e)) return -1;
+    call->sum = crop.sum && !lopsided;
+    if (conv_step(c, "conv back", conv_run_data, call, dy, note_of(c, op->twin)->back, made, e) ||
+        (lopsided && emit_window(c, "crop", run_crop, &crop, 2, (int[]){made, dx}, e)))
+        return -1;
+    return deliver(c, op, dx, NO_BUFFER, true, e);
+}
+
+int cuda_lower_conv_weights(Compiler *c, const Op *op, Error *e) {
+    const Op *forward = twin_of(c, op);
+    const Value *y = value_of(c, forward->out[0]);
+    WeightRows w = weight_rows(c, forward);
+    WindowJob job = {.real = REAL_F32, .window = window_of(c, forward)};
+    ConvCall *call;
+    size_t bytes = (size_t)c->program->params[op->param[0]].count * sizeof(float);
+    int dy = aligned_gradient(c, op->in[1], e), x = note_of(c, op->twin)->source;
+    int into = buffer_param_gradient(c, op->param[0], e);
+    int made = w.P == 1 ? into : buffer_new(c, bytes, e);
+    if (dy < 0 || into < 0 || made < 0) return -1;
+    if (is_depthwise(c, forward)) {
+        if (emit_window(c, "depthwise weights", run_depthwise_weights, &job, 3,
+                        (int[]){dy, x, made}, e))
+            return -1;
+    } else {
+        ConvShape shape = shape_of(c, forward);
+        if (conv_new(c, &shape, CONV_WEIGHTS, REAL_F32, &call, e) ||
+            conv_step(c, "conv weights", conv_run_weights, call, dy, x, made, e))
+            return -1;
+    }
+    if (w.P > 1 &&
+        emit_to_planes(c, "weights", REAL_F32, made, NO_BUFFER, into, w.rows, w.C, w.P, e))
+        return -1;
+    if (op->param[1] < 0) return 0;
+    return emit_bias_gradient(c, op->param[1], dy, c->request->N * y->H * y->W, y->C, e);
+}

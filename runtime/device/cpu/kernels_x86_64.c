@@ -1,9 +1,0 @@
-/* kernels.inc for any x86-64 processor. */
-#include <math.h>
-#include <string.h>
-
-#include "device/cpu/kernels.h"
-
-#define KERNELS cpu_kernels_x86_64
-#define KERNELS_ISA "x86-64"
-#include "device/cpu/kernels.inc"
