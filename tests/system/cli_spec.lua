@@ -157,6 +157,7 @@ describe("the command line", function()
 
     it("lets no folder beside a script stand in for its own modules", function()
         assert(lfs.mkdir(folder .. "/advrt"))
+        assert(lfs.mkdir(folder .. "/advrt/support"))
         write("advrt/support/fail.lua", "error 'the wrong one'")
         local status, out = run(write("script.lua", "print(require 'advrt.support.fail' ~= nil)"))
         assert.equal(0, status)
@@ -175,7 +176,7 @@ describe("the command line", function()
 
     it("is found through a link, and says so where its own files are missing", function()
         assert(lfs.link(advrt, folder .. "/link", true))
-        local status, out = shell(quoted(folder .. "/link") .. " -e 'print(require \"advrt.fail\" ~= nil)'")
+        local status, out = shell(quoted(folder .. "/link") .. " -e 'print(require \"advrt.support.fail\" ~= nil)'")
         assert.equal(0, status)
         assert.equal("true\n", out)
         -- two folders down, so that nothing above the scratch folder counts

@@ -168,7 +168,7 @@ describe("the documentation", function()
                     assert.truthy(page:find(table.concat(entry.text, "\n"):gsub("\n+$", ""), 1, true), id)
                 end
             end
-            local module = not path:find "^losses/" and name ~= "session.repl" and require("advrt." .. name)
+            local module = not path:find "^losses/" and not path:find "^nets/" and name ~= "session.repl" and require("advrt." .. name)
             for key, value in pairs(type(module) == "table" and module or {}) do
                 if type(value) == "function" then
                     assert.truthy(page:find(('id="%s.%s"'):format(name, key), 1, true), name .. "." .. key)
