@@ -219,8 +219,8 @@ local function draw(g, d, opts, path)
     problem = builder.problem(b)
     if problem then return nil, placed(problem, path, d.build) end
     if z.C ~= g.classes or z.H ~= 1 or z.W ~= 1 then
-        return nil, ("%s: build returns [%d,%d,%d], which is not one logit for each of %d classes")
-            :format(path, z.C, z.H, z.W, g.classes)
+        return nil, ("%s: build returns [%s], which is not one logit for each of %d classes")
+            :format(path, table.concat(z.shape, ","), g.classes)
     end
     g.head = b.head
     return graph

@@ -103,6 +103,15 @@ static int64_t integer_field(lua_State *L, const char *name, int64_t otherwise) 
     return value;
 }
 
+static void text_field(lua_State *L, const char *name, char out[LAYER_TEXT]) {
+    size_t length;
+    lua_getfield(L, 2, name);
+    const char *text = luaL_optlstring(L, -1, "", &length);
+    if (length >= LAYER_TEXT || strlen(text) != length)
+        luaL_error(L, "field '%s' has at most %d bytes, and no zero byte", name, LAYER_TEXT - 1);
+    strcpy(out, text);
+}
+
 static bool boolean_field(lua_State *L, const char *name) {
     lua_getfield(L, 2, name);
     return lua_toboolean(L, -1);
@@ -122,19 +131,31 @@ static double *channels_field(lua_State *L, const char *name, int64_t C) {
     return out;
 }
 
-/* add{kind =, name =, input = {i[, j]}, ...} -> value, C, H, W. The fields are those of
- * net/graph.h's Layer: out (output channels), kernel, stride, pad = {top, left, bottom, right},
- * groups, bias, ceil_mode, cap, eps, momentum, p, mean, std, grid. Raises where they do not fit the
- * input. */
+static void push_shape(lua_State *L, const Shape *s) {
+    lua_createtable(L, s->ndim, 0);
+    for (int i = 0; i < s->ndim; i++) {
+        lua_pushinteger(L, s->dim[i]);
+        lua_seti(L, -2, i + 1);
+    }
+}
+
+/* add{kind =, name =, input = {i[, j]}, ...} -> value, its shape as an array. The fields are those
+ * of net/graph.h's Layer: out (output channels), kernel, stride, dilation, pad = {top, left,
+ * bottom, right}, groups, bias, ceil_mode, cap, eps, momentum, p, mean, std, grid, sizes, scale,
+ * text, flag, second_flag. Raises where they do not fit the input. */
 static int graph_add_layer(lua_State *L) {
     Graph *g = check_graph(L);
     Error e;
     int value;
     luaL_checktype(L, 2, LUA_TTABLE);
     bind_room(L, 40);
-    int64_t input[2] = {0};
-    Layer l = {.kind = kind_field(L), .kernel = {1, 1}, .stride = {1, 1}, .out = {1, 1}};
-    l.inputs = integers_field(L, "input", 2, input);
+    int64_t input[LAYER_INPUTS] = {0};
+    Layer l = {.kind = kind_field(L),
+               .kernel = {1, 1},
+               .stride = {1, 1},
+               .dilation = {1, 1},
+               .out = {1, 1}};
+    l.inputs = integers_field(L, "input", LAYER_INPUTS, input);
     for (int i = 0; i < l.inputs; i++) {
         if (input[i] < 1 || input[i] > g->n_layers)
             return luaL_error(L, "input %d of a layer is value %I of %d", i + 1,
@@ -148,7 +169,13 @@ static int graph_add_layer(lua_State *L) {
     strcpy(l.name, name);
     integers_field(L, "kernel", 2, l.kernel);
     integers_field(L, "stride", 2, l.stride);
+    integers_field(L, "dilation", 2, l.dilation);
     integers_field(L, "pad", 4, l.pad);
+    l.n_sizes = integers_field(L, "sizes", LAYER_SIZES, l.sizes);
+    l.scale = number_field(L, "scale", 1);
+    l.flags[0] = boolean_field(L, "flag");
+    l.flags[1] = boolean_field(L, "second_flag");
+    text_field(L, "text", l.text);
     integers_field(L, "grid", 2, l.out);
     l.C = integer_field(L, "out", 0);
     l.groups = integer_field(L, "groups", 1);
@@ -165,10 +192,8 @@ static int graph_add_layer(lua_State *L) {
     if (graph_add(g, &l, &value, &e)) return bind_error(L, &e);
     const Layer *made = &g->layers[value];
     lua_pushinteger(L, value + 1);
-    lua_pushinteger(L, made->C);
-    lua_pushinteger(L, made->H);
-    lua_pushinteger(L, made->W);
-    return 4;
+    push_shape(L, &made->shape);
+    return 2;
 }
 
 static void set_pair(lua_State *L, const char *name, const int64_t pair[2]) {
@@ -180,8 +205,8 @@ static void set_pair(lua_State *L, const char *name, const int64_t pair[2]) {
     lua_setfield(L, -2, name);
 }
 
-/* layers() -> array of {kind =, name =, C =, H =, W =}, in order; [i] made value i. Convolutions
- * have kernel = {R, S}, stride = {y, x} and groups = too. */
+/* layers() -> array of {kind =, name =, shape =, C =, H =, W =, inputs = {values}}, in order; [i]
+ * made value i. Convolutions have kernel = {R, S}, stride = {y, x} and groups = too. */
 static int graph_layers(lua_State *L) {
     const Graph *g = check_graph(L);
     lua_createtable(L, g->n_layers, 0);
@@ -192,6 +217,14 @@ static int graph_layers(lua_State *L) {
         lua_setfield(L, -2, "kind");
         lua_pushstring(L, l.name);
         lua_setfield(L, -2, "name");
+        push_shape(L, &l.shape);
+        lua_setfield(L, -2, "shape");
+        lua_createtable(L, l.inputs, 0);
+        for (int j = 0; j < l.inputs; j++) {
+            lua_pushinteger(L, l.input[j] + 1);
+            lua_seti(L, -2, j + 1);
+        }
+        lua_setfield(L, -2, "inputs");
         lua_pushinteger(L, l.C);
         lua_setfield(L, -2, "C");
         lua_pushinteger(L, l.H);

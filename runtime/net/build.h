@@ -24,8 +24,11 @@ typedef struct Build {
     ValueFlags *flags;                    /* [n_values] */
 } Build;
 
-/* A new value, of a kind and shape. -1 with the error set. */
+/* A new value, of a kind and shape, or the image [C,H,W]. -1 with the error set. */
 int build_value(Build *b, ValueKind kind, int64_t C, int64_t H, int64_t W, Error *e);
+int build_shaped(Build *b, ValueKind kind, const Shape *shape, Error *e);
+/* A copy of what an op points to, in the program's memory. NULL with the error set. */
+const void *build_spec(Build *b, const void *spec, size_t bytes, Error *e);
 /* Appends an op of the layer that is being emitted, or a copy of `like`'s attributes; it reads
  * in[0 .. n-1]. NULL with the error set. The pointer lasts until the next op. */
 Op *build_op(Build *b, OpKind kind, const Op *like, int n, const int *in, Error *e);
@@ -42,5 +45,19 @@ int maker_of(const Program *p, int value);
 
 /* gradient.c: the gradient's ops of everything that is in the program. */
 int emit_gradient(Build *b, Error *e);
+
+/* For the rules of primitives: i is the op, g the gradient of its output. */
+typedef int GradientRule(Build *b, int i, int g, Error *e);
+/* Whether the gradient of a value is needed. */
+bool gradient_wanted(const Build *b, int value);
+/* A new op of the backward half, with the attributes of its twin; its output is a contribution to
+ * the gradient of value `of`. The caller changes what differs. NULL with the error set. */
+Op *gradient_op(Build *b, OpKind kind, int twin, int of, int n, const int *in, Error *e);
+/* An op of the backward half that has no output: it writes gradients of parameters. */
+Op *gradient_to_params(Build *b, OpKind kind, int twin, int n, const int *in, Error *e);
+/* Adds a contribution to a value's gradient. */
+int gradient_add(Build *b, int twin, int value, int contribution, Error *e);
+/* Makes the op keep something more of what it computes, for the gradient, as out[slot]. */
+int gradient_keep(Build *b, int i, int slot, ValueKind kind, const Shape *shape, Error *e);
 
 #endif

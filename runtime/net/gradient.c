@@ -6,10 +6,9 @@
  * bf16's numbers are made with f32's instructions, rounded. */
 #include "net/build.h"
 
-/* An op of the backward half whose output is a contribution to the gradient of `of`. */
-static Op *backward_op(Build *b, OpKind kind, int twin, int of, int n, const int *in, Error *e) {
-    const Value *v = &b->program->values[of];
-    int made = build_value(b, VALUE_REAL, v->C, v->H, v->W, e);
+Op *gradient_op(Build *b, OpKind kind, int twin, int of, int n, const int *in, Error *e) {
+    const Shape shape = b->program->values[of].shape; /* new values may move the old */
+    int made = build_shaped(b, VALUE_REAL, &shape, e);
     Op like = b->program->ops[twin];
     Op *op = made < 0 ? NULL : build_op(b, kind, &like, n, in, e);
     if (!op) return NULL;
@@ -21,19 +20,19 @@ static Op *backward_op(Build *b, OpKind kind, int twin, int of, int n, const int
     return op;
 }
 
-static bool wanted(const Build *b, int value) {
+bool gradient_wanted(const Build *b, int value) {
     return b->flags[value].wanted;
 }
 
-/* Adds a contribution to a value's gradient. Where it is the only one, it is the gradient. */
-static int contribute(Build *b, int twin, int value, int contribution, Error *e) {
-    if (!wanted(b, value)) return 0;
+/* Where a contribution is the only one, it is the gradient. */
+int gradient_add(Build *b, int twin, int value, int contribution, Error *e) {
+    if (!gradient_wanted(b, value)) return 0;
     int known = b->gradient[value];
     if (known == NO_VALUE) {
         b->gradient[value] = contribution;
         return 0;
     }
-    const Op *op = backward_op(b, OP_ADD, twin, value, 2, (int[]){known, contribution}, e);
+    const Op *op = gradient_op(b, OP_ADD, twin, value, 2, (int[]){known, contribution}, e);
     if (!op) return -1;
     b->gradient[value] = op->out[0];
     return 0;
@@ -42,22 +41,26 @@ static int contribute(Build *b, int twin, int value, int contribution, Error *e)
 /* An op that takes in[0 .. n-1] to a contribution to the gradient of the twin's first input. */
 static int pass_on(Build *b, OpKind kind, int twin, int n, const int *in, Error *e) {
     int x = b->program->ops[twin].in[0];
-    if (!wanted(b, x)) return 0;
-    const Op *op = backward_op(b, kind, twin, x, n, in, e);
-    return op ? contribute(b, twin, x, op->out[0], e) : -1;
+    if (!gradient_wanted(b, x)) return 0;
+    const Op *op = gradient_op(b, kind, twin, x, n, in, e);
+    return op ? gradient_add(b, twin, x, op->out[0], e) : -1;
 }
 
 /* --- the rules: i is the op, g the gradient of its output --- */
 
+Op *gradient_to_params(Build *b, OpKind kind, int twin, int n, const int *in, Error *e) {
+    Op like = b->program->ops[twin];
+    Op *op = build_op(b, kind, &like, n, in, e);
+    if (!op) return NULL;
+    op->backward = true;
+    op->twin = twin;
+    return op;
+}
+
 /* Training's gradients of the parameters. */
 static int to_params(Build *b, OpKind kind, int i, int g, Error *e) {
-    Op like = b->program->ops[i];
-    if (!b->training) return 0;
-    Op *op = build_op(b, kind, &like, 2, (int[]){like.in[0], g}, e);
-    if (!op) return -1;
-    op->backward = true;
-    op->twin = i;
-    return 0;
+    int in[2] = {b->program->ops[i].in[0], g};
+    return !b->training || gradient_to_params(b, kind, i, 2, in, e) ? 0 : -1;
 }
 
 static int conv_rule(Build *b, int i, int g, Error *e) {
@@ -72,13 +75,8 @@ static int linear_rule(Build *b, int i, int g, Error *e) {
 static int batchnorm_rule(Build *b, int i, int g, Error *e) {
     const Op *f = &b->program->ops[i];
     int in[4] = {f->in[0], g, f->out[1], f->out[2]};
-    if (wanted(b, in[0])) return pass_on(b, OP_BATCHNORM_BACK, i, 4, in, e);
-    Op like = *f;
-    Op *op = build_op(b, OP_BATCHNORM_BACK, &like, 4, in, e);
-    if (!op) return -1;
-    op->backward = true;
-    op->twin = i;
-    return 0;
+    if (gradient_wanted(b, in[0])) return pass_on(b, OP_BATCHNORM_BACK, i, 4, in, e);
+    return gradient_to_params(b, OP_BATCHNORM_BACK, i, 4, in, e) ? 0 : -1;
 }
 
 static int affine_rule(Build *b, int i, int g, Error *e) {
@@ -87,19 +85,23 @@ static int affine_rule(Build *b, int i, int g, Error *e) {
 
 /* ReLU, once the mask has been applied, and rounding, which counts as the identity. */
 static int identity_rule(Build *b, int i, int g, Error *e) {
-    return contribute(b, i, b->program->ops[i].in[0], g, e);
+    return gradient_add(b, i, b->program->ops[i].in[0], g, e);
 }
 
-/* Makes the op keep something more of what it computes, for the gradient: out[1]. */
-static int keep(Build *b, int i, ValueKind kind, Error *e) {
-    Value v = b->program->values[b->program->ops[i].out[0]];
-    int kept = build_value(b, kind, v.C, v.H, v.W, e);
-    b->program->ops[i].out[1] = kept;
+int gradient_keep(Build *b, int i, int slot, ValueKind kind, const Shape *shape, Error *e) {
+    int kept = build_shaped(b, kind, shape, e);
+    b->program->ops[i].out[slot] = kept;
     return kept;
 }
 
+/* Of each element of the output. */
+static int keep(Build *b, int i, ValueKind kind, Error *e) {
+    const Shape shape = b->program->values[b->program->ops[i].out[0]].shape;
+    return gradient_keep(b, i, 1, kind, &shape, e);
+}
+
 static int maxpool_rule(Build *b, int i, int g, Error *e) {
-    if (!wanted(b, b->program->ops[i].in[0])) return 0;
+    if (!gradient_wanted(b, b->program->ops[i].in[0])) return 0;
     int places = keep(b, i, VALUE_PLACES, e);
     return places < 0 ? -1 : pass_on(b, OP_MAXPOOL_BACK, i, 2, (int[]){g, places}, e);
 }
@@ -109,19 +111,19 @@ static int avgpool_rule(Build *b, int i, int g, Error *e) {
 }
 
 static int add_rule(Build *b, int i, int g, Error *e) {
-    return contribute(b, i, b->program->ops[i].in[0], g, e) ||
-                   contribute(b, i, b->program->ops[i].in[1], g, e)
+    return gradient_add(b, i, b->program->ops[i].in[0], g, e) ||
+                   gradient_add(b, i, b->program->ops[i].in[1], g, e)
                ? -1
                : 0;
 }
 
 static int dropout_rule(Build *b, int i, int g, Error *e) {
-    if (!wanted(b, b->program->ops[i].in[0])) return 0;
+    if (!gradient_wanted(b, b->program->ops[i].in[0])) return 0;
     int bits = keep(b, i, VALUE_BITS, e);
     return bits < 0 ? -1 : pass_on(b, OP_DROPOUT_BACK, i, 2, (int[]){g, bits}, e);
 }
 
-static int (*const rules[OP_KINDS])(Build *, int, int, Error *) = {
+static GradientRule *const rules[OP_KINDS] = {
     [OP_CONV] = conv_rule,        [OP_LINEAR] = linear_rule,   [OP_BATCHNORM] = batchnorm_rule,
     [OP_NORMALIZE] = affine_rule, [OP_AFFINE] = affine_rule,   [OP_RELU] = identity_rule,
     [OP_MAXPOOL] = maxpool_rule,  [OP_AVGPOOL] = avgpool_rule, [OP_ADD] = add_rule,
@@ -149,8 +151,8 @@ static int bits_of(Build *b, int value, double cap, Error *e) {
     Program *p = b->program;
     int maker = maker_of(p, value);
     if (p->ops[maker].open != NO_VALUE) return p->ops[maker].open;
-    const Value v = p->values[value];
-    int bits = build_value(b, VALUE_BITS, v.C, v.H, v.W, e);
+    const Shape shape = p->values[value].shape;
+    int bits = build_shaped(b, VALUE_BITS, &shape, e);
     p->ops[maker].open = bits;
     p->ops[maker].cap = cap;
     return bits;
@@ -158,7 +160,7 @@ static int bits_of(Build *b, int value, double cap, Error *e) {
 
 static int emit_mask(Build *b, int i, int value, double cap, int *g, Error *e) {
     int bits = bits_of(b, value, cap, e);
-    const Op *op = bits < 0 ? NULL : backward_op(b, OP_MASK, i, value, 2, (int[]){*g, bits}, e);
+    const Op *op = bits < 0 ? NULL : gradient_op(b, OP_MASK, i, value, 2, (int[]){*g, bits}, e);
     if (!op) return -1;
     *g = op->out[0];
     return 0;
@@ -187,7 +189,7 @@ static int complete(Build *b, int i, int *g, Error *e) {
     if (!b->rounds_backward || p->ops[i].kind == OP_NORMALIZE ||
         p->ops[maker_of(p, *g)].kind == OP_ROUND)
         return 0;
-    const Op *rounded = backward_op(b, OP_ROUND, i, value, 1, g, e);
+    const Op *rounded = gradient_op(b, OP_ROUND, i, value, 1, g, e);
     if (!rounded) return -1;
     *g = rounded->out[0];
     return 0;
@@ -200,8 +202,9 @@ static void want(Build *b) {
     b->flags[VALUE_X].wanted = !b->training;
     for (int i = 0; i < p->n_forward; i++) {
         const Op *op = &p->ops[i];
-        bool any = op->add != NO_VALUE && wanted(b, op->add);
-        for (int j = 0; j < OP_INPUTS; j++) any |= op->in[j] != NO_VALUE && wanted(b, op->in[j]);
+        bool any = op->add != NO_VALUE && gradient_wanted(b, op->add);
+        for (int j = 0; j < OP_INPUTS; j++)
+            any |= op->in[j] != NO_VALUE && gradient_wanted(b, op->in[j]);
         b->flags[op->out[0]].wanted = any || (b->training && op->param[0] >= 0);
     }
 }
@@ -211,7 +214,7 @@ int emit_gradient(Build *b, Error *e) {
     int logits = p->ops[p->n_forward - 1].in[0];
     want(b);
     const Op *input =
-        backward_op(b, OP_INPUT, maker_of(p, logits), logits, 1, (int[]){VALUE_DZ}, e);
+        gradient_op(b, OP_INPUT, maker_of(p, logits), logits, 1, (int[]){VALUE_DZ}, e);
     if (!input) return -1;
     b->gradient[logits] = input->out[0];
     for (int i = p->n_forward - 2; i >= 0; i--) {
@@ -219,7 +222,7 @@ int emit_gradient(Build *b, Error *e) {
         int g = kind == OP_KINDS ? NO_VALUE : b->gradient[p->ops[i].out[0]];
         if (g == NO_VALUE) continue;
         if (kind != OP_ROUND && complete(b, i, &g, e)) return -1;
-        if (p->ops[i].add != NO_VALUE && contribute(b, i, p->ops[i].add, g, e)) return -1;
+        if (p->ops[i].add != NO_VALUE && gradient_add(b, i, p->ops[i].add, g, e)) return -1;
         if (rules[kind](b, i, g, e)) return -1;
     }
     if (b->training) return 0;

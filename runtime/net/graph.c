@@ -49,8 +49,45 @@ int layer_param(Graph *g, Layer *l, int slot, const char *suffix, ParamRole role
 
 int layer_keep_shape(const Graph *g, Layer *l) {
     const Layer *x = layer_input_of(g, l, 0);
+    l->shape = x->shape;
     l->C = x->C, l->H = x->H, l->W = x->W;
     return 0;
+}
+
+void shape_as_image(const Shape *s, int64_t *C, int64_t *H, int64_t *W) {
+    *C = *H = *W = 1;
+    if (s->ndim > 0) *C = s->dim[0];
+    for (int i = 1; i < s->ndim; i++) *(i == s->ndim - 1 && i > 1 ? W : H) *= s->dim[i];
+}
+
+int64_t shape_count(const Shape *s) {
+    int64_t n = 1;
+    for (int i = 0; i < s->ndim; i++) n *= s->dim[i];
+    return n;
+}
+
+bool shape_same(const Shape *a, const Shape *b) {
+    if (a->ndim != b->ndim) return false;
+    for (int i = 0; i < a->ndim; i++)
+        if (a->dim[i] != b->dim[i]) return false;
+    return true;
+}
+
+/* A rule sets the shape, or C, H and W of an image. */
+static void shape_settle(Layer *l) {
+    if (l->shape.ndim)
+        shape_as_image(&l->shape, &l->C, &l->H, &l->W);
+    else
+        l->shape = (Shape){3, {l->C, l->H, l->W}};
+}
+
+int layer_check_image(const Graph *g, const Layer *l, int i, Error *e) {
+    const Layer *x = layer_input_of(g, l, i);
+    char what[SHAPE_TEXT + 64], shape[SHAPE_TEXT];
+    if (x->shape.ndim == 3) return 0;
+    snprintf(what, sizeof what, "takes an image [C,H,W], got %s",
+             shape_text(x->shape.ndim, x->shape.dim, shape));
+    return layer_fail(l, e, what);
 }
 
 int layer_check_window(const Layer *l, Error *e) {
@@ -70,7 +107,7 @@ const char *layer_kind_name(LayerKind k) {
 int graph_add(Graph *g, const Layer *layer, int *value, Error *e) {
     if ((unsigned)layer->kind >= LAYER_KINDS) return error_set(e, "unknown kind of layer");
     const LayerRule *rule = rules[layer->kind];
-    if (layer->inputs != rule->inputs)
+    if (rule->inputs == ANY_INPUTS ? layer->inputs < 1 : layer->inputs != rule->inputs)
         return error_set(e, "layer '%s' (%s) takes %d inputs, got %d", layer->name, rule->name,
                          rule->inputs, layer->inputs);
     for (int i = 0; i < layer->inputs; i++)
@@ -82,8 +119,10 @@ int graph_add(Graph *g, const Layer *layer, int *value, Error *e) {
     Layer *l = &g->layers[g->n_layers];
     *l = *layer;
     for (int i = 0; i < LAYER_PARAMS; i++) l->param[i] = -1;
+    for (int i = 0; i < 2; i++) l->dilation[i] += !l->dilation[i];
     int params = g->n_params;
     int failed = rule->add(g, l, e);
+    if (!failed) shape_settle(l);
     if (!failed && l->C > MOST_ELEMENTS / (l->H * l->W))
         failed = layer_fail(l, e, "its value has more than 2^40 elements an image");
     if (failed) {

@@ -1,8 +1,8 @@
 /* A network as a graph: layers in the order they run, each with one output value,
  * and the parameters they name. Built once from a definition, then read only.
  *
- * The value of layer i is value i. Shapes leave the batch out: [C,H,W] with H = W = 1
- * once a value is flat. A value may be read by several later layers.
+ * The value of layer i is value i. Shapes leave the batch out. A value may be read by several later
+ * layers.
  *
  * Letters: C H W channels, height, width of the input, K output channels, R S kernel
  * height and width.
@@ -10,6 +10,7 @@
 #ifndef ADVRT_NET_GRAPH_H
 #define ADVRT_NET_GRAPH_H
 
+#include "device/program.h"
 #include "tensor/tensor.h"
 
 /* The kinds of layer, one for each file of net/layers/. layers.inc, which the Makefile makes, holds
@@ -25,23 +26,30 @@ typedef struct LayerRule LayerRule; /* net/layer.h */
 #include "layers.inc"
 #undef LAYER
 
-enum { LAYER_NAME = 96, LAYER_PARAMS = 4, PARAM_NAME = 128 };
+enum { LAYER_NAME = 96, LAYER_PARAMS = 4, LAYER_INPUTS = 64, PARAM_NAME = 128 };
+enum { LAYER_SIZES = 16, LAYER_TEXT = 256 };
 
 typedef struct Layer {
     LayerKind kind;
-    char name[LAYER_NAME]; /* the prefix of its parameters' names; may be empty */
-    int input[2], inputs;  /* values it reads */
-    int64_t C, H, W;       /* shape of its output value */
-    int64_t kernel[2], stride[2];
+    char name[LAYER_NAME];           /* the prefix of its parameters' names; may be empty */
+    int input[LAYER_INPUTS], inputs; /* values it reads */
+    Shape shape;                     /* of its output value */
+    int64_t C, H, W;                 /* the same as [C,H,W] */
+    int64_t kernel[2], stride[2], dilation[2];
     int64_t pad[4]; /* top, left, bottom, right */
     int64_t groups;
     int64_t out[2]; /* average pooling's output grid */
     bool bias;
-    bool ceil_mode;          /* max pooling: round the output grid up */
-    double cap;              /* relu */
-    double eps, momentum;    /* batch norm: of the variance; of the running statistics */
-    double p;                /* dropout */
-    double *mean, *std;      /* [C] normalize */
+    bool ceil_mode;             /* max pooling: round the output grid up */
+    double cap;                 /* relu */
+    double eps, momentum;       /* batch norm: of the variance; of the running statistics */
+    double p;                   /* dropout */
+    double *mean, *std;         /* [C] normalize */
+    int64_t sizes[LAYER_SIZES]; /* a shape, dimensions or bounds: the layer's rule says what */
+    int n_sizes;
+    double scale;
+    char text[LAYER_TEXT];   /* a formula, a mode */
+    bool flags[2];           /* the layer's rule says of what */
     int param[LAYER_PARAMS]; /* indices into Graph.params, -1 where there is none */
 } Layer;
 
@@ -77,6 +85,12 @@ void graph_free(Graph *g);
  * LAYER_CONV and LAYER_LINEAR, layer->C is the number of output channels. */
 int graph_add(Graph *g, const Layer *layer, int *value, Error *e);
 const char *layer_kind_name(LayerKind k);
+/* A shape as [C,H,W]: the first dimension, the product of those between, the last; the number of
+ * its elements; whether two are the same. */
+enum { SHAPE_TEXT = 128 };
+void shape_as_image(const Shape *s, int64_t *C, int64_t *H, int64_t *W);
+int64_t shape_count(const Shape *s);
+bool shape_same(const Shape *a, const Shape *b);
 const LayerRule *layer_rule(LayerKind k);
 
 /* Fills every parameter with golden/README.md's formula of its name followed by

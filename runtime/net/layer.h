@@ -5,11 +5,12 @@
 
 #include "net/build.h"
 
+enum { ANY_INPUTS = -1 };
 struct LayerRule {
     const char *name;
-    int inputs;
-    /* Checks the attributes against the inputs' shapes, sets the output's [C,H,W], and makes the
-     * parameters' entries. */
+    int inputs; /* or ANY_INPUTS: one or more */
+    /* Checks the attributes against the inputs' shapes, sets the output's shape, or its C, H and W,
+     * and makes the parameters' entries. */
     int (*add)(Graph *g, Layer *l, Error *e);
     /* Whether the layer is the identity in inference, or in training. NULL: never. */
     bool (*vanishes)(const Graph *g, const Layer *l, bool training);
@@ -32,6 +33,8 @@ int layer_fail(const Layer *l, Error *e, const char *what);
  * are loaded. */
 int layer_param(Graph *g, Layer *l, int slot, const char *suffix, ParamRole role, int ndim,
                 const int64_t *shape, Error *e);
+/* Input i is an image [C,H,W]. */
+int layer_check_image(const Graph *g, const Layer *l, int i, Error *e);
 /* The output has the input's shape. */
 int layer_keep_shape(const Graph *g, Layer *l);
 /* Kernel, stride and padding of a window are sensible. */

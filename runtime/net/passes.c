@@ -132,8 +132,8 @@ static bool image_is_operand(const Program *p) {
 
 static int insert_round(Build *b, int at, int value, const Op *like, Error *e) {
     Program *p = b->program;
-    const Value *v = &p->values[value];
-    int rounded = build_value(b, VALUE_REAL, v->C, v->H, v->W, e);
+    const Shape shape = p->values[value].shape; /* new values may move the old */
+    int rounded = build_shaped(b, VALUE_REAL, &shape, e);
     Op copy = *like;
     if (rounded < 0 || !build_op(b, OP_ROUND, &copy, 1, &value, e)) return -1;
     Op made = p->ops[p->n_ops - 1];

@@ -9,6 +9,10 @@
 /* --- building blocks --- */
 
 int build_value(Build *b, ValueKind kind, int64_t C, int64_t H, int64_t W, Error *e) {
+    return build_shaped(b, kind, &(Shape){3, {C, H, W}}, e);
+}
+
+int build_shaped(Build *b, ValueKind kind, const Shape *shape, Error *e) {
     Program *p = b->program;
     int room = b->values_room, gradients = b->values_room, flags = b->values_room;
     if (memory_grow((void **)&p->values, p->n_values, &room, sizeof *p->values, "plan", e) ||
@@ -17,11 +21,22 @@ int build_value(Build *b, ValueKind kind, int64_t C, int64_t H, int64_t W, Error
         memory_grow((void **)&b->flags, p->n_values, &flags, sizeof *b->flags, "plan", e))
         return -1;
     b->values_room = room;
-    p->values[p->n_values] =
-        (Value){.kind = kind, .C = C, .H = H, .W = W, .gradient_of = NO_VALUE, .made_by = -1};
+    Value *v = &p->values[p->n_values];
+    *v = (Value){.kind = kind, .shape = *shape, .gradient_of = NO_VALUE, .made_by = -1};
+    shape_as_image(shape, &v->C, &v->H, &v->W);
     b->gradient[p->n_values] = NO_VALUE;
     b->flags[p->n_values] = (ValueFlags){0};
     return p->n_values++;
+}
+
+const void *build_spec(Build *b, const void *spec, size_t bytes, Error *e) {
+    Program *p = b->program;
+    if (memory_grow((void **)&p->specs, p->n_specs, &p->specs_room, sizeof *p->specs, "plan", e))
+        return NULL;
+    void *copy = memory_take(bytes, "plan", e);
+    if (!copy) return NULL;
+    p->specs[p->n_specs++] = copy;
+    return memcpy(copy, spec, bytes);
 }
 
 Op *build_op(Build *b, OpKind kind, const Op *like, int n, const int *in, Error *e) {
@@ -39,7 +54,7 @@ Op *build_op(Build *b, OpKind kind, const Op *like, int n, const int *in, Error 
 }
 
 Op *layer_op(Build *b, OpKind kind, const Layer *l, int n, const int *in, Error *e) {
-    int out = build_value(b, VALUE_REAL, l->C, l->H, l->W, e);
+    int out = build_shaped(b, VALUE_REAL, &l->shape, e);
     Op *op = out < 0 ? NULL : build_op(b, kind, NULL, n, in, e);
     if (!op) return NULL;
     op->layer = l->name;
@@ -54,6 +69,7 @@ Op *layer_op(Build *b, OpKind kind, const Layer *l, int n, const int *in, Error 
     op->std = l->std;
     memcpy(op->kernel, l->kernel, sizeof op->kernel);
     memcpy(op->stride, l->stride, sizeof op->stride);
+    memcpy(op->dilation, l->dilation, sizeof op->dilation);
     memcpy(op->pad, l->pad, sizeof op->pad);
     memcpy(op->param, l->param, sizeof op->param);
     return op;
@@ -135,7 +151,7 @@ static int outside_values(Build *b, Error *e) {
     const Layer *x = &b->graph->layers[0], *z = &b->graph->layers[b->graph->n_layers - 1];
     for (int i = 0; i < VALUES_OUTSIDE; i++) {
         const Layer *l = i == VALUE_X || i == VALUE_DX ? x : z;
-        if (build_value(b, VALUE_REAL, l->C, l->H, l->W, e) < 0) return -1;
+        if (build_shaped(b, VALUE_REAL, &l->shape, e) < 0) return -1;
     }
     b->program->values[VALUE_DX].gradient_of = VALUE_X;
     return 0;
@@ -147,7 +163,7 @@ static int emit_layers(Build *b, Error *e) {
     for (int i = 1; i < g->n_layers; i++) {
         const Layer *l = &g->layers[i];
         const LayerRule *rule = layer_rule(l->kind);
-        int in[2] = {0};
+        int in[LAYER_INPUTS] = {0};
         for (int j = 0; j < l->inputs; j++) in[j] = b->value_of[l->input[j]];
         b->layer = i;
         if (rule->vanishes && rule->vanishes(g, l, b->training)) {
@@ -240,6 +256,8 @@ done:
 
 void program_free(Program *p) {
     if (!p) return;
+    for (int i = 0; i < p->n_specs; i++) memory_free(p->specs[i]);
+    memory_free(p->specs);
     memory_free(p->ops);
     memory_free(p->values);
     memory_free(p->params);

@@ -23,18 +23,18 @@ enum { INPUTS = sizeof inputs / sizeof *inputs };
 enum { OUTPUTS = sizeof outputs / sizeof *outputs };
 enum { GRIDS = sizeof grids / sizeof *grids };
 
-typedef struct Shape {
+typedef struct ConvCase {
     int64_t C, K, R, stride, pad, groups, H, W, N;
     bool image; /* it reads the image, and not a layer's value */
     const Follower *follower;
-} Shape;
+} ConvCase;
 
 static int64_t draw_below(uint64_t key, uint64_t *at, int64_t n) {
     return (int64_t)(random_uniform(key, (*at)++) * (double)n);
 }
 
 /* Groups: none, some, or one for each input channel. false where there are no such groups. */
-static bool set_groups(Shape *s, int kind) {
+static bool set_groups(ConvCase *s, int kind) {
     s->groups = kind == 0 ? 1 : kind == 2 ? s->C : s->C % 4 == 0 ? 4 : s->C % 3 == 0 ? 3 : 1;
     if (kind && s->groups == 1) return false;
     s->K = (s->K + s->groups - 1) / s->groups * s->groups;
@@ -44,13 +44,13 @@ static bool set_groups(Shape *s, int kind) {
 /* Whether batch norm may read the convolution. It takes the scale from what it reads, so a weight
  * that is nothing but a channel's scale, or another batch norm's, has a gradient of rounding alone.
  */
-static bool may_norm(const Shape *s) {
+static bool may_norm(const ConvCase *s) {
     return s->C > s->groups || s->R > 1;
 }
 
 /* What is not gone through is drawn for each shape: padding, batch, reader, and the grid's width.
  */
-static Shape fill(Shape s, uint64_t index) {
+static ConvCase fill(ConvCase s, uint64_t index) {
     uint64_t at = 0, key = random_bits(random_hash(RANDOM_EMPTY, "shape", 5), index);
     s.pad = draw_below(key, &at, 3) ? s.R / 2 : draw_below(key, &at, s.R);
     s.W = s.H + draw_below(key, &at, 3) - 1;
@@ -61,7 +61,7 @@ static Shape fill(Shape s, uint64_t index) {
     return s;
 }
 
-static Graph *make(const Shape *s) {
+static Graph *make(const ConvCase *s) {
     Graph *g = start(s->image ? s->C : 3, s->H, s->W);
     int input = s->image ? 0 : relu(g, conv(g, 0, s->C, 3, 1, 1, 1), 0);
     int x = conv(g, input, s->K, s->R, s->stride, s->pad, s->groups);
@@ -90,7 +90,7 @@ typedef struct Count {
     Distances direct, fast;         /* the largest of all */
 } Count;
 
-static void say(const Shape *s, const char *plan, const Distances *d) {
+static void say(const ConvCase *s, const char *plan, const Distances *d) {
     print_error(
         "%d -> %d, %dx%d, stride %d, pad %d, groups %d, %dx%d, batch %d%s, then %s, %s plan: "
         "logits differ by %.2g, the image's gradient by %.2g, parameters' by %.2g; %d images "
@@ -115,7 +115,7 @@ static int64_t batch_of(const Graph *g, int64_t N) {
     return N;
 }
 
-static void one(Shape s, uint64_t index, Count *count) {
+static void one(ConvCase s, uint64_t index, Count *count) {
     Distances direct = {0}, fast = {0};
     if (s.H + 2 * s.pad < s.R || s.W + 2 * s.pad < s.R) return;
     Graph *g = make(&s);
@@ -139,11 +139,11 @@ static void sweep(bool (*takes)(uint64_t index), Count *count) {
                 for (int k = 0; k < OUTPUTS; k++)
                     for (int h = 0; h < GRIDS; h++)
                         for (int kind = 0; kind < GROUPS; kind++, index++) {
-                            Shape s = {.C = inputs[c],
-                                       .K = outputs[k],
-                                       .R = R,
-                                       .stride = stride,
-                                       .H = grids[h]};
+                            ConvCase s = {.C = inputs[c],
+                                          .K = outputs[k],
+                                          .R = R,
+                                          .stride = stride,
+                                          .H = grids[h]};
                             if (!takes(index) || !set_groups(&s, kind)) continue;
                             one(fill(s, index), index, count);
                         }

@@ -176,7 +176,8 @@ describe("the command line", function()
 
     it("is found through a link, and says so where its own files are missing", function()
         assert(lfs.link(advrt, folder .. "/link", true))
-        local status, out = shell(quoted(folder .. "/link") .. " -e 'print(require \"advrt.support.fail\" ~= nil)'")
+        local script = " -e 'print(require \"advrt.support.fail\" ~= nil)'"
+        local status, out = shell(quoted(folder .. "/link") .. script)
         assert.equal(0, status)
         assert.equal("true\n", out)
         -- two folders down, so that nothing above the scratch folder counts

@@ -117,11 +117,26 @@ end
 
 local known = {}
 
+--- The layers of a net definition, which stand in files of their own.
+local function add_layers(module)
+    local files = {}
+    for file in lfs.dir(system.options.root .. "/lua/advrt/nets/layers") do
+        if file:find("%.lua$") then files[#files + 1] = file end
+    end
+    table.sort(files)
+    for _, file in ipairs(files) do
+        local read = docs.read(system.options.root .. "/lua/advrt/nets/layers/" .. file)
+        table.move(read.entries, 1, #read.entries, #module.entries + 1, module.entries)
+    end
+    return module
+end
+
 --- The docstrings of advrt's module of that name, as `tensor` and `attacks.cw`; nil where there is none.
 function docs.module(name)
     if not known[name] and name:find("^[%w_.]+$") then
         local path = ("%s/lua/advrt/%s.lua"):format(system.options.root, (name:gsub("%.", "/")))
         known[name] = lfs.attributes(path, "mode") == "file" and docs.read(path, name) or nil
+        if name == "nets.builder" then add_layers(known[name]) end
     end
     return known[name]
 end

@@ -5,11 +5,11 @@
 
 static int add(Graph *g, Layer *l, Error *e) {
     const Layer *a = layer_input_of(g, l, 0), *b = layer_input_of(g, l, 1);
-    char what[160];
-    if (a->C == b->C && a->H == b->H && a->W == b->W) return layer_keep_shape(g, l);
-    snprintf(what, sizeof what, "[%lld,%lld,%lld] and [%lld,%lld,%lld] differ in shape",
-             (long long)a->C, (long long)a->H, (long long)a->W, (long long)b->C, (long long)b->H,
-             (long long)b->W);
+    char what[2 * SHAPE_TEXT + 32], one[SHAPE_TEXT], other[SHAPE_TEXT];
+    if (shape_same(&a->shape, &b->shape)) return layer_keep_shape(g, l);
+    snprintf(what, sizeof what, "%s and %s differ in shape",
+             shape_text(a->shape.ndim, a->shape.dim, one),
+             shape_text(b->shape.ndim, b->shape.dim, other));
     return layer_fail(l, e, what);
 }
 

@@ -3,6 +3,7 @@
 
 static int add(Graph *g, Layer *l, Error *e) {
     const Layer *x = layer_input_of(g, l, 0);
+    if (layer_check_image(g, l, 0, e)) return -1;
     if (l->out[0] < 1 || l->out[1] < 1 || l->out[0] > 65536 || l->out[1] > 65536)
         return layer_fail(l, e, "its output grid needs two sizes from 1 to 65536");
     l->C = x->C, l->H = l->out[0], l->W = l->out[1];

@@ -9,6 +9,7 @@ static int64_t slide(int64_t in, int64_t before, int64_t after, int64_t kernel, 
 
 static int add(Graph *g, Layer *l, Error *e) {
     const Layer *x = layer_input_of(g, l, 0);
+    if (layer_check_image(g, l, 0, e)) return -1;
     if (layer_check_window(l, e)) return -1;
     if (l->C < 1 || l->C > 1 << 20) return layer_fail(l, e, "needs 1 to 2^20 output channels");
     if (l->groups < 1 || x->C % l->groups || l->C % l->groups)

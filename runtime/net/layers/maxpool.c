@@ -3,6 +3,7 @@
 
 static int add(Graph *g, Layer *l, Error *e) {
     const Layer *x = layer_input_of(g, l, 0);
+    if (layer_check_image(g, l, 0, e)) return -1;
     if (layer_check_window(l, e)) return -1;
     for (int i = 0; i < 4; i++)
         if (2 * l->pad[i] > l->kernel[i % 2])
