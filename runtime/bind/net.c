@@ -246,8 +246,6 @@ static int graph_layers(lua_State *L) {
 
 /* parameters() -> array of {name =, shape =, role =} in the order of the layers. */
 static int graph_parameters(lua_State *L) {
-    static const char *const roles[] = {"weight",    "bias",         "norm_weight",
-                                        "norm_bias", "running_mean", "running_var"};
     const Graph *g = check_graph(L);
     lua_createtable(L, g->n_params, 0);
     for (int i = 0; i < g->n_params; i++) {
@@ -255,7 +253,7 @@ static int graph_parameters(lua_State *L) {
         lua_createtable(L, 0, 3);
         lua_pushstring(L, p.name);
         lua_setfield(L, -2, "name");
-        lua_pushstring(L, roles[p.role]);
+        lua_pushstring(L, param_role_name(p.role));
         lua_setfield(L, -2, "role");
         lua_createtable(L, p.value.ndim, 0);
         for (int d = 0; d < p.value.ndim; d++) {

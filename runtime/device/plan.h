@@ -73,7 +73,7 @@ void plan_free(Plan *p);
 
 /* --- what a device lowers programs into --- */
 
-enum { STEP_BUFFERS = 12, NO_BUFFER = -1 };
+enum { STEP_BUFFERS = 16, NO_BUFFER = -1 };
 
 /* One call of a kernel or a library. */
 typedef struct Step Step;

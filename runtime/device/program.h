@@ -71,7 +71,7 @@ typedef enum OpKind {
     OP_KINDS
 } OpKind;
 
-enum { NO_VALUE = -1, OP_INPUTS = 4, OP_OUTPUTS = 3, OP_PARAMS = 4 };
+enum { NO_VALUE = -1, OP_INPUTS = 6, OP_OUTPUTS = 3, OP_PARAMS = 4 };
 
 /* The shape of a value for one image. */
 enum { SHAPE_DIMS = 6 };
@@ -113,7 +113,7 @@ typedef enum FormulaCode {
     FORMULA_CODES
 } FormulaCode;
 
-enum { FORMULA_STEPS = 64, MAP_OPERANDS = 6 };
+enum { FORMULA_STEPS = 96, MAP_OPERANDS = 8 };
 typedef struct FormulaStep {
     FormulaCode code;
     int16_t a, b, c;

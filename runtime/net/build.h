@@ -34,7 +34,8 @@ const void *build_spec(Build *b, const void *spec, size_t bytes, Error *e);
 Op *build_op(Build *b, OpKind kind, const Op *like, int n, const int *in, Error *e);
 
 /* passes.c: folds and fuses in the forward half; puts OP_ROUND behind what is a bf16 number; fuses
- * in the backward half; takes out what the passes left over and works lives out. */
+ * in the backward half; works lives out. close_gaps takes out the ops that are of kind OP_KINDS. */
+void close_gaps(Program *p);
 void fuse_forward(Build *b);
 int round_forward(Build *b, Error *e);
 void fuse_backward(Build *b);
@@ -42,6 +43,23 @@ void finish_program(Build *b);
 /* How many times ops read a value; the op that makes it, -1 for the caller's. */
 int count_readers(const Program *p, int value);
 int maker_of(const Program *p, int value);
+
+/* Of what a map is made: a value, or, where that is NO_VALUE, a parameter of the layer's op. Its
+ * shape meets the map's at the last dimension; dimensions of 1, and those it lacks, are repeated.
+ */
+typedef struct MapInput {
+    int value, param;
+    Shape shape;
+} MapInput;
+/* primitives/map.c: an OP_MAP of `text` (net/formula.h), which makes a new value of shape `out`.
+ * NULL with the error set. */
+Op *build_map(Build *b, const char *text, int n, const MapInput *in, const Shape *out, Error *e);
+/* Maps read parameters where they lie, instead of a value that an op makes of one. */
+int inline_parameters(Build *b, Error *e);
+/* Whether a shape fits into another one so, and the shape that two make together; false where they
+ * make none. */
+bool shape_repeats(const Shape *s, const Shape *whole);
+bool shape_join(const Shape *a, const Shape *b, Shape *out);
 
 /* gradient.c: the gradient's ops of everything that is in the program. */
 int emit_gradient(Build *b, Error *e);
@@ -59,5 +77,8 @@ Op *gradient_to_params(Build *b, OpKind kind, int twin, int n, const int *in, Er
 int gradient_add(Build *b, int twin, int value, int contribution, Error *e);
 /* Makes the op keep something more of what it computes, for the gradient, as out[slot]. */
 int gradient_keep(Build *b, int i, int slot, ValueKind kind, const Shape *shape, Error *e);
+
+/* primitives/NAME.c: the rules. */
+GradientRule gradient_map, gradient_reduce;
 
 #endif

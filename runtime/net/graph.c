@@ -30,7 +30,8 @@ int layer_param(Graph *g, Layer *l, int slot, const char *suffix, ParamRole role
         return -1;
     Param *p = &g->params[g->n_params];
     memset(p, 0, sizeof *p);
-    snprintf(p->name, sizeof p->name, "%s%s%s", l->name, l->name[0] ? "." : "", suffix);
+    snprintf(p->name, sizeof p->name, "%s%s%s", l->name, l->name[0] && suffix[0] ? "." : "",
+             suffix);
     for (int i = 0; i < g->n_params; i++)
         if (!strcmp(g->params[i].name, p->name))
             return error_set(e, "two layers have a parameter named '%s'", p->name);
@@ -98,6 +99,23 @@ int layer_check_window(const Layer *l, Error *e) {
         if (l->pad[i] < 0 || l->pad[i] >= l->kernel[i % 2])
             return layer_fail(l, e, "padding must be 0 or more and less than the kernel");
     return 0;
+}
+
+static const char *const roles[PARAM_ROLES] = {[PARAM_WEIGHT] = "weight",
+                                               [PARAM_BIAS] = "bias",
+                                               [PARAM_NORM_WEIGHT] = "norm_weight",
+                                               [PARAM_NORM_BIAS] = "norm_bias",
+                                               [PARAM_RUNNING_MEAN] = "running_mean",
+                                               [PARAM_RUNNING_VAR] = "running_var"};
+
+const char *param_role_name(ParamRole r) {
+    return roles[r];
+}
+
+ParamRole param_role_named(const char *name) {
+    int r = 0;
+    while (r < PARAM_ROLES && strcmp(roles[r], name)) r++;
+    return (ParamRole)r;
 }
 
 const char *layer_kind_name(LayerKind k) {

@@ -59,7 +59,8 @@ typedef enum ParamRole {
     PARAM_NORM_WEIGHT,
     PARAM_NORM_BIAS,
     PARAM_RUNNING_MEAN,
-    PARAM_RUNNING_VAR
+    PARAM_RUNNING_VAR,
+    PARAM_ROLES
 } ParamRole;
 
 typedef struct Param {
@@ -85,6 +86,9 @@ void graph_free(Graph *g);
  * LAYER_CONV and LAYER_LINEAR, layer->C is the number of output channels. */
 int graph_add(Graph *g, const Layer *layer, int *value, Error *e);
 const char *layer_kind_name(LayerKind k);
+/* "norm_weight"; PARAM_ROLES for an unknown name. */
+const char *param_role_name(ParamRole r);
+ParamRole param_role_named(const char *name);
 /* A shape as [C,H,W]: the first dimension, the product of those between, the last; the number of
  * its elements; whether two are the same. */
 enum { SHAPE_TEXT = 128 };

@@ -43,7 +43,7 @@ static int sole_maker(const Program *p, int i, int j) {
 }
 
 /* Takes out the ops that are gone; twins are told by their new places. */
-static void close_gaps(Program *p) {
+void close_gaps(Program *p) {
     int n = 0, forward = 0, half = p->n_forward;
     for (int i = 0; i < p->n_ops; i++) {
         if (p->ops[i].kind == OP_KINDS) continue;

@@ -204,6 +204,8 @@ static int emit_output(Build *b, int value, int outside, Error *e) {
 
 static int emit_forward(Build *b, Error *e) {
     if (outside_values(b, e) || emit_layers(b, e)) return -1;
+    if (inline_parameters(b, e)) return -1;
+    close_gaps(b->program);
     if (!b->training) fuse_forward(b);
     if (check_uses(b, e) || (b->rounds_forward && round_forward(b, e)) ||
         emit_output(b, b->value_of[b->graph->n_layers - 1], VALUE_Z, e))

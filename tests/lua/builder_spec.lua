@@ -42,10 +42,15 @@ describe("the builder", function()
     end)
 
     it("names the layers that there are, and one that is near", function()
-        local layers = " (layers: add, avgpool, batchnorm, conv, dropout, linear, maxpool, relu, relu6)"
-        refused("local z = b:gelu(x)", "a net definition has no layer 'gelu'; did you mean 'relu'?" .. layers)
-        refused("local z = b:flatten(x)", "a net definition has no layer 'flatten'" .. layers)
-        refused("local z = b.Conv(x)", "a net definition has no layer 'Conv'; did you mean 'conv'?" .. layers)
+        for line, near in pairs {["b:gelo(x)"] = "'gelo'; did you mean 'gelu'?", ["b:conf(x)"] =
+            "'conf'; did you mean 'conv'?", ["b.Conv(x)"] = "'Conv'; did you mean 'conv'?",
+            ["b:quite_unlike(x)"] = "'quite_unlike'"} do
+            local g, message = drawn("local z = " .. line)
+            assert.is_nil(g)
+            local start = "net.lua:3: a net definition has no layer " .. near .. " (layers: add, "
+            assert.equal(start, message:sub(1, #start))
+            assert.truthy(message:find(", relu, relu6, ", 1, true))
+        end
     end)
 
     it("refuses what is no layer's output, naming it", function()

@@ -29,7 +29,13 @@ typedef struct Job {
     float *dweight, *dbias;     /* gradients of parameters */
     float *running[2];          /* mean and variance */
     int64_t weights;            /* elements of weight */
+    MapSpec map;                /* of OP_MAP, with its params and its inputs' elements an image */
+    ReduceSpec reduce;
+    const float *param[OP_PARAMS];
+    int64_t each[OP_INPUTS];
 } Job;
+
+_Static_assert((int)SLOTS <= (int)STEP_BUFFERS, "a step has room for the slots");
 
 typedef int Loop(const Job *j, Plan *p, void *const *at, Error *e);
 
@@ -349,6 +355,96 @@ static int dropout_back(const Job *j, Plan *p, void *const *at, Error *e) {
     return 0;
 }
 
+/* The step of a formula on numbers in double. */
+static double formula_step(const FormulaStep *s, const double *reg, const double *operand) {
+    double a = reg[s->a], b = reg[s->b];
+    switch (s->code) {
+    case FORMULA_OPERAND: return operand[s->a];
+    case FORMULA_CONSTANT: return (double)s->constant;
+    case FORMULA_ADD: return a + b;
+    case FORMULA_SUB: return a - b;
+    case FORMULA_MUL: return a * b;
+    case FORMULA_DIV: return a / b;
+    case FORMULA_MIN: return isnan(a) || a < b ? a : b;
+    case FORMULA_MAX: return isnan(a) || a > b ? a : b;
+    case FORMULA_NEG: return -a;
+    case FORMULA_ABS: return fabs(a);
+    case FORMULA_SIGN: return a > 0 ? 1 : a < 0 ? -1 : 0;
+    case FORMULA_EXP: return exp(a);
+    case FORMULA_LOG: return log(a);
+    case FORMULA_TANH: return tanh(a);
+    case FORMULA_ERF: return erf(a);
+    case FORMULA_SQRT: return sqrt(a);
+    case FORMULA_SIGMOID: return 1 / (1 + exp(-a));
+    case FORMULA_SOFTPLUS: return a > 30 ? a : log1p(exp(a));
+    case FORMULA_POW: return pow(a, b);
+    case FORMULA_FLOOR: return floor(a);
+    case FORMULA_GREATER: return a > b;
+    case FORMULA_AT_LEAST: return a >= b;
+    case FORMULA_EQUAL: return a == b;
+    case FORMULA_SELECT: return a != 0 ? b : reg[s->c];
+    default: return NAN;
+    }
+}
+
+/* Where element i of a shape lies at other strides. */
+static int64_t strided(const Shape *s, const int64_t *stride, int64_t i) {
+    int64_t at = 0;
+    for (int d = s->ndim - 1; d >= 0; d--) {
+        at += i % s->dim[d] * stride[d];
+        i /= s->dim[d];
+    }
+    return at;
+}
+
+static int map(const Job *j, Plan *p, void *const *at, Error *e) {
+    const MapSpec *m = &j->map;
+    float *y = at[OUT];
+    int64_t each = j->elements / j->N;
+    (void)p, (void)e;
+    for (int64_t i = 0; i < j->elements; i++) {
+        double operand[MAP_OPERANDS], reg[FORMULA_STEPS] = {0};
+        for (int k = 0; k < m->formula.operands; k++) {
+            const MapOperand *o = &m->operand[k];
+            const float *from = o->input < 0 ? j->param[o->param] : at[IN + o->input];
+            int64_t image = o->input < 0 ? 0 : i / each * j->each[o->input];
+            operand[k] = (double)from[image + strided(&m->shape, o->stride, i % each)];
+        }
+        for (int k = 0; k < m->formula.n; k++)
+            reg[k] = formula_step(&m->formula.step[k], reg, operand);
+        y[i] = (float)reg[m->formula.n - 1];
+    }
+    return 0;
+}
+
+/* y [n] = the sums of x over dimensions, and over the images where y is a parameter's gradient. */
+static void sum_over(const Job *j, const float *x, double *sum, float *y, int64_t images,
+                     int64_t n) {
+    const Shape *s = &j->reduce.shape;
+    int64_t stride[SHAPE_DIMS] = {0}, step = 1, each = 1;
+    for (int d = s->ndim - 1; d >= 0; d--) {
+        stride[d] = j->reduce.over[d] ? 0 : step;
+        if (!j->reduce.over[d]) step *= s->dim[d];
+        each *= s->dim[d];
+    }
+    memset(sum, 0, (size_t)n * sizeof *sum);
+    for (int64_t i = 0; i < j->N * each; i++)
+        sum[(images > 1 ? i / each * step : 0) + strided(s, stride, i % each)] += (double)x[i];
+    for (int64_t i = 0; i < n; i++) y[i] = (float)(sum[i] * j->reduce.scale);
+}
+
+static int reduce(const Job *j, Plan *p, void *const *at, Error *e) {
+    (void)p, (void)e;
+    sum_over(j, at[IN], at[SUMS], at[OUT], j->N, j->elements);
+    return 0;
+}
+
+static int reduce_param(const Job *j, Plan *p, void *const *at, Error *e) {
+    (void)p, (void)e;
+    sum_over(j, at[IN], at[SUMS], j->dweight, 1, j->weights);
+    return 0;
+}
+
 static const struct {
     const char *name; /* for the profile */
     Loop *run;
@@ -375,6 +471,9 @@ static const struct {
     [OP_ADD] = {"add", add},
     [OP_DROPOUT] = {"dropout", dropout},
     [OP_DROPOUT_BACK] = {"dropout back", dropout_back},
+    [OP_MAP] = {"map", map},
+    [OP_REDUCE] = {"sum", reduce},
+    [OP_REDUCE_PARAM] = {"parameter sum", reduce_param},
 };
 
 /* --- one step for each op: its loop, then what is fused into it --- */
@@ -420,7 +519,8 @@ static int place(Compiler *c, int value, int *slot, Error *e) {
 
 static Job job_of(const Compiler *c, const Op *op) {
     const Op *forward = op->backward && op->twin >= 0 ? &c->program->ops[op->twin] : op;
-    const Value *x = &c->program->values[forward->in[0]], *y = &c->program->values[forward->out[0]];
+    int in = forward->in[0] == NO_VALUE ? forward->out[0] : forward->in[0];
+    const Value *x = &c->program->values[in], *y = &c->program->values[forward->out[0]];
     const PlanRequest *r = c->request;
     Job j = {.op = *op,
              .N = r->N,
@@ -486,9 +586,17 @@ static int give_gradients(Compiler *c, const Op *op, Job *j, Error *e) {
     return 0;
 }
 
+static void give_map(const Compiler *c, const Op *op, Job *j) {
+    j->map = *op->map;
+    for (int i = 0; i < OP_PARAMS; i++) j->param[i] = param(c, op->param[i]);
+    for (int i = 0; i < OP_INPUTS && op->in[i] != NO_VALUE; i++)
+        j->each[i] = value_elements(c, op->in[i]) / j->N;
+}
+
 static bool sums(OpKind kind) {
-    return kind == OP_CONV_DATA || kind == OP_CONV_WEIGHTS || kind == OP_LINEAR_DATA ||
-           kind == OP_LINEAR_WEIGHTS || kind == OP_BATCHNORM_BACK;
+    return kind == OP_REDUCE || kind == OP_REDUCE_PARAM || kind == OP_CONV_DATA ||
+           kind == OP_CONV_WEIGHTS || kind == OP_LINEAR_DATA || kind == OP_LINEAR_WEIGHTS ||
+           kind == OP_BATCHNORM_BACK;
 }
 
 /* A double for each number that the op makes: a step takes no memory of its own. */
@@ -508,6 +616,9 @@ static int lower(Compiler *c, const Op *op, Error *e) {
     case OP_LINEAR:
     case OP_LINEAR_DATA: failed = give_weights(c, op, &j, e); break;
     case OP_AFFINE: failed = give_channels(c, op, &j, e); break;
+    case OP_MAP: give_map(c, op, &j); break;
+    case OP_REDUCE: j.reduce = *op->reduce; break;
+    case OP_REDUCE_PARAM: j.reduce = *op->reduce; /* fall through */
     case OP_CONV_WEIGHTS:
     case OP_LINEAR_WEIGHTS:
         j.weights = c->program->params[op->param[0]].count;

@@ -15,6 +15,7 @@
 
 #include "backend/cpu/convolve.h"
 #include "device/device.h"
+#include "device/program.h"
 
 /* What norms and step keep of one piece of an image until the pieces are added up. */
 typedef struct KernelPartial {
@@ -27,6 +28,25 @@ typedef struct KernelPartial {
 typedef struct PoolShape {
     int64_t planes, B, H, W, OH, OW, kernel[2], stride[2], pad[2]; /* pad: top, left */
 } PoolShape;
+
+/* A formula over dimensions n, the last two of which are rows and columns; out is contiguous.
+ * reg: where the result of each step is kept; constants have a register of their own. */
+enum { FORMULA_CHUNK = 256, FORMULA_REGISTERS = 40, MAP_DIMS = SHAPE_DIMS + 3 };
+typedef struct FormulaMap {
+    Formula formula;
+    int8_t reg[FORMULA_STEPS];
+    int ndim; /* 2 or more */
+    int64_t n[MAP_DIMS], stride[MAP_OPERANDS][MAP_DIMS];
+} FormulaMap;
+
+/* Sums of x over the dimensions `over`, one for each place of the dimensions `kept`, times scale.
+ */
+enum { REDUCE_STRIP = 64 };
+typedef struct Reduction {
+    int kept, over;
+    int64_t kept_n[MAP_DIMS], kept_stride[MAP_DIMS], over_n[MAP_DIMS], over_stride[MAP_DIMS];
+    double scale;
+} Reduction;
 
 typedef struct CpuKernels {
     const char *isa; /* "x86-64", "avx2", "avx512" */
@@ -56,6 +76,11 @@ typedef struct CpuKernels {
                     int64_t D);
     void (*tanh_step)(const AdamStep *s, const TanhStep *a, int64_t N, int64_t D,
                       KernelPartial *partial);
+
+    /* out may be an operand that is not repeated. */
+    void (*formula)(const FormulaMap *m, const float *const *in, float *out);
+
+    void (*reduce)(const Reduction *r, const float *x, float *out);
 
     void (*sgd)(const SgdStep *s, float *p, const float *g, float *m, int64_t P);
     void (*adam)(const AdamStep *s, float *p, const float *g, float *m, float *v, int64_t P);

@@ -25,6 +25,11 @@ int cpu_block(const Compiler *c) {
     return cpu_of(c)->isa == CPU_AVX512 ? 16 : 8;
 }
 
+Layout plain_layout(const Compiler *c, int value) {
+    const Value *v = value_of(c, value);
+    return layout_plain(c->request->N, v->C, v->H, v->W);
+}
+
 Layout blocked_layout(const Compiler *c, int64_t C, int64_t H, int64_t W) {
     return layout_blocked(cpu_block(c), c->request->N, C, H, W);
 }
@@ -255,7 +260,8 @@ int buffer_of(Compiler *c, const Layout *layout, Error *e) {
 
 int value_as(Compiler *c, int value, const Layout *layout, Error *e) {
     const Layout *own = layout_of(c, value);
-    if (layout_same(own, layout)) return c->buffer[value];
+    Layout here = as_grid(own), wanted = as_grid(layout);
+    if (layout_same(&here, &wanted)) return c->buffer[value];
     int copy = buffer_of(c, layout, e);
     return copy < 0 || emit_reorder(c, own, c->buffer[value], layout, copy, e) ? -1 : copy;
 }
@@ -338,6 +344,9 @@ static Lower *const lowerings[OP_KINDS] = {
     [OP_DROPOUT] = cpu_lower_dropout,
     [OP_DROPOUT_BACK] = cpu_lower_dropout_back,
     [OP_ROUND] = cpu_lower_round,
+    [OP_MAP] = cpu_lower_map,
+    [OP_REDUCE] = cpu_lower_reduce,
+    [OP_REDUCE_PARAM] = cpu_lower_reduce_param,
 };
 
 int cpu_lower_begin(Compiler *c, Error *e) {

@@ -51,6 +51,8 @@ dnnl_stream_t cpu_stream(void);
 
 /* Channels of a block in this device's activations: 16 with AVX-512, else 8. */
 int cpu_block(const Compiler *c);
+/* Plain order. */
+Layout plain_layout(const Compiler *c, int value);
 Layout blocked_layout(const Compiler *c, int64_t C, int64_t H, int64_t W);
 /* The layout in which own kernels read the value's channels: its own where that is plain or in this
  * device's blocks, else these blocks. */
@@ -67,7 +69,7 @@ Lower cpu_lower_input, cpu_lower_output, cpu_lower_normalize, cpu_lower_affine, 
     cpu_lower_linear_weights, cpu_lower_batchnorm, cpu_lower_batchnorm_back, cpu_lower_relu,
     cpu_lower_mask, cpu_lower_maxpool, cpu_lower_maxpool_back, cpu_lower_avgpool,
     cpu_lower_avgpool_back, cpu_lower_add, cpu_lower_dropout, cpu_lower_dropout_back,
-    cpu_lower_round;
+    cpu_lower_round, cpu_lower_map, cpu_lower_reduce, cpu_lower_reduce_param;
 
 /* A step that runs a primitive made from pd (not consumed); a scratchpad is added where it wants
  * one. */

@@ -115,7 +115,7 @@ endif
 # Fails where the tests that just ran reach less than nine in ten lines of the plugin's C.
 coverage-standin:
 	@gcov -n $(CUDA_C:%.c=$(BUILD)/standin/%.o) 2>/dev/null | awk -F'[:% ]+' \
-	  '/^File .runtime.device.cuda.*c.$$/ {own = 1} /^Lines/ && own {run += $$3 * $$5 / 100; all += $$5; own = 0} \
+	  '/^File .runtime.backend.cuda.*c.$$/ {own = 1} /^Lines/ && own {run += $$3 * $$5 / 100; all += $$5; own = 0} \
 	  END {if (all) printf "lines of the plugin that ran: %.1f %% of %d\n", 100 * run / all, all; exit !(run >= 0.9 * all)}'
 check-gpu: all programs $(DEVICE_OPS) ## the device's tests on this machine's GPU
 	@$(BUILD)/advrt --device cuda -e ''

@@ -12,6 +12,7 @@
 #include <cuda_runtime_api.h>
 
 #include "device/device.h"
+#include "device/program.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -140,6 +141,28 @@ cudaError_t kernel_depthwise_data(cudaStream_t s, Real real, const void *dy, con
                                   void *dx, Window w, bool sum);
 cudaError_t kernel_depthwise_weights(cudaStream_t s, const float *x, const float *dy,
                                      float *dweight, Window w);
+
+/* --- maps and sums over dimensions (formula.cu) --- */
+
+/* A formula over dimensions n, in the order in which out lies; in[j] is crossed at stride[j]. */
+enum { MAP_DIMS = SHAPE_DIMS + 1 };
+typedef struct FormulaArgs {
+    Formula formula;
+    int ndim;
+    int64_t n[MAP_DIMS], stride[MAP_OPERANDS][MAP_DIMS];
+    const void *in[MAP_OPERANDS];
+    Real real[MAP_OPERANDS], out;
+} FormulaArgs;
+cudaError_t kernel_formula(cudaStream_t s, const FormulaArgs *m, void *out);
+
+/* out [kept] = scale times the sum of x over the dimensions `over`, in double. */
+typedef struct SumArgs {
+    int kept, over;
+    int64_t kept_n[MAP_DIMS], kept_stride[MAP_DIMS], over_n[MAP_DIMS], over_stride[MAP_DIMS];
+    double scale;
+    Real in, out;
+} SumArgs;
+cudaError_t kernel_sum_over(cudaStream_t s, const SumArgs *m, const void *x, void *out);
 
 /* --- sums over rows, and batch norm in training (batchnorm.cu) --- */
 

@@ -228,6 +228,9 @@ static Lower *const lowerings[OP_KINDS] = {
     [OP_ADD] = cuda_lower_add,
     [OP_DROPOUT] = cuda_lower_dropout,
     [OP_DROPOUT_BACK] = cuda_lower_dropout_back,
+    [OP_MAP] = cuda_lower_map,
+    [OP_REDUCE] = cuda_lower_reduce,
+    [OP_REDUCE_PARAM] = cuda_lower_reduce_param,
 };
 
 static int run_count(Plan *p, const Step *s, Error *e) {

@@ -1,8 +1,8 @@
 /* Lowering a program for CUDA (device/plan.h): what the files on each primitive, lower_*.c, share.
  * A step launches a kernel of the project or calls cuDNN or cuBLAS.
  *
- * Values are channels-last, but the caller's image, which is in planes. Forward's are of one Real
- * and backward's gradients of one.
+ * Values of three dimensions are images, channels-last, but the caller's image, which is in planes;
+ * all others are in plain order. Forward's are of one Real and backward's gradients of one.
  */
 #ifndef ADVRT_DEVICE_CUDA_LOWER_H
 #define ADVRT_DEVICE_CUDA_LOWER_H
@@ -59,7 +59,8 @@ Lower cuda_lower_input, cuda_lower_output, cuda_lower_normalize, cuda_lower_affi
     cuda_lower_conv_data, cuda_lower_conv_weights, cuda_lower_linear, cuda_lower_linear_data,
     cuda_lower_linear_weights, cuda_lower_batchnorm, cuda_lower_batchnorm_back, cuda_lower_relu,
     cuda_lower_mask, cuda_lower_maxpool, cuda_lower_maxpool_back, cuda_lower_avgpool,
-    cuda_lower_avgpool_back, cuda_lower_add, cuda_lower_dropout, cuda_lower_dropout_back;
+    cuda_lower_avgpool_back, cuda_lower_add, cuda_lower_dropout, cuda_lower_dropout_back,
+    cuda_lower_map, cuda_lower_reduce, cuda_lower_reduce_param;
 
 /* 0, or -1 and an error that names the layer, the step, and what the call said. */
 int step_done(const Plan *p, const Step *s, cudaError_t status, Error *e);

@@ -108,9 +108,10 @@ static int run_dropout(Plan *p, const Step *s, Error *e) {
 static int emit_dropout(Compiler *c, const Op *op, const char *what, int in, int out, bool sum,
                         Error *e) {
     const Value *v = value_of(c, op->out[0]);
+    bool image = v->shape.ndim == 3; /* the others lie as the stream is counted */
     DropoutJob job = {.N = c->request->N,
-                      .C = v->C,
-                      .P = v->H * v->W,
+                      .C = image ? v->C : v->C * v->H * v->W,
+                      .P = image ? v->H * v->W : 1,
                       .first = c->request->group ? c->request->first : 0,
                       .p = op->p,
                       .stream = op->stream,

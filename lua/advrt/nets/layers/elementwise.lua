@@ -1,5 +1,6 @@
 --- Layers that work element by element.
 
+local arguments = require "advrt.support.check"
 local layer = require "advrt.nets.layer"
 local Builder, takes = layer.Builder, layer.takes
 
@@ -11,14 +12,42 @@ takes.relu6 = {}
 --- min(max(x, 0), 6).
 function Builder:relu6(x) return layer.add(self, {kind = "relu", cap = 6.0}, x) end
 
---- x + y, or the sum of more values, all of one shape.
+--- Whether a dimension of one value would be repeated to meet the other's.
+local function repeats(x, y)
+    if #x.shape ~= #y.shape then return true end
+    for i, n in ipairs(x.shape) do
+        if n ~= y.shape[i] and (n == 1 or y.shape[i] == 1) then return true end
+    end
+    return false
+end
+
+local function check_all(self, kind, values, least)
+    layer.check_self(self, kind)
+    for i = 1, math.max(values.n, least) do layer.check_input(self, kind, values[i], i) end
+end
+
+--- x + y, or the sum of more values. Values meet at their last dimensions; a dimension of one element is
+-- repeated.
 function Builder:add(x, y, ...)
-    layer.check_self(self, "add")
     local values = table.pack(x, y, ...)
-    for i = 1, values.n do layer.check_input(self, "add", values[i], i) end
-    local sum = layer.add(self, {kind = "add"}, x, y)
-    for i = 3, values.n do sum = layer.add(self, {kind = "add"}, sum, values[i]) end
+    check_all(self, "add", values, 2)
+    local sum = x
+    for i = 2, values.n do
+        local rule = repeats(sum, values[i]) and {kind = "map", text = "x + y"} or {kind = "add"}
+        sum = layer.add(self, rule, sum, values[i])
+    end
     return sum
+end
+
+--- x * y, or the product of more values, which are repeated as in add.
+function Builder:mul(x, y, ...)
+    local values = table.pack(x, y, ...)
+    check_all(self, "mul", values, 2)
+    local product = x
+    for i = 2, values.n do
+        product = layer.add(self, {kind = "map", text = "x * y"}, product, values[i])
+    end
+    return product
 end
 
 takes.dropout = {"p"}
@@ -26,4 +55,139 @@ takes.dropout = {"p"}
 function Builder:dropout(x, p)
     p = layer.attribute("dropout", {p = p}, "p", layer.NUMBER, 0.5)
     return layer.add(self, {kind = "dropout", p = p}, x)
+end
+
+--- A formula, element by element, of one to four values: b:map("x * sigmoid(x)", h), b:map("x * y", h, s).
+-- The values are x, y, z and u in it. They meet at their last dimensions; a dimension of one element is
+-- repeated. It may hold numbers, + - * / ^, comparisons, which are 1 or 0, and abs, erf, exp, floor, log,
+-- max, min, pow, select(c, a, b) (a where c is not 0, else b), sigmoid, sign, softplus, sqrt, tanh. Its
+-- gradient is derived from it.
+function Builder:map(formula, ...)
+    local values = table.pack(...)
+    layer.check_self(self, "map")
+    if type(formula) ~= "string" then
+        layer.wrong("map needs a formula, such as \"x * sigmoid(x)\", got %s", arguments.text(formula))
+    end
+    check_all(self, "map", values, 1)
+    return layer.add(self, {kind = "map", text = formula}, table.unpack(values, 1, values.n))
+end
+
+--- A parameter as a value, the same for every image: name is its own, shape an array. o: role = "weight",
+-- "bias", "norm_weight" or "norm_bias", which says how it is initialised.
+function Builder:parameter(name, shape, o)
+    layer.check_self(self, "parameter")
+    if type(name) ~= "string" or name == "" then
+        layer.wrong("parameter needs its name, got %s", arguments.text(name))
+    elseif type(shape) ~= "table" or #shape == 0 then
+        layer.wrong("parameter: shape must be an array of sizes, got %s", arguments.text(shape))
+    end
+    for _, n in ipairs(shape) do
+        if not layer.whole(n, 1) then
+            layer.wrong("parameter: sizes must be whole numbers from 1 on, got %s", arguments.text(n))
+        end
+    end
+    local problem = arguments.keys(o, {"role"})
+    if problem then layer.wrong("parameter: %s", problem) end
+    return layer.add(self, {kind = "parameter", name = name, sizes = shape, text = o and o.role or "bias"})
+end
+
+--- Activations of one value, by name.
+local activations = {
+    sigmoid = "sigmoid(x)",
+    silu = "x * sigmoid(x)",
+    tanh = "tanh(x)",
+    softplus = "softplus(x)",
+    mish = "x * tanh(softplus(x))",
+    hardsigmoid = "select(x >= 3, 1, select(x <= -3, 0, x / 6 + 0.5))",
+    hardswish = "select(x > 3, x, select(x < -3, 0, x * (x / 6 + 0.5)))",
+    -- exp(t) - 1 = tanh(t / 2) (exp(t) + 1), which loses nothing near 0
+    selu = "1.0507009873554805 * select(x > 0, x, 1.6732632423543772"
+        .. " * (tanh(select(x > 0, 0, x) / 2) * (exp(select(x > 0, 0, x)) + 1)))",
+}
+
+local function activation(self, formula, x) return layer.add(self, {kind = "map", text = formula}, x) end
+
+for name in pairs(activations) do takes[name] = {} end
+--- 1 / (1 + exp(-x)).
+function Builder:sigmoid(x) return activation(self, activations.sigmoid, x) end
+--- x sigmoid(x), also called swish (arXiv:1702.03118).
+function Builder:silu(x) return activation(self, activations.silu, x) end
+--- The hyperbolic tangent.
+function Builder:tanh(x) return activation(self, activations.tanh, x) end
+--- log(1 + exp(x)).
+function Builder:softplus(x) return activation(self, activations.softplus, x) end
+--- x tanh(softplus(x)) (arXiv:1908.08681).
+function Builder:mish(x) return activation(self, activations.mish, x) end
+--- x / 6 + 1/2, held to [0, 1] (arXiv:1905.02244).
+function Builder:hardsigmoid(x) return activation(self, activations.hardsigmoid, x) end
+--- x hardsigmoid(x) (arXiv:1905.02244).
+function Builder:hardswish(x) return activation(self, activations.hardswish, x) end
+--- SELU (arXiv:1706.02515).
+function Builder:selu(x) return activation(self, activations.selu, x) end
+
+--- A number in a formula, to the last bit.
+local function number(kind, o, name, default)
+    return ("(%.17g)"):format(layer.attribute(kind, o or {}, name, layer.NUMBER, default))
+end
+
+takes.gelu = {{"approximate"}}
+--- x Phi(x) with the normal distribution's Phi (arXiv:1606.08415). o: approximate = "none", by erf, or
+-- "tanh".
+function Builder:gelu(x, o)
+    local how = o and o.approximate or "none"
+    if how ~= "none" and how ~= "tanh" then
+        layer.wrong("gelu: approximate must be 'none' or 'tanh', got %s", arguments.text(how))
+    end
+    return activation(self, how == "none" and "0.5 * x * (1 + erf(x * 0.7071067811865476))"
+        or "0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x^3)))", x)
+end
+
+takes.leakyrelu = {{"slope"}}
+--- x where it is above 0, else slope x. o: slope = 0.01.
+function Builder:leakyrelu(x, o)
+    return activation(self, ("select(x > 0, x, %s * x)"):format(number("leakyrelu", o, "slope", 0.01)), x)
+end
+
+takes.elu = {{"alpha"}}
+--- x where it is above 0, else alpha (exp(x) - 1) (arXiv:1511.07289). o: alpha = 1.
+function Builder:elu(x, o)
+    return activation(self, ("select(x > 0, x, %s * (tanh(select(x > 0, 0, x) / 2)"
+        .. " * (exp(select(x > 0, 0, x)) + 1)))"):format(number("elu", o, "alpha", 1)), x)
+end
+
+takes.clip = {"low", "high"}
+--- x held to [low, high].
+function Builder:clip(x, low, high)
+    local least, most = number("clip", {low = low}, "low"), number("clip", {high = high}, "high")
+    if low > high then layer.wrong("clip: low must not be above high, got %g and %g", low, high) end
+    return activation(self, ("select(x < %s, %s, select(x > %s, %s, x))"):format(least, least, most, most), x)
+end
+
+takes.prelu = {"name", {"channels"}}
+--- x where it is above 0, else w x, with the parameter NAME.weight [channels] (arXiv:1502.01852). o:
+-- channels = 1, or as many as x has.
+function Builder:prelu(x, name, o)
+    local n = layer.attribute("prelu", o or {}, "channels", layer.COUNT, 1)
+    if n ~= 1 and n ~= x.C then layer.wrong("prelu: channels must be 1 or %d, got %d", x.C, n) end
+    local sizes = {n}
+    for i = 2, #x.shape do sizes[i] = 1 end
+    local slope = layer.add(self, {kind = "parameter", name = name .. ".weight", sizes = sizes, flag = true,
+        text = "weight"})
+    return layer.add(self, {kind = "map", text = "select(x > 0, x, y * x)"}, x, slope)
+end
+
+takes.mean = {"dims", {"keep"}}
+--- The mean over dimensions, counted from 1 and without the batch: dims is a number or an array. o: keep =
+-- false; with true the dimensions stay, with one element.
+function Builder:mean(x, dims, o)
+    dims = type(dims) == "table" and dims or {dims}
+    local sizes = {}
+    for i, d in ipairs(dims) do
+        if not layer.whole(d, 1) or d > #x.shape then
+            layer.wrong("mean: dimensions are 1 to %d, got %s", #x.shape, arguments.text(d))
+        end
+        sizes[i] = d - 1
+    end
+    return layer.add(self, {kind = "mean", sizes = sizes,
+        second_flag = layer.attribute("mean", o or {}, "keep", layer.SWITCH, false)}, x)
 end

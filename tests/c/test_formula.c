@@ -1,0 +1,299 @@
+/* Formulas: how they are read, their derivatives against differences in double, and the kernels
+ * that compute them against the C library in double, on every instruction set of this machine. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "net/formula.h"
+
+static Formula read_formula(const char *text, int operands) {
+    Formula f;
+    Error e;
+    if (formula_read(&f, text, operands, &e)) fail_msg("%s", e.text);
+    return f;
+}
+
+static double step(const FormulaStep *s, const double *r, const double *x) {
+    double a = r[s->a], b = r[s->b];
+    switch (s->code) {
+    case FORMULA_OPERAND: return x[s->a];
+    case FORMULA_CONSTANT: return (double)s->constant;
+    case FORMULA_ADD: return a + b;
+    case FORMULA_SUB: return a - b;
+    case FORMULA_MUL: return a * b;
+    case FORMULA_DIV: return a / b;
+    case FORMULA_MIN: return fmin(a, b);
+    case FORMULA_MAX: return fmax(a, b);
+    case FORMULA_NEG: return -a;
+    case FORMULA_ABS: return fabs(a);
+    case FORMULA_SIGN: return (a > 0) - (a < 0);
+    case FORMULA_EXP: return exp(a);
+    case FORMULA_LOG: return log(a);
+    case FORMULA_TANH: return tanh(a);
+    case FORMULA_ERF: return erf(a);
+    case FORMULA_SQRT: return sqrt(a);
+    case FORMULA_SIGMOID: return 1 / (1 + exp(-a));
+    case FORMULA_SOFTPLUS: return log1p(exp(a));
+    case FORMULA_POW: return pow(a, b);
+    case FORMULA_FLOOR: return floor(a);
+    case FORMULA_GREATER: return a > b;
+    case FORMULA_AT_LEAST: return a >= b;
+    case FORMULA_EQUAL: return a == b;
+    case FORMULA_SELECT: return a != 0 ? b : r[s->c];
+    default: fail_msg("an unknown code"); return 0;
+    }
+}
+
+static double value_of(const Formula *f, const double *x) {
+    double r[FORMULA_STEPS] = {0};
+    for (int i = 0; i < f->n; i++) r[i] = step(&f->step[i], r, x);
+    return r[f->n - 1];
+}
+
+/* --- reading --- */
+
+static void reads_values(void **state) {
+    static const struct {
+        const char *text;
+        int operands;
+        double x, y, value;
+    } cases[] = {
+        {"x + 2 * y", 2, 3, 5, 13},
+        {"-x^2", 1, 3, 0, -9},
+        {"2^-x", 1, 2, 0, 0.25},
+        {"(x - y) - 1", 2, 7, 2, 4},
+        {"x / y / 2", 2, 12, 3, 2},
+        {"select(x > y, 1, 0) + (x <= y) * 10", 2, 1, 1, 10},
+        {"select(x == y, x, -1)", 2, 2, 2, 2},
+        {"max(min(x, 3), -y)", 2, 9, 4, 3},
+        {"x ^ 3 ^ 1", 1, 2, 0, 8},
+        {"x < 1e1", 1, 2, 0, 1},
+        {" abs( x ) ", 1, -2.5, 0, 2.5},
+        {"floor(x) + sign(x)", 1, -2.5, 0, -4},
+        {"pow(x, 0.5) * sqrt(x)", 1, 4, 0, 4},
+        {"--x", 1, 4, 0, 4},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        Formula f = read_formula(cases[i].text, cases[i].operands);
+        double x[] = {cases[i].x, cases[i].y}, got = value_of(&f, x);
+        if (fabs(got - cases[i].value) > 1e-12)
+            fail_msg("%s is %g, got %g", cases[i].text, cases[i].value, got);
+    }
+}
+
+static void shares_and_folds_steps(void **state) {
+    (void)state;
+    assert_int_equal(read_formula("x * sigmoid(x) + x * sigmoid(x)", 1).n, 4);
+    assert_int_equal(read_formula("x * (1 + 1 - 1) / 1 - 0", 1).n, 1);
+    assert_int_equal(read_formula("x + 2 * 3 - 4", 1).n, 5);
+    assert_int_equal(read_formula("x + (2 * 3 - 4)", 1).n, 3);
+}
+
+static void refuses_what_is_wrong(void **state) {
+    static const struct {
+        const char *text;
+        int operands;
+        const char *message;
+    } cases[] = {
+        {"", 1, "formula '': expected a number, an operand or a function at 'the end'"},
+        {"x +", 1, "formula 'x +': expected a number, an operand or a function at 'the end'"},
+        {"x y", 2, "formula 'x y': something is left at 'y'"},
+        {"(x", 1, "formula '(x': expected ')' at 'the end'"},
+        {"y", 1, "formula 'y': an operand that is not given at 'y'"},
+        {"relu(x)", 1, "formula 'relu(x)': unknown name at 'relu(x)'"},
+        {"max(x)", 1, "formula 'max(x)': expected ',' at ')'"},
+        {"exp x", 1, "formula 'exp x': expected '(' at 'x'"},
+        {"1 + 1", 1, "formula '1 + 1' does not use its operand x"},
+        {"x", 2, "formula 'x' does not use its operand y"},
+        {"x", 0, "a formula has 1 to 7 operands, got 0"},
+    };
+    char deep[256];
+    Formula f;
+    Error e;
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(formula_read(&f, cases[i].text, cases[i].operands, &e), -1);
+        assert_string_equal(e.text, cases[i].message);
+    }
+    memset(deep, '(', 200);
+    strcpy(deep + 200, "x");
+    assert_int_equal(formula_read(&f, deep, 1, &e), -1);
+    assert_non_null(strstr(e.text, "nested too deeply"));
+    deep[0] = '\0';
+    for (int i = 0; i < 60; i++)
+        sprintf(deep + strlen(deep), "x+%d", i), strcat(deep, i < 59 ? "*" : "");
+    assert_int_equal(formula_read(&f, deep, 1, &e), -1);
+    assert_non_null(strstr(e.text, "more steps than a formula can have"));
+}
+
+/* --- derivatives --- */
+
+static void has_the_derivatives_of_differences(void **state) {
+    static const char *const texts[] = {
+        "x * y + x / y",
+        "exp(x) - log(y)",
+        "tanh(x) * erf(y)",
+        "sqrt(x * x + y)",
+        "x * sigmoid(x) + softplus(y)",
+        "pow(x * x + 1, y)",
+        "x^3 + y^4 - 2^y",
+        "max(x, y) + min(x, 2 * y)",
+        "abs(x) * sign(y) + floor(x) * y",
+        "select(x > y, x * y, y - x)",
+        "0.5 * x * (1 + erf(x * 0.7071067811865476)) * y",
+        "0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x^3))) + y",
+        "(x >= 0.3) * x * x + (x == y) + y",
+        "exp(-x^2) * exp(-x^2) / (1 + exp(-y))",
+    };
+    static const double points[][2] = {{0.4, 1.3}, {-0.7, 0.9}, {1.9, 0.35}, {-2.3, 2.1}};
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        for (size_t k = 0; k < 4; k++)
+            for (int j = 0; j < 2; j++) {
+                Formula f = read_formula(texts[i], 2), d;
+                Error e;
+                double x[3] = {points[k][0], points[k][1], 1.7}, h = 1e-5;
+                assert_int_equal(formula_derivative(&d, &f, j, &e), 0);
+                double got = value_of(&d, x);
+                x[j] += h;
+                double up = value_of(&f, x);
+                x[j] -= 2 * h;
+                double wanted = 1.7 * (up - value_of(&f, x)) / (2 * h);
+                if (fabs(got - wanted) > 1e-6 * (1 + fabs(wanted)))
+                    fail_msg("%s by operand %d at %g, %g: %.9g, differences %.9g", texts[i], j,
+                             points[k][0], points[k][1], got, wanted);
+            }
+}
+
+static void halves_the_derivative_at_a_tie(void **state) {
+    Error e;
+    Formula f = read_formula("max(x, y)", 2), d;
+    double at[3] = {0.5, 0.5, 1};
+    (void)state;
+    assert_int_equal(formula_derivative(&d, &f, 0, &e), 0);
+    assert_true(value_of(&d, at) == 0.5);
+    f = read_formula("abs(x)", 1);
+    assert_int_equal(formula_derivative(&d, &f, 0, &e), 0);
+    assert_true(value_of(&d, (double[]){0, 1}) == 0);
+    f = read_formula("x + y", 2);
+    assert_int_equal(formula_derivative(&d, &f, 1, &e), 0);
+    assert_int_equal(formula_is_operand(&d), 2);
+    assert_false(formula_reads(&d, 0));
+}
+
+/* --- kernels --- */
+
+static double unit(double y) {
+    double a = fabs(y) < 1.17549435e-38 ? 1.17549435e-38 : fabs(y);
+    return exp2(floor(log2(a)) - 23);
+}
+
+typedef struct Accuracy {
+    const char *text;
+    double low, high, units; /* of float's last place */
+} Accuracy;
+
+static void check_accuracy(const CpuKernels *k, const Accuracy *a) {
+    enum { N = 4096 };
+    static float x[N], y[N];
+    FormulaMap m = {
+        .formula = read_formula(a->text, 1), .ndim = 2, .n = {1, N}, .stride = {{0, 1}}};
+    const float *in[] = {x};
+    double worst = 0;
+    for (int i = 0; i < m.formula.n; i++) m.reg[i] = (int8_t)i;
+    for (int i = 0; i < N; i++) x[i] = (float)(a->low + (a->high - a->low) * i / (N - 1));
+    k->formula(&m, in, y);
+    for (int i = 0; i < N; i++) {
+        double at = (double)x[i], wanted = value_of(&m.formula, &at);
+        if ((float)wanted == y[i]) continue;
+        double off = fabs((double)y[i] - wanted) / unit(wanted);
+        worst = off > worst ? off : worst;
+        if (!(off <= a->units))
+            fail_msg("%s of %.9g with %s: %.9g, wanted %.9g, off by %.2f units", a->text, at,
+                     k->isa, (double)y[i], wanted, off);
+    }
+}
+
+static void functions_are_right_to_the_last_bits(void **state) {
+    static const Accuracy cases[] = {
+        {"exp(x)", -1, 1, 1},         {"exp(x)", -110, 95, 1.5},   {"log(x)", 0.5, 2, 1},
+        {"log(x)", 1e-42, 1e-36, 1},  {"log(x)", 1, 3e38, 1},      {"tanh(x)", -0.7, 0.7, 2},
+        {"tanh(x)", -12, 12, 2},      {"erf(x)", -1.2, 1.2, 2},    {"erf(x)", -6, 6, 2},
+        {"sigmoid(x)", -90, 90, 2.5}, {"softplus(x)", -40, 40, 3}, {"sqrt(x)", 0, 9, 0.51},
+        {"pow(x, 1.5)", 0, 9, 1},
+    };
+    (void)state;
+    for (int isa = CPU_X86_64; isa <= CPU_AVX512; isa++)
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+            if (cpu_isa_present((CpuIsa)isa))
+                check_accuracy(cpu_isa_kernels((CpuIsa)isa), &cases[i]);
+}
+
+static void keeps_what_is_not_finite(void **state) {
+    static const struct {
+        const char *text;
+        float x, y;
+    } cases[] = {
+        {"exp(x)", INFINITY, INFINITY},
+        {"exp(x)", -INFINITY, 0},
+        {"log(x)", 0, -INFINITY},
+        {"log(x)", -1, NAN},
+        {"log(x)", INFINITY, INFINITY},
+        {"tanh(x)", INFINITY, 1},
+        {"tanh(x)", -INFINITY, -1},
+        {"erf(x)", INFINITY, 1},
+        {"erf(x)", -INFINITY, -1},
+        {"sigmoid(x)", INFINITY, 1},
+        {"sigmoid(x)", -INFINITY, 0},
+        {"softplus(x)", INFINITY, INFINITY},
+        {"softplus(x)", -INFINITY, 0},
+        {"exp(x)", NAN, NAN},
+        {"log(x)", NAN, NAN},
+        {"tanh(x)", NAN, NAN},
+        {"erf(x)", NAN, NAN},
+        {"sigmoid(x)", NAN, NAN},
+        {"softplus(x)", NAN, NAN},
+        {"max(x, 0)", NAN, NAN},
+        {"min(0, x)", NAN, NAN},
+        {"select(x < 0, 0, x)", NAN, NAN},
+        {"select(x > 3, x, select(x < -3, 0, x * (x / 6 + 0.5)))", INFINITY, INFINITY},
+    };
+    (void)state;
+    for (int isa = CPU_X86_64; isa <= CPU_AVX512; isa++)
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+            if (!cpu_isa_present((CpuIsa)isa)) continue;
+            const CpuKernels *k = cpu_isa_kernels((CpuIsa)isa);
+            FormulaMap m = {.formula = read_formula(cases[i].text, 1),
+                            .ndim = 2,
+                            .n = {1, 1},
+                            .stride = {{0, 1}}};
+            const float *in[] = {&cases[i].x};
+            float y;
+            for (int s = 0; s < m.formula.n; s++) m.reg[s] = (int8_t)s;
+            k->formula(&m, in, &y);
+            if (isnan(cases[i].y) ? !isnan(y) : y != cases[i].y)
+                fail_msg("%s of %g with %s: %g", cases[i].text, (double)cases[i].x, k->isa,
+                         (double)y);
+        }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reads_values),
+        cmocka_unit_test(shares_and_folds_steps),
+        cmocka_unit_test(refuses_what_is_wrong),
+        cmocka_unit_test(has_the_derivatives_of_differences),
+        cmocka_unit_test(halves_the_derivative_at_a_tie),
+        cmocka_unit_test(functions_are_right_to_the_last_bits),
+        cmocka_unit_test(keeps_what_is_not_finite),
+    };
+    return cmocka_run_group_tests_name("formula", tests, NULL, NULL);
+}

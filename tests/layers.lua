@@ -1,0 +1,85 @@
+-- Small nets, each with layers to be tested, and what a device makes of them: advrt [--device D]
+-- tests/layers.lua FILE writes logits, the image's gradient by two losses, and all parameters after two
+-- steps of training, as tensors named NET:WHAT. tests/lua/layers_spec.lua holds the devices to each other.
+
+local loss = require "advrt.loss"
+local net = require "advrt.net"
+local tensor = require "advrt.tensor"
+local train = require "advrt.train"
+
+local N, CLASSES = 5, 3
+local nets = {}
+
+--- One net: input is its image's shape, body draws from x what a last linear layer reads.
+local function define(name, input, body)
+    nets[#nets + 1] = {name = name, classes = CLASSES, input = input, build = function(b, x)
+        return b:linear(body(b, x), "fc", CLASSES)
+    end}
+end
+
+for _, name in ipairs {"sigmoid", "silu", "tanh", "softplus", "mish", "hardsigmoid", "hardswish", "selu",
+    "gelu", "leakyrelu", "elu"} do
+    define(name, {3, 9, 7}, function(b, x)
+        return b[name](b, b:conv(x, "c", {out = 20, kernel = 3, pad = 1}))
+    end)
+end
+define("gelu by tanh", {3, 5, 6}, function(b, x)
+    return b:gelu(b:conv(x, "c", {out = 16, kernel = 3}), {approximate = "tanh"})
+end)
+define("clip", {2, 5, 6}, function(b, x) return b:clip(b:conv(x, "c", {out = 9, kernel = 3}), -0.3, 0.4) end)
+define("prelu", {2, 5, 6}, function(b, x)
+    local y = b:prelu(b:conv(x, "c", {out = 9, kernel = 3}), "one")
+    return b:prelu(b:conv(y, "d", {out = 16, kernel = 1}), "each", {channels = 16})
+end)
+define("squeeze and excite", {3, 8, 8}, function(b, x)
+    local y = b:silu(b:batchnorm(b:conv(x, "c", {out = 24, kernel = 3, pad = 1}), "bn"))
+    local s = b:relu(b:conv(b:mean(y, {2, 3}, {keep = true}), "fc1", {out = 6, kernel = 1}))
+    s = b:sigmoid(b:conv(s, "fc2", {out = 24, kernel = 1}))
+    return b:conv(b:mul(y, s), "project", {out = 10, kernel = 1})
+end)
+define("layer scale", {3, 8, 8}, function(b, x)
+    local y = b:conv(x, "c", {out = 12, kernel = 2, stride = 2})
+    local scale = b:parameter("gamma", {12, 1, 1}, {role = "norm_weight"})
+    return b:add(y, b:mul(b:gelu(b:conv(y, "d", {out = 12, kernel = 1})), scale))
+end)
+define("a formula of four", {3, 4, 4}, function(b, x)
+    local y = b:conv(x, "c", {out = 8, kernel = 1})
+    local rows, columns = b:mean(y, 2, {keep = true}), b:mean(y, {1, 3}, {keep = true})
+    return b:map("(x - y) / (2 + exp(-z^2)) + max(u, y) * abs(x)^1.5", y, rows, columns,
+        b:parameter("shift", {4}))
+end)
+define("means", {3, 6, 5}, function(b, x)
+    local y = b:conv(x, "c", {out = 7, kernel = 1})
+    return b:mul(b:mean(y, 3, {keep = true}), b:mean(y, {1}, {keep = true}), b:mean(y, {1, 2, 3}))
+end)
+
+local function state_of(g)
+    local images = tensor.uniform("train", {N, table.unpack(g.input)})
+    local labels = tensor.from({0, 1, 2, 0, 1}, "i64")
+    train.run {net = g, images = images, labels = labels, batch = N, epochs = 2,
+        optimiser = train.sgd {rate = 0.05}}
+    return g:state()
+end
+
+local function results()
+    local all = {}
+    for _, d in ipairs(nets) do
+        local function keep(what, t) all[d.name .. ":" .. what] = t end
+        local g = assert(net.build(d, {init = "golden"}, d.name))
+        local x = tensor.uniform("x", {N, table.unpack(g.input)})
+        for _, name in ipairs {"ce", "logit"} do
+            local z, q = g:gradient(x, loss[name], {1, 2, 0, 1, 2})
+            keep("logits", z)
+            keep("gradient by " .. name, q)
+        end
+        keep("logits of one", g:forward(x:narrow(1, 3, 1)))
+        for parameter, t in pairs(state_of(g)) do keep(parameter, t) end
+    end
+    return all
+end
+
+if arg and arg[0] and arg[0]:find("tests/layers%.lua$") then
+    assert(tensor.save(arg[1], results()))
+end
+
+return {nets = nets, results = results, N = N}
