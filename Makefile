@@ -49,14 +49,20 @@ $(BUILD)/tests/c/test_convolve.o: private CFLAGS += -Wno-psabi
 # What `make coverage` measures.
 $(BUILD)/runtime/io/%.o: private CFLAGS += $(COVERAGE:%=-O0 %)
 
-# The kinds of layer are the files of net/layers/: LAYER(CONV, conv) and so on.
-LAYERS := $(sort $(notdir $(basename $(wildcard runtime/net/layers/*.c))))
-$(BUILD)/generated/layers.inc: FORCE
+# Lists that are those of the files in a folder: LAYER(CONV, conv) of net/layers/conv.c and so on.
+names_of = $(sort $(notdir $(basename $(wildcard $1/*.c))))
+LISTS = $(addprefix $(BUILD)/generated/,layers.inc losses.inc modules.inc)
+$(BUILD)/generated/layers.inc: LINES = $(foreach n,$(call names_of,runtime/net/layers),LAYER($(shell \
+  echo $n | tr a-z A-Z),$n))
+$(BUILD)/generated/losses.inc: LINES = $(foreach n,$(call names_of,runtime/tensor/losses),LOSS($n))
+$(BUILD)/generated/modules.inc: LINES = $(foreach f,$(sort $(shell grep -l '^int luaopen_' \
+  runtime/bind/*.c)),MODULE($(basename $(notdir $f))))
+$(LISTS): FORCE
 	@mkdir -p $(@D)
-	@for l in $(LAYERS); do echo "LAYER($$(echo $$l | tr a-z A-Z), $$l)"; done >$@.new
+	@printf '%s\n' $(LINES:%='%') >$@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
-$(BUILD)/%.o: %.c $(BUILD)/flags | $(BUILD)/generated/layers.inc
+$(BUILD)/%.o: %.c $(BUILD)/flags | $(LISTS)
 	@mkdir -p $(@D)
 	@echo "  compile $<"
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<

@@ -6,6 +6,7 @@
 -- whatever makes the norm of a_n q_n the same for every loss, image and step (equal perturbation).
 
 local arguments = require "advrt.support.check"
+local ascent = require "advrt.core.ascent"
 local fail = require "advrt.support.fail"
 local logits = require "advrt.core.loss"
 local losses = require "advrt.loss"
@@ -84,29 +85,29 @@ function attack.magnitude_of(g, norm)
 end
 
 --- The series of a run and their element types, in the order in which records hold them.
-attack.series = {
-    {"p_initial", "f32"}, {"p_target", "f32"}, {"z_initial", "f32"}, {"z_target", "f32"},
-    {"grad_l2", "f64"}, {"step_l2", "f64"}, {"l2", "f64"}, {"linf", "f64"},
-    {"zero_share", "f64"}, {"subspace", "u8"},
-}
+attack.series = {}
+for _, buffer in ipairs(ascent.buffers) do
+    local name, dtype, extent = table.unpack(buffer)
+    if extent == "steps" then attack.series[#attack.series + 1] = {name, dtype} end
+end
 
 --- Everything a run writes to, made once: image-sized buffers, numbers per image, and the series,
 -- of which rows[n] holds the views [N] for step n, so that the core writes into them directly.
 local function new_workspace(shape, K, iterations)
     local N = shape[1]
     local w = {
-        x = tensor.new(shape), x0 = tensor.new(shape), q = tensor.new(shape),
-        first = tensor.new(shape), z = tensor.new {N, K}, dz = tensor.new {N, K},
-        value = tensor.new {N}, prediction = tensor.new({N}, "i64"),
+        prediction = tensor.new({N}, "i64"),
         q_l2 = tensor.new({N}, "f64"), q_linf = tensor.new({N}, "f64"),
         q_zero = tensor.new({N}, "f64"), a = tensor.new({N}, "f64"),
-        flip_iteration = tensor.new({N}, "i64"), zero_steps = tensor.new({N}, "i64"),
-        flip_l2 = tensor.new({N}, "f64"), flip_linf = tensor.new({N}, "f64"),
         survives_8bit = tensor.new({N}, "u8"),
-        series = {}, rows = {},
+        series = {}, rows = {}, buffers = {},
     }
-    for _, s in ipairs(attack.series) do
-        w.series[s[1]] = tensor.new({iterations + 1, N}, s[2])
+    local shapes = {images = shape, logits = {N, K}, each = {N}, steps = {iterations + 1, N}}
+    for _, buffer in ipairs(ascent.buffers) do
+        local name, dtype, extent = table.unpack(buffer)
+        local made = tensor.new(shapes[extent], dtype)
+        w.buffers[name] = made
+        if extent == "steps" then w.series[name] = made else w[name] = made end
     end
     for n = 0, iterations do
         local row = {prediction = w.prediction}
@@ -269,10 +270,10 @@ local function device_job(spec, w, labels, targets)
         or debug.getmetatable(loss) ~= debug.getmetatable(losses.ce) then
         return nil
     end
-    return {loss = loss.kind, kappa = loss.kappa, sign = loss.signed,
+    return {loss = loss.kind, parameters = loss, sign = loss.signed,
         rule = m.alpha and "constant" or m.norm == 2 and "l2" or "linf",
         size = m.alpha or m.magnitude, iterations = spec.iterations,
-        labels = labels, targets = targets, workspace = w}
+        labels = labels, targets = targets, buffers = w.buffers}
 end
 
 --- Runs one attack to its full number of iterations.

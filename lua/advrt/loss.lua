@@ -50,7 +50,7 @@ Loss.__name = "advrt.loss"
 --- The number to ascend, f32 [N], and its gradient dz, f32 [N,K], of logits z [N,K] and N target
 -- classes; into `value` and `dz` where they are given.
 function Loss:evaluate(z, target, value, dz)
-    local v, d = arguments.call("evaluate", 2, core.evaluate, self.kind, self.kappa or 0, z, target,
+    local v, d = arguments.call("evaluate", 2, core.evaluate, self.kind, self, z, target,
         value, dz)
     return v, d
 end
@@ -84,24 +84,39 @@ end
 
 function Turned:direction(grad) return self.of:direction(grad) end
 
--- m_logit turned round, cut on the other side as Carlini & Wagner's untargeted f is.
-local TurnedMargin = setmetatable({__name = Loss.__name}, {__index = Turned})
-TurnedMargin.__index = TurnedMargin
+-- A loss that a parameter cuts off, turned round before the cut and then cut on the other side, as
+-- Carlini & Wagner's untargeted f is. of: the loss without its cut.
+local TurnedCut = setmetatable({__name = Loss.__name}, {__index = Turned})
+TurnedCut.__index = TurnedCut
 
-function TurnedMargin:evaluate(z, label, value, dz)
-    local v, d = arguments.call("evaluate", 2, core.evaluate, "m_logit", math.huge, z, label, value, dz)
+function TurnedCut:evaluate(z, label, value, dz)
+    local v, d = arguments.call("evaluate", 2, core.evaluate, self.of.kind, self.of, z, label, value, dz)
     v:mul_(-1)
-    d:mul_(-1):mul_(v:le(self.kappa):reshape {-1, 1}) -- NaN stays NaN
-    return v:min_(self.kappa), d
+    d:mul_(-1):mul_(v:le(self.cut):reshape {-1, 1}) -- NaN stays NaN
+    return v:min_(self.cut), d
 end
 
 local function turn(self, class)
     return setmetatable({of = self, name = self.name, min_classes = self.min_classes,
-        signed = self.signed, kappa = self.kappa, f = self.f}, class)
+        signed = self.signed, f = self.f}, class)
+end
+
+--- The loss without the cut of its parameter `name`.
+local function uncut(self, name)
+    local copy = setmetatable({}, getmetatable(self))
+    for key, value in pairs(self) do copy[key] = value end
+    copy[name] = self.most[name]
+    return copy
 end
 
 --- The loss that an untargeted attack ascends, with the labels in place of the targets.
-function Loss:untargeted() return turn(self, self.kind == "m_logit" and TurnedMargin or Turned) end
+function Loss:untargeted()
+    local cut = self.cuts
+    if not cut then return turn(self, Turned) end
+    local turned = turn(uncut(self, cut), TurnedCut)
+    turned.cut, turned[cut] = self[cut], self[cut]
+    return turned
+end
 
 function Loss:__tostring()
     local text = parameter_text(self)
@@ -227,10 +242,14 @@ function Loss:__call(parameters)
 end
 Defined.__call = Loss.__call
 
---- What is wanted of kappa where `value` is not that.
-local function check_kappa(value)
-    local good = math.type(value) and value >= 0 and value < math.huge
-    return not good and "a number of at least 0" or nil
+--- The check of a parameter of a record: what is wanted where a value is not in its range.
+local function in_range(least, most)
+    local wanted = most == math.huge and ("a number of at least %g"):format(least)
+        or ("a number from %g to %g"):format(least, most)
+    return function(value)
+        local good = math.type(value) and value >= least and value <= most
+        return not good and wanted or nil
+    end
 end
 
 local function check_number(value)
@@ -397,6 +416,22 @@ function loss.shipped(text)
     if path and lfs.attributes(path, "mode") == "file" and loss.load(path) then return loss.get(text) end
 end
 
+--- The loss that a text names, as loss.get; of the paper's losses, those named without parameters have the
+-- parameters that are fields of `options` too: kappa of a run's options.
+function loss.with_options(text, options)
+    local one, problem = loss.get(text)
+    if not one or debug.getmetatable(one) ~= Loss or registry[text] ~= one then return one, problem end
+    local given
+    for name in pairs(one.parameters) do
+        if options[name] ~= nil then
+            given = given or {}
+            given[name] = options[name]
+        end
+    end
+    if not given then return one end
+    return variant_of(one, given, one.name)
+end
+
 --- The names of all losses, in the order in which they were added.
 function loss.names()
     return table.move(order, 1, #order, 1, {})
@@ -431,16 +466,26 @@ function loss.get(text)
     return variant_of(one, parameters, text)
 end
 
-local function builtin(fields)
-    fields.parameters = fields.parameters or {}
-    loss.add(setmetatable(fields, Loss))
+--- Makes a loss of the core known. `kind` is the core's name of it, `cuts` the parameter that cuts it off,
+-- and `most` what each parameter may be at most: at that, nothing is cut off.
+local function builtin(record, name, signed)
+    local one = {name = name, kind = record.name, min_classes = record.min_classes, signed = signed,
+        parameters = {}, most = {}}
+    for _, p in ipairs(record.parameters) do
+        one[p.name] = math.tointeger(p.usual) or p.usual
+        one.parameters[p.name], one.most[p.name] = in_range(p.least, p.most), p.most
+        if p.cuts then one.cuts = p.name end
+    end
+    loss.add(setmetatable(one, Loss))
 end
 
-builtin {name = "ce", kind = "ce", min_classes = 2, signed = false}
-builtin {name = "ce_sign", kind = "ce", min_classes = 2, signed = true}
-builtin {name = "logit", kind = "logit", min_classes = 1, signed = false}
-builtin {name = "m_logit", kind = "m_logit", min_classes = 2, signed = false, kappa = 20,
-    parameters = {kappa = check_kappa}}
+-- Losses of the core that have a second name, under which the step takes the sign of the gradient.
+local signed_names = {ce = "ce_sign"}
+
+for _, record in ipairs(core.records()) do
+    builtin(record, record.name, false)
+    if signed_names[record.name] then builtin(record, signed_names[record.name], true) end
+end
 
 -- A loss in the module's table alone would be known to nothing else.
 getmetatable(loss).__newindex = function(_, name)

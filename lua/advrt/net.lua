@@ -538,7 +538,7 @@ function Net:__call(x) return autograd.net(self, x) end
 --- Steps first .. last of an attack (advrt.attack's job) by the device alone; false where it has no
 -- way of its own.
 function Net:ascend(job, first, last)
-    return self:plan("gradient", #job.workspace.x):ascend(job, first, last + 1)
+    return self:plan("gradient", #job.buffers.x):ascend(job, first, last + 1)
 end
 
 --- Every parameter: an array of {name =, shape =, role =} in the order of the layers.

@@ -18,7 +18,7 @@ int device_open(const char *name, int threads, const char *folder, Device **out,
 void device_close(Device *d);
 
 /* A plugin and the program that loads it agree on this. */
-#define DEVICE_BUILD "advrt device 3"
+#define DEVICE_BUILD "advrt device 4"
 typedef int (*DevicePlugin)(int index, Device **out, Error *e);
 
 #endif

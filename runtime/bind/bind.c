@@ -8,36 +8,16 @@
 
 static const char device_key;
 
-int luaopen_advrt_core_tensor(lua_State *L);
-int luaopen_advrt_core_loss(lua_State *L);
-int luaopen_advrt_core_net(lua_State *L);
-int luaopen_advrt_core_image(lua_State *L);
-int luaopen_advrt_core_weights(lua_State *L);
-int luaopen_advrt_core_record(lua_State *L);
-int luaopen_advrt_core_system(lua_State *L);
-int luaopen_advrt_core_feed(lua_State *L);
-int luaopen_advrt_core_transform(lua_State *L);
-int luaopen_advrt_core_lbfgsb(lua_State *L);
-int luaopen_advrt_core_plane(lua_State *L);
-int luaopen_advrt_core_edit(lua_State *L);
-int luaopen_advrt_core_dist(lua_State *L);
+#define MODULE(name) int luaopen_advrt_core_##name(lua_State *L);
+#include "modules.inc"
+#undef MODULE
 
+#define MODULE(name) {"advrt.core." #name, luaopen_advrt_core_##name},
 static const luaL_Reg modules[] = {
-    {"advrt.core.tensor", luaopen_advrt_core_tensor},
-    {"advrt.core.loss", luaopen_advrt_core_loss},
-    {"advrt.core.net", luaopen_advrt_core_net},
-    {"advrt.core.image", luaopen_advrt_core_image},
-    {"advrt.core.weights", luaopen_advrt_core_weights},
-    {"advrt.core.record", luaopen_advrt_core_record},
-    {"advrt.core.system", luaopen_advrt_core_system},
-    {"advrt.core.feed", luaopen_advrt_core_feed},
-    {"advrt.core.transform", luaopen_advrt_core_transform},
-    {"advrt.core.lbfgsb", luaopen_advrt_core_lbfgsb},
-    {"advrt.core.plane", luaopen_advrt_core_plane},
-    {"advrt.core.edit", luaopen_advrt_core_edit},
-    {"advrt.core.dist", luaopen_advrt_core_dist},
+#include "modules.inc"
     {NULL, NULL},
 };
+#undef MODULE
 
 static int failure_text(lua_State *L) {
     lua_getfield(L, 1, "message");

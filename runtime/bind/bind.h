@@ -1,7 +1,7 @@
 /* The Lua side of the core: what main.c calls to open the modules, and what the
  * module files in this folder share. Only this folder and main.c include lua.h.
  *
- * Each C module is opened as "advrt.core.NAME" by luaopen_advrt_core_NAME; the
+ * Each C module is opened as "advrt.core.NAME" by luaopen_advrt_core_NAME of NAME.c; the
  * public modules "advrt.NAME" are Lua files in lua/advrt/ that build on them.
  *
  * Two kinds of error: misuse by a script raises a string with the caller's

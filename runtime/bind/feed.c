@@ -5,6 +5,7 @@
 
 #include "base/random.h"
 #include "bind/bind.h"
+#include "bind/fields.h"
 
 #define FEED "advrt.feed"
 
@@ -19,39 +20,22 @@ static Feed *check_feed(lua_State *L) {
     return b->feed;
 }
 
-static lua_Integer integer_field(lua_State *L, int arg, const char *name, lua_Integer otherwise) {
-    int whole = 1;
-    lua_Integer v = otherwise;
-    if (lua_getfield(L, arg, name) != LUA_TNIL) v = lua_tointegerx(L, -1, &whole);
-    if (!whole) luaL_argerror(L, arg, lua_pushfstring(L, "'%s' must be a whole number", name));
-    lua_pop(L, 1);
-    return v;
-}
-
-static bool boolean_field(lua_State *L, int arg, const char *name) {
-    lua_getfield(L, arg, name);
-    bool v = lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return v;
-}
-
 /* new{shape = {C,H,W}, resize =, crop =, round =} -> an empty feed; resize and crop are for image
  * files, round brings every value to the nearest of the 256 levels. */
 static int make(lua_State *L) {
     Error e = {0};
-    int64_t shape[TENSOR_DIMS];
-    luaL_checktype(L, 1, LUA_TTABLE);
-    lua_getfield(L, 1, "shape");
-    luaL_argcheck(L, bind_check_shape(L, lua_gettop(L), shape) == 3, 1,
+    static const char *const known[] = {"shape", "resize", "crop", "round", NULL};
+    int64_t shape[3];
+    Fields f = fields_of(L, 1, known);
+    luaL_argcheck(L, fields_integers(&f, "shape", 3, shape) == 3, 1,
                   "the shape of images is {C, H, W}");
-    lua_Integer resize = integer_field(L, 1, "resize", 0), crop = integer_field(L, 1, "crop", 0);
-    luaL_argcheck(L, resize >= 0 && resize <= IMAGE_SIDE && crop >= 0 && crop <= IMAGE_SIDE, 1,
-                  "resize and crop are sides in pixels");
+    int64_t resize = fields_integer(&f, "resize", 0, 0, IMAGE_SIDE),
+            crop = fields_integer(&f, "crop", 0, 0, IMAGE_SIDE);
     FeedSpec spec = {.C = shape[0],
                      .H = shape[1],
                      .W = shape[2],
                      .wish = {.resize = (uint32_t)resize, .crop = (uint32_t)crop},
-                     .round = boolean_field(L, 1, "round")};
+                     .round = fields_flag(&f, "round")};
     FeedBox *b = lua_newuserdatauv(L, sizeof *b, 0);
     *b = (FeedBox){0};
     luaL_setmetatable(L, FEED);
@@ -121,13 +105,9 @@ static int pixels(lua_State *L) {
     return 0;
 }
 
-/* The places that an i64 tensor [n] of a field holds, copied to a new userdata on the stack. */
-static int64_t *copy_places(lua_State *L, int at, const char *name, int64_t *n) {
+/* The places that an i64 tensor [n] holds, copied to a new userdata on the stack. */
+static int64_t *copy_places(lua_State *L, const Tensor *t) {
     Error e = {0};
-    const Tensor *t = bind_test_tensor(L, at);
-    if (!t || t->dtype != DTYPE_I64 || t->ndim != 1)
-        luaL_error(L, "bad argument #1 to 'start' ('%s' must be an i64 tensor [n])", name);
-    *n = t->shape[0];
     int64_t *places = lua_newuserdatauv(L, tensor_bytes(t) + 1, 0);
     if (tensor_to_host(t, places, &e)) bind_fail(L, 1, &e);
     return places;
@@ -137,29 +117,32 @@ static int64_t *copy_places(lua_State *L, int at, const char *name, int64_t *n) 
  * begins a pass over the images that the order names, counted from 0; without a stream they are
  * left as they are. numbers: what each counts as in the stream; default: the order. */
 static int start(lua_State *L) {
+    static const char *const known[] = {"order", "batch",  "threads", "flip",
+                                        "shift", "stream", "numbers", NULL};
     Error e = {0};
+    size_t length;
     check_feed(L);
-    luaL_checktype(L, 2, LUA_TTABLE);
-    lua_settop(L, 2);
-    lua_getfield(L, 2, "order");
-    lua_getfield(L, 2, "stream");
-    lua_getfield(L, 2, "numbers");
-    size_t n;
-    const char *stream = luaL_optlstring(L, 4, NULL, &n);
-    lua_Integer shift = integer_field(L, 2, "shift", 0);
-    luaL_argcheck(L, shift >= 0 && shift <= 1024, 2, "shift must be 0 to 1024");
-    Augment a = {.flip = boolean_field(L, 2, "flip"), .shift = (int)shift};
-    if (stream) a.key = random_hash(RANDOM_EMPTY, stream, n);
-    lua_Integer threads = integer_field(L, 2, "threads", 1);
-    luaL_argcheck(L, threads >= 1 && threads <= 64, 2, "threads must be 1 to 64");
-    lua_Integer batch = integer_field(L, 2, "batch", 0);
-    Feed *f = check_feed(L); /* last: a field's metamethod may have closed it */
-    int64_t count, others, *places = copy_places(L, 3, "order", &count);
-    if (stream && !lua_isnil(L, 5)) {
-        a.numbers = copy_places(L, 5, "numbers", &others);
-        luaL_argcheck(L, others == count, 2, "'numbers' must be as many as 'order'");
+    Fields f = fields_of(L, 2, known);
+    const char *stream = fields_text(&f, "stream", false, &length);
+    Augment a = {.flip = fields_flag(&f, "flip"),
+                 .shift = (int)fields_integer(&f, "shift", 0, 0, 1024)};
+    if (stream) a.key = random_hash(RANDOM_EMPTY, stream, length);
+    int threads = (int)fields_integer(&f, "threads", 1, 1, 64);
+    int64_t batch = fields_integer(&f, "batch", FIELDS_NO_INTEGER, INT64_MIN, INT64_MAX);
+    const Tensor *order = fields_tensor(&f, "order", DTYPE_I64, -1), *numbers = NULL;
+    int at = lua_gettop(L), numbers_at = 0;
+    if (lua_getfield(L, 2, "numbers") != LUA_TNIL) {
+        numbers = fields_tensor(&f, "numbers", DTYPE_I64, tensor_count(order));
+        numbers_at = lua_gettop(L);
     }
-    if (feed_start(f, places, count, batch, stream ? &a : NULL, (int)threads, &e))
+    /* last: a field's metamethod may have closed them */
+    Feed *feed = check_feed(L);
+    luaL_argcheck(L, bind_test_tensor(L, at) && (!numbers || bind_test_tensor(L, numbers_at)), 2,
+                  "a tensor has been emptied");
+    luaL_argcheck(L, order->ndim == 1, 2, "order must be an i64 tensor [n]");
+    int64_t *places = copy_places(L, order);
+    if (stream && numbers) a.numbers = copy_places(L, numbers);
+    if (feed_start(feed, places, tensor_count(order), batch, stream ? &a : NULL, threads, &e))
         return bind_error(L, &e);
     return 0;
 }

@@ -5,34 +5,20 @@
 
 #include "base/memory.h"
 #include "bind/bind.h"
+#include "bind/fields.h"
 #include "io/idx.h"
 #include "io/image.h"
 
-/* A natural number up to `most` in the table at argument 2; 0 where it is nil. */
-static lua_Integer opt_field(lua_State *L, const char *name, lua_Integer most) {
-    int whole;
-    if (lua_getfield(L, 2, name) == LUA_TNIL) {
-        lua_pop(L, 1);
-        return 0;
-    }
-    lua_Integer v = lua_tointegerx(L, -1, &whole);
-    if (!whole || v < 1 || v > most)
-        luaL_argerror(L, 2,
-                      lua_pushfstring(L, "%s must be an integer from 1 to %I, got %s", name,
-                                      (LUAI_UACINT)most, luaL_tolstring(L, -1, NULL)));
-    lua_pop(L, 1);
-    return v;
-}
-
 static ImageWish check_wish(lua_State *L) {
+    static const char *const known[] = {"resize", "crop", "channels", NULL};
     ImageWish wish = {0};
     if (lua_isnoneornil(L, 2)) return wish;
-    luaL_checktype(L, 2, LUA_TTABLE);
-    wish.resize = (uint32_t)opt_field(L, "resize", IMAGE_SIDE);
-    wish.crop = (uint32_t)opt_field(L, "crop", IMAGE_SIDE);
-    wish.channels = (int)opt_field(L, "channels", INT_MAX);
+    Fields f = fields_of(L, 2, known);
+    wish.resize = (uint32_t)fields_integer(&f, "resize", 0, 1, IMAGE_SIDE);
+    wish.crop = (uint32_t)fields_integer(&f, "crop", 0, 1, IMAGE_SIDE);
+    wish.channels = (int)fields_integer(&f, "channels", 0, 1, INT_MAX);
     if (wish.channels != 0 && wish.channels != 1 && wish.channels != 3)
-        luaL_argerror(L, 2, lua_pushfstring(L, "channels must be 1 or 3, got %d", wish.channels));
+        luaL_argerror(L, 2, lua_pushfstring(L, "'channels' must be 1 or 3, got %d", wish.channels));
     return wish;
 }
 

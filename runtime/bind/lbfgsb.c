@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "bind/bind.h"
+#include "bind/fields.h"
 
 #define SOLVERS "advrt.lbfgsb"
 
@@ -16,26 +17,17 @@ typedef struct Solvers {
     bool closed;
 } Solvers;
 
-static double number_field(lua_State *L, int arg, const char *name) {
-    int number;
-    lua_getfield(L, arg, name);
-    double v = lua_tonumberx(L, -1, &number);
-    if (!number || isnan(v)) luaL_argerror(L, arg, lua_pushfstring(L, "no number '%s'", name));
-    lua_pop(L, 1);
-    return v;
-}
-
 /* new(N, D, {memory =, tolerance =, gradient =}): solvers for N images of D numbers each. */
 static int new (lua_State *L) {
+    static const char *const known[] = {"memory", "tolerance", "gradient", NULL};
     Error e;
     lua_Integer N = luaL_checkinteger(L, 1), D = luaL_checkinteger(L, 2);
     luaL_argcheck(L, N > 0 && N <= 65536, 1, "wanted 1 .. 65536 images");
-    luaL_checktype(L, 3, LUA_TTABLE);
-    double memory = number_field(L, 3, "memory");
-    luaL_argcheck(L, memory >= 1 && memory <= INT_MAX, 3, "memory must be above 0");
-    LbfgsbOptions options = {.memory = (int)memory,
-                             .tolerance = number_field(L, 3, "tolerance"),
-                             .gradient = number_field(L, 3, "gradient")};
+    Fields f = fields_of(L, 3, known);
+    LbfgsbOptions options = {
+        .memory = (int)fields_integer(&f, "memory", FIELDS_NO_INTEGER, 1, INT_MAX),
+        .tolerance = fields_number(&f, "tolerance", FIELDS_NONE, -HUGE_VAL, HUGE_VAL),
+        .gradient = fields_number(&f, "gradient", FIELDS_NONE, -HUGE_VAL, HUGE_VAL)};
     Solvers *s = lua_newuserdatauv(L, sizeof *s, 0);
     *s = (Solvers){.N = N, .D = D, .options = options};
     luaL_setmetatable(L, SOLVERS);

@@ -1,29 +1,80 @@
 /* "advrt.core.loss": the losses on logits and what the records keep of them. */
 #include <math.h>
 
+#include "bind/fields.h"
+#include "bind/loss.h"
 #include "bind/tensor.h"
+#include "tensor/loss.h"
 #include "tensor/ops.h"
 
-/* evaluate(kind, kappa, z, target[, value, dz]): kind is "ce", "logit" or "m_logit"; kappa is
- * read for m_logit alone, nil elsewhere will do. z [N,K], target N classes from 0. Returns what
+LossCall bind_loss_call(lua_State *L, const char *name, int arg) {
+    const Loss *loss = loss_find(name);
+    if (!loss) luaL_error(L, "there is no loss '%s'", name);
+    LossCall call = loss_usual(loss);
+    if (lua_isnil(L, arg)) return call;
+    Fields f = fields_of(L, arg, NULL);
+    for (int i = 0; i < LOSS_PARAMETERS && loss->parameter[i].name; i++) {
+        const LossParameter *p = &loss->parameter[i];
+        call.p[i] = fields_number(&f, p->name, p->usual, p->least, p->most);
+    }
+    return call;
+}
+
+/* evaluate(name, parameters, z, target[, value, dz]): parameters is a table that has those of the
+ * loss among its fields, or nil for the defaults. z [N,K], target N classes from 0. Returns what
  * the attack ascends, value [N], and its gradient dz [N,K]. */
 static int evaluate(lua_State *L) {
-    static const char *const kinds[] = {"ce", "logit", "m_logit", NULL};
-    static const LossKind kind_of[] = {LOSS_CE, LOSS_LOGIT, LOSS_M_LOGIT};
     Error e;
     lua_settop(L, 6);
-    LossKind kind = kind_of[luaL_checkoption(L, 1, NULL, kinds)];
-    double kappa = kind == LOSS_M_LOGIT ? luaL_checknumber(L, 2) : 0;
+    LossCall call = bind_loss_call(L, luaL_checkstring(L, 1), 2);
     Tensor *z = bind_check_tensor_of(L, 3, DTYPE_F32, 2);
-    if (kind == LOSS_M_LOGIT)
-        luaL_argcheck(L, z->shape[1] >= 2, 3, "a margin needs at least 2 classes");
+    if (z->shape[1] < call.loss->fewest)
+        luaL_argerror(L, 3,
+                      lua_pushfstring(L, "%s needs at least %I classes", call.loss->name,
+                                      (LUAI_UACINT)call.loss->fewest));
     Tensor *value = bind_output(L, 5, DTYPE_F32, 1, z->shape);
     Tensor *dz = bind_output(L, 6, DTYPE_F32, 2, z->shape);
     /* Last: a finaliser may write to them. */
     Tensor *target = bind_check_classes(L, 4, z->shape[0], z->shape[1]);
-    if (tensor_loss(kind, kappa, z, target, value, dz, &e) != 0) bind_error(L, &e);
+    if (tensor_loss(&call, z, target, value, dz, &e) != 0) bind_error(L, &e);
     lua_pop(L, 1);
     return 2;
+}
+
+static void push_parameter(lua_State *L, const LossParameter *p) {
+    lua_createtable(L, 0, 5);
+    lua_pushstring(L, p->name);
+    lua_setfield(L, -2, "name");
+    lua_pushnumber(L, p->usual);
+    lua_setfield(L, -2, "usual");
+    lua_pushnumber(L, p->least);
+    lua_setfield(L, -2, "least");
+    lua_pushnumber(L, p->most);
+    lua_setfield(L, -2, "most");
+    lua_pushboolean(L, p->cuts);
+    lua_setfield(L, -2, "cuts");
+}
+
+/* records() -> array of {name =, min_classes =, parameters = array of {name =, usual =, least =,
+ * most =, cuts =}}, in the order of the names. */
+static int records(lua_State *L) {
+    const Loss *loss;
+    lua_newtable(L);
+    for (int i = 0; (loss = loss_at(i)); i++) {
+        lua_createtable(L, 0, 3);
+        lua_pushstring(L, loss->name);
+        lua_setfield(L, -2, "name");
+        lua_pushinteger(L, loss->fewest);
+        lua_setfield(L, -2, "min_classes");
+        lua_newtable(L);
+        for (int k = 0; k < LOSS_PARAMETERS && loss->parameter[k].name; k++) {
+            push_parameter(L, &loss->parameter[k]);
+            lua_seti(L, -2, k + 1);
+        }
+        lua_setfield(L, -2, "parameters");
+        lua_seti(L, -2, i + 1);
+    }
+    return 1;
 }
 
 /* The tensor [N] in field `name` of the table at argument 4, checked, or a new one put there; it
@@ -99,12 +150,11 @@ static int not_finite(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"not_finite", not_finite},
-    {"evaluate", evaluate},
-    {"stats", stats},
-    {NULL, NULL},
+    {"not_finite", not_finite}, {"evaluate", evaluate}, {"records", records},
+    {"stats", stats},           {NULL, NULL},
 };
 
+int luaopen_advrt_core_loss(lua_State *L);
 int luaopen_advrt_core_loss(lua_State *L) {
     operation_library(L, functions);
     return 1;

@@ -4,8 +4,11 @@
 #include <string.h>
 
 #include "base/interrupt.h"
+#include "bind/ascent.h"
+#include "bind/fields.h"
 #include "bind/tensor.h"
 #include "net/plan.h"
+#include "tensor/loss.h"
 
 #define GRAPH "advrt.graph"
 #define PLAN "advrt.plan"
@@ -60,75 +63,23 @@ static int graph_gc(lua_State *L) {
     return 0;
 }
 
-static LayerKind kind_field(lua_State *L) {
-    lua_getfield(L, 2, "kind");
-    const char *name = luaL_checkstring(L, -1);
+static LayerKind check_kind(lua_State *L, const Fields *f) {
+    const char *name = fields_text(f, "kind", true, NULL);
     for (int k = 0; k < LAYER_KINDS; k++)
         if (k != LAYER_INPUT && !strcmp(layer_kind_name((LayerKind)k), name)) return (LayerKind)k;
     luaL_error(L, "unknown kind of layer '%s'", name);
     return LAYER_KINDS;
 }
 
-/* Reads up to n integers from the array field `name` over the defaults in `out`; returns how many.
- */
-static int integers_field(lua_State *L, const char *name, int n, int64_t *out) {
-    if (lua_getfield(L, 2, name) == LUA_TNIL) return 0;
-    if (!lua_istable(L, -1)) return luaL_error(L, "field '%s' must be a table of integers", name);
-    int count = (int)luaL_len(L, -1);
-    if (count > n)
-        return luaL_error(L, "field '%s' takes at most %d integers, got %d", name, n, count);
-    for (int i = 0; i < count; i++) {
-        int is_integer;
-        lua_geti(L, -1, i + 1);
-        out[i] = lua_tointegerx(L, -1, &is_integer);
-        if (!is_integer) return luaL_error(L, "field '%s' must be a table of integers", name);
-        lua_pop(L, 1);
-    }
-    return count;
-}
-
-static double number_field(lua_State *L, const char *name, double otherwise) {
-    int is_number;
-    if (lua_getfield(L, 2, name) == LUA_TNIL) return otherwise;
-    double value = lua_tonumberx(L, -1, &is_number);
-    if (!is_number) luaL_error(L, "field '%s' must be a number", name);
-    return value;
-}
-
-static int64_t integer_field(lua_State *L, const char *name, int64_t otherwise) {
-    int is_integer;
-    if (lua_getfield(L, 2, name) == LUA_TNIL) return otherwise;
-    int64_t value = lua_tointegerx(L, -1, &is_integer);
-    if (!is_integer) luaL_error(L, "field '%s' must be an integer", name);
-    return value;
-}
-
-static void text_field(lua_State *L, const char *name, char out[LAYER_TEXT]) {
-    size_t length;
-    lua_getfield(L, 2, name);
-    const char *text = luaL_optlstring(L, -1, "", &length);
-    if (length >= LAYER_TEXT || strlen(text) != length)
-        luaL_error(L, "field '%s' has at most %d bytes, and no zero byte", name, LAYER_TEXT - 1);
-    strcpy(out, text);
-}
-
-static bool boolean_field(lua_State *L, const char *name) {
-    lua_getfield(L, 2, name);
-    return lua_toboolean(L, -1);
-}
-
-/* One number per channel of the input; the array is a userdata that Lua collects. */
-static double *channels_field(lua_State *L, const char *name, int64_t C) {
-    if (lua_getfield(L, 2, name) != LUA_TTABLE || (int64_t)luaL_len(L, -1) != C)
-        luaL_error(L, "field '%s' needs one number for each of %d channels", name, (int)C);
-    int table = lua_gettop(L);
-    double *out = lua_newuserdatauv(L, (size_t)C * sizeof *out, 0);
-    for (int64_t c = 0; c < C; c++) {
-        lua_geti(L, table, c + 1);
-        out[c] = luaL_checknumber(L, -1);
-        lua_pop(L, 1);
-    }
-    return out;
+/* Text of a layer's field, "" where it is nil. */
+static void layer_text(const Fields *f, const char *name, char *out, size_t room) {
+    size_t length = 0;
+    const char *text = fields_text(f, name, false, &length);
+    if (text && (length >= room || strlen(text) != length))
+        luaL_argerror(f->L, f->arg,
+                      lua_pushfstring(f->L, "'%s' has at most %d bytes, and no zero byte", name,
+                                      (int)room - 1));
+    strcpy(out, text ? text : "");
 }
 
 static void push_shape(lua_State *L, const Shape *s) {
@@ -139,6 +90,29 @@ static void push_shape(lua_State *L, const Shape *s) {
     }
 }
 
+/* The fields that a layer of any kind may have, into l. */
+static void check_layer(const Fields *f, Layer *l) {
+    layer_text(f, "name", l->name, sizeof l->name);
+    layer_text(f, "text", l->text, sizeof l->text);
+    fields_integers(f, "kernel", 2, l->kernel);
+    fields_integers(f, "stride", 2, l->stride);
+    fields_integers(f, "dilation", 2, l->dilation);
+    fields_integers(f, "pad", 4, l->pad);
+    fields_integers(f, "grid", 2, l->out);
+    l->n_sizes = fields_integers(f, "sizes", LAYER_SIZES, l->sizes);
+    l->C = fields_integer(f, "out", 0, INT64_MIN, INT64_MAX);
+    l->groups = fields_integer(f, "groups", 1, INT64_MIN, INT64_MAX);
+    l->bias = fields_flag(f, "bias");
+    l->ceil_mode = fields_flag(f, "ceil_mode");
+    l->flags[0] = fields_flag(f, "flag");
+    l->flags[1] = fields_flag(f, "second_flag");
+    l->cap = fields_number(f, "cap", HUGE_VAL, -HUGE_VAL, HUGE_VAL);
+    l->eps = fields_number(f, "eps", 1e-5, -HUGE_VAL, HUGE_VAL);
+    l->momentum = fields_number(f, "momentum", 0.1, -HUGE_VAL, HUGE_VAL);
+    l->p = fields_number(f, "p", 0.5, -HUGE_VAL, HUGE_VAL);
+    l->scale = fields_number(f, "scale", 1, -HUGE_VAL, HUGE_VAL);
+}
+
 /* add{kind =, name =, input = {i[, j]}, ...} -> value, its shape as an array. The fields are those
  * of net/graph.h's Layer: out (output channels), kernel, stride, dilation, pad = {top, left,
  * bottom, right}, groups, bias, ceil_mode, cap, eps, momentum, p, mean, std, grid, sizes, scale,
@@ -147,47 +121,29 @@ static int graph_add_layer(lua_State *L) {
     Graph *g = check_graph(L);
     Error e;
     int value;
-    luaL_checktype(L, 2, LUA_TTABLE);
-    bind_room(L, 40);
+    static const char *const known[] = {
+        "kind", "input", "name", "text",     "kernel", "stride",    "dilation", "pad",
+        "grid", "sizes", "out",  "groups",   "bias",   "ceil_mode", "flag",     "second_flag",
+        "cap",  "eps",   "p",    "momentum", "scale",  "mean",      "std",      NULL};
+    Fields f = fields_of(L, 2, known);
     int64_t input[LAYER_INPUTS] = {0};
-    Layer l = {.kind = kind_field(L),
+    Layer l = {.kind = check_kind(L, &f),
                .kernel = {1, 1},
                .stride = {1, 1},
                .dilation = {1, 1},
                .out = {1, 1}};
-    l.inputs = integers_field(L, "input", LAYER_INPUTS, input);
+    l.inputs = fields_integers(&f, "input", LAYER_INPUTS, input);
+    check_layer(&f, &l);
+    g = check_graph(L); /* a field's metamethod may have freed it */
     for (int i = 0; i < l.inputs; i++) {
         if (input[i] < 1 || input[i] > g->n_layers)
             return luaL_error(L, "input %d of a layer is value %I of %d", i + 1,
                               (LUAI_UACINT)input[i], g->n_layers);
         l.input[i] = (int)input[i] - 1;
     }
-    lua_getfield(L, 2, "name");
-    const char *name = luaL_optstring(L, -1, "");
-    if (strlen(name) >= sizeof l.name)
-        return luaL_error(L, "a layer's name has at most %d bytes", LAYER_NAME - 1);
-    strcpy(l.name, name);
-    integers_field(L, "kernel", 2, l.kernel);
-    integers_field(L, "stride", 2, l.stride);
-    integers_field(L, "dilation", 2, l.dilation);
-    integers_field(L, "pad", 4, l.pad);
-    l.n_sizes = integers_field(L, "sizes", LAYER_SIZES, l.sizes);
-    l.scale = number_field(L, "scale", 1);
-    l.flags[0] = boolean_field(L, "flag");
-    l.flags[1] = boolean_field(L, "second_flag");
-    text_field(L, "text", l.text);
-    integers_field(L, "grid", 2, l.out);
-    l.C = integer_field(L, "out", 0);
-    l.groups = integer_field(L, "groups", 1);
-    l.bias = boolean_field(L, "bias");
-    l.ceil_mode = boolean_field(L, "ceil_mode");
-    l.cap = number_field(L, "cap", HUGE_VAL);
-    l.eps = number_field(L, "eps", 1e-5);
-    l.momentum = number_field(L, "momentum", 0.1);
-    l.p = number_field(L, "p", 0.5);
     if (l.kind == LAYER_NORMALIZE && l.inputs == 1) {
-        l.mean = channels_field(L, "mean", g->layers[l.input[0]].C);
-        l.std = channels_field(L, "std", g->layers[l.input[0]].C);
+        l.mean = fields_numbers(&f, "mean", g->layers[l.input[0]].C);
+        l.std = fields_numbers(&f, "std", g->layers[l.input[0]].C);
     }
     if (graph_add(g, &l, &value, &e)) return bind_error(L, &e);
     const Layer *made = &g->layers[value];
@@ -329,22 +285,23 @@ static int graph_he(lua_State *L) {
 static PlanRequest check_request(lua_State *L) {
     static const char *const purposes[] = {"forward", "gradient", "training", NULL};
     static const char *const precisions[] = {"f32", "mixed", "bf16", "tf32", NULL};
-    luaL_checktype(L, 2, LUA_TTABLE);
-    lua_settop(L, 2);
-    lua_getfield(L, 2, "purpose");
-    PlanRequest r = {.purpose = (PlanPurpose)luaL_checkoption(L, 3, NULL, purposes)};
-    r.N = integer_field(L, "batch", 0);
-    r.seed = (uint64_t)integer_field(L, "seed", 0);
-    r.runs = (uint64_t)integer_field(L, "runs", 0);
-    r.direct = boolean_field(L, "direct");
-    r.first = integer_field(L, "first", 0);
-    r.whole = integer_field(L, "whole", r.N);
+    static const char *const known[] = {"purpose", "batch", "direct", "seed",      "runs",
+                                        "first",   "whole", "shared", "precision", NULL};
+    Fields f = fields_of(L, 2, known);
+    PlanRequest r = {.purpose = (PlanPurpose)fields_choice(&f, "purpose", -1, purposes)};
+    r.N = fields_integer(&f, "batch", FIELDS_NO_INTEGER, 1, INT32_MAX);
+    r.seed = (uint64_t)fields_integer(&f, "seed", 0, INT64_MIN, INT64_MAX);
+    r.runs = (uint64_t)fields_integer(&f, "runs", 0, 0, INT64_MAX);
+    r.direct = fields_flag(&f, "direct");
+    r.whole = fields_integer(&f, "whole", r.N, INT64_MIN, INT64_MAX);
+    r.first = fields_integer(&f, "first", 0, INT64_MIN, INT64_MAX);
     luaL_argcheck(
         L, r.N <= r.whole && r.whole <= INT32_MAX && r.first >= 0 && r.first <= r.whole - r.N, 2,
         "the batch is no part of its whole");
-    r.group = boolean_field(L, "shared") && r.purpose == PLAN_TRAINING ? bind_group(L) : NULL;
-    lua_getfield(L, 2, "precision");
-    r.precision = (PlanPrecision)luaL_checkoption(L, -1, "f32", precisions);
+    r.precision = (PlanPrecision)fields_choice(&f, "precision", PLAN_F32, precisions);
+    bool shared = fields_flag(&f, "shared") && r.purpose == PLAN_TRAINING;
+    check_graph(L); /* a field's metamethod may have freed it */
+    r.group = shared ? bind_group(L) : NULL;
     return r;
 }
 
@@ -492,92 +449,24 @@ static int bind_plan_time(lua_State *L) {
     return 1;
 }
 
-/* The memory of tensor `name` of the table at `table`, which must be of the type and have n
- * elements. It stays on the stack, which keeps it. */
-static void *memory_field(lua_State *L, int table, const char *name, Dtype type, int64_t n) {
-    lua_getfield(L, table, name);
-    Tensor *t = bind_test_tensor(L, -1);
-    if (!t || t->dtype != type || tensor_count(t) != n)
-        luaL_error(L, "ascend: '%s' must be a tensor of %s with %I elements, got %s", name,
-                   dtype_name(type), (LUAI_UACINT)n, luaL_tolstring(L, -1, NULL));
-    return t->data;
-}
-
-static double plain_field(lua_State *L, const char *name) {
-    lua_getfield(L, 2, name);
-    double value = luaL_optnumber(L, -1, 0);
-    lua_pop(L, 1);
-    return value;
-}
-
-/* The buffers of attack.lua's workspace. */
-static void ascent_buffers(lua_State *L, Ascent *a) {
-    const Plan *p = a->plan;
-    int64_t N = p->request.N, D = N * p->C * p->H * p->W, S = N * (a->iterations + 1);
-    bind_room(L, 40);
-    a->initial = memory_field(L, 2, "labels", DTYPE_I64, N);
-    a->target = memory_field(L, 2, "targets", DTYPE_I64, N);
-    lua_getfield(L, 2, "workspace");
-    luaL_checktype(L, -1, LUA_TTABLE);
-    int w = lua_gettop(L);
-    a->x0 = memory_field(L, w, "x0", DTYPE_F32, D);
-    a->x = memory_field(L, w, "x", DTYPE_F32, D);
-    a->q = memory_field(L, w, "q", DTYPE_F32, D);
-    a->first = memory_field(L, w, "first", DTYPE_F32, D);
-    a->z = memory_field(L, w, "z", DTYPE_F32, N * p->K);
-    a->dz = memory_field(L, w, "dz", DTYPE_F32, N * p->K);
-    a->value = memory_field(L, w, "value", DTYPE_F32, N);
-    a->flip_iteration = memory_field(L, w, "flip_iteration", DTYPE_I64, N);
-    a->zero_steps = memory_field(L, w, "zero_steps", DTYPE_I64, N);
-    a->flip_l2 = memory_field(L, w, "flip_l2", DTYPE_F64, N);
-    a->flip_linf = memory_field(L, w, "flip_linf", DTYPE_F64, N);
-    lua_getfield(L, w, "series");
-    luaL_checktype(L, -1, LUA_TTABLE);
-    int series = lua_gettop(L);
-    a->p_initial = memory_field(L, series, "p_initial", DTYPE_F32, S);
-    a->p_target = memory_field(L, series, "p_target", DTYPE_F32, S);
-    a->z_initial = memory_field(L, series, "z_initial", DTYPE_F32, S);
-    a->z_target = memory_field(L, series, "z_target", DTYPE_F32, S);
-    a->grad_l2 = memory_field(L, series, "grad_l2", DTYPE_F64, S);
-    a->step_l2 = memory_field(L, series, "step_l2", DTYPE_F64, S);
-    a->l2 = memory_field(L, series, "l2", DTYPE_F64, S);
-    a->linf = memory_field(L, series, "linf", DTYPE_F64, S);
-    a->zero_share = memory_field(L, series, "zero_share", DTYPE_F64, S);
-    a->subspace = memory_field(L, series, "subspace", DTYPE_U8, S);
-}
-
 /* ascend(job, first, end) -> true: steps first .. end-1 of an attack on the device alone; false
- * where it has no way of its own, or attack and plan are not of a kind that it knows. job: {loss =
- * kind, kappa =, sign =, rule = "constant"|"l2"|"linf", size =, iterations =, labels =, targets =
- * (i64 [N]), workspace = attack.lua's}. */
+ * where it has no way of its own. job: {loss = name, parameters = the loss's, sign =, rule =
+ * "constant"|"l2"|"linf", size =, iterations =, labels =, targets = (i64 [N]), buffers = those of
+ * advrt.core.ascent by name}. */
 static int plan_ascend(lua_State *L) {
-    static const char *const rules[] = {"constant", "l2", "linf", NULL};
-    static const char *const kinds[] = {"ce", "logit", "m_logit", NULL};
-    PlanBox *b = check_plan(L);
-    Plan *p = b->plan;
-    Ascent a;
+    Plan *p = check_plan(L)->plan;
     Error e;
     luaL_checktype(L, 2, LUA_TTABLE);
     if (!p->device->ascend || p->request.purpose != PLAN_GRADIENT) {
         lua_pushboolean(L, false);
         return 1;
     }
-    bind_room(L, 16);
-    memset(&a, 0, sizeof a); /* padding too: devices compare it */
-    a.plan = p;
-    lua_getfield(L, 2, "loss");
-    a.loss = (LossKind)luaL_checkoption(L, -1, NULL, kinds);
-    lua_getfield(L, 2, "rule");
-    a.rule = (AscentRule)luaL_checkoption(L, -1, NULL, rules);
-    lua_getfield(L, 2, "sign");
-    a.sign = lua_toboolean(L, -1);
-    a.kappa = plain_field(L, "kappa");
-    a.size = plain_field(L, "size");
-    a.iterations = (int64_t)plain_field(L, "iterations");
-    ascent_buffers(L, &a);
     int64_t first = luaL_checkinteger(L, 3), end = luaL_checkinteger(L, 4);
+    Ascent a = bind_check_ascent(L, p);
     luaL_argcheck(L, first >= 0 && first <= end && end <= a.iterations + 1, 3, "no such steps");
+    PlanBox *b = check_plan(L);
     b->trace = 0;
+    if (loss_check(&a.loss, p->K, &e)) return bind_error(L, &e);
     if (p->device->ascend(p->device, &a, first, end, &e)) return bind_fail(L, 1, &e);
     lua_pushboolean(L, true);
     return 1;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bind/fields.h"
 #include "bind/tensor.h"
 #include "tensor/algebra.h"
 #include "tensor/ops.h"
@@ -459,55 +460,42 @@ static int tanh_enter_in_place(lua_State *L) {
 
 /* Optimisers ------------------------------------------------------------------------------- */
 
-static double option(lua_State *L, int arg, const char *name, double otherwise) {
-    int number = 1;
-    double v = otherwise;
-    if (lua_getfield(L, arg, name) != LUA_TNIL) v = lua_tonumberx(L, -1, &number);
-    if (!number || isnan(v)) {
-        lua_pushfstring(L, "'%s' must be a number, got %s", name, luaL_tolstring(L, -1, NULL));
-        luaL_argerror(L, arg, lua_tostring(L, -1));
-    }
-    lua_pop(L, 1);
-    return v;
-}
-
-static bool flag(lua_State *L, int arg, const char *name) {
-    lua_getfield(L, arg, name);
-    bool v = lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return v;
-}
-
 /* sgd(p, g, m, {rate=, momentum=0, weight_decay=0, nesterov=false}): one parameter's update. */
 static int sgd(lua_State *L) {
+    static const char *const known[] = {"rate", "momentum", "weight_decay", "nesterov", NULL};
     Error e;
     Tensor *t[3];
     for (int i = 0; i < 3; i++) t[i] = bind_check_tensor(L, i + 1);
-    luaL_checktype(L, 4, LUA_TTABLE);
-    SgdStep s = {.rate = option(L, 4, "rate", NAN),
-                 .momentum = option(L, 4, "momentum", 0),
-                 .weight_decay = option(L, 4, "weight_decay", 0),
-                 .nesterov = flag(L, 4, "nesterov")};
+    Fields f = fields_of(L, 4, known);
+    SgdStep s = {.rate = fields_number(&f, "rate", FIELDS_NONE, -HUGE_VAL, HUGE_VAL),
+                 .momentum = fields_number(&f, "momentum", 0, -HUGE_VAL, HUGE_VAL),
+                 .weight_decay = fields_number(&f, "weight_decay", 0, -HUGE_VAL, HUGE_VAL),
+                 .nesterov = fields_flag(&f, "nesterov")};
     want_done(L, tensor_sgd(&s, t[0], t[1], t[2], &e), &e);
     return 0;
+}
+
+/* The numbers that all kinds of Adam's step have. */
+static AdamStep adam_fields(const Fields *f) {
+    return (AdamStep){.rate = fields_number(f, "rate", FIELDS_NONE, -HUGE_VAL, HUGE_VAL),
+                      .beta1 = fields_number(f, "beta1", 0.9, -HUGE_VAL, HUGE_VAL),
+                      .beta2 = fields_number(f, "beta2", 0.999, -HUGE_VAL, HUGE_VAL),
+                      .eps = fields_number(f, "eps", 1e-8, -HUGE_VAL, HUGE_VAL)};
 }
 
 /* adam(p, g, m, v, {rate=, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0, decoupled=false,
  * t=}): one parameter's update; t is the number of the step, from 1. */
 static int adam(lua_State *L) {
+    static const char *const known[] = {"rate",         "beta1",     "beta2", "eps",
+                                        "weight_decay", "decoupled", "t",     NULL};
     Error e;
     Tensor *t[4];
     for (int i = 0; i < 4; i++) t[i] = bind_check_tensor(L, i + 1);
-    luaL_checktype(L, 5, LUA_TTABLE);
-    double number =
-        option(L, 5, "t", NAN); /* what no step's number can be is 0, which is refused */
-    AdamStep s = {.rate = option(L, 5, "rate", NAN),
-                  .beta1 = option(L, 5, "beta1", 0.9),
-                  .beta2 = option(L, 5, "beta2", 0.999),
-                  .eps = option(L, 5, "eps", 1e-8),
-                  .weight_decay = option(L, 5, "weight_decay", 0),
-                  .decoupled = flag(L, 5, "decoupled"),
-                  .t = number >= 1 && number < 0x1p62 ? (int64_t)number : 0};
+    Fields f = fields_of(L, 5, known);
+    AdamStep s = adam_fields(&f);
+    s.weight_decay = fields_number(&f, "weight_decay", 0, -HUGE_VAL, HUGE_VAL);
+    s.decoupled = fields_flag(&f, "decoupled");
+    s.t = fields_integer(&f, "t", FIELDS_NO_INTEGER, 1, INT64_MAX);
     want_done(L, tensor_adam(&s, t[0], t[1], t[2], t[3], &e), &e);
     return 0;
 }
@@ -517,17 +505,15 @@ static int adam(lua_State *L) {
  * x = (tanh w + 1) / 2; l2, the distance from x0 after it. Images of t_n = 0 stay. */
 static int tanh_step(lua_State *L) {
     static const char *const names[] = {"x", "w", "m", "v", "q", "x0", "c", "t", "l2"};
+    static const char *const known[] = {"rate", "beta1", "beta2", "eps", NULL};
     enum { TENSORS = sizeof names / sizeof *names };
     Error e;
     TanhTensors a;
     Tensor *fields[TENSORS] = {&a.x, &a.w, &a.m, &a.v, &a.q, &a.x0, &a.c, &a.t, &a.l2};
     luaL_checktype(L, 1, LUA_TTABLE);
-    luaL_checktype(L, 2, LUA_TTABLE);
     lua_settop(L, 2);
-    AdamStep s = {.rate = option(L, 2, "rate", NAN),
-                  .beta1 = option(L, 2, "beta1", 0.9),
-                  .beta2 = option(L, 2, "beta2", 0.999),
-                  .eps = option(L, 2, "eps", 1e-8)};
+    Fields f = fields_of(L, 2, known);
+    AdamStep s = adam_fields(&f);
     /* The stack keeps the tensors; they are looked at when no metamethod can close one any more. */
     bind_room(L, TENSORS + 4);
     for (int i = 0; i < TENSORS; i++) lua_getfield(L, 1, names[i]);

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "device/loss.h"
 
 typedef struct Device Device;
 typedef struct Plan Plan;
@@ -95,13 +96,8 @@ typedef enum MatmulKind {
 
 /* What is made of a row: its softmax in double; that one's logarithm, in double; and the softmax as
  * exp of the logarithm in float, where a sum that rounds to 1 hides the other classes. Frameworks
- * have the last, and so has the gradient of LOSS_CE, to the bit. Rounded once each. */
+ * have the last, and so has the gradient of the loss "ce", to the bit. Rounded once each. */
 typedef enum SoftmaxKind { SOFTMAX, SOFTMAX_LOG, SOFTMAX_FLOAT } SoftmaxKind;
-
-/* The losses on logits, of which the first is the paper's Eq. 5 (and 6, whose
- * sign is taken of the image's gradient, not here), the second its logit loss
- * and the third Eq. 7. */
-typedef enum LossKind { LOSS_CE, LOSS_LOGIT, LOSS_M_LOGIT, LOSS_KINDS } LossKind;
 
 /* What one row of logits says about an image with initial class c and target t. */
 typedef struct LogitStats {
@@ -143,8 +139,7 @@ typedef struct TanhStep {
 typedef enum AscentRule { ASCENT_CONSTANT, ASCENT_L2, ASCENT_LINF } AscentRule;
 typedef struct Ascent {
     Plan *plan;
-    LossKind loss;
-    double kappa;
+    LossCall loss;
     bool sign;
     AscentRule rule;
     double size;
@@ -210,8 +205,8 @@ struct Device {
                      float *out, Error *e);
     /* a [outer,K,inner]; out [outer,inner]. */
     int (*reduce)(Device *d, ReduceOp op, const float *a, RowShape r, float *out, Error *e);
-    /* Of each row; a, out [outer,K,inner]. The logarithm is the value that `loss` makes of LOSS_CE,
-     * to the bit. */
+    /* Of each row; a, out [outer,K,inner]. The logarithm is the value of the loss "ce", to the
+     * bit. */
     int (*softmax)(Device *d, SoftmaxKind kind, const float *a, RowShape r, float *out, Error *e);
     /* The k largest of each row in falling order, and where they are, from 0; both [outer,k,inner].
      * NaN counts as larger than all numbers; of equal ones the first comes first. */
@@ -229,10 +224,11 @@ struct Device {
     int (*matmul)(Device *d, MatmulKind kind, const float *a, const float *b, float *out, int64_t M,
                   int64_t K, int64_t N, Error *e);
 
-    /* Losses. z [N,K] logits, target [N] in 0 .. K-1. value [N] is what the attack ascends
-     * (-J for LOSS_CE), dz [N,K] its gradient, overwritten. kappa is used by LOSS_M_LOGIT. */
-    int (*loss)(Device *d, LossKind kind, double kappa, const float *z, const int64_t *target,
-                int64_t N, int64_t K, float *value, float *dz, Error *e);
+    /* Losses. z [N,K] logits, target [N] in 0 .. K-1, K as many as the loss needs. value [N] is
+     * what the attack ascends, dz [N,K] its gradient, overwritten. A loss that the device does not
+     * compute is an error that names both. */
+    int (*loss)(Device *d, const LossCall *call, const float *z, const int64_t *target, int64_t N,
+                int64_t K, float *value, float *dz, Error *e);
     int (*logit_stats)(Device *d, const float *z, const int64_t *initial, const int64_t *target,
                        int64_t N, int64_t K, const LogitStats *out, Error *e);
     /* Mean cross-entropy over the batch and its gradient [N,K] for training; loss is one double,

@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <math.h>
 
+#include "tensor/loss.h"
+
 /* Wants t to be of the type, on the device of `like`, and, where `shape` is given, of its shape. */
 static int want(const char *operation, const char *name, const Tensor *t, Dtype type,
                 const Tensor *like, const Tensor *shape, Error *e) {
@@ -103,19 +105,15 @@ static int want_classes(const char *operation, const char *name, const Tensor *t
     return 0;
 }
 
-int tensor_loss(LossKind kind, double kappa, const Tensor *z, const Tensor *target,
-                const Tensor *value, const Tensor *dz, Error *e) {
+int tensor_loss(const LossCall *call, const Tensor *z, const Tensor *target, const Tensor *value,
+                const Tensor *dz, Error *e) {
     if (want_logits("loss", z, e) || want_classes("loss", "target", target, z, e) ||
         want_row("loss", "value", value, DTYPE_F32, z, z->shape[0], e) ||
-        want_f32("loss", "dz", dz, z, z, e))
+        want_f32("loss", "dz", dz, z, z, e) || loss_check(call, z->shape[1], e))
         return -1;
-    if (kind == LOSS_M_LOGIT && z->shape[1] < 2)
-        return error_set(e, "m_logit: a margin needs at least 2 classes, got 1");
-    if (kind == LOSS_M_LOGIT && kappa != kappa)
-        return error_set(e, "m_logit: kappa must be a number, got nan");
     Device *d = tensor_device(z);
-    return d->loss(d, kind, kappa, z->data, target->data, z->shape[0], z->shape[1], value->data,
-                   dz->data, e);
+    return d->loss(d, call, z->data, target->data, z->shape[0], z->shape[1], value->data, dz->data,
+                   e);
 }
 
 int tensor_logit_stats(const Tensor *z, const Tensor *initial, const Tensor *target,

@@ -15,8 +15,8 @@ int tensor_quantize(const Tensor *a, float levels, const Tensor *out, Error *e);
 int tensor_sign(const Tensor *a, const Tensor *out, Error *e);
 
 /* Losses: z [N,K], target [N] i64 with every class in 0 .. K-1; value [N], dz [N,K]. */
-int tensor_loss(LossKind kind, double kappa, const Tensor *z, const Tensor *target,
-                const Tensor *value, const Tensor *dz, Error *e);
+int tensor_loss(const LossCall *call, const Tensor *z, const Tensor *target, const Tensor *value,
+                const Tensor *dz, Error *e);
 /* initial, target [N] i64. The outputs are [N]: four f32, prediction i64, subspace u8. */
 int tensor_logit_stats(const Tensor *z, const Tensor *initial, const Tensor *target,
                        const Tensor out[6], Error *e);

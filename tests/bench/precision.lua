@@ -175,7 +175,7 @@ local function main(argv)
             crop = o.crop, precision = p}))
     end
     for i, name in ipairs(o.losses) do
-        losses[i] = name == "m_logit" and loss.m_logit {kappa = o.kappa} or loss.get(name)
+        losses[i] = loss.with_options(name, o)
     end
     local taken = images.right(o, nets.f32, experiment.open_images(o, nets.f32))
     local out <close> = folder.claim(o.out, "precision")

@@ -8,6 +8,7 @@
 
 #include "base/memory.h"
 #include "base/random.h"
+#include "tensor/loss.h"
 #include "tensor/tensor.h"
 #include "under_test.h"
 
@@ -245,10 +246,10 @@ static void test_matmul(void **state) {
 
 /* --- losses --- */
 
-static LossKind loss_kind;
+static LossCall loss_call;
 
 static int run_loss(Device *d, void **a, Error *e) {
-    return d->loss(d, loss_kind, 2, a[0], a[1], 9, K, a[2], a[3], e);
+    return d->loss(d, &loss_call, a[0], a[1], 9, K, a[2], a[3], e);
 }
 
 static int run_stats(Device *d, void **a, Error *e) {
@@ -265,11 +266,26 @@ static int run_cross_entropy(Device *d, void **a, Error *e) {
     return d->copy_in(d, a[3], both, sizeof both, e);
 }
 
+/* A loss without a function of the device's own is refused; a device must not take another's. */
+static void test_unknown_loss(void **state) {
+    (void)state;
+    Loss unknown = *loss_at(0);
+    unknown.name = "unheard";
+    LossCall call = {.loss = &unknown};
+    char wanted[128];
+    Error e = {0};
+    snprintf(wanted, sizeof wanted, "device %s does not compute loss unheard: use --device cpu",
+             device->name);
+    assert_int_equal(device->loss(device, &call, NULL, NULL, 1, 2, NULL, NULL, &e), -1);
+    assert_string_equal(e.text, wanted);
+}
+
 static void test_losses(void **state) {
     (void)state;
-    for (int kind = 0; kind < LOSS_KINDS; kind++)
+    for (int i = 0; loss_at(i); i++)
         for (int special = 0; special < 2; special++) {
-            loss_kind = (LossKind)kind;
+            loss_call = loss_usual(loss_at(i));
+            for (int k = 0; k < LOSS_PARAMETERS; k++) loss_call.p[k] /= 10;
             Case c = {"loss",
                       run_loss,
                       2e-6,
@@ -665,6 +681,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_matmul),
         cmocka_unit_test(test_losses),
+        cmocka_unit_test(test_unknown_loss),
         cmocka_unit_test(test_images),
         cmocka_unit_test(test_copies),
         cmocka_unit_test(test_pool),

@@ -11,6 +11,7 @@
 
 #include "base/memory.h"
 #include "base/random.h"
+#include "tensor/loss.h"
 #include "tensor/ops.h"
 
 static Device *device;
@@ -256,14 +257,19 @@ static void test_checks(void **state) {
     classes[0] = 2;
     classes[1] = 0;
 
+    const LossCall ce = loss_usual(loss_find("ce")), margin = loss_usual(loss_find("m_logit"));
+    LossCall out_of_range = margin;
+    out_of_range.p[0] = NAN;
+    REFUSED(tensor_loss(&out_of_range, &z, &label, &value, &z, &e),
+            "kappa must be a number from 0");
     REFUSED(tensor_binary(BINARY_ADD, &z, &other, &z, &e), "add: b must be of shape [2,3]");
     REFUSED(tensor_binary(BINARY_MUL, &z, &wide, &z, &e), "mul: b must be f32, got f64");
     REFUSED(tensor_clamp(&z, 1, 0, &z, &e), "low 1 must be at most high 0");
     REFUSED(tensor_clamp(&z, NAN, 0, &z, &e), "clamp");
     REFUSED(tensor_quantize(&z, 0, &z, &e), "levels");
-    REFUSED(tensor_loss(LOSS_CE, 0, &z, &value, &value, &z, &e), "target must be i64");
-    REFUSED(tensor_loss(LOSS_CE, 0, &other, &label, &value, &other, &e), "[3]");
-    REFUSED(tensor_loss(LOSS_M_LOGIT, NAN, &z, &label, &value, &other, &e), "dz");
+    REFUSED(tensor_loss(&ce, &z, &value, &value, &z, &e), "target must be i64");
+    REFUSED(tensor_loss(&ce, &other, &label, &value, &other, &e), "[3]");
+    REFUSED(tensor_loss(&margin, &z, &label, &value, &other, &e), "dz");
     REFUSED(tensor_norms(&z, &l2, &l2, &value, &e), "zero_share must be f64");
     REFUSED(tensor_step(&z, &z, &value, &z, &l2, &l2, &e), "a must be f64");
     REFUSED(tensor_step(&z, &z, &l2, &other, &l2, &l2, &e), "x0 must be of shape [2,3]");
@@ -271,13 +277,12 @@ static void test_checks(void **state) {
     REFUSED(tensor_adam(&adam, &z, &z, &z, &z, &e), "counted from 1");
 
     classes[1] = 3;
-    REFUSED(tensor_loss(LOSS_CE, 0, &z, &label, &value, &z, &e),
+    REFUSED(tensor_loss(&ce, &z, &label, &value, &z, &e),
             "target of row 2 must be a class in 0 .. 2, got 3");
     classes[1] = -1;
-    REFUSED(tensor_loss(LOSS_CE, 0, &z, &label, &value, &z, &e), "got -1");
+    REFUSED(tensor_loss(&ce, &z, &label, &value, &z, &e), "got -1");
     classes[0] = classes[1] = 0;
-    REFUSED(tensor_loss(LOSS_M_LOGIT, 20, &one_class, &label, &value, &one_class, &e),
-            "at least 2 classes");
+    REFUSED(tensor_loss(&margin, &one_class, &label, &value, &one_class, &e), "at least 2 classes");
     Tensor none = {0};
     REFUSED(tensor_fill(&none, 0, &e), "emptied");
 

@@ -72,7 +72,7 @@ describe("a feed", function()
                 if key == "threads" then getmetatable(what).__close(what) end
             end})
         end
-        refuses("'order' must be an i64 tensor", f.start, f, closing(order))
+        refuses("'order' must be a tensor of i64, got tensor %(emptied%)", f.start, f, closing(order))
         order = numbers(0, 1)
         refuses("the feed is closed", f.start, f, closing(f))
     end)
@@ -182,7 +182,8 @@ describe("a feed", function()
         refuses("names image %-1", f.start, f, {order = numbers(-1), batch = 1})
         refuses("'order' must be", f.start, f, {order = x, batch = 1})
         refuses("a batch of 1 or more", f.start, f, {order = numbers(0), batch = 0})
-        refuses("shift must be", f.start, f, {order = numbers(0), batch = 1, shift = -1})
+        refuses("'shift' must be an integer from 0 to 1024, got", f.start, f,
+            {order = numbers(0), batch = 1, shift = -1})
         f:start {order = numbers(0, 1), batch = 2}
         refuses("must be f32 %[2,1,2,2%]", f.next, f, tensor.new {2, 1, 2, 3}, y)
         refuses("labels must be i64 %[2%]", f.next, f, x, numbers(1))

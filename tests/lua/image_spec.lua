@@ -114,11 +114,11 @@ describe("image", function()
             assert.is_false(ok)
             assert.matches(pattern, tostring(message))
         end
-        raises("channels must be 1 or 3, got 2", image.load, path, {channels = 2})
-        raises("channels must be 1 or 3, got 4", image.load, path, {channels = 4})
-        raises("resize must be an integer from 1 to 65535, got 0", image.load, path, {resize = 0})
-        raises("crop must be an integer from 1 to 65535, got 1.5", image.load, path, {crop = 1.5})
-        raises("crop must be an integer from 1 to 65535, got 65536", image.load, path,
+        raises("'channels' must be 1 or 3, got 2", image.load, path, {channels = 2})
+        raises("'channels' must be 1 or 3, got 4", image.load, path, {channels = 4})
+        raises("'resize' must be an integer from 1 to 65535, got 0", image.load, path, {resize = 0})
+        raises("'crop' must be an integer from 1 to 65535, got 1.5", image.load, path, {crop = 1.5})
+        raises("'crop' must be an integer from 1 to 65535, got 65536", image.load, path,
             {crop = 65536})
         raises("table expected, got number", image.load, path, 3)
         raises("string expected, got nil", image.load)

@@ -93,4 +93,43 @@ describe("losses", function()
         assert.same({"ce", "ce_sign", "logit", "m_logit"}, loss.names())
         assert.error_matches(function() loss.add {name = "ce"} end, "taken")
     end)
+
+    it("are those of the core's records, with their names, defaults and ranges", function()
+        local records = (require "advrt.core.loss").records()
+        assert.is_true(#records >= 3)
+        for _, record in ipairs(records) do
+            local one = loss[record.name]
+            assert.equal(record.min_classes, one.min_classes)
+            for _, p in ipairs(record.parameters) do
+                assert.equal(p.usual, one[p.name])
+                for _, edge in ipairs {p.least, p.most} do
+                    assert.equal(edge, one {[p.name] = edge}[p.name])
+                end
+                assert.error_matches(function() one {[p.name] = p.least - 1} end, p.name .. " must be")
+            end
+        end
+    end)
+
+    it("take the run's options that are parameters of theirs", function()
+        local o = {kappa = 7, seed = 3}
+        assert.equal(7, loss.with_options("m_logit", o).kappa)
+        assert.equal("m_logit", loss.with_options("m_logit", o).name)
+        assert.equal(5, loss.with_options("m_logit:kappa=5", o).kappa)
+        assert.equal(loss.ce, loss.with_options("ce", o))
+        assert.equal(loss.m_logit, loss.with_options("m_logit", {}))
+        assert.matches("unknown loss 'm_logi'", select(2, loss.with_options("m_logi", o)))
+        local none, message = loss.with_options("m_logit", {kappa = -1})
+        assert.is_nil(none)
+        assert.matches("kappa must be a number of at least 0, got %-1", message)
+    end)
+
+    it("are not cut off by an infinite parameter, in either direction", function()
+        local far = tensor.from {{1e30, -1e30, 0}}
+        local free = loss.m_logit {kappa = math.huge}
+        assert.equal(far:get(1, 1), free:evaluate(far, {0}):get(1))
+        local value, dz = free:untargeted():evaluate(far, {1})
+        assert.equal((far * 2):get(1, 1), value:get(1))
+        assert.same({{1, -1, 0}}, dz:totable())
+        assert.equal(free.kappa, free:untargeted().kappa)
+    end)
 end)

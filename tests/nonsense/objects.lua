@@ -198,7 +198,7 @@ objects.calls = {
     call("tensor.load", tensor.load, "weights.safetensors"),
     call("tensor.save", tensor.save, path(".msgpack"), function() return {a = logits()} end,
         constant {made = "here"}),
-    call("loss.evaluate", core.loss.evaluate, "m_logit", 20, logits, classes, function()
+    call("loss.evaluate", core.loss.evaluate, "m_logit", {kappa = 20}, logits, classes, function()
         return tensor.new {2}
     end, logits),
     call("loss.stats", core.loss.stats, logits, classes, index, constant {}),

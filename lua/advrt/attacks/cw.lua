@@ -26,13 +26,12 @@
 --                    objective by a part in 10^4
 -- @param loss        instead of the margin: f is minus it, and does not end at kappa
 
-local losses = require "advrt.loss"
 local method = require "advrt.attacks.method"
 local tensor = require "advrt.tensor"
 
 local MOST = 1e10 -- of c
 local STEEPEST = 1e19 -- gradient whose square Adam's second moment holds in float
-local margin = losses.m_logit {kappa = 1e30} -- the cut at kappa is made here
+local margin = method.margin -- the cut at kappa is made here
 
 local cw = method.new("cw", {
     kappa = method.not_negative(0), c = method.positive(1), searches = method.count(9),

@@ -17,12 +17,11 @@
 -- @param classes    how many classes are looked at: those with the largest logits at x0
 -- @param overshoot  how far beyond the boundary x is taken
 
-local losses = require "advrt.loss"
 local method = require "advrt.attacks.method"
 local tensor = require "advrt.tensor"
 
 local FARTHER = 1e-4
-local margin = losses.m_logit {kappa = 1e30} -- that is never cut
+local margin = method.margin
 
 local deepfool = method.new("deepfool", {
     norm = method.norm(2), steps = method.count(50), classes = method.count(9),

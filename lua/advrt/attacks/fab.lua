@@ -28,12 +28,11 @@
 -- @param searches  evaluations of the final search on the line from x0 to the result (Section 2.5)
 
 local ball = require "advrt.attacks.ball"
-local losses = require "advrt.loss"
 local method = require "advrt.attacks.method"
 local plane = require "advrt.core.plane"
 local tensor = require "advrt.tensor"
 
-local margin = losses.m_logit {kappa = 1e30} -- that is never cut
+local margin = method.margin
 
 local fab = method.new("fab", {
     norm = method.norm("inf"), eps = method.positive(), steps = method.count(100),

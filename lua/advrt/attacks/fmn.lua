@@ -17,7 +17,6 @@
 -- @param gamma  by how much the radius changes at first
 -- @param loss   instead of the margin, which is the paper's
 
-local losses = require "advrt.loss"
 local method = require "advrt.attacks.method"
 local tensor = require "advrt.tensor"
 
@@ -26,7 +25,7 @@ local LAST_GAMMA, LAST_ALPHA = 0.001, 0.01 -- alpha's in parts of the first
 local fmn = method.new("fmn", {
     norm = method.norm(2), steps = method.count(100), alpha = method.positive(1),
     gamma = method.below(1, 0.05), loss = method.loss(),
-}, function(self) self.loss = self.loss or losses.m_logit {kappa = 1e30} end)
+}, function(self) self.loss = self.loss or method.margin end)
 
 function fmn.prepare(_, batch)
     local function rows() return tensor.new({batch.size}, "f64") end

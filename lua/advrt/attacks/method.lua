@@ -43,6 +43,9 @@ local tensor = require "advrt.tensor"
 
 local method = {}
 
+--- The margin, z_t less the largest of the others, as a loss that is never cut off.
+method.margin = losses.m_logit {kappa = math.huge}
+
 -- Parameters ----------------------------------------------------------------------------------
 
 local function finite(v) return math.type(v) ~= nil and v == v and math.abs(v) < math.huge end
@@ -259,7 +262,7 @@ end
 -- Returns arrays of N: prediction (-1: a logit is NaN), margin, by how much the logit that is to win
 -- leads the others (untargeted: the best of the others leads the label's), and success.
 function method.judge(attack, targeted, z, goals, margin, dz)
-    logits.evaluate("m_logit", math.huge, z, goals, margin, dz)
+    method.margin:evaluate(z, goals, margin, dz)
     if not targeted then margin:mul_(-1) end
     local prediction, margins, success = z:argmax():totable(), margin:totable(), {}
     local kappa = attack.kappa or 0

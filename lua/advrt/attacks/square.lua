@@ -21,13 +21,12 @@
 -- @param loss     what is to grow; default: untargeted the margin, towards a target ce, the paper's
 
 local ball = require "advrt.attacks.ball"
-local losses = require "advrt.loss"
 local method = require "advrt.attacks.method"
 local tensor = require "advrt.tensor"
 
 local HALVINGS = {10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000} -- of 10000 queries
 local GRID = 5
-local margin = losses.m_logit {kappa = 1e30} -- that is never cut
+local margin = method.margin
 
 local square = method.new("square", {
     norm = method.norm("inf"), eps = method.positive(), queries = method.count(5000),

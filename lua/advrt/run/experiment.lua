@@ -436,7 +436,7 @@ end
 function experiment.losses(o, g)
     local losses = {}
     for i, name in ipairs(o.losses) do
-        losses[i] = name == "m_logit" and loss.m_logit {kappa = o.kappa} or loss.get(name)
+        losses[i] = loss.with_options(name, o)
         if g.classes < losses[i].min_classes then
             fail.option("--losses: %s needs %d classes, the net has %d", name,
                 losses[i].min_classes, g.classes)

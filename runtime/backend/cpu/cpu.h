@@ -31,8 +31,8 @@ const CpuKernels *cpu_kernels(void);
 int cpu_threads_default(void);
 
 /* The Device's functions on logits (losses.c). */
-int cpu_loss(Device *d, LossKind kind, double kappa, const float *z, const int64_t *target,
-             int64_t N, int64_t K, float *value, float *dz, Error *e);
+int cpu_loss(Device *d, const LossCall *call, const float *z, const int64_t *target, int64_t N,
+             int64_t K, float *value, float *dz, Error *e);
 int cpu_logit_stats(Device *d, const float *z, const int64_t *initial, const int64_t *target,
                     int64_t N, int64_t K, const LogitStats *out, Error *e);
 int cpu_cross_entropy(Device *d, const float *z, const int64_t *label, int64_t N, int64_t K,

@@ -2,8 +2,10 @@
  * milliseconds, so these are plain loops; exp and log are the C library's, which keep
  * the subnormal numbers that gradients live on when the softmax saturates. */
 #include <math.h>
+#include <string.h>
 
 #include "backend/cpu/cpu.h"
+#include "base/memory.h"
 
 /* Rows times classes below which threads cost more than they save. */
 enum { SERIAL = 4096 };
@@ -69,17 +71,26 @@ static void ce_row(const float *z, int64_t t, int64_t K, float *value, float *dz
     dz[t] += 1.0f;
 }
 
-static void logit_row(const float *z, int64_t t, int64_t K, float *value, float *dz) {
+/* The functions of the losses: of one row, parameters p as in the loss's record. */
+static void ce_loss(const float *z, int64_t t, int64_t K, const double *p, float *value,
+                    float *dz) {
+    (void)p;
+    ce_row(z, t, K, value, dz);
+}
+
+static void logit_loss(const float *z, int64_t t, int64_t K, const double *p, float *value,
+                       float *dz) {
+    (void)p;
     *value = z[t];
     for (int64_t k = 0; k < K; k++) dz[k] = 0;
     dz[t] = 1.0f;
 }
 
-/* Eq. 7: min(z_t - max of the others, kappa). A NaN logit makes value and gradient NaN. */
-static void m_logit_row(const float *z, int64_t t, int64_t K, float kappa, float *value,
-                        float *dz) {
+/* A NaN logit makes value and gradient NaN. */
+static void m_logit_loss(const float *z, int64_t t, int64_t K, const double *p, float *value,
+                         float *dz) {
     int64_t other = row_argmax(z, K, t);
-    float margin = other < 0 ? NAN : z[t] - z[other];
+    float margin = other < 0 ? NAN : z[t] - z[other], kappa = (float)p[0];
     *value = margin > kappa ? kappa : margin;
     for (int64_t k = 0; k < K; k++) dz[k] = isnan(margin) ? NAN : 0;
     if (margin <= kappa) {
@@ -88,23 +99,43 @@ static void m_logit_row(const float *z, int64_t t, int64_t K, float kappa, float
     }
 }
 
-int cpu_loss(Device *d, LossKind kind, double kappa, const float *z, const int64_t *target,
-             int64_t N, int64_t K, float *value, float *dz, Error *e) {
-    (void)d;
-    if (kind == LOSS_M_LOGIT && K < 2)
-        return error_set(e, "m_logit: a margin needs at least 2 classes, got %lld", (long long)K);
-#pragma omp parallel for schedule(static) if (N * K > SERIAL)
+typedef void (*LossRow)(const float *z, int64_t t, int64_t K, const double *p, float *value,
+                        float *dz);
+
+static const struct {
+    const char *name;
+    LossRow row;
+} own_losses[] = {{"ce", ce_loss}, {"logit", logit_loss}, {"m_logit", m_logit_loss}};
+
+/* NULL: there is none. */
+static LossRow own_loss(const char *name) {
+    for (size_t i = 0; i < sizeof own_losses / sizeof own_losses[0]; i++)
+        if (strcmp(own_losses[i].name, name) == 0) return own_losses[i].row;
+    return NULL;
+}
+
+/* A loss that has no function here, from its record: in double, rounded once. */
+static int loss_of_record(const LossCall *call, const float *z, const int64_t *target, int64_t N,
+                          int64_t K, float *value, float *dz, Error *e) {
+    double *row = memory_take(2 * (size_t)K * sizeof *row, call->loss->name, e);
+    if (!row) return -1;
     for (int64_t n = 0; n < N; n++) {
-        const float *row = z + n * K;
-        switch (kind) {
-        case LOSS_CE: ce_row(row, target[n], K, value + n, dz + n * K); break;
-        case LOSS_LOGIT: logit_row(row, target[n], K, value + n, dz + n * K); break;
-        case LOSS_M_LOGIT:
-            m_logit_row(row, target[n], K, (float)kappa, value + n, dz + n * K);
-            break;
-        default: break;
-        }
+        for (int64_t k = 0; k < K; k++) row[k] = (double)z[n * K + k];
+        value[n] = (float)call->loss->value(row, target[n], K, call->p);
+        call->loss->gradient(row, target[n], K, call->p, row + K);
+        for (int64_t k = 0; k < K; k++) dz[n * K + k] = (float)row[K + k];
     }
+    memory_free(row);
+    return 0;
+}
+
+int cpu_loss(Device *d, const LossCall *call, const float *z, const int64_t *target, int64_t N,
+             int64_t K, float *value, float *dz, Error *e) {
+    LossRow row = own_loss(call->loss->name);
+    (void)d;
+    if (!row) return loss_of_record(call, z, target, N, K, value, dz, e);
+#pragma omp parallel for schedule(static) if (N * K > SERIAL)
+    for (int64_t n = 0; n < N; n++) row(z + n * K, target[n], K, call->p, value + n, dz + n * K);
     return 0;
 }
 

@@ -51,15 +51,35 @@ static void cut(struct CudaAscent *k, int64_t N) {
     if (!k->of.sign) k->row.q_l2 = k->row.grad_l2, k->row.q_linf = k->row.grad_linf;
 }
 
+static bool same_buffers(const Ascent *a, const Ascent *b) {
+    return a->initial == b->initial && a->target == b->target && a->x0 == b->x0 && a->x == b->x &&
+           a->q == b->q && a->first == b->first && a->z == b->z && a->dz == b->dz &&
+           a->value == b->value && a->flip_iteration == b->flip_iteration &&
+           a->zero_steps == b->zero_steps && a->flip_l2 == b->flip_l2 &&
+           a->flip_linf == b->flip_linf && a->p_initial == b->p_initial &&
+           a->p_target == b->p_target && a->z_initial == b->z_initial &&
+           a->z_target == b->z_target && a->grad_l2 == b->grad_l2 && a->step_l2 == b->step_l2 &&
+           a->l2 == b->l2 && a->linf == b->linf && a->zero_share == b->zero_share &&
+           a->subspace == b->subspace;
+}
+
+/* Whether a step of one is a step of the other. */
+static bool same(const Ascent *a, const Ascent *b) {
+    for (int i = 0; i < LOSS_PARAMETERS; i++)
+        if (a->loss.p[i] != b->loss.p[i]) return false;
+    return a->plan == b->plan && a->loss.loss == b->loss.loss && a->sign == b->sign &&
+           a->rule == b->rule && a->size == b->size && a->iterations == b->iterations &&
+           same_buffers(a, b);
+}
+
 static int prepare(CudaDevice *d, const Ascent *a, Error *e) {
     int64_t N = a->plan->request.N;
     uint64_t serial = a->plan->serial;
-    if (d->ascent && d->ascent->plan_serial == serial && memcmp(&d->ascent->of, a, sizeof *a) == 0)
-        return 0;
+    if (d->ascent && d->ascent->plan_serial == serial && same(&d->ascent->of, a)) return 0;
     cuda_ascent_free(d);
     struct CudaAscent *k = memory_zeroed(1, sizeof *k, "attack", e);
     if (!k) return -1;
-    memcpy(&k->of, a, sizeof *a);
+    k->of = *a;
     k->plan_serial = serial;
     d->ascent = k;
     size_t bytes = (size_t)(8 * (1 + 10 * N) + 18 * N);
@@ -80,7 +100,7 @@ static int run_step(CudaDevice *d, struct CudaAscent *k, Error *e) {
     int64_t N = p->request.N, D = p->C * p->H * p->W, K = p->K;
     if (plan_forward(p, a->x, a->z, e) ||
         base->logit_stats(base, a->z, a->initial, a->target, N, K, &r->stats, e) ||
-        base->loss(base, a->loss, a->kappa, a->z, a->target, N, K, a->value, a->dz, e) ||
+        base->loss(base, &a->loss, a->z, a->target, N, K, a->value, a->dz, e) ||
         plan_backward(p, a->dz, a->q, e) ||
         base->norms(base, a->q, N, D, r->grad_l2, r->grad_linf, r->zero_share, e))
         return -1;

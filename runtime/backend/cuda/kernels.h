@@ -39,8 +39,12 @@ cudaError_t kernel_sgd(cudaStream_t s, const SgdStep *step, float *p, const floa
 cudaError_t kernel_adam(cudaStream_t s, const AdamStep *step, float *p, const float *g, float *m,
                         float *v, int64_t n);
 
-cudaError_t kernel_loss(cudaStream_t s, LossKind kind, float kappa, const float *z,
-                        const int64_t *target, int64_t N, int64_t K, float *value, float *dz);
+/* The function of a loss, by its record's name, its parameters p as in the record; NULL where there
+ * is none. */
+typedef cudaError_t (*LossKernel)(cudaStream_t s, const double *p, const float *z,
+                                  const int64_t *target, int64_t N, int64_t K, float *value,
+                                  float *dz);
+LossKernel kernel_of_loss(const char *name);
 cudaError_t kernel_logit_stats(cudaStream_t s, const float *z, const int64_t *initial,
                                const int64_t *target, int64_t N, int64_t K, const LogitStats *out);
 /* value [N] is minus the loss of each row, correct [N] whether its argmax is the label; dz [N,K] is

@@ -1,4 +1,6 @@
 /* What is made of rows: the losses on logits, softmax, reductions. A warp to a row. */
+#include <string.h>
+
 #include "backend/cuda/launch.h"
 
 enum { ROWS = 4, ROW_THREADS = ROWS * WARP };
@@ -80,39 +82,69 @@ static __device__ inline float ce_row(const float *z, int64_t t, int64_t K, floa
     return (float)(((double)z[t] - (double)m) - row_log_rest(z, K, 1, m, lane));
 }
 
-static __device__ inline float m_logit_row(const float *z, int64_t t, int64_t K, float kappa,
-                                           float *dz, int lane) {
-    int64_t other = row_argmax(z, K, t, lane);
-    float margin = other < 0 ? NAN : z[t] - z[other];
-    for (int64_t k = lane; k < K; k += WARP) {
-        float d = margin <= kappa ? (k == t ? 1.0f : k == other ? -1.0f : 0.0f) : 0.0f;
-        dz[k] = margin != margin ? NAN : d;
-    }
-    return margin > kappa ? kappa : margin;
-}
+/* The functions of the losses: the value of one row, of which each lane writes its own elements of
+ * the gradient. p holds the parameters as in the loss's record. */
+struct LossParameters {
+    float p[LOSS_PARAMETERS];
+};
 
-static __global__ void loss(LossKind kind, float kappa, const float *z, const int64_t *target,
-                            int64_t N, int64_t K, float *value, float *dz) {
+struct CeLoss {
+    static __device__ inline float row(const float *z, int64_t t, int64_t K, const LossParameters &,
+                                       float *dz, int lane) {
+        return ce_row(z, t, K, dz, lane);
+    }
+};
+
+struct LogitLoss {
+    static __device__ inline float row(const float *z, int64_t t, int64_t K, const LossParameters &,
+                                       float *dz, int lane) {
+        for (int64_t k = lane; k < K; k += WARP) dz[k] = k == t ? 1.0f : 0.0f;
+        return z[t];
+    }
+};
+
+struct MLogitLoss {
+    static __device__ inline float row(const float *z, int64_t t, int64_t K,
+                                       const LossParameters &with, float *dz, int lane) {
+        int64_t other = row_argmax(z, K, t, lane);
+        float margin = other < 0 ? NAN : z[t] - z[other], kappa = with.p[0];
+        for (int64_t k = lane; k < K; k += WARP) {
+            float d = margin <= kappa ? (k == t ? 1.0f : k == other ? -1.0f : 0.0f) : 0.0f;
+            dz[k] = margin != margin ? NAN : d;
+        }
+        return margin > kappa ? kappa : margin;
+    }
+};
+
+template <typename Loss>
+static __global__ void loss(LossParameters with, const float *z, const int64_t *target, int64_t N,
+                            int64_t K, float *value, float *dz) {
     int64_t n = own_row();
     int lane = threadIdx.x % WARP;
     if (n >= N) return;
-    const float *row = z + n * K;
-    float *d = dz + n * K, v;
-    int64_t t = target[n];
-    if (kind == LOSS_CE)
-        v = ce_row(row, t, K, d, lane);
-    else if (kind == LOSS_LOGIT) {
-        for (int64_t k = lane; k < K; k += WARP) d[k] = k == t ? 1.0f : 0.0f;
-        v = row[t];
-    } else
-        v = m_logit_row(row, t, K, kappa, d, lane);
+    float v = Loss::row(z + n * K, target[n], K, with, dz + n * K, lane);
     if (lane == 0) value[n] = v;
 }
 
-cudaError_t kernel_loss(cudaStream_t s, LossKind kind, float kappa, const float *z,
-                        const int64_t *target, int64_t N, int64_t K, float *value, float *dz) {
+template <typename Loss>
+static cudaError_t run_loss(cudaStream_t s, const double *p, const float *z, const int64_t *target,
+                            int64_t N, int64_t K, float *value, float *dz) {
+    LossParameters with;
     if (N == 0) return cudaSuccess;
-    return LAUNCH(loss, row_blocks(N), ROW_THREADS, s, kind, kappa, z, target, N, K, value, dz);
+    for (int i = 0; i < LOSS_PARAMETERS; i++) with.p[i] = (float)p[i];
+    return LAUNCH(loss<Loss>, row_blocks(N), ROW_THREADS, s, with, z, target, N, K, value, dz);
+}
+
+static const struct {
+    const char *name;
+    LossKernel run;
+} own_losses[] = {
+    {"ce", run_loss<CeLoss>}, {"logit", run_loss<LogitLoss>}, {"m_logit", run_loss<MLogitLoss>}};
+
+LossKernel kernel_of_loss(const char *name) {
+    for (size_t i = 0; i < sizeof own_losses / sizeof own_losses[0]; i++)
+        if (strcmp(own_losses[i].name, name) == 0) return own_losses[i].run;
+    return NULL;
 }
 
 /* In double and rounded once; the subspace is told from the rounded numbers (Definition IV.1). */

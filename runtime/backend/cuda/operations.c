@@ -64,13 +64,14 @@ static int adam(Device *d, const AdamStep *s, float *p, const float *g, float *m
     return launched(d, kernel_adam(cuda_of(d)->stream, s, p, g, m, v, P), "adam", P, e);
 }
 
-static int loss(Device *d, LossKind kind, double kappa, const float *z, const int64_t *target,
-                int64_t N, int64_t K, float *value, float *dz, Error *e) {
-    if (kind == LOSS_M_LOGIT && K < 2)
-        return error_set(e, "m_logit: a margin needs at least 2 classes, got %lld", (long long)K);
-    return launched_rows(
-        d, kernel_loss(cuda_of(d)->stream, kind, (float)kappa, z, target, N, K, value, dz), "loss",
-        N, K, e);
+static int loss(Device *d, const LossCall *call, const float *z, const int64_t *target, int64_t N,
+                int64_t K, float *value, float *dz, Error *e) {
+    LossKernel kernel = kernel_of_loss(call->loss->name);
+    if (!kernel)
+        return error_set(e, "device %s does not compute loss %s: use --device cpu", d->name,
+                         call->loss->name);
+    return launched_rows(d, kernel(cuda_of(d)->stream, call->p, z, target, N, K, value, dz), "loss",
+                         N, K, e);
 }
 
 static int logit_stats(Device *d, const float *z, const int64_t *initial, const int64_t *target,
