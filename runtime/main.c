@@ -19,13 +19,13 @@
 #include "base/nearest.h"
 #include "base/text.h"
 #include "bind/bind.h"
+#include "bind/options.h"
 #include "bind/system.h"
 #include "backend/open.h"
 #include "dist/dist.h"
 
 enum { DONE = 0, FAILED = 1, BAD_OPTIONS = 2, SIGNALS = 128 }; /* above it: a signal's */
-enum { THREADS_MOST = 1024, NAME_MOST = 64, HINT_MOST = 256 };
-enum { SCRIPTS_MOST = 64, SCRIPTS_HINT_MOST = 700 };
+enum { NAME_MOST = 64, SCRIPTS_MOST = 64, SCRIPTS_HINT_MOST = 700 };
 
 typedef struct Command {
     SystemOptions system;
@@ -34,157 +34,14 @@ typedef struct Command {
     const char *file;   /* where the script was found */
     char **argv;        /* the whole command line */
     int argc, args;     /* args: where the script's own arguments begin */
-    int *code, codes;   /* places of the arguments of -e in argv */
-    bool session, help, version;
 } Command;
 
-static const char usage[] =
-    "usage: advrt [OPTIONS] SCRIPT [ARGS]    run a Lua script; SCRIPT '-' is standard input\n"
-    "       advrt [OPTIONS]                  a session: type Lua, see values\n"
-    "\n"
-    "  --device cpu|cuda[:N]|NAME  where networks run (default: a GPU that answers, else cpu);\n"
-    "                              NAME: of a plugin advrt_NAME.so beside advrt or in "
-    "ADVRT_PLUGINS\n"
-    "  --threads N                 default: the cores this process may use\n"
-    "  --precision f32|mixed|bf16  default: f32; mixed: forward in f32, backward in bf16; bf16: "
-    "both;\n"
-    "                              tf32, on a GPU: products of 10 bits; training is in f32\n"
-    "  --plan fast|direct          how convolutions are computed: by the fastest way (default),\n"
-    "                              or directly only, for the tightest numbers\n"
-    "  -e CODE                     run CODE; without SCRIPT or -i that is all, and\n"
-    "                              '-e CODE -- ARGS' gives CODE arguments\n"
-    "  -i                          a session after SCRIPT or CODE\n"
-    "  -q                          no greeting\n"
-    "  --version, --help           say so and exit\n"
-    "\n"
-    "A SCRIPT that is not there as given is looked for among advrt's own: experiments/NAME.lua, "
-    "or\n"
-    "NAME. The environment's LUA_PATH, LUA_CPATH and LUA_INIT are as in lua(1).\n"
-    "\n"
-    "Exit status: 0 done, 1 failed, 2 bad options, 130 interrupted, 143 by SIGTERM, 129\n"
-    "by SIGHUP.\n";
-
-/* --- names and values of options --- */
-
-/* Writes "; did you mean 'x'?" where one of a NULL-ended list of names is near, else all of them.
- */
-static const char *hint(char *text, size_t room, const char *given, const char *const names[]) {
-    size_t n = 0;
-    while (names[n] != NULL) n++;
-    const char *near = nearest(given, names, n);
-    if (near != NULL) {
-        snprintf(text, room, "; did you mean '%s'?", near);
-        return text;
-    }
-    size_t used = (size_t)snprintf(text, room, "; there are %s", names[0]);
-    for (size_t i = 1; i < n && used < room; i++)
-        used += (size_t)snprintf(text + used, room - used, "%s%s", i + 1 < n ? ", " : " and ",
-                                 names[i]);
-    return text;
-}
-
-static int one_of(const char *option, const char *value, const char *const names[], Error *e) {
-    for (int i = 0; names[i] != NULL; i++)
-        if (strcmp(value, names[i]) == 0) return 0;
-    char text[HINT_MOST];
-    return error_set(e, "%s has no '%s'%s", option, value, hint(text, sizeof text, value, names));
-}
-
-/* Returns 0, or the exit status with the error set. */
-static int set_device(SystemOptions *o, const char *value, Error *e) {
-    (void)e; /* whether there is one is found out when plugins can be looked for */
-    o->device = value;
-    return 0;
-}
-
-static int set_threads(SystemOptions *o, const char *value, Error *e) {
-    char *end;
-    errno = 0;
-    long n = strtol(value, &end, 10);
-    if (errno != 0 || end == value || *end != '\0' || n < 1 || n > THREADS_MOST) {
-        error_set(e, "--threads wants a number from 1 to %d, got '%s'", THREADS_MOST, value);
-        return BAD_OPTIONS;
-    }
-    o->threads = (int)n;
-    return 0;
-}
-
-static int set_precision(SystemOptions *o, const char *value, Error *e) {
-    static const char *const names[] = {"f32", "mixed", "bf16", "tf32", NULL};
-    if (one_of("--precision", value, names, e) != 0) return BAD_OPTIONS;
-    o->precision = value;
-    return 0;
-}
-
-static int set_plan(SystemOptions *o, const char *value, Error *e) {
-    static const char *const names[] = {"fast", "direct", NULL};
-    if (one_of("--plan", value, names, e) != 0) return BAD_OPTIONS;
-    o->plan = value;
-    return 0;
-}
-
-static const struct {
-    const char *name;
-    int (*set)(SystemOptions *o, const char *value, Error *e);
-} valued[] = {{"--device", set_device},
-              {"--threads", set_threads},
-              {"--precision", set_precision},
-              {"--plan", set_plan}};
-
-static const char *const option_names[] = {"--device",  "--threads", "--precision", "--plan",
-                                           "--version", "--help",    "-e",          "-i",
-                                           "-q",        NULL};
-
-/* `--name VALUE` or `--name=VALUE` at argv[*i]. Returns 0 with *i on the last word used, or the
- * exit status. */
-static int parse_valued(Command *c, int *i, Error *e) {
-    const char *word = c->argv[*i], *equals = strchr(word, '=');
-    size_t n = equals != NULL ? (size_t)(equals - word) : strlen(word);
-    for (size_t k = 0; k < sizeof valued / sizeof valued[0]; k++) {
-        if (strlen(valued[k].name) != n || strncmp(valued[k].name, word, n) != 0) continue;
-        if (equals != NULL) return valued[k].set(&c->system, equals + 1, e);
-        if (*i + 1 >= c->argc) {
-            error_set(e, "%s wants a value", word);
-            return BAD_OPTIONS;
-        }
-        *i += 1;
-        return valued[k].set(&c->system, c->argv[*i], e);
-    }
-    char name[NAME_MOST + 1], text[HINT_MOST];
-    snprintf(name, sizeof name, "%.*s", (int)(n < NAME_MOST ? n : NAME_MOST), word);
-    error_set(e, "there is no option '%s'%s", name, hint(text, sizeof text, name, option_names));
-    return BAD_OPTIONS;
-}
-
-/* Reads the command line up to the script; returns 0 or the exit status. c->code has room for
- * argc places. */
+/* Reads the command line up to the script. */
 static int parse(Command *c, Error *e) {
-    int i = 1;
-    for (; i < c->argc && c->argv[i][0] == '-' && c->argv[i][1] != '\0'; i++) {
-        const char *word = c->argv[i];
-        if (strcmp(word, "--") == 0) break;
-        if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
-            c->help = true;
-        } else if (strcmp(word, "--version") == 0) {
-            c->version = true;
-        } else if (strcmp(word, "-i") == 0) {
-            c->session = true;
-        } else if (strcmp(word, "-q") == 0) {
-            c->system.quiet = true;
-        } else if (strcmp(word, "-e") == 0) {
-            if (++i == c->argc) {
-                error_set(e, "-e wants Lua code");
-                return BAD_OPTIONS;
-            }
-            c->code[c->codes++] = i;
-        } else {
-            int status = parse_valued(c, &i, e);
-            if (status != 0) return status;
-        }
-    }
-    bool marked = i < c->argc && strcmp(c->argv[i], "--") == 0;
-    if (marked) i++;
-    if (i < c->argc && !(marked && c->codes > 0)) c->script = c->argv[i++];
+    bool marked;
+    int i;
+    if (options_read(&c->system.given, c->argc, c->argv, &i, &marked, e) != 0) return -1;
+    if (i < c->argc && !(marked && c->system.given.codes > 0)) c->script = c->argv[i++];
     c->args = i;
     return 0;
 }
@@ -234,7 +91,7 @@ static int no_script(const char *script, const char *root, Error *e) {
     if (suffix != NULL) *suffix = '\0';
     bool bare = base == NULL && suffix == NULL;
     if (k > 0 && (bare || nearest(name, names, (size_t)k) != NULL))
-        hint(text, sizeof text, name, names);
+        options_hint(text, sizeof text, name, names);
     error_set(e, "cannot open '%s': %s%s", script, strerror(ENOENT), text);
     for (k = 0; k < n; k++) free(entries[k]);
     free(entries);
@@ -429,7 +286,7 @@ static void run_session(lua_State *L, const Command *c) {
     lua_getglobal(L, "require");
     lua_pushliteral(L, "advrt.session.repl");
     lua_call(L, 1, 1);
-    lua_pushboolean(L, c->system.quiet);
+    lua_pushboolean(L, c->system.given.quiet);
     call(L, 1);
 }
 
@@ -447,8 +304,9 @@ static int run(lua_State *L) {
     set_arg(L, c);
     system_watch_interrupts(L);
     run_init(L);
-    for (int i = 0; i < c->codes; i++) {
-        const char *code = c->argv[c->code[i]];
+    const Options *o = &c->system.given;
+    for (int i = 0; i < o->codes; i++) {
+        const char *code = c->argv[o->code[i]];
         if (luaL_loadbufferx(L, code, strlen(code), "=(command line)", "t") != LUA_OK) lua_error(L);
         call(L, push_args(L, c));
     }
@@ -457,7 +315,7 @@ static int run(lua_State *L) {
         if (bind_load_file(L, name) != LUA_OK) lua_error(L);
         call(L, push_args(L, c));
     }
-    if (c->session || (c->script == NULL && c->codes == 0)) run_session(L, c);
+    if (o->session || (c->script == NULL && o->codes == 0)) run_session(L, c);
     return 0;
 }
 
@@ -469,15 +327,16 @@ static int default_threads(const Dist *d) {
 }
 
 static int open_device(Command *c, const char *folder, Device **device, Error *e) {
+    Options *o = &c->system.given;
     if (dist_open(folder, &c->dist, e)) return -1;
-    if (c->system.threads == 0) c->system.threads = default_threads(c->dist);
-    if (device_open(c->system.device, c->system.threads, folder, device, e)) return -1;
-    c->system.device = (*device)->name;
+    if (o->threads == 0) o->threads = default_threads(c->dist);
+    if (device_open(o->device, o->threads, folder, device, e)) return -1;
+    o->device = (*device)->name;
     return 0;
 }
 
 /* What bf16 is on this device, where it is asked for; -1 where it is not to be had. */
-static int say_precision(const SystemOptions *o, const Device *d, Error *e) {
+static int say_precision(const Options *o, const Device *d, Error *e) {
     if (strcmp(o->precision, "f32") == 0) return 0;
     bool tf32 = strcmp(o->precision, "tf32") == 0;
     if (!(tf32 ? d->tf32 : d->bf16))
@@ -500,10 +359,10 @@ static int run_lua(Command *c) {
     int failed = find_root(executable, root, &e) ? FAILED : 0;
     snprintf(folder, sizeof folder, "%s", executable);
     if (!failed) *strrchr(folder, '/') = '\0';
-    if (!failed && device_known(c->system.device, folder, &e)) failed = BAD_OPTIONS;
+    if (!failed && device_known(c->system.given.device, folder, &e)) failed = BAD_OPTIONS;
     if (!failed &&
-        (open_device(c, folder, &device, &e) != 0 || say_precision(&c->system, device, &e) != 0 ||
-         find_script(c, root, script, &e) != 0))
+        (open_device(c, folder, &device, &e) != 0 ||
+         say_precision(&c->system.given, device, &e) != 0 || find_script(c, root, script, &e) != 0))
         failed = FAILED;
     if (failed) {
         complain(c->dist, e.text);
@@ -565,29 +424,30 @@ static int open_standard_streams(void) {
 
 int main(int argc, char **argv) {
     if (open_standard_streams() != 0) return FAILED; /* there may be nowhere to say it */
-    Command c = {.system = {.precision = "f32", .plan = "fast"}};
+    Command c = {0};
+    Options *o = &c.system.given;
     Error e = {0};
     c.argv = argv;
     c.argc = argc;
-    c.code = calloc((size_t)argc + 1, sizeof *c.code);
-    if (c.code == NULL) {
+    o->code = calloc((size_t)argc + 1, sizeof *o->code);
+    if (o->code == NULL) {
         fprintf(stderr, "advrt: not enough memory\n");
         return FAILED;
     }
     atexit(close_stdout);
     /* A reader that has seen enough ends this program, as it ends any other in a pipe. */
     signal(SIGPIPE, SIG_DFL);
-    int status = parse(&c, &e);
-    if (status != 0)
+    int status = parse(&c, &e) != 0 ? BAD_OPTIONS : DONE;
+    if (status != DONE)
         fprintf(stderr, "advrt: %s\n", e.text);
-    else if (c.help)
-        fputs(usage, stdout);
-    else if (c.version)
+    else if (o->help)
+        options_help(stdout);
+    else if (o->version)
         printf("advrt %s (%s, oneDNN %s)\n", SYSTEM_VERSION, LUA_RELEASE, cpu_onednn_version());
     else {
         bound_spinning(argv);
         status = run_lua(&c);
     }
-    free(c.code);
+    free(o->code);
     return status;
 }

@@ -397,12 +397,7 @@ static int system_room(lua_State *L) {
 
 void system_set_options(lua_State *L, const SystemOptions *o) {
     lua_createtable(L, 0, 10);
-    lua_pushstring(L, o->device);
-    lua_setfield(L, -2, "device");
-    lua_pushstring(L, o->precision);
-    lua_setfield(L, -2, "precision");
-    lua_pushstring(L, o->plan);
-    lua_setfield(L, -2, "plan");
+    options_set(L, &o->given);
     lua_pushstring(L, o->isa);
     lua_setfield(L, -2, "isa");
     lua_pushstring(L, o->executable);
@@ -411,10 +406,6 @@ void system_set_options(lua_State *L, const SystemOptions *o) {
     lua_setfield(L, -2, "root");
     lua_pushliteral(L, SYSTEM_VERSION);
     lua_setfield(L, -2, "version");
-    lua_pushinteger(L, o->threads);
-    lua_setfield(L, -2, "threads");
-    lua_pushboolean(L, o->quiet);
-    lua_setfield(L, -2, "quiet");
     lua_rawsetp(L, LUA_REGISTRYINDEX, &options_key);
 }
 
@@ -446,6 +437,8 @@ int luaopen_advrt_core_system(lua_State *L) {
     operation_library(L, functions);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &options_key);
     lua_setfield(L, -2, "options");
+    options_push_rows(L);
+    lua_setfield(L, -2, "program_options");
     lua_pushstring(L, cpu_onednn_version());
     lua_setfield(L, -2, "onednn_version");
     return 1;

@@ -5,18 +5,16 @@
 #include <lua.h>
 #include <stdbool.h>
 
+#include "bind/options.h"
+
 #define SYSTEM_VERSION "0.1.0"
 
 /* What the command line asked for and what was found out at the start. */
 typedef struct SystemOptions {
-    const char *device;     /* "cpu", "cuda:0"; before it is opened NULL where none was asked for */
-    const char *precision;  /* "f32" */
-    const char *plan;       /* "fast" or "direct" */
+    Options given;          /* its device and threads are those found out, once they are */
     const char *isa;        /* the device's own kernels: "x86-64", "avx2", "avx512" */
     const char *executable; /* absolute path of this program */
     const char *root;       /* the folder that holds lua/, nets/ and experiments/ */
-    int threads;            /* 1 or more */
-    bool quiet;
 } SystemOptions;
 
 /* Makes the table that scripts see as system.options; before the module is first required. */

@@ -64,9 +64,36 @@ describe("the command line", function()
         assert.matches("^advrt %d+%.%d+%.%d+ %(Lua 5%.4%.%d+, oneDNN 2%.%d+%.%d+%)\n$", out)
         status, out = run("--help")
         assert.equal(0, status)
-        for _, option in ipairs {"--device", "--threads", "--precision", "--plan", "-e", "-i", "-q"} do
-            assert.truthy(out:find("\n  " .. option .. " ", 1, true) or
-                              out:find("\n  " .. option .. ",", 1, true), option)
+        assert.is_true(#system.program_options >= 9)
+        local plain = out:gsub("%s+", " ")
+        for _, option in ipairs(system.program_options) do
+            local head = (option.short and option.short .. ", " or "") .. option.name
+                .. (option.value and " " .. option.value or "")
+            assert.truthy(out:find("\n  " .. head .. "[ \n]") or out:find("\n  " .. head, 1, true), head)
+            local text = option.help .. (option.usual and " (default: " .. option.usual or "")
+            assert.truthy(plain:find(text, 1, true), text)
+            assert.truthy(plain:find(option.environment or "", 1, true))
+            if option.short then assert.same({run(option.name)}, {run(option.short)}) end
+        end
+        for line in out:gmatch("[^\n]+") do assert.is_true(#line <= 96, line) end
+    end)
+
+    it("takes each option of its table, and its default, by itself and with =", function()
+        local code = "io.write(tostring(require 'advrt.core.system'.options[arg[1]]))"
+        for _, option in ipairs(system.program_options) do
+            for _, choice in ipairs(option.key ~= "device" and option.choices or {}) do
+                local status, out, err = run(option.name, choice, "-e", code, "--", option.key)
+                if status == 0 then assert.equal(choice, out) else one_line(err, option.name) end
+                assert.same({run(("%s=%s"):format(option.name, choice), "-e", code, "--", option.key)},
+                    {status, out, err})
+                _, out = run("-e", code, "--", option.key)
+                assert.equal(option.usual, out)
+            end
+            if not option.joined then
+                local status, _, err = run(option.name .. "=1")
+                assert.equal(2, status)
+                one_line(err, ("there is no option '%s'"):format(option.name))
+            end
         end
     end)
 

@@ -142,6 +142,9 @@ describe("the experiments", function()
         assert.equal(6, about.images_left_out + about.images_attacked)
         assert.equal(system.sha256(weights), about.weights_sha256)
         assert.equal(64, #about.net_sha256)
+        for _, option in ipairs(system.program_options) do
+            if option.recorded then assert.equal(system.options[option.key], about[option.key]) end
+        end
         assert.equal(system.options.threads, about.threads)
         assert.equal(system.options.isa, about.isa)
         assert.equal("inf", about.options.norm)

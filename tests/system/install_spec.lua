@@ -85,8 +85,13 @@ describe("an installation", function()
         local page = share .. "man/man1/advrt.1"
         assert.equal("", sure("mandoc -T lint -W style " .. page))
         local text = sure(("mandoc -T utf8 %s | col -b"):format(page))
-        for option in sure(bin .. " --help"):gmatch("\n  (%-%-?%a+)") do
-            assert.truthy(text:find(option, 1, true), option)
+        local plain = text:gsub("%s+", " ")
+        for _, option in ipairs(system.program_options) do
+            local head = option.name .. (option.value and " " .. option.value or "")
+            assert.truthy(text:find(head .. "\n", 1, true) or text:find(head .. "%s%s"), head)
+            assert.truthy(plain:find(option.help, 1, true), option.help)
+            assert.truthy(plain:find(option.usual or "", 1, true), option.usual)
+            assert.truthy(plain:find(option.environment or "", 1, true), option.environment)
         end
         for name in lfs.dir(root .. "/experiments") do
             local script = name:match("^(.*)%.lua$")
@@ -101,10 +106,19 @@ describe("an installation", function()
             local words = {}
             for i, word in ipairs {...} do words[i] = support.quote(word) end
             local code = ([[. %s; COMP_WORDS=(advrt %s); COMP_CWORD=%d
-                _advrt; echo "${COMPREPLY[*]}"]]):format(file, table.concat(words, " "), #words)
+                _advrt; printf '%%s\n' "${COMPREPLY[*]}"]]):format(file, table.concat(words, " "), #words)
             return sure("bash -c " .. support.quote(code)):match("^(.-)\n$")
         end
         assert.equal("--threads", complete "--th")
+        for _, option in ipairs(system.program_options) do
+            assert.equal(option.name, complete(option.name):match("%S+"))
+            if option.value then
+                assert.equal(table.concat(option.choices or {}, " "), complete(option.name, ""))
+            end
+            if option.joined then
+                assert.equal("equal_multiplier equal_perturbation", complete(option.name, "x", "equal_"))
+            end
+        end
         assert.equal("direct", complete("--plan", "d"))
         assert.equal("direct", complete("--plan", "=", "d"))
         assert.equal("equal_multiplier equal_perturbation", complete "equal_")

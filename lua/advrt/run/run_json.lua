@@ -35,6 +35,12 @@ local order = {"setting", "program", "script", "options", "figures", "advrt", "l
     "images_bad", "images_attacked", "clean_accuracy", "seconds", "start", "end", "files"}
 table.move(options.keys, 1, #options.keys, #order + 1, order)
 
+-- The keys of advrt's own options that a run keeps.
+local of_advrt = {}
+for _, option in ipairs(system.program_options) do
+    if option.recorded then of_advrt[#of_advrt + 1] = option.key end
+end
+
 --- The names of what a run's images were attacked with: losses, or attacks and the matrix.
 function run_json.attacked_with(about)
     local o = about.options
@@ -92,13 +98,12 @@ function run_json.start(run)
     end
     local figures = array {}
     for i, figure in ipairs(run.figures or {}) do figures[i] = array(figure) end
-    local about, first = system.options, 0
+    local own, first = system.options, 0
     while arg[first - 1] do first = first - 1 end
-    return {
+    local about = {
         setting = run.setting, program = arg[first], script = arg[0], options = used, figures = figures,
-        advrt = about.version, lua = _VERSION, onednn = system.onednn_version,
-        device = about.device, threads = about.threads, isa = about.isa,
-        precision = about.precision, plan = about.plan, seed = run.o.seed,
+        advrt = own.version, lua = _VERSION, onednn = system.onednn_version,
+        isa = own.isa, seed = run.o.seed,
         net = run.net.name, net_sha256 = run_json.sha256("net", run.net.definition),
         weights_sha256 = run_json.sha256("weights", run.net.weights),
         require_sha256 = required_sha256(run.o.require),
@@ -110,6 +115,8 @@ function run_json.start(run)
         labels_sha256 = run.labels_sha256, images_sha256 = run.images_sha256,
         start = run_json.utc(os.time()),
     }
+    for _, key in ipairs(of_advrt) do about[key] = own[key] end
+    return about
 end
 
 --- Adds what is known at the end: the counts of images and the seconds that each loss took.
@@ -243,14 +250,18 @@ end)
 
 local begun = {
     {"setting", schema.text}, {"options", options_table}, {"start", schema.text},
-    {"advrt", schema.text}, {"onednn", schema.text}, {"isa", schema.text}, {"device", schema.text},
-    {"threads", schema.whole(1, 1 << 20)}, {"precision", schema.text}, {"plan", schema.text},
+    {"advrt", schema.text}, {"onednn", schema.text}, {"isa", schema.text},
     {"processes", schema.whole(1, 1 << 30), optional = true},
     {"net_sha256", nullable(schema.sum), optional = true},
     {"weights_sha256", nullable(schema.sum), optional = true}, {"loaded", file_list},
     {"require_sha256", nullable(schema.sum), optional = true},
     {"labels_sha256", schema.sum, optional = true}, {"images_sha256", schema.sum, optional = true},
 }
+
+for _, key in ipairs(of_advrt) do
+    local number = math.type(system.options[key])
+    begun[#begun + 1] = {key, number and schema.whole(1, 1 << 20) or schema.text}
+end
 
 --- What is wrong with what run_json.start made and JSON has kept; nil where nothing is.
 function run_json.problem_of_start(about) return schema.problem(about, begun) end
@@ -313,7 +324,6 @@ local function text_of(value) return value == nil and "null" or json.encode(valu
 -- Where a run takes them from is no part of what it computes; what they hold is compared.
 local places = {net = "net_sha256", weights = "weights_sha256", images = "labels_sha256",
     require = "require_sha256"}
-local of_advrt = {"device", "threads", "precision", "plan"}
 local of_program = {{"advrt", "advrt"}, {"onednn", "oneDNN"}, {"isa", "the instruction set"}}
 
 --- The keys of options that either of two runs has: first in the order of advrt.support.options, then flags.

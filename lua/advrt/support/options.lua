@@ -198,7 +198,8 @@ local function open_share(text)
     return nil, "a share above 0 and below 1"
 end
 
--- name, metavar, reader, default (nil: none), help. The key of a value is its name with _ for -.
+-- name, metavar, reader, default (nil: none), help, to which a default is added that the help does not tell
+-- itself. The key of a value is its name with _ for -.
 local known = {
     {"net", "FILE", path, "fashion", "a network definition (default: the bundled net)"},
     {"weights", "FILE", path, nil,
@@ -215,12 +216,11 @@ local known = {
         "subtracted from each channel, in [0,1] (default: the net's own)"},
     {"std", "S,..", numbers(0), nil, "each channel is divided by it (default: the net's own)"},
     {"targets", "RULE", targets, "random",
-        "random, offset:K, least-likely, second or class:K (default: random)"},
+        "random, offset:K, least-likely, second or class:K"},
     {"losses", "LIST", losses, {"ce", "ce_sign", "logit", "m_logit"},
-        "NAME or NAME:PARAMETER=NUMBER:..., with commas between (default: ce,ce_sign,logit,m_logit)"},
+        "NAME or NAME:PARAMETER=NUMBER:..., with commas between"},
     {"attacks", "LIST", attack_list, {"fgs", "ifgs", "pgd", "pgd:norm=2", "lbfgs", "cw"},
-        "NAME or NAME:PARAMETER=VALUE:..., with commas between (default: "
-            .. "fgs,ifgs,pgd,pgd:norm=2,lbfgs,cw)"},
+        "NAME or NAME:PARAMETER=VALUE:..., with commas between"},
     {"eps", "LIST", eps_list, nil,
         "radii of the ball, numbers or fractions, with commas between (default: 0,1/255,2/255,4/255,8/255; "
             .. "for norm 2 0,0.1,0.25,0.5,1)"},
@@ -228,74 +228,87 @@ local known = {
         "losses of the matrix, or none (default: ce,logit,m_logit,dlr)"},
     {"require", "FILE", path, nil,
         "a Lua file that defines more losses, or one of advrt's by name; may be given again"},
-    {"iterations", "N", integer(1, 1000000), 250, "steps of each attack (default: 250)"},
+    {"iterations", "N", integer(1, 1000000), 250, "steps of each attack"},
     {"alpha", "A", above_zero, nil, "the constant multiplier (default: the net's own, else 0.01)"},
     {"magnitude", "M", above_zero, nil,
         "norm of each step's perturbation (default: the net's own, else 0.05)"},
     {"norm", "P", norm, 2,
         "the norm that is held equal: 2 or inf; for inf, --magnitude is by default the net's own for it, "
-            .. "else 4 / sqrt(C H W) of that for 2 (default: 2)"},
-    {"kappa", "K", not_negative, 20.0, "margin at which m_logit rests (default: 20)"},
+            .. "else 4 / sqrt(C H W) of that for 2"},
+    {"kappa", "K", not_negative, loss.m_logit.kappa + 0.0, "margin at which m_logit rests"},
     {"batch", "B", batch, 32,
-        "images at a time; auto: as many as fit into a GPU's memory, up to 512 (default: 32)"},
+        "images at a time; auto: as many as fit into a GPU's memory, up to 512"},
     {"limit", "N", integer(1), nil,
         "the first N files in sorted order, before selection (default: all)"},
     {"sample", "N", integer(1), nil,
         "N of them by --seed, evenly over their classes (default: all)"},
-    {"seed", "S", integer(0), 0, "of every random choice (default: 0)"},
+    {"seed", "S", integer(0), 0, "of every random choice"},
     {"save-adversarial", "WHEN", choice("first", "last"), nil,
         "keep the float32 images at the first flip or after the last step"},
     {"out", "DIR", path, nil, "folder for the results, new or empty (default: runs/NAME-TIME)"},
     {"shard", "I/N", shard, {1, 1}, "the I-th of N parts of the work (default: 1/1)"},
     {"setting", "NAME", choice("equal_multiplier", "equal_perturbation"), "equal_perturbation",
-        "equal_multiplier or equal_perturbation (default: equal_perturbation)"},
+        "equal_multiplier or equal_perturbation"},
     {"when", "WHEN", choice("first", "last"), "last",
-        "the examples are the images at the first flip or after the last step (default: last)"},
+        "the examples are the images at the first flip or after the last step"},
     {"extra", "N", integer(0), 0,
-        "genuine images more, behind those that --limit names, attacked by nothing (default: 0)"},
+        "genuine images more, behind those that --limit names, attacked by nothing"},
     {"extra-images", "DIR", path, nil, "take them from the start of this folder or IDX file instead"},
     {"set", "DIR,..", list_of(path, "folders of make_adversarial.lua, with commas between"), nil,
         "folders of make_adversarial.lua to use (default: a set is made)"},
     {"detectors", "LIST", list_of(detectors, "some of " .. table.concat(detectors, ", ")), detectors,
-        "the nets to train (default: alexnet,resnet18,vgg16,resnet34,resnet152)"},
+        "the nets to train"},
     {"pretrained", "NET=FILE,..", list_of(of_detector, "NET=FILE, with commas between, NET one of "
         .. table.concat(detectors, ", ")), nil, "weights to begin a detector with (default: none)"},
     {"stem", "FORM", choice("full", "small"), nil,
         "the detectors' form: full, or small for small images (default: small below 64 pixels)"},
     {"values", "LIST", list_of({"float32", "8bit"}, "float32 or 8bit or both"), {"float32", "8bit"},
-        "examples as they are, and rounded to 8 bits (default: float32,8bit)"},
-    {"recipe", "NAME", path, "adam:3e-4", "how detectors train: paper, or adam:RATE (default: adam:3e-4)"},
+        "examples as they are, and rounded to 8 bits"},
+    {"recipe", "NAME", path, "adam:3e-4", "how detectors train: paper, or adam:RATE"},
     {"rates", "LIST", list_of(above_zero, "different numbers above 0"), {"1e-3", "3e-4", "1e-4"},
-        "Adam's, for adam:RATE (default: 1e-3,3e-4,1e-4)"},
-    {"weight-decay", "W", not_negative, 5e-4, "with Adam (default: 0.0005)"},
-    {"train-batch", "B", integer(1, 65536), 32, "images a step with Adam (default: 32)"},
-    {"test-share", "P", open_share, 0.3, "of the source images (default: 0.3)"},
-    {"validation-share", "P", open_share, 0.15, "of the source images (default: 0.15)"},
+        "Adam's, for adam:RATE"},
+    {"weight-decay", "W", not_negative, 5e-4, "with Adam"},
+    {"train-batch", "B", integer(1, 65536), 32, "images a step with Adam"},
+    {"test-share", "P", open_share, 0.3, "of the source images"},
+    {"validation-share", "P", open_share, 0.15, "of the source images"},
     {"nets", "NET,..", list_of(path, "network definitions, with commas between"), nil,
         "network definitions, or NET=WEIGHTS, with commas between (default: mlp, trained here)"},
     {"transformations", "LIST", list_of(transformation, "KIND:STRENGTH, with commas between, KIND one of "
         .. "tv, median, gaussian, bits, jpeg, pad"), nil,
         "KIND:STRENGTH, with commas between (default: several strengths of each kind)"},
-    {"every", "N", integer(1), 10, "test every N-th point of a trajectory (default: 10)"},
+    {"every", "N", integer(1), 10, "test every N-th point of a trajectory"},
     {"cut", "P", share, nil,
         "classes of a smaller softmax form one (default: 0.01, with up to 20 classes 0: none do)"},
-    {"margin-step", "M", above_zero, 0.5, "distance of the margins tried (default: 0.5)"},
-    {"n", "N", integer(4, 100000), 1000, "points on the two circles (default: 1000)"},
-    {"factor", "F", share, 0.5, "inner circle's radius, the outer one's is 1 (default: 0.5)"},
+    {"margin-step", "M", above_zero, 0.5, "distance of the margins tried"},
+    {"n", "N", integer(4, 100000), 1000, "points on the two circles"},
+    {"factor", "F", share, 0.5, "inner circle's radius, the outer one's is 1"},
     {"noise", "S", not_negative, 0.1,
-        "standard deviation of the noise of each coordinate (default: 0.1)"},
-    {"hidden", "N", integer(1, 65536), 64, "neurons of the hidden layer (default: 64)"},
-    {"epochs", "N", integer(1, 1000000), 100, "passes over the training data (default: 100)"},
+        "standard deviation of the noise of each coordinate"},
+    {"hidden", "N", integer(1, 65536), 64, "neurons of the hidden layer"},
+    {"epochs", "N", integer(1, 1000000), 100, "passes over the training data"},
     {"paths", "N", integer(0, 10000), 0,
-        "points of the outer circle whose paths are drawn (default: 0)"},
+        "points of the outer circle whose paths are drawn"},
 }
 
 local by_name = {}
 for _, option in ipairs(known) do by_name[option[1]] = option end
 
 local several = {require = true} -- may be given more than once; the value is a list
-local of_advrt = {["--device"] = true, ["--threads"] = true, ["--precision"] = true,
-    ["--plan"] = true}
+local of_advrt = {} -- the long names of options of advrt itself that take a value
+for _, option in ipairs(system.program_options) do of_advrt[option.name] = option.joined or nil end
+
+--- A default as a person would type it.
+local function default_text(value)
+    if type(value) == "table" then return table.concat(value, ",") end
+    return math.type(value) and ("%.14g"):format(value) or value
+end
+
+--- The help of an option: with its default, or with an experiment's own one.
+local function help_of(text, default, own)
+    if own ~= nil then text, default = text:gsub("%s*%(default:.-%)$", ""), own end
+    if default == nil or text:find("(default:", 1, true) then return text end
+    return ("%s (default: %s)"):format(text, default_text(default))
+end
 
 local function key_of(name) return (name:gsub("-", "_")) end
 
@@ -402,12 +415,9 @@ function options.parse(argv, spec)
     end
     for _, name in ipairs(spec.options) do
         local option = by_name[name]
-        local metavar, read, help = option[2], option[3], spec.help and spec.help[name] or option[5]
+        local metavar, read = option[2], option[3]
         local own = spec.defaults and spec.defaults[key_of(name)]
-        if own ~= nil then
-            help = help:gsub("%s*%(default:.-%)$", "") .. (" (default: %s)"):format(
-                type(own) == "table" and table.concat(own, ",") or own)
-        end
+        local help = help_of(spec.help and spec.help[name] or option[5], option[4], own)
         made[name] = parser:option("--" .. name, help):argname(metavar):target(key_of(name))
             :convert(converter(name, read)):count(several[name] and "*" or "?")
         names["--" .. name] = "value"
