@@ -173,8 +173,8 @@ function Defined:attempt(z, classes)
     local x = autograd.track(z)
     local ok, y = fail.try(self.f, x, classes, self)
     if not ok and fail.is(y) then error(y, 0) end
-    if not ok and type(y) == "string" and (y == "not enough memory" or y:find("out of memory", 1, true)) then
-        fail("loss %s: %s", self.name, y) -- of which the function is innocent
+    if not ok and y == "not enough memory" then -- Lua's own
+        fail.as("memory", "loss %s: %s", self.name, y) -- of which the function is innocent
     end
     local problem = not ok and line_of(self, y) or problem_of(y, z:size(1))
     if problem then return nil, problem end

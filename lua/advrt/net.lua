@@ -155,9 +155,9 @@ function M.definition(path)
     arguments.want("definition", 1, "string", path)
     local found, message = find(path)
     if not found then return nil, message end
-    local chunk
-    chunk, message = loadfile(found, "t")
-    if not chunk and message:find(": is no text", 1, true) then
+    local chunk, code
+    chunk, message, code = loadfile(found, "t")
+    if code == "binary" then
         message = found .. ": is no text, so no network definition, which is a Lua file such as "
             .. "nets/mlp.lua; weights go to --weights, or to net.load's option `weights`"
     end

@@ -375,7 +375,7 @@ function Run:step()
         loss, correct = sums:get(1), math.tointeger(sums:get(2))
     end
     if loss ~= loss or loss == math.huge then
-        fail("training%s: the loss is %s in epoch %d, step %d; a lower rate may help",
+        fail.as("diverged", "training%s: the loss is %s in epoch %d, step %d; a lower rate may help",
             o.name and " " .. o.name or "", loss, at.epoch, at.step + 1)
     end
     self.plan:train_backward(self.dz)

@@ -24,12 +24,12 @@ int error_set(Error *e, const char *format, ...) {
     int length = vsnprintf(e->text, ERROR_TEXT, format, args);
     va_end(args);
     finish(e->text, length);
-    e->no_memory = false;
+    e->code = ERROR_OTHER;
     return -1;
 }
 
 int error_no_memory(Error *e) {
-    if (e) e->no_memory = true;
+    if (e) e->code = ERROR_NO_MEMORY;
     return -1;
 }
 

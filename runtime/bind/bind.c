@@ -47,11 +47,15 @@ Device *bind_device(lua_State *L) {
 int bind_fail(lua_State *L, int status, const Error *e) {
     if (interrupt_noted()) return system_raise_interrupt(L);
     system_push_failure(L, status, e->text);
+    if (e->code == ERROR_NO_MEMORY) {
+        lua_pushliteral(L, "memory");
+        lua_setfield(L, -2, "code");
+    }
     return lua_error(L);
 }
 
 int bind_error(lua_State *L, const Error *e) {
-    if (e->no_memory || interrupt_noted()) return bind_fail(L, 1, e);
+    if (e->code == ERROR_NO_MEMORY || interrupt_noted()) return bind_fail(L, 1, e);
     return luaL_error(L, "%s", e->text);
 }
 

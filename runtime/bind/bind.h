@@ -6,7 +6,7 @@
  *
  * Two kinds of error: misuse by a script raises a string with the caller's
  * position (luaL_argerror, luaL_error) and ends in a traceback; what depends on
- * the outside world raises a failure, a table {message =, status =} with the
+ * the outside world raises a failure, a table {message =, status =, code =} with the
  * registered metatable "advrt.failure", which main.c prints as one line. Loaders
  * return nil, message instead.
  */

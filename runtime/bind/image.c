@@ -49,7 +49,7 @@ static int load(lua_State *L) {
     }
     if (!failed) return 1;
     int results = bind_nil(L, &e);
-    if (!e.no_memory) return results;
+    if (e.code != ERROR_NO_MEMORY) return results;
     lua_pushboolean(L, 1);
     return results + 1;
 }

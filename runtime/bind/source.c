@@ -11,16 +11,24 @@
 
 #include "base/file.h"
 
-/* Whether a regular file begins with bytes that no text has. */
-static bool is_binary(const char *path) {
+/* What a file is that Lua cannot load. */
+typedef enum Contents { SOURCE, COMPILED, BINARY } Contents;
+
+/* Told by how a regular file begins: BINARY with bytes that no text has. Lua passes over a first
+ * line with '#'. */
+static Contents contents_of(const char *path) {
     struct stat s;
     unsigned char start[512];
     FILE *f = stat(path, &s) == 0 && S_ISREG(s.st_mode) ? fopen(path, "rb") : NULL;
-    if (f == NULL) return false;
+    if (f == NULL) return SOURCE;
     size_t n = fread(start, 1, sizeof start, f), i = 0;
     fclose(f);
+    if (n > 0 && start[0] == '#')
+        while (i < n && start[i++] != '\n') continue;
+    if (i < n && start[i] == LUA_SIGNATURE[0]) return COMPILED;
+    i = 0;
     while (i < n && (start[i] >= ' ' || (start[i] >= '\a' && start[i] <= '\r'))) i++;
-    return i < n;
+    return i < n ? BINARY : SOURCE;
 }
 
 /* In the registry: an array of {path, SHA-256} of the files that were noted, and by "SHA-256 path"
@@ -84,20 +92,29 @@ void bind_push_noted(lua_State *L) {
     lua_pop(L, 2);
 }
 
-int bind_load_file(lua_State *L, const char *path) {
+/* bind_load_file, and whether the file is no text at all. */
+static int load_file(lua_State *L, const char *path, bool *binary) {
     int status = luaL_loadfilex(L, path, "t");
+    *binary = false;
     if (status == LUA_OK && path) bind_note_file(L, path);
     if (status != LUA_ERRSYNTAX || path == NULL) return status;
     /* Lua says of compiled code that it is some, and not where; and of any other file which byte of
      * it is no Lua, where it is one of an image or of weights. */
-    if (strncmp(lua_tostring(L, -1), "attempt to load", 15) == 0)
+    Contents contents = contents_of(path);
+    *binary = contents == BINARY;
+    if (contents == COMPILED)
         lua_pushfstring(L, "%s: %s", path, lua_tostring(L, -1));
-    else if (is_binary(path))
+    else if (contents == BINARY)
         lua_pushfstring(L, "%s: is no text, so no Lua", path);
     else
         return status;
     lua_replace(L, -2);
     return status;
+}
+
+int bind_load_file(lua_State *L, const char *path) {
+    bool binary;
+    return load_file(L, path, &binary);
 }
 
 /* load(chunk[, name[, mode[, env]]]), the upvalue, with "t" for the mode. Arguments are checked
@@ -116,16 +133,20 @@ static int source_load(lua_State *L) {
     return lua_gettop(L);
 }
 
-/* With an environment it becomes the chunk's first upvalue, as Lua's own has it. */
+/* With an environment it becomes the chunk's first upvalue, as Lua's own has it. A file that is no
+ * text fails with a third result, "binary". */
 static int source_loadfile(lua_State *L) {
     const char *path = luaL_optstring(L, 1, NULL);
     luaL_optstring(L, 2, NULL);
     int has_env = !lua_isnone(L, 3);
     lua_settop(L, 3);
-    if (bind_load_file(L, path) != LUA_OK) {
+    bool binary;
+    if (load_file(L, path, &binary) != LUA_OK) {
         luaL_pushfail(L);
         lua_insert(L, -2);
-        return 2;
+        if (!binary) return 2;
+        lua_pushliteral(L, "binary");
+        return 3;
     }
     if (has_env) {
         lua_pushvalue(L, 3);

@@ -34,7 +34,7 @@ typedef struct Codec {
 
 static _Noreturn void on_error(png_structp png, png_const_charp message) {
     Codec *c = png_get_error_ptr(png);
-    if (!c->e->text[0])
+    if (c->e->code == ERROR_NONE)
         error_set(c->e, c->writer ? "cannot be written: %s" : "is damaged: %s", message);
     longjmp(c->jump, 1);
 }
@@ -143,7 +143,7 @@ int image_from_png(const unsigned char *bytes, size_t n, Image *out, Error *e) {
     if (!failed) return 0;
     image_free(out);
     error_set(e, "%s", why.text);
-    return why.no_memory ? error_no_memory(e) : -1;
+    return why.code == ERROR_NO_MEMORY ? error_no_memory(e) : -1;
 }
 
 /* --- writing --- */

@@ -268,7 +268,7 @@ static void *take_json(size_t bytes) {
 }
 
 static void begin_json(void) {
-    starved.text[0] = '\0';
+    starved = (Error){0};
     json_set_alloc_funcs(take_json, memory_free);
 }
 
@@ -312,11 +312,14 @@ static char *make_header(const char *path, const NamedTensor **order, size_t n,
     size_t bytes = failed ? 0 : json_dumpb(header, NULL, 0, JSON_COMPACT);
     *length = (bytes + 7) / 8 * 8;
     char *text = bytes ? memory_take(*length, "a safetensors header", &starved) : NULL;
-    if (text && json_dumpb(header, text, bytes, JSON_COMPACT) == bytes && !starved.text[0]) {
+    if (text && json_dumpb(header, text, bytes, JSON_COMPACT) == bytes &&
+        starved.code == ERROR_NONE) {
         memset(text + bytes, ' ', *length - bytes);
     } else {
+        bool short_of_memory = starved.code != ERROR_NONE;
         error_set(e, "%s: its header cannot be made: %s", path,
-                  starved.text[0] ? starved.text : "a name is no UTF-8");
+                  short_of_memory ? starved.text : "a name is no UTF-8");
+        if (short_of_memory) error_no_memory(e);
         memory_free(text);
         text = NULL;
     }

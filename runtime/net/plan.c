@@ -62,7 +62,7 @@ int plan_new(const Graph *g, Device *d, const PlanRequest *r, Plan **out, Error 
     Program *p;
     if (program_of(g, d, r, &p, e)) return -1;
     int status = plan_compile(d, p, r, false, out, e);
-    if (status && e->no_memory && d->free_bytes && !fits(d, p, r, r->N)) {
+    if (status && e->code == ERROR_NO_MEMORY && d->free_bytes && !fits(d, p, r, r->N)) {
         size_t length = strlen(e->text);
         int64_t most = largest_batch(d, p, r);
         snprintf(e->text + length, sizeof e->text - length,

@@ -82,11 +82,27 @@ static void test_put(void **state) {
     assert_string_equal(read, "x:1: ?31m\n\tin ???");
 }
 
+/* A code outlives what is put before the message, and no other message. */
+static void test_codes(void **state) {
+    (void)state;
+    Error e = {0};
+    assert_int_equal(e.code, ERROR_NONE);
+    error_set(&e, "a.png: no room");
+    assert_int_equal(e.code, ERROR_OTHER);
+    assert_int_equal(error_no_memory(&e), -1);
+    error_prefix(&e, "set %d", 3);
+    assert_string_equal(e.text, "set 3: a.png: no room");
+    assert_int_equal(e.code, ERROR_NO_MEMORY);
+    error_set(&e, "another");
+    assert_int_equal(e.code, ERROR_OTHER);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_clean),
         cmocka_unit_test(test_cut),
         cmocka_unit_test(test_put),
+        cmocka_unit_test(test_codes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

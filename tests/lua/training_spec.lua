@@ -249,6 +249,7 @@ describe("the trainer", function()
     it("stops where the loss is not finite", function()
         local ok, failure = pcall(fit, 1, {schedule = function() return 1e30 end})
         assert.is_false(ok)
+        assert.equal("diverged", require "advrt.support.fail".code(failure))
         assert.matches("training: the loss is .* in epoch %d+, step %d+; a lower rate may help",
             tostring(failure))
     end)

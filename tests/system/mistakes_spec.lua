@@ -23,7 +23,7 @@ describe("a mistake on the command line", function()
 
     it("is answered with a name that is near, else with those that there are", function()
         local options = "; there are "
-            .. "--device, --threads, --precision, --plan, --version, --help, -e, -i and -q"
+            .. "--device, --threads, --precision, --plan, -e, -i, -q, --version and --help"
         for given, wanted in pairs {
             ["--thraeds=2"] = "; did you mean '--threads'?", ["--Device"] = "; did you mean '--device'?",
             ["--dilation"] = options, ["--eps"] = options, ["-x"] = options,

@@ -256,7 +256,7 @@ function detect.train(spec)
         csv = spec.csv, progress = spec.progress, shared = true,
     })
     if not ok then
-        if fail.is(problem) and problem.message:find(": the loss is ", 1, true) then
+        if fail.code(problem) == "diverged" then
             return {diverged = problem.message}
         end
         error(problem, 0)

@@ -33,6 +33,16 @@ function fail.again(text, ...)
     error(failure, 0)
 end
 
+--- The same with status 1 and a code, for those who act on this failure: fail.code tells it.
+function fail.as(code, text, ...)
+    local failure = make(1, text, ...)
+    failure.code = code
+    error(failure, 0)
+end
+
+--- The code of a caught failure, such as "memory" where memory ran out; nil where it has none.
+function fail.code(problem) return fail.is(problem) and problem.code or nil end
+
 --- The failure that a signal asked for: SIGINT (Ctrl-C) with status 130, SIGTERM with 143, SIGHUP with
 -- 129.
 function fail.interrupted() error(system.interrupt(), 0) end
