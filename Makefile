@@ -205,8 +205,9 @@ instructions: all ## write anew the counts of instructions that the check holds 
 	@$(BUILD)/advrt tests/bench/instructions.lua --write
 format: ## lay out the C sources
 	@clang-format -i $(SOURCES) $(HEADERS) $(TESTS) $(CUDA_SOURCES) $(MPI_C)
-lint: ## layout, luacheck, shellcheck
+lint: ## layout, the order of the rooms, luacheck, shellcheck
 	@clang-format --dry-run -Werror $(SOURCES) $(HEADERS) $(TESTS) $(CUDA_SOURCES) $(MPI_C)
+	@tests/order
 	@luacheck --quiet .
 	@shellcheck $(SCRIPTS)
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/plugin.h"
+#include "device/plugin.h"
 
 /* Says whether the NVIDIA driver is there and how many GPUs it finds: 0, or -1 and which of the two
  * is missing. Costs one failed dlopen where there is no driver. */
@@ -66,33 +67,31 @@ static bool split(const char *device, char name[NAME], int *index) {
     return true;
 }
 
-typedef struct Found {
-    char text[256];
-} Found;
+enum { FOUND = 256 };
 
 /* advrt_mpi.so is no device's. */
 static void add_found(const char *plugin, void *own) {
-    Found *f = own;
+    char *text = own;
     const char *name = plugin + strlen("advrt_");
-    size_t n = strlen(f->text);
-    if (strcmp(name, "mpi") != 0 && !strstr(f->text, name))
-        snprintf(f->text + n, sizeof f->text - n, ", %s", name);
+    size_t n = strlen(text);
+    if (strcmp(name, "mpi") != 0 && !strstr(text, name))
+        snprintf(text + n, FOUND - n, ", %s", name);
 }
 
 int device_known(const char *device, const char *folder, Error *e) {
     char name[NAME], plugin[2 * NAME], path[PATH_MAX];
     int index;
-    Found found = {"cpu"};
+    char found[FOUND] = "cpu";
     if (!device || strcmp(device, "cpu") == 0) return 0;
     if (split(device, name, &index)) {
         snprintf(plugin, sizeof plugin, "advrt_%s", name);
         if (strcmp(name, "cuda") == 0 || plugin_find(folder, plugin, path)) return 0;
     }
-    plugin_list(folder, "advrt_", add_found, &found);
+    plugin_list(folder, "advrt_", add_found, found);
     return error_set(e,
                      "--device has no '%s'; found: %s. A device NAME or NAME:NUMBER is a file "
                      "advrt_NAME.so beside advrt, or in the folder that ADVRT_PLUGINS names",
-                     device, found.text);
+                     device, found);
 }
 
 /* The plugin of any other device. */

@@ -1,6 +1,6 @@
 /* Finding and opening the device of a run. */
-#ifndef ADVRT_DEVICE_OPEN_H
-#define ADVRT_DEVICE_OPEN_H
+#ifndef ADVRT_BACKEND_OPEN_H
+#define ADVRT_BACKEND_OPEN_H
 
 #include "device/device.h"
 
@@ -16,9 +16,5 @@ int device_known(const char *name, const char *folder, Error *e);
 int device_open(const char *name, int threads, const char *folder, Device **out, Error *e);
 /* Gives back what the device holds; none of its memory may be in use. NULL is allowed. */
 void device_close(Device *d);
-
-/* A plugin and the program that loads it agree on this. */
-#define DEVICE_BUILD "advrt device 4"
-typedef int (*DevicePlugin)(int index, Device **out, Error *e);
 
 #endif

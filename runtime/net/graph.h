@@ -97,7 +97,7 @@ int64_t shape_count(const Shape *s);
 bool shape_same(const Shape *a, const Shape *b);
 const LayerRule *layer_rule(LayerKind k);
 
-/* Fills every parameter with golden/README.md's formula of its name followed by
+/* Fills every parameter with the formula of tests/golden/README.md of its name followed by
  * `salt`; those of a batch norm whose layer name ends in `branch_end` (NULL: none)
  * get a weight ten times smaller. */
 int graph_init_golden(Graph *g, Device *d, const char *salt, const char *branch_end, Error *e);

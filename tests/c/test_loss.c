@@ -142,7 +142,7 @@ static bool all_zero(const float *v, int64_t n) {
     return true;
 }
 
-/* science.md's float precision: where p_t rounds to 1, and where everything is 0. */
+/* Float's precision: where p_t rounds to 1, and where everything is 0. */
 static void test_where_float_stops(void **state) {
     (void)state;
     static float z[MOST], dz[MOST];

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/random.h"
-#include "backend/open.h"
+#include "device/plugin.h"
 #include "device/plan.h"
 
 #define EXPORTED __attribute__((visibility("default")))

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "backend/open.h"
+#include "device/plugin.h"
 
 /* cuBLAS's scratch memory, its own to keep, so that no call allocates. */
 enum { BLAS_WORKSPACE = 32 << 20 };
