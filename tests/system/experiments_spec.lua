@@ -83,7 +83,7 @@ describe("the experiments", function()
             local dir = base .. "/" .. setting
             local out, err = run_well(setting .. ".lua", {step, "0.25", "--out", dir})
             local wanted = {"curves.csv", "examples", "least_perturbation.csv", "left_out.csv",
-                "records.msgpack", "report.html", "run.json", "table1.csv"}
+                "paired.csv", "records.msgpack", "report.html", "run.json", "survival.csv", "table1.csv"}
             for _, name in ipairs(figures[setting]) do
                 for _, kind in ipairs {"gp", "png", "svg"} do
                     wanted[#wanted + 1] = name .. "." .. kind
@@ -108,6 +108,13 @@ describe("the experiments", function()
                 assert.is_true(support.exists(("%s/examples/%02d-%s-perturbation-x%g.png"):format(dir,
                     row.number, row.loss, row.amplification)))
             end
+            local pairs_of, times = support.rows(dir .. "/paired.csv"), support.rows(dir .. "/survival.csv")
+            assert.equal(6 * 3 * 2, #pairs_of)
+            assert.same({"ce", "ce_sign", "iterations"}, {pairs_of[1].loss_a, pairs_of[1].loss_b,
+                pairs_of[1].quantity})
+            assert.same({"m_logit", 6}, {times[4].loss, times[4].images})
+            assert.matches("\nPairs +images +iterations +p +L2 at the flip +p\nCE %- CE%-Sign +%d ", out)
+            assert.equal(setting == "equal_multiplier", out:find("Under an equal multiplier", 1, true) ~= nil)
             local r = records(dir)
             assert.equal(24, #r)
             assert.same({"1.png", "ce"}, {r[1].file, r[1].loss})

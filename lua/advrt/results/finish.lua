@@ -1,6 +1,7 @@
 --- What a run leaves besides its records, all computed from them: tables, figures, examples, kept
 -- images, run.json. A run that finishes and one that is merged from shards come through here.
 
+local comparison = require "advrt.results.comparison"
 local count_of = require "advrt.support.count"
 local csv = require "advrt.support.csv"
 local examples = require "advrt.results.examples"
@@ -81,6 +82,9 @@ function results.write(out, run)
     out:write("table1.csv", tables.table1_csv(rows))
     out:write("curves.csv", tables.curves_csv(summary))
     out:write("least_perturbation.csv", tables.least_perturbation_csv(summary))
+    local found = summary.comparison:finish(o.seed)
+    out:write("paired.csv", tables.csv(comparison.paired_header "loss", found.paired))
+    out:write("survival.csv", tables.csv(comparison.survival_header, found.survival))
     out:write("left_out.csv", results.left_out_csv(run.left))
     if run.classes then out:write("classes.txt", run.classes) end
     local shown = examples.read(out.path)
@@ -99,7 +103,10 @@ function results.write(out, run)
     end
     run_json.write(out, about)
     report.write(out, {out.path}, true)
-    return function() results.say(out, run.counts, rows, names, wrong_signs(summary)) end
+    return function()
+        results.say(out, run.counts, {tables.table1_text {rows},
+            comparison.text(found, about.setting, tables.title)}, names, wrong_signs(summary))
+    end
 end
 
 --- A line about a run's images.
@@ -112,11 +119,13 @@ function results.images_text(counts)
         bad > 0 and (", %s left out"):format(count_of(bad, "bad file")) or "")
 end
 
---- Prints what a run found: a line about its images, Table I's rows, lines about the losses, and where
+--- Prints what a run found: a line about its images, texts of tables, lines about the losses, and where
 -- everything is.
-function results.say(out, counts, rows, pictures, lines)
+function results.say(out, counts, texts, pictures, lines)
     print(results.images_text(counts) .. "\n")
-    print(tables.table1_text {rows})
+    for _, text in ipairs(texts) do
+        if text ~= "" then print(text) end
+    end
     for _, line in ipairs(lines) do print(line) end
     if #pictures > 0 then
         print(("Pictures: %s/{%s}.{svg,png} and %s/examples/"):format(out.path,

@@ -3,10 +3,12 @@
 -- perturbations. Memory grows with iterations and losses; with images only by a few numbers each.
 
 local attack = require "advrt.attack"
+local comparison = require "advrt.results.comparison"
 local count_of = require "advrt.support.count"
 local csv = require "advrt.support.csv"
 local fail = require "advrt.support.fail"
 local record = require "advrt.record"
+local stats = require "advrt.results.stats"
 local tensor = require "advrt.tensor"
 
 local tables = {}
@@ -147,13 +149,7 @@ local function bootstrap(list, seed)
 end
 
 --- The p-quantile of a sorted list, linear between its elements; nan of an empty one.
-function tables.quantile(sorted, p)
-    if #sorted == 0 then return 0 / 0 end
-    local at = 1 + p * (#sorted - 1)
-    local low = math.floor(at)
-    local high = math.min(low + 1, #sorted)
-    return sorted[low] + (at - low) * (sorted[high] - sorted[low])
-end
+tables.quantile = stats.quantile
 
 --- Reads the records and sums them up.
 --
@@ -162,10 +158,12 @@ end
 -- flipped), common, common_l2, common_linf (iterations and distances over the images that every loss
 -- flipped), missed (images that it alone did not flip), curves[series].mean and
 -- .std [0 .. iterations], subspaces[n] = counts of S1, S2, S3}; iterations; setting;
--- least, the rows of least_perturbation.csv. Records that no run of these losses and iterations
+-- least, the rows of least_perturbation.csv; comparison (advrt.results.comparison), of the same records.
+-- Records that no run of these losses and iterations
 -- leaves are a failure.
 function tables.summarise(path, losses, iterations, seed)
-    local summary = {losses = {}, iterations = iterations, seed = seed, least = {}}
+    local summary = {losses = {}, iterations = iterations, seed = seed, least = {},
+        comparison = comparison.new(losses)}
     local by_name, group = {}, {}
     for i, name in ipairs(losses) do
         by_name[name] = new_loss(name, iterations)
@@ -181,6 +179,7 @@ function tables.summarise(path, losses, iterations, seed)
             fail("%s: holds a record of another run (loss %s, %d steps)", path, r.loss, #r.l2 - 1)
         end
         add_record(s, r)
+        summary.comparison:add(r)
         summary.setting = r.setting
         summary.least[#summary.least + 1] = least_row(r)
         if r.loss == losses[1] then group = {} end

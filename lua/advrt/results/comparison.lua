@@ -1,0 +1,342 @@
+--- Losses, or attacks, compared on the same images: paired tests of each pair, and the time to the flip.
+--
+--     local c = comparison.new(losses)
+--     for r in record.each(path) do c:add(r) end
+--     local found = c:finish(seed)       -- {paired, survival, same}: rows of paired.csv and survival.csv
+--
+-- @module advrt.results.comparison
+
+local count_of = require "advrt.support.count"
+local stats = require "advrt.results.stats"
+
+local comparison = {}
+
+local LEVEL = 0.05         -- of a test: a smaller adjusted p is a difference
+local OTHER_FLIPS = 0.02   -- share of the images on which rounding may move the flip of one path
+local ROUNDING = 0.01      -- of a series' largest value: what rounding makes of one path, in the median
+local MOST_LINES = 10      -- of the table that is printed
+
+-- The series that tell a path apart. The gradient's norm is not one: a constant factor changes it alone.
+local path_series = {"p_initial", "p_target", "z_initial", "z_target", "l2"}
+
+--- The columns of paired.csv for two things called `what` ("loss", "attack").
+function comparison.paired_header(what)
+    return {what .. "_a", what .. "_b", "quantity", "n", "median_difference", "low", "high", "p", "p_holm",
+        "test", "a_less", "b_less", "equal"}
+end
+
+--- The columns of survival.csv.
+comparison.survival_header = {"loss", "images", "flipped", "quartile1", "quartile1_low", "quartile1_high",
+    "median", "median_low", "median_high", "quartile3", "quartile3_low", "quartile3_high"}
+
+--- How one pair compares in a quantity. a, b: values by image, nan where there is none. one_sided: whether
+-- the sign test counts images that have one value alone as less on its side.
+local function compare_pair(a, b, quantity, of_median)
+    local differences, a_less, b_less, equal, only_a, only_b = {}, 0, 0, 0, 0, 0
+    for i, v in ipairs(a) do
+        local w = b[i]
+        if v == v and w == w then
+            differences[#differences + 1] = v - w
+            if v < w then a_less = a_less + 1 elseif w < v then b_less = b_less + 1
+            else equal = equal + 1 end
+        elseif v == v then
+            only_a = only_a + 1
+        elseif w == w then
+            only_b = only_b + 1
+        end
+    end
+    local median, low, high = of_median(differences)
+    local both = {n = #differences, median_difference = median, low = low, high = high, a_less = a_less,
+        b_less = b_less, equal = equal}
+    local signs = setmetatable({test = "sign_exact"}, {__index = both})
+    if quantity.censored then
+        signs.a_less, signs.b_less = a_less + only_a, b_less + only_b
+        signs.n = signs.a_less + signs.b_less + equal
+    end
+    signs.p = signs.n > 0 and stats.sign_test(signs.a_less, signs.b_less) or 0 / 0
+    if quantity.signs_only then return {signs} end
+    local found = stats.wilcoxon(differences)
+    both.p, both.test = found.p, found.test
+    return {both, signs}
+end
+
+--- The rows of paired.csv: for each quantity and pair one of Wilcoxon's test and one of the sign test, p
+-- adjusted over the pairs of a quantity and test.
+--
+-- names: of what is compared; what: the word for one of them; quantities: array of {name, values, censored,
+-- signs_only}: values[name] is an array over the images, nan where there is none; censored: where one has no
+-- value it is later than any; signs_only: without Wilcoxon's test, of what is no distance
+function comparison.pairs(names, what, quantities, seed)
+    local rows, of_median = {}, stats.medians(seed)
+    for _, quantity in ipairs(quantities) do
+        local families = {}
+        for i = 1, #names do
+            for k = i + 1, #names do
+                local made = compare_pair(quantity.values[names[i]], quantity.values[names[k]], quantity,
+                    of_median)
+                for place, row in ipairs(made) do
+                    row[what .. "_a"], row[what .. "_b"] = names[i], names[k]
+                    row.quantity = quantity.name
+                    families[place] = families[place] or {}
+                    table.insert(families[place], row)
+                    rows[#rows + 1] = row
+                end
+            end
+        end
+        for _, family in ipairs(families) do
+            local ps = {}
+            for i, row in ipairs(family) do ps[i] = row.p end
+            for i, p in ipairs(stats.holm(ps)) do family[i].p_holm = p end
+        end
+    end
+    return rows
+end
+
+-- The records of a run ------------------------------------------------------------
+
+local Comparison = {}
+Comparison.__index = Comparison
+
+--- A comparison of the losses of these names, to which a run's records are added in their order.
+function comparison.new(names)
+    local self = setmetatable({names = names, images = 0, place = {}, group = {}, iteration = {}, l2 = {},
+        linf = {}, same = {}, last = 0}, Comparison)
+    for i, name in ipairs(names) do
+        self.place[name], self.iteration[name], self.l2[name], self.linf[name] = i, {}, {}, {}
+        self.same[i] = {}
+        for k = i + 1, #names do self.same[i][k] = {other = 0} end -- how far their series are apart, by
+        -- image, and on how many the flips differ; nil: they are too far apart
+    end
+    return self
+end
+
+--- How far two records' paths are apart at most: the largest difference of a series by its largest value.
+local function apart(a, b)
+    local far = 0
+    for _, name in ipairs(path_series) do
+        local most, off = 0, 0
+        for n, v in ipairs(a[name]) do
+            local w = b[name][n] or 0 / 0
+            most = math.max(most, math.abs(v))
+            off = v == w and off or math.max(off, math.abs(v - w))
+            if v ~= v and w == w or v == v and w ~= w then return math.huge end
+        end
+        if off > 0 then far = math.max(far, off / most) end
+    end
+    return far
+end
+
+--- Notes how the paths of two records are one; returns nil where they are too far apart to be.
+local function follow(same, a, b, images)
+    if a.flip_iteration ~= b.flip_iteration then same.other = same.other + 1 end
+    if same.other > 1 + OTHER_FLIPS * images then return nil end
+    same[#same + 1] = apart(a, b)
+    return same
+end
+
+--- Adds a record, as advrt.record reads it.
+function Comparison:add(r)
+    if r.file ~= self.file or self.images == 0 then
+        self.images, self.file, self.group = self.images + 1, r.file, {}
+        for _, name in ipairs(self.names) do
+            for _, list in ipairs {self.iteration, self.l2, self.linf} do list[name][self.images] = 0 / 0 end
+        end
+    end
+    local k = self.place[r.loss]
+    self.last = #r.l2 - 1
+    if r.flip_iteration >= 0 then
+        self.iteration[r.loss][self.images] = r.flip_iteration
+        self.l2[r.loss][self.images], self.linf[r.loss][self.images] = r.flip_l2, r.flip_linf
+    end
+    for i = 1, k - 1 do
+        if self.same[i][k] and self.group[i] then
+            self.same[i][k] = follow(self.same[i][k], self.group[i], r, self.images)
+        end
+    end
+    self.group[k] = r
+end
+
+--- The time to the flip of each loss (stats.survival), by name: images that do not flip are seen up to the
+-- last iteration.
+function Comparison:survival()
+    local found = {}
+    for _, name in ipairs(self.names) do
+        local times, flipped = {}, {}
+        for i, n in ipairs(self.iteration[name]) do
+            flipped[i] = n == n
+            times[i] = flipped[i] and n or self.last
+        end
+        found[name] = stats.survival(times, flipped)
+    end
+    return found
+end
+
+local quantiles = {{"quartile1", 0.25}, {"median", 0.5}, {"quartile3", 0.75}}
+
+local function survival_row(name, survival)
+    local row = {loss = name, images = survival.n, flipped = survival.flipped}
+    for _, q in ipairs(quantiles) do
+        local at, low, high = survival:quantile(q[2])
+        row[q[1]], row[q[1] .. "_low"], row[q[1] .. "_high"] = at or 0 / 0, low or 0 / 0, high or 0 / 0
+    end
+    return row
+end
+
+--- What the records come to. seed: of the bootstrap.
+--
+-- Returns {names, paired, survival, curves, same}: rows of paired.csv and survival.csv; by loss, what
+-- stats.survival returned; and an array of {a, b, flips, images, apart}: losses that take one path, on how
+-- many of the images they flip alike, and how far their series are apart (a share, the images' median).
+function Comparison:finish(seed)
+    local found = {names = self.names, survival = {}, curves = self:survival(), same = {}}
+    found.paired = comparison.pairs(self.names, "loss", {
+        {name = "iterations", values = self.iteration, censored = true},
+        {name = "l2", values = self.l2}, {name = "linf", values = self.linf}}, seed)
+    for i, name in ipairs(self.names) do
+        found.survival[i] = survival_row(name, found.curves[name])
+        for k = i + 1, #self.names do
+            local same = self.same[i][k]
+            local far = same and stats.median(same) or math.huge
+            if same and #same == self.images and same.other <= OTHER_FLIPS * self.images
+                and far <= ROUNDING then
+                found.same[#found.same + 1] = {name, self.names[k], flips = self.images - same.other,
+                    images = self.images, apart = far}
+            end
+        end
+    end
+    return found
+end
+
+-- Reading what was found -------------------------------------------------------------
+
+--- Whether a row of Wilcoxon's test shows a difference: -1 where a has less, 1 where b has, 0 where it does
+-- not tell. The interval must lie on one side of 0, too.
+function comparison.verdict(row)
+    if not (row.p_holm < LEVEL) then return 0 end
+    return row.high < 0 and -1 or row.low > 0 and 1 or 0
+end
+
+--- The rows of Wilcoxon's test in a quantity.
+function comparison.rows_of(paired, quantity)
+    local rows = {}
+    for _, row in ipairs(paired) do
+        if row.quantity == quantity and row.test:find("^wilcoxon") then rows[#rows + 1] = row end
+    end
+    return rows
+end
+
+--- Who has least in a quantity: the names of all that none is shown to be below, first the one with the
+-- least mean; one name alone has less than every other. mean: by name, nan where there is none.
+function comparison.leaders(found, quantity, mean)
+    local beats, beaten = {}, {}
+    for _, row in ipairs(comparison.rows_of(found.paired, quantity)) do
+        local verdict = comparison.verdict(row)
+        local winner, loser = row.loss_a, row.loss_b
+        if verdict > 0 then winner, loser = loser, winner end
+        if verdict ~= 0 then
+            beats[winner] = beats[winner] or {}
+            beats[winner][loser], beaten[loser] = true, true
+        end
+    end
+    local best
+    for _, name in ipairs(found.names) do
+        if not beaten[name] and mean[name] == mean[name] and (not best or mean[name] < mean[best]) then
+            best = name
+        end
+    end
+    local list = {best}
+    for _, name in ipairs(best and found.names or {}) do
+        if name ~= best and mean[name] == mean[name] and not (beats[best] and beats[best][name]) then
+            list[#list + 1] = name
+        end
+    end
+    return list
+end
+
+--- The paper's warning (Section V-B) about the speed of losses under an equal multiplier.
+comparison.warning = "Under an equal multiplier the losses take steps of different size, so the iterations "
+    .. "do not tell which loss is faster (the paper's Section V-B)."
+
+--- Sentences about losses that take one path. title: function(name) -> text.
+function comparison.same_lines(found, title)
+    local lines = {}
+    for k, pair in ipairs(found.same) do
+        lines[k] = ("%s and %s take the same path: the same flip on %d of %s, and series within %.2g %%."):format(
+            title(pair[1]), title(pair[2]), pair.flips, count_of(pair.images, "image"), 100 * pair.apart)
+    end
+    return lines
+end
+
+--- A p value for a person.
+function comparison.p_text(p)
+    return p ~= p and "-" or p < 0.0001 and "<0.0001" or ("%.4f"):format(p)
+end
+
+--- "-8.0 [-10.0, -6.0]"; form: of one number.
+function comparison.difference_text(row, form)
+    if row.n == 0 then return "-" end
+    local function short(v) return (form:format(v):gsub("^%-(0%.?0*)$", "%1")) end
+    return ("%s [%s, %s]"):format(short(row.median_difference), short(row.low), short(row.high))
+end
+
+--- Lines of at most `width` letters, broken between words.
+local function wrap(text, width)
+    local lines = {}
+    for word in text:gmatch("[^ ]+") do
+        local last = lines[#lines]
+        if last and utf8.len(last) + 1 + utf8.len(word) <= width then
+            lines[#lines] = last .. " " .. word
+        else
+            lines[#lines + 1] = word
+        end
+    end
+    return lines
+end
+
+--- Rows of texts as lines of columns, two blanks apart. A first text of more than `room` letters has a line
+-- of its own.
+function comparison.columns(rows, room)
+    local widths, lines = {}, {}
+    for _, row in ipairs(rows) do
+        for k, text in ipairs(row) do
+            local width = utf8.len(text)
+            if k > 1 or width <= room then widths[k] = math.max(widths[k] or 0, width) end
+        end
+    end
+    for _, row in ipairs(rows) do
+        local parts, first = {}, 1
+        if utf8.len(row[1]) > room then
+            lines[#lines + 1], parts[1], first = row[1], (" "):rep(widths[1] or 0), 2
+        end
+        for k = first, #row do parts[k] = row[k] .. (" "):rep(widths[k] - utf8.len(row[k])) end
+        lines[#lines + 1] = table.concat(parts, "  "):gsub(" +$", "")
+    end
+    return lines
+end
+
+--- The pairs as they are printed, and what to know of them. title: function(name) -> text.
+function comparison.text(found, setting, title)
+    local iterations, l2 = comparison.rows_of(found.paired, "iterations"),
+        comparison.rows_of(found.paired, "l2")
+    if #iterations == 0 then return "" end
+    local rows = {{"Pairs", "images", "iterations", "p", "L2 at the flip", "p"}}
+    for i = 1, math.min(#iterations, MOST_LINES) do
+        local row = iterations[i]
+        rows[i + 1] = {("%s - %s"):format(title(row.loss_a), title(row.loss_b)), tostring(row.n),
+            comparison.difference_text(row, "%.6g"), comparison.p_text(row.p_holm),
+            comparison.difference_text(l2[i], "%.3g"), comparison.p_text(l2[i].p_holm)}
+    end
+    local lines = comparison.columns(rows, 24)
+    local notes = {"Median difference on images that both flip, 95 % interval; p: Wilcoxon, Holm-adjusted."}
+    if #iterations > MOST_LINES then
+        table.insert(notes, 1, ("The other %d pairs are in paired.csv."):format(#iterations - MOST_LINES))
+    end
+    if setting == "equal_multiplier" then notes[#notes + 1] = comparison.warning end
+    table.move(comparison.same_lines(found, title), 1, #found.same, #notes + 1, notes)
+    for _, note in ipairs(notes) do
+        for _, line in ipairs(wrap(note, 100)) do lines[#lines + 1] = line end
+    end
+    return table.concat(lines, "\n") .. "\n"
+end
+
+return comparison
