@@ -1,11 +1,13 @@
 --- Joins the folders of the runs of all N shards (--shard 1/N ... N/N) into the folder that one run
--- of the whole work leaves: the same records, tables and figures, and of the times their sum.
+-- of the whole work leaves: the same records, tables and figures, and of the times their sum. Shards of a
+-- run with --seeds are joined seed by seed.
 --
 --     advrt experiments/merge.lua shards/1 shards/2 shards/3 --out runs/whole
 
 local folder = require "advrt.run.folder"
 local options = require "advrt.support.options"
 local plot = require "advrt.plot"
+local seeds = require "advrt.run.seeds"
 local shards = require "advrt.run.shards"
 
 local o = options.parse(arg, {
@@ -15,9 +17,21 @@ local o = options.parse(arg, {
     flags = {{"no-figures", "leave the pictures out"}},
     arguments = {{"shard", "folder of a run with --shard I/N, for each I", "+"}},
 })
-local list = shards.read(o.shard)
+
+--- Joins shards that have been read, in a new folder at `path`; returns what says what came out.
+local function join(list, path)
+    local run = shards.sum(list)
+    run.no_figures = o.no_figures
+    local out <close> = folder.claim(path, run.about.setting)
+    return shards.join(out, list, run)
+end
+
+local names = seeds.of_shards(o.shard)
+local list = not names and shards.read(o.shard)
 if not o.no_figures then plot.check() end
-local run = shards.sum(list)
-run.no_figures = o.no_figures
-local out <close> = folder.claim(o.out, run.about.setting)
-shards.join(out, list, run)()
+if list then
+    join(list, o.out)()
+else
+    local out <close> = folder.claim(o.out, "seeds")
+    seeds.merge(names, o.shard, out, function(dirs, path) join(shards.read(dirs), path) end)()
+end

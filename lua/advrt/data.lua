@@ -445,6 +445,7 @@ end
 -- clean logits, f32 [K].
 --
 --     random        u("SEED:FILE:target", 0) chooses among the other classes
+--     random:SEED   the same by a seed of its own
 --     offset:K      (label + K) mod classes
 --     least-likely  the smallest logit;  second: the largest but the label's
 --     class:K       K; images of class K are left out
@@ -456,9 +457,9 @@ function data.targets(rule, K, seed)
     end
     local name, number = rule:match("^([%a-]+):?(%d*)$")
     number = math.tointeger(tonumber(number)) -- nil where there is none, or one beyond 64 bits
-    if rule == "random" then
+    if name == "random" and (number or rule == "random") then
         return function(file, label)
-            local u = tensor.uniform(("%d:%s:target"):format(seed, file), {1}):get(1)
+            local u = tensor.uniform(("%d:%s:target"):format(number or seed, file), {1}):get(1)
             local other = math.floor(u * (K - 1))
             return other < label and other or other + 1
         end
@@ -480,7 +481,7 @@ function data.targets(rule, K, seed)
             return number
         end
     end
-    return nil, ("'%s' is none of random, offset:K, least-likely, second, class:K"):format(
+    return nil, ("'%s' is none of random, random:SEED, offset:K, least-likely, second, class:K"):format(
         rule)
 end
 

@@ -28,9 +28,8 @@ end
 
 local function row_of(found, quantity, test, a, b)
     for _, row in ipairs(found.paired) do
-        if row.quantity == quantity and row.test:find(test, 1, true) and row.loss_a == a and row.loss_b == b then
-            return row
-        end
+        local is_it = row.quantity == quantity and row.test:find(test, 1, true)
+        if is_it and row.loss_a == a and row.loss_b == b then return row end
     end
 end
 
@@ -39,8 +38,8 @@ describe("a comparison of losses", function()
     setup(function()
         records = {}
         for i = 1, 20 do -- b needs 2 more than a, and more; b misses the last four, both the last
-            records[i] = {{i == 20 and -1 or i, 0.1 * i, 1}, {i > 16 and -1 or i + 2 + i % 3, 0.1 * i - 0.05, 2},
-                {i == 20 and -1 or i, 0.1 * i, 1.00001}}
+            records[i] = {{i == 20 and -1 or i, 0.1 * i, 1},
+                {i > 16 and -1 or i + 2 + i % 3, 0.1 * i - 0.05, 2}, {i == 20 and -1 or i, 0.1 * i, 1.00001}}
         end
         found = compare({"a", "b", "c"}, records)
     end)
@@ -80,15 +79,16 @@ describe("a comparison of losses", function()
         assert.same({3, 1, 5}, {b.images, b.flipped, b.quartile1})
         assert.is_true(b.median ~= b.median)
         assert.equal(T, few.curves.b.steps[1].time + 35)
-        assert.matches("\nb,3,1,5,5,nan,nan,5,nan,nan,5,nan\n$", tables.csv(comparison.survival_header, few.survival))
+        assert.matches("\nb,3,1,5,5,nan,nan,5,nan,nan,5,nan\n$",
+            tables.csv(comparison.survival_header, few.survival))
     end)
 
     it("says which losses take one path", function()
         assert.equal(1, #found.same)
         assert.same({"a", "c", 20, 20}, {found.same[1][1], found.same[1][2], found.same[1].flips,
             found.same[1].images})
-        assert.truthy(comparison.same_lines(found, tables.title)[1]:find(
-            "a and c take the same path: the same flip on 20 of 20 images, and series within 0.001 %.", 1, true))
+        assert.truthy(comparison.same_lines(found, tables.title)[1]:find("a and c take the same path: "
+            .. "the same flip on 20 of 20 images, and series within 0.001 %.", 1, true))
         -- Not those that flip alike and go on otherwise, nor those whose flips differ on one of twenty.
         records[3][3][1] = 4
         assert.same({}, compare({"a", "b", "c"}, records).same)

@@ -305,6 +305,9 @@ describe("targets", function()
             end
         end
         assert.is_true(differ > 30)
+        for i = 1, 50 do -- a seed of its own stands above the run's
+            assert.equal(rule(i .. ".png", 0), data.targets("random:7", 10, 8)(i .. ".png", 0))
+        end
     end)
 
     it("follow the other rules", function()
@@ -322,7 +325,9 @@ describe("targets", function()
         for rule, wanted in pairs {
             ["offset:0"] = "label itself", ["offset:10"] = "label itself",
             ["class:10"] = "not a class of the net (0 .. 9)", offset = "none of random",
-            ["class:x"] = "none of random", [""] = "none of random", ["random:1"] = "none of random",
+            ["class:x"] = "none of random", [""] = "none of random", ["random:"] = "none of random",
+            ["random:x"] = "none of random",
+            ["random:99999999999999999999"] = "none of random",
         } do
             local none, message = data.targets(rule, 10, 0)
             assert.is_nil(none, rule)

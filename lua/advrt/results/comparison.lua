@@ -14,6 +14,7 @@ local comparison = {}
 local LEVEL = 0.05         -- of a test: a smaller adjusted p is a difference
 local OTHER_FLIPS = 0.02   -- share of the images on which rounding may move the flip of one path
 local ROUNDING = 0.01      -- of a series' largest value: what rounding makes of one path, in the median
+local WIDTH = 100          -- of a terminal's line
 local MOST_LINES = 10      -- of the table that is printed
 
 -- The series that tell a path apart. The gradient's norm is not one: a constant factor changes it alone.
@@ -212,8 +213,8 @@ end
 --- Whether a row of Wilcoxon's test shows a difference: -1 where a has less, 1 where b has, 0 where it does
 -- not tell. The interval must lie on one side of 0, too.
 function comparison.verdict(row)
-    if not (row.p_holm < LEVEL) then return 0 end
-    return row.high < 0 and -1 or row.low > 0 and 1 or 0
+    local shown = row.p_holm < LEVEL -- not where it is nan
+    return shown and row.high < 0 and -1 or shown and row.low > 0 and 1 or 0
 end
 
 --- The rows of Wilcoxon's test in a quantity.
@@ -261,8 +262,8 @@ comparison.warning = "Under an equal multiplier the losses take steps of differe
 function comparison.same_lines(found, title)
     local lines = {}
     for k, pair in ipairs(found.same) do
-        lines[k] = ("%s and %s take the same path: the same flip on %d of %s, and series within %.2g %%."):format(
-            title(pair[1]), title(pair[2]), pair.flips, count_of(pair.images, "image"), 100 * pair.apart)
+        lines[k] = ("%s and %s take the same path: the same flip on %d of %s, and series within "
+            .. "%.2g %%."):format(title(pair[1]), title(pair[2]), pair.flips, count_of(pair.images, "image"), 100 * pair.apart)
     end
     return lines
 end
@@ -279,12 +280,12 @@ function comparison.difference_text(row, form)
     return ("%s [%s, %s]"):format(short(row.median_difference), short(row.low), short(row.high))
 end
 
---- Lines of at most `width` letters, broken between words.
-local function wrap(text, width)
+--- Lines of at most 100 letters, broken between words.
+function comparison.wrap(text)
     local lines = {}
     for word in text:gmatch("[^ ]+") do
         local last = lines[#lines]
-        if last and utf8.len(last) + 1 + utf8.len(word) <= width then
+        if last and utf8.len(last) + 1 + utf8.len(word) <= WIDTH then
             lines[#lines] = last .. " " .. word
         else
             lines[#lines + 1] = word
@@ -334,7 +335,7 @@ function comparison.text(found, setting, title)
     if setting == "equal_multiplier" then notes[#notes + 1] = comparison.warning end
     table.move(comparison.same_lines(found, title), 1, #found.same, #notes + 1, notes)
     for _, note in ipairs(notes) do
-        for _, line in ipairs(wrap(note, 100)) do lines[#lines + 1] = line end
+        for _, line in ipairs(comparison.wrap(note)) do lines[#lines + 1] = line end
     end
     return table.concat(lines, "\n") .. "\n"
 end

@@ -25,6 +25,7 @@ local results = require "advrt.results.finish"
 local resume = require "advrt.run.resume"
 local run_json = require "advrt.run.run_json"
 local schema = require "advrt.run.schema"
+local seeds = require "advrt.run.seeds"
 local shards = require "advrt.run.shards"
 local system = require "advrt.core.system"
 local tables = require "advrt.results.tables"
@@ -461,12 +462,14 @@ local function options_of(spec, argv)
         end
     end
     table.move({"out", "shard"}, 1, 2, #takes + 1, takes)
+    local read = table.move(takes, 1, #takes, 1, {}) -- a run of one seed does not tell of --seeds
+    if not spec.takes then read[#read + 1] = "seeds" end
     local flags = table.move(spec.flags or {}, 1, #(spec.flags or {}), 1, {})
     flags[#flags + 1] = experiment.skip_bad
     flags[#flags + 1] = {"resume", "go on with the run in --out, where it stopped"}
     flags[#flags + 1] = {"no-figures", "leave the pictures out"}
     local o = options.parse(argv, {name = spec.setting .. ".lua", description = spec.description,
-        options = takes, ranks = true, flags = flags, either = spec.either, help = spec.help,
+        options = read, ranks = true, flags = flags, either = spec.either, help = spec.help,
         defaults = spec.defaults})
     for _, flag in ipairs(spec.flags or {}) do
         takes[#takes + 1], o[flag[1]] = flag[1], o[flag[1]] or false
@@ -495,7 +498,11 @@ end
 --                   array of anything that has a name; spec.what: the words for one of them
 --                   and, where an s does not make it, for several; spec.unit: of progress
 -- argv              the script's arguments
-function experiment.run(spec, argv) experiment.start(spec, options_of(spec, argv)) end
+function experiment.run(spec, argv)
+    local o, takes = options_of(spec, argv)
+    if (o.seeds or 1) == 1 then return experiment.start(spec, o, takes) end
+    seeds.run(spec.setting, o, function(one) experiment.start(spec, one, takes) end)
+end
 
 local function nothing_to_attack(o, counts)
     fail("nothing to attack: of %d images in %s the net gets %d wrong and %d are left out by "
@@ -557,12 +564,12 @@ local function run_here(spec, o, takes)
     local files = out.holds == "finished" and images:digest(first, last)
     about.images_sha256 = files and system.digest(files) or nil
     local kept <close> = resume.open(out, about, {names = images:names(first, last),
-        digest = function(n) return images:digest(first, first + n - 1) end}, o.nested or o.part_of)
+        digest = function(n) return images:digest(first, first + n - 1) end}, o.nested or o.part_of, o.whole)
     if not kept then
         if not o.part_of then run:was_finished() end
         return files
     end
-    if not o.part_of or o.shard[1] == 1 then
+    if not o.later and (not o.part_of or o.shard[1] == 1) then
         print(images:about(listed))
         if step then print(step) end
     end
@@ -592,7 +599,7 @@ local function run_here(spec, o, takes)
     run.about.loaded_later = run.journal:loaded()
     local say = run:finish()
     run.journal:remove()
-    if not o.part_of then say() end
+    if not o.part_of and not o.whole then say() end
     return files
 end
 
@@ -602,11 +609,13 @@ local function join(o, out, dirs, files)
     local run = shards.sum(list)
     if run.counts.attacked == 0 then nothing_to_attack(run.about.options, run.counts) end
     run.no_figures = o.no_figures
-    return true, shards.join(out, list, run, system.digest(files))
+    local say = shards.join(out, list, run, system.digest(files))
+    return true, not o.whole and say or nil
 end
 
 --- The same from options that have been read: o, values by key; takes, the names of those that
--- run.json tells. spec.join: optional, what shards.spread does with the finished shards instead of
+-- run.json tells; o.whole: the folder of the run of which this is one seed's, o.later: whether it is not the
+-- first of them. spec.join: optional, what shards.spread does with the finished shards instead of
 -- joining their records.
 function experiment.start(spec, o, takes)
     if dist.size == 1 then return run_here(spec, o, takes) end

@@ -19,6 +19,9 @@ folder.journal = "records.part"
 folder.shards = "shards"
 local JOINED = ".shards.joined"
 
+--- The name of the folder of one seed's run (advrt.run.seeds).
+folder.seed = "seed-%d"
+
 --- The files that a process leaves behind where it is killed while it writes another, and gnuplot
 -- while it draws.
 local function is_leftover(name)
@@ -32,6 +35,19 @@ local function sharing(path)
         local count = name:match("^%d+%-of%-(%d+)$")
         if count then return tonumber(count) end
     end
+end
+
+--- The names of the folders of seeds' runs in `path`, by seed.
+function folder.seeds(path)
+    local list = {}
+    if lfs.attributes(path, "mode") ~= "directory" then return list end
+    for name in lfs.dir(path) do
+        local seed = name:match("^seed%-(%d+)$")
+        if seed then list[#list + 1] = {math.tointeger(tonumber(seed)) or math.maxinteger, name} end
+    end
+    table.sort(list, function(a, b) return a[1] < b[1] end)
+    for i, one in ipairs(list) do list[i] = one[2] end
+    return list
 end
 
 --- "1.2 GB": bytes as people read them.
@@ -68,7 +84,8 @@ local function is_empty(path)
 end
 
 --- What a folder holds: "nothing"; "unfinished", a run whose journal is there; "shared", one whose
--- shards' folders are, and the number of shards; "finished", one whose records are; or "else".
+-- shards' folders are, and the number of shards; "finished", one whose records are; "seeds", the runs of
+-- several seeds; or "else".
 local function look(path)
     local ok, iterator, state = fail.try(lfs.dir, path)
     if not ok then fail.option("--out %s: the folder cannot be listed: %s", path, iterator) end
@@ -89,6 +106,7 @@ local function look(path)
     end
     if names[folder.journal] then return "unfinished" end
     if names["records.msgpack"] and names["run.json"] then return "finished" end
+    if #folder.seeds(path) > 0 then return "seeds" end
     return any and "else" or "nothing"
 end
 
@@ -133,8 +151,9 @@ end
 -- are the folders made here as far as they are empty then.
 --
 -- With `resume` it may also hold a run; the field `holds` is then "unfinished", "shared" or
--- "finished", and else "nothing". What several processes share is for as many to go on with.
-function folder.claim(path, name, resume)
+-- "finished", and else "nothing". What several processes share is for as many to go on with. seeds: whether
+-- it is for the runs of several seeds; `holds` may be "seeds" then.
+function folder.claim(path, name, resume, seeds)
     local made, holds, count = {}, "nothing", nil
     if resume and not path then
         fail.option("--resume wants --out DIR, the folder of the run to go on with")
@@ -149,9 +168,13 @@ function folder.claim(path, name, resume)
         end
         if holds == "else" and resume then
             fail.option("--out %s: the folder is not empty, and no run is in it to go on with", path)
+        elseif holds ~= "nothing" and resume and (holds == "seeds") ~= (seeds or false) then
+            fail.option("--out %s: the run in it was started %s --seeds; go on with it so, or give another "
+                .. "--out", path, seeds and "without" or "with")
         elseif holds ~= "nothing" and not resume then
             fail.option("--out %s: the folder is not empty; give a new or empty one%s", path,
-                (holds == "unfinished" or count) and ", or --resume to go on with the run in it" or "")
+                (holds == "unfinished" or holds == "seeds" or count)
+                    and ", or --resume to go on with the run in it" or "")
         end
         if count and count ~= dist.size then
             fail.option("--resume: %d processes share the run in %s; go on with it by mpirun -n %d", count,

@@ -147,8 +147,9 @@ end
 -- Returns {journal, about}, for a to-be-closed variable; about.start is when the run was first
 -- started. Where the run is finished it says so and returns nil. Another run than the one that is
 -- there, or another process at work on it, is a failure. nested: the run is a part of another, which
--- says how to go on, and what came out.
-function resume.open(out, about, images, nested)
+-- says how to go on, and what came out. whole: the folder that the command which goes on names, where it is
+-- not the run's own.
+function resume.open(out, about, images, nested, whole)
     if out.holds == "finished" then
         local old, message = run_json.read(out.path)
         if not old then fail("%s", message) end
@@ -179,7 +180,7 @@ function resume.open(out, about, images, nested)
     end
     j:know(about.loaded)
     out:sweep()
-    return setmetatable({journal = j, about = about, dir = out.path, nested = nested}, Kept)
+    return setmetatable({journal = j, about = about, dir = whole or out.path, nested = nested}, Kept)
 end
 
 return resume

@@ -304,7 +304,11 @@ end
 function run_json.read(dir)
     local path = dir .. "/run.json"
     local file <close>, message = io.open(path, "rb")
-    if not file then return nil, message end
+    if not file and lfs.attributes(dir .. "/seeds.csv", "mode") then
+        return nil, ("%s: holds a run for each seed; give one of its folders seed-N"):format(dir)
+    elseif not file then
+        return nil, message
+    end
     local text
     text, message = file:read("a")
     if not text then return nil, ("%s: %s"):format(path, message) end

@@ -200,7 +200,8 @@ end
 -- whole: function(out, dirs, files) for rank 0: what is left to do in the run's folder `out` when the
 --       shards' folders `dirs` are finished; files: the list of all images. It returns whether the
 --       shards' folders have had their day, and what is to be called once they are gone
--- With o.nested the run is a part of another, which says how to go on.
+-- With o.nested the run is a part of another, which says how to go on; with o.whole it is that of one seed
+-- in that folder (advrt.run.seeds).
 function shards.spread(name, o, part, whole)
     if o.shard[2] > 1 then fail.option("--shard: mpirun itself shares out the work; leave it out") end
     local out <close> = dist.rank == 0 and folder.claim(o.out, name, o.resume) or nil
@@ -216,7 +217,7 @@ function shards.spread(name, o, part, whole)
         return dist.wait()
     end
     local dirs = shards.folders(path)
-    local _ <close> = resume.hint(path, function() return not o.nested and is_begun(dirs) end)
+    local _ <close> = resume.hint(o.whole or path, function() return not o.nested and is_begun(dirs) end)
     local files = part(setmetatable({out = dirs[dist.rank + 1], shard = {dist.rank + 1, dist.size},
         no_figures = true, part_of = path}, {__index = o}))
     dist.wait()
