@@ -168,7 +168,7 @@ describe("report.html", function()
             "--no-figures", "--out", dir}
         assert.equal(0, status, err)
         local page = support.read(dir .. "/report.html")
-        local sums, least, count = {}, nil, 0
+        local sums, count = {}, 0
         local rows = support.rows(dir .. "/least_perturbation.csv")
         for i = 1, #rows, 2 do
             if rows[i].iteration >= 0 and rows[i + 1].iteration >= 0 then
@@ -177,9 +177,68 @@ describe("report.html", function()
             end
         end
         assert.is_true(count > 0)
-        for _, sum in pairs(sums) do least = math.min(least or sum, sum) end
-        assert.truthy(page:find(("L<sub>2</sub> %.3g at the flip, mean over the %d image%s that every loss")
-            :format(least / count, count, count == 1 and "" or "s"), 1, true))
+        -- So few images tell no loss from the other.
+        local low, high = math.min(sums.ce, sums.m_logit), math.max(sums.ce, sums.m_logit)
+        assert.truthy(page:find(("L<sub>2</sub> %.3g, %.3g at the flip, mean over the %d image%s that every "
+            .. "loss flipped; the tests show no difference between them"):format(low / count, high / count,
+            count, count == 1 and "" or "s"), 1, true))
+        for _, what in ipairs {"Fewest iterations", "Least perturbation"} do
+            assert.truthy(page:find("<dt>" .. what .. ": a tie</dt>", 1, true), what)
+        end
+        assert.is_nil(page:find("Under an equal multiplier", 1, true))
+    end)
+
+    it("names one loss alone where it differs from every other, warns of an equal multiplier, and knows "
+        .. "one path", function()
+        local dir = base .. "/losses"
+        local own = support.write(base .. "/thrice.lua", 'require("advrt.loss").define("thrice", '
+            .. "function(z, t) return 3 * z:log_softmax(2):gather(2, t) end)\n")
+        local function page_of(script, losses, more)
+            support.remove(dir)
+            local words = {experiments .. script, "--limit", "24", "--iterations", "60", "--require", own,
+                "--no-figures", "--losses", losses, "--out", dir}
+            local status, _, err = support.advrt(table.move(more, 1, #more, #words + 1, words))
+            assert.equal(0, status, err)
+            return support.read(dir .. "/report.html")
+        end
+        local page = page_of("equal_perturbation.lua", "ce,ce_sign,thrice", {})
+        assert.truthy(page:find("<dt>Fewest iterations: a tie</dt><dd>CE, thrice<", 1, true)
+            or page:find("<dt>Fewest iterations: a tie</dt><dd>thrice, CE<", 1, true))
+        assert.matches('<p class="note">CE and thrice take the same path: the same flip on %d+ of %d+ images, '
+            .. "and series within [%d.e-]+ %%%.</p>", page)
+        page = page_of("equal_perturbation.lua", "ce_sign,ce", {})
+        assert.truthy(page:find("<dt>Fewest iterations</dt><dd>CE<", 1, true))
+        assert.is_nil(page:find("take the same path", 1, true))
+        assert.truthy(page:find("<br><small>CE less, p &lt;0.0001</small>", 1, true))
+        page = page_of("equal_multiplier.lua", "ce,ce_sign", {"--alpha", "0.01"})
+        local tile = page:match("<dt>Fewest iterations.-</div>")
+        assert.truthy(tile:find("do not tell which loss is faster", 1, true))
+        -- Who has one loss compares nothing.
+        page = page_of("equal_perturbation.lua", "logit", {})
+        assert.is_nil(page:find("Fewest iterations", 1, true))
+        assert.is_nil(page:find("Pairs of losses", 1, true))
+        assert.truthy(page:find("not reached", 1, true))
+    end)
+
+    it("says under each heading what is there, and its words where they first stand", function()
+        local page = support.read(run .. "/report.html")
+        local count = 0
+        for heading, lead in page:gmatch('<h2>([^<]+)</h2>%s*<p class="lead">([^<]+)</p>') do
+            count = count + 1
+            assert.is_true(#lead > 30 and lead:find("%.$") ~= nil, heading)
+        end
+        assert.equal(count, select(2, page:gsub("<h2>", "")))
+        assert.is_true(count >= 8)
+        local main = page:find("<main", 1, true)
+        for _, one in ipairs {{"M-Logit", "<dt>M-Logit</dt><dd>the target&#39;s logit minus"},
+            {"CE", "<dt>CE</dt><dd>the cross-entropy"}, {"Flip", "<dt>Flip</dt>"},
+            {"S1", "S1: a class other than the target"}, {"urvives 8 bits", "An image\nsurvives 8 bits where"}} do
+            local first, meant = page:find(one[1], main, true), page:find(one[2], 1, true)
+            assert.truthy(meant, one[2])
+            assert.is_true(first >= meant, one[1])
+        end
+        assert.truthy(page:find("up to a margin of 20.", 1, true))
+        assert.is_nil(page:find("<dt>Logit</dt>", 1, true)) -- no loss of this run
     end)
 
     it("tells the command as it was called", function()

@@ -263,7 +263,8 @@ function comparison.same_lines(found, title)
     local lines = {}
     for k, pair in ipairs(found.same) do
         lines[k] = ("%s and %s take the same path: the same flip on %d of %s, and series within "
-            .. "%.2g %%."):format(title(pair[1]), title(pair[2]), pair.flips, count_of(pair.images, "image"), 100 * pair.apart)
+            .. "%.2g %%."):format(title(pair[1]), title(pair[2]), pair.flips, count_of(pair.images, "image"),
+            100 * pair.apart)
     end
     return lines
 end

@@ -17,9 +17,22 @@ local report = {}
 
 local read = require "advrt.results.report.read".read
 
+-- The sections: name in the page and of the function, title, and what it shows and how to read it.
 local list = {
-    {"tiles", "In short"}, {"table1", "Table I"}, {"figures", "Figures"}, {"gallery", "Examples"},
-    {"viewer", "Single images"}, {"left", "Left out"}, {"again", "Run it again"},
+    {"tiles", "In short", "The run in four numbers. One loss is named alone only where it differs from every "
+        .. "other loss by more than chance (Statistics, below)."},
+    {"table1", "Table I", "How soon and how near each loss flips the images, as the paper's Table I has it. "
+        .. "Compare losses on the common images."},
+    {"statistics", "Statistics", "Which differences between losses are more than chance, image by image, "
+        .. "and when the images flip."},
+    {"figures", "Figures", "The same attacks step by step: one line or box for each loss. The first picture "
+        .. "is shaded by the subspace that most images are in. S1: a class other than the target has a "
+        .. "softmax of at least 0.9. S3: the target has. S2: no class has."},
+    {"gallery", "Examples", "Some of the images, before and after each loss's attack. Look at where the "
+        .. "perturbation lies."},
+    {"viewer", "Single images", "The curves of one image at a time: choose an image and a quantity."},
+    {"left", "Left out", "The images that were not attacked, and why. The numbers above do not count them."},
+    {"again", "Run it again", "The command that makes these numbers again, and what they depend on."},
 }
 
 local function resource(name) return system.options.root .. "/lua/advrt/results/report/" .. name end
@@ -61,7 +74,9 @@ local function differences(runs)
                 table.concat(cells))
         end
     end
-    return ([[<section id="differences"><h2>What differs</h2><div class="scroll" tabindex="0" role="region"
+    return ([[<section id="differences"><h2>What differs</h2>
+<p class="lead">What the runs were made with, where that is not the same. Everything else is.</p>
+<div class="scroll" tabindex="0" role="region"
 aria-label="What differs"><table><thead><tr><th></th>%s</tr></thead><tbody>%s</tbody></table></div>
 </section>]]):format(table.concat(head), table.concat(rows))
 end
@@ -94,7 +109,7 @@ end
 
 --- One section: of one run as it is, of several side by side. A section that is made of parts
 -- ({title, html}) has the runs' parts of one title side by side.
-local function section_of(runs, id, title)
+local function section_of(runs, id, title, lead)
     local rows, number = {}, {}
     for i, run in ipairs(runs) do
         local made = whole(run.dir, sections[id], run, ("r%d-"):format(i))
@@ -109,7 +124,8 @@ local function section_of(runs, id, title)
         rows[row] = #runs == 1 and table.concat(parts)
             or ('<div class="runs">%s</div>'):format(table.concat(parts))
     end
-    return ('<section id="%s"><h2>%s</h2>%s</section>'):format(id, title, table.concat(rows, "\n"))
+    return ('<section id="%s"><h2>%s</h2><p class="lead">%s</p>%s</section>'):format(id, title, lead,
+        (id == "tiles" and sections.words(runs) or "") .. table.concat(rows, "\n"))
 end
 
 local frame = [[
@@ -155,9 +171,9 @@ function report.page(dirs, trusted)
         nav[1], parts[1] = '<a href="#differences">What differs</a>', differences(runs)
     end
     for _, section in ipairs(list) do
-        local id, name = table.unpack(section)
+        local id, name, lead = table.unpack(section)
         nav[#nav + 1] = ('<a href="#%s">%s</a>'):format(id, name)
-        parts[#parts + 1] = section_of(runs, id, name)
+        parts[#parts + 1] = section_of(runs, id, name, lead)
     end
     return report.frame(title, header, table.concat(nav), table.concat(parts, "\n"), #runs > 1)
 end

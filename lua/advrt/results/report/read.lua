@@ -1,5 +1,6 @@
 --- A finished run as its report shows it, read from its folder alone.
 
+local comparison = require "advrt.results.comparison"
 local csv = require "advrt.support.csv"
 local examples = require "advrt.results.examples"
 local fail = require "advrt.support.fail"
@@ -56,6 +57,7 @@ end
 local function read_records(run)
     local room = NUMBERS // (#series * #run.losses * #run.steps)
     run.curves, run.least = {}, {}
+    local compared = comparison.new(run.losses)
     for _, name in ipairs(run.losses) do
         run.least[name] = {l2 = {}, linf = {}, common_l2 = {}, common_linf = {}, survive = 0,
             missed = 0}
@@ -78,6 +80,7 @@ local function read_records(run)
         if not least or #r.l2 ~= run.about.options.iterations + 1 or r.flip_iteration >= #r.l2 then
             fail("%s/records.msgpack: holds a record of another run", run.dir)
         end
+        compared:add(r)
         if r.flip_iteration >= 0 then
             least.l2[#least.l2 + 1], least.linf[#least.linf + 1] = r.flip_l2, r.flip_linf
             if r.survives_8bit then least.survive = least.survive + 1 end
@@ -95,6 +98,7 @@ local function read_records(run)
         if r.flip_iteration >= 0 then flipped[#flipped + 1] = r end
     end
     close_image()
+    run.found = compared:finish(run.about.options.seed)
 end
 
 --- What was not attacked, as {file, label, prediction, reason}; the first of them.
@@ -112,7 +116,7 @@ end
 
 --- Reads the folder of a finished run. Returns a table: dir; about (run.json); losses and styles
 -- (advrt.plot); rows (Table I's, each with mean_l2, mean_linf, common_l2, common_linf, over the images
--- that every loss flipped, survive and missed); least; shown
+-- that every loss flipped, survive and missed); least; found (advrt.results.comparison); shown
 -- (advrt.results.examples); figures, {name, figure, path} of the pictures there are; left; classes, names
 -- by class or empty; steps, series and curves of single images. A folder that is none is a failure.
 -- Unless the run is trusted, a file that was changed since is a failure too, and a figure is marked.

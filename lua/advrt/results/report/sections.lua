@@ -1,5 +1,6 @@
 --- The sections of a run's report, each as HTML.
 
+local comparison = require "advrt.results.comparison"
 local count_of = require "advrt.support.count"
 local html = require "advrt.results.report.html"
 local json = require "advrt.support.json"
@@ -31,42 +32,86 @@ local function style_of(run, loss)
     return ('style="--c:var(--g%s)"'):format(run.styles[loss].colour:sub(2):lower())
 end
 
---- The row in which a column is least, nan aside; nil where there is none.
-local function least_row(rows, key)
-    local best
-    for _, row in ipairs(rows) do
-        if row[key] == row[key] and (not best or row[key] < best[key]) then best = row end
-    end
-    return best
-end
-
 local function tile(label, value, note)
     return ('<div class="tile"><dt>%s</dt><dd>%s<small>%s</small></dd></div>'):format(label, value, note)
+end
+
+-- What the losses are, by name without parameters.
+local meanings = {
+    ce = "the cross-entropy: minus the logarithm of the target's softmax. A step follows its gradient down",
+    ce_sign = "the sign of CE's gradient alone: every pixel moves by the same amount",
+    logit = "the target's logit. A step follows its gradient up",
+    m_logit = "the target's logit minus the largest other logit, up to a margin of %s",
+}
+
+--- The words that the page uses, of the losses of all runs.
+function sections.words(runs)
+    local parts, seen = {}, {}
+    local function add(word, meaning)
+        parts[#parts + 1] = ("<dt>%s</dt><dd>%s.</dd>"):format(word, meaning)
+    end
+    for _, run in ipairs(runs) do
+        for _, loss in ipairs(run.losses) do
+            local base, parameters = loss:match("^([^:]*):?(.*)$")
+            local kappa = ("%.6g"):format(tonumber(parameters:match("kappa=([^:]+)")
+                or run.about.options.kappa) or 0 / 0)
+            local meaning = meanings[base] or "a loss of lua/advrt/losses/, or of a file that --require names"
+            if not seen[loss] then
+                seen[loss] = true
+                add(text(tables.title(loss)), text(meaning:format(kappa)))
+            end
+        end
+    end
+    add("Flip", "the first iteration after which the net takes the image for its target class")
+    return '<dl class="words">' .. table.concat(parts) .. "</dl>"
+end
+
+--- A tile on who has least in a quantity: one loss, or those between which no difference is shown. means: by
+-- name; shown: function(mean) -> text; over: which images the means are of; warning: what else to know.
+local function least_tile(run, label, quantity, means, form, over, warning)
+    local list = comparison.leaders(run.found, quantity, means)
+    if #list == 0 then return "" end
+    local names, numbers = {}, {}
+    for i, name_of in ipairs(list) do
+        names[i], numbers[i] = text(tables.title(name_of)), form.number:format(means[name_of])
+    end
+    local tie = #list == 1 and "" or "; the tests show no difference between them"
+    if #list > 1 then label = label .. ": a tie" end
+    return tile(label, table.concat(names, ", "), ("%s, mean over %s%s.%s"):format(
+        form.text:format(table.concat(numbers, ", ")), over, tie, warning))
 end
 
 --- What the run comes to, in four tiles.
 function sections.tiles(run)
     local about, parts = run.about, {}
     local flipped, all = 0, 0
-    for _, row in ipairs(run.rows) do flipped, all = flipped + row.flipped, all + row.images end
     -- Losses are compared over the same images; where there are none, each over its own.
     local common = run.rows[1].common_images > 0
-    local n, l2 = common and "common_mean" or "iterations_mean", common and "common_l2" or "mean_l2"
+    local n, l2 = {}, {}
+    for _, row in ipairs(run.rows) do
+        flipped, all = flipped + row.flipped, all + row.images
+        n[row.loss] = common and row.common_mean or row.iterations_mean
+        l2[row.loss] = common and row.common_l2 or row.mean_l2
+    end
     local over = common and ("the %s that every loss flipped"):format(
         count_of(run.rows[1].common_images, "image")) or "its own flipped images"
-    local first, least = least_row(run.rows, n), least_row(run.rows, l2)
-    if first and least then
-        parts[#parts + 1] = tile("Fewest iterations", text(tables.title(first.loss)),
-            ("%.1f to the target, mean over %s"):format(first[n], over))
-        parts[#parts + 1] = tile("Least perturbation", text(tables.title(least.loss)),
-            ("L<sub>2</sub> %.3g at the flip, mean over %s"):format(least[l2], over))
+    if #run.rows > 1 then
+        parts[1] = least_tile(run, "Fewest iterations", "iterations", n,
+            {text = "%s to the target", number = "%.1f"}, over, about.setting == "equal_multiplier"
+                and " " .. comparison.warning or "")
+        parts[2] = least_tile(run, "Least perturbation", "l2", l2,
+            {text = "L<sub>2</sub> %s at the flip", number = "%.3g"}, over, "")
     end
     parts[#parts + 1] = tile("Flipped", percent(flipped / all),
         ("%d of %s"):format(flipped, count_of(all, "attack")))
     parts[#parts + 1] = tile("Clean accuracy", percent((about.images_found - about.images_wrong)
         / about.images_found), ("%d of %s"):format(about.images_found - about.images_wrong,
         count_of(about.images_found, "image")))
-    return '<dl class="tiles">' .. table.concat(parts) .. "</dl>"
+    local same = ""
+    for _, line in ipairs(comparison.same_lines(run.found, tables.title)) do
+        same = same .. ('<p class="note">%s</p>'):format(text(line))
+    end
+    return '<dl class="tiles">' .. table.concat(parts) .. "</dl>" .. same
 end
 
 local function bar(value, most)
@@ -103,9 +148,82 @@ function sections.table1(run)
 </tr></thead><tbody>%s</tbody></table></div>
 <p class="note">Iterations to the first flip, mean &plusmn; standard deviation over the flipped. Common
 images are the %d that every loss flipped: mean and 95&thinsp;%% interval. %s Distances are means at the first
-flip, pixels in [0,1], of each loss over the images that it flipped, and over the common ones. Seconds
-are those of forward, backward and step.</p>]]):format(
+flip, pixels in [0,1], of each loss over the images that it flipped, and over the common ones. An image
+survives 8 bits where it still is the target class after its values at the flip are rounded to 8 bits, as an
+image file stores them. Seconds are those of forward, backward and step.</p>]]):format(
         table.concat(lines), run.rows[1].common_images, text(table.concat(tables.limits(run.rows), " ")))
+end
+
+local function interval(row, form)
+    if row.n == 0 then return "&ndash;" end
+    return text(comparison.difference_text(row, form)):gsub("%[.*%]", '<span class="dim">%0</span>')
+end
+
+--- What the tests of a pair show in a quantity.
+local function verdict(row)
+    local way = comparison.verdict(row)
+    return way == 0 and "no difference shown" or text(tables.title(way < 0 and row.loss_a or row.loss_b))
+        .. " less"
+end
+
+local shown = {{"iterations", "Iterations", "%.6g"}, {"l2", "L<sub>2</sub> at the flip", "%.3g"},
+    {"linf", "L<sub>&infin;</sub> at the flip", "%.3g"}}
+
+--- The pairs of losses, each quantity with its difference, p and what that shows.
+local function pairs_table(run)
+    local heads, lines, rows = {}, {}, {}
+    for q, quantity in ipairs(shown) do
+        heads[q] = ('<th scope="col">%s</th>'):format(quantity[2])
+        rows[q] = comparison.rows_of(run.found.paired, quantity[1])
+    end
+    for i, first in ipairs(rows[1]) do
+        local cells = {}
+        for q, quantity in ipairs(shown) do
+            local row = rows[q][i]
+            cells[q] = ("<td>%s<br><small>%s, p %s</small></td>"):format(interval(row, quantity[3]),
+                verdict(row), text(comparison.p_text(row.p_holm)))
+        end
+        lines[i] = ('<tr><th scope="row">%s &minus; %s</th><td>%d</td>%s</tr>'):format(
+            text(tables.title(first.loss_a)), text(tables.title(first.loss_b)), first.n,
+            table.concat(cells))
+    end
+    return ([[<h3>Pairs of losses</h3>
+<div class="scroll" tabindex="0" role="region" aria-label="Pairs of losses"><table><thead><tr>
+<th scope="col">Pair</th><th scope="col">Images</th>%s</tr></thead><tbody>%s</tbody></table></div>
+<p class="note">The median of first minus second loss over the images that both flip, and its 95&thinsp;%%
+interval (bootstrap): below 0 the first loss needs less. p is of Wilcoxon's signed-rank test, adjusted by Holm
+over the pairs. A difference is shown where p is below 0.05 and the interval lies on one side of 0.
+paired.csv has the sign test too, which counts the images that one loss alone flips.%s</p>]]):format(
+        table.concat(heads), table.concat(lines),
+        run.about.setting == "equal_multiplier" and " " .. comparison.warning or "")
+end
+
+--- When a quarter, a half and three quarters of the images have flipped.
+local function survival_table(run)
+    local lines = {}
+    local function at(row, key)
+        local v, low, high = row[key], row[key .. "_low"], row[key .. "_high"]
+        if v ~= v then return "not reached" end
+        return ('%d <span class="dim">[%s, %s]</span>'):format(v, number(low, "%d"), number(high, "%d"))
+    end
+    for i, row in ipairs(run.found.survival) do
+        lines[i] = ([[<tr %s><th scope="row"><span class="chip"></span>%s</th><td>%d
+<span class="dim">of %d</span></td><td>%s</td><td>%s</td><td>%s</td></tr>]]):format(style_of(run, row.loss),
+            text(tables.title(row.loss)), row.flipped, row.images, at(row, "quartile1"), at(row, "median"),
+            at(row, "quartile3"))
+    end
+    return ([[<h3>Time to the flip</h3>
+<div class="scroll" tabindex="0" role="region" aria-label="Time to the flip"><table><thead><tr>
+<th scope="col">Loss</th><th scope="col">Flipped</th><th scope="col">A quarter by</th>
+<th scope="col">Half by</th><th scope="col">Three quarters by</th></tr></thead><tbody>%s</tbody></table></div>
+<p class="note">The iteration by which that share of all attacked images has flipped, with its 95&thinsp;%%
+interval (Kaplan-Meier and Greenwood). An image that does not flip counts as seen up to the last iteration, so
+the numbers do not favour a loss that flips only the easy images.</p>]]):format(table.concat(lines))
+end
+
+--- The tests of each pair of losses, and the time to the flip.
+function sections.statistics(run)
+    return (#run.losses > 1 and pairs_table(run) or "") .. survival_table(run)
 end
 
 local captions = {
