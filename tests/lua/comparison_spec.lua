@@ -110,23 +110,26 @@ describe("a comparison of losses", function()
         assert.same({}, comparison.leaders(none, "iterations", {a = 0 / 0, b = 0 / 0}))
     end)
 
+    local function text_of(names, of_images, setting)
+        return comparison.losses_text(compare(names, of_images), setting, tables.title)
+    end
+
     it("is printed within 100 columns, however long the names are", function()
         local long = ("m_logit:kappa=%s"):format(("1"):rep(40))
         local wide = {}
         for i = 1, 30 do wide[i] = {{1000 + i, 100.5}, {i, 0.5}} end
-        local text = comparison.text(compare({"ce_sign", long}, wide), "equal_multiplier", tables.title)
+        local text = text_of({"ce_sign", long}, wide, "equal_multiplier")
         for line in text:gmatch("[^\n]+") do
             assert.is_true(utf8.len(line) <= 100, line)
         end
         assert.truthy(text:find("\nCE-Sign - " .. long .. "\n", 1, true))
         assert.truthy(text:find("  1000 [1000, 1000]  ", 1, true))
         assert.truthy(text:gsub("\n", " "):find(comparison.warning, 1, true))
-        assert.is_nil(comparison.text(compare({"ce_sign", long}, wide), "equal_perturbation", tables.title)
-            :find("Under an equal", 1, true))
-        assert.equal("", comparison.text(compare({"ce"}, {{{1, 1}}}), "equal_perturbation", tables.title))
+        assert.is_nil(text_of({"ce_sign", long}, wide, "equal_perturbation"):find("Under an equal", 1, true))
+        assert.equal("", text_of({"ce"}, {{{1, 1}}}, "equal_perturbation"))
         local names, one = {}, {}
         for i = 1, 6 do names[i], one[i] = "l" .. i, {1, 0.5} end
-        text = comparison.text(compare(names, {one, one}), "equal_perturbation", tables.title)
+        text = text_of(names, {one, one}, "equal_perturbation")
         assert.truthy(text:find("\nThe other 5 pairs are in paired.csv.\n", 1, true))
         assert.is_nil(text:find("-0", 1, true))
     end)

@@ -52,9 +52,10 @@ describe("experiments/attacks.lua", function()
         local dir = base .. "/all"
         local out, err = run_well("all", {"--attacks", CHEAP, "--limit", "5", "--batch", "4"})
         assert.same({"attacks.csv", "fig_attacks.gp", "fig_attacks.png", "fig_attacks.svg",
-            "left_out.csv", "perturbations.csv", "records.msgpack", "run.json"}, support.list(dir))
+            "left_out.csv", "paired.csv", "perturbations.csv", "records.msgpack", "run.json"},
+            support.list(dir))
         assert.matches("5 images, 5 right on the clean image %(100.00 %%%), 5 attacked, towards", out)
-        assert.matches("\nlbfgs:searches=1:iterations=4 +%d of 5 ", out)
+        assert.matches("\nlbfgs:searches=1:iterations=4\n +%d of 5 ", out)
         assert.matches("5 images attacked with 5 attacks", err)
         local rows, images = support.rows(dir .. "/attacks.csv"), support.rows(dir .. "/perturbations.csv")
         assert.equal(5, #rows)
@@ -84,6 +85,33 @@ describe("experiments/attacks.lua", function()
             assert.near(forward[a] / 5, row.forward, 1e-6)
             assert.near(row.seconds, row.seconds_forward + row.seconds_backward + row.seconds_step,
                 1e-6)
+        end
+        -- Of the ten pairs successes, and the distances where both succeed.
+        local paired = support.rows(dir .. "/paired.csv")
+        assert.equal(10 + 2 * 2 * 10, #paired)
+        local a_less, b_less, n, less = 0, 0, 0, 0
+        for i = 1, 25, 5 do
+            local a, b = images[i + 1], images[i + 4]
+            a_less = a_less + (a.success < b.success and 1 or 0)
+            b_less = b_less + (b.success < a.success and 1 or 0)
+            n = n + (a.success == 1 and b.success == 1 and 1 or 0)
+            less = less + (a.success == 1 and b.success == 1 and a.linf < b.linf and 1 or 0)
+        end
+        local count = 0
+        for _, row in ipairs(paired) do
+            if row.attack_a == rows[2].attack and row.attack_b == rows[5].attack then
+                count = count + 1
+                if row.quantity == "success" then
+                    assert.same({5, a_less, b_less, "sign_exact"}, {row.n, row.a_less, row.b_less, row.test})
+                elseif row.quantity == "linf" then
+                    assert.same({n, less}, {row.n, row.a_less})
+                end
+            end
+        end
+        assert.equal(5, count)
+        assert.matches("\n\nPairs +images +L2 +p +Linf +p\nfgs %- ifgs:steps=3 +%d ", out)
+        for line in out:gmatch("[^\n]+") do
+            assert.is_true(utf8.len(line) <= 100 or line:find(dir, 1, true) ~= nil, line)
         end
         local about = assert(json.decode(support.read(dir .. "/run.json")))
         assert.same({"attacks", 5, 0, 5, false}, {about.setting, about.images_found,

@@ -306,7 +306,8 @@ describe("the experiments", function()
         for _, order in ipairs {{a, b}, {b, a}} do
             local status, out = support.advrt {script, order[1], order[2]}
             assert.equal(0, status)
-            assert.matches("Equal Multiplier +Equal Perturbation\n", out)
+            assert.matches("^Equal Multiplier\n.*\n\nEqual Perturbation\n", out)
+            for line in out:gmatch("[^\n]+") do assert.is_true(utf8.len(line) <= 100, line) end
             assert.matches("\nM%-Logit ", out)
             -- As each run itself prints them, the distances over the common images among them.
             for _, dir in ipairs {a, b} do

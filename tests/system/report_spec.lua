@@ -204,8 +204,8 @@ describe("report.html", function()
         local page = page_of("equal_perturbation.lua", "ce,ce_sign,thrice", {})
         assert.truthy(page:find("<dt>Fewest iterations: a tie</dt><dd>CE, thrice<", 1, true)
             or page:find("<dt>Fewest iterations: a tie</dt><dd>thrice, CE<", 1, true))
-        assert.matches('<p class="note">CE and thrice take the same path: the same flip on %d+ of %d+ images, '
-            .. "and series within [%d.e-]+ %%%.</p>", page)
+        assert.matches('<p class="note">CE and thrice take the same path: the same flip on %d+ of %d+ '
+            .. "images, and series within [%d.e-]+ %%%.</p>", page)
         page = page_of("equal_perturbation.lua", "ce_sign,ce", {})
         assert.truthy(page:find("<dt>Fewest iterations</dt><dd>CE<", 1, true))
         assert.is_nil(page:find("take the same path", 1, true))
@@ -232,7 +232,8 @@ describe("report.html", function()
         local main = page:find("<main", 1, true)
         for _, one in ipairs {{"M-Logit", "<dt>M-Logit</dt><dd>the target&#39;s logit minus"},
             {"CE", "<dt>CE</dt><dd>the cross-entropy"}, {"Flip", "<dt>Flip</dt>"},
-            {"S1", "S1: a class other than the target"}, {"urvives 8 bits", "An image\nsurvives 8 bits where"}} do
+            {"S1", "S1: a class other than the target"},
+            {"urvives 8 bits", "An image\nsurvives 8 bits where"}} do
             local first, meant = page:find(one[1], main, true), page:find(one[2], 1, true)
             assert.truthy(meant, one[2])
             assert.is_true(first >= meant, one[1])

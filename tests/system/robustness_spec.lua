@@ -4,6 +4,7 @@ local json = require "dkjson"
 local record = require "advrt.core.record"
 local support = require "support"
 local system = require "advrt.core.system"
+local stats = require "advrt.results.stats"
 local tables = require "advrt.results.tables"
 
 local script = system.options.root .. "/experiments/robustness.lua"
@@ -33,10 +34,10 @@ describe("experiments/robustness.lua", function()
 
     it("leaves tables, records, a picture and a report that agree", function()
         local dir = base .. "/all"
-        local out = run_well("all", {"--attacks", "apgd:steps=5,square:queries=8", "--matrix", "dlr",
+        local out = run_well("all", {"--attacks", "apgd:steps=5,square:queries=8", "--matrix", "dlr,logit",
             "--eps", "0.02,0,1/255", "--limit", "24", "--batch", "24"})
         assert.same({"fig_robust.gp", "fig_robust.png", "fig_robust.svg", "left_out.csv", "matrix.csv",
-            "records.msgpack", "report.html", "robustness.csv", "run.json"}, support.list(dir))
+            "paired.csv", "records.msgpack", "report.html", "robustness.csv", "run.json"}, support.list(dir))
         assert.matches("24 images, 23 right on the clean image", out)
         local rows, found = support.rows(dir .. "/robustness.csv"), 24
         local order = {}
@@ -76,20 +77,38 @@ describe("experiments/robustness.lua", function()
             if row.attack ~= "all" then assert.equal(row.broken, counts[key], key) end
         end
         local matrix, left = support.rows(dir .. "/matrix.csv"), {}
-        assert.equal(4, #matrix)
+        assert.equal(8, #matrix)
         for _, row in ipairs(matrix) do
             local pair = row.attack .. " " .. row.loss
             left[pair] = (left[pair] or 23) - counts[("matrix %s %.4f"):format(pair, row.eps)]
             assert.near(left[pair] / found, row.robust_accuracy, 1e-8)
         end
+        -- Images that are right under one loss alone, of those that both attack.
+        local paired = support.rows(dir .. "/paired.csv")
+        assert.equal(4, #paired)
+        for _, row in ipairs(paired) do
+            local lost = {dlr = {}, logit = {}}
+            for _, r in ipairs(records("all")) do
+                if r.part == "matrix" and r.attack == row.attack and r.eps <= row.eps * (1 + 1e-6) then
+                    lost[r.loss][r.file] = lost[r.loss][r.file] or r.broken or nil
+                end
+            end
+            local only = {dlr = 0, logit = 0}
+            for file in pairs(lost.dlr) do only.logit = only.logit + (lost.logit[file] and 0 or 1) end
+            for file in pairs(lost.logit) do only.dlr = only.dlr + (lost.dlr[file] and 0 or 1) end
+            assert.same({"dlr", "logit", 23, only.dlr, only.logit},
+                {row.loss_a, row.loss_b, row.n, row.only_a, row.only_b})
+            assert.near(stats.sign_test(only.dlr, only.logit), row.p, 1e-6)
+        end
+        assert.is_true(paired[2].only_b > 3)
         local about = assert(json.decode(support.read(dir .. "/run.json")))
-        assert.same({"robustness", 24, 1, 23, {"0.02", "0", "1/255"}, {"dlr"}, "inf"},
+        assert.same({"robustness", 24, 1, 23, {"0.02", "0", "1/255"}, {"dlr", "logit"}, "inf"},
             {about.setting, about.images_found, about.images_wrong, about.images_attacked,
                 about.options.eps, about.options.matrix, about.options.norm})
         assert.is_true(about.seconds.matrix > 0 and about.seconds["apgd:steps=5"] > 0)
         local page = support.read(dir .. "/report.html")
         for _, text in ipairs {"<h1>Robust accuracy</h1>", "square:queries=8", "Losses and attacks", "<svg",
-            ("%.1f&thinsp;%%"):format(100 * right / found)} do
+            "Pairs of losses", ("%.1f&thinsp;%%"):format(100 * right / found)} do
             assert.truthy(page:find(text, 1, true), text)
         end
     end)

@@ -4,6 +4,7 @@
 -- (-1: untargeted), prediction, success, l2, linf, forward, backward, zero_gradients, unmoved,
 -- not_finite ("": nothing)}, as attacks.stream has them.
 
+local comparison = require "advrt.results.comparison"
 local core = require "advrt.core.record"
 local count_of = require "advrt.support.count"
 local csv = require "advrt.support.csv"
@@ -16,6 +17,8 @@ local run_json = require "advrt.run.run_json"
 local tables = require "advrt.results.tables"
 
 local report = {}
+
+local MOST_NAME = 17 -- letters beside the other columns, of a line of 100
 
 -- What an attack takes, as attacks.csv has it.
 report.costs = {"passes", "seconds_forward", "seconds_backward", "seconds_step"}
@@ -77,6 +80,29 @@ local function images_csv(list)
         "forward", "backward", "zero_gradients", "unmoved", "not_finite"}, all)
 end
 
+--- The attacks compared in pairs, on the same images: rows of paired.csv.
+local function paired_rows(names, list, seed)
+    local success, l2, linf = {}, {}, {}
+    for a, name in ipairs(names) do
+        success[name], l2[name], linf[name] = {}, {}, {}
+        for i, of_image in ipairs(list) do
+            local one = of_image[a]
+            success[name][i] = one.success and 1 or 0
+            l2[name][i] = one.success and one.l2 or 0 / 0
+            linf[name][i] = one.success and one.linf or 0 / 0
+        end
+    end
+    return comparison.pairs(names, "attack", {{name = "success", values = success, signs_only = true},
+        {name = "l2", values = l2}, {name = "linf", values = linf}}, seed)
+end
+
+--- The pairs as they are printed.
+local function pairs_text(paired)
+    return comparison.text(paired, "attack", {{"l2", "L2", "%.3g"}, {"linf", "Linf", "%.3g"}},
+        function(name) return name end, {"Median difference on images on which both succeed, 95 % interval; "
+        .. "p: Wilcoxon, Holm-adjusted. paired.csv compares successes, too."})
+end
+
 --- "N of M images were", for a sentence.
 local function some(n, of)
     return ("%d of %s %s"):format(n, count_of(of, "image"), n == 1 and "was" or "were")
@@ -121,13 +147,17 @@ end
 --- The rows as they are printed.
 local function text_of(rows, list)
     local width = 8
-    for _, row in ipairs(rows) do width = math.max(width, #row.attack) end
+    for _, row in ipairs(rows) do
+        if #row.attack <= MOST_NAME then width = math.max(width, #row.attack) end
+    end
     local form = "%-" .. width .. "s  %10s  %9s %9s  %9s %9s  %9s %9s  %8s\n"
     local lines = {form:format("", "success", "L2 median", "mean", "Linf med.", "mean", "forward",
         "backward", "seconds")}
     local function short(v) return v == v and ("%.4f"):format(v) or "-" end
     for _, row in ipairs(rows) do
-        lines[#lines + 1] = form:format(row.attack, ("%d of %d"):format(row.success, row.images),
+        local name = #row.attack > MOST_NAME and "" or row.attack -- a longer one has a line of its own
+        if name == "" then lines[#lines + 1] = row.attack .. "\n" end
+        lines[#lines + 1] = form:format(name, ("%d of %d"):format(row.success, row.images),
             short(row.l2_median), short(row.l2_mean), short(row.linf_median), short(row.linf_mean),
             ("%.1f"):format(row.forward), ("%.1f"):format(row.backward),
             ("%.2f"):format(row.seconds))
@@ -206,6 +236,8 @@ function report.write(out, run)
     end
     out:write("attacks.csv", tables.csv(columns, rows))
     out:write("perturbations.csv", images_csv(list))
+    local paired = paired_rows(o.attacks, list, o.seed)
+    out:write("paired.csv", tables.csv(comparison.paired_header "attack", paired))
     out:write("left_out.csv", results.left_out_csv(run.left))
     if run.pixels then
         keep.save(out, o.attacks, o.save_adversarial, run.input, run.pixels, "attack")
@@ -221,6 +253,8 @@ function report.write(out, run)
         print(("%s, %s\n"):format(results.images_text(counts),
             o.untargeted and "untargeted" or "towards targets"))
         print(text_of(rows, list))
+        local of_pairs = pairs_text(paired)
+        if of_pairs ~= "" then print("\n" .. of_pairs) end
         print(("Tables%s: %s/"):format(drawn and " and the picture" or "", out.path))
     end
 end

@@ -7,14 +7,16 @@
 -- @module advrt.results.comparison
 
 local count_of = require "advrt.support.count"
+local lines_of = require "advrt.support.lines"
 local stats = require "advrt.results.stats"
 
 local comparison = {}
 
-local LEVEL = 0.05         -- of a test: a smaller adjusted p is a difference
+--- A smaller adjusted p is a difference.
+comparison.level = 0.05
+
 local OTHER_FLIPS = 0.02   -- share of the images on which rounding may move the flip of one path
 local ROUNDING = 0.01      -- of a series' largest value: what rounding makes of one path, in the median
-local WIDTH = 100          -- of a terminal's line
 local MOST_LINES = 10      -- of the table that is printed
 
 -- The series that tell a path apart. The gradient's norm is not one: a constant factor changes it alone.
@@ -213,7 +215,7 @@ end
 --- Whether a row of Wilcoxon's test shows a difference: -1 where a has less, 1 where b has, 0 where it does
 -- not tell. The interval must lie on one side of 0, too.
 function comparison.verdict(row)
-    local shown = row.p_holm < LEVEL -- not where it is nan
+    local shown = row.p_holm < comparison.level -- not where it is nan
     return shown and row.high < 0 and -1 or shown and row.low > 0 and 1 or 0
 end
 
@@ -281,64 +283,44 @@ function comparison.difference_text(row, form)
     return ("%s [%s, %s]"):format(short(row.median_difference), short(row.low), short(row.high))
 end
 
---- Lines of at most 100 letters, broken between words.
-function comparison.wrap(text)
-    local lines = {}
-    for word in text:gmatch("[^ ]+") do
-        local last = lines[#lines]
-        if last and utf8.len(last) + 1 + utf8.len(word) <= WIDTH then
-            lines[#lines] = last .. " " .. word
-        else
-            lines[#lines + 1] = word
+--- The pairs as they are printed: a table, and notes below it.
+--
+-- paired: rows of paired.csv; what: as comparison.pairs has it; columns: array of {quantity, title, form of a
+-- number}; title: function(name) -> text; notes: array of sentences
+function comparison.text(paired, what, columns, title, notes)
+    local lists, rows = {}, {{"Pairs", "images"}}
+    for c, column in ipairs(columns) do
+        lists[c] = comparison.rows_of(paired, column[1])
+        table.move({column[2], "p"}, 1, 2, #rows[1] + 1, rows[1])
+    end
+    if #lists[1] == 0 then return "" end
+    for i = 1, math.min(#lists[1], MOST_LINES) do
+        local first = lists[1][i]
+        local row = {("%s - %s"):format(title(first[what .. "_a"]), title(first[what .. "_b"])),
+            tostring(first.n)}
+        for c, column in ipairs(columns) do
+            row[#row + 1] = comparison.difference_text(lists[c][i], column[3])
+            row[#row + 1] = comparison.p_text(lists[c][i].p_holm)
         end
+        rows[i + 1] = row
     end
-    return lines
-end
-
---- Rows of texts as lines of columns, two blanks apart. A first text of more than `room` letters has a line
--- of its own.
-function comparison.columns(rows, room)
-    local widths, lines = {}, {}
-    for _, row in ipairs(rows) do
-        for k, text in ipairs(row) do
-            local width = utf8.len(text)
-            if k > 1 or width <= room then widths[k] = math.max(widths[k] or 0, width) end
-        end
+    local lines = lines_of.columns(rows, 24)
+    if #lists[1] > MOST_LINES then
+        lines[#lines + 1] = ("The other %d pairs are in paired.csv."):format(#lists[1] - MOST_LINES)
     end
-    for _, row in ipairs(rows) do
-        local parts, first = {}, 1
-        if utf8.len(row[1]) > room then
-            lines[#lines + 1], parts[1], first = row[1], (" "):rep(widths[1] or 0), 2
-        end
-        for k = first, #row do parts[k] = row[k] .. (" "):rep(widths[k] - utf8.len(row[k])) end
-        lines[#lines + 1] = table.concat(parts, "  "):gsub(" +$", "")
-    end
-    return lines
-end
-
---- The pairs as they are printed, and what to know of them. title: function(name) -> text.
-function comparison.text(found, setting, title)
-    local iterations, l2 = comparison.rows_of(found.paired, "iterations"),
-        comparison.rows_of(found.paired, "l2")
-    if #iterations == 0 then return "" end
-    local rows = {{"Pairs", "images", "iterations", "p", "L2 at the flip", "p"}}
-    for i = 1, math.min(#iterations, MOST_LINES) do
-        local row = iterations[i]
-        rows[i + 1] = {("%s - %s"):format(title(row.loss_a), title(row.loss_b)), tostring(row.n),
-            comparison.difference_text(row, "%.6g"), comparison.p_text(row.p_holm),
-            comparison.difference_text(l2[i], "%.3g"), comparison.p_text(l2[i].p_holm)}
-    end
-    local lines = comparison.columns(rows, 24)
-    local notes = {"Median difference on images that both flip, 95 % interval; p: Wilcoxon, Holm-adjusted."}
-    if #iterations > MOST_LINES then
-        table.insert(notes, 1, ("The other %d pairs are in paired.csv."):format(#iterations - MOST_LINES))
-    end
-    if setting == "equal_multiplier" then notes[#notes + 1] = comparison.warning end
-    table.move(comparison.same_lines(found, title), 1, #found.same, #notes + 1, notes)
     for _, note in ipairs(notes) do
-        for _, line in ipairs(comparison.wrap(note)) do lines[#lines + 1] = line end
+        for _, line in ipairs(lines_of.wrap(note)) do lines[#lines + 1] = line end
     end
     return table.concat(lines, "\n") .. "\n"
+end
+
+--- The same of a run's losses.
+function comparison.losses_text(found, setting, title)
+    local notes = {"Median difference on images that both flip, 95 % interval; p: Wilcoxon, Holm-adjusted."}
+    if setting == "equal_multiplier" then notes[2] = comparison.warning end
+    table.move(comparison.same_lines(found, title), 1, #found.same, #notes + 1, notes)
+    return comparison.text(found.paired, "loss", {{"iterations", "iterations", "%.6g"},
+        {"l2", "L2 at the flip", "%.3g"}}, title, notes)
 end
 
 return comparison

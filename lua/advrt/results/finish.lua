@@ -105,7 +105,7 @@ function results.write(out, run)
     report.write(out, {out.path}, true)
     return function()
         results.say(out, run.counts, {tables.table1_text {rows},
-            comparison.text(found, about.setting, tables.title)}, names, wrong_signs(summary))
+            comparison.losses_text(found, about.setting, tables.title)}, names, wrong_signs(summary))
     end
 end
 

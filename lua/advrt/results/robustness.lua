@@ -6,12 +6,14 @@
 -- is each pair of the matrix.
 
 local attacks = require "advrt.attacks"
+local comparison = require "advrt.results.comparison"
 local core = require "advrt.core.record"
 local fail = require "advrt.support.fail"
 local loss = require "advrt.loss"
 local plot = require "advrt.plot"
 local record = require "advrt.record"
 local results = require "advrt.results.finish"
+local stats = require "advrt.results.stats"
 local run_json = require "advrt.run.run_json"
 local tables = require "advrt.results.tables"
 
@@ -23,6 +25,8 @@ robustness.attacks = {"apgd", "apgd:loss=dlr:classes=9", "fab", "square:queries=
 -- The attacks of the matrix, of as many steps each.
 local of_matrix = {{"pgd", "pgd:steps=100:early=true:loss=%s"}, {"apgd", "apgd:steps=100:loss=%s"}}
 
+local MOST_NAME = 36  -- letters of an attack beside the other columns, of a line of 100
+local MOST_LINES = 10 -- of pairs that are printed
 local MATRIX = "matrix" -- what the matrix is called among the attacks' names
 
 local function loss_of(name) return loss.get(name) or loss.shipped(name) end
@@ -119,10 +123,12 @@ end
 
 --- Counts the records: of each turn how many images had it, `tried`, and how many it broke, `broken`. That
 -- a turn was had by those that the one before left is checked: a record may be missing.
+--
+-- Of the matrix each turn gets `lost`, too: the files of the images that it broke.
 local function count(out, turns, counts)
     local by_key, path = {}, out:file("records.msgpack")
     for _, turn in ipairs(turns) do
-        turn.tried, turn.broken, turn.unmoved = 0, 0, 0
+        turn.tried, turn.broken, turn.unmoved, turn.lost = 0, 0, 0, {}
         by_key[key_of(turn.part, turn.text, turn.loss, turn.eps)] = turn
     end
     for r in record.each(path) do
@@ -131,6 +137,7 @@ local function count(out, turns, counts)
         if not turn then fail("%s: holds a record of another run", path) end
         turn.loss, turn.tried = r.loss, turn.tried + 1
         if r.broken then turn.broken = turn.broken + 1 end
+        if r.broken and turn.part == MATRIX then turn.lost[r.file] = true end
         if r.unmoved then turn.unmoved = turn.unmoved + 1 end
     end
     local right, names = {}, {}
@@ -187,16 +194,91 @@ local function matrix_of(turns, counts)
     return rows
 end
 
+-- The columns of paired.csv.
+local paired_header = {"attack", "eps", "loss_a", "loss_b", "n", "right_a", "right_b", "only_a", "only_b",
+    "p", "p_holm", "test"}
+
+--- One pair of losses under an attack at an eps: of n images right on the clean image, how many stay right
+-- under one loss alone. a, b: the files that each breaks.
+local function compare_pair(a, b, n)
+    local lost_a, lost_b, both = 0, 0, 0
+    for file in pairs(a) do
+        lost_a = lost_a + 1
+        both = both + (b[file] and 1 or 0)
+    end
+    for _ in pairs(b) do lost_b = lost_b + 1 end
+    local only_a, only_b = lost_b - both, lost_a - both
+    return {n = n, right_a = n - lost_a, right_b = n - lost_b, only_a = only_a, only_b = only_b,
+        p = stats.sign_test(only_a, only_b), test = "sign_exact"}
+end
+
+--- The rows of paired.csv: the losses of the matrix in pairs, on the same images, p adjusted over the pairs
+-- of an attack and eps.
+local function paired_rows(turns, counts)
+    local chains, order, rows = {}, {}, {}
+    for _, turn in ipairs(turns) do
+        if turn.part == MATRIX then
+            local lost = {} -- what is broken at one eps is broken at every larger one
+            for _, files in ipairs {chains[turn.chain] or {}, turn.lost} do
+                for file in pairs(files) do lost[file] = true end
+            end
+            chains[turn.chain] = lost
+            local key = ("%s %.17g"):format(turn.text, turn.eps)
+            if not order[key] then
+                order[key] = {}
+                order[#order + 1] = order[key]
+            end
+            table.insert(order[key], {attack = turn.text, eps = turn.eps, loss = turn.loss, lost = lost})
+        end
+    end
+    for _, group in ipairs(order) do
+        local first, ps = #rows + 1, {}
+        for i = 1, #group do
+            for k = i + 1, #group do
+                local row = compare_pair(group[i].lost, group[k].lost, counts.attacked)
+                row.attack, row.eps = group[i].attack, group[i].eps
+                row.loss_a, row.loss_b = group[i].loss, group[k].loss
+                rows[#rows + 1], ps[#ps + 1] = row, row.p
+            end
+        end
+        for i, p in ipairs(stats.holm(ps)) do rows[first + i - 1].p_holm = p end
+    end
+    return rows
+end
+
+--- The pairs of losses as they are printed: those that differ.
+local function pairs_text(paired)
+    if #paired == 0 then return "" end
+    local lines = {}
+    for _, row in ipairs(paired) do
+        if row.p_holm < comparison.level then
+            local a, b = row.loss_a, row.loss_b
+            if row.right_a > row.right_b then a, b = b, a end
+            lines[#lines + 1] = ("%s at eps %.5g: %s breaks more images than %s (p %s).\n"):format(row.attack,
+                row.eps, a, b, comparison.p_text(row.p_holm))
+        end
+    end
+    local more = #lines > MOST_LINES and ("The other %d pairs that differ are in paired.csv.\n"):format(
+        #lines - MOST_LINES) or ""
+    if #lines == 0 then lines[1] = "Between no two losses of the matrix a difference is shown.\n" end
+    return table.concat(lines, "", 1, math.min(#lines, MOST_LINES)) .. more
+        .. "p: exact sign test on the same images, Holm-adjusted over the pairs.\n"
+end
+
 local function per_cent(v) return ("%.1f %%"):format(100 * v) end
 
 --- The tables as they are printed: robust accuracy behind each attack, by eps; and the matrix.
 local function text_of(rows, matrix)
     local width, lines = 12, {}
-    for _, row in ipairs(rows) do width = math.max(width, #row.attack) end
+    for _, row in ipairs(rows) do
+        if #row.attack <= MOST_NAME then width = math.max(width, #row.attack) end
+    end
     local form = "%-10s %-" .. width .. "s %9s %9s %17s  %s\n"
     lines[1] = form:format("eps", "attack", "right", "broken", "robust accuracy", "95 % interval")
     for _, row in ipairs(rows) do
-        lines[#lines + 1] = form:format(("%.5g"):format(row.eps), row.attack, row.right, row.broken,
+        local name = #row.attack > MOST_NAME and "" or row.attack -- a longer one has a line of its own
+        if name == "" then lines[#lines + 1] = (" "):rep(11) .. row.attack .. "\n" end
+        lines[#lines + 1] = form:format(("%.5g"):format(row.eps), name, row.right, row.broken,
             per_cent(row.robust_accuracy), ("%.1f to %.1f"):format(100 * row.low, 100 * row.high))
     end
     if #matrix > 0 then
@@ -290,6 +372,8 @@ function robustness.write(out, run)
     out:write("robustness.csv", tables.csv({"norm", "eps", "attack", "loss", "right", "broken",
         "robust_accuracy", "low", "high"}, rows))
     out:write("matrix.csv", tables.csv({"attack", "loss", "eps", "robust_accuracy"}, matrix))
+    local paired = paired_rows(turns, counts)
+    out:write("paired.csv", tables.csv(paired_header, paired))
     out:write("left_out.csv", results.left_out_csv(run.left))
     run_json.finish(run.about, counts, run.seconds)
     local drawn = not run.no_figures and counts.attacked > 0
@@ -299,10 +383,12 @@ function robustness.write(out, run)
     end
     run_json.write(out, run.about)
     require("advrt.results.report.robust").write(out, {about = run.about, rows = rows, matrix = matrix,
-        drawn = drawn})
+        paired = paired, drawn = drawn})
     return function()
         print(results.images_text(counts) .. ", untargeted\n")
         print(text_of(rows, matrix))
+        local of_pairs = pairs_text(paired)
+        if of_pairs ~= "" then print(of_pairs) end
         local unmoved = 0
         for _, turn in ipairs(turns) do unmoved = unmoved + turn.unmoved end
         if unmoved > 0 then

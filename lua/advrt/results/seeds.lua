@@ -5,6 +5,7 @@ local csv = require "advrt.support.csv"
 local fail = require "advrt.support.fail"
 local html = require "advrt.results.report.html"
 local lfs = require "lfs"
+local lines_of = require "advrt.support.lines"
 local report = require "advrt.results.report"
 local run_json = require "advrt.run.run_json"
 local tables = require "advrt.results.tables"
@@ -74,10 +75,10 @@ local about_text = "Mean ± standard deviation over %d choices of random targets
 
 --- The rows as they are printed.
 function seeds.text(rows)
-    local lines = comparison.columns(cells_of(rows), 10)
+    local lines = lines_of.columns(cells_of(rows), 14)
     lines[#lines + 1] = about_text:format(rows[1].seeds)
     if rows[1].setting == "equal_multiplier" then
-        table.move(comparison.wrap(comparison.warning), 1, 2, #lines + 1, lines)
+        table.move(lines_of.wrap(comparison.warning), 1, 2, #lines + 1, lines)
     end
     return table.concat(lines, "\n") .. "\n"
 end

@@ -7,6 +7,7 @@ local comparison = require "advrt.results.comparison"
 local count_of = require "advrt.support.count"
 local csv = require "advrt.support.csv"
 local fail = require "advrt.support.fail"
+local lines_of = require "advrt.support.lines"
 local record = require "advrt.record"
 local stats = require "advrt.results.stats"
 local tensor = require "advrt.tensor"
@@ -365,10 +366,6 @@ local function plus_minus(mean, std)
     return ("%.1f ± %s"):format(mean, std ~= std and "-" or ("%.1f"):format(std))
 end
 
-local function pad(text, width)
-    return text .. (" "):rep(width - utf8.len(text))
-end
-
 local settings = {equal_multiplier = "Equal Multiplier", equal_perturbation = "Equal Perturbation"}
 
 --- A sentence for each loss without which there would be more than twice as many common images.
@@ -385,46 +382,40 @@ function tables.limits(rows)
     return list
 end
 
---- Table I as text, in the paper's form: for each setting iterations to the flip and seconds, and
--- where the rows have them the distances at the flip over the common images. The groups are
--- arrays of rows as table1 makes them, of the same losses in the same order.
+--- Table I as text, a table for each setting: iterations to the flip and seconds, and where the rows have
+-- them the distances at the flip over the common images. The groups are arrays of rows as table1 makes
+-- them.
 function tables.table1_text(groups)
-    local width = 10
-    for _, row in ipairs(groups[1]) do width = math.max(width, utf8.len(tables.title(row.loss)) + 2) end
-    local lines = {pad("", width), pad("", width)}
-    for _, rows in ipairs(groups) do
-        local near = rows[1].common_l2 and pad("L2, Linf on these", 19) or ""
-        lines[1] = lines[1] .. pad(settings[rows[1].setting] or rows[1].setting, 57 + #near)
-        lines[2] = lines[2] .. pad("Iterations", 16) .. pad("flipped", 12)
-            .. pad("on common images", 20) .. near .. pad("Time (s)", 9)
-    end
-    for i, first in ipairs(groups[1]) do
-        local line = pad(tables.title(first.loss), width)
-        for _, rows in ipairs(groups) do
-            local r = rows[i]
-            local common = r.common_images > 0
-                and ("%.1f [%.1f, %.1f]"):format(r.common_mean, r.common_low, r.common_high) or "-"
-            line = line .. pad(plus_minus(r.iterations_mean, r.iterations_std), 16)
-                .. pad(("%d of %d"):format(r.flipped, r.images), 12) .. pad(common, 20)
-                .. (r.common_l2 and pad(r.common_images > 0 and ("%.3g, %.3g"):format(r.common_l2,
-                    r.common_linf) or "-", 19) or "")
-                .. pad(("%.2f"):format(r.seconds), 9)
-        end
-        lines[#lines + 1] = line
-    end
-    local notes = {}
+    local lines, notes = {}, {}
     for i, rows in ipairs(groups) do
-        notes[i] = ("%s: %s that every loss flipped"):format(
-            settings[rows[1].setting] or rows[1].setting, count_of(rows[1].common_images, "image"))
+        local near = rows[1].common_l2
+        local name = settings[rows[1].setting] or rows[1].setting
+        local cells = {{"", "Iterations", "flipped", "on common images",
+            table.unpack(near and {"L2, Linf on these", "Time (s)"} or {"Time (s)"})}}
+        for k, r in ipairs(rows) do
+            local common = r.common_images > 0
+            local line = {tables.title(r.loss), plus_minus(r.iterations_mean, r.iterations_std),
+                ("%d of %d"):format(r.flipped, r.images), common
+                    and ("%.1f [%.1f, %.1f]"):format(r.common_mean, r.common_low, r.common_high) or "-"}
+            if near then line[5] = common and ("%.3g, %.3g"):format(r.common_l2, r.common_linf) or "-" end
+            line[#line + 1] = ("%.2f"):format(r.seconds)
+            cells[k + 1] = line
+        end
+        lines[#lines + 1] = name
+        table.move(lines_of.columns(cells, 24), 1, 2 * #cells, #lines + 1, lines)
+        lines[#lines + 1] = i < #groups and "" or nil
+        notes[i] = ("%s: %s that every loss flipped"):format(name, count_of(rows[1].common_images, "image"))
     end
-    lines[#lines + 1] = "Iterations: mean ± standard deviation to the first flip, over the flipped."
-    lines[#lines + 1] = "Common images, mean and 95 % interval: " .. table.concat(notes, "; ") .. "."
+    local sentences = {"Iterations: mean ± standard deviation to the first flip, over the flipped.",
+        "Common images, mean and 95 % interval: " .. table.concat(notes, "; ") .. "."}
     for _, rows in ipairs(groups) do
         for _, limit in ipairs(tables.limits(rows)) do
-            lines[#lines + 1] = ("%s: %s"):format(settings[rows[1].setting] or rows[1].setting, limit)
+            sentences[#sentences + 1] = ("%s: %s"):format(settings[rows[1].setting] or rows[1].setting, limit)
         end
     end
-    for i, line in ipairs(lines) do lines[i] = line:gsub(" +$", "") end
+    for _, sentence in ipairs(sentences) do
+        for _, line in ipairs(lines_of.wrap(sentence)) do lines[#lines + 1] = line end
+    end
     return table.concat(lines, "\n") .. "\n"
 end
 

@@ -1,5 +1,6 @@
 --- report.html of a run of experiments/robustness.lua.
 
+local comparison = require "advrt.results.comparison"
 local html = require "advrt.results.report.html"
 local report = require "advrt.results.report"
 local sections = require "advrt.results.report.sections"
@@ -56,6 +57,24 @@ local function matrix(rows)
         .. '<p class="note">Robust accuracy under each attack with each loss, each pair on its own.</p>'
 end
 
+--- The losses of the matrix in pairs.
+local function of_pairs(rows)
+    if #rows == 0 then return '<p class="note">The matrix has no two losses to compare.</p>' end
+    local lines = {}
+    for i, row in ipairs(rows) do
+        local less = row.right_a < row.right_b and row.loss_a or row.loss_b
+        lines[i] = ([[<tr><th scope="row">%s</th><td>%.5g</td><td>%s &minus; %s</td><td>%d, %d</td>
+<td>%d, %d</td><td>%s</td><td>%s</td></tr>]]):format(name(row.attack), row.eps, name(row.loss_a),
+            name(row.loss_b), row.right_a, row.right_b, row.only_a, row.only_b,
+            text(comparison.p_text(row.p_holm)), row.p_holm < comparison.level
+                and name(less) .. " breaks more" or "no difference shown")
+    end
+    return table_of("Pairs of losses", heads {"Attack", "eps", "Losses", "Right under each",
+        "Right under one alone", "p", "Shown"}, lines) .. [[<p class="note">p is of the exact sign test on the
+images that are right under one of the two losses alone, adjusted by Holm over the pairs of an attack and
+eps.</p>]]
+end
+
 local function picture(out, drawn)
     if not drawn then return '<p class="note">The run was made without figures.</p>' end
     return ([[<figure class="card"><div class="scroll plot" tabindex="0" role="region" aria-label="%s">
@@ -63,18 +82,27 @@ local function picture(out, drawn)
         "robust-", "Robust accuracy over eps"))
 end
 
---- Writes report.html into a run's folder. run: about (run.json), rows and matrix (of robustness.csv and
--- matrix.csv), drawn: whether there is a picture.
+--- Writes report.html into a run's folder. run: about (run.json), rows, matrix and paired (of robustness.csv,
+-- matrix.csv and paired.csv), drawn: whether there is a picture.
 function robust.write(out, run)
     local about = run.about
-    local list = {{"accuracy", "Robust accuracy", accuracy(run.rows)},
-        {"picture", "Over eps", picture(out, run.drawn)},
-        {"matrix", "Losses and attacks", matrix(run.matrix)},
-        {"again", "Run it again", sections.again(run, "r-")}}
+    local list = {
+        {"accuracy", "Robust accuracy", "How many images stay right within each eps, and how sure that is. "
+            .. "The rows of all attacks are the result.", accuracy(run.rows)},
+        {"picture", "Over eps", "The same numbers as curves: the lower a curve, the stronger the attacks.",
+            picture(out, run.drawn)},
+        {"matrix", "Losses and attacks", "What each loss alone comes to, under the same attacks: the lower, "
+            .. "the stronger the loss.", matrix(run.matrix)},
+        {"pairs", "Pairs of losses", "Which differences between losses of the matrix are more than chance, "
+            .. "image by image.", of_pairs(run.paired)},
+        {"again", "Run it again", "The command that makes these numbers again, and what they depend on.",
+            sections.again(run, "r-")},
+    }
     local nav, parts = {}, {}
     for i, one in ipairs(list) do
         nav[i] = ('<a href="#%s">%s</a>'):format(one[1], one[2])
-        parts[i] = ('<section id="%s"><h2>%s</h2>%s</section>'):format(one[1], one[2], one[3])
+        parts[i] = ('<section id="%s"><h2>%s</h2><p class="lead">%s</p>%s</section>'):format(
+            table.unpack(one))
     end
     out:write("report.html", report.frame("Robust accuracy", ([[<header><p class="brand">advrt</p>
 <h1>Robust accuracy</h1>
