@@ -15,6 +15,7 @@ local folder = require "advrt.run.folder"
 local image = require "advrt.core.image"
 local net = require "advrt.net"
 local options = require "advrt.support.options"
+local lines_of = require "advrt.support.lines"
 local plot = require "advrt.plot"
 local progress = require "advrt.run.progress"
 local run_json = require "advrt.run.run_json"
@@ -154,16 +155,15 @@ local function title_of(i) return nets[i].name .. (i == 1 and " (source)" or "")
 local lines = {"net,role,genuine,genuine_right,loss,examples,target,target_share,target_low,target_high,"
     .. "fooled,fooled_share,fooled_low,fooled_high"}
 local text = {"Examples that are seen as the target / as another class than the label (%), and their number"}
-local head = ("%-20s%-16s"):format("Net", "genuine right")
-for _, name in ipairs(set.losses) do head = head .. ("%-22s"):format(tables.title(name)) end
-text[2] = head
+local cells = {{"Net", "genuine right"}}
+for _, name in ipairs(set.losses) do table.insert(cells[1], tables.title(name)) end
 for i, r in ipairs(results) do
     local all = #set.of.genuine.number
-    local line = ("%-20s%-16s"):format(title_of(i), ("%d of %d"):format(r.right, all))
+    local line = {title_of(i), ("%d of %d"):format(r.right, all)}
     for _, name in ipairs(set.losses) do
         local c = r[name]
-        line = line .. ("%-22s"):format(c.n > 0 and ("%.1f / %.1f (%d)"):format(100 * c.target / c.n,
-            100 * c.fooled / c.n, c.n) or "-")
+        line[#line + 1] = c.n > 0 and ("%.1f / %.1f (%d)"):format(100 * c.target / c.n,
+            100 * c.fooled / c.n, c.n) or "-"
         local fields = {csv.text(nets[i].name), i == 1 and "source" or "other", tables.number(all),
             tables.number(r.right), csv.field(name), tables.number(c.n)}
         for _, hits in ipairs {c.target, c.fooled} do
@@ -172,9 +172,10 @@ for i, r in ipairs(results) do
         end
         lines[#lines + 1] = table.concat(fields, ",")
     end
-    text[#text + 1] = line
+    cells[i + 1] = line
 end
-for i, line in ipairs(text) do text[i] = line:gsub(" +$", "") end
+local columns = lines_of.columns(cells, 24)
+table.move(columns, 1, #columns, 2, text)
 out:write("transfer.csv", table.concat(lines, "\n") .. "\n")
 out:write("transfer.txt", table.concat(text, "\n") .. "\n")
 

@@ -13,6 +13,7 @@ local csv = require "advrt.support.csv"
 local fail = require "advrt.support.fail"
 local folder = require "advrt.run.folder"
 local options = require "advrt.support.options"
+local lines_of = require "advrt.support.lines"
 local plot = require "advrt.plot"
 local progress = require "advrt.run.progress"
 local run_json = require "advrt.run.run_json"
@@ -104,29 +105,31 @@ end
 
 local lines = {"transformation,strength,loss,images,survive,share,low,high,undone"}
 local text = {"Adversarial examples that survive (%), and genuine images still right (%)", ""}
-local head = ("%-16s%9s"):format("Transformation", "strength")
+local head = {"Transformation", "strength"}
 local present, names = {}, table.move(set.losses, 1, #set.losses, 1, {})
 names[#names + 1] = "genuine"
 for _, name in ipairs(names) do
     if set.of[name] then
         present[#present + 1] = name
-        head = head .. ("%16s"):format(name == "genuine" and "Genuine" or tables.title(name))
+        head[#head + 1] = name == "genuine" and "Genuine" or tables.title(name)
     end
 end
-text[2] = head
+local cells = {head}
 for t = 0, #list do
     local kind, strength = t > 0 and list[t].kind or "none", t > 0 and list[t].strength or 0
-    local line = ("%-16s%9s"):format(titles[kind] or "None", t > 0 and ("%g"):format(strength) or "")
+    local line = {titles[kind] or "None", t > 0 and ("%g"):format(strength) or ""}
     for _, name in ipairs(present) do
         local p, hits, n = share(name, t)
         local low, high = tables.interval(hits, n)
-        line = line .. ("%16s"):format(("%.1f (%d)"):format(100 * p, n))
+        line[#line + 1] = ("%.1f (%d)"):format(100 * p, n)
         lines[#lines + 1] = table.concat({kind, tables.number(strength), csv.field(name),
             tables.number(n), tables.number(hits), tables.number(p), tables.number(low),
             tables.number(high), tables.number(results[name][t].undone)}, ",")
     end
-    text[#text + 1] = line
+    cells[#cells + 1] = line
 end
+local columns = lines_of.columns(cells, 24)
+table.move(columns, 1, #columns, 2, text)
 out:write("transformations.csv", table.concat(lines, "\n") .. "\n")
 out:write("transformations.txt", table.concat(text, "\n") .. "\n")
 

@@ -8,7 +8,8 @@ local T = 40
 
 -- A record: the flip at `flip` (-1: never), the distance l2; series that grow by `speed`.
 local function record(file, loss, flip, l2, speed)
-    local r = {file = file, loss = loss, flip_iteration = flip, flip_l2 = flip < 0 and 0 / 0 or l2,
+    local r = {file = file, label = 1, target = 2, loss = loss,
+        flip_iteration = flip, flip_l2 = flip < 0 and 0 / 0 or l2,
         flip_linf = flip < 0 and 0 / 0 or l2 / 10}
     for _, name in ipairs {"p_initial", "p_target", "z_initial", "z_target", "l2"} do
         r[name] = {}
@@ -108,6 +109,35 @@ describe("a comparison of losses", function()
         assert.same({"b", "a"}, comparison.leaders(same, "iterations", {a = 3.5, b = 3}))
         local none = compare({"a", "b"}, {{{-1, 1}, {-1, 1}}})
         assert.same({}, comparison.leaders(none, "iterations", {a = 0 / 0, b = 0 / 0}))
+    end)
+
+    it("of two runs pairs what both attack towards the same target", function()
+        local function run(images, speed)
+            local c = comparison.new {"a", "b"}
+            for _, one in ipairs(images) do
+                for k, loss in ipairs {"a", "b"} do
+                    local r = record(one[1] .. ".png", loss, one[1] * speed + k, one[1])
+                    r.target = one[2]
+                    c:add(r)
+                end
+            end
+            return c:finish(0)
+        end
+        local images = {}
+        for i = 1, 12 do images[i] = {i, 2} end
+        local first = run(images, 1)
+        images[3][2], images[7] = 5, {7, 6} -- other targets
+        table.remove(images, 11)
+        local second = run(images, 3)
+        local rows = comparison.between({first, second}, {"1", "2"}, 0)
+        assert.equal(2 * 3 * 2, #rows)
+        assert.same({"1", "2", "a", "iterations", 9, 9, 0}, {rows[1].run_a, rows[1].run_b, rows[1].loss,
+            rows[1].quantity, rows[1].n, rows[1].a_less, rows[1].b_less})
+        local differences = {}
+        for _, i in ipairs {1, 2, 4, 5, 6, 8, 9, 10, 12} do differences[#differences + 1] = -2 * i end
+        assert.equal(stats.wilcoxon(differences).p, rows[1].p)
+        assert.equal(2 * rows[1].p, rows[1].p_holm) -- over the losses
+        assert.same({}, comparison.between({first, run({{1, 9}}, 1)}, {"1", "2"}, 0))
     end)
 
     local function text_of(names, of_images, setting)

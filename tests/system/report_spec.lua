@@ -329,7 +329,20 @@ describe("report.html", function()
         local dir = base .. "/both"
         local status, out, err = support.advrt {experiments .. "compare.lua", run, other, "--out", dir}
         assert.equal(0, status, err)
-        assert.equal(("Report: %s/report.html\n"):format(dir), out)
+        assert.truthy(out:find(("\nReport: %s/report.html\n"):format(dir), 1, true))
+        -- The same losses on the same images and targets, in pairs of runs.
+        assert.matches("\nM%-Logit: run 1 %- run 2 +%d ", out)
+        local rows, both = support.rows(dir .. "/paired.csv"), 0
+        assert.equal(2 * 3 * 2, #rows)
+        local least = {support.rows(run .. "/least_perturbation.csv"), support.rows(other
+            .. "/least_perturbation.csv")}
+        for i, row in ipairs(least[1]) do
+            local flips = row.iteration >= 0 and least[2][i].iteration >= 0
+            if row.loss == "ce" and flips then both = both + 1 end
+        end
+        assert.same({run, other, "ce", "iterations", both}, {rows[1].run_a, rows[1].run_b, rows[1].loss,
+            rows[1].quantity, rows[1].n})
+        assert.truthy(support.read(dir .. "/report.html"):find('<section id="between">', 1, true))
         look(dir .. "/report.html", 2 * (4 * 5 + 1) + 4 + 5, 8)
         local b <close> = browser.start()
         local function tops(width)

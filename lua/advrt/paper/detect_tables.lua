@@ -6,6 +6,7 @@
 
 local csv = require "advrt.support.csv"
 local detect = require "advrt.paper.detect"
+local lines_of = require "advrt.support.lines"
 local plot = require "advrt.plot"
 local tables = require "advrt.results.tables"
 
@@ -62,8 +63,6 @@ function M.cells(runs, number, values, choice, losses, nets)
     return rows
 end
 
-local function pad(text, width) return text .. (" "):rep(width - utf8.len(text)) end
-
 local captions = {
     [2] = "Table II: accuracy (%%) of detectors trained on one attack, %s, %s",
     [3] = "Table III: accuracy (%%) of detectors trained on all attacks, %s, %s",
@@ -71,20 +70,18 @@ local captions = {
 
 --- The text of one table, with the 95 % interval and the number of test images beside each accuracy.
 function M.text(rows, number, values, choice, nets)
-    local width = number == 2 and 12 or 24
-    local head = pad("Attack", width)
-    for _, name in ipairs(nets) do head = head .. pad(detect.titles[name], 25) end
-    local lines = {captions[number]:format(values == "8bit" and "8-bit values" or "float32 values",
-        choice[1]), head}
-    for _, row in ipairs(rows) do
-        local line = pad(row.title, width)
-        for _, c in ipairs(row.cells) do
-            line = line .. pad(c and ("%.1f [%.1f, %.1f] %d"):format(100 * c.right / c.images,
-                100 * c.low, 100 * c.high, c.images) or "-", 25)
+    local cells = {{"Attack"}}
+    for k, name in ipairs(nets) do cells[1][k + 1] = detect.titles[name] end
+    for i, row in ipairs(rows) do
+        cells[i + 1] = {row.title}
+        for k, c in ipairs(row.cells) do
+            cells[i + 1][k + 1] = c and ("%.1f [%.1f, %.1f] %d"):format(100 * c.right / c.images,
+                100 * c.low, 100 * c.high, c.images) or "-"
         end
-        lines[#lines + 1] = line
     end
-    for i, line in ipairs(lines) do lines[i] = line:gsub(" +$", "") end
+    local form = values == "8bit" and "8-bit values" or "float32 values"
+    local lines = lines_of.columns(cells, 24)
+    table.insert(lines, 1, captions[number]:format(form, choice[1]))
     return table.concat(lines, "\n") .. "\n"
 end
 

@@ -11,6 +11,7 @@ local core = require "advrt.core.record"
 local fail = require "advrt.support.fail"
 local figures = require "advrt.paper.theorem_figures"
 local loss = require "advrt.loss"
+local lines_of = require "advrt.support.lines"
 local plot = require "advrt.plot"
 local record = require "advrt.record"
 local results = require "advrt.results.finish"
@@ -158,15 +159,15 @@ end
 
 local function print_precision(list, losses)
     print("Margin z_t - max of the others at which float32 loses: median (least to most) of the images")
-    print(("%-10s %-24s %-24s %-24s %s"):format("loss", "target's own term", "a first element",
-        "half of the elements", "all"))
+    local rows = {{"loss", "target's own term", "a first element", "half of the elements", "all"}}
     for _, one in ipairs(losses) do
         local columns = {}
         for i, what in ipairs(lost_columns) do
             columns[i] = range_of(list, one.name, what)
         end
-        print(("%-10s %-24s %-24s %-24s %s"):format(one.name, table.unpack(columns)))
+        rows[#rows + 1] = {one.name, table.unpack(columns)}
     end
+    for _, line in ipairs(lines_of.columns(rows, 24)) do print(line) end
     print()
 end
 

@@ -98,8 +98,9 @@ end
 
 --- The pairs as they are printed.
 local function pairs_text(paired)
-    return comparison.text(paired, "attack", {{"l2", "L2", "%.3g"}, {"linf", "Linf", "%.3g"}},
-        function(name) return name end, {"Median difference on images on which both succeed, 95 % interval; "
+    return comparison.text(paired, {{"l2", "L2", "%.3g"}, {"linf", "Linf", "%.3g"}}, function(row)
+        return ("%s - %s"):format(row.attack_a, row.attack_b)
+    end, {"Median difference on images on which both succeed, 95 % interval; "
         .. "p: Wilcoxon, Holm-adjusted. paired.csv compares successes, too."})
 end
 

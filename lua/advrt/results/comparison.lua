@@ -63,6 +63,41 @@ local function compare_pair(a, b, quantity, of_median)
     return {both, signs}
 end
 
+--- Adjusts the p of rows: over those of one quantity and kind of test.
+local function adjust(rows)
+    local families, order = {}, {}
+    for _, row in ipairs(rows) do
+        local key = row.quantity .. row.test:match("^%a+")
+        if not families[key] then
+            families[key] = {}
+            order[#order + 1] = families[key]
+        end
+        table.insert(families[key], row)
+    end
+    for _, family in ipairs(order) do
+        local ps = {}
+        for i, row in ipairs(family) do ps[i] = row.p end
+        for i, p in ipairs(stats.holm(ps)) do family[i].p_holm = p end
+    end
+    return rows
+end
+
+--- Appends the rows of all pairs of `names`, not adjusted; see comparison.pairs.
+local function add_pairs(rows, names, what, quantities, of_median)
+    for _, quantity in ipairs(quantities) do
+        for i = 1, #names do
+            for k = i + 1, #names do
+                for _, row in ipairs(compare_pair(quantity.values[names[i]], quantity.values[names[k]],
+                    quantity, of_median)) do
+                    row[what .. "_a"], row[what .. "_b"] = names[i], names[k]
+                    row.quantity = quantity.name
+                    rows[#rows + 1] = row
+                end
+            end
+        end
+    end
+end
+
 --- The rows of paired.csv: for each quantity and pair one of Wilcoxon's test and one of the sign test, p
 -- adjusted over the pairs of a quantity and test.
 --
@@ -70,29 +105,9 @@ end
 -- signs_only}: values[name] is an array over the images, nan where there is none; censored: where one has no
 -- value it is later than any; signs_only: without Wilcoxon's test, of what is no distance
 function comparison.pairs(names, what, quantities, seed)
-    local rows, of_median = {}, stats.medians(seed)
-    for _, quantity in ipairs(quantities) do
-        local families = {}
-        for i = 1, #names do
-            for k = i + 1, #names do
-                local made = compare_pair(quantity.values[names[i]], quantity.values[names[k]], quantity,
-                    of_median)
-                for place, row in ipairs(made) do
-                    row[what .. "_a"], row[what .. "_b"] = names[i], names[k]
-                    row.quantity = quantity.name
-                    families[place] = families[place] or {}
-                    table.insert(families[place], row)
-                    rows[#rows + 1] = row
-                end
-            end
-        end
-        for _, family in ipairs(families) do
-            local ps = {}
-            for i, row in ipairs(family) do ps[i] = row.p end
-            for i, p in ipairs(stats.holm(ps)) do family[i].p_holm = p end
-        end
-    end
-    return rows
+    local rows = {}
+    add_pairs(rows, names, what, quantities, stats.medians(seed))
+    return adjust(rows)
 end
 
 -- The records of a run ------------------------------------------------------------
@@ -102,8 +117,8 @@ Comparison.__index = Comparison
 
 --- A comparison of the losses of these names, to which a run's records are added in their order.
 function comparison.new(names)
-    local self = setmetatable({names = names, images = 0, place = {}, group = {}, iteration = {}, l2 = {},
-        linf = {}, same = {}, last = 0}, Comparison)
+    local self = setmetatable({names = names, images = 0, keys = {}, place = {}, group = {},
+        iteration = {}, l2 = {}, linf = {}, same = {}, last = 0}, Comparison)
     for i, name in ipairs(names) do
         self.place[name], self.iteration[name], self.l2[name], self.linf[name] = i, {}, {}, {}
         self.same[i] = {}
@@ -141,6 +156,7 @@ end
 function Comparison:add(r)
     if r.file ~= self.file or self.images == 0 then
         self.images, self.file, self.group = self.images + 1, r.file, {}
+        self.keys[self.images] = ("%s\0%d\0%d"):format(r.file, r.label, r.target)
         for _, name in ipairs(self.names) do
             for _, list in ipairs {self.iteration, self.l2, self.linf} do list[name][self.images] = 0 / 0 end
         end
@@ -191,7 +207,7 @@ end
 -- stats.survival returned; and an array of {a, b, flips, images, apart}: losses that take one path, on how
 -- many of the images they flip alike, and how far their series are apart (a share, the images' median).
 function Comparison:finish(seed)
-    local found = {names = self.names, survival = {}, curves = self:survival(), same = {}}
+    local found = {names = self.names, survival = {}, curves = self:survival(), same = {}, of = self}
     found.paired = comparison.pairs(self.names, "loss", {
         {name = "iterations", values = self.iteration, censored = true},
         {name = "l2", values = self.l2}, {name = "linf", values = self.linf}}, seed)
@@ -208,6 +224,46 @@ function Comparison:finish(seed)
         end
     end
     return found
+end
+
+--- What two runs have of a loss on the images that both attack towards the same target: quantities as
+-- comparison.pairs takes them, by the names of the runs.
+local function shared(a, b, loss, names)
+    local place, quantities = {}, {}
+    for i, key in ipairs(b.keys) do place[key] = i end
+    for q, name in ipairs {"iteration", "l2", "linf"} do
+        local of_a, of_b = {}, {}
+        for i, key in ipairs(a.keys) do
+            local k = place[key]
+            if k then of_a[#of_a + 1], of_b[#of_b + 1] = a[name][loss][i], b[name][loss][k] end
+        end
+        quantities[q] = {name = q == 1 and "iterations" or name, censored = q == 1,
+            values = {[names[1]] = of_a, [names[2]] = of_b}}
+    end
+    return quantities
+end
+
+--- The same losses in several runs, in pairs of runs, on the images that both attack towards the same target.
+-- list: what finish returned of each; names: theirs. Rows as those of comparison.pairs, with run_a, run_b and
+-- loss; none where two runs share no image or loss.
+function comparison.between(list, names, seed)
+    local rows, of_median = {}, stats.medians(seed)
+    for i = 1, #list do
+        for k = i + 1, #list do
+            for _, loss in ipairs(list[i].names) do
+                local first = #rows + 1
+                if list[k].of.place[loss] then
+                    local pair = {names[i], names[k]}
+                    local quantities = shared(list[i].of, list[k].of, loss, pair)
+                    if #quantities[1].values[names[i]] > 0 then
+                        add_pairs(rows, pair, "run", quantities, of_median)
+                    end
+                end
+                for r = first, #rows do rows[r].loss = loss end
+            end
+        end
+    end
+    return adjust(rows)
 end
 
 -- Reading what was found -------------------------------------------------------------
@@ -285,9 +341,9 @@ end
 
 --- The pairs as they are printed: a table, and notes below it.
 --
--- paired: rows of paired.csv; what: as comparison.pairs has it; columns: array of {quantity, title, form of a
--- number}; title: function(name) -> text; notes: array of sentences
-function comparison.text(paired, what, columns, title, notes)
+-- paired: rows of paired.csv; columns: array of {quantity, title, form of a number}; label: function(row) ->
+-- text; notes: array of sentences
+function comparison.text(paired, columns, label, notes)
     local lists, rows = {}, {{"Pairs", "images"}}
     for c, column in ipairs(columns) do
         lists[c] = comparison.rows_of(paired, column[1])
@@ -296,8 +352,7 @@ function comparison.text(paired, what, columns, title, notes)
     if #lists[1] == 0 then return "" end
     for i = 1, math.min(#lists[1], MOST_LINES) do
         local first = lists[1][i]
-        local row = {("%s - %s"):format(title(first[what .. "_a"]), title(first[what .. "_b"])),
-            tostring(first.n)}
+        local row = {label(first), tostring(first.n)}
         for c, column in ipairs(columns) do
             row[#row + 1] = comparison.difference_text(lists[c][i], column[3])
             row[#row + 1] = comparison.p_text(lists[c][i].p_holm)
@@ -314,13 +369,17 @@ function comparison.text(paired, what, columns, title, notes)
     return table.concat(lines, "\n") .. "\n"
 end
 
+--- The columns of losses.
+comparison.columns = {{"iterations", "iterations", "%.6g"}, {"l2", "L2 at the flip", "%.3g"}}
+
 --- The same of a run's losses.
 function comparison.losses_text(found, setting, title)
     local notes = {"Median difference on images that both flip, 95 % interval; p: Wilcoxon, Holm-adjusted."}
     if setting == "equal_multiplier" then notes[2] = comparison.warning end
     table.move(comparison.same_lines(found, title), 1, #found.same, #notes + 1, notes)
-    return comparison.text(found.paired, "loss", {{"iterations", "iterations", "%.6g"},
-        {"l2", "L2 at the flip", "%.3g"}}, title, notes)
+    return comparison.text(found.paired, comparison.columns, function(row)
+        return ("%s - %s"):format(title(row.loss_a), title(row.loss_b))
+    end, notes)
 end
 
 return comparison

@@ -6,6 +6,7 @@
 --
 -- @module advrt.results.report
 
+local comparison = require "advrt.results.comparison"
 local fail = require "advrt.support.fail"
 local html = require "advrt.results.report.html"
 local json = require "advrt.support.json"
@@ -161,10 +162,22 @@ function report.frame(title, header, nav, main, wide)
         run_json.utc(os.time()), html.file(script))
 end
 
+--- The section of the same losses in several runs; and its rows (comparison.between).
+local function between(runs)
+    local found, names = {}, {}
+    for i, run in ipairs(runs) do found[i], names[i] = run.found, tostring(i) end
+    local rows = comparison.between(found, names, runs[1].about.options.seed)
+    return ([[<section id="between"><h2>Between runs</h2>
+<p class="lead">The same loss in two runs, on the images that both attack towards the same target.</p>%s
+</section>]]):format(sections.between(runs, rows)), rows
+end
+
 --- The page of the runs in the folders `dirs`, finished ones: one, or several side by side.
 -- trusted: whether the runs have been made just now, so that their files are those that they left.
+-- Returns its text; and of several runs how the same losses compare (comparison.between), the runs being
+-- named by their numbers.
 function report.page(dirs, trusted)
-    local runs, nav, parts = {}, {}, {}
+    local runs, nav, parts, rows = {}, {}, {}, nil
     for i, dir in ipairs(dirs) do runs[i] = whole(dir, read, dir, trusted) end
     local title, header = header_of(runs)
     if #runs > 1 then
@@ -174,11 +187,20 @@ function report.page(dirs, trusted)
         local id, name, lead = table.unpack(section)
         nav[#nav + 1] = ('<a href="#%s">%s</a>'):format(id, name)
         parts[#parts + 1] = section_of(runs, id, name, lead)
+        if id == "statistics" and #runs > 1 then
+            nav[#nav + 1] = '<a href="#between">Between runs</a>'
+            parts[#parts + 1], rows = between(runs)
+        end
     end
-    return report.frame(title, header, table.concat(nav), table.concat(parts, "\n"), #runs > 1)
+    return report.frame(title, header, table.concat(nav), table.concat(parts, "\n"), #runs > 1), rows
 end
 
---- Writes report.html into a folder (advrt.run.folder), of the runs in `dirs`.
-function report.write(out, dirs, trusted) out:write("report.html", report.page(dirs, trusted)) end
+--- Writes report.html into a folder (advrt.run.folder), of the runs in `dirs`. Returns the rows of
+-- report.page.
+function report.write(out, dirs, trusted)
+    local text, rows = report.page(dirs, trusted)
+    out:write("report.html", text)
+    return rows
+end
 
 return report

@@ -182,15 +182,18 @@ local function middle_ranks(n, seed)
     return low, high
 end
 
+-- What middle_ranks returned, by seed and n: a run's tables and its report want the same.
+local known = {}
+
 --- For medians of several lists by one seed: a function(list) -> median, low, high, the ends of the 95 %
 -- percentile bootstrap interval of 1000 resamples. nan of an empty list.
 function stats.medians(seed)
-    local known = {}
     return function(list)
         local sorted, n, medians = sorted_copy(list), #list, {}
         if n == 0 then return 0 / 0, 0 / 0, 0 / 0 end
-        known[n] = known[n] or {middle_ranks(n, seed)}
-        local low, high = table.unpack(known[n])
+        local key = ("%d:%d"):format(seed, n)
+        known[key] = known[key] or {middle_ranks(n, seed)}
+        local low, high = table.unpack(known[key])
         for k = 1, RESAMPLES do medians[k] = (sorted[low[k]] + sorted[high[k]]) / 2 end
         table.sort(medians)
         return stats.quantile(sorted, 0.5), stats.quantile(medians, 0.025),

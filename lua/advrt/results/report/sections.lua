@@ -159,43 +159,45 @@ local function interval(row, form)
     return text(comparison.difference_text(row, form)):gsub("%[.*%]", '<span class="dim">%0</span>')
 end
 
---- What the tests of a pair show in a quantity.
-local function verdict(row)
+--- What the tests of a pair show in a quantity. sides: function(row) -> the names of both, as HTML.
+local function verdict(row, sides)
     local way = comparison.verdict(row)
-    return way == 0 and "no difference shown" or text(tables.title(way < 0 and row.loss_a or row.loss_b))
-        .. " less"
+    if way == 0 then return "no difference shown" end
+    local a, b = sides(row)
+    return (way < 0 and a or b) .. " less"
 end
 
 local shown = {{"iterations", "Iterations", "%.6g"}, {"l2", "L<sub>2</sub> at the flip", "%.3g"},
     {"linf", "L<sub>&infin;</sub> at the flip", "%.3g"}}
 
---- The pairs of losses, each quantity with its difference, p and what that shows.
-local function pairs_table(run)
+--- Pairs, each quantity with its difference, p and what that shows. label: function(row) -> HTML.
+local function pairs_table(paired, title, label, sides)
     local heads, lines, rows = {}, {}, {}
     for q, quantity in ipairs(shown) do
         heads[q] = ('<th scope="col">%s</th>'):format(quantity[2])
-        rows[q] = comparison.rows_of(run.found.paired, quantity[1])
+        rows[q] = comparison.rows_of(paired, quantity[1])
     end
     for i, first in ipairs(rows[1]) do
         local cells = {}
         for q, quantity in ipairs(shown) do
             local row = rows[q][i]
             cells[q] = ("<td>%s<br><small>%s, p %s</small></td>"):format(interval(row, quantity[3]),
-                verdict(row), text(comparison.p_text(row.p_holm)))
+                verdict(row, sides), text(comparison.p_text(row.p_holm)))
         end
-        lines[i] = ('<tr><th scope="row">%s &minus; %s</th><td>%d</td>%s</tr>'):format(
-            text(tables.title(first.loss_a)), text(tables.title(first.loss_b)), first.n,
+        lines[i] = ('<tr><th scope="row">%s</th><td>%d</td>%s</tr>'):format(label(first), first.n,
             table.concat(cells))
     end
-    return ([[<h3>Pairs of losses</h3>
-<div class="scroll" tabindex="0" role="region" aria-label="Pairs of losses"><table><thead><tr>
+    return ([[<div class="scroll" tabindex="0" role="region" aria-label="%s"><table><thead><tr>
 <th scope="col">Pair</th><th scope="col">Images</th>%s</tr></thead><tbody>%s</tbody></table></div>
-<p class="note">The median of first minus second loss over the images that both flip, and its 95&thinsp;%%
-interval (bootstrap): below 0 the first loss needs less. p is of Wilcoxon's signed-rank test, adjusted by Holm
+<p class="note">The median of first minus second over the images that both flip, and its 95&thinsp;%%
+interval (bootstrap): below 0 the first needs less. p is of Wilcoxon's signed-rank test, adjusted by Holm
 over the pairs. A difference is shown where p is below 0.05 and the interval lies on one side of 0.
-paired.csv has the sign test too, which counts the images that one loss alone flips.%s</p>]]):format(
-        table.concat(heads), table.concat(lines),
-        run.about.setting == "equal_multiplier" and " " .. comparison.warning or "")
+paired.csv has the sign test too, which counts the images that one side alone flips.</p>]]):format(title,
+        table.concat(heads), table.concat(lines))
+end
+
+local function warning(about)
+    return about.setting == "equal_multiplier" and ('<p class="note">%s</p>'):format(comparison.warning) or ""
 end
 
 --- When a quarter, a half and three quarters of the images have flipped.
@@ -223,7 +225,26 @@ end
 
 --- The tests of each pair of losses, and the time to the flip.
 function sections.statistics(run)
-    return (#run.losses > 1 and pairs_table(run) or "") .. survival_table(run)
+    local function sides(row) return text(tables.title(row.loss_a)), text(tables.title(row.loss_b)) end
+    local of_pairs = #run.losses > 1 and "<h3>Pairs of losses</h3>" .. pairs_table(run.found.paired,
+        "Pairs of losses", function(row) return ("%s &minus; %s"):format(sides(row)) end, sides)
+        .. warning(run.about) or ""
+    return of_pairs .. survival_table(run)
+end
+
+--- The same losses in several runs. rows: comparison.between's, of runs named by their numbers.
+function sections.between(runs, rows)
+    if #rows == 0 then
+        return '<p class="note">The runs have no loss in common on the same images and targets.</p>'
+    end
+    local function sides(row) return "run " .. text(row.run_a), "run " .. text(row.run_b) end
+    local warned = ""
+    for _, run in ipairs(runs) do
+        if warned == "" then warned = warning(run.about) end
+    end
+    return pairs_table(rows, "Between runs", function(row)
+        return ("%s, %s &minus; %s"):format(text(tables.title(row.loss)), sides(row))
+    end, sides) .. warned
 end
 
 local captions = {
