@@ -17,10 +17,10 @@ local columns = {"setting", "loss", "quantity", "seeds", "mean", "std", "least",
 -- The numbers of Table I whose spread is told: the name in seeds.csv, the column, its title and form.
 local quantities = {{"flipped", "flipped", "flipped", "%.1f"},
     {"iterations", "iterations_mean", "iterations", "%.1f"},
-    {"common_images", "common_images", "common images", "%.1f"},
-    {"common_iterations", "common_mean", "iterations on these", "%.1f"},
-    {"common_l2", "common_l2", "L2 on these", "%.3g"},
-    {"common_linf", "common_linf", "Linf on these", "%.3g"}}
+    {"common_images", "common_images", "common", "%.1f"},
+    {"common_iterations", "common_mean", "on common images", "%.1f"},
+    {"common_l2", "common_l2", "L2", "%.3g"},
+    {"common_linf", "common_linf", "Linf", "%.3g"}}
 
 --- Table I's rows of one seed's run.
 local function rows_of(dir)
@@ -71,14 +71,16 @@ local function cells_of(rows)
     return lines
 end
 
-local about_text = "Mean ± standard deviation over %d choices of random targets, of each choice's Table I."
+local about_text = "Mean ± standard deviation over %d choices of random targets, of each choice's Table I. "
+    .. "Common images are those that every loss flipped; L2 and Linf are means at the flip over these."
 
 --- The rows as they are printed.
 function seeds.text(rows)
     local lines = lines_of.columns(cells_of(rows), 14)
-    lines[#lines + 1] = about_text:format(rows[1].seeds)
-    if rows[1].setting == "equal_multiplier" then
-        table.move(lines_of.wrap(comparison.warning), 1, 2, #lines + 1, lines)
+    for _, note in ipairs {about_text:format(rows[1].seeds),
+        rows[1].setting == "equal_multiplier" and comparison.warning or nil} do
+        local wrapped = lines_of.wrap(note)
+        table.move(wrapped, 1, #wrapped, #lines + 1, lines)
     end
     return table.concat(lines, "\n") .. "\n"
 end
