@@ -24,6 +24,7 @@ local of_experiments = {
     ["--alpha"] = {"0.031372549019607843"}, ["--norm"] = {"inf"}, ["--kappa"] = {"1.5"}, ["--seed"] = {"11"},
     ["--save-adversarial"] = {"last"}, ["--shard"] = {"1/2"}, ["--skip-bad"] = {true},
     ["--out"] = "the place is free", ["--resume"] = "goes on with the same run",
+    ["--seeds"] = "makes a run of each seed, whose command has its --targets",
     ["--no-figures"] = "changes no number", ["--help"] = "ends at once",
     ["--weights-key"] = "chooses among the weights of a checkpoint that has several",
 }

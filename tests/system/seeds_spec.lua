@@ -58,6 +58,7 @@ describe("a run with several seeds", function()
         local alone = base .. "/alone"
         well(words(alone, {"--targets", "random:5", "--seed", "4"}))
         assert.same(support.contents(alone), support.contents(whole .. "/seed-5"))
+        assert.truthy(support.read(whole .. "/seed-5/report.html"):find("--targets random:5 ", 1, true))
         -- What --seed alone chooses is the first of them.
         local first = base .. "/first"
         well(words(first, {"--seed", "4"}))
