@@ -96,6 +96,10 @@ describe("a comparison of losses", function()
         records[3][3][1] = 3
         for i = 1, 20 do records[i][3][3] = 1.02 end
         assert.same({}, compare({"a", "b", "c"}, records).same)
+        -- Nor those of which no image flips, as CE and M-Logit at the start.
+        local early = {}
+        for i = 1, 20 do early[i] = {{-1, 1, 1}, {-1, 1, 1}} end
+        assert.same({}, compare({"a", "b"}, early).same)
     end)
 
     it("names one that has least only where it is below every other", function()

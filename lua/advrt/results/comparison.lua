@@ -16,7 +16,7 @@ local comparison = {}
 comparison.level = 0.05
 
 local OTHER_FLIPS = 0.02   -- share of the images on which rounding may move the flip of one path
-local ROUNDING = 0.01      -- of a series' largest value: what rounding makes of one path, in the median
+local ROUNDING = 0.01      -- of a series' range: what rounding makes of one path, in the median
 local MOST_LINES = 10      -- of the table that is printed
 
 -- The series that tell a path apart. The gradient's norm is not one: a constant factor changes it alone.
@@ -122,31 +122,36 @@ function comparison.new(names)
     for i, name in ipairs(names) do
         self.place[name], self.iteration[name], self.l2[name], self.linf[name] = i, {}, {}, {}
         self.same[i] = {}
-        for k = i + 1, #names do self.same[i][k] = {other = 0} end -- how far their series are apart, by
-        -- image, and on how many the flips differ; nil: they are too far apart
+        for k = i + 1, #names do self.same[i][k] = {other = 0, flips = 0} end -- how far their series
+        -- are apart, by image; on how many the flips differ, and are the same; nil: they are too far apart
     end
     return self
 end
 
---- How far two records' paths are apart at most: the largest difference of a series by its largest value.
+--- How far two records' paths are apart at most: the largest difference of a series, by how far the series
+-- moves.
 local function apart(a, b)
     local far = 0
     for _, name in ipairs(path_series) do
-        local most, off = 0, 0
+        local least, most, off = math.huge, -math.huge, 0
         for n, v in ipairs(a[name]) do
             local w = b[name][n] or 0 / 0
-            most = math.max(most, math.abs(v))
+            least, most = math.min(least, v), math.max(most, v)
             off = v == w and off or math.max(off, math.abs(v - w))
             if v ~= v and w == w or v == v and w ~= w then return math.huge end
         end
-        if off > 0 then far = math.max(far, off / most) end
+        if off > 0 then far = math.max(far, off / (most - least)) end
     end
     return far
 end
 
 --- Notes how the paths of two records are one; returns nil where they are too far apart to be.
 local function follow(same, a, b, images)
-    if a.flip_iteration ~= b.flip_iteration then same.other = same.other + 1 end
+    if a.flip_iteration ~= b.flip_iteration then
+        same.other = same.other + 1
+    elseif a.flip_iteration >= 0 then
+        same.flips = same.flips + 1
+    end
     if same.other > 1 + OTHER_FLIPS * images then return nil end
     same[#same + 1] = apart(a, b)
     return same
@@ -203,9 +208,10 @@ end
 
 --- What the records come to. seed: of the bootstrap.
 --
--- Returns {names, paired, survival, curves, same}: rows of paired.csv and survival.csv; by loss, what
+-- Returns {names, paired, survival, curves, same, of}: rows of paired.csv and survival.csv; by loss, what
 -- stats.survival returned; and an array of {a, b, flips, images, apart}: losses that take one path, on how
--- many of the images they flip alike, and how far their series are apart (a share, the images' median).
+-- many of the images they flip alike, and how far their series are apart (a share of their
+-- range, the images' median); of is for comparison.between.
 function Comparison:finish(seed)
     local found = {names = self.names, survival = {}, curves = self:survival(), same = {}, of = self}
     found.paired = comparison.pairs(self.names, "loss", {
@@ -216,7 +222,8 @@ function Comparison:finish(seed)
         for k = i + 1, #self.names do
             local same = self.same[i][k]
             local far = same and stats.median(same) or math.huge
-            if same and #same == self.images and same.other <= OTHER_FLIPS * self.images
+            -- Before any flip CE and M-Logit take one path, too (Theorem IV.2's S1).
+            if same and same.flips > 0 and #same == self.images and same.other <= OTHER_FLIPS * self.images
                 and far <= ROUNDING then
                 found.same[#found.same + 1] = {name, self.names[k], flips = self.images - same.other,
                     images = self.images, apart = far}
