@@ -348,7 +348,8 @@ describe("report.html", function()
         local function tops(width)
             b:open(dir .. "/report.html", {width = width, height = 900})
             -- What would have to be scrolled to be seen: a desk has room for all of it.
-            assert.equal("", b:evaluate([[[...document.querySelectorAll("#table1 .scroll, #figures .scroll")]
+            assert.equal("", b:evaluate([[[...document.querySelectorAll(
+                "#table1 .scroll, #statistics .scroll, #figures .scroll")]
                 .filter(e => e.scrollWidth > e.clientWidth).map(e => e.ariaLabel).join()]]), width)
             return b:evaluate("document.querySelectorAll('#table1 .run')[0].offsetTop"),
                 b:evaluate("document.querySelectorAll('#table1 .run')[1].offsetTop")

@@ -92,7 +92,7 @@ local function page(rows, names)
             local tag = i == 1 and 'th scope="col"' or k == 1 and 'th scope="row"' or "td"
             cells[k] = ("<%s>%s</%s>"):format(tag, html.text(cell), tag:match("^%a+"))
         end
-        lines[i] = "<tr>" .. table.concat(cells) .. "</tr>"
+        lines[i] = "<tr>" .. table.concat(cells) .. "</tr>" .. (i == 1 and "</thead><tbody>" or "")
     end
     for i, name in ipairs(names) do
         links[i] = ('<li><a href="%s/report.html">%s</a></li>'):format(html.text(name), html.text(name))
@@ -102,7 +102,7 @@ local function page(rows, names)
 <h1>Spread over seeds</h1></header>]], '<a href="#spread">Spread</a><a href="#runs">Runs</a>',
         ([[<section id="spread"><h2>Spread</h2><p class="lead">%s Differences between losses that are
 smaller than this spread depend on the targets. %s</p><div class="scroll" tabindex="0" role="region"
-aria-label="Spread over seeds"><table>%s</table></div></section>
+aria-label="Spread over seeds"><table><thead>%s</tbody></table></div></section>
 <section id="runs"><h2>Runs</h2><p class="lead">Each choice of targets is a run with a report of its own.</p>
 <ul>%s</ul></section>]]):format(about_text:format(rows[1].seeds), warning, table.concat(lines),
             table.concat(links)))
