@@ -56,7 +56,9 @@ typedef enum OpKind {
     OP_VIEW,         /* the same numbers in another shape */
     OP_MOVE,         /* Op.move: a strided copy that makes the whole of out; in: x */
     OP_INSERT, /* Op.move: a strided copy into a part of out; in: x, and the value that gives the
-                  other elements: NO_VALUE for zeros, or where there are none */
+                  other elements: NO_VALUE for zeros, or where there are none. That value is made by
+                  an insert, too, is read by this op alone, and the inserts write none of out's
+                  elements twice */
     OP_MATMUL, /* Op.matmul; in: a, b; or one of them is param[0]; param[1]: bias */
     OP_MATMUL_PARAM, /* Op.matmul, summed over the batch, into the gradient of param[0]; in: a, b */
     OP_SOFTMAX,      /* of each row of Op.rows */

@@ -80,5 +80,8 @@ int gradient_keep(Build *b, int i, int slot, ValueKind kind, const Shape *shape,
 
 /* primitives/NAME.c: the rules. */
 GradientRule gradient_map, gradient_reduce;
+GradientRule gradient_view;
+GradientRule gradient_move;
+GradientRule gradient_insert;
 
 #endif

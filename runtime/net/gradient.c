@@ -123,13 +123,26 @@ static int dropout_rule(Build *b, int i, int g, Error *e) {
     return bits < 0 ? -1 : pass_on(b, OP_DROPOUT_BACK, i, 2, (int[]){g, bits}, e);
 }
 
+/* clang-format off */
 static GradientRule *const rules[OP_KINDS] = {
-    [OP_CONV] = conv_rule,         [OP_LINEAR] = linear_rule,   [OP_BATCHNORM] = batchnorm_rule,
-    [OP_NORMALIZE] = affine_rule,  [OP_AFFINE] = affine_rule,   [OP_RELU] = identity_rule,
-    [OP_MAXPOOL] = maxpool_rule,   [OP_AVGPOOL] = avgpool_rule, [OP_ADD] = add_rule,
-    [OP_DROPOUT] = dropout_rule,   [OP_ROUND] = identity_rule,  [OP_MAP] = gradient_map,
+    [OP_CONV] = conv_rule,
+    [OP_LINEAR] = linear_rule,
+    [OP_BATCHNORM] = batchnorm_rule,
+    [OP_NORMALIZE] = affine_rule,
+    [OP_AFFINE] = affine_rule,
+    [OP_RELU] = identity_rule,
+    [OP_MAXPOOL] = maxpool_rule,
+    [OP_AVGPOOL] = avgpool_rule,
+    [OP_ADD] = add_rule,
+    [OP_DROPOUT] = dropout_rule,
+    [OP_ROUND] = identity_rule,
+    [OP_VIEW] = gradient_view,
+    [OP_MOVE] = gradient_move,
+    [OP_INSERT] = gradient_insert,
+    [OP_MAP] = gradient_map,
     [OP_REDUCE] = gradient_reduce,
 };
+/* clang-format on */
 
 /* --- masks and rounding --- */
 

@@ -67,6 +67,14 @@ int64_t shape_count(const Shape *s) {
     return n;
 }
 
+void shape_strides(const Shape *s, int64_t stride[SHAPE_DIMS]) {
+    int64_t step = 1;
+    for (int i = s->ndim - 1; i >= 0; i--) {
+        stride[i] = step;
+        step *= s->dim[i];
+    }
+}
+
 bool shape_same(const Shape *a, const Shape *b) {
     if (a->ndim != b->ndim) return false;
     for (int i = 0; i < a->ndim; i++)
@@ -88,6 +96,15 @@ int layer_check_image(const Graph *g, const Layer *l, int i, Error *e) {
     if (x->shape.ndim == 3) return 0;
     snprintf(what, sizeof what, "takes an image [C,H,W], got %s",
              shape_text(x->shape.ndim, x->shape.dim, shape));
+    return layer_fail(l, e, what);
+}
+
+int layer_check_dim(const Layer *l, const Shape *x, int64_t named, int64_t *dim, Error *e) {
+    char what[SHAPE_TEXT + 64], shape[SHAPE_TEXT];
+    *dim = named < 0 ? named + x->ndim : named;
+    if (*dim >= 0 && *dim < x->ndim) return 0;
+    snprintf(what, sizeof what, "%s has no dimension %lld", shape_text(x->ndim, x->dim, shape),
+             (long long)(named < 0 ? named : named + 1));
     return layer_fail(l, e, what);
 }
 

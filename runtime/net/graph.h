@@ -95,6 +95,8 @@ enum { SHAPE_TEXT = 128 };
 void shape_as_image(const Shape *s, int64_t *C, int64_t *H, int64_t *W);
 int64_t shape_count(const Shape *s);
 bool shape_same(const Shape *a, const Shape *b);
+/* The strides of its plain order. */
+void shape_strides(const Shape *s, int64_t stride[SHAPE_DIMS]);
 const LayerRule *layer_rule(LayerKind k);
 
 /* Fills every parameter with the formula of tests/golden/README.md of its name followed by

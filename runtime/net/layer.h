@@ -37,10 +37,15 @@ int layer_param(Graph *g, Layer *l, int slot, const char *suffix, ParamRole role
 int layer_check_image(const Graph *g, const Layer *l, int i, Error *e);
 /* The output has the input's shape. */
 int layer_keep_shape(const Graph *g, Layer *l);
+/* *dim is the dimension that a layer's attribute names, from 0 on; -1 is the last. */
+int layer_check_dim(const Layer *l, const Shape *x, int64_t named, int64_t *dim, Error *e);
 /* Kernel, stride and padding of a window are sensible. */
 int layer_check_window(const Layer *l, Error *e);
 /* The one op of a layer that is one primitive, with its output [C,H,W] and the layer's
  * attributes. */
 Op *layer_op(Build *b, OpKind kind, const Layer *l, int n, const int *in, Error *e);
+/* An OP_MOVE or OP_INSERT of x into a value of the layer's shape; base is the insert's other
+ * input. */
+int layer_move(Build *b, OpKind kind, const Layer *l, int x, int base, const MoveSpec *m, Error *e);
 
 #endif

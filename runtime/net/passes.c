@@ -144,6 +144,11 @@ static int insert_round(Build *b, int at, int value, const Op *like, Error *e) {
     return 0;
 }
 
+/* Numbers that are only put elsewhere are rounded already. */
+static bool only_moves(const Op *op) {
+    return (op->kind == OP_VIEW || op->kind == OP_MOVE || op->kind == OP_INSERT) && !op->relu;
+}
+
 /* Every value but the logits, after what was fused into its op. */
 int round_forward(Build *b, Error *e) {
     Program *p = b->program;
@@ -152,6 +157,7 @@ int round_forward(Build *b, Error *e) {
     for (int i = 0; i < p->n_ops; i++) {
         const Op *op = &p->ops[i];
         if (op->kind == OP_KINDS || op->kind == OP_ROUND || op->out[0] == logits) continue;
+        if (only_moves(op)) continue;
         if (insert_round(b, i + 1, op->out[0], op, e)) return -1;
     }
     return 0;
@@ -168,6 +174,9 @@ static bool contributes(const Op *op) {
     case OP_MAXPOOL_BACK:
     case OP_AVGPOOL_BACK:
     case OP_DROPOUT_BACK:
+    case OP_VIEW:
+    case OP_MOVE:
+    case OP_INSERT:
     case OP_AFFINE: return op->backward;
     default: return false;
     }

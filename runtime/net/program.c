@@ -75,6 +75,15 @@ Op *layer_op(Build *b, OpKind kind, const Layer *l, int n, const int *in, Error 
     return op;
 }
 
+int layer_move(Build *b, OpKind kind, const Layer *l, int x, int base, const MoveSpec *m,
+               Error *e) {
+    const MoveSpec *spec = build_spec(b, m, sizeof *m, e);
+    Op *op = spec ? layer_op(b, kind, l, 2, (int[]){x, base}, e) : NULL;
+    if (!op) return -1;
+    op->move = spec;
+    return 0;
+}
+
 /* --- constants of ops --- */
 
 static int read_param(const Graph *g, int index, float *out, Error *e) {

@@ -215,6 +215,52 @@ static inline void ref_pointwise(Reference *r, int i, bool back) {
     }
 }
 
+/* Layers that only put numbers elsewhere: element o of the output is element *at of input *which;
+ * false where it is 0. */
+static inline bool ref_source(const Graph *g, const Layer *l, int64_t o, int *which, int64_t *at) {
+    int64_t index[SHAPE_DIMS], rest = o;
+    const int64_t *sizes = l->sizes;
+    const Shape *x;
+    *which = 0;
+    if (l->kind == LAYER_RESHAPE) return *at = o, true;
+    for (int d = l->shape.ndim - 1; d >= 0; d--) {
+        index[d] = rest % l->shape.dim[d];
+        rest /= l->shape.dim[d];
+    }
+    if (l->kind == LAYER_CONCAT)
+        while (index[sizes[0]] >= g->layers[l->input[*which]].shape.dim[sizes[0]])
+            index[sizes[0]] -= g->layers[l->input[(*which)++]].shape.dim[sizes[0]];
+    x = &g->layers[l->input[*which]].shape;
+    int64_t from[SHAPE_DIMS];
+    memcpy(from, index, sizeof from);
+    if (l->kind == LAYER_PERMUTE)
+        for (int d = 0; d < x->ndim; d++) from[sizes[d]] = index[d];
+    if (l->kind == LAYER_SLICE) from[sizes[0]] = sizes[1] + index[sizes[0]] * sizes[3];
+    if (l->kind == LAYER_FLIP)
+        for (int k = 0; k < l->n_sizes; k++)
+            from[sizes[k]] = x->dim[sizes[k]] - 1 - index[sizes[k]];
+    *at = 0;
+    for (int d = 0; d < x->ndim; d++) {
+        if (l->kind == LAYER_PAD) from[d] -= sizes[2 * d];
+        if (from[d] < 0 || from[d] >= x->dim[d]) return false;
+        *at = *at * x->dim[d] + from[d];
+    }
+    return true;
+}
+
+static inline void ref_moves(Reference *r, int i, bool back) {
+    const Layer *l = &r->g->layers[i];
+    for (int64_t o = 0; o < r->N * ref_size(l); o++) {
+        int which;
+        int64_t at, n = o / ref_size(l);
+        bool there = ref_source(r->g, l, o % ref_size(l), &which, &at);
+        int input = l->input[which];
+        at += n * ref_size(&r->g->layers[input]);
+        if (!back) r->value[i][o] = there ? r->value[input][at] : 0;
+        if (back && there) r->grad[input][at] += r->grad[i][o];
+    }
+}
+
 static inline void ref_layer(Reference *r, int i, bool back) {
     switch (r->g->layers[i].kind) {
     case LAYER_INPUT: break;
@@ -223,6 +269,12 @@ static inline void ref_layer(Reference *r, int i, bool back) {
     case LAYER_BATCHNORM: ref_batchnorm(r, i, back); break;
     case LAYER_MAXPOOL: ref_maxpool(r, i, back); break;
     case LAYER_AVGPOOL: ref_avgpool(r, i, back); break;
+    case LAYER_CONCAT:
+    case LAYER_RESHAPE:
+    case LAYER_PERMUTE:
+    case LAYER_SLICE:
+    case LAYER_FLIP:
+    case LAYER_PAD: ref_moves(r, i, back); break;
     default: ref_pointwise(r, i, back);
     }
 }

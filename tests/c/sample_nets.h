@@ -76,6 +76,27 @@ static inline int normalize(Graph *g, int x) {
     return add(g, (Layer){.kind = LAYER_NORMALIZE, .mean = mean, .std = std}, x, -1);
 }
 
+/* A layer whose attributes are `sizes`. */
+static inline int sized(Graph *g, LayerKind kind, int x, int n, const int64_t *sizes) {
+    Layer l = {.kind = kind, .n_sizes = n};
+    memcpy(l.sizes, sizes, (size_t)n * sizeof *sizes);
+    return add(g, l, x, -1);
+}
+#define SIZED(g, kind, x, ...)                                                                     \
+    sized(g, kind, x, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),                   \
+          (int64_t[]){__VA_ARGS__})
+
+static inline int concat(Graph *g, int dim, int n, const int *x) {
+    Error e = {0};
+    int value = -1;
+    Layer l = {.kind = LAYER_CONCAT, .inputs = n, .n_sizes = 1, .sizes = {dim}};
+    memcpy(l.input, x, (size_t)n * sizeof *x);
+    if (graph_add(g, &l, &value, &e)) fail_msg("%s", e.text);
+    return value;
+}
+#define CONCAT(g, dim, ...)                                                                        \
+    concat(g, dim, (int)(sizeof((int[]){__VA_ARGS__}) / sizeof(int)), (int[]){__VA_ARGS__})
+
 static inline Graph *start(int64_t C, int64_t H, int64_t W) {
     Graph *g;
     Error e;

@@ -29,10 +29,11 @@ typedef struct Job {
     float *dweight, *dbias;     /* gradients of parameters */
     float *running[2];          /* mean and variance */
     int64_t weights;            /* elements of weight */
-    MapSpec map;                /* of OP_MAP, with its params and its inputs' elements an image */
+    int64_t each[OP_INPUTS];    /* elements of the inputs, of an image */
+    MapSpec map;                /* of OP_MAP, with its params */
     ReduceSpec reduce;
+    MoveSpec move;
     const float *param[OP_PARAMS];
-    int64_t each[OP_INPUTS];
 } Job;
 
 _Static_assert((int)SLOTS <= (int)STEP_BUFFERS, "a step has room for the slots");
@@ -445,6 +446,41 @@ static int reduce_param(const Job *j, Plan *p, void *const *at, Error *e) {
     return 0;
 }
 
+/* --- moves --- */
+
+static int view(const Job *j, Plan *p, void *const *at, Error *e) {
+    (void)p, (void)e;
+    memcpy(at[OUT], at[IN], (size_t)j->elements * sizeof(float));
+    return 0;
+}
+
+static int move(const Job *j, Plan *p, void *const *at, Error *e) {
+    const MoveSpec *m = &j->move;
+    int64_t n = 1;
+    (void)p, (void)e;
+    for (int d = 0; d < m->ndim; d++) n *= m->n[d];
+    for (int64_t i = 0; i < j->N * n; i++) {
+        const float *x = (const float *)at[IN] + i / n * j->each[0] + m->from_at;
+        float *y = (float *)at[OUT] + i / n * (j->elements / j->N) + m->to_at;
+        int64_t rest = i % n;
+        for (int d = m->ndim - 1; d >= 0; d--, rest /= m->n[d + 1]) {
+            x += rest % m->n[d] * m->from[d];
+            y += rest % m->n[d] * m->to[d];
+        }
+        *y = *x;
+    }
+    return 0;
+}
+
+static int insert(const Job *j, Plan *p, void *const *at, Error *e) {
+    size_t bytes = (size_t)j->elements * sizeof(float);
+    if (at[IN + 1])
+        memcpy(at[OUT], at[IN + 1], bytes);
+    else
+        memset(at[OUT], 0, bytes);
+    return move(j, p, at, e);
+}
+
 static const struct {
     const char *name; /* for the profile */
     Loop *run;
@@ -474,6 +510,9 @@ static const struct {
     [OP_MAP] = {"map", map},
     [OP_REDUCE] = {"sum", reduce},
     [OP_REDUCE_PARAM] = {"parameter sum", reduce_param},
+    [OP_VIEW] = {"view", view},
+    [OP_MOVE] = {"move", move},
+    [OP_INSERT] = {"insert", insert},
 };
 
 /* --- one step for each op: its loop, then what is fused into it --- */
@@ -489,7 +528,7 @@ static int run(Plan *p, const Step *s, Error *e) {
         if (other) y[i] += other[i];
         if (j->op.relu) y[i] = clip(y[i], j->op.cap);
         if (bits && !bits[i]) y[i] = 0;
-        if (open) open[i] = y[i] > 0 && (double)y[i] < j->op.cap;
+        if (open) open[i] = y[i] > 0 && y[i] < (float)j->op.cap;
     }
     return 0;
 }
@@ -533,6 +572,9 @@ static Job job_of(const Compiler *c, const Op *op) {
              .first = r->group ? r->first : 0,
              .whole = r->group ? r->whole : r->N};
     if (op->out[0] != NO_VALUE) j.elements = value_elements(c, op->out[0]);
+    for (int i = 0; i < OP_INPUTS; i++)
+        if (op->in[i] != NO_VALUE) j.each[i] = value_elements(c, op->in[i]) / r->N;
+    if (op->move) j.move = *op->move;
     if (op->kind == OP_LINEAR || op->kind == OP_LINEAR_DATA || op->kind == OP_LINEAR_WEIGHTS) {
         j.op.groups = 1;
         j.op.kernel[0] = x->H, j.op.kernel[1] = x->W;
@@ -589,8 +631,6 @@ static int give_gradients(Compiler *c, const Op *op, Job *j, Error *e) {
 static void give_map(const Compiler *c, const Op *op, Job *j) {
     j->map = *op->map;
     for (int i = 0; i < OP_PARAMS; i++) j->param[i] = param(c, op->param[i]);
-    for (int i = 0; i < OP_INPUTS && op->in[i] != NO_VALUE; i++)
-        j->each[i] = value_elements(c, op->in[i]) / j->N;
 }
 
 static bool sums(OpKind kind) {

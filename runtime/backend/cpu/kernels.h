@@ -47,6 +47,13 @@ typedef struct Reduction {
     int64_t kept_n[MAP_DIMS], kept_stride[MAP_DIMS], over_n[MAP_DIMS], over_stride[MAP_DIMS];
     double scale;
 } Reduction;
+/* out[to_at + i . to] = x[from_at + i . from] for every i below n; no element is written twice.
+ * ndim is 2 or more, and the inner two dimensions are the last ones. */
+enum { MOVE_LEVELS = 10 };
+typedef struct MoveShape {
+    int ndim;
+    int64_t n[MOVE_LEVELS], from[MOVE_LEVELS], to[MOVE_LEVELS], from_at, to_at;
+} MoveShape;
 
 typedef struct CpuKernels {
     const char *isa; /* "x86-64", "avx2", "avx512" */
@@ -137,6 +144,9 @@ typedef struct CpuKernels {
      */
     void (*maxpool)(const PoolShape *s, const float *x, float *y, uint16_t *winner);
     void (*maxpool_data)(const PoolShape *s, const float *dy, const uint16_t *winner, float *dx);
+
+    /* x and y are at from_at and to_at. Added to what is there where `sum`. */
+    void (*move)(const MoveShape *s, const float *x, float *y, bool sum);
 
     const ConvolutionKernels *convolutions; /* or NULL */
 } CpuKernels;

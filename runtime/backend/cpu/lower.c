@@ -347,6 +347,9 @@ static Lower *const lowerings[OP_KINDS] = {
     [OP_MAP] = cpu_lower_map,
     [OP_REDUCE] = cpu_lower_reduce,
     [OP_REDUCE_PARAM] = cpu_lower_reduce_param,
+    [OP_VIEW] = cpu_lower_view,
+    [OP_MOVE] = cpu_lower_move,
+    [OP_INSERT] = cpu_lower_insert,
 };
 
 int cpu_lower_begin(Compiler *c, Error *e) {

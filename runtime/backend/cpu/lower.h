@@ -70,6 +70,9 @@ Lower cpu_lower_input, cpu_lower_output, cpu_lower_normalize, cpu_lower_affine, 
     cpu_lower_mask, cpu_lower_maxpool, cpu_lower_maxpool_back, cpu_lower_avgpool,
     cpu_lower_avgpool_back, cpu_lower_add, cpu_lower_dropout, cpu_lower_dropout_back,
     cpu_lower_round, cpu_lower_map, cpu_lower_reduce, cpu_lower_reduce_param;
+Lower cpu_lower_view;
+Lower cpu_lower_move;
+Lower cpu_lower_insert;
 
 /* A step that runs a primitive made from pd (not consumed); a scratchpad is added where it wants
  * one. */

@@ -117,6 +117,24 @@ cudaError_t kernel_dropout(cudaStream_t s, const float *a, const uint64_t *run, 
                            bool sum);
 /* *run += 1 */
 cudaError_t kernel_count(cudaStream_t s, uint64_t *run);
+/* --- moves (moves.cu) --- */
+
+/* One side of a move: a value of C channels of P cells, and where in its plain order [C,P] the
+ * elements lie. */
+enum { MOVE_LEVELS = 8 };
+typedef struct MoveSide {
+    int64_t C, P, at, stride[MOVE_LEVELS];
+} MoveSide;
+typedef struct MoveShape {
+    int ndim;
+    int64_t N, n[MOVE_LEVELS];
+    MoveSide x, y;
+} MoveShape;
+/* y[y.at + i . y.stride] = x[x.at + i . x.stride] of each image, for every i below n; added where
+ * `sum`. */
+cudaError_t kernel_move(cudaStream_t s, Real real, const void *x, void *y, MoveShape shape,
+                        bool sum);
+
 /* --- windows (windows.cu) --- */
 
 /* A window that slides over [H,W] of N images of C channels and gives [OH,OW]. */

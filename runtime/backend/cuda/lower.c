@@ -231,6 +231,9 @@ static Lower *const lowerings[OP_KINDS] = {
     [OP_MAP] = cuda_lower_map,
     [OP_REDUCE] = cuda_lower_reduce,
     [OP_REDUCE_PARAM] = cuda_lower_reduce_param,
+    [OP_VIEW] = cuda_lower_view,
+    [OP_MOVE] = cuda_lower_move,
+    [OP_INSERT] = cuda_lower_insert,
 };
 
 static int run_count(Plan *p, const Step *s, Error *e) {

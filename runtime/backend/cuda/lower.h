@@ -61,6 +61,9 @@ Lower cuda_lower_input, cuda_lower_output, cuda_lower_normalize, cuda_lower_affi
     cuda_lower_mask, cuda_lower_maxpool, cuda_lower_maxpool_back, cuda_lower_avgpool,
     cuda_lower_avgpool_back, cuda_lower_add, cuda_lower_dropout, cuda_lower_dropout_back,
     cuda_lower_map, cuda_lower_reduce, cuda_lower_reduce_param;
+Lower cuda_lower_view;
+Lower cuda_lower_move;
+Lower cuda_lower_insert;
 
 /* 0, or -1 and an error that names the layer, the step, and what the call said. */
 int step_done(const Plan *p, const Step *s, cudaError_t status, Error *e);

@@ -1,0 +1,149 @@
+/* Layers that put numbers elsewhere, in the places of nets in which they take different ways
+ * through a device, against the double reference. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "followers.h"
+#include "under_test.h"
+
+static int block(Graph *g, int x, int64_t K) {
+    return relu(g, norm(g, conv(g, x, K, 3, 1, 1, 1)), 0);
+}
+
+static int end(Graph *g, int x) {
+    linear(g, avgpool(g, x, 2, 2), 5);
+    return x;
+}
+
+/* DenseNet: everything before, again and again, in whole blocks of channels. */
+static void dense(Graph *g) {
+    int x[4] = {conv(g, normalize(g, 0), 32, 3, 1, 1, 1)};
+    for (int i = 1; i < 4; i++) x[i] = block(g, i > 1 ? concat(g, 0, i, x) : x[0], 16);
+    end(g, relu(g, norm(g, concat(g, 0, 4, x)), 0));
+}
+
+/* Inception: branches side by side, the last of them no whole block. */
+static void branches(Graph *g) {
+    int x = block(g, 0, 16);
+    x = CONCAT(g, 0, conv(g, x, 16, 1, 1, 0, 1), block(g, x, 32), maxpool(g, x, 3, 1, 1, false),
+               conv(g, x, 7, 3, 1, 1, 1));
+    x = relu(g, x, 0);
+    end(g, CONCAT(g, 0, conv(g, x, 12, 1, 1, 0, 1), conv(g, x, 20, 3, 1, 1, 1)));
+}
+
+/* The image itself, the same value twice, and a net's end that is a concatenation. */
+static void ends(Graph *g) {
+    int x = CONCAT(g, 0, 0, conv(g, 0, 5, 3, 1, 1, 1), 0);
+    int y = block(g, x, 16);
+    y = CONCAT(g, 1, y, y);
+    int z = SIZED(g, LAYER_RESHAPE, avgpool(g, y, 1, 1), -1);
+    CONCAT(g, 0, linear(g, y, 3), z, linear(g, x, 2));
+}
+
+/* ShuffleNet's unit: halves of the channels, one of which goes on, mixed again. */
+static void shuffle(Graph *g) {
+    int x = block(g, 0, 32);
+    for (int i = 0; i < 2; i++) {
+        int a = SIZED(g, LAYER_SLICE, x, 0, 0, 16, 1), b = SIZED(g, LAYER_SLICE, x, 0, 16, 16, 1);
+        b = relu(g, norm(g, conv(g, norm(g, conv(g, b, 16, 1, 1, 0, 1)), 16, 3, 1, 1, 16)), 0);
+        x = CONCAT(g, 0, a, b);
+        int64_t H = g->layers[x].H, W = g->layers[x].W;
+        x = SIZED(g, LAYER_RESHAPE, x, 2, 16, H, W);
+        x = SIZED(g, LAYER_PERMUTE, x, 1, 0, 2, 3);
+        x = SIZED(g, LAYER_RESHAPE, x, 32, H, W);
+    }
+    end(g, x);
+}
+
+/* Slices that leave something out, in steps, and one that is also read whole. */
+static void slices(Graph *g) {
+    int x = block(g, 0, 24);
+    int a = SIZED(g, LAYER_SLICE, x, 0, 4, 12, 1), b = SIZED(g, LAYER_SLICE, x, 0, 8, 16, 1);
+    int c = SIZED(g, LAYER_SLICE, x, -1, 1, 5, 2), d = SIZED(g, LAYER_SLICE, x, 1, 3, 6, 1);
+    a = conv(g, a, 8, 1, 1, 0, 1);
+    b = relu(g, conv(g, b, 8, 3, 1, 1, 1), 0);
+    x = avgpool(g, x, 3, 3);
+    c = conv(g, avgpool(g, c, 3, 3), 24, 1, 1, 0, 1);
+    d = avgpool(g, relu(g, d, 1), 3, 3);
+    x = sum(g, sum(g, x, c), d);
+    linear(g, CONCAT(g, 0, x, avgpool(g, a, 3, 3), avgpool(g, b, 3, 3)), 4);
+}
+
+/* Swin's way: cells in windows, rolled by slices, and back again. */
+static void windows(Graph *g) {
+    int x = block(g, 0, 16);
+    int64_t H = g->layers[x].H, W = g->layers[x].W;
+    int y = SIZED(g, LAYER_RESHAPE, x, 16, H / 2, 2, W / 3, 3);
+    y = SIZED(g, LAYER_PERMUTE, y, 1, 3, 2, 4, 0);
+    y = SIZED(g, LAYER_RESHAPE, y, H / 2 * W / 3, 6, 16);
+    y = CONCAT(g, 0, SIZED(g, LAYER_SLICE, y, 0, 5, H / 2 * W / 3 - 5, 1),
+               SIZED(g, LAYER_SLICE, y, 0, 0, 5, 1));
+    y = relu(g, y, 0.8);
+    y = SIZED(g, LAYER_RESHAPE, y, H / 2, W / 3, 2, 3, 16);
+    y = SIZED(g, LAYER_PERMUTE, y, 4, 0, 2, 1, 3);
+    y = SIZED(g, LAYER_RESHAPE, y, 16, H, W);
+    end(g, sum(g, x, y));
+}
+
+/* Padding in a plane and of channels, and orders turned round. */
+static void borders(Graph *g) {
+    int x = SIZED(g, LAYER_PAD, 0, 0, 0, 1, 2, 3, 0);
+    x = block(g, SIZED(g, LAYER_FLIP, x, 2), 16);
+    int y = SIZED(g, LAYER_PAD, conv(g, x, 16, 1, 1, 0, 1), 0, 16, 0, 1, 2, 0);
+    y = relu(g, SIZED(g, LAYER_FLIP, y, 1, -1), 0);
+    x = SIZED(g, LAYER_PAD, SIZED(g, LAYER_FLIP, x, 0), 5, 11, 1, 0, 0, 2);
+    end(g, conv(g, sum(g, x, y), 9, 3, 2, 1, 1));
+}
+
+/* Views between layers that work in place: what they show must not change. */
+static void views(Graph *g) {
+    int x = block(g, 0, 16);
+    int64_t n = shape_count(&g->layers[x].shape);
+    int y = relu(g, SIZED(g, LAYER_RESHAPE, x, n / 4, 4), 0.5);
+    int z = relu(g, SIZED(g, LAYER_RESHAPE, x, -1), 0.7);
+    y = SIZED(g, LAYER_RESHAPE, y, n);
+    y = sum(g, sum(g, y, z), SIZED(g, LAYER_RESHAPE, x, n));
+    int w = SIZED(g, LAYER_RESHAPE, 0, -1);
+    linear(g, CONCAT(g, 0, y, w), 3);
+}
+
+static const struct {
+    const char *name;
+    void (*make)(Graph *g);
+} nets[] = {
+    {"dense", dense},   {"branches", branches}, {"ends", ends},       {"shuffle", shuffle},
+    {"slices", slices}, {"windows", windows},   {"borders", borders}, {"views", views},
+};
+enum { NETS = sizeof nets / sizeof *nets };
+
+/* A sum of some hundred products in float is 3e-7 off; a number in a wrong place 0.1 and more. */
+static void test_nets(void **state) {
+    (void)state;
+    for (int i = 0; i < NETS; i++)
+        for (int64_t N = 1; N < 4; N += 2) {
+            Distances d = {0};
+            Graph *g = start(3, 12, 12);
+            nets[i].make(g);
+            bool clear = hold_net(g, N, i, NULL, &d, &d);
+            print_message("  %s, batch %d: logits %.2g, image %.2g, parameters %.2g\n",
+                          nets[i].name, (int)N, d.logits, d.image, d.params);
+            if (!clear || !(d.logits < 2e-6 && d.image < 3e-6 && d.params < 5e-5) || d.moved)
+                fail_msg("%s: %d images depend on their place", nets[i].name, d.moved);
+            graph_free(g);
+        }
+}
+
+int main(void) {
+    under_test_open();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nets),
+    };
+    int failed = cmocka_run_group_tests_name("shapes", tests, NULL, NULL);
+    under_test_close();
+    return failed;
+}
