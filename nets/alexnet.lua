@@ -22,7 +22,7 @@ return {
         x = b:relu(b:conv(x, "features.8", {out = 256 // part, kernel = 3, pad = 1}))
         x = b:relu(b:conv(x, "features.10", {out = 256 // part, kernel = 3, pad = 1}))
         x = b:maxpool(x, pool)
-        x = b:dropout(b:avgpool(x, small and {3, 3} or {6, 6}), dropout)
+        x = b:dropout(b:adaptive_avgpool(x, small and {3, 3} or {6, 6}), dropout)
         x = b:dropout(b:relu(b:linear(x, "classifier.1", small and 128 or 4096)), dropout)
         x = b:relu(b:linear(x, "classifier.4", small and 128 or 4096))
         return b:linear(x, "classifier.6", b.classes)

@@ -50,6 +50,6 @@ return {
             end
         end
         x = b:relu6(conv(b, x, "_conv_head", "_bn1", {out = 1280, kernel = 1}))
-        return b:linear(b:dropout(b:avgpool(x, {1, 1}), 0.2), "_fc", b.classes)
+        return b:linear(b:dropout(b:adaptive_avgpool(x, {1, 1}), 0.2), "_fc", b.classes)
     end,
 }

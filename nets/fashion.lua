@@ -31,6 +31,6 @@ return {
         x = b:maxpool(x, {kernel = 2})
         x = block(b, x, "layer1", 32, 1)
         x = block(b, x, "layer2", 64, 2)
-        return b:linear(b:avgpool(x, {1, 1}), "fc", b.classes)
+        return b:linear(b:adaptive_avgpool(x, {1, 1}), "fc", b.classes)
     end,
 }

@@ -23,7 +23,7 @@ return {
             x = b:maxpool(x, {kernel = 2, ceil_mode = small}) -- five of them leave 1x1 of 28x28
             place = place + 1
         end
-        x = b:avgpool(x, small and {1, 1} or {7, 7})
+        x = b:adaptive_avgpool(x, small and {1, 1} or {7, 7})
         x = b:dropout(b:relu(b:linear(x, "classifier.0", hidden)), dropout)
         x = b:dropout(b:relu(b:linear(x, "classifier.3", hidden)), dropout)
         return b:linear(x, "classifier.6", b.classes)

@@ -66,7 +66,8 @@ typedef enum OpKind {
     OP_STANDARDIZE,  /* (x - mean) / sqrt(variance + eps) of each row of Op.rows, the variance
                         divided by the row's length; out: y, 1 / sqrt(variance + eps) of each row */
     OP_STANDARDIZE_BACK, /* in: dy, y, the second output */
-    OP_AVGWINDOW,        /* the average over windows of kernel, stride and pad; Op.count_pad */
+    OP_AVGWINDOW, /* the average over windows of kernel, stride and pad; Op.count_pad. A window may
+                     reach beyond the padding, where nothing counts */
     OP_AVGWINDOW_BACK,
     OP_RESIZE, /* Op.resize: interpolation of planes onto out's grid */
     OP_RESIZE_BACK,

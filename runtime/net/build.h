@@ -83,5 +83,6 @@ GradientRule gradient_map, gradient_reduce;
 GradientRule gradient_view;
 GradientRule gradient_move;
 GradientRule gradient_insert;
+GradientRule gradient_avgwindow;
 
 #endif

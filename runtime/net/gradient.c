@@ -141,6 +141,7 @@ static GradientRule *const rules[OP_KINDS] = {
     [OP_INSERT] = gradient_insert,
     [OP_MAP] = gradient_map,
     [OP_REDUCE] = gradient_reduce,
+    [OP_AVGWINDOW] = gradient_avgwindow,
 };
 /* clang-format on */
 

@@ -135,6 +135,22 @@ ParamRole param_role_named(const char *name) {
     return (ParamRole)r;
 }
 
+int layer_check_pool(const Layer *l, Error *e) {
+    if (layer_check_window(l, e)) return -1;
+    for (int i = 0; i < 4; i++)
+        if (2 * l->pad[i] > l->kernel[i % 2])
+            return layer_fail(l, e, "padding is at most half the kernel");
+    return 0;
+}
+
+/* torch's rule: rounding up adds a window only where it starts inside the padded input. */
+int64_t layer_windows(const Layer *l, int axis, int64_t in) {
+    int64_t stride = l->stride[axis], before = l->pad[axis];
+    int64_t room = in + before + l->pad[axis + 2] - l->kernel[axis], n = room / stride + 1;
+    if (room < 0) return 0;
+    return n + (l->ceil_mode && room % stride && n * stride < in + before);
+}
+
 const char *layer_kind_name(LayerKind k) {
     return (unsigned)k < LAYER_KINDS ? rules[k]->name : "unknown";
 }

@@ -41,6 +41,10 @@ int layer_keep_shape(const Graph *g, Layer *l);
 int layer_check_dim(const Layer *l, const Shape *x, int64_t named, int64_t *dim, Error *e);
 /* Kernel, stride and padding of a window are sensible. */
 int layer_check_window(const Layer *l, Error *e);
+/* The same of a pool's, whose padding is at most half the kernel. */
+int layer_check_pool(const Layer *l, Error *e);
+/* How many of a pool's windows lie along one axis of `in` elements: 0 where none fits. */
+int64_t layer_windows(const Layer *l, int axis, int64_t in);
 /* The one op of a layer that is one primitive, with its output [C,H,W] and the layer's
  * attributes. */
 Op *layer_op(Build *b, OpKind kind, const Layer *l, int n, const int *in, Error *e);

@@ -36,7 +36,7 @@ local function convolution(kernel, what)
         build = function(b, x)
             x = b:conv(x, "image", {out = CHANNELS, kernel = 1, bias = false})
             x = b:conv(x, "conv", {out = CHANNELS, kernel = kernel, pad = kernel // 2, bias = false})
-            return b:avgpool(x, {1, 1})
+            return b:adaptive_avgpool(x, {1, 1})
         end,
     }, {init = "he"}))
     local labels, targets = work.classes(g, BATCH)

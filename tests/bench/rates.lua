@@ -45,7 +45,7 @@ local function convolution_rate(shape, plan)
                     pad = shape.pad or 0, stride = shape.stride or 1, groups = shape.groups or 1,
                     bias = false})
             end
-            return b:avgpool(x, {1, 1})
+            return b:adaptive_avgpool(x, {1, 1})
         end,
     }, {init = "he", plan = plan}))
     local x = tensor.uniform("bench:rate", {BATCH, shape.C, shape.side, shape.side})

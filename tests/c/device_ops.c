@@ -575,7 +575,7 @@ static Graph *sample_net(void) {
     add(g, conv, 4);
     add(g, (Layer){.kind = LAYER_RELU, .cap = INFINITY}, 5);
     add(g, (Layer){.kind = LAYER_MAXPOOL, .kernel = {2, 2}, .stride = {2, 2}}, 6);
-    add(g, (Layer){.kind = LAYER_AVGPOOL, .out = {2, 2}}, 7);
+    add(g, (Layer){.kind = LAYER_ADAPTIVE_AVGPOOL, .out = {2, 2}}, 7);
     add(g, (Layer){.kind = LAYER_LINEAR, .C = 5, .bias = true}, 8);
     if (graph_init_golden(g, device, "", NULL, &e)) fail_msg("%s", e.text);
     return g;

@@ -179,7 +179,7 @@ static inline void ref_maxpool(Reference *r, int i, bool back) {
     }
 }
 
-static inline void ref_avgpool(Reference *r, int i, bool back) {
+static inline void ref_adaptive_avgpool(Reference *r, int i, bool back) {
     const Layer *l = &r->g->layers[i], *in = &r->g->layers[l->input[0]];
     for (int64_t o = 0; o < r->N * ref_size(l); o++) {
         int64_t j = o % l->W, h = o / l->W % l->H, plane = o / (l->W * l->H);
@@ -195,6 +195,28 @@ static inline void ref_avgpool(Reference *r, int i, bool back) {
                 else
                     r->value[i][o] += r->value[l->input[0]][at] / count;
             }
+    }
+}
+
+/* torch's avg_pool2d: places of the padded image count where flags[0] says so, none behind it. */
+static inline void ref_avgpool(Reference *r, int i, bool back) {
+    const Layer *l = &r->g->layers[i], *in = &r->g->layers[l->input[0]];
+    for (int64_t o = 0; o < r->N * ref_size(l); o++) {
+        int64_t j = o % l->W, h = o / l->W % l->H, plane = o / (l->W * l->H), inside = 0, all = 0;
+        double sum = 0;
+        for (int pass = 0; pass < 2; pass++)
+            for (int64_t t = 0; t < l->kernel[0] * l->kernel[1]; t++) {
+                int64_t p = h * l->stride[0] + t / l->kernel[1] - l->pad[0];
+                int64_t q = j * l->stride[1] + t % l->kernel[1] - l->pad[1];
+                if (!pass) all += p < in->H + l->pad[2] && q < in->W + l->pad[3];
+                if (p < 0 || p >= in->H || q < 0 || q >= in->W) continue;
+                int64_t at = (plane * in->H + p) * in->W + q;
+                if (!pass) inside++, sum += r->value[l->input[0]][at];
+                if (pass && back)
+                    r->grad[l->input[0]][at] +=
+                        r->grad[i][o] / (double)(l->flags[0] ? all : inside);
+            }
+        if (!back) r->value[i][o] = sum / (double)(l->flags[0] ? all : inside);
     }
 }
 
@@ -268,6 +290,7 @@ static inline void ref_layer(Reference *r, int i, bool back) {
     case LAYER_LINEAR: ref_linear(r, i, back); break;
     case LAYER_BATCHNORM: ref_batchnorm(r, i, back); break;
     case LAYER_MAXPOOL: ref_maxpool(r, i, back); break;
+    case LAYER_ADAPTIVE_AVGPOOL: ref_adaptive_avgpool(r, i, back); break;
     case LAYER_AVGPOOL: ref_avgpool(r, i, back); break;
     case LAYER_CONCAT:
     case LAYER_RESHAPE:

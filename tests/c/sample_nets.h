@@ -60,7 +60,7 @@ static inline int maxpool(Graph *g, int x, int64_t R, int64_t stride, int64_t pa
 }
 
 static inline int avgpool(Graph *g, int x, int64_t h, int64_t w) {
-    return add(g, (Layer){.kind = LAYER_AVGPOOL, .out = {h, w}}, x, -1);
+    return add(g, (Layer){.kind = LAYER_ADAPTIVE_AVGPOOL, .out = {h, w}}, x, -1);
 }
 
 static inline int linear(Graph *g, int x, int64_t K) {

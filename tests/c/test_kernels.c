@@ -639,11 +639,11 @@ static void test_maxpool(void **state) {
     (void)state;
     want_isa();
     /* planes B H W OH OW kernel stride pad */
-    static const PoolShape shapes[] = {{3, 8, 13, 12, 7, 6, {3, 3}, {2, 2}, {1, 1}},
-                                       {2, 16, 8, 8, 4, 4, {2, 2}, {2, 2}, {0, 0}},
-                                       {1, 8, 9, 10, 9, 5, {3, 2}, {1, 2}, {1, 0}},
-                                       {1, 16, 40, 30, 1, 1, {40, 30}, {1, 1}, {0, 0}},
-                                       {2, 8, 11, 11, 3, 3, {2, 2}, {4, 4}, {0, 0}}};
+    static const PoolShape shapes[] = {{3, 8, 13, 12, 7, 6, {3, 3}, {2, 2}, {1, 1}, false},
+                                       {2, 16, 8, 8, 4, 4, {2, 2}, {2, 2}, {0, 0}, false},
+                                       {1, 8, 9, 10, 9, 5, {3, 2}, {1, 2}, {1, 0}, false},
+                                       {1, 16, 40, 30, 1, 1, {40, 30}, {1, 1}, {0, 0}, false},
+                                       {2, 8, 11, 11, 3, 3, {2, 2}, {4, 4}, {0, 0}, false}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) want_maxpool(&shapes[i]);
 }
 
@@ -688,6 +688,11 @@ static uint64_t digest(const CpuKernels *k, int threads, int offset) {
     k->round_bf16(v[3], v[3], N * D);
     k->relu_mask(v[3], INFINITY, (uint8_t *)v[4], N * D / 8 * 8);
     k->apply_mask(v[2], (uint8_t *)v[4], N * D / 8 * 8);
+    PoolShape average = {N, 16, 35, 35, 18, 18, {3, 3}, {2, 2}, {1, 1, 1, 1}, true};
+    k->avgwindow(&average, v[2], v[4]);
+    k->avgwindow_data(&average, v[4], v[0]);
+    MoveShape turn_round = {3, {N, 100, 200}, {D, 1, 100}, {D, 200, 1}, 0, 0};
+    k->move(&turn_round, v[2], v[3], true);
     uint64_t hash = random_hash(RANDOM_EMPTY, f, sizeof f);
     for (int i = 0; i < 5; i++) hash = random_hash(hash, v[i], N * D * sizeof(float));
     for (int i = 0; i < 5; i++) free(memory[i]);

@@ -634,7 +634,10 @@ static void test_misfits(void **state) {
                     .groups = 2,
                     .name = "g"};
     assert_int_not_equal(graph_add(g, &groups, &value, &e), 0);
-    Layer wide = {.kind = LAYER_AVGPOOL, .inputs = 1, .out = {65536, 65536}, .name = "wide"},
+    Layer wide = {.kind = LAYER_ADAPTIVE_AVGPOOL,
+                  .inputs = 1,
+                  .out = {65536, 65536},
+                  .name = "wide"},
           far = wide;
     assert_int_equal(graph_add(g, &wide, &far.input[0], &e), 0);
     Layer deep = {

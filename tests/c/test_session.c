@@ -361,7 +361,7 @@ static void test_interrupt_of_native_work(void **state) {
     static const char deep[] =
         "return {classes = 2, input = {3, 224, 224}, build = function(b, x)\n"
         "    for i = 1, 400 do x = b:conv(x, 'c' .. i, {out = 32, kernel = 3, pad = 1}) end\n"
-        "    return b:linear(b:avgpool(x, 1), 'fc', 2)\n"
+        "    return b:linear(b:adaptive_avgpool(x, 1), 'fc', 2)\n"
         "end}\n";
     scratch_write(scratch_path("deep.lua"), deep, sizeof deep - 1);
     start("xterm", (const char *[]){"--threads", "1", NULL});

@@ -70,11 +70,21 @@ describe("the builder", function()
     end)
 
     it("refuses arguments of another kind, naming layer, argument and value", function()
-        local grid = "avgpool: the grid, its output's size, "
+        local grid = "adaptive_avgpool: the grid, its output's size, "
+        local average = "avgpool takes a table of attributes (kernel, stride, pad, ceil_mode, "
+            .. "count_include_pad), got %s; onto a grid it is adaptive_avgpool"
         local sizes = "must be a whole number from 1 on or {height, width}, got "
         for line, wanted in pairs {
-            ["b:avgpool(x, {kernel = 2})"] = grid .. sizes .. "{kernel = 2}",
-            ["b:avgpool(x, 2.5)"] = grid .. sizes .. "2.5",
+            ["b:adaptive_avgpool(x, {kernel = 2})"] = grid .. sizes .. "{kernel = 2}",
+            ["b:adaptive_avgpool(x, 2.5)"] = grid .. sizes .. "2.5",
+            ["b:adaptive_maxpool(x, {3, 2})"] = "adaptive_maxpool: a grid of 3 x 2 does not divide 8 x 8",
+            ["b:avgpool(x, 1)"] = average:format(1), ["b:avgpool(x)"] = average:format(nil),
+            ["b:avgpool(x, {2, 2})"] = average:format("{2, 2}"),
+            ["b:avgpool(x, {grid = 2})"] = "avgpool: 'grid' is unknown (known: kernel, stride, pad, ceil_mode, "
+                .. "count_include_pad)",
+            ["b:avgpool(x, {kernel = 2, pad = 2})"] = "avgpool: padding must be 0 or more and less than the kernel",
+            ["b:avgpool(x, {kernel = 3, pad = 2})"] = "avgpool: padding is at most half the kernel",
+            ["b:avgpool(x, {kernel = 9})"] = "avgpool: the window is larger than its padded input",
             ["b:maxpool(x, 2)"] =
                 "maxpool takes a table of attributes (kernel, stride, pad, ceil_mode), got 2",
             ["b:maxpool(x, {kernel = 2, stride = 0})"] = "maxpool: stride " .. sizes .. "0",

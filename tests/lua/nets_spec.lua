@@ -421,7 +421,7 @@ describe("a net in use", function()
         local wanted = build(function(_, a) return a, a end)
         local cases = {
             function(b, a) return b:dropout(b:dropout(a)), a end,
-            function(b, a) return b:dropout(b:avgpool(a, {6, 6})), b:dropout(a) end,
+            function(b, a) return b:dropout(b:adaptive_avgpool(a, {6, 6})), b:dropout(a) end,
             function(b, a)
                 local first = b:dropout(a)
                 return b:dropout(a), first

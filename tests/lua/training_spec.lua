@@ -19,7 +19,7 @@ local function small_net()
             local y = conv(b, b:relu(conv(b, x, 2, 8, 1)), 3, 8, 1)
             x = b:maxpool(b:relu(b:add(x, y)), {kernel = 2})
             x = b:relu(conv(b, x, 4, 16, 2))
-            return b:linear(b:avgpool(x, {1, 1}), "fc", 4)
+            return b:linear(b:adaptive_avgpool(x, {1, 1}), "fc", 4)
         end,
     }
     return assert(net.build(definition, {init = "golden", plan = "direct"}))
@@ -206,7 +206,7 @@ describe("the trainer", function()
     local function fit(seed, options)
         local definition = {classes = 2, input = {1, 8, 8}, build = function(b, x)
             x = b:relu(b:batchnorm(b:conv(x, "c", {out = 4, kernel = 3, pad = 1}), "n"))
-            return b:linear(b:dropout(b:avgpool(x, {2, 2}), 0.2), "f", 2)
+            return b:linear(b:dropout(b:adaptive_avgpool(x, {2, 2}), 0.2), "f", 2)
         end}
         local g = assert(net.build(definition, {init = "he", seed = seed}))
         local images, labels = halves(200)

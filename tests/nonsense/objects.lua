@@ -260,7 +260,7 @@ objects.calls = {
         stride = {1, 2}, pad = {1, 1, 1, 1}, groups = 1, bias = true}),
     method(graph, "add", constant {kind = "maxpool", input = {1}, kernel = {2, 2}, stride = {2, 2},
         pad = {0, 0, 1, 1}, ceil_mode = true}),
-    method(graph, "add", constant {kind = "avgpool", input = {1}, grid = {2, 3}}),
+    method(graph, "add", constant {kind = "adaptive_avgpool", input = {1}, grid = {2, 3}}),
     method(graph, "add", constant {kind = "normalize", input = {1}, mean = {0.5}, std = {2}}),
     method(graph, "add", constant {kind = "batchnorm", name = "b", input = {1}, eps = 1, momentum = 1}),
     method(graph, "add", constant {kind = "relu", input = {1}, cap = 6}),

@@ -295,6 +295,43 @@ static int avgpool_back(const Job *j, Plan *p, void *const *at, Error *e) {
     return 0;
 }
 
+/* Output i's window along an axis: the elements in the image, and how many count. */
+typedef struct Span {
+    int64_t first, end, count;
+} Span;
+static Span span(const Job *j, int axis, int64_t i) {
+    int64_t size = axis ? j->W : j->H, start = i * j->op.stride[axis] - j->op.pad[axis];
+    int64_t end = start + j->op.kernel[axis], padded = size + j->op.pad[axis + 2];
+    Span s = {start < 0 ? 0 : start, end < size ? end : size, 0};
+    s.count = j->op.count_pad ? (end < padded ? end : padded) - start : s.end - s.first;
+    return s;
+}
+
+static void average_windows(const Job *j, float *x, float *y, Cell *each) {
+    for (int64_t o = 0; o < j->N * j->K * j->OH * j->OW; o++) {
+        int64_t plane = o / (j->OH * j->OW);
+        Span rows = span(j, 0, o / j->OW % j->OH), columns = span(j, 1, o % j->OW);
+        for (int64_t h = rows.first; h < rows.end; h++)
+            for (int64_t w = columns.first; w < columns.end; w++)
+                each(&x[(plane * j->H + h) * j->W + w], &y[o],
+                     1 / (double)(rows.count * columns.count));
+    }
+}
+
+static int avgwindow(const Job *j, Plan *p, void *const *at, Error *e) {
+    (void)p, (void)e;
+    memset(at[OUT], 0, (size_t)j->elements * sizeof(float));
+    average_windows(j, at[IN], at[OUT], add_to_y);
+    return 0;
+}
+
+static int avgwindow_back(const Job *j, Plan *p, void *const *at, Error *e) {
+    (void)p, (void)e;
+    memset(at[OUT], 0, (size_t)j->elements * sizeof(float));
+    average_windows(j, at[OUT], at[IN], add_to_x);
+    return 0;
+}
+
 /* --- element by element --- */
 
 static int copy(const Job *j, Plan *p, void *const *at, Error *e) {
@@ -513,6 +550,8 @@ static const struct {
     [OP_VIEW] = {"view", view},
     [OP_MOVE] = {"move", move},
     [OP_INSERT] = {"insert", insert},
+    [OP_AVGWINDOW] = {"average pool", avgwindow},
+    [OP_AVGWINDOW_BACK] = {"average pool back", avgwindow_back},
 };
 
 /* --- one step for each op: its loop, then what is fused into it --- */

@@ -269,7 +269,7 @@ describe("training shared by processes", function()
                 return b:relu(b:batchnorm(y, "bn" .. i))
             end
             x = b:add(conv(x, 1, 8, 1), conv(conv(x, 2, 5, 1), 3, 8, 1))
-            x = b:dropout(b:avgpool(conv(x, 4, 20, 2), {2, 2}), 0.25)
+            x = b:dropout(b:adaptive_avgpool(conv(x, 4, 20, 2), {2, 2}), 0.25)
             return b:linear(x, "fc", 4)
         end}, {init = "he", seed = 5}))
         local images, labels = tensor.uniform("images", {62, 3, 12, 12}), {}

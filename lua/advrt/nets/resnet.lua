@@ -50,7 +50,7 @@ function M.definition(name, block, depths)
                     x = block(b, x, ("layer%d.%d"):format(stage, i), width << stage - 1, stride)
                 end
             end
-            return b:linear(b:avgpool(x, {1, 1}), "fc", b.classes)
+            return b:linear(b:adaptive_avgpool(x, {1, 1}), "fc", b.classes)
         end,
     }
 end

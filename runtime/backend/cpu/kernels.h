@@ -23,10 +23,12 @@ typedef struct KernelPartial {
     int64_t zeros;
 } KernelPartial;
 
-/* A max pooling over planes of H x W cells of B channels, a multiple of 8. A window has at most
- * 65536 places, and one in the image. */
+/* A pooling over planes of H x W cells of B channels, a multiple of 8. A window has a place in the
+ * image, and of a maximum at most 65536. */
 typedef struct PoolShape {
-    int64_t planes, B, H, W, OH, OW, kernel[2], stride[2], pad[2]; /* pad: top, left */
+    int64_t planes, B, H, W, OH, OW, kernel[2], stride[2];
+    int64_t pad[4]; /* top, left, bottom, right */
+    bool count_pad; /* of an average: the padding counts */
 } PoolShape;
 
 /* A formula over dimensions n, the last two of which are rows and columns; out is contiguous.
@@ -144,6 +146,11 @@ typedef struct CpuKernels {
      */
     void (*maxpool)(const PoolShape *s, const float *x, float *y, uint16_t *winner);
     void (*maxpool_data)(const PoolShape *s, const float *dy, const uint16_t *winner, float *dx);
+
+    /* x [planes,H,W,B], y [planes,OH,OW,B]: y is the average of each window. avgwindow_data: dx is
+     * the sum of dy, each divided by its window's count, over the windows that an input is in. */
+    void (*avgwindow)(const PoolShape *s, const float *x, float *y);
+    void (*avgwindow_data)(const PoolShape *s, const float *dy, float *dx);
 
     /* x and y are at from_at and to_at. Added to what is there where `sum`. */
     void (*move)(const MoveShape *s, const float *x, float *y, bool sum);

@@ -350,6 +350,8 @@ static Lower *const lowerings[OP_KINDS] = {
     [OP_VIEW] = cpu_lower_view,
     [OP_MOVE] = cpu_lower_move,
     [OP_INSERT] = cpu_lower_insert,
+    [OP_AVGWINDOW] = cpu_lower_avgwindow,
+    [OP_AVGWINDOW_BACK] = cpu_lower_avgwindow_back,
 };
 
 int cpu_lower_begin(Compiler *c, Error *e) {

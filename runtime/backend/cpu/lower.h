@@ -73,6 +73,8 @@ Lower cpu_lower_input, cpu_lower_output, cpu_lower_normalize, cpu_lower_affine, 
 Lower cpu_lower_view;
 Lower cpu_lower_move;
 Lower cpu_lower_insert;
+Lower cpu_lower_avgwindow_back;
+Lower cpu_lower_avgwindow;
 
 /* A step that runs a primitive made from pd (not consumed); a scratchpad is added where it wants
  * one. */

@@ -1,4 +1,5 @@
-/* Pooling, by own kernels over any channel block: maximum, and torch's adaptive average. */
+/* Pooling, by own kernels over any channel block: maximum, average, and torch's adaptive
+ * average. */
 #include <string.h>
 
 #include "backend/cpu/lower.h"
@@ -30,7 +31,8 @@ static PoolShape pool_shape(const Compiler *c, const Op *forward) {
                        .OW = y->W,
                        .kernel = {forward->kernel[0], forward->kernel[1]},
                        .stride = {forward->stride[0], forward->stride[1]},
-                       .pad = {forward->pad[0], forward->pad[1]}};
+                       .pad = {forward->pad[0], forward->pad[1], forward->pad[2], forward->pad[3]},
+                       .count_pad = forward->count_pad};
 }
 
 static Layout value_blocked(const Compiler *c, int value) {
@@ -65,6 +67,44 @@ int cpu_lower_maxpool_back(Compiler *c, const Op *op, Error *e) {
     if (dy < 0 || dx < 0 ||
         !step_new(c, "max pool back", run_maxpool_back, 3, (int[]){dy, c->buffer[op->in[1]], dx},
                   &shape, sizeof shape, e))
+        return -1;
+    return deliver(c, op, &in, dx, (Done){0}, e);
+}
+
+/* --- average --- */
+
+/* at: x, y. */
+static int run_avgwindow(Plan *p, const Step *s, Error *e) {
+    (void)e;
+    kernels_of(p)->avgwindow(s->job, s->at[0], s->at[1]);
+    return 0;
+}
+
+/* at: dy, dx. */
+static int run_avgwindow_back(Plan *p, const Step *s, Error *e) {
+    (void)e;
+    kernels_of(p)->avgwindow_data(s->job, s->at[0], s->at[1]);
+    return 0;
+}
+
+int cpu_lower_avgwindow(Compiler *c, const Op *op, Error *e) {
+    Layout in = value_blocked(c, op->in[0]), out = value_blocked(c, op->out[0]);
+    PoolShape shape = pool_shape(c, op);
+    int x = value_as(c, op->in[0], &in, e), y = buffer_of(c, &out, e);
+    if (x < 0 || y < 0 ||
+        !step_new(c, "average pool", run_avgwindow, 2, (int[]){x, y}, &shape, sizeof shape, e))
+        return -1;
+    return deliver(c, op, &out, y, (Done){0}, e);
+}
+
+int cpu_lower_avgwindow_back(Compiler *c, const Op *op, Error *e) {
+    const Op *forward = twin_of(c, op);
+    Layout in = value_blocked(c, forward->in[0]), out = value_blocked(c, forward->out[0]);
+    PoolShape shape = pool_shape(c, forward);
+    int dy = value_as(c, op->in[0], &out, e), dx = buffer_of(c, &in, e);
+    if (dy < 0 || dx < 0 ||
+        !step_new(c, "average pool back", run_avgwindow_back, 2, (int[]){dy, dx}, &shape,
+                  sizeof shape, e))
         return -1;
     return deliver(c, op, &in, dx, (Done){0}, e);
 }

@@ -153,6 +153,16 @@ cudaError_t kernel_maxpool_back(cudaStream_t s, Real real, const void *dy, const
 cudaError_t kernel_average(cudaStream_t s, Real real, const void *x, void *y, Window w);
 cudaError_t kernel_average_back(cudaStream_t s, Real real, const void *dy, void *dx, Window w,
                                 bool sum);
+/* The average of each window: of its elements in the image or, where the padding counts, of all
+ * before `end`, which is where the padding does. */
+typedef struct AverageWindow {
+    int64_t end[2];
+    bool count_pad;
+} AverageWindow;
+cudaError_t kernel_avgwindow(cudaStream_t s, Real real, const void *x, void *y, Window w,
+                             AverageWindow a);
+cudaError_t kernel_avgwindow_back(cudaStream_t s, Real real, const void *dy, void *dx, Window w,
+                                  AverageWindow a, bool sum);
 /* y [N,OH,OW,C] is x with rows and columns of zeros around it: pad before, the rest behind. */
 cudaError_t kernel_pad(cudaStream_t s, Real real, const void *x, void *y, Window w);
 cudaError_t kernel_crop(cudaStream_t s, Real real, const void *y, void *x, Window w, bool sum);

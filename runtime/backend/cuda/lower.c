@@ -234,6 +234,8 @@ static Lower *const lowerings[OP_KINDS] = {
     [OP_VIEW] = cuda_lower_view,
     [OP_MOVE] = cuda_lower_move,
     [OP_INSERT] = cuda_lower_insert,
+    [OP_AVGWINDOW] = cuda_lower_avgwindow,
+    [OP_AVGWINDOW_BACK] = cuda_lower_avgwindow_back,
 };
 
 static int run_count(Plan *p, const Step *s, Error *e) {

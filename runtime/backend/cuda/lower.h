@@ -64,6 +64,8 @@ Lower cuda_lower_input, cuda_lower_output, cuda_lower_normalize, cuda_lower_affi
 Lower cuda_lower_view;
 Lower cuda_lower_move;
 Lower cuda_lower_insert;
+Lower cuda_lower_avgwindow_back;
+Lower cuda_lower_avgwindow;
 
 /* 0, or -1 and an error that names the layer, the step, and what the call said. */
 int step_done(const Plan *p, const Step *s, cudaError_t status, Error *e);

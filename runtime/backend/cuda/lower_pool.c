@@ -1,9 +1,11 @@
-/* Pooling: the maximum, whose winners' places are kept, and torch's adaptive average. */
+/* Pooling: the maximum, whose winners' places are kept, the average, and torch's adaptive
+ * average. */
 #include "backend/cuda/lower.h"
 
 typedef struct PoolJob {
     Real real;
     Window window;
+    AverageWindow average;
     bool sum;
 } PoolJob;
 
@@ -18,7 +20,9 @@ static PoolJob pool_job(const Compiler *c, const Op *op, const Op *forward) {
                                 .OW = y->W,
                                 .kernel = {forward->kernel[0], forward->kernel[1]},
                                 .stride = {forward->stride[0], forward->stride[1]},
-                                .pad = {forward->pad[0], forward->pad[1]}}};
+                                .pad = {forward->pad[0], forward->pad[1]}},
+                     .average = {.end = {x->H + forward->pad[2], x->W + forward->pad[3]},
+                                 .count_pad = forward->count_pad}};
 }
 
 /* at: x, y, places. */
@@ -51,6 +55,24 @@ static int run_average_back(Plan *p, const Step *s, Error *e) {
     return step_done(
         p, s,
         kernel_average_back(stream_of(p), job->real, s->at[0], s->at[1], job->window, job->sum), e);
+}
+
+/* at: x, y. */
+static int run_avgwindow(Plan *p, const Step *s, Error *e) {
+    const PoolJob *job = s->job;
+    return step_done(
+        p, s,
+        kernel_avgwindow(stream_of(p), job->real, s->at[0], s->at[1], job->window, job->average),
+        e);
+}
+
+/* at: dy, dx. */
+static int run_avgwindow_back(Plan *p, const Step *s, Error *e) {
+    const PoolJob *job = s->job;
+    return step_done(p, s,
+                     kernel_avgwindow_back(stream_of(p), job->real, s->at[0], s->at[1], job->window,
+                                           job->average, job->sum),
+                     e);
 }
 
 typedef int Run(Plan *, const Step *, Error *);
@@ -91,4 +113,12 @@ int cuda_lower_avgpool(Compiler *c, const Op *op, Error *e) {
 
 int cuda_lower_avgpool_back(Compiler *c, const Op *op, Error *e) {
     return pool_back(c, op, "average pool back", run_average_back, NO_BUFFER, e);
+}
+
+int cuda_lower_avgwindow(Compiler *c, const Op *op, Error *e) {
+    return pool(c, op, "average pool", run_avgwindow, NO_BUFFER, e);
+}
+
+int cuda_lower_avgwindow_back(Compiler *c, const Op *op, Error *e) {
+    return pool_back(c, op, "average pool back", run_avgwindow_back, NO_BUFFER, e);
 }

@@ -79,6 +79,65 @@ cudaError_t kernel_maxpool_back(cudaStream_t s, Real real, const void *dy, const
                            (T *)dx, w, n, sum));
 }
 
+/* --- average --- */
+
+/* The rows or columns of output i's window that lie in the image, and what counts of it. */
+static __device__ inline Range inside(int64_t i, const Window &w, int axis) {
+    int64_t start = i * w.stride[axis] - w.pad[axis], end = start + w.kernel[axis];
+    int64_t size = axis ? w.W : w.H;
+    Range r = {start < 0 ? 0 : start, end < size ? end : size};
+    return r;
+}
+
+static __device__ inline int64_t counted(int64_t i, const Window &w, const AverageWindow &a,
+                                         int axis) {
+    Range r = inside(i, w, axis);
+    if (!a.count_pad) return r.end - r.first;
+    int64_t start = i * w.stride[axis] - w.pad[axis], end = start + w.kernel[axis];
+    return (end < a.end[axis] ? end : a.end[axis]) - start;
+}
+
+template <typename T>
+static __global__ void avgwindow(const T *x, T *y, Window w, AverageWindow a, int64_t n) {
+    EACH(i, n) {
+        Place p = place_of(i, w.OH, w.OW, w.C);
+        Range rows = inside(p.h, w, 0), columns = inside(p.w, w, 1);
+        float total = 0;
+        for (int64_t h = rows.first; h < rows.end; h++)
+            for (int64_t v = columns.first; v < columns.end; v++)
+                total += real_get(x + ((p.n * w.H + h) * w.W + v) * w.C + p.c);
+        real_put(y + i, total / (float)(counted(p.h, w, a, 0) * counted(p.w, w, a, 1)));
+    }
+}
+
+cudaError_t kernel_avgwindow(cudaStream_t s, Real real, const void *x, void *y, Window w,
+                             AverageWindow a) {
+    int64_t n = w.N * w.OH * w.OW * w.C;
+    WITH_REAL(real, LAUNCH(avgwindow<T>, blocks_for(n), THREADS, s, (const T *)x, (T *)y, w, a, n));
+}
+
+template <typename T>
+static __global__ void avgwindow_back(const T *dy, T *dx, Window w, AverageWindow a, int64_t n,
+                                      bool sum) {
+    EACH(i, n) {
+        Place p = place_of(i, w.H, w.W, w.C);
+        Range rows = outputs_of(p.h, w, 0), columns = outputs_of(p.w, w, 1);
+        float g = 0;
+        for (int64_t oh = rows.first; oh < rows.end; oh++)
+            for (int64_t ow = columns.first; ow < columns.end; ow++)
+                g += real_get(dy + ((p.n * w.OH + oh) * w.OW + ow) * w.C + p.c) /
+                     (float)(counted(oh, w, a, 0) * counted(ow, w, a, 1));
+        real_put(dx + i, sum ? real_get(dx + i) + g : g);
+    }
+}
+
+cudaError_t kernel_avgwindow_back(cudaStream_t s, Real real, const void *dy, void *dx, Window w,
+                                  AverageWindow a, bool sum) {
+    int64_t n = w.N * w.H * w.W * w.C;
+    WITH_REAL(real, LAUNCH(avgwindow_back<T>, blocks_for(n), THREADS, s, (const T *)dy, (T *)dx, w,
+                           a, n, sum));
+}
+
 /* --- adaptive average --- */
 
 static __device__ inline Range averaged_by(int64_t i, int64_t size, int64_t out) {

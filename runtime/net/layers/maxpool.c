@@ -3,21 +3,14 @@
 
 static int add(Graph *g, Layer *l, Error *e) {
     const Layer *x = layer_input_of(g, l, 0);
-    if (layer_check_image(g, l, 0, e)) return -1;
-    if (layer_check_window(l, e)) return -1;
-    for (int i = 0; i < 4; i++)
-        if (2 * l->pad[i] > l->kernel[i % 2])
-            return layer_fail(l, e, "padding is at most half the kernel");
+    if (layer_check_image(g, l, 0, e) || layer_check_pool(l, e)) return -1;
     int64_t in[2] = {x->H, x->W}, out[2];
     for (int i = 0; i < 2; i++) {
-        int64_t room = in[i] + l->pad[i] + l->pad[i + 2] - l->kernel[i];
-        if (room < 0) return layer_fail(l, e, "the window is larger than its padded input");
-        out[i] = room / l->stride[i] + 1;
-        /* torch's rule: rounding up adds a window only where it starts inside the padded input */
-        if (l->ceil_mode && room % l->stride[i] && out[i] * l->stride[i] < in[i] + l->pad[i]) {
-            out[i]++;
-            l->pad[i + 2] += l->stride[i] - room % l->stride[i];
-        }
+        out[i] = layer_windows(l, i, in[i]);
+        if (out[i] < 1) return layer_fail(l, e, "the window is larger than its padded input");
+        int64_t beyond =
+            (out[i] - 1) * l->stride[i] + l->kernel[i] - in[i] - l->pad[i] - l->pad[i + 2];
+        if (beyond > 0) l->pad[i + 2] += beyond;
     }
     l->C = x->C, l->H = out[0], l->W = out[1];
     return 0;

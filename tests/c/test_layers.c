@@ -1,5 +1,5 @@
-/* Layers that put numbers elsewhere, in the places of nets in which they take different ways
- * through a device, against the double reference. */
+/* Layers that put numbers elsewhere, and those of windows, in the places of nets in which they take
+ * different ways through a device, against the double reference. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -112,12 +112,37 @@ static void views(Graph *g) {
     linear(g, CONCAT(g, 0, y, w), 3);
 }
 
+static int average(Graph *g, int x, int64_t R, int64_t stride, int64_t pad, bool ceil, bool all) {
+    return add(g,
+               (Layer){.kind = LAYER_AVGPOOL,
+                       .kernel = {R, R + (R == 2)},
+                       .stride = {stride, stride},
+                       .pad = {pad, pad, pad, pad},
+                       .ceil_mode = ceil,
+                       .flags = {all}},
+               x, -1);
+}
+
+/* Averages that count the padding or do not, whose last windows hang over the edge, of the image
+ * and of blocks, alone and before a sum. */
+static void averages(Graph *g) {
+    int x = block(g, average(g, 0, 3, 1, 1, false, false), 16);
+    int y = average(g, x, 3, 1, 1, false, true);
+    x = relu(g, sum(g, x, y), 0);
+    y = average(g, x, 3, 2, 1, true, true);
+    x = average(g, x, 3, 2, 1, true, false);
+    x = conv(g, sum(g, x, y), 9, 1, 1, 0, 1);
+    y = relu(g, average(g, x, 2, 3, 1, true, true), 0.5);
+    end(g, CONCAT(g, 0, y, average(g, x, 2, 3, 1, true, false)));
+}
+
 static const struct {
     const char *name;
     void (*make)(Graph *g);
 } nets[] = {
-    {"dense", dense},   {"branches", branches}, {"ends", ends},       {"shuffle", shuffle},
-    {"slices", slices}, {"windows", windows},   {"borders", borders}, {"views", views},
+    {"dense", dense},     {"branches", branches}, {"ends", ends},
+    {"shuffle", shuffle}, {"slices", slices},     {"windows", windows},
+    {"borders", borders}, {"views", views},       {"averages", averages},
 };
 enum { NETS = sizeof nets / sizeof *nets };
 
@@ -143,7 +168,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nets),
     };
-    int failed = cmocka_run_group_tests_name("shapes", tests, NULL, NULL);
+    int failed = cmocka_run_group_tests_name("layers", tests, NULL, NULL);
     under_test_close();
     return failed;
 }
