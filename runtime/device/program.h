@@ -31,8 +31,10 @@ typedef enum OpKind {
     OP_NORMALIZE,    /* (x - mean) / std for each channel, in double */
     OP_AFFINE,       /* scale x + shift for each channel; no shift in a gradient */
     OP_CONV,         /* in: x; params: weight [K, C/G, R, S], bias [K] */
-    OP_CONV_DATA,    /* in: dy; out: dx */
-    OP_CONV_WEIGHTS, /* in: x, dy; writes the gradients of its params */
+    OP_CONV_DATA,    /* in: dy; out: dx. Forward, it is a transposed convolution, without a bias,
+                        and OP_CONV the gradient of it */
+    OP_CONV_WEIGHTS, /* in: x, dy; writes the gradients of its params. Of a transposed convolution
+                        the gradient of the output stands for x, and its input for dy */
     OP_LINEAR,       /* in: x; params: weight [K, C*H*W], bias [K] */
     OP_LINEAR_DATA,
     OP_LINEAR_WEIGHTS,

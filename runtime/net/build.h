@@ -84,5 +84,6 @@ GradientRule gradient_view;
 GradientRule gradient_move;
 GradientRule gradient_insert;
 GradientRule gradient_avgwindow;
+GradientRule gradient_conv_data;
 
 #endif

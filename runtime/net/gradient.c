@@ -142,6 +142,7 @@ static GradientRule *const rules[OP_KINDS] = {
     [OP_MAP] = gradient_map,
     [OP_REDUCE] = gradient_reduce,
     [OP_AVGWINDOW] = gradient_avgwindow,
+    [OP_CONV_DATA] = gradient_conv_data,
 };
 /* clang-format on */
 

@@ -112,8 +112,11 @@ int layer_check_window(const Layer *l, Error *e) {
     for (int i = 0; i < 2; i++)
         if (l->kernel[i] < 1 || l->stride[i] < 1 || l->kernel[i] > 1024 || l->stride[i] > 1024)
             return layer_fail(l, e, "kernel and stride must be 1 to 1024");
+    for (int i = 0; i < 2; i++)
+        if (l->dilation[i] < 1 || l->dilation[i] > 1024)
+            return layer_fail(l, e, "dilation must be 1 to 1024");
     for (int i = 0; i < 4; i++)
-        if (l->pad[i] < 0 || l->pad[i] >= l->kernel[i % 2])
+        if (l->pad[i] < 0 || l->pad[i] > (l->kernel[i % 2] - 1) * l->dilation[i % 2])
             return layer_fail(l, e, "padding must be 0 or more and less than the kernel");
     return 0;
 }

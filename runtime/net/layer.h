@@ -39,7 +39,7 @@ int layer_check_image(const Graph *g, const Layer *l, int i, Error *e);
 int layer_keep_shape(const Graph *g, Layer *l);
 /* *dim is the dimension that a layer's attribute names, from 0 on; -1 is the last. */
 int layer_check_dim(const Layer *l, const Shape *x, int64_t named, int64_t *dim, Error *e);
-/* Kernel, stride and padding of a window are sensible. */
+/* Kernel, stride, dilation and padding of a window are sensible. */
 int layer_check_window(const Layer *l, Error *e);
 /* The same of a pool's, whose padding is at most half the kernel. */
 int layer_check_pool(const Layer *l, Error *e);

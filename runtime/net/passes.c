@@ -168,6 +168,7 @@ int round_forward(Build *b, Error *e) {
 /* A contribution to a gradient, into which what is added to it, or its mask, may be fused. */
 static bool contributes(const Op *op) {
     switch (op->kind) {
+    case OP_CONV:
     case OP_CONV_DATA:
     case OP_LINEAR_DATA:
     case OP_BATCHNORM_BACK:

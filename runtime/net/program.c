@@ -137,10 +137,11 @@ static int read_channels(const Program *p, const Op *op, float *scale, float *sh
 static int read_weights(const Program *p, const Op *op, float *weight, float *bias, Error *e) {
     const Graph *g = p->graph;
     const Layer *l = &g->layers[op->layer_index];
-    size_t K = (size_t)l->C, each = (size_t)tensor_count(&g->params[l->param[0]].value) / K;
-    if (read_param(g, l->param[0], weight, e)) return -1;
+    const Tensor *w = &g->params[op->param[0]].value;
+    size_t K = (size_t)w->shape[0], each = (size_t)tensor_count(w) / K;
+    if (read_param(g, op->param[0], weight, e)) return -1;
     memset(bias, 0, K * sizeof *bias);
-    if (l->param[1] >= 0 && read_param(g, l->param[1], bias, e)) return -1;
+    if (op->param[1] >= 0 && read_param(g, op->param[1], bias, e)) return -1;
     if (op->folded < 0) return 0;
     double *map = memory_take(2 * K * sizeof *map, l->name, e);
     if (!map) return -1;

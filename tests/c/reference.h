@@ -63,13 +63,15 @@ static inline void ref_free(Reference *r) {
     do {                                                                                           \
         int64_t Kg = (l)->C / (l)->groups, Cg = (in)->C / (l)->groups;                             \
         int64_t R = (l)->kernel[0], S = (l)->kernel[1], SY = (l)->stride[0], SX = (l)->stride[1];  \
+        int64_t DY = (l)->dilation[0], DX = (l)->dilation[1];                                      \
         for (int64_t n = 0; n < (N); n++)                                                          \
             for (int64_t k = 0; k < (l)->C; k++)                                                   \
                 for (int64_t c = 0; c < Cg; c++)                                                   \
                     for (int64_t kr = 0; kr < R; kr++)                                             \
                         for (int64_t ks = 0; ks < S; ks++)                                         \
                             for (int64_t oh = 0; oh < (l)->H; oh++) {                              \
-                                int64_t h = oh * SY + kr - (l)->pad[0], v = ks - (l)->pad[1];      \
+                                int64_t h = oh * SY + kr * DY - (l)->pad[0];                       \
+                                int64_t v = ks * DX - (l)->pad[1];                                 \
                                 int64_t first = v < 0 ? (SX - 1 - v) / SX : 0;                     \
                                 int64_t end = ((in)->W - 1 - v + SX) / SX;                         \
                                 if (h < 0 || h >= (in)->H || v >= (in)->W) continue;               \
@@ -102,6 +104,25 @@ static inline void ref_conv_back(Reference *r, int i) {
     REF_CONV_EACH(l, in, r->N, dX[x] += dy[o] * W[w]; dW[w] += dy[o] * X[x];);
     for (int64_t o = 0; l->bias && o < r->N * ref_size(l); o++)
         r->dparam[l->param[1]][o / HW % l->C] += dy[o];
+}
+
+/* The convolution's products from the output to the input. */
+static inline void ref_conv_transpose(Reference *r, int i, bool back) {
+    const Layer *l = &r->g->layers[i], *in = &r->g->layers[l->input[0]];
+    double *X = r->value[l->input[0]], *Y = r->value[i], *dX = r->grad[l->input[0]];
+    double *dY = r->grad[i], *W = r->param[l->param[0]], *dW = r->dparam[l->param[0]];
+    double *B = l->bias ? r->param[l->param[1]] : NULL;
+    Layer turned = *l;
+    turned.C = in->C, turned.H = in->H, turned.W = in->W;
+    for (int64_t o = 0; o < r->N * ref_size(l); o++) {
+        int64_t k = o / (l->H * l->W) % l->C;
+        if (!back) Y[o] = B ? B[k] : 0;
+        if (back && B) r->dparam[l->param[1]][k] += dY[o];
+    }
+    if (back)
+        REF_CONV_EACH(&turned, l, r->N, dX[o] += dY[x] * W[w]; dW[w] += X[o] * dY[x];);
+    else
+        REF_CONV_EACH(&turned, l, r->N, Y[x] += X[o] * W[w];);
 }
 
 static inline void ref_linear(Reference *r, int i, bool back) {
@@ -287,6 +308,7 @@ static inline void ref_layer(Reference *r, int i, bool back) {
     switch (r->g->layers[i].kind) {
     case LAYER_INPUT: break;
     case LAYER_CONV: back ? ref_conv_back(r, i) : ref_conv(r, i); break;
+    case LAYER_CONV_TRANSPOSE: ref_conv_transpose(r, i, back); break;
     case LAYER_LINEAR: ref_linear(r, i, back); break;
     case LAYER_BATCHNORM: ref_batchnorm(r, i, back); break;
     case LAYER_MAXPOOL: ref_maxpool(r, i, back); break;

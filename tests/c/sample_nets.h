@@ -22,7 +22,7 @@ static inline int add(Graph *g, Layer l, int a, int b) {
     l.inputs = b >= 0 ? 2 : 1;
     if (l.kind == LAYER_RELU && l.cap == 0) l.cap = INFINITY;
     if (l.kind == LAYER_BATCHNORM) l.eps = 1e-3, l.momentum = 0.1;
-    if (l.kind == LAYER_CONV && !l.groups) l.groups = 1;
+    if (!l.groups) l.groups = 1;
     snprintf(l.name, sizeof l.name, "%s%d", layer_kind_name(l.kind), serial++);
     if (graph_add(g, &l, &value, &e)) fail_msg("%s", e.text);
     return value;

@@ -136,13 +136,65 @@ static void averages(Graph *g) {
     end(g, CONCAT(g, 0, y, average(g, x, 2, 3, 1, true, false)));
 }
 
+static int dilated(Graph *g, int x, int64_t K, int64_t R, int64_t dilation, int64_t stride,
+                   int64_t groups) {
+    int64_t pad = (R - 1) * dilation / 2;
+    return add(g,
+               (Layer){.kind = LAYER_CONV,
+                       .C = K,
+                       .kernel = {R, R},
+                       .stride = {stride, 1},
+                       .dilation = {dilation, dilation},
+                       .pad = {pad, pad, pad, pad},
+                       .groups = groups,
+                       .bias = K % 3 != 0},
+               x, -1);
+}
+
+/* DeepLab's branches, and kernels with gaps of the image, in groups and of a stride. */
+static void gaps(Graph *g) {
+    int x = relu(g, norm(g, dilated(g, normalize(g, 0), 16, 3, 2, 1, 1)), 0);
+    int y = relu(g, norm(g, dilated(g, x, 16, 3, 3, 1, 1)), 0);
+    y = sum(g, norm(g, dilated(g, y, 16, 3, 2, 1, 16)), x);
+    x = relu(g, dilated(g, y, 8, 3, 2, 2, 4), 1);
+    end(g, CONCAT(g, 0, x, dilated(g, y, 9, 5, 2, 2, 1)));
+}
+
+static int turned(Graph *g, int x, int64_t K, int64_t R, int64_t stride, int64_t pad, int64_t more,
+                  int64_t groups, int64_t dilation) {
+    return add(g,
+               (Layer){.kind = LAYER_CONV_TRANSPOSE,
+                       .C = K,
+                       .kernel = {R, R},
+                       .stride = {stride, stride},
+                       .dilation = {dilation, dilation},
+                       .pad = {pad, pad, pad, pad},
+                       .sizes = {more, more},
+                       .groups = groups},
+               x, -1);
+}
+
+/* An hourglass: convolutions of a stride, and transposed ones back up, whose values are added to
+ * what they came from; of the image and in groups. */
+static void hourglass(Graph *g) {
+    int x = block(g, turned(g, 0, 5, 3, 1, 1, 0, 1, 1), 16);
+    int y = relu(g, norm(g, conv(g, x, 32, 3, 2, 1, 1)), 0);
+    int z = relu(g, norm(g, turned(g, y, 16, 2, 2, 0, 0, 1, 1)), 0);
+    x = relu(g, sum(g, turned(g, z, 16, 3, 1, 1, 0, 1, 1), x), 0);
+    z = turned(g, relu(g, y, 0.9), 16, 3, 2, 1, 1, 1, 1);
+    x = sum(g, x, relu(g, z, 0));
+    z = turned(g, conv(g, y, 12, 1, 1, 0, 1), 12, 4, 2, 1, 0, 3, 1);
+    z = sum(g, z, turned(g, z, 12, 3, 1, 2, 0, 12, 2));
+    end(g, CONCAT(g, 0, x, z));
+}
+
 static const struct {
     const char *name;
     void (*make)(Graph *g);
 } nets[] = {
-    {"dense", dense},     {"branches", branches}, {"ends", ends},
-    {"shuffle", shuffle}, {"slices", slices},     {"windows", windows},
-    {"borders", borders}, {"views", views},       {"averages", averages},
+    {"dense", dense},       {"branches", branches}, {"ends", ends},           {"shuffle", shuffle},
+    {"slices", slices},     {"windows", windows},   {"borders", borders},     {"views", views},
+    {"averages", averages}, {"gaps", gaps},         {"hourglass", hourglass},
 };
 enum { NETS = sizeof nets / sizeof *nets };
 

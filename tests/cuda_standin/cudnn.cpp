@@ -25,7 +25,7 @@ struct cudnnFilterStruct {
 };
 struct cudnnConvolutionStruct {
     bool set;
-    int pad[2], stride[2], groups;
+    int pad[2], stride[2], dilation[2], groups;
     cudnnMathType_t math;
     cudnnConvolutionMode_t mode;
     cudnnDataType_t compute;
@@ -71,8 +71,8 @@ size_t bytes_of(const cudnnFilterStruct &f) {
     return size_of(f.type) * (size_t)f.k * (size_t)f.c * (size_t)f.h * (size_t)f.w;
 }
 
-int slide(int in, int pad, int kernel, int stride) {
-    return (in + 2 * pad - kernel) / stride + 1;
+int slide(int in, int kernel, const cudnnConvolutionStruct &c, int axis) {
+    return (in + 2 * c.pad[axis] - (kernel - 1) * c.dilation[axis] - 1) / c.stride[axis] + 1;
 }
 
 cudnnStatus_t describe(const cudnnTensorStruct *x, const cudnnFilterStruct *w,
@@ -86,8 +86,7 @@ cudnnStatus_t describe(const cudnnTensorStruct *x, const cudnnFilterStruct *w,
         return CUDNN_STATUS_NOT_SUPPORTED_LAYOUT;
     if (conv->compute != CUDNN_DATA_FLOAT) return CUDNN_STATUS_NOT_SUPPORTED_DATA_TYPE;
     if (x->n != y->n || x->c != w->c * conv->groups || w->k != y->c || w->k % conv->groups ||
-        y->h != slide(x->h, conv->pad[0], w->h, conv->stride[0]) ||
-        y->w != slide(x->w, conv->pad[1], w->w, conv->stride[1]))
+        y->h != slide(x->h, w->h, *conv, 0) || y->w != slide(x->w, w->w, *conv, 1))
         return CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH;
     *out = {*x, *y, *w, *conv};
     return CUDNN_STATUS_SUCCESS;
@@ -158,17 +157,17 @@ described_back(const dnnl::convolution_forward::primitive_desc &hint, Parts... p
 
 struct Problem {
     dnnl::memory::desc x, y, w, w_any;
-    dnnl::memory::dims strides, pads;
+    dnnl::memory::dims strides, gaps, pads;
     explicit Problem(const Conv &c)
         : x(floats(dims_of(c.x), Tag::nhwc)), y(floats(dims_of(c.y), Tag::nhwc)),
           w(floats(dims_of(c), c.conv.groups > 1 ? Tag::gohwi : Tag::ohwi)),
           w_any(floats(dims_of(c), Tag::any)), strides{c.conv.stride[0], c.conv.stride[1]},
-          pads{c.conv.pad[0], c.conv.pad[1]} {
+          gaps{c.conv.dilation[0] - 1, c.conv.dilation[1] - 1}, pads{c.conv.pad[0], c.conv.pad[1]} {
     }
     dnnl::convolution_forward::primitive_desc forward() const {
         return described<dnnl::convolution_forward>(dnnl::prop_kind::forward_training,
                                                     dnnl::algorithm::convolution_direct, x, w_any,
-                                                    y, strides, pads, pads);
+                                                    y, strides, gaps, pads, pads);
     }
 };
 
@@ -194,8 +193,8 @@ std::vector<float> backward_data(const Conv &c, std::vector<float> &dy, std::vec
     dnnl::stream s(engine());
     std::vector<float> dx(count_of(c.x));
     auto pd = described_back<dnnl::convolution_backward_data>(
-        p.forward(), dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides, p.pads,
-        p.pads);
+        p.forward(), dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides, p.gaps,
+        p.pads, p.pads);
     dnnl::convolution_backward_data(pd).execute(
         s, {{DNNL_ARG_DIFF_DST, wrap(p.y, dy)},
             {DNNL_ARG_WEIGHTS, reordered(s, wrap(p.w, w), pd.weights_desc())},
@@ -209,8 +208,8 @@ std::vector<float> backward_weights(const Conv &c, std::vector<float> &x, std::v
     dnnl::stream s(engine());
     std::vector<float> dw(bytes_of(c.w) / size_of(c.w.type));
     auto pd = described_back<dnnl::convolution_backward_weights>(
-        p.forward(), dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides, p.pads,
-        p.pads);
+        p.forward(), dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides, p.gaps,
+        p.pads, p.pads);
     dnnl::memory made(pd.diff_weights_desc(), engine()), out = wrap(p.w, dw);
     dnnl::convolution_backward_weights(pd).execute(s, {{DNNL_ARG_SRC, wrap(p.x, x)},
                                                        {DNNL_ARG_DIFF_DST, wrap(p.y, dy)},
@@ -243,7 +242,7 @@ void write(const Conv &c, const std::vector<float> &values, float beta, void *at
 /* Whether Winograd's transforms know the convolution. */
 bool winograd_fits(const Conv &c) {
     return c.w.h == 3 && c.w.w == 3 && c.conv.stride[0] == 1 && c.conv.stride[1] == 1 &&
-           c.conv.groups == 1;
+           c.conv.dilation[0] == 1 && c.conv.dilation[1] == 1 && c.conv.groups == 1;
 }
 
 cudnnStatus_t check_workspace(const Conv &c, int algorithm, int algorithms, const void *workspace,
@@ -375,9 +374,10 @@ cudnnStatus_t cudnnSetConvolution2dDescriptor(cudnnConvolutionDescriptor_t d, in
                                               cudnnConvolutionMode_t mode,
                                               cudnnDataType_t compute) {
     CALL("cudnnSetConvolution2dDescriptor");
-    if (pad_h < 0 || pad_w < 0 || u < 1 || v < 1 || dilation_h != 1 || dilation_w != 1)
+    if (pad_h < 0 || pad_w < 0 || u < 1 || v < 1 || dilation_h < 1 || dilation_w < 1)
         return CUDNN_STATUS_BAD_PARAM;
-    *d = {true, {pad_h, pad_w}, {u, v}, 1, CUDNN_DEFAULT_MATH, mode, compute};
+    *d = {true, {pad_h, pad_w},     {u, v}, {dilation_h, dilation_w},
+          1,    CUDNN_DEFAULT_MATH, mode,   compute};
     return CUDNN_STATUS_SUCCESS;
 }
 

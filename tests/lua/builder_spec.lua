@@ -80,9 +80,10 @@ describe("the builder", function()
             ["b:adaptive_maxpool(x, {3, 2})"] = "adaptive_maxpool: a grid of 3 x 2 does not divide 8 x 8",
             ["b:avgpool(x, 1)"] = average:format(1), ["b:avgpool(x)"] = average:format(nil),
             ["b:avgpool(x, {2, 2})"] = average:format("{2, 2}"),
-            ["b:avgpool(x, {grid = 2})"] = "avgpool: 'grid' is unknown (known: kernel, stride, pad, ceil_mode, "
-                .. "count_include_pad)",
-            ["b:avgpool(x, {kernel = 2, pad = 2})"] = "avgpool: padding must be 0 or more and less than the kernel",
+            ["b:avgpool(x, {grid = 2})"] =
+                "avgpool: 'grid' is unknown (known: kernel, stride, pad, ceil_mode, count_include_pad)",
+            ["b:avgpool(x, {kernel = 2, pad = 2})"] =
+                "avgpool: padding must be 0 or more and less than the kernel",
             ["b:avgpool(x, {kernel = 3, pad = 2})"] = "avgpool: padding is at most half the kernel",
             ["b:avgpool(x, {kernel = 9})"] = "avgpool: the window is larger than its padded input",
             ["b:maxpool(x, 2)"] =
@@ -98,8 +99,19 @@ describe("the builder", function()
                 .. "or {height, width}, \"same\" or {top, left, bottom, right}, got 'Same'",
             ["b:conv(x, 'c', {out = 2, kernel = 3, groups = 2})"] =
                 "layer 'c' (conv): groups must divide the input's and the output's channels",
-            ["b:conv(x, 'c', {out = 2, kernel = 3, dilation = 2})"] =
-                "conv: 'dilation' is unknown (known: out, kernel, stride, pad, groups, bias)",
+            ["b:conv(x, 'c', {out = 2, kernel = 3, dilatoin = 2})"] = "conv: 'dilatoin' is unknown; "
+                .. "did you mean 'dilation'? (known: out, kernel, stride, pad, dilation, groups, bias)",
+            ["b:conv(x, 'c', {out = 2, kernel = 3, dilation = 0})"] = "conv: dilation " .. sizes .. "0",
+            ["b:conv(x, 'c', {out = 2, kernel = 5, dilation = 2})"] =
+                "layer 'c' (conv): the kernel is larger than its padded input",
+            ["b:conv_transpose(x, 'c', {out = 2, kernel = 3, output_padding = 1})"] =
+                "layer 'c' (conv_transpose): output_padding must be 0 or more and less than the stride",
+            ["b:conv_transpose(x, 'c', {out = 2, kernel = 3, output_padding = -1})"] =
+                "conv_transpose: output_padding must be a whole number from 0 on or {height, width}, got -1",
+            ["b:conv_transpose(x, 'c', {out = 2, kernel = 3, pad = 'same'})"] =
+                "conv_transpose: pad must be given in numbers, got 'same'",
+            ["b:conv_transpose(b:maxpool(x, {kernel = 8}), 'c', {out = 2, kernel = 3, pad = 2})"] =
+                "layer 'c' (conv_transpose): the padding leaves nothing of its output",
             ["b:batchnorm(x, 'n', {eps = '1e-3'})"] = "batchnorm: eps must be a number, got '1e-3'",
             ["b:batchnorm(x)"] = "batchnorm needs the name of its parameters, got nil",
             ["b:linear(x, 2)"] = "linear needs the name of its parameters, got 2",

@@ -53,8 +53,8 @@ static void each_product(const Job *j, Product *each, void *own) {
         for (int64_t c = 0; c < CG; c++)
             for (int64_t r = 0; r < R; r++)
                 for (int64_t s = 0; s < S; s++) {
-                    int64_t h = y * j->op.stride[0] + r - j->op.pad[0],
-                            w = x * j->op.stride[1] + s - j->op.pad[1];
+                    int64_t h = y * j->op.stride[0] + r * j->op.dilation[0] - j->op.pad[0],
+                            w = x * j->op.stride[1] + s * j->op.dilation[1] - j->op.pad[1];
                     if (h < 0 || h >= j->H || w < 0 || w >= j->W) continue;
                     int64_t channel = k / KG * CG + c;
                     each(o, ((n * j->C + channel) * j->H + h) * j->W + w,
@@ -597,8 +597,10 @@ static int place(Compiler *c, int value, int *slot, Error *e) {
 
 static Job job_of(const Compiler *c, const Op *op) {
     const Op *forward = op->backward && op->twin >= 0 ? &c->program->ops[op->twin] : op;
-    int in = forward->in[0] == NO_VALUE ? forward->out[0] : forward->in[0];
-    const Value *x = &c->program->values[in], *y = &c->program->values[forward->out[0]];
+    int in = forward->in[0] == NO_VALUE ? forward->out[0] : forward->in[0], out = forward->out[0];
+    bool turned = forward->kind == OP_CONV_DATA; /* of a transposed convolution */
+    const Value *x = &c->program->values[turned ? out : in],
+                *y = &c->program->values[turned ? in : out];
     const PlanRequest *r = c->request;
     Job j = {.op = *op,
              .N = r->N,

@@ -54,7 +54,7 @@ local function pair(v, default, what, least)
     if whole(v, least) then return {v, v} end
     if is_pair(v, least) then return v end
     wrong("%s must be a whole number from %d on or {height, width}%s, got %s", what, least,
-        least == 0 and ", \"same\" or {top, left, bottom, right}" or "", arguments.text(v))
+        what:find(": pad$") and ", \"same\" or {top, left, bottom, right}" or "", arguments.text(v))
 end
 
 -- TensorFlow's "same": ceil(in / stride) outputs, the odd element of padding after the input.

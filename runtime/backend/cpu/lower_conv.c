@@ -20,6 +20,16 @@ static bool training(const Compiler *c) {
     return c->request->purpose == PLAN_TRAINING;
 }
 
+Op conv_forward_of(const Compiler *c, const Op *op) {
+    Op f = op->backward ? *twin_of(c, op) : *op;
+    if (f.kind != OP_CONV_DATA) return f;
+    int out = f.in[0];
+    f.kind = OP_CONV;
+    f.in[0] = f.out[0];
+    f.out[0] = out;
+    return f;
+}
+
 /* --- weights --- */
 
 int conv_host_weights(const Compiler *c, const Op *op, const Op *forward, HostWeights *w,
@@ -88,7 +98,8 @@ ConvShape conv_forward_shape(const Compiler *c, const Op *forward) {
                    .dst = blocked_layout(c, y->C, y->H, y->W),
                    .has_bias = true,
                    .stride = {forward->stride[0], forward->stride[1]},
-                   .pad = {forward->pad[0], forward->pad[1], forward->pad[2], forward->pad[3]}};
+                   .pad = {forward->pad[0], forward->pad[1], forward->pad[2], forward->pad[3]},
+                   .dilation = {forward->dilation[0], forward->dilation[1]}};
     if (src->ndims == 2) s.src = layout_plain(c->request->N, x->C, 1, 1);
     return s;
 }
@@ -249,8 +260,9 @@ static int rotated_descriptor(Compiler *c, const Op *forward, bool sum, dnnl_pri
     ConvShape s = {.src = *layout_of(c, forward->out[0]),
                    .weights = rotated_weights(c, forward, true),
                    .dst = *layout_of(c, forward->in[0]),
-                   .stride = {1, 1}};
-    for (int i = 0; i < 4; i++) s.pad[i] = forward->kernel[i % 2] - 1 - forward->pad[i];
+                   .stride = {1, 1},
+                   .dilation = {forward->dilation[0], forward->dilation[1]}};
+    for (int i = 0; i < 4; i++) s.pad[i] = conv_reach(forward, i % 2) - forward->pad[i];
     PostOps post = {.sum = sum};
     if (conv_descriptor(cpu_engine(), &s, CONV_FORWARD, &post, NULL, false, pd, e)) return -1;
     if (*pd && descriptor_cuts_images(*pd)) {
@@ -261,16 +273,16 @@ static int rotated_descriptor(Compiler *c, const Op *forward, bool sum, dnnl_pri
 }
 
 /* dy in the layout that the forward op's output has. */
-static int read_dy(Compiler *c, const Op *op, int i, Error *e) {
-    return value_as(c, op->in[i], layout_of(c, twin_of(c, op)->out[0]), e);
+static int read_dy(Compiler *c, const Op *op, const Op *forward, int i, Error *e) {
+    return value_as(c, op->in[i], layout_of(c, forward->out[0]), e);
 }
 
-static int rotated_steps(Compiler *c, const Op *op, bool sum, dnnl_primitive_desc_t pd, Error *e) {
-    const Op *forward = twin_of(c, op);
+static int rotated_steps(Compiler *c, const Op *op, const Op *forward, bool sum,
+                         dnnl_primitive_desc_t pd, Error *e) {
     const Layout *layout = layout_of(c, forward->in[0]), *from = layout_of(c, forward->out[0]);
     Layout plain = rotated_weights(c, forward, false);
     HostWeights w;
-    int weights, dy = read_dy(c, op, 0, e);
+    int weights, dy = read_dy(c, op, forward, 0, e);
     int dx = sum ? c->buffer[op->add] : buffer_of(c, layout, e);
     if (dy < 0 || dx < 0 || conv_host_weights(c, op, forward, &w, e)) return -1;
     int status = conv_rotate(&w, e) || conv_keep_weights(c, &plain, w.weight, pd, &weights, e) ||
@@ -280,8 +292,7 @@ static int rotated_steps(Compiler *c, const Op *op, bool sum, dnnl_primitive_des
 }
 
 /* *taken is false where oneDNN has no fast convolution of the kind. */
-static int rotated_data(Compiler *c, const Op *op, bool *taken, Error *e) {
-    const Op *forward = twin_of(c, op);
+static int rotated_data(Compiler *c, const Op *op, const Op *forward, bool *taken, Error *e) {
     dnnl_primitive_desc_t pd = NULL;
     bool sum = op->add != NO_VALUE && value_dies(c, op->add) &&
                layout_same(layout_of(c, op->add), layout_of(c, forward->in[0]));
@@ -290,14 +301,13 @@ static int rotated_data(Compiler *c, const Op *op, bool *taken, Error *e) {
     if (!pd && rotated_descriptor(c, forward, false, &pd, e)) return -1;
     *taken = pd != NULL;
     if (!pd) return 0;
-    int status = rotated_steps(c, op, sum, pd, e);
+    int status = rotated_steps(c, op, forward, sum, pd, e);
     dnnl_primitive_desc_destroy(pd);
     return status;
 }
 
-static int kept_data_weights(Compiler *c, const Op *op, dnnl_primitive_desc_t pd, int *weights,
-                             Error *e) {
-    const Op *forward = twin_of(c, op);
+static int kept_data_weights(Compiler *c, const Op *op, const Op *forward, dnnl_primitive_desc_t pd,
+                             int *weights, Error *e) {
     Layout plain = weights_layout(c, forward, false);
     HostWeights w;
     if (training(c)) return live_weights(c, forward, &plain, pd, weights, e);
@@ -308,19 +318,18 @@ static int kept_data_weights(Compiler *c, const Op *op, dnnl_primitive_desc_t pd
 }
 
 /* oneDNN's own data gradient, in the values' layouts if it is fast there. */
-static int onednn_data(Compiler *c, const Op *op, Error *e) {
-    const Op *forward = twin_of(c, op);
+static int onednn_data(Compiler *c, const Op *op, const Op *forward, Error *e) {
     const Layout *from = layout_of(c, forward->out[0]);
     ConvShape s = conv_forward_shape(c, forward);
-    dnnl_primitive_desc_t pd;
+    dnnl_primitive_desc_t pd, hint = op->backward ? note_of(c, op->twin)->descriptor : NULL;
     s.dst = *from;
-    if (seek_descriptor(s, CONV_DATA, NULL, note_of(c, op->twin)->descriptor, &pd, e)) return -1;
+    if (seek_descriptor(s, CONV_DATA, NULL, hint, &pd, e)) return -1;
     if (!pd) return no_implementation(e);
     Layout dx = descriptor_layout(pd, DNNL_ARG_DIFF_SRC),
            dy = descriptor_layout(pd, DNNL_ARG_DIFF_DST);
-    int weights, out = buffer_of(c, &dx, e), in = read_dy(c, op, 0, e);
+    int weights, out = buffer_of(c, &dx, e), in = read_dy(c, op, forward, 0, e);
     if (in >= 0) in = dy_as(c, from, in, &dy, e);
-    int status = out < 0 || in < 0 || kept_data_weights(c, op, pd, &weights, e);
+    int status = out < 0 || in < 0 || kept_data_weights(c, op, forward, pd, &weights, e);
     if (!status) {
         Arg args[3] = {
             {DNNL_ARG_DIFF_DST, in}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DIFF_SRC, out}};
@@ -331,29 +340,40 @@ static int onednn_data(Compiler *c, const Op *op, Error *e) {
     return status ? -1 : 0;
 }
 
+/* A transposed convolution's value gets blocks of channels, as other convolutions' do. */
 int cpu_lower_conv_data(Compiler *c, const Op *op, Error *e) {
-    const Op *forward = twin_of(c, op);
-    bool taken = false, slides = forward->stride[0] == 1 && forward->stride[1] == 1;
-    if (!training(c) && conv_reads_image(c, forward) && conv_image_data(c, op, &taken, e))
+    const Op forward = conv_forward_of(c, op);
+    const Value *x = value_of(c, forward.in[0]);
+    bool taken = false, slides = forward.stride[0] == 1 && forward.stride[1] == 1;
+    if (!op->backward) *layout_of(c, op->out[0]) = blocked_layout(c, x->C, x->H, x->W);
+    if (op->backward && !training(c) && conv_reads_image(c, twin_of(c, op)) &&
+        conv_image_data(c, op, &taken, e))
         return -1;
     if (!taken && conv_own_data(c, op, &taken, e)) return -1;
-    if (!taken && slides && !training(c) && rotated_data(c, op, &taken, e)) return -1;
-    return taken ? 0 : onednn_data(c, op, e);
+    if (!taken && slides && !training(c) && rotated_data(c, op, &forward, &taken, e)) return -1;
+    return taken ? 0 : onednn_data(c, op, &forward, e);
 }
 
 /* --- the gradient with respect to the weights --- */
 
-static int weights_steps(Compiler *c, const Op *op, dnnl_primitive_desc_t pd, Error *e) {
-    const Op *forward = twin_of(c, op);
+/* The input as forward has read it; of a transposed convolution, the gradient that it is given. */
+static int read_source(Compiler *c, const Op *op, Layout *layout) {
     const CpuNote *note = note_of(c, op->twin);
+    bool kept = twin_of(c, op)->kind == OP_CONV;
+    *layout = kept ? descriptor_layout(note->descriptor, DNNL_ARG_SRC) : *layout_of(c, op->in[0]);
+    return kept ? note->source : c->buffer[op->in[0]];
+}
+
+static int weights_steps(Compiler *c, const Op *op, const Op *forward, dnnl_primitive_desc_t pd,
+                         Error *e) {
     const Layout *from = layout_of(c, forward->out[0]);
-    Layout source = descriptor_layout(note->descriptor, DNNL_ARG_SRC);
     Layout x = descriptor_layout(pd, DNNL_ARG_SRC), dy = descriptor_layout(pd, DNNL_ARG_DIFF_DST);
-    Layout dw = descriptor_layout(pd, DNNL_ARG_DIFF_WEIGHTS),
+    Layout dw = descriptor_layout(pd, DNNL_ARG_DIFF_WEIGHTS), source,
            plain = weights_layout(c, forward, false);
     int gradient = buffer_param_gradient(c, op->param[0], e), bias = NO_BUFFER;
-    int src = dy_as(c, &source, note->source, &x, e), in = read_dy(c, op, 1, e);
-    if (gradient < 0 || src < 0 || in < 0 || (in = dy_as(c, from, in, &dy, e)) < 0 ||
+    int src = read_source(c, op, &source), in = read_dy(c, op, forward, 1, e);
+    if (gradient < 0 || in < 0 || (src = dy_as(c, &source, src, &x, e)) < 0 ||
+        (in = dy_as(c, from, in, &dy, e)) < 0 ||
         (op->param[1] >= 0 && (bias = buffer_param_gradient(c, op->param[1], e)) < 0))
         return -1;
     int out = layout_same(&dw, &plain) ? gradient : buffer_of(c, &dw, e);
@@ -367,19 +387,19 @@ static int weights_steps(Compiler *c, const Op *op, dnnl_primitive_desc_t pd, Er
 }
 
 int cpu_lower_conv_weights(Compiler *c, const Op *op, Error *e) {
-    const Op *forward = twin_of(c, op);
-    const CpuNote *note = note_of(c, op->twin);
+    const Op forward = conv_forward_of(c, op);
     dnnl_primitive_desc_t pd;
     bool taken;
     if (conv_own_weights(c, op, &taken, e)) return -1;
     if (taken) return 0;
-    ConvShape s = conv_forward_shape(c, forward);
-    s.src = descriptor_layout(note->descriptor, DNNL_ARG_SRC);
-    s.dst = *layout_of(c, forward->out[0]);
+    ConvShape s = conv_forward_shape(c, &forward);
+    read_source(c, op, &s.src);
+    if (s.src.ndims == 2) s.src = conv_forward_shape(c, &forward).src;
+    s.dst = *layout_of(c, forward.out[0]);
     s.has_bias = op->param[1] >= 0;
-    if (seek_descriptor(s, CONV_WEIGHTS, NULL, note->descriptor, &pd, e)) return -1;
+    if (seek_descriptor(s, CONV_WEIGHTS, NULL, note_of(c, op->twin)->descriptor, &pd, e)) return -1;
     if (!pd) return no_implementation(e);
-    int status = weights_steps(c, op, pd, e);
+    int status = weights_steps(c, op, &forward, pd, e);
     dnnl_primitive_desc_destroy(pd);
     return status;
 }

@@ -4,6 +4,18 @@
 
 #include "backend/cpu/lower.h"
 
+/* The convolution that an op is, or is a gradient of, as a forward op. A transposed convolution,
+ * which is a gradient's op in the forward half, is that of the convolution from its output to its
+ * input. */
+Op conv_forward_of(const Compiler *c, const Op *op);
+/* Inputs from the first that a kernel reads to the last. */
+static inline int64_t conv_reach(const Op *op, int axis) {
+    return (op->kernel[axis] - 1) * op->dilation[axis];
+}
+static inline bool conv_is_dilated(const Op *op) {
+    return op->dilation[0] > 1 || op->dilation[1] > 1;
+}
+
 /* Host weights in the graph's layout, batch norm folded in: [G][K][C][R][S], K and C those of one
  * group. The bias is that of all groups. Rounded as `op`, whose forward op `forward` is, asks. */
 typedef struct HostWeights {

@@ -181,7 +181,8 @@ int conv_emit_own(Compiler *c, const Op *op, bool backward, const Convolution *s
 /* That of an op, forward; taps is 0, which no kernel has, where it is none of theirs. */
 static Convolution forward_shape(const Compiler *c, const Op *op) {
     const Value *x = value_of(c, op->in[0]), *y = value_of(c, op->out[0]);
-    bool fits = op->groups == 1 && op->stride[0] == op->stride[1] && op->kernel[0] == op->kernel[1];
+    bool fits = op->groups == 1 && op->stride[0] == op->stride[1] &&
+                op->kernel[0] == op->kernel[1] && !conv_is_dilated(op);
     for (int i = 0; i < 4; i++) fits = fits && op->pad[i] < op->kernel[0];
     return (Convolution){.C = x->C,
                          .K = y->C,
@@ -223,7 +224,8 @@ static int pack_folded(Compiler *c, const Op *op, const Convolution *shape, Erro
 int conv_own_forward(Compiler *c, const Op *op, bool *taken, Error *e) {
     CpuNote *note = note_of(c, c->op);
     Convolution s = forward_shape(c, op);
-    Layout dst = blocked_layout(c, s.K, s.OH, s.OW);
+    int of = value_of(c, op->out[0])->gradient_of;
+    Layout dst = of == NO_VALUE ? blocked_layout(c, s.K, s.OH, s.OW) : *layout_of(c, of);
     bool training = c->request->purpose == PLAN_TRAINING, sum = op->add != NO_VALUE;
     *taken = (!sum || value_dies(c, op->add)) &&
              conv_own(c, &s, layout_of(c, op->in[0]), sum ? layout_of(c, op->add) : &dst);
@@ -246,25 +248,28 @@ static int pack_back(Compiler *c, const Op *op, const Convolution *shape, Error 
     HostWeights w;
     if (shape->backward) return note_of(c, op->twin)->packed;
     if (c->request->purpose == PLAN_TRAINING) return pack_live(c, op, shape, true, e);
-    if (conv_host_weights(c, op, twin_of(c, op), &w, e)) return -1;
+    const Op forward = conv_forward_of(c, op);
+    if (conv_host_weights(c, op, &forward, &w, e)) return -1;
     int packed = conv_rotate(&w, e) ? -1 : pack(c, shape, w.weight, NULL, e);
     conv_free_host_weights(&w);
     return packed;
 }
 
 int conv_own_data(Compiler *c, const Op *op, bool *taken, Error *e) {
-    const Op *forward = twin_of(c, op);
-    const Layout *dx = layout_of(c, forward->in[0]), *dy = layout_of(c, forward->out[0]);
-    Convolution f = forward_shape(c, forward), s = reversed(&f);
+    const Op forward = conv_forward_of(c, op);
+    const Layout *dx = layout_of(c, forward.in[0]), *dy = layout_of(c, forward.out[0]);
+    Convolution f = forward_shape(c, &forward), s = reversed(&f);
     *taken = conv_own(c, &s, dy, dx);
     if (!*taken) return 0;
     s.sum = op->add != NO_VALUE && value_dies(c, op->add) && layout_same(layout_of(c, op->add), dx);
-    s.backward = note_of(c, op->twin)->packed != NO_BUFFER;
+    s.backward = op->backward && note_of(c, op->twin)->packed != NO_BUFFER;
+    s.relu = op->relu;
+    s.cap = (float)op->cap;
     int in = value_as(c, op->in[0], dy, e), out = s.sum ? c->buffer[op->add] : buffer_of(c, dx, e);
     if (in < 0 || out < 0) return -1;
     int packed = pack_back(c, op, &s, e);
     Done done;
-    if (packed < 0 || emit(c, op, true, &s, packed, in, out, &done, e)) return -1;
+    if (packed < 0 || emit(c, op, op->backward, &s, packed, in, out, &done, e)) return -1;
     return deliver(c, op, dx, out, done, e);
 }
 
@@ -278,14 +283,14 @@ static int run_gradient(Plan *p, const Step *s, Error *e) {
 }
 
 int conv_own_weights(Compiler *c, const Op *op, bool *taken, Error *e) {
-    const Op *forward = twin_of(c, op);
-    const Layout *x = layout_of(c, forward->in[0]), *dy = layout_of(c, forward->out[0]);
-    Convolution s = forward_shape(c, forward);
+    const Op forward = conv_forward_of(c, op);
+    const Layout *x = layout_of(c, forward.in[0]), *dy = layout_of(c, forward.out[0]);
+    Convolution s = forward_shape(c, &forward);
     bool bias = op->param[1] >= 0;
     *taken = conv_own(c, &s, x, dy);
     if (!*taken) return 0;
     ConvJob job = job_of(c, &s);
-    int at[5] = {buffer_param_gradient(c, op->param[0], e), c->buffer[forward->in[0]],
+    int at[5] = {buffer_param_gradient(c, op->param[0], e), value_as(c, op->in[0], x, e),
                  value_as(c, op->in[1], dy, e),
                  buffer_new(c, job.kernel->gradient_scratch(&job.shape) * sizeof(float), e),
                  bias ? buffer_param_gradient(c, op->param[1], e) : 0};

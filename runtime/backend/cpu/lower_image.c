@@ -95,7 +95,7 @@ static int op_behind(const Compiler *c, int value) {
 
 bool conv_reads_image(const Compiler *c, const Op *forward) {
     int first = op_behind(c, VALUE_X);
-    if (first < 0 || forward->groups != 1) return false;
+    if (first < 0 || forward->groups != 1 || conv_is_dilated(forward)) return false;
     const Op *op = &c->program->ops[first];
     if (op->kind != OP_NORMALIZE) return op == forward;
     int second = op_behind(c, op->out[0]);

@@ -29,6 +29,11 @@ static dnnl_prop_kind_t forward_kind(ConvWhat what) {
     return what == CONV_TRAIN ? dnnl_forward_training : dnnl_forward_inference;
 }
 
+/* Elements between two that a dilated kernel reads. */
+static void left_out(const ConvShape *s, dnnl_dims_t between) {
+    for (int i = 0; i < 2; i++) between[i] = s->dilation[i] > 1 ? s->dilation[i] - 1 : 0;
+}
+
 enum { NORM_FLAGS = dnnl_use_scale | dnnl_use_shift };
 
 #if DNNL_VERSION_MAJOR == 2
@@ -105,20 +110,21 @@ dnnl_status_t onednn_convolution(const ConvShape *s, ConvWhat what, const Search
     dnnl_convolution_desc_t op;
     const Layout *bias = s->has_bias ? &s->bias : NULL;
     dnnl_dims_t stride = {s->stride[0], s->stride[1]}, before = {s->pad[0], s->pad[1]};
-    dnnl_dims_t after = {s->pad[2], s->pad[3]};
+    dnnl_dims_t after = {s->pad[2], s->pad[3]}, between;
     dnnl_alg_kind_t direct = dnnl_convolution_direct;
     dnnl_status_t status;
     *out = NULL;
+    left_out(s, between);
     if (what == CONV_DATA)
-        status = dnnl_convolution_backward_data_desc_init(&op, direct, &s->src, &s->weights,
-                                                          &s->dst, stride, before, after);
+        status = dnnl_dilated_convolution_backward_data_desc_init(
+            &op, direct, &s->src, &s->weights, &s->dst, stride, between, before, after);
     else if (what == CONV_WEIGHTS)
-        status = dnnl_convolution_backward_weights_desc_init(&op, direct, &s->src, &s->weights,
-                                                             bias, &s->dst, stride, before, after);
+        status = dnnl_dilated_convolution_backward_weights_desc_init(
+            &op, direct, &s->src, &s->weights, bias, &s->dst, stride, between, before, after);
     else
-        status =
-            dnnl_convolution_forward_desc_init(&op, forward_kind(what), direct, &s->src,
-                                               &s->weights, bias, &s->dst, stride, before, after);
+        status = dnnl_dilated_convolution_forward_desc_init(&op, forward_kind(what), direct,
+                                                            &s->src, &s->weights, bias, &s->dst,
+                                                            stride, between, before, after);
     return status == dnnl_success ? seek(&op, search, out) : status;
 }
 
@@ -235,22 +241,23 @@ dnnl_status_t onednn_convolution(const ConvShape *s, ConvWhat what, const Search
     const_dnnl_memory_desc_t src = s->src.handle, weights = s->weights.handle, dst = s->dst.handle;
     const_dnnl_memory_desc_t bias = s->has_bias ? s->bias.handle : NULL;
     dnnl_dims_t stride = {s->stride[0], s->stride[1]}, before = {s->pad[0], s->pad[1]};
-    dnnl_dims_t after = {s->pad[2], s->pad[3]}, none = {0};
+    dnnl_dims_t after = {s->pad[2], s->pad[3]}, between;
     dnnl_alg_kind_t direct = dnnl_convolution_direct;
     dnnl_status_t status;
     *out = NULL;
+    left_out(s, between);
     if (what == CONV_DATA)
         status = dnnl_convolution_backward_data_primitive_desc_create(
-            &first, search->engine, direct, src, weights, dst, stride, none, before, after,
+            &first, search->engine, direct, src, weights, dst, stride, between, before, after,
             search->hint, search->attr);
     else if (what == CONV_WEIGHTS)
         status = dnnl_convolution_backward_weights_primitive_desc_create(
-            &first, search->engine, direct, src, weights, bias, dst, stride, none, before, after,
+            &first, search->engine, direct, src, weights, bias, dst, stride, between, before, after,
             search->hint, search->attr);
     else
         status = dnnl_convolution_forward_primitive_desc_create(
             &first, search->engine, forward_kind(what), direct, src, weights, bias, dst, stride,
-            none, before, after, search->attr);
+            between, before, after, search->attr);
     return seek(status, first, search, out);
 }
 

@@ -68,11 +68,11 @@ typedef struct Search {
     bool any;
 } Search;
 
-/* What a convolution is made of. pad is top, left, bottom, right. */
+/* What a convolution is made of. pad is top, left, bottom, right; a dilation of 0 is 1. */
 typedef struct ConvShape {
     Layout src, weights, bias, dst;
     bool has_bias;
-    int64_t stride[2], pad[4];
+    int64_t stride[2], pad[4], dilation[2];
 } ConvShape;
 
 typedef enum ConvWhat { CONV_FORWARD, CONV_TRAIN, CONV_DATA, CONV_WEIGHTS } ConvWhat;

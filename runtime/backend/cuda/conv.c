@@ -38,9 +38,9 @@ static int set_descriptors(Compiler *c, ConvCall *v, const ConvShape *s, Real re
             cudnnSetFilter4dDescriptor(v->w, type, CUDNN_TENSOR_NHWC, K, (int)(w->C / s->groups),
                                        (int)w->kernel[0], (int)w->kernel[1]);
     if (!status)
-        status = cudnnSetConvolution2dDescriptor(v->conv, (int)w->pad[0], (int)w->pad[1],
-                                                 (int)w->stride[0], (int)w->stride[1], 1, 1,
-                                                 CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT);
+        status = cudnnSetConvolution2dDescriptor(
+            v->conv, (int)w->pad[0], (int)w->pad[1], (int)w->stride[0], (int)w->stride[1],
+            (int)s->dilation[0], (int)s->dilation[1], CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT);
     if (!status) status = cudnnSetConvolutionGroupCount(v->conv, (int)s->groups);
     if (!status) status = cudnnSetConvolutionMathType(v->conv, math);
     return fail(c, v, status, "convolution descriptors", e);

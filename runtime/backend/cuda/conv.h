@@ -9,7 +9,7 @@ typedef enum ConvWhat { CONV_FORWARD, CONV_DATA, CONV_WEIGHTS } ConvWhat;
 /* A convolution with the same padding on both sides, as cuDNN wants it. */
 typedef struct ConvShape {
     Window window;
-    int64_t K, groups;
+    int64_t K, groups, dilation[2];
 } ConvShape;
 
 enum { CONV_ALGORITHMS = 8 };

@@ -4,6 +4,19 @@
 #include "base/memory.h"
 #include "backend/cuda/conv.h"
 
+/* The convolution that an op is, or is a gradient of, as a forward op. A transposed convolution,
+ * which is a gradient's op in the forward half, is that of the convolution from its output to its
+ * input. */
+static Op forward_of(const Compiler *c, const Op *op) {
+    Op f = op->backward ? *twin_of(c, op) : *op;
+    if (f.kind != OP_CONV_DATA) return f;
+    int out = f.in[0];
+    f.kind = OP_CONV;
+    f.in[0] = f.out[0];
+    f.out[0] = out;
+    return f;
+}
+
 static int64_t outputs_of(const Compiler *c, const Op *f) {
     return value_of(c, f->out[0])->C;
 }
@@ -13,7 +26,8 @@ static int64_t inputs_of(const Compiler *c, const Op *f) {
 }
 
 static bool is_depthwise(const Compiler *c, const Op *f) {
-    return f->groups > 1 && f->groups == outputs_of(c, f) && f->groups == inputs_of(c, f);
+    return f->dilation[0] == 1 && f->dilation[1] == 1 && f->groups > 1 &&
+           f->groups == outputs_of(c, f) && f->groups == inputs_of(c, f);
 }
 
 static Window window_of(const Compiler *c, const Op *f) {
@@ -43,7 +57,7 @@ static Window padding_of(const Compiler *c, const Op *f) {
 
 /* What cuDNN is given: the layer, or the layer without padding on the padded input. */
 static ConvShape shape_of(const Compiler *c, const Op *f) {
-    ConvShape s = {window_of(c, f), outputs_of(c, f), f->groups};
+    ConvShape s = {window_of(c, f), outputs_of(c, f), f->groups, {f->dilation[0], f->dilation[1]}};
     if (!is_lopsided(f)) return s;
     Window padded = padding_of(c, f);
     s.window.H = padded.OH, s.window.W = padded.OW;
@@ -162,47 +176,6 @@ static int emit_window(Compiler *c, const char *what, int (*run)(Plan *, const S
     return step_new(c, what, run, n, buffers, job, sizeof *job, e) ? 0 : -1;
 }
 
-/* The input as the convolution reads it. */
-static int padded_input(Compiler *c, const Op *op, const ConvShape *shape, Error *e) {
-    int x = value_read(c, op->in[0], e);
-    if (x < 0 || !is_lopsided(op)) return x;
-    WindowJob job = {.real = forward_real(c), .window = padding_of(c, op)};
-    int padded = buffer_new(c, (size_t)input_count(shape) * real_bytes(job.real), e);
-    return padded < 0 || emit_window(c, "pad", run_pad, &job, 2, (int[]){x, padded}, e) ? -1
-                                                                                        : padded;
-}
-
-/* --- forward --- */
-
-static int depthwise_forward(Compiler *c, const Op *op, int bias, Error *e) {
-    CudaNote *note = note_of(c, c->op);
-    WindowJob job = {.real = forward_real(c), .window = window_of(c, op)};
-    int x = note->source = value_read(c, op->in[0], e), y = buffer_of(c, op->out[0], job.real, e);
-    if (x < 0 || y < 0 ||
-        emit_window(c, "depthwise", run_depthwise, &job, 3, (int[]){x, note->weights, y}, e))
-        return -1;
-    return deliver(c, op, y, bias, false, e);
-}
-
-int cuda_lower_conv(Compiler *c, const Op *op, Error *e) {
-    bool training = c->request->purpose == PLAN_TRAINING, sum;
-    CudaNote *note = note_of(c, c->op);
-    int bias;
-    if ((training ? live_weights : kept_weights)(c, op, note, &bias, e)) return -1;
-    if (is_depthwise(c, op)) return depthwise_forward(c, op, bias, e);
-    ConvShape shape = shape_of(c, op);
-    ConvCall *call;
-    note->source = padded_input(c, op, &shape, e);
-    int y = result_buffer(c, op, &sum, e);
-    if (note->source < 0 || y < 0 || conv_new(c, &shape, CONV_FORWARD, forward_real(c), &call, e))
-        return -1;
-    call->sum = sum;
-    if (conv_step(c, "conv", conv_run_forward, call, note->source, note->weights, y, e)) return -1;
-    return deliver(c, op, y, bias, true, e);
-}
-
-/* --- backward --- */
-
 /* cuDNN wants tensors that begin at 16 bytes' multiples, as the caller's may not: its gradient of
  * the logits is copied where a convolution is the last layer. */
 static int aligned_gradient(Compiler *c, int value, Error *e) {
@@ -214,55 +187,118 @@ static int aligned_gradient(Compiler *c, int value, Error *e) {
                : made;
 }
 
-static int depthwise_data(Compiler *c, const Op *op, int dy, Error *e) {
-    WindowJob job = {.real = backward_real(c), .window = window_of(c, twin_of(c, op))};
+/* The first operand of op, as the convolution f reads it. */
+static int padded_input(Compiler *c, const Op *op, const Op *f, const ConvShape *shape, Error *e) {
+    int x = value_of(c, op->in[0])->gradient_of == NO_VALUE ? value_read(c, op->in[0], e)
+                                                            : aligned_gradient(c, op->in[0], e);
+    if (x < 0 || !is_lopsided(f)) return x;
+    WindowJob job = {.real = op_real(c, op), .window = padding_of(c, f)};
+    int padded = buffer_new(c, (size_t)input_count(shape) * real_bytes(job.real), e);
+    return padded < 0 || emit_window(c, "pad", run_pad, &job, 2, (int[]){x, padded}, e) ? -1
+                                                                                        : padded;
+}
+
+/* --- forward --- */
+
+/* f is op, or, where op is the gradient of a transposed convolution, the same convolution. */
+static int depthwise_forward(Compiler *c, const Op *op, const Op *f, int weights, int bias,
+                             Error *e) {
+    WindowJob job = {.real = op_real(c, op), .window = window_of(c, f)};
+    int x = value_read(c, op->in[0], e), y = buffer_of(c, op->out[0], job.real, e);
+    if (!op->backward) note_of(c, c->op)->source = x;
+    if (x < 0 || y < 0 ||
+        emit_window(c, "depthwise", run_depthwise, &job, 3, (int[]){x, weights, y}, e))
+        return -1;
+    return deliver(c, op, y, bias, false, e);
+}
+
+int cuda_lower_conv(Compiler *c, const Op *op, Error *e) {
+    bool training = c->request->purpose == PLAN_TRAINING, sum;
+    const Op f = forward_of(c, op);
+    CudaNote *note = note_of(c, op->backward ? op->twin : c->op);
+    int bias = NO_BUFFER;
+    if (!op->backward && (training ? live_weights : kept_weights)(c, op, note, &bias, e)) return -1;
+    int weights = op->backward ? note->back : note->weights;
+    if (is_depthwise(c, &f)) return depthwise_forward(c, op, &f, weights, bias, e);
+    ConvShape shape = shape_of(c, &f);
+    ConvCall *call;
+    int x = padded_input(c, op, &f, &shape, e), y = result_buffer(c, op, &sum, e);
+    if (!op->backward) note->source = x;
+    if (x < 0 || y < 0 || conv_new(c, &shape, CONV_FORWARD, op_real(c, op), &call, e)) return -1;
+    call->sum = sum;
+    if (conv_step(c, op->backward ? "conv back" : "conv", conv_run_forward, call, x, weights, y, e))
+        return -1;
+    return deliver(c, op, y, bias, true, e);
+}
+
+/* --- backward --- */
+
+static int depthwise_data(Compiler *c, const Op *op, const Op *f, int dy, int weights, Error *e) {
+    WindowJob job = {.real = op_real(c, op), .window = window_of(c, f)};
     int dx = result_buffer(c, op, &job.sum, e);
-    if (dx < 0 || emit_window(c, "depthwise back", run_depthwise_data, &job, 3,
-                              (int[]){dy, note_of(c, op->twin)->back, dx}, e))
+    if (dx < 0 ||
+        emit_window(c, "depthwise back", run_depthwise_data, &job, 3, (int[]){dy, weights, dx}, e))
         return -1;
     return deliver(c, op, dx, NO_BUFFER, true, e);
 }
 
+/* Those of the convolution, or of a transposed one, which makes them. */
+static int data_weights(Compiler *c, const Op *op, const Op *f, Error *e) {
+    bool training = c->request->purpose == PLAN_TRAINING;
+    CudaNote *note = note_of(c, op->backward ? op->twin : c->op);
+    int bias;
+    if (op->backward) return note->back;
+    return (training ? live_weights : kept_weights)(c, f, note, &bias, e) ? -1 : note->weights;
+}
+
 int cuda_lower_conv_data(Compiler *c, const Op *op, Error *e) {
-    const Op *forward = twin_of(c, op);
-    ConvShape shape = shape_of(c, forward);
-    WindowJob crop = {.real = backward_real(c), .window = padding_of(c, forward)};
-    bool lopsided = is_lopsided(forward);
+    const Op f = forward_of(c, op);
+    ConvShape shape = shape_of(c, &f);
+    WindowJob crop = {.real = op_real(c, op), .window = padding_of(c, &f)};
+    bool lopsided = is_lopsided(&f);
     ConvCall *call;
-    int dy = aligned_gradient(c, op->in[0], e);
-    if (dy < 0) return -1;
-    if (is_depthwise(c, forward)) return depthwise_data(c, op, dy, e);
+    int weights = data_weights(c, op, &f, e);
+    int dy = op->backward ? aligned_gradient(c, op->in[0], e) : value_read(c, op->in[0], e);
+    if (weights < 0 || dy < 0) return -1;
+    if (is_depthwise(c, &f)) return depthwise_data(c, op, &f, dy, weights, e);
     int dx = result_buffer(c, op, &crop.sum, e), made = dx;
     if (lopsided) made = buffer_new(c, (size_t)input_count(&shape) * real_bytes(crop.real), e);
     if (dx < 0 || made < 0 || conv_new(c, &shape, CONV_DATA, crop.real, &call, e)) return -1;
     call->sum = crop.sum && !lopsided;
-    if (conv_step(c, "conv back", conv_run_data, call, dy, note_of(c, op->twin)->back, made, e) ||
+    if (conv_step(c, op->backward ? "conv back" : "conv", conv_run_data, call, dy, weights, made,
+                  e) ||
         (lopsided && emit_window(c, "crop", run_crop, &crop, 2, (int[]){made, dx}, e)))
         return -1;
     return deliver(c, op, dx, NO_BUFFER, true, e);
 }
 
+/* What the convolution reads: kept by it, or, of a transposed one, the gradient. */
+static int weights_source(Compiler *c, const Op *op, const Op *f, const ConvShape *shape,
+                          Error *e) {
+    if (twin_of(c, op)->kind == OP_CONV) return note_of(c, op->twin)->source;
+    return is_depthwise(c, f) ? c->buffer[op->in[0]] : padded_input(c, op, f, shape, e);
+}
+
 int cuda_lower_conv_weights(Compiler *c, const Op *op, Error *e) {
-    const Op *forward = twin_of(c, op);
-    const Value *y = value_of(c, forward->out[0]);
-    WeightRows w = weight_rows(c, forward);
-    WindowJob job = {.real = REAL_F32, .window = window_of(c, forward)};
+    const Op f = forward_of(c, op);
+    const Value *y = value_of(c, f.out[0]);
+    WeightRows w = weight_rows(c, &f);
+    WindowJob job = {.real = REAL_F32, .window = window_of(c, &f)};
+    ConvShape shape = shape_of(c, &f);
     ConvCall *call;
     size_t bytes = (size_t)c->program->params[op->param[0]].count * sizeof(float);
-    int dy = aligned_gradient(c, op->in[1], e), x = note_of(c, op->twin)->source;
+    int x = weights_source(c, op, &f, &shape, e), dy = value_read(c, op->in[1], e);
+    if (dy >= 0 && dy == c->buffer[VALUE_DZ]) dy = aligned_gradient(c, op->in[1], e);
     int into = buffer_param_gradient(c, op->param[0], e);
     int made = w.P == 1 ? into : buffer_new(c, bytes, e);
-    if (dy < 0 || into < 0 || made < 0) return -1;
-    if (is_depthwise(c, forward)) {
+    if (x < 0 || dy < 0 || into < 0 || made < 0) return -1;
+    if (is_depthwise(c, &f)) {
         if (emit_window(c, "depthwise weights", run_depthwise_weights, &job, 3,
                         (int[]){dy, x, made}, e))
             return -1;
-    } else {
-        ConvShape shape = shape_of(c, forward);
-        if (conv_new(c, &shape, CONV_WEIGHTS, REAL_F32, &call, e) ||
-            conv_step(c, "conv weights", conv_run_weights, call, dy, x, made, e))
-            return -1;
-    }
+    } else if (conv_new(c, &shape, CONV_WEIGHTS, REAL_F32, &call, e) ||
+               conv_step(c, "conv weights", conv_run_weights, call, dy, x, made, e))
+        return -1;
     if (w.P > 1 &&
         emit_to_planes(c, "weights", REAL_F32, made, NO_BUFFER, into, w.rows, w.C, w.P, e))
         return -1;

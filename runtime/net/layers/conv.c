@@ -14,8 +14,10 @@ static int add(Graph *g, Layer *l, Error *e) {
     if (l->C < 1 || l->C > 1 << 20) return layer_fail(l, e, "needs 1 to 2^20 output channels");
     if (l->groups < 1 || x->C % l->groups || l->C % l->groups)
         return layer_fail(l, e, "groups must divide the input's and the output's channels");
-    l->H = slide(x->H, l->pad[0], l->pad[2], l->kernel[0], l->stride[0]);
-    l->W = slide(x->W, l->pad[1], l->pad[3], l->kernel[1], l->stride[1]);
+    int64_t reach[2];
+    for (int i = 0; i < 2; i++) reach[i] = (l->kernel[i] - 1) * l->dilation[i] + 1;
+    l->H = slide(x->H, l->pad[0], l->pad[2], reach[0], l->stride[0]);
+    l->W = slide(x->W, l->pad[1], l->pad[3], reach[1], l->stride[1]);
     if (l->H < 1 || l->W < 1) return layer_fail(l, e, "the kernel is larger than its padded input");
     int64_t shape[4] = {l->C, x->C / l->groups, l->kernel[0], l->kernel[1]};
     if (layer_param(g, l, 0, "weight", PARAM_WEIGHT, 4, shape, e)) return -1;
