@@ -61,8 +61,10 @@ typedef enum OpKind {
                   other elements: NO_VALUE for zeros, or where there are none. That value is made by
                   an insert, too, is read by this op alone, and the inserts write none of out's
                   elements twice */
-    OP_MATMUL, /* Op.matmul; in: a, b; or one of them is param[0]; param[1]: bias */
-    OP_MATMUL_PARAM, /* Op.matmul, summed over the batch, into the gradient of param[0]; in: a, b */
+    OP_MATMUL, /* Op.matmul; in: a, b; or one of them is param[0], and its in NO_VALUE; param[1]:
+                  bias; what no product gives is 0 */
+    OP_MATMUL_PARAM, /* Op.matmul, summed over the batch, into the whole gradient of param[0]; in:
+                        a, b */
     OP_SOFTMAX,      /* of each row of Op.rows */
     OP_SOFTMAX_BACK, /* in: dy, y */
     OP_STANDARDIZE,  /* (x - mean) / sqrt(variance + eps) of each row of Op.rows, the variance
@@ -156,9 +158,11 @@ typedef struct MoveSpec {
 } MoveSpec;
 
 /* For every i below n[0] and j below n[1]: out [M,N] = scale a [M,K] b [K,N] (+ bias [N]), where
- * element (r, s) of an operand is at i step[0] + j step[1] + r row + s column. */
+ * element (r, s) of an operand lies `at` + i step[0] + j step[1] + r row + s column. Where out's
+ * step is 0 the products are added up. A bias goes along out's last dimension, whose stride is 1.
+ */
 typedef struct MatmulOperand {
-    int64_t step[2], row, column;
+    int64_t step[2], row, column, at;
 } MatmulOperand;
 typedef struct MatmulSpec {
     int64_t M, N, K, n[2];

@@ -85,5 +85,7 @@ GradientRule gradient_move;
 GradientRule gradient_insert;
 GradientRule gradient_avgwindow;
 GradientRule gradient_conv_data;
+GradientRule gradient_matmul;
+GradientRule gradient_softmax, gradient_standardize;
 
 #endif

@@ -143,6 +143,9 @@ static GradientRule *const rules[OP_KINDS] = {
     [OP_REDUCE] = gradient_reduce,
     [OP_AVGWINDOW] = gradient_avgwindow,
     [OP_CONV_DATA] = gradient_conv_data,
+    [OP_MATMUL] = gradient_matmul,
+    [OP_SOFTMAX] = gradient_softmax,
+    [OP_STANDARDIZE] = gradient_standardize,
 };
 /* clang-format on */
 

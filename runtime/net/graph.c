@@ -121,12 +121,10 @@ int layer_check_window(const Layer *l, Error *e) {
     return 0;
 }
 
-static const char *const roles[PARAM_ROLES] = {[PARAM_WEIGHT] = "weight",
-                                               [PARAM_BIAS] = "bias",
-                                               [PARAM_NORM_WEIGHT] = "norm_weight",
-                                               [PARAM_NORM_BIAS] = "norm_bias",
-                                               [PARAM_RUNNING_MEAN] = "running_mean",
-                                               [PARAM_RUNNING_VAR] = "running_var"};
+static const char *const roles[PARAM_ROLES] = {
+    "weight",           "bias",  "norm_weight", "norm_bias",   "running_mean", "running_var",
+    "attention_weight", "token", "layer_scale", "logit_scale", "slope",
+};
 
 const char *param_role_name(ParamRole r) {
     return roles[r];

@@ -60,6 +60,11 @@ typedef enum ParamRole {
     PARAM_NORM_BIAS,
     PARAM_RUNNING_MEAN,
     PARAM_RUNNING_VAR,
+    PARAM_ATTENTION_WEIGHT, /* of a linear layer in attention */
+    PARAM_TOKEN,            /* tokens, tables of positions */
+    PARAM_LAYER_SCALE,
+    PARAM_LOGIT_SCALE, /* logarithm of what scores are multiplied by */
+    PARAM_SLOPE,       /* of PReLU */
     PARAM_ROLES
 } ParamRole;
 
@@ -104,7 +109,8 @@ const LayerRule *layer_rule(LayerKind k);
  * get a weight ten times smaller. */
 int graph_init_golden(Graph *g, Device *d, const char *salt, const char *branch_end, Error *e);
 /* He initialisation (arXiv:1502.01852) for training from nothing: weights of convolutions
- * and linear layers normal with variance 2 / fan_in, biases 0, batch norm the identity. */
+ * and linear layers normal with variance 2 / fan_in, of attention 1 / fan_in, biases 0, norms the
+ * identity, tokens normal with deviation 0.02. */
 int graph_init_he(Graph *g, Device *d, uint64_t seed, Error *e);
 
 #endif

@@ -25,33 +25,58 @@ static bool ends_with(const char *text, const char *end) {
     return n >= m && !strcmp(text + n - m, end);
 }
 
+/* value = (2u - 1) reach, or, where `spread` is not 0, (base + u) spread: in the order in which the
+ * formula states it, so that the rounding agrees. */
+typedef struct Range {
+    double reach, base, spread;
+} Range;
+
+static Range golden_range(const Filler *f, const Param *p, int64_t n) {
+    bool small = f->branch_end && ends_with(f->graph->layers[p->layer].name, f->branch_end);
+    switch (p->role) {
+    case PARAM_WEIGHT: return (Range){.reach = sqrt(6.0 / (double)fan_in(p, n))};
+    case PARAM_ATTENTION_WEIGHT: return (Range){.reach = sqrt(3.0 / (double)fan_in(p, n))};
+    case PARAM_NORM_WEIGHT: return (Range){.base = 0.5, .spread = small ? 0.1 : 1};
+    case PARAM_RUNNING_VAR: return (Range){.base = 0.5, .spread = 1};
+    case PARAM_LAYER_SCALE: return (Range){.base = 1, .spread = 0.1};
+    case PARAM_LOGIT_SCALE: return (Range){.base = 1, .spread = 1};
+    case PARAM_SLOPE: return (Range){.base = 0, .spread = 0.25};
+    default: return (Range){.reach = 0.1};
+    }
+}
+
 static void golden(const Filler *f, const Param *p, float *out, int64_t n) {
     uint64_t key = random_hash(RANDOM_EMPTY, p->name, strlen(p->name));
     key = random_hash(key, f->salt, strlen(f->salt));
-    double low, span; /* value = low + span u */
-    switch (p->role) {
-    case PARAM_WEIGHT:
-        span = 2 * sqrt(6.0 / (double)fan_in(p, n));
-        low = -span / 2;
-        break;
-    case PARAM_NORM_WEIGHT: {
-        bool small = f->branch_end && ends_with(f->graph->layers[p->layer].name, f->branch_end);
-        span = small ? 0.1 : 1;
-        low = 0.5 * span;
-        break;
-    }
-    case PARAM_RUNNING_VAR: low = 0.5, span = 1; break;
-    default: low = -0.1, span = 0.2;
-    }
-    /* (2u - 1) s in the order the formula states it, so that the rounding agrees */
-    if (low < 0) {
+    Range r = golden_range(f, p, n);
+    if (r.spread == 0) {
 #pragma omp parallel for
         for (int64_t i = 0; i < n; i++)
-            out[i] = (float)((2 * random_uniform(key, (uint64_t)i) - 1) * (span / 2));
+            out[i] = (float)((2 * random_uniform(key, (uint64_t)i) - 1) * r.reach);
     } else {
 #pragma omp parallel for
         for (int64_t i = 0; i < n; i++)
-            out[i] = (float)((0.5 + random_uniform(key, (uint64_t)i)) * span);
+            out[i] = (float)((r.base + random_uniform(key, (uint64_t)i)) * r.spread);
+    }
+}
+
+/* A parameter is drawn with a deviation, or, where that is 0, is a constant. */
+typedef struct Start {
+    double deviation;
+    float constant;
+} Start;
+
+static Start he_start(const Param *p, int64_t n) {
+    switch (p->role) {
+    case PARAM_WEIGHT: return (Start){sqrt(2.0 / (double)fan_in(p, n)), 0};
+    case PARAM_ATTENTION_WEIGHT: return (Start){sqrt(1.0 / (double)fan_in(p, n)), 0};
+    case PARAM_TOKEN: return (Start){0.02, 0};
+    case PARAM_NORM_WEIGHT:
+    case PARAM_RUNNING_VAR: return (Start){0, 1};
+    case PARAM_LAYER_SCALE: return (Start){0, 1e-6F};
+    case PARAM_LOGIT_SCALE: return (Start){0, 2.30258509F}; /* a factor of 10 */
+    case PARAM_SLOPE: return (Start){0, 0.25F};
+    default: return (Start){0, 0};
     }
 }
 
@@ -59,13 +84,10 @@ static void he(const Filler *f, const Param *p, float *out, int64_t n) {
     char name[PARAM_NAME + 32];
     int length = snprintf(name, sizeof name, "%llu:he:%s", (unsigned long long)f->seed, p->name);
     uint64_t key = random_hash(RANDOM_EMPTY, name, (size_t)length);
-    double deviation = sqrt(2.0 / (double)fan_in(p, n));
-    float constant = p->role == PARAM_NORM_WEIGHT || p->role == PARAM_RUNNING_VAR;
+    Start s = he_start(p, n);
 #pragma omp parallel for
-    for (int64_t i = 0; i < n; i++) {
-        bool drawn = p->role == PARAM_WEIGHT;
-        out[i] = drawn ? (float)random_normal(key, (uint64_t)i, deviation) : constant;
-    }
+    for (int64_t i = 0; i < n; i++)
+        out[i] = s.deviation > 0 ? (float)random_normal(key, (uint64_t)i, s.deviation) : s.constant;
 }
 
 static int fill(Graph *g, Device *d, FillParam rule, const Filler *f, Error *e) {

@@ -51,5 +51,22 @@ Op *layer_op(Build *b, OpKind kind, const Layer *l, int n, const int *in, Error 
 /* An OP_MOVE or OP_INSERT of x into a value of the layer's shape; base is the insert's other
  * input. */
 int layer_move(Build *b, OpKind kind, const Layer *l, int x, int base, const MoveSpec *m, Error *e);
+/* One of a layer's several ops, which makes a value of this shape. */
+Op *layer_op_shaped(Build *b, OpKind kind, const Layer *l, const Shape *shape, int n, const int *in,
+                    Error *e);
+
+/* --- layers of products and rows (net/tokens.c); the emitters return the value made, or -1 --- */
+
+/* A product of two values, or, where one of in[] is NO_VALUE, with the layer's parameter 0, and
+ * its parameter 1 for a bias. */
+int emit_matmul(Build *b, const Layer *l, const Shape *shape, const int in[2],
+                const MatmulSpec *spec, Error *e);
+/* A shape's rows over dimensions first .. end - 1, which are neighbours. */
+RowsSpec rows_along(const Shape *s, int first, int end);
+int emit_rows(Build *b, OpKind kind, const Layer *l, int x, RowsSpec rows, Error *e);
+/* Weight and bias of a norm, where `bias` is set. */
+int layer_norm_params(Graph *g, Layer *l, int ndim, const int64_t *shape, Error *e);
+/* Rows of x standardised, times weight and plus bias along dimensions first .. end - 1. */
+int emit_norm(Build *b, const Layer *l, int x, RowsSpec rows, int first, int end, Error *e);
 
 #endif

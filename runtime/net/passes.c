@@ -70,11 +70,15 @@ static bool fold_batchnorm(Program *p, int i) {
     return true;
 }
 
+/* Ops that nothing is fused into: those of the image, and those whose gradient reads their bare
+ * result. */
+static bool keeps_result(OpKind kind) {
+    return kind == OP_NORMALIZE || kind == OP_RELU || kind == OP_SOFTMAX || kind == OP_STANDARDIZE;
+}
+
 static bool fuse_relu(Program *p, int i) {
     int maker = sole_maker(p, i, 0);
-    if (maker < 0 || p->ops[maker].relu || p->ops[maker].kind == OP_NORMALIZE ||
-        p->ops[maker].kind == OP_RELU)
-        return false;
+    if (maker < 0 || p->ops[maker].relu || keeps_result(p->ops[maker].kind)) return false;
     p->ops[maker].relu = true;
     p->ops[maker].cap = p->ops[i].cap;
     take_over(p, maker, i);
@@ -179,6 +183,9 @@ static bool contributes(const Op *op) {
     case OP_VIEW:
     case OP_MOVE:
     case OP_INSERT:
+    case OP_MATMUL:
+    case OP_SOFTMAX_BACK:
+    case OP_STANDARDIZE_BACK:
     case OP_AFFINE: return op->backward;
     default: return false;
     }

@@ -54,7 +54,12 @@ Op *build_op(Build *b, OpKind kind, const Op *like, int n, const int *in, Error 
 }
 
 Op *layer_op(Build *b, OpKind kind, const Layer *l, int n, const int *in, Error *e) {
-    int out = build_shaped(b, VALUE_REAL, &l->shape, e);
+    return layer_op_shaped(b, kind, l, &l->shape, n, in, e);
+}
+
+Op *layer_op_shaped(Build *b, OpKind kind, const Layer *l, const Shape *shape, int n, const int *in,
+                    Error *e) {
+    int out = build_shaped(b, VALUE_REAL, shape, e);
     Op *op = out < 0 ? NULL : build_op(b, kind, NULL, n, in, e);
     if (!op) return NULL;
     op->layer = l->name;

@@ -172,9 +172,12 @@ static inline double parameter_distance(const Reference *r, int i, const float *
     const Param *p = &r->g->params[i];
     const Layer *l = &r->g->layers[p->layer];
     double error = 0, size = 0;
+    bool channels = p->role != PARAM_WEIGHT && tensor_count(&p->value) == l->C &&
+                    (l->kind == LAYER_CONV || l->kind == LAYER_BATCHNORM ||
+                     (l->kind == LAYER_LINEAR && !l->flags[0]));
     for (int64_t k = 0; k < tensor_count(&p->value); k++) {
         double off = (double)got[k] - r->dparam[i][k];
-        double whole = p->role == PARAM_WEIGHT ? r->dparam[i][k] : summed(r, l, p->layer, k);
+        double whole = channels ? summed(r, l, p->layer, k) : r->dparam[i][k];
         error += off * off;
         size += whole * whole;
     }

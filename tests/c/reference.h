@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "net/graph.h"
+#include "reference_tokens.h"
 
 typedef struct Reference {
     const Graph *g;
@@ -304,12 +305,55 @@ static inline void ref_moves(Reference *r, int i, bool back) {
     }
 }
 
+static inline double *ref_of(double **list, const Layer *l, int i) {
+    return l->param[i] < 0 ? NULL : list[l->param[i]];
+}
+
+/* Layers of products and rows, image by image; parameters' gradients add up. */
+static inline void ref_tokens(Reference *r, int i, bool back) {
+    const Layer *l = &r->g->layers[i], *in = &r->g->layers[l->input[0]],
+                *other = &r->g->layers[l->input[l->inputs - 1]];
+    int64_t D = in->shape.dim[in->shape.ndim - 1];
+    for (int64_t n = 0; n < r->N; n++) {
+        double *x = r->value[l->input[0]] + n * ref_size(in),
+               *dx = r->grad[l->input[0]] + n * ref_size(in);
+        double *y = r->value[l->input[l->inputs - 1]] + n * ref_size(other),
+               *dy = r->grad[l->input[l->inputs - 1]] + n * ref_size(other);
+        double *z = r->value[i] + n * ref_size(l), *dz = r->grad[i] + n * ref_size(l);
+        double *w = ref_of(r->param, l, 0), *dw = ref_of(r->dparam, l, 0),
+               *b = ref_of(r->param, l, 1), *db = ref_of(r->dparam, l, 1);
+        if (l->kind == LAYER_LINEAR)
+            ref_linear_last(l, ref_size(in) / D, D, x, dx, w, dw, b, db, z, dz, back);
+        if (l->kind == LAYER_MATMUL) ref_matmul(l, in, other, x, dx, y, dy, z, dz, back);
+        if (l->kind == LAYER_ATTENTION) ref_attention(l, x, dx, z, dz, back);
+        if (l->kind == LAYER_SOFTMAX) {
+            RowsSpec rows = {1, l->shape.dim[l->sizes[0]], 1};
+            for (int d = 0; d < l->shape.ndim; d++)
+                if (d != l->sizes[0])
+                    *(d < l->sizes[0] ? &rows.outer : &rows.inner) *= l->shape.dim[d];
+            ref_softmax(rows, x, dx, z, dz, back);
+        }
+        if (l->kind == LAYER_LAYERNORM || l->kind == LAYER_GROUPNORM ||
+            l->kind == LAYER_INSTANCENORM) {
+            RefNorm p = ref_norm_of(l);
+            p.w = w, p.dw = dw, p.b = b, p.db = db;
+            ref_norm(l, &p, x, dx, z, dz, back);
+        }
+    }
+}
+
 static inline void ref_layer(Reference *r, int i, bool back) {
     switch (r->g->layers[i].kind) {
     case LAYER_INPUT: break;
     case LAYER_CONV: back ? ref_conv_back(r, i) : ref_conv(r, i); break;
     case LAYER_CONV_TRANSPOSE: ref_conv_transpose(r, i, back); break;
-    case LAYER_LINEAR: ref_linear(r, i, back); break;
+    case LAYER_LINEAR: (r->g->layers[i].flags[0] ? ref_tokens : ref_linear)(r, i, back); break;
+    case LAYER_MATMUL:
+    case LAYER_ATTENTION:
+    case LAYER_SOFTMAX:
+    case LAYER_LAYERNORM:
+    case LAYER_GROUPNORM:
+    case LAYER_INSTANCENORM: ref_tokens(r, i, back); break;
     case LAYER_BATCHNORM: ref_batchnorm(r, i, back); break;
     case LAYER_MAXPOOL: ref_maxpool(r, i, back); break;
     case LAYER_ADAPTIVE_AVGPOOL: ref_adaptive_avgpool(r, i, back); break;

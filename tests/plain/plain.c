@@ -34,6 +34,8 @@ typedef struct Job {
     ReduceSpec reduce;
     MoveSpec move;
     const float *param[OP_PARAMS];
+    MatmulSpec matmul;          /* the program does not outlive the making of the plan */
+    int64_t image[3];           /* elements of an image of a, b and out; 0: a parameter */
 } Job;
 
 _Static_assert((int)SLOTS <= (int)STEP_BUFFERS, "a step has room for the slots");
@@ -126,6 +128,125 @@ static int conv_weights(const Job *j, Plan *p, void *const *at, Error *e) {
     (void)p, (void)e;
     sum_bias(j, at[IN + 1]);
     scatter(j, to_weights, at[IN], at[IN + 1], at[SUMS], j->dweight, j->weights);
+    return 0;
+}
+
+/* --- products of matrices --- */
+
+static int64_t place_of(const MatmulOperand *m, int64_t i, int64_t j, int64_t r, int64_t s) {
+    return m->at + i * m->step[0] + j * m->step[1] + r * m->row + s * m->column;
+}
+
+static void product(const Job *j, const float *a, const float *b, double *out) {
+    const MatmulSpec *p = &j->matmul;
+    for (int64_t n = 0; n < j->N; n++)
+        for (int64_t i = 0; i < p->n[0]; i++)
+            for (int64_t k = 0; k < p->n[1]; k++)
+                for (int64_t r = 0; r < p->M; r++)
+                    for (int64_t s = 0; s < p->N; s++) {
+                        double sum = 0;
+                        for (int64_t t = 0; t < p->K; t++)
+                            sum += (double)a[n * j->image[0] + place_of(&p->a, i, k, r, t)] *
+                                   (double)b[n * j->image[1] + place_of(&p->b, i, k, t, s)];
+                        out[n * j->image[2] + place_of(&p->out, i, k, r, s)] += p->scale * sum;
+                    }
+}
+
+static int matmul(const Job *j, Plan *p, void *const *at, Error *e) {
+    const float *a = j->op.in[0] == NO_VALUE ? j->weight : at[IN];
+    const float *b = j->op.in[1] == NO_VALUE ? j->weight : at[IN + 1];
+    float *y = at[OUT];
+    double *sum = at[SUMS];
+    (void)p, (void)e;
+    memset(sum, 0, (size_t)j->elements * sizeof *sum);
+    product(j, a, b, sum);
+    for (int64_t i = 0; i < j->elements; i++)
+        y[i] = (float)(sum[i] + (j->bias ? (double)j->bias[i % j->matmul.N] : 0));
+    return 0;
+}
+
+static int matmul_param(const Job *j, Plan *p, void *const *at, Error *e) {
+    double *sum = at[SUMS];
+    (void)p, (void)e;
+    memset(sum, 0, (size_t)j->weights * sizeof *sum);
+    product(j, at[IN], at[IN + 1], sum);
+    for (int64_t i = 0; i < j->weights; i++) j->dweight[i] = (float)sum[i];
+    return 0;
+}
+
+/* --- rows --- */
+
+/* Where element k of row i lies. */
+static int64_t in_row(const RowsSpec *r, int64_t i, int64_t k) {
+    return (i / r->inner * r->K + k) * r->inner + i % r->inner;
+}
+
+static int softmax(const Job *j, Plan *p, void *const *at, Error *e) {
+    const RowsSpec *r = &j->op.rows;
+    const float *x = at[IN];
+    float *y = at[OUT];
+    (void)p, (void)e;
+    for (int64_t i = 0; i < j->elements / r->K; i++) {
+        double most = -INFINITY, sum = 0;
+        for (int64_t k = 0; k < r->K; k++) most = fmax(most, (double)x[in_row(r, i, k)]);
+        for (int64_t k = 0; k < r->K; k++) sum += exp((double)x[in_row(r, i, k)] - most);
+        for (int64_t k = 0; k < r->K; k++)
+            y[in_row(r, i, k)] = (float)(exp((double)x[in_row(r, i, k)] - most) / sum);
+    }
+    return 0;
+}
+
+static int softmax_back(const Job *j, Plan *p, void *const *at, Error *e) {
+    const RowsSpec *r = &j->op.rows;
+    const float *dy = at[IN], *y = at[IN + 1];
+    float *dx = at[OUT];
+    (void)p, (void)e;
+    for (int64_t i = 0; i < j->elements / r->K; i++) {
+        double sum = 0;
+        for (int64_t k = 0; k < r->K; k++)
+            sum += (double)dy[in_row(r, i, k)] * (double)y[in_row(r, i, k)];
+        for (int64_t k = 0; k < r->K; k++) {
+            int64_t o = in_row(r, i, k);
+            dx[o] = (float)((double)y[o] * ((double)dy[o] - sum));
+        }
+    }
+    return 0;
+}
+
+static int standardize(const Job *j, Plan *p, void *const *at, Error *e) {
+    const RowsSpec *r = &j->op.rows;
+    const float *x = at[IN];
+    float *y = at[OUT], *spread = at[OUT + 1];
+    (void)p, (void)e;
+    for (int64_t i = 0; i < j->elements / r->K; i++) {
+        double mean = 0, variance = 0;
+        for (int64_t k = 0; k < r->K; k++) mean += (double)x[in_row(r, i, k)] / (double)r->K;
+        for (int64_t k = 0; k < r->K; k++)
+            variance += pow((double)x[in_row(r, i, k)] - mean, 2) / (double)r->K;
+        double factor = 1 / sqrt(variance + j->op.eps);
+        for (int64_t k = 0; k < r->K; k++)
+            y[in_row(r, i, k)] = (float)(((double)x[in_row(r, i, k)] - mean) * factor);
+        if (spread) spread[i] = (float)factor;
+    }
+    return 0;
+}
+
+static int standardize_back(const Job *j, Plan *p, void *const *at, Error *e) {
+    const RowsSpec *r = &j->op.rows;
+    const float *dy = at[IN], *y = at[IN + 1], *spread = at[IN + 2];
+    float *dx = at[OUT];
+    (void)p, (void)e;
+    for (int64_t i = 0; i < j->elements / r->K; i++) {
+        double mean = 0, slope = 0;
+        for (int64_t k = 0; k < r->K; k++) {
+            double g = (double)dy[in_row(r, i, k)] / (double)r->K;
+            mean += g, slope += g * (double)y[in_row(r, i, k)];
+        }
+        for (int64_t k = 0; k < r->K; k++) {
+            int64_t o = in_row(r, i, k);
+            dx[o] = (float)((double)spread[i] * ((double)dy[o] - mean - (double)y[o] * slope));
+        }
+    }
     return 0;
 }
 
@@ -552,6 +673,12 @@ static const struct {
     [OP_INSERT] = {"insert", insert},
     [OP_AVGWINDOW] = {"average pool", avgwindow},
     [OP_AVGWINDOW_BACK] = {"average pool back", avgwindow_back},
+    [OP_MATMUL] = {"matmul", matmul},
+    [OP_MATMUL_PARAM] = {"matmul weights", matmul_param},
+    [OP_SOFTMAX] = {"softmax", softmax},
+    [OP_SOFTMAX_BACK] = {"softmax back", softmax_back},
+    [OP_STANDARDIZE] = {"standardize", standardize},
+    [OP_STANDARDIZE_BACK] = {"standardize back", standardize_back},
 };
 
 /* --- one step for each op: its loop, then what is fused into it --- */
@@ -597,7 +724,11 @@ static int place(Compiler *c, int value, int *slot, Error *e) {
 
 static Job job_of(const Compiler *c, const Op *op) {
     const Op *forward = op->backward && op->twin >= 0 ? &c->program->ops[op->twin] : op;
-    int in = forward->in[0] == NO_VALUE ? forward->out[0] : forward->in[0], out = forward->out[0];
+    /* a parameter may stand first, or alone */
+    int in = forward->in[0] != NO_VALUE   ? forward->in[0]
+             : forward->in[1] != NO_VALUE ? forward->in[1]
+                                          : forward->out[0];
+    int out = forward->out[0];
     bool turned = forward->kind == OP_CONV_DATA; /* of a transposed convolution */
     const Value *x = &c->program->values[turned ? out : in],
                 *y = &c->program->values[turned ? in : out];
@@ -674,8 +805,25 @@ static void give_map(const Compiler *c, const Op *op, Job *j) {
     for (int i = 0; i < OP_PARAMS; i++) j->param[i] = param(c, op->param[i]);
 }
 
+static int64_t image_of(const Compiler *c, int value) {
+    return value == NO_VALUE ? 0 : value_elements(c, value) / c->request->N;
+}
+
+static int give_matmul(Compiler *c, const Op *op, Job *j, Error *e) {
+    j->matmul = *op->matmul;
+    for (int i = 0; i < 2; i++) j->image[i] = image_of(c, op->in[i]);
+    j->image[2] = image_of(c, op->out[0]);
+    if (op->param[0] < 0) return 0;
+    j->weights = c->program->params[op->param[0]].count;
+    if (op->kind == OP_MATMUL_PARAM) return give_gradients(c, op, j, e);
+    j->weight = param(c, op->param[0]);
+    j->bias = param(c, op->param[1]);
+    return 0;
+}
+
 static bool sums(OpKind kind) {
-    return kind == OP_REDUCE || kind == OP_REDUCE_PARAM || kind == OP_CONV_DATA ||
+    return kind == OP_MATMUL || kind == OP_MATMUL_PARAM || kind == OP_REDUCE ||
+           kind == OP_REDUCE_PARAM || kind == OP_CONV_DATA ||
            kind == OP_CONV_WEIGHTS || kind == OP_LINEAR_DATA || kind == OP_LINEAR_WEIGHTS ||
            kind == OP_BATCHNORM_BACK;
 }
@@ -697,6 +845,8 @@ static int lower(Compiler *c, const Op *op, Error *e) {
     case OP_LINEAR:
     case OP_LINEAR_DATA: failed = give_weights(c, op, &j, e); break;
     case OP_AFFINE: failed = give_channels(c, op, &j, e); break;
+    case OP_MATMUL:
+    case OP_MATMUL_PARAM: failed = give_matmul(c, op, &j, e); break;
     case OP_MAP: give_map(c, op, &j); break;
     case OP_REDUCE: j.reduce = *op->reduce; break;
     case OP_REDUCE_PARAM: j.reduce = *op->reduce; /* fall through */

@@ -14,6 +14,7 @@
 #define ADVRT_DEVICE_CPU_KERNELS_H
 
 #include "backend/cpu/convolve.h"
+#include "backend/cpu/product.h"
 #include "device/device.h"
 #include "device/program.h"
 
@@ -155,6 +156,22 @@ typedef struct CpuKernels {
     /* x and y are at from_at and to_at. Added to what is there where `sum`. */
     void (*move)(const MoveShape *s, const float *x, float *y, bool sum);
 
+    /* Rows of [outer,K,inner]: the K elements at one place of outer and inner. Results may lie over
+     * any of the inputs of their size.
+     *   softmax           y = exp(x - max) / sum
+     *   softmax_back      dx = y (dy - sum of dy y)
+     *   standardize       y = (x - mean) f, and, where factors is not NULL, f = 1 / sqrt(variance +
+     *                     eps) [outer,inner]
+     *   standardize_back  dx = f (dy - mean of dy - y mean of dy y) */
+    void (*softmax)(const float *x, float *y, int64_t outer, int64_t K, int64_t inner);
+    void (*softmax_back)(const float *dy, const float *y, float *dx, int64_t outer, int64_t K,
+                         int64_t inner);
+    void (*standardize)(const float *x, double eps, float *y, float *factors, int64_t outer,
+                        int64_t K, int64_t inner);
+    void (*standardize_back)(const float *dy, const float *y, const float *factors, float *dx,
+                             int64_t outer, int64_t K, int64_t inner);
+
+    const ProductKernel *product;
     const ConvolutionKernels *convolutions; /* or NULL */
 } CpuKernels;
 

@@ -34,6 +34,17 @@ Layout blocked_layout(const Compiler *c, int64_t C, int64_t H, int64_t W) {
     return layout_blocked(cpu_block(c), c->request->N, C, H, W);
 }
 
+Layout plain_layout(const Compiler *c, int value) {
+    const Value *v = value_of(c, value);
+    return layout_plain(c->request->N, v->C, v->H, v->W);
+}
+
+int64_t shape_elements(const Shape *s) {
+    int64_t n = 1;
+    for (int i = 0; i < s->ndim; i++) n *= s->dim[i];
+    return n;
+}
+
 Layout channels_layout(const Compiler *c, int value) {
     const Value *v = value_of(c, value);
     const Layout *own = layout_of(c, value);
@@ -352,6 +363,12 @@ static Lower *const lowerings[OP_KINDS] = {
     [OP_INSERT] = cpu_lower_insert,
     [OP_AVGWINDOW] = cpu_lower_avgwindow,
     [OP_AVGWINDOW_BACK] = cpu_lower_avgwindow_back,
+    [OP_MATMUL] = cpu_lower_matmul,
+    [OP_MATMUL_PARAM] = cpu_lower_matmul_param,
+    [OP_SOFTMAX] = cpu_lower_softmax,
+    [OP_SOFTMAX_BACK] = cpu_lower_softmax_back,
+    [OP_STANDARDIZE] = cpu_lower_standardize,
+    [OP_STANDARDIZE_BACK] = cpu_lower_standardize_back,
 };
 
 int cpu_lower_begin(Compiler *c, Error *e) {

@@ -57,6 +57,9 @@ Layout blocked_layout(const Compiler *c, int64_t C, int64_t H, int64_t W);
 /* The layout in which own kernels read the value's channels: its own where that is plain or in this
  * device's blocks, else these blocks. */
 Layout channels_layout(const Compiler *c, int value);
+/* A value in plain order, which is that of its own shape too; elements of a shape. */
+Layout plain_layout(const Compiler *c, int value);
+int64_t shape_elements(const Shape *s);
 /* Elements of a layout, block padding included; rounded up to whole bytes of bits, for which the
  * arena's alignment has the room. */
 int64_t layout_elements(const Layout *l);
@@ -75,6 +78,9 @@ Lower cpu_lower_move;
 Lower cpu_lower_insert;
 Lower cpu_lower_avgwindow_back;
 Lower cpu_lower_avgwindow;
+Lower cpu_lower_matmul, cpu_lower_matmul_param;
+Lower cpu_lower_softmax, cpu_lower_softmax_back;
+Lower cpu_lower_standardize, cpu_lower_standardize_back;
 
 /* A step that runs a primitive made from pd (not consumed); a scratchpad is added where it wants
  * one. */

@@ -1,0 +1,43 @@
+/* Products of matrices whose elements lie any strides apart: linear layers on tokens, attention,
+ * and their gradients.
+ *
+ * Both factors are copied, a piece at a time, into the order in which the innermost loop reads
+ * them. Every sum runs over K in order, in stretches of a fixed length, so a figure depends neither
+ * on its row or column nor on the threads. With AVX2 and AVX-512 products and sums are contracted,
+ * and give the same bits; plain x86-64 cannot.
+ */
+#ifndef ADVRT_DEVICE_CPU_PRODUCT_H
+#define ADVRT_DEVICE_CPU_PRODUCT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Element (r, s) of a factor of product (i, j, k) is at i step[0] + j step[1] + k step[2] + r row +
+ * s column. */
+enum { PRODUCT_DIMS = 3 };
+typedef struct ProductFactor {
+    int64_t step[PRODUCT_DIMS], row, column;
+} ProductFactor;
+
+/* out [M,N] = scale a [M,K] b [K,N] + bias [N], for i below n[0], j below n[1], k below n[2]. Where
+ * out's step is 0 the products are added up. */
+typedef struct MatrixProduct {
+    int64_t M, N, K, n[PRODUCT_DIMS];
+    ProductFactor a, b, out;
+    float scale;
+    bool add; /* to what is in out */
+    int threads;
+} MatrixProduct;
+
+typedef struct ProductKernel {
+    /* Floats that a run wants as scratch. */
+    size_t (*scratch)(const MatrixProduct *p);
+    /* bias may be NULL. out overlaps no other. scratch is aligned to 64 bytes. */
+    void (*run)(const MatrixProduct *p, const float *a, const float *b, const float *bias,
+                float *out, float *scratch);
+} ProductKernel;
+
+extern const ProductKernel cpu_product_x86_64, cpu_product_avx2, cpu_product_avx512;
+
+#endif

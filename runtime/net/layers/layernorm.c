@@ -1,0 +1,18 @@
+/* Layer norm over the last sizes[0] dimensions, or, where that is 0, over the first, as ConvNeXt's
+ * over channels: weight and bias of the shape that is normalised. */
+#include "net/layer.h"
+
+static int add(Graph *g, Layer *l, Error *e) {
+    const Shape x = layer_input_of(g, l, 0)->shape;
+    int n = l->n_sizes == 1 && l->sizes[0] <= x.ndim ? (int)l->sizes[0] : -1;
+    if (n < 0) return layer_fail(l, e, "its input has fewer dimensions than it normalises");
+    layer_keep_shape(g, l);
+    return layer_norm_params(g, l, n ? n : 1, n ? x.dim + x.ndim - n : x.dim, e);
+}
+
+static int emit(Build *b, const Layer *l, const int *in, Error *e) {
+    int n = (int)l->sizes[0], first = n ? l->shape.ndim - n : 0, end = n ? l->shape.ndim : 1;
+    return emit_norm(b, l, in[0], rows_along(&l->shape, first, end), first, end, e) < 0 ? -1 : 0;
+}
+
+const LayerRule layer_layernorm = {"layernorm", 1, add, NULL, emit};

@@ -1,0 +1,138 @@
+/* Layers of products and rows - linear layers on tokens, attention, softmax, norms - against the
+ * double reference: forward, the image's gradient, training, and bits that do not depend on an
+ * image's place. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "followers.h"
+
+#define BIAS(K) false
+#define AFFINE false
+
+/* --- layers --- */
+
+static int last(Graph *g, int x, int64_t K) {
+    return add(g, (Layer){.kind = LAYER_LINEAR, .C = K, .bias = BIAS(K), .flags = {true}}, x, -1);
+}
+
+static int attention(Graph *g, int x, int64_t heads) {
+    return add(g, (Layer){.kind = LAYER_ATTENTION, .groups = heads}, x, -1);
+}
+
+static int matmul(Graph *g, int a, int b, bool first, bool second) {
+    return add(g, (Layer){.kind = LAYER_MATMUL, .flags = {first, second}, .scale = 0.4}, a, b);
+}
+
+static int softmax(Graph *g, int x, int64_t dim) {
+    return add(g, (Layer){.kind = LAYER_SOFTMAX, .sizes = {dim}, .n_sizes = 1}, x, -1);
+}
+
+static int layernorm(Graph *g, int x, int64_t dims) {
+    Layer l = {.kind = LAYER_LAYERNORM, .sizes = {dims}, .n_sizes = 1, .eps = 1e-5, .bias = AFFINE};
+    return add(g, l, x, -1);
+}
+
+static int groupnorm(Graph *g, int x, int64_t groups) {
+    Layer l = {.kind = LAYER_GROUPNORM, .groups = groups, .eps = 1e-5, .bias = AFFINE};
+    return add(g, l, x, -1);
+}
+
+static int instancenorm(Graph *g, int x, bool affine) {
+    return add(g, (Layer){.kind = LAYER_INSTANCENORM, .eps = 1e-5, .bias = affine}, x, -1);
+}
+
+/* --- nets --- */
+
+/* Two blocks of a transformer over windows of tokens: the rows of three planes. */
+static Graph *net_windows(void) {
+    Graph *g = start(3, 7, 10);
+    int x = last(g, 0, 16);
+    for (int i = 0; i < 2; i++) {
+        int y = attention(g, last(g, layernorm(g, x, 1), 48), i ? 4 : 2);
+        x = sum(g, x, last(g, y, 16));
+        y = relu(g, last(g, layernorm(g, x, 1), 37), 0);
+        x = sum(g, last(g, y, 16), x);
+    }
+    linear(g, layernorm(g, x, 1), 5);
+    return g;
+}
+
+/* More tokens and features than one tile of any instruction set has, and than one stretch of K. */
+static Graph *net_wide(void) {
+    Graph *g = start(1, 53, 9);
+    int x = attention(g, last(g, 0, 3 * 70), 1);
+    x = last(g, last(g, x, 301), 34);
+    linear(g, x, 4);
+    return g;
+}
+
+/* Products of two values, each side transposed, with dimensions that are broadcast. */
+static Graph *net_products(void) {
+    Graph *g = start(4, 6, 5);
+    int a = last(g, 0, 8), b = last(g, 0, 8);
+    int s = softmax(g, matmul(g, a, b, false, true), 2); /* [4,6,6] */
+    int x = matmul(g, s, a, true, false);                /* [4,6,8] */
+    int one = avgpool(g, 0, 6, 5);
+    one = conv(g, one, 1, 1, 1, 0, 1); /* [1,6,5] */
+    int y = matmul(g, one, x, true, false);
+    int w = matmul(g, x, one, true, false); /* [4,8,5] */
+    int v = matmul(g, y, w, false, false);  /* [4,5,5] */
+    linear(g, sum(g, v, relu(g, v, 0)), 3);
+    return g;
+}
+
+/* Norms around convolutions, whose values may lie in blocks; a value that is its own neighbour. */
+static Graph *net_norms(void) {
+    Graph *g = start(3, 9, 8);
+    int x = layernorm(g, conv(g, 0, 24, 3, 1, 1, 1), 0);
+    x = relu(g, x, 0);
+    x = sum(g, x, groupnorm(g, conv(g, x, 24, 3, 1, 1, 24), 4));
+    x = instancenorm(g, conv(g, x, 20, 3, 2, 1, 1), AFFINE);
+    x = relu(g, instancenorm(g, x, false), 2);
+    x = layernorm(g, x, 2);
+    x = softmax(g, layernorm(g, x, 3), 0);
+    x = sum(g, softmax(g, x, 1), softmax(g, x, 2));
+    linear(g, x, 6);
+    return g;
+}
+
+static const struct {
+    const char *name;
+    Graph *(*make)(void);
+} nets[] = {{"windows", net_windows},
+            {"wide", net_wide},
+            {"products", net_products},
+            {"norms", net_norms}};
+enum { NETS = sizeof nets / sizeof *nets };
+
+static void test_layers(void **state) {
+    (void)state;
+    for (int i = 0; i < NETS; i++) {
+        Distances d = {0};
+        Graph *g = nets[i].make();
+        assert_true(hold_net(g, 3, i, NULL, &d, &d));
+        print_message("  %s: logits %.2g, image %.2g, parameters %.2g\n", nets[i].name, d.logits,
+                      d.image, d.params);
+        if (!(d.logits < 2e-6 && d.image < 2e-6 && d.params < 2e-5) || d.moved)
+            fail_msg("%s: logits differ by %g, the image's gradient by %g, parameters' by %g; %d "
+                     "images depend on their place",
+                     nets[i].name, d.logits, d.image, d.params, d.moved);
+        graph_free(g);
+    }
+}
+
+int main(void) {
+    under_test_open();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_layers),
+    };
+    int failed = cmocka_run_group_tests_name("tokens", tests, NULL, NULL);
+    under_test_close();
+    return failed;
+}
