@@ -81,8 +81,8 @@ static inline void ref_softmax(RowsSpec r, const double *x, double *dx, double *
         double most = -INFINITY, sum = 0;
         for (int64_t k = 0; k < r.K; k++) most = fmax(most, x[at + k * r.inner]);
         for (int64_t k = 0; k < r.K; k++)
-            sum += back ? y[at + k * r.inner] * dy[at + k * r.inner]
-                        : exp(x[at + k * r.inner] - most);
+            sum +=
+                back ? y[at + k * r.inner] * dy[at + k * r.inner] : exp(x[at + k * r.inner] - most);
         for (int64_t k = 0; k < r.K; k++) {
             int64_t o = at + k * r.inner;
             if (!back) y[o] = exp(x[o] - most) / sum;

@@ -68,46 +68,84 @@ static std::vector<float> dense(const void *m, int rows, int columns, int ld, bo
     return to_floats(memory_seen(m), extent(rows, columns, ld, size) / size, bf16, tf32);
 }
 
+/* One of a batch: out = alpha A B + beta out, column-major. */
+struct Gemm {
+    bool aT, bT, narrow, narrow_out, tf32;
+    int m, n, k, lda, ldb, ldc;
+    float alpha, beta;
+};
+
+static bool gemm_of(Gemm *g, cublasOperation_t opA, cublasOperation_t opB, cudaDataType Atype,
+                    cudaDataType Btype, cudaDataType Ctype, cublasComputeType_t compute,
+                    cublasStatus_t *status) {
+    g->aT = opA == CUBLAS_OP_T, g->bT = opB == CUBLAS_OP_T, g->narrow = Atype == CUDA_R_16BF;
+    g->narrow_out = Ctype == CUDA_R_16BF, g->tf32 = compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+    *status = CUBLAS_STATUS_INVALID_VALUE;
+    if (g->m < 1 || g->n < 1 || g->k < 1 || g->lda < (g->aT ? g->k : g->m) ||
+        g->ldb < (g->bT ? g->n : g->k) || g->ldc < g->m)
+        return false;
+    *status = CUBLAS_STATUS_NOT_SUPPORTED;
+    return Atype == Btype && (Atype == CUDA_R_32F || g->narrow) &&
+           (Ctype == CUDA_R_32F || (g->narrow && g->narrow_out)) &&
+           (!g->narrow || compute == CUBLAS_COMPUTE_32F);
+}
+
+static void multiply(const Gemm &g, const void *A, const void *B, void *C) {
+    size_t size = g.narrow ? 2 : 4, out = g.narrow_out ? 2 : 4;
+    int rowsA = g.aT ? g.k : g.m, columnsA = g.aT ? g.m : g.k, rowsB = g.bT ? g.n : g.k,
+        columnsB = g.bT ? g.k : g.n;
+    touch_read(A, extent(rowsA, columnsA, g.lda, size));
+    touch_read(B, extent(rowsB, columnsB, g.ldb, size));
+    std::vector<float> left = dense(A, rowsA, columnsA, g.lda, g.narrow, g.tf32);
+    std::vector<float> right = dense(B, rowsB, columnsB, g.ldb, g.narrow, g.tf32);
+    std::vector<float> product((size_t)g.m * (size_t)g.n);
+    /* row-major, so everything is transposed: C' = B' A' */
+    if (dnnl_sgemm(g.bT ? 'T' : 'N', g.aT ? 'T' : 'N', g.n, g.m, g.k, g.alpha, right.data(), g.ldb,
+                   left.data(), g.lda, 0, product.data(), g.m) != dnnl_success)
+        report("dnnl_sgemm failed");
+    for (int j = 0; j < g.n; j++) {
+        char *column = (char *)C + (size_t)j * (size_t)g.ldc * out;
+        if (g.beta != 0) touch_read(column, (size_t)g.m * out);
+        touch_write(column, (size_t)g.m * out);
+        from_floats(std::vector<float>(product.begin() + (long)j * g.m,
+                                       product.begin() + (long)(j + 1) * g.m),
+                    g.beta, memory_seen(column), g.narrow_out);
+    }
+}
+
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t opA, cublasOperation_t opB,
                             int m, int n, int k, const void *alpha, const void *A,
                             cudaDataType Atype, int lda, const void *B, cudaDataType Btype, int ldb,
                             const void *beta, void *C, cudaDataType Ctype, int ldc,
                             cublasComputeType_t compute, cublasGemmAlgo_t algorithm) {
     CALL("cublasGemmEx");
+    return cublasGemmStridedBatchedEx(handle, opA, opB, m, n, k, alpha, A, Atype, lda, 0, B, Btype,
+                                      ldb, 0, beta, C, Ctype, ldc, 0, 1, compute, algorithm);
+}
+
+cublasStatus_t cublasGemmStridedBatchedEx(
+    cublasHandle_t handle, cublasOperation_t opA, cublasOperation_t opB, int m, int n, int k,
+    const void *alpha, const void *A, cudaDataType Atype, int lda, long long stepA, const void *B,
+    cudaDataType Btype, int ldb, long long stepB, const void *beta, void *C, cudaDataType Ctype,
+    int ldc, long long stepC, int count, cublasComputeType_t compute, cublasGemmAlgo_t algorithm) {
+    CALL("cublasGemmStridedBatchedEx");
     (void)algorithm;
-    bool aT = opA == CUBLAS_OP_T, bT = opB == CUBLAS_OP_T, narrow = Atype == CUDA_R_16BF;
-    if (m < 1 || n < 1 || k < 1 || lda < (aT ? k : m) || ldb < (bT ? n : k) || ldc < m)
-        return CUBLAS_STATUS_INVALID_VALUE;
-    if (Atype != Btype || (Atype != CUDA_R_32F && !narrow) ||
-        (Ctype != CUDA_R_32F && !(narrow && Ctype == CUDA_R_16BF)) ||
-        (narrow && compute != CUBLAS_COMPUTE_32F))
-        return CUBLAS_STATUS_NOT_SUPPORTED;
-    bool tf32 = compute == CUBLAS_COMPUTE_32F_FAST_TF32, narrow_out = Ctype == CUDA_R_16BF;
-    float a = *(const float *)alpha, b = *(const float *)beta;
+    cublasStatus_t status;
+    Gemm g = {};
+    g.m = m, g.n = n, g.k = k, g.lda = lda, g.ldb = ldb, g.ldc = ldc;
+    g.alpha = *(const float *)alpha, g.beta = *(const float *)beta;
+    if (count < 1 || !gemm_of(&g, opA, opB, Atype, Btype, Ctype, compute, &status))
+        return count < 1 ? CUBLAS_STATUS_INVALID_VALUE : status;
     if (!handle->workspace) report("cuBLAS would take memory of its own in a call");
     auto run = [=]() {
-        size_t size = narrow ? 2 : 4, out = narrow_out ? 2 : 4;
-        int rowsA = aT ? k : m, columnsA = aT ? m : k, rowsB = bT ? n : k, columnsB = bT ? k : n;
-        touch_read(A, extent(rowsA, columnsA, lda, size));
-        touch_read(B, extent(rowsB, columnsB, ldb, size));
-        if (b != 0) touch_read(C, extent(m, n, ldc, out));
-        touch_write(C, extent(m, n, ldc, out));
+        size_t size = g.narrow ? 2 : 4, out = g.narrow_out ? 2 : 4;
         touch_write(handle->workspace, handle->bytes < 4096 ? handle->bytes : 4096);
-        std::vector<float> left = dense(A, rowsA, columnsA, lda, narrow, tf32);
-        std::vector<float> right = dense(B, rowsB, columnsB, ldb, narrow, tf32);
-        std::vector<float> product((size_t)m * (size_t)n);
-        /* row-major, so everything is transposed: C' = B' A' */
-        if (dnnl_sgemm(bT ? 'T' : 'N', aT ? 'T' : 'N', n, m, k, a, right.data(), ldb, left.data(),
-                       lda, 0, product.data(), m) != dnnl_success)
-            report("dnnl_sgemm failed");
-        for (int j = 0; j < n; j++) {
-            std::vector<float> column(product.begin() + (long)j * m,
-                                      product.begin() + (long)(j + 1) * m);
-            from_floats(column, b, (char *)memory_seen(C) + (size_t)j * (size_t)ldc * out,
-                        narrow_out);
-        }
+        for (long long i = 0; i < count; i++)
+            multiply(g, (const char *)A + (size_t)(i * stepA) * size,
+                     (const char *)B + (size_t)(i * stepB) * size,
+                     (char *)C + (size_t)(i * stepC) * out);
     };
-    return enqueue(handle->stream, "cublasGemmEx", run) == cudaSuccess
+    return enqueue(handle->stream, "cublasGemm", run) == cudaSuccess
                ? CUBLAS_STATUS_SUCCESS
                : CUBLAS_STATUS_EXECUTION_FAILED;
 }

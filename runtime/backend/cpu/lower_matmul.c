@@ -116,10 +116,25 @@ static int weights_of(Compiler *c, const Op *op, Error *e) {
     return kept;
 }
 
+/* at: x, out. */
+static int run_round(Plan *p, const Step *s, Error *e) {
+    (void)e;
+    kernels_of(p)->round_bf16(s->at[0], s->at[1], *(const int64_t *)s->job);
+    return 0;
+}
+
+/* Forward's values are rounded in the program, but not where forward is of f32. */
 static int operand(Compiler *c, const Op *op, int i, Error *e) {
     if (op->in[i] == NO_VALUE) return weights_of(c, op, e);
     Layout layout = plain_layout(c, op->in[i]);
-    return value_as(c, op->in[i], &layout, e);
+    int in = value_as(c, op->in[i], &layout, e);
+    bool gradient = value_of(c, op->in[i])->gradient_of != NO_VALUE;
+    if (in < 0 || gradient || !op_rounds(c, op) || c->request->precision != PLAN_MIXED) return in;
+    int64_t n = layout_elements(&layout);
+    int rounded = buffer_of(c, &layout, e);
+    if (rounded < 0 || !step_new(c, "round", run_round, 2, (int[]){in, rounded}, &n, sizeof n, e))
+        return -1;
+    return rounded;
 }
 
 int cpu_lower_matmul(Compiler *c, const Op *op, Error *e) {

@@ -86,6 +86,18 @@ typedef struct Product {
 } Product;
 int cuda_product(CudaDevice *d, const Product *p, const void *a, const void *b, void *out,
                  const char *who, Error *e);
+/* `count` products, the operands of each so many elements behind those of the last. Where `turned`
+ * a factor's memory holds its transpose; ld: from a row in memory to the next. out = scale a b. */
+typedef struct BatchedProduct {
+    int64_t M, K, N, count;
+    int64_t a_ld, b_ld, out_ld, a_step, b_step, out_step;
+    bool a_turned, b_turned;
+    Real in, to;
+    bool sum, tensor_cores;
+    float scale;
+} BatchedProduct;
+int cuda_batched_product(CudaDevice *d, const BatchedProduct *p, const void *a, const void *b,
+                         void *out, const char *who, Error *e);
 
 /* --- group.c --- */
 

@@ -134,6 +134,21 @@ typedef struct MoveShape {
  * `sum`. */
 cudaError_t kernel_move(cudaStream_t s, Real real, const void *x, void *y, MoveShape shape,
                         bool sum);
+/* --- rows (rows.cu) --- */
+
+/* As device/program.h says. Values are of one Real, gradients of another, factors [outer,inner],
+ * which may be NULL, of f32. */
+cudaError_t kernel_softmax_rows(cudaStream_t s, Real real, const void *x, void *y, RowShape r);
+cudaError_t kernel_softmax_rows_back(cudaStream_t s, Real gradients, Real values, const void *dy,
+                                     const void *y, void *dx, RowShape r);
+cudaError_t kernel_standardize_rows(cudaStream_t s, Real real, const void *x, double eps, void *y,
+                                    float *factors, RowShape r);
+cudaError_t kernel_standardize_rows_back(cudaStream_t s, Real gradients, Real values,
+                                         const void *dy, const void *y, const float *factors,
+                                         void *dx, RowShape r);
+/* y [N,B,A] = x [N,A,B]. */
+cudaError_t kernel_turn(cudaStream_t s, Real real, const void *x, void *y, int64_t N, int64_t A,
+                        int64_t B);
 
 /* --- windows (windows.cu) --- */
 

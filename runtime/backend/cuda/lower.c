@@ -102,9 +102,52 @@ int emit_bias_gradient(Compiler *c, int param, int dy, int64_t rows, int64_t C, 
 
 /* --- values --- */
 
+typedef struct TurnJob {
+    Real real;
+    int64_t N, A, B;
+} TurnJob;
+
+/* at: x, y. */
+static int run_turn(Plan *p, const Step *s, Error *e) {
+    const TurnJob *job = s->job;
+    return step_done(
+        p, s, kernel_turn(stream_of(p), job->real, s->at[0], s->at[1], job->N, job->A, job->B), e);
+}
+
+static Real value_real(const Compiler *c, int value) {
+    return value_of(c, value)->gradient_of == NO_VALUE ? forward_real(c) : backward_real(c);
+}
+
+static bool has_two_orders(const Compiler *c, int value) {
+    const Value *v = value_of(c, value);
+    return v->C > 1 && v->H * v->W > 1;
+}
+
+/* What lies in `buffer` in the other order, in a new one. */
+static int in_other_order(Compiler *c, int value, bool plain, int buffer, Real real, Error *e) {
+    const Value *v = value_of(c, value);
+    TurnJob job = {real, c->request->N, v->C, v->H * v->W};
+    int made = buffer_of(c, value, real, e);
+    if (plain) job.A = v->H * v->W, job.B = v->C;
+    if (made < 0 ||
+        !step_new(c, "reorder", run_turn, 2, (int[]){buffer, made}, &job, sizeof job, e))
+        return -1;
+    return made;
+}
+
+static bool lies(const Compiler *c, int value, bool plain) {
+    return value_is_plain(c, value) == plain || !has_two_orders(c, value);
+}
+
 int value_read(Compiler *c, int value, Error *e) {
+    return value_ordered(c, value, !value_is_image(c, value), e);
+}
+
+int value_channels(Compiler *c, int value, Error *e) {
     CudaLowering *own = c->own;
     const Value *v = value_of(c, value);
+    if (value != VALUE_X && !lies(c, value, false))
+        return in_other_order(c, value, false, c->buffer[value], value_real(c, value), e);
     if (value != VALUE_X) return c->buffer[value];
     if (own->image != NO_BUFFER) return own->image;
     own->image = buffer_of(c, value, forward_real(c), e);
@@ -114,16 +157,34 @@ int value_read(Compiler *c, int value, Error *e) {
                : own->image;
 }
 
-int result_buffer(Compiler *c, const Op *op, bool *sum, Error *e) {
+/* The image is the caller's, of f32. */
+int value_plain(Compiler *c, int value, Error *e) {
+    Real real = value_real(c, value);
+    int64_t n = value_elements(c, value);
+    if (value != VALUE_X && !lies(c, value, true))
+        return in_other_order(c, value, true, c->buffer[value], real, e);
+    if (value != VALUE_X || real == REAL_F32) return c->buffer[value];
+    int rounded = buffer_of(c, value, real, e);
+    return rounded < 0 || emit_convert(c, REAL_F32, c->buffer[value], real, rounded, n, e) ? -1
+                                                                                           : rounded;
+}
+
+int result_ordered(Compiler *c, const Op *op, bool plain, bool *sum, Error *e) {
     Real real = op_real(c, op);
     *sum = op->add != NO_VALUE;
-    if (*sum && op->add != VALUE_X && value_dies(c, op->add)) return c->buffer[op->add];
+    bool alike = *sum && lies(c, op->add, plain);
+    if (alike && op->add != VALUE_X && value_dies(c, op->add)) return c->buffer[op->add];
+    if (*sum && !alike) return value_ordered(c, op->add, plain, e); /* a copy */
     int made = buffer_of(c, op->out[0], real, e);
     if (made < 0 || !*sum) return made;
-    int other = value_read(c, op->add, e);
+    int other = value_ordered(c, op->add, plain, e);
     return other < 0 || emit_convert(c, real, other, real, made, value_elements(c, op->add), e)
                ? -1
                : made;
+}
+
+int result_buffer(Compiler *c, const Op *op, bool *sum, Error *e) {
+    return result_ordered(c, op, !value_is_image(c, op->out[0]), sum, e);
 }
 
 /* --- what is fused into an op --- */
@@ -178,16 +239,28 @@ static int place_open(Compiler *c, const Op *op, Error *e) {
 }
 
 int deliver(Compiler *c, const Op *op, int buffer, int bias, bool added, Error *e) {
+    return deliver_as(c, op, !value_is_image(c, op->out[0]), buffer, bias, added, e);
+}
+
+int deliver_as(Compiler *c, const Op *op, bool plain, int buffer, int bias, bool added, Error *e) {
+    const Value *v = value_of(c, op->out[0]);
     bool logits = buffer == c->buffer[VALUE_Z];
     EpilogueJob job = {.real = logits ? REAL_F32 : op_real(c, op),
                        .relu = op->relu,
                        .cap = (float)op->cap,
                        .n = value_elements(c, op->out[0]),
-                       .C = value_of(c, op->out[0])->C};
+                       .C = plain ? v->shape.dim[v->shape.ndim - 1] : v->C};
+    if (v->gradient_of != NO_VALUE && value_is_plain(c, v->gradient_of) != plain) {
+        plain = !plain;
+        if (has_two_orders(c, op->out[0]))
+            buffer = in_other_order(c, op->out[0], plain, buffer, job.real, e);
+        if (buffer < 0) return -1;
+    }
+    ((CudaLowering *)c->own)->plain[op->out[0]] = plain;
     int bits = place_open(c, op, e);
     if (op->open != NO_VALUE && bits < 0) return -1;
     if (op->add != NO_VALUE && !added) {
-        int other = value_read(c, op->add, e);
+        int other = value_ordered(c, op->add, plain, e);
         if (other < 0 || emit_epilogue(c, "sum", run_add, &job, 2, (int[]){buffer, other}, e))
             return -1;
     }
@@ -236,6 +309,12 @@ static Lower *const lowerings[OP_KINDS] = {
     [OP_INSERT] = cuda_lower_insert,
     [OP_AVGWINDOW] = cuda_lower_avgwindow,
     [OP_AVGWINDOW_BACK] = cuda_lower_avgwindow_back,
+    [OP_MATMUL] = cuda_lower_matmul,
+    [OP_MATMUL_PARAM] = cuda_lower_matmul_param,
+    [OP_SOFTMAX] = cuda_lower_softmax,
+    [OP_SOFTMAX_BACK] = cuda_lower_softmax_back,
+    [OP_STANDARDIZE] = cuda_lower_standardize,
+    [OP_STANDARDIZE_BACK] = cuda_lower_standardize_back,
 };
 
 static int run_count(Plan *p, const Step *s, Error *e) {
@@ -259,7 +338,9 @@ int cuda_lower_begin(Compiler *c, Error *e) {
     if (!own) return -1;
     own->image = own->runs = NO_BUFFER;
     own->notes = memory_zeroed((size_t)c->program->n_ops, sizeof *own->notes, "plan", e);
-    if (!own->notes) return -1;
+    own->plain = memory_zeroed((size_t)c->program->n_values, sizeof *own->plain, "plan", e);
+    if (!own->notes || !own->plain) return -1;
+    for (int i = 0; i < c->program->n_values; i++) own->plain[i] = !value_is_image(c, i);
     return count_runs(c, own, e);
 }
 
@@ -271,7 +352,10 @@ int cuda_lower(Compiler *c, const Op *op, Error *e) {
 int cuda_lower_end(Compiler *c, Error *e) {
     CudaLowering *own = c->own;
     (void)e;
-    if (own) memory_free(own->notes);
+    if (own) {
+        memory_free(own->notes);
+        memory_free(own->plain);
+    }
     memory_free(own);
     return 0;
 }

@@ -1,8 +1,10 @@
 /* Lowering a program for CUDA (device/plan.h): what the files on each primitive, lower_*.c, share.
  * A step launches a kernel of the project or calls cuDNN or cuBLAS.
  *
- * Values of three dimensions are images, channels-last, but the caller's image, which is in planes;
- * all others are in plain order. Forward's are of one Real and backward's gradients of one.
+ * A value of three dimensions is an image, channels-last, or, where products or rows of its last
+ * dimensions made it, in plain order; all others are in plain order. A gradient lies as its value
+ * does. A lowering asks for the order that it can read. The caller's image is in planes. Forward's
+ * values are of one Real and backward's gradients of one.
  */
 #ifndef ADVRT_DEVICE_CUDA_LOWER_H
 #define ADVRT_DEVICE_CUDA_LOWER_H
@@ -21,6 +23,7 @@ typedef struct CudaLowering {
     CudaNote *notes; /* [n_ops] */
     int image;       /* the image, channels-last, once something wants it so */
     int runs;        /* the count of forwards, where there is dropout */
+    bool *plain;     /* [n_values] */
 } CudaLowering;
 
 static inline CudaDevice *cuda_of_plan(const Plan *p) {
@@ -66,6 +69,9 @@ Lower cuda_lower_move;
 Lower cuda_lower_insert;
 Lower cuda_lower_avgwindow_back;
 Lower cuda_lower_avgwindow;
+Lower cuda_lower_matmul, cuda_lower_matmul_param;
+Lower cuda_lower_softmax, cuda_lower_softmax_back;
+Lower cuda_lower_standardize, cuda_lower_standardize_back;
 
 /* 0, or -1 and an error that names the layer, the step, and what the call said. */
 int step_done(const Plan *p, const Step *s, cudaError_t status, Error *e);
@@ -75,10 +81,25 @@ int buffer_weights(Compiler *c, const float *host, size_t count, Real real, Erro
 /* A new buffer for a value of `real`. */
 int buffer_of(Compiler *c, int value, Real real, Error *e);
 
-/* The value, channels-last. -1 with the error set. */
+/* Whether a value lies in plain order; where it has one channel or one cell, both orders are one. */
+static inline bool value_is_plain(const Compiler *c, int value) {
+    return ((CudaLowering *)c->own)->plain[value];
+}
+static inline bool value_is_image(const Compiler *c, int value) {
+    return value_of(c, value)->shape.ndim == 3;
+}
+/* The value as it is used: an image channels-last, another in plain order. And any in one of these
+ * orders. -1 with the error set. */
 int value_read(Compiler *c, int value, Error *e);
-/* Where an op that can add to what is there writes its result: *sum says that op->add is there. */
+int value_channels(Compiler *c, int value, Error *e);
+int value_plain(Compiler *c, int value, Error *e);
+static inline int value_ordered(Compiler *c, int value, bool plain, Error *e) {
+    return plain ? value_plain(c, value, e) : value_channels(c, value, e);
+}
+/* Where an op that can add to what is there writes its result: *sum says that op->add is there. In
+ * the order in which a value is used, and in one that is asked for. */
 int result_buffer(Compiler *c, const Op *op, bool *sum, Error *e);
+int result_ordered(Compiler *c, const Op *op, bool plain, bool *sum, Error *e);
 
 int emit_convert(Compiler *c, Real from, int in, Real to, int out, int64_t n, Error *e);
 /* Planes [N,C,P] of f32 to channels-last [N,P,C] of `real`, and back. */
@@ -89,8 +110,10 @@ int emit_to_planes(Compiler *c, const char *what, Real real, int in, int scale, 
 /* The gradient of a bias: the sums of dy [rows,C] over rows. */
 int emit_bias_gradient(Compiler *c, int param, int dy, int64_t rows, int64_t C, Error *e);
 
-/* The op's result lies in `buffer`, op->add in it where `added`: emits its bias (a buffer, or
- * NO_BUFFER) and the rest of the fused work, and places out[0]. */
+/* The op's result lies in `buffer`, in the order in which a value is used, or that `plain` says,
+ * op->add in it where `added`: emits its bias (a buffer, or NO_BUFFER) and the rest of the fused
+ * work, and places out[0]. A bias is of the channels, or, in plain order, of the last dimension. */
 int deliver(Compiler *c, const Op *op, int buffer, int bias, bool added, Error *e);
+int deliver_as(Compiler *c, const Op *op, bool plain, int buffer, int bias, bool added, Error *e);
 
 #endif

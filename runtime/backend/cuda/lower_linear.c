@@ -1,6 +1,6 @@
 /* Linear layers on cuBLAS: y [N,K] = x [N,D] w' with w [K,D]. The weights are the graph's own where
  * they lie, unless a batch norm is folded in or they are wanted in bf16. A row of x is in the order
- * of the weights' columns, [C,H,W], so a grid goes through planes. */
+ * of the weights' columns, the plain one. */
 #include <stdio.h>
 
 #include "base/memory.h"
@@ -29,10 +29,6 @@ static int64_t outputs_of(const Compiler *c, const Op *forward) {
     return value_of(c, forward->out[0])->C;
 }
 
-static bool is_grid(const Value *v) {
-    return v->H * v->W > 1;
-}
-
 /* --- weights --- */
 
 static int folded_weights(Compiler *c, const Op *op, CudaNote *note, int *bias, Error *e) {
@@ -58,25 +54,6 @@ static int own_weights(Compiler *c, const Op *op, CudaNote *note, int *bias, Err
     return note->weights < 0 || (op->param[1] >= 0 && *bias < 0);
 }
 
-/* The input's rows in [C,H,W], of the forward's Real. */
-static int rows_of(Compiler *c, int value, Error *e) {
-    const Value *v = value_of(c, value);
-    int64_t n = value_elements(c, value);
-    bool ordered = value == VALUE_X || !is_grid(v);
-    int rows = c->buffer[value];
-    Real wanted = forward_real(c), real = value == VALUE_X ? REAL_F32 : wanted;
-    if (!ordered) {
-        rows = buffer_new(c, (size_t)n * sizeof(float), e);
-        if (rows < 0 || emit_to_planes(c, "reorder", wanted, c->buffer[value], NO_BUFFER, rows,
-                                       c->request->N, v->C, v->H * v->W, e))
-            return -1;
-        real = REAL_F32;
-    }
-    if (real == wanted) return rows;
-    int rounded = buffer_new(c, (size_t)n * real_bytes(wanted), e);
-    return rounded < 0 || emit_convert(c, real, rows, wanted, rounded, n, e) ? -1 : rounded;
-}
-
 /* --- the lowerings --- */
 
 /* The caller's z, where the logits need no more work than a bias. */
@@ -92,7 +69,7 @@ int cuda_lower_linear(Compiler *c, const Op *op, Error *e) {
     bool copied = op->folded >= 0 || forward_real(c) != REAL_F32 || backward_real(c) != REAL_F32;
     int bias;
     if ((copied ? folded_weights : own_weights)(c, op, note, &bias, e)) return -1;
-    note->source = rows_of(c, op->in[0], e);
+    note->source = value_plain(c, op->in[0], e);
     int y = output_buffer(c, op, e);
     if (note->source < 0 || y < 0) return -1;
     Product product = {.kind = MATMUL_NT,
@@ -107,27 +84,20 @@ int cuda_lower_linear(Compiler *c, const Op *op, Error *e) {
 
 int cuda_lower_linear_data(Compiler *c, const Op *op, Error *e) {
     const Op *forward = twin_of(c, op);
-    const Value *x = value_of(c, forward->in[0]);
-    Real real = backward_real(c);
-    bool grid = is_grid(x), sum = false;
-    int into = grid ? buffer_of(c, op->out[0], REAL_F32, e) : result_buffer(c, op, &sum, e);
-    if (into < 0) return -1;
+    bool sum;
+    int dx = result_ordered(c, op, true, &sum, e);
+    if (dx < 0) return -1;
     Product product = {.kind = MATMUL_NN,
                        .M = c->request->N,
                        .K = outputs_of(c, forward),
                        .N = inputs_of(c, forward),
-                       .in = real,
-                       .to = grid ? REAL_F32 : real,
+                       .in = backward_real(c),
+                       .to = backward_real(c),
                        .sum = sum};
     if (emit_product(c, "linear back", product, c->buffer[op->in[0]], note_of(c, op->twin)->back,
-                     into, e))
+                     dx, e))
         return -1;
-    if (!grid) return deliver(c, op, into, NO_BUFFER, true, e);
-    int ordered = buffer_of(c, op->out[0], real, e);
-    if (ordered < 0 ||
-        emit_from_planes(c, "reorder", real, into, ordered, c->request->N, x->C, x->H * x->W, e))
-        return -1;
-    return deliver(c, op, ordered, NO_BUFFER, false, e);
+    return deliver_as(c, op, true, dx, NO_BUFFER, true, e);
 }
 
 int cuda_lower_linear_weights(Compiler *c, const Op *op, Error *e) {

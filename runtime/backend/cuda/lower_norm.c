@@ -26,12 +26,13 @@ int cuda_lower_normalize(Compiler *c, const Op *op, Error *e) {
     Real real = forward_real(c);
     bool planes = op->in[0] == VALUE_X;
     int64_t n = value_elements(c, op->out[0]), P = planes ? v->H * v->W : 1;
-    int from = c->buffer[op->in[0]];
+    int from = planes ? c->buffer[VALUE_X] : value_channels(c, op->in[0], e);
     if (!planes && real != REAL_F32) {
+        int read = from;
         from = buffer_of(c, op->in[0], REAL_F32, e);
-        if (from < 0 || emit_convert(c, real, c->buffer[op->in[0]], REAL_F32, from, n, e))
-            return -1;
+        if (read < 0 || from < 0 || emit_convert(c, real, read, REAL_F32, from, n, e)) return -1;
     }
+    if (from < 0) return -1;
     size_t bytes = (size_t)v->C * sizeof(double);
     int means = buffer_filled(c, op->mean, bytes, "normalisation", e);
     int stds = means < 0 ? -1 : buffer_filled(c, op->std, bytes, "normalisation", e);
@@ -40,7 +41,7 @@ int cuda_lower_normalize(Compiler *c, const Op *op, Error *e) {
     if (y < 0 || !step_new(c, "normalize", run_normalize, 4, (int[]){from, y, means, stds}, &job,
                            sizeof job, e))
         return -1;
-    return deliver(c, op, y, NO_BUFFER, false, e);
+    return deliver_as(c, op, false, y, NO_BUFFER, false, e);
 }
 
 /* --- scale and shift of each channel --- */
@@ -79,7 +80,7 @@ static int channel_constants(Compiler *c, const Op *op, size_t C, int *scale, in
 int cuda_lower_affine(Compiler *c, const Op *op, Error *e) {
     const Value *v = value_of(c, op->out[0]);
     int output = op->backward ? value_only_reader(c, op->out[0], OP_OUTPUT) : -1;
-    int scale, shift, x = value_read(c, op->in[0], e);
+    int scale, shift, x = value_channels(c, op->in[0], e);
     if (x < 0 || channel_constants(c, op, (size_t)v->C, &scale, &shift, e)) return -1;
     if (output >= 0 && op->add == NO_VALUE && op->mask == NO_VALUE) {
         c->claimed[output] = true;
@@ -87,11 +88,11 @@ int cuda_lower_affine(Compiler *c, const Op *op, Error *e) {
                               c->request->N, v->C, v->H * v->W, e);
     }
     AffineJob job = {.real = op_real(c, op), .n = value_elements(c, op->out[0]), .C = v->C};
-    int y = result_buffer(c, op, &job.sum, e);
+    int y = result_ordered(c, op, false, &job.sum, e);
     if (y < 0 || !step_new(c, op->backward ? "scale" : "affine", run_affine, 4,
                            (int[]){x, y, scale, shift}, &job, sizeof job, e))
         return -1;
-    return deliver(c, op, y, NO_BUFFER, true, e);
+    return deliver_as(c, op, false, y, NO_BUFFER, true, e);
 }
 
 /* --- batch norm in training --- */
@@ -156,7 +157,7 @@ int cuda_lower_batchnorm(Compiler *c, const Op *op, Error *e) {
     if (job.norm.count < 2)
         return error_set(e, "batch norm in training needs more than one value per channel");
     size_t doubles = (size_t)C * sizeof(double);
-    int at[9] = {value_read(c, op->in[0], e), buffer_of(c, op->out[0], REAL_F32, e)};
+    int at[9] = {value_channels(c, op->in[0], e), buffer_of(c, op->out[0], REAL_F32, e)};
     at[2] = buffer_param(c, op->param[0], e), at[3] = buffer_param(c, op->param[1], e);
     at[4] = buffer_new(c, doubles, e), at[5] = buffer_new(c, doubles, e);
     at[6] = buffer_param(c, op->param[2], e), at[7] = buffer_param(c, op->param[3], e);
@@ -168,7 +169,7 @@ int cuda_lower_batchnorm(Compiler *c, const Op *op, Error *e) {
     value_place(c, op->out[1], at[4]);
     value_place(c, op->out[2], at[5]);
     if (!step_new(c, "batch norm", run_batchnorm, 9, at, &job, sizeof job, e)) return -1;
-    return deliver(c, op, at[1], NO_BUFFER, false, e);
+    return deliver_as(c, op, false, at[1], NO_BUFFER, false, e);
 }
 
 int cuda_lower_batchnorm_back(Compiler *c, const Op *op, Error *e) {
@@ -176,13 +177,14 @@ int cuda_lower_batchnorm_back(Compiler *c, const Op *op, Error *e) {
     NormJob job = norm_job(c, op);
     int64_t C = job.norm.C;
     bool wanted = op->out[0] != NO_VALUE;
-    int dx = wanted ? result_buffer(c, op, &job.sum, e) : NO_BUFFER;
+    int dx = wanted ? result_ordered(c, op, false, &job.sum, e) : NO_BUFFER;
+    int dy = value_channels(c, op->in[1], e);
     int dscale = buffer_param_gradient(c, op->param[0], e);
     int dshift = buffer_param_gradient(c, op->param[1], e);
     int work = buffer_new(c, (size_t)(kernel_rows_work(C) + 2 * C) * sizeof(double), e);
-    if ((wanted && dx < 0) || dscale < 0 || dshift < 0 || work < 0) return -1;
+    if ((wanted && dx < 0) || dy < 0 || dscale < 0 || dshift < 0 || work < 0) return -1;
     int at[9] = {note->source,
-                 c->buffer[op->in[1]],
+                 dy,
                  note->weights,
                  c->buffer[op->in[2]],
                  c->buffer[op->in[3]],
@@ -191,5 +193,5 @@ int cuda_lower_batchnorm_back(Compiler *c, const Op *op, Error *e) {
                  dshift,
                  work};
     if (!step_new(c, "batch norm back", run_batchnorm_back, 9, at, &job, sizeof job, e)) return -1;
-    return wanted ? deliver(c, op, dx, NO_BUFFER, true, e) : 0;
+    return wanted ? deliver_as(c, op, false, dx, NO_BUFFER, true, e) : 0;
 }

@@ -18,12 +18,12 @@ int cuda_lower_input(Compiler *c, const Op *op, Error *e) {
  * order; an image goes back to planes. */
 int cuda_lower_output(Compiler *c, const Op *op, Error *e) {
     const Value *v = value_of(c, op->out[0]);
-    int in = value_read(c, op->in[0], e), out = c->buffer[op->out[0]];
+    int out = c->buffer[op->out[0]], in = value_read(c, op->in[0], e);
     if (in < 0) return -1;
-    if (op->backward)
+    if (op->backward && value_is_image(c, op->in[0]))
         return emit_to_planes(c, "image", backward_real(c), in, NO_BUFFER, out, c->request->N, v->C,
                               v->H * v->W, e);
-    return emit_convert(c, forward_real(c), in, REAL_F32, out, value_elements(c, op->out[0]), e);
+    return emit_convert(c, op_real(c, op), in, REAL_F32, out, value_elements(c, op->out[0]), e);
 }
 
 /* --- ReLU, masks, sums --- */
@@ -58,11 +58,19 @@ static int over_or_new(Compiler *c, const Op *op, int value, Error *e) {
                                                     : buffer_of(c, op->out[0], op_real(c, op), e);
 }
 
+/* In the order in which the value lies that the result is the gradient of, else of an operand. */
+static bool order_of(const Compiler *c, const Op *op) {
+    int of = value_of(c, op->out[0])->gradient_of;
+    return value_is_plain(c, of == NO_VALUE ? op->in[0] : of);
+}
+
 int cuda_lower_relu(Compiler *c, const Op *op, Error *e) {
     PointJob job = point_job(c, op);
-    int x = value_read(c, op->in[0], e), y = x < 0 ? -1 : over_or_new(c, op, op->in[0], e);
+    bool plain = order_of(c, op);
+    int x = value_ordered(c, op->in[0], plain, e),
+        y = x < 0 ? -1 : over_or_new(c, op, op->in[0], e);
     if (y < 0 || !step_new(c, "relu", run_relu, 2, (int[]){x, y}, &job, sizeof job, e)) return -1;
-    return deliver(c, op, y, NO_BUFFER, false, e);
+    return deliver_as(c, op, plain, y, NO_BUFFER, false, e);
 }
 
 int cuda_lower_mask(Compiler *c, const Op *op, Error *e) {
@@ -73,16 +81,18 @@ int cuda_lower_mask(Compiler *c, const Op *op, Error *e) {
     if (out < 0 ||
         (out != g && emit_convert(c, real, g, real, out, value_elements(c, op->out[0]), e)))
         return -1;
-    return deliver(c, &mask, out, NO_BUFFER, false, e);
+    return deliver_as(c, &mask, order_of(c, op), out, NO_BUFFER, false, e);
 }
 
 int cuda_lower_add(Compiler *c, const Op *op, Error *e) {
     PointJob job = point_job(c, op);
-    int a = value_read(c, op->in[0], e), b = a < 0 ? -1 : value_read(c, op->in[1], e);
+    bool plain = order_of(c, op);
+    int a = value_ordered(c, op->in[0], plain, e),
+        b = a < 0 ? -1 : value_ordered(c, op->in[1], plain, e);
     int over = op->in[0] != VALUE_X && value_dies(c, op->in[0]) ? op->in[0] : op->in[1];
     int y = b < 0 ? -1 : over_or_new(c, op, over, e);
     if (y < 0 || !step_new(c, "sum", run_sum, 3, (int[]){a, b, y}, &job, sizeof job, e)) return -1;
-    return deliver(c, op, y, NO_BUFFER, false, e);
+    return deliver_as(c, op, plain, y, NO_BUFFER, false, e);
 }
 
 /* --- dropout, which is of f32 --- */

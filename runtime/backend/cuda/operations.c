@@ -218,6 +218,24 @@ int cuda_product(CudaDevice *d, const Product *p, const void *a, const void *b, 
     return cuda_check_blas(d, status, call, e);
 }
 
+int cuda_batched_product(CudaDevice *d, const BatchedProduct *p, const void *a, const void *b,
+                         void *out, const char *who, Error *e) {
+    const float one = 1, zero = 0;
+    cublasComputeType_t compute = p->in != REAL_F32 ? CUBLAS_COMPUTE_32F
+                                  : p->tensor_cores ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                                    : CUBLAS_COMPUTE_32F_PEDANTIC;
+    cublasStatus_t status = cublasGemmStridedBatchedEx(
+        d->blas, p->b_turned ? CUBLAS_OP_T : CUBLAS_OP_N, p->a_turned ? CUBLAS_OP_T : CUBLAS_OP_N,
+        (int)p->N, (int)p->M, (int)p->K, &p->scale, b, type_of(p->in), (int)p->b_ld, p->b_step, a,
+        type_of(p->in), (int)p->a_ld, p->a_step, p->sum ? &one : &zero, out, type_of(p->to),
+        (int)p->out_ld, p->out_step, (int)p->count, compute, CUBLAS_GEMM_DEFAULT);
+    if (status == CUBLAS_STATUS_SUCCESS) return 0;
+    char call[256];
+    snprintf(call, sizeof call, "%s: cublasGemmStridedBatchedEx of %d [%d,%d] and [%d,%d]", who,
+             (int)p->count, (int)p->M, (int)p->K, (int)p->K, (int)p->N);
+    return cuda_check_blas(d, status, call, e);
+}
+
 static int matmul(Device *base, MatmulKind kind, const float *a, const float *b, float *out,
                   int64_t M, int64_t K, int64_t N, Error *e) {
     CudaDevice *d = cuda_of(base);
