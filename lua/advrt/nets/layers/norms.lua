@@ -1,5 +1,6 @@
 --- Layers that normalise.
 
+local arguments = require "advrt.support.check"
 local layer = require "advrt.nets.layer"
 local Builder, takes = layer.Builder, layer.takes
 
@@ -11,6 +12,53 @@ function Builder:batchnorm(x, name, o)
     return layer.add(self, {
         kind = "batchnorm", name = name, eps = layer.attribute("batchnorm", o, "eps", layer.NUMBER, 1e-5),
         momentum = layer.attribute("batchnorm", o, "momentum", layer.NUMBER, 0.1),
+    }, x)
+end
+
+--- How many of x's dimensions, from the last, layernorm takes together; 0 for the channels.
+local function normalised(x, dims)
+    if dims == nil then return 1 end
+    if dims == "channels" then return 0 end
+    if layer.whole(dims, 1) and dims <= #x.shape then return dims end
+    layer.wrong("layernorm: dims must be a whole number from 1 to %d or \"channels\", got %s", #x.shape,
+        arguments.text(dims))
+end
+
+takes.layernorm = {"name", {"eps", "dims", "affine"}}
+--- Layer normalisation over the last `dims` dimensions, or, "channels", over the first at each place,
+-- as ConvNeXt's. o: eps = 1e-5, dims = 1, affine = true.
+function Builder:layernorm(x, name, o)
+    o = o or {}
+    return layer.add(self, {
+        kind = "layernorm", name = name, sizes = {normalised(x, o.dims)},
+        eps = layer.attribute("layernorm", o, "eps", layer.NUMBER, 1e-5),
+        bias = layer.attribute("layernorm", o, "affine", layer.SWITCH, true),
+    }, x)
+end
+
+takes.groupnorm = {"name", {"groups", "eps", "affine"}}
+--- Group normalisation: the channels in groups, each with all that lies below its channels. o:
+-- groups, eps = 1e-5, affine = true.
+function Builder:groupnorm(x, name, o)
+    o = o or {}
+    return layer.add(self, {
+        kind = "groupnorm", name = name, groups = layer.attribute("groupnorm", o, "groups", layer.COUNT),
+        eps = layer.attribute("groupnorm", o, "eps", layer.NUMBER, 1e-5),
+        bias = layer.attribute("groupnorm", o, "affine", layer.SWITCH, true),
+    }, x)
+end
+
+takes.instancenorm = {{"name", "eps"}}
+--- Instance normalisation: each channel of each image by itself. o: eps = 1e-5, name = that of its
+-- weight and bias; without one it has none.
+function Builder:instancenorm(x, o)
+    o = o or {}
+    if o.name ~= nil and (type(o.name) ~= "string" or o.name == "") then
+        layer.wrong("instancenorm: name must be that of its parameters, got %s", arguments.text(o.name))
+    end
+    return layer.add(self, {
+        kind = "instancenorm", name = o.name, bias = o.name ~= nil,
+        eps = layer.attribute("instancenorm", o, "eps", layer.NUMBER, 1e-5),
     }, x)
 end
 

@@ -41,12 +41,15 @@ function Builder:conv_transpose(x, name, o)
     }, x)
 end
 
-takes.linear = {"name", "out", {"bias"}}
---- Fully connected layer on the flattened x. o: bias = true.
+takes.linear = {"name", "out", {"bias", "flatten"}}
+--- Fully connected layer, on the flattened x or along its last dimension. o: bias = true, flatten =
+-- true for a value of one or three dimensions, else false.
 function Builder:linear(x, name, out, o)
+    o = o or {}
     self.head = name
+    local flat = layer.attribute("linear", o, "flatten", layer.SWITCH, #x.shape == 1 or #x.shape == 3)
     return layer.add(self, {
         kind = "linear", name = name, out = layer.attribute("linear", {out = out}, "out", layer.COUNT),
-        bias = layer.attribute("linear", o or {}, "bias", layer.SWITCH, true),
+        bias = layer.attribute("linear", o, "bias", layer.SWITCH, true), flag = not flat,
     }, x)
 end
