@@ -53,6 +53,37 @@ define("means", {3, 6, 5}, function(b, x)
     return b:mul(b:mean(y, 3, {keep = true}), b:mean(y, {1}, {keep = true}), b:mean(y, {1, 2, 3}))
 end)
 
+define("a transformer", {3, 6, 10}, function(b, x)
+    local y = b:linear(x, "embed", 24, {flatten = false})
+    y = b:add(y, b:parameter("positions", {6, 24}, {role = "token"}))
+    for i = 1, 2 do
+        local name = "blocks." .. i
+        local a = b:attention(b:layernorm(y, name .. ".norm1", {eps = 1e-6}), name .. ".attn",
+            {heads = 3, bias = i == 1})
+        y = b:add(y, b:mul(a, b:parameter(name .. ".scale", {24}, {role = "layer_scale"})))
+        local m = b:gelu(b:linear(b:layernorm(y, name .. ".norm2"), name .. ".fc1", 40, {flatten = false}))
+        y = b:add(y, b:linear(m, name .. ".fc2", 24, {flatten = false}))
+    end
+    return b:layernorm(y, "norm", {dims = 2})
+end)
+define("attention drawn by hand", {4, 5, 7}, function(b, x)
+    local q, k = b:linear(x, "q", 6, {flatten = false}), b:linear(x, "k", 6, {flatten = false})
+    local bias = b:parameter("bias", {4, 5, 5}, {role = "token"})
+    local s = b:add(b:matmul(q, k, {transpose_y = true, scale = 0.4}), bias)
+    return b:matmul(b:softmax(s), b:softmax(x, 1))
+end)
+define("norms", {3, 8, 8}, function(b, x)
+    local y = b:conv(x, "c", {out = 12, kernel = 3})
+    y = b:silu(b:layernorm(y, "ln", {dims = "channels", eps = 1e-6}))
+    y = b:silu(b:groupnorm(b:conv(y, "d", {out = 12, kernel = 1}), "gn", {groups = 4}))
+    return b:instancenorm(b:silu(b:instancenorm(b:conv(y, "e", {out = 8, kernel = 3}), {name = "in"})))
+end)
+define("batch norm of features", {3, 5, 6}, function(b, x)
+    local y = b:silu(b:batchnorm(b:linear(x, "c", 24), "bn1"))
+    local z = b:mean(b:conv(x, "d", {out = 7, kernel = 3}), 3) -- [7, 3]
+    return b:add(b:linear(b:silu(b:batchnorm(z, "bn2")), "e", 24, {flatten = true}), y)
+end)
+
 local function state_of(g)
     local images = tensor.uniform("train", {N, table.unpack(g.input)})
     local labels = tensor.from({0, 1, 2, 0, 1}, "i64")

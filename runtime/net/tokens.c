@@ -37,39 +37,19 @@ int layer_norm_params(Graph *g, Layer *l, int ndim, const int64_t *shape, Error 
                : 0;
 }
 
-/* Where a parameter of dimensions first .. end - 1 lies for each dimension of the shape. */
-static void strides_of(const Shape *s, int first, int end, int64_t *stride) {
-    int64_t step = 1;
-    for (int d = s->ndim - 1; d >= 0; d--) {
-        bool own = d >= first && d < end;
-        stride[d] = own ? step : 0;
-        if (own) step *= s->dim[d];
-    }
-}
-
-/* x * weight + bias */
-static int emit_affine(Build *b, const Layer *l, int x, int first, int end, Error *e) {
-    MapSpec map = {.formula = {.operands = 3,
-                               .n = 5,
-                               .step = {{.code = FORMULA_OPERAND, .a = 0},
-                                        {.code = FORMULA_OPERAND, .a = 1},
-                                        {.code = FORMULA_MUL, .a = 0, .b = 1},
-                                        {.code = FORMULA_OPERAND, .a = 2},
-                                        {.code = FORMULA_ADD, .a = 2, .b = 3}}},
-                   .operand = {{.input = 0, .param = -1},
-                               {.input = -1, .param = 0},
-                               {.input = -1, .param = 1}},
-                   .shape = l->shape};
-    strides_of(&l->shape, 0, l->shape.ndim, map.operand[0].stride);
-    for (int i = 1; i < 3; i++) strides_of(&l->shape, first, end, map.operand[i].stride);
-    const MapSpec *kept = build_spec(b, &map, sizeof map, e);
-    Op *op = kept ? layer_op(b, OP_MAP, l, 1, &x, e) : NULL;
-    if (!op) return -1;
-    op->map = kept;
-    return op->out[0];
+/* A parameter of dimensions first .. end - 1 as it meets the whole shape from the last one on. */
+static Shape repeated(const Shape *s, int first, int end) {
+    Shape p = {.ndim = s->ndim - first};
+    for (int d = 0; d < p.ndim; d++) p.dim[d] = first + d < end ? s->dim[first + d] : 1;
+    return p;
 }
 
 int emit_norm(Build *b, const Layer *l, int x, RowsSpec rows, int first, int end, Error *e) {
     int y = emit_rows(b, OP_STANDARDIZE, l, x, rows, e);
-    return y < 0 || !l->bias ? y : emit_affine(b, l, y, first, end, e);
+    if (y < 0 || !l->bias) return y;
+    Shape own = repeated(&l->shape, first, end);
+    MapInput in[3] = {
+        {y, -1, l->shape}, {NO_VALUE, l->param[0], own}, {NO_VALUE, l->param[1], own}};
+    const Op *op = build_map(b, "x * y + z", 3, in, &l->shape, e);
+    return op ? op->out[0] : -1;
 }

@@ -12,13 +12,12 @@
 
 #include "followers.h"
 
-#define BIAS(K) false
-#define AFFINE false
-
 /* --- layers --- */
 
 static int last(Graph *g, int x, int64_t K) {
-    return add(g, (Layer){.kind = LAYER_LINEAR, .C = K, .bias = BIAS(K), .flags = {true}}, x, -1);
+    return add(
+        g, (Layer){.kind = LAYER_LINEAR, .C = K, .bias = K % 2 == 1 || K == 48, .flags = {true}}, x,
+        -1);
 }
 
 static int attention(Graph *g, int x, int64_t heads) {
@@ -34,12 +33,12 @@ static int softmax(Graph *g, int x, int64_t dim) {
 }
 
 static int layernorm(Graph *g, int x, int64_t dims) {
-    Layer l = {.kind = LAYER_LAYERNORM, .sizes = {dims}, .n_sizes = 1, .eps = 1e-5, .bias = AFFINE};
+    Layer l = {.kind = LAYER_LAYERNORM, .sizes = {dims}, .n_sizes = 1, .eps = 1e-5, .bias = true};
     return add(g, l, x, -1);
 }
 
 static int groupnorm(Graph *g, int x, int64_t groups) {
-    Layer l = {.kind = LAYER_GROUPNORM, .groups = groups, .eps = 1e-5, .bias = AFFINE};
+    Layer l = {.kind = LAYER_GROUPNORM, .groups = groups, .eps = 1e-5, .bias = true};
     return add(g, l, x, -1);
 }
 
@@ -93,7 +92,7 @@ static Graph *net_norms(void) {
     int x = layernorm(g, conv(g, 0, 24, 3, 1, 1, 1), 0);
     x = relu(g, x, 0);
     x = sum(g, x, groupnorm(g, conv(g, x, 24, 3, 1, 1, 24), 4));
-    x = instancenorm(g, conv(g, x, 20, 3, 2, 1, 1), AFFINE);
+    x = relu(g, instancenorm(g, conv(g, x, 20, 3, 2, 1, 1), true), 0);
     x = relu(g, instancenorm(g, x, false), 2);
     x = layernorm(g, x, 2);
     x = softmax(g, layernorm(g, x, 3), 0);
@@ -213,7 +212,8 @@ static void precision(int i, PlanPrecision which) {
     print_message("  %s, %s: logits %.2g, image %.2g\n", nets[i].name,
                   which == PLAN_BF16 ? "bf16" : "mixed", zd, xd);
     assert_true(which == PLAN_BF16 ? zd > 1e-5 && zd < 0.02 : zd < 2e-6);
-    assert_true(xd > 1e-4 && xd < 0.05);
+    /* a GPU keeps values and gradients between layers in bf16, too */
+    assert_true(xd > 1e-4 && xd < (strcmp(device->name, "cpu") == 0 ? 0.05 : 0.1));
     ref_free(&r);
     free(x), free(dz), free(z), free(dx);
     plan_free(p), graph_free(g);

@@ -116,7 +116,7 @@ describe("the builder", function()
             ["b:batchnorm(x)"] = "batchnorm needs the name of its parameters, got nil",
             ["b:linear(x, 2)"] = "linear needs the name of its parameters, got 2",
             ["b:linear(x, 'f')"] = "linear: out must be a whole number from 1 on, got nil",
-            ["b:linear(x, 'f', 2, false)"] = "linear takes a table of attributes (bias), got false",
+            ["b:linear(x, 'f', 2, false)"] = "linear takes a table of attributes (bias, flatten), got false",
             ["b:dropout(x, 'half')"] = "dropout: p must be a number, got 'half'",
             ["b:dropout(x, 1)"] = "dropout: its probability must be in [0, 1)",
             ["b:add(x, b:maxpool(x, {kernel = 2}))"] = "add: [1,8,8] and [1,4,4] differ in shape",

@@ -34,8 +34,8 @@ typedef struct Job {
     ReduceSpec reduce;
     MoveSpec move;
     const float *param[OP_PARAMS];
-    MatmulSpec matmul;          /* the program does not outlive the making of the plan */
-    int64_t image[3];           /* elements of an image of a, b and out; 0: a parameter */
+    MatmulSpec matmul; /* the program does not outlive the making of the plan */
+    int64_t image[3];  /* elements of an image of a, b and out; 0: a parameter */
 } Job;
 
 _Static_assert((int)SLOTS <= (int)STEP_BUFFERS, "a step has room for the slots");
@@ -823,9 +823,8 @@ static int give_matmul(Compiler *c, const Op *op, Job *j, Error *e) {
 
 static bool sums(OpKind kind) {
     return kind == OP_MATMUL || kind == OP_MATMUL_PARAM || kind == OP_REDUCE ||
-           kind == OP_REDUCE_PARAM || kind == OP_CONV_DATA ||
-           kind == OP_CONV_WEIGHTS || kind == OP_LINEAR_DATA || kind == OP_LINEAR_WEIGHTS ||
-           kind == OP_BATCHNORM_BACK;
+           kind == OP_REDUCE_PARAM || kind == OP_CONV_DATA || kind == OP_CONV_WEIGHTS ||
+           kind == OP_LINEAR_DATA || kind == OP_LINEAR_WEIGHTS || kind == OP_BATCHNORM_BACK;
 }
 
 /* A double for each number that the op makes: a step takes no memory of its own. */

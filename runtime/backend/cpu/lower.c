@@ -34,11 +34,6 @@ Layout blocked_layout(const Compiler *c, int64_t C, int64_t H, int64_t W) {
     return layout_blocked(cpu_block(c), c->request->N, C, H, W);
 }
 
-Layout plain_layout(const Compiler *c, int value) {
-    const Value *v = value_of(c, value);
-    return layout_plain(c->request->N, v->C, v->H, v->W);
-}
-
 int64_t shape_elements(const Shape *s) {
     int64_t n = 1;
     for (int i = 0; i < s->ndim; i++) n *= s->dim[i];

@@ -57,8 +57,7 @@ Layout blocked_layout(const Compiler *c, int64_t C, int64_t H, int64_t W);
 /* The layout in which own kernels read the value's channels: its own where that is plain or in this
  * device's blocks, else these blocks. */
 Layout channels_layout(const Compiler *c, int value);
-/* A value in plain order, which is that of its own shape too; elements of a shape. */
-Layout plain_layout(const Compiler *c, int value);
+/* Elements of a shape. */
 int64_t shape_elements(const Shape *s);
 /* Elements of a layout, block padding included; rounded up to whole bytes of bits, for which the
  * arena's alignment has the room. */

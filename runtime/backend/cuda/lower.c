@@ -165,8 +165,9 @@ int value_plain(Compiler *c, int value, Error *e) {
         return in_other_order(c, value, true, c->buffer[value], real, e);
     if (value != VALUE_X || real == REAL_F32) return c->buffer[value];
     int rounded = buffer_of(c, value, real, e);
-    return rounded < 0 || emit_convert(c, REAL_F32, c->buffer[value], real, rounded, n, e) ? -1
-                                                                                           : rounded;
+    return rounded < 0 || emit_convert(c, REAL_F32, c->buffer[value], real, rounded, n, e)
+               ? -1
+               : rounded;
 }
 
 int result_ordered(Compiler *c, const Op *op, bool plain, bool *sum, Error *e) {

@@ -81,7 +81,8 @@ int buffer_weights(Compiler *c, const float *host, size_t count, Real real, Erro
 /* A new buffer for a value of `real`. */
 int buffer_of(Compiler *c, int value, Real real, Error *e);
 
-/* Whether a value lies in plain order; where it has one channel or one cell, both orders are one. */
+/* Whether a value lies in plain order; where it has one channel or one cell, both orders are one.
+ */
 static inline bool value_is_plain(const Compiler *c, int value) {
     return ((CudaLowering *)c->own)->plain[value];
 }

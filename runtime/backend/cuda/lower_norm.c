@@ -183,15 +183,9 @@ int cuda_lower_batchnorm_back(Compiler *c, const Op *op, Error *e) {
     int dshift = buffer_param_gradient(c, op->param[1], e);
     int work = buffer_new(c, (size_t)(kernel_rows_work(C) + 2 * C) * sizeof(double), e);
     if ((wanted && dx < 0) || dy < 0 || dscale < 0 || dshift < 0 || work < 0) return -1;
-    int at[9] = {note->source,
-                 dy,
-                 note->weights,
-                 c->buffer[op->in[2]],
-                 c->buffer[op->in[3]],
-                 dx,
-                 dscale,
-                 dshift,
-                 work};
+    int at[9] = {
+        note->source, dy,     note->weights, c->buffer[op->in[2]], c->buffer[op->in[3]], dx,
+        dscale,       dshift, work};
     if (!step_new(c, "batch norm back", run_batchnorm_back, 9, at, &job, sizeof job, e)) return -1;
     return wanted ? deliver_as(c, op, false, dx, NO_BUFFER, true, e) : 0;
 }
