@@ -4,11 +4,13 @@
 
 #include "base/memory.h"
 #include "bind/bind.h"
+#include "device/dtype.h"
 #include "io/weights.h"
 
 #define GUARD "advrt.tensor_list"
 #define CONTENTS "advrt.weights_contents"
 #define SHARDS "advrt.weights_shards"
+#define STREAM "advrt.weights_stream"
 
 /* A list that is freed with its userdata, so that a Lua error on the way loses nothing. */
 static TensorList *new_list(lua_State *L) {
@@ -222,9 +224,105 @@ static int save(lua_State *L) {
     return 1;
 }
 
+typedef struct StreamBox {
+    SafetensorsWriter *writer; /* NULL: ended */
+} StreamBox;
+
+static int free_stream(lua_State *L) {
+    StreamBox *b = luaL_checkudata(L, 1, STREAM);
+    if (!operation_may_free(L)) return 0;
+    safetensors_end(b->writer, -1, NULL);
+    b->writer = NULL;
+    return 0;
+}
+
+/* The entry {name, element type, shape} on top of the stack; its name stays in the table. */
+static SafetensorsEntry check_entry(lua_State *L, lua_Integer i) {
+    SafetensorsEntry entry = {0};
+    if (!lua_istable(L, -1)) luaL_error(L, "entry %I must be {name, type, shape}", (LUAI_UACINT)i);
+    int at = lua_gettop(L);
+    bind_room(L, 8);
+    lua_rawgeti(L, at, 1);
+    lua_rawgeti(L, at, 2);
+    lua_rawgeti(L, at, 3);
+    entry.name = lua_type(L, at + 1) == LUA_TSTRING ? lua_tostring(L, at + 1) : NULL;
+    if (!entry.name || strlen(entry.name) != lua_rawlen(L, at + 1) ||
+        lua_type(L, at + 2) != LUA_TSTRING || dtype_of(lua_tostring(L, at + 2), &entry.dtype))
+        luaL_error(L, "entry %I must be {name, type, shape}", (LUAI_UACINT)i);
+    entry.ndim = bind_check_shape(L, at + 3, entry.shape);
+    lua_settop(L, at);
+    return entry;
+}
+
+/* stream(path, entries, metadata) -> a safetensors file whose values are put piece by piece, or nil
+ * and a message. entries: an array of {name, element type, shape}, larger elements first. */
+static int stream(lua_State *L) {
+    const char *path = luaL_checkstring(L, 1);
+    Error e = {0};
+    size_t count;
+    lua_settop(L, 3);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    TextPair *pairs = check_metadata(L, &count);
+    lua_Integer n = (lua_Integer)lua_rawlen(L, 2);
+    SafetensorsEntry *entries = lua_newuserdatauv(L, (size_t)n * sizeof *entries + 1, 0);
+    for (lua_Integer i = 1; i <= n; i++) {
+        lua_rawgeti(L, 2, i);
+        entries[i - 1] = check_entry(L, i);
+        lua_pop(L, 1);
+    }
+    StreamBox *b = lua_newuserdatauv(L, sizeof *b, 0);
+    *b = (StreamBox){0};
+    luaL_setmetatable(L, STREAM);
+    if (safetensors_begin(&b->writer, path, entries, (size_t)n, pairs, count, &e) != 0)
+        return bind_nil(L, &e);
+    return 1;
+}
+
+static StreamBox *check_stream(lua_State *L) {
+    StreamBox *b = luaL_checkudata(L, 1, STREAM);
+    luaL_argcheck(L, b->writer, 1, "the file has ended");
+    return b;
+}
+
+/* put(bytes) -> true, or nil and a message. */
+static int stream_put(lua_State *L) {
+    Error e = {0};
+    size_t n;
+    const char *bytes = luaL_checklstring(L, 2, &n);
+    if (safetensors_put(check_stream(L)->writer, bytes, n, &e) != 0) return bind_nil(L, &e);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* finish() -> true: the file has its name; or nil and a message, and there is none. */
+static int stream_finish(lua_State *L) {
+    Error e = {0};
+    StreamBox *b = check_stream(L);
+    SafetensorsWriter *w = b->writer;
+    b->writer = NULL;
+    if (safetensors_end(w, 0, &e) != 0) return bind_nil(L, &e);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static void make_stream_class(lua_State *L) {
+    static const luaL_Reg methods[] = {
+        {"put", stream_put}, {"finish", stream_finish}, {NULL, NULL}};
+    luaL_newmetatable(L, STREAM);
+    lua_pushcfunction(L, free_stream);
+    lua_setfield(L, -2, "__gc");
+    lua_pushcfunction(L, free_stream);
+    lua_setfield(L, -2, "__close");
+    operation_library(L, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pushliteral(L, "locked");
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+}
+
 int luaopen_advrt_core_weights(lua_State *L) {
-    static const luaL_Reg functions[] = {
-        {"load", load}, {"list", list}, {"files", files}, {"save", save}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"load", load}, {"list", list},     {"files", files},
+                                         {"save", save}, {"stream", stream}, {NULL, NULL}};
     static const luaL_Reg kinds[] = {
         {GUARD, free_list}, {CONTENTS, free_contents}, {SHARDS, free_shards}, {NULL, NULL}};
     for (const luaL_Reg *kind = kinds; kind->name; kind++) {
@@ -233,6 +331,7 @@ int luaopen_advrt_core_weights(lua_State *L) {
         lua_setfield(L, -2, "__gc");
         lua_pop(L, 1);
     }
+    make_stream_class(L);
     operation_library(L, functions);
     return 1;
 }

@@ -280,7 +280,7 @@ static int by_size_then_place(const void *a, const void *b) {
 }
 
 /* NULL where memory ran out. */
-static json_t *describe(const Tensor *t, uint64_t begin) {
+static json_t *describe(const SafetensorsEntry *t, uint64_t begin, uint64_t end) {
     json_t *shape = json_array();
     int failed = shape == NULL;
     for (int i = 0; i < t->ndim && !failed; i++)
@@ -290,81 +290,163 @@ static json_t *describe(const Tensor *t, uint64_t begin) {
         return NULL;
     }
     return json_pack("{s:s, s:o, s:[I,I]}", "dtype", names[t->dtype], "shape", shape,
-                     "data_offsets", (json_int_t)begin, (json_int_t)(begin + tensor_bytes(t)));
+                     "data_offsets", (json_int_t)begin, (json_int_t)end);
 }
 
-/* The header's text, padded with spaces so that the data starts at a multiple of 8; to be freed
- * with memory_free. */
-static char *make_header(const char *path, const NamedTensor **order, size_t n,
-                         const TextPair *pairs, size_t pair_count, size_t *length, Error *e) {
-    begin_json();
-    json_t *header = json_object();
-    int failed = header == NULL;
-    if (pair_count > 0) {
-        json_t *about = json_object();
-        for (size_t i = 0; i < pair_count; i++)
-            failed |= json_object_set_new(about, pairs[i].key, json_string(pairs[i].value));
-        failed |= json_object_set_new(header, METADATA, about);
+/* Adds the entries to a header; *total: the bytes of all of them. */
+static int describe_all(json_t *header, const char *path, const SafetensorsEntry *entries, size_t n,
+                        uint64_t *total, Error *e) {
+    *total = 0;
+    for (size_t i = 0; i < n; i++) {
+        const SafetensorsEntry *t = &entries[i];
+        size_t bytes;
+        if (strcmp(t->name, METADATA) == 0)
+            return error_set(
+                e, "%s: safetensors keeps the name '%s' for itself, no tensor can have it", path,
+                METADATA);
+        if (i > 0 && dtype_size(t->dtype) > dtype_size(t[-1].dtype))
+            return error_set(e, "%s: '%s' has larger elements than '%s' before it", path, t->name,
+                             t[-1].name);
+        if (tensors_bytes_of(t->dtype, t->ndim, t->shape, &bytes, e) != 0)
+            return error_prefix(e, "%s: '%s'", path, t->name);
+        json_object_set_new(header, t->name, describe(t, *total, *total + bytes));
+        *total += bytes;
     }
-    uint64_t at = 0;
-    for (size_t i = 0; i < n && !failed; at += tensor_bytes(&order[i++]->tensor))
-        failed = json_object_set_new(header, order[i]->name, describe(&order[i]->tensor, at));
-    size_t bytes = failed ? 0 : json_dumpb(header, NULL, 0, JSON_COMPACT);
+    return 0;
+}
+
+/* The text of a header, padded with spaces so that the data starts at a multiple of 8; to be freed
+ * with memory_free. */
+static char *text_of_header(json_t *header, const char *path, size_t *length, Error *e) {
+    size_t bytes = starved.code == ERROR_NONE ? json_dumpb(header, NULL, 0, JSON_COMPACT) : 0;
     *length = (bytes + 7) / 8 * 8;
     char *text = bytes ? memory_take(*length, "a safetensors header", &starved) : NULL;
     if (text && json_dumpb(header, text, bytes, JSON_COMPACT) == bytes &&
         starved.code == ERROR_NONE) {
         memset(text + bytes, ' ', *length - bytes);
-    } else {
-        bool short_of_memory = starved.code != ERROR_NONE;
-        error_set(e, "%s: its header cannot be made: %s", path,
-                  short_of_memory ? starved.text : "a name is no UTF-8");
-        if (short_of_memory) error_no_memory(e);
-        memory_free(text);
-        text = NULL;
+        return text;
+    }
+    bool short_of_memory = starved.code != ERROR_NONE;
+    error_set(e, "%s: its header cannot be made: %s", path,
+              short_of_memory ? starved.text : "a name is no UTF-8");
+    if (short_of_memory) error_no_memory(e);
+    memory_free(text);
+    return NULL;
+}
+
+static char *make_header(const char *path, const SafetensorsEntry *entries, size_t n,
+                         const TextPair *pairs, size_t pair_count, size_t *length, uint64_t *total,
+                         Error *e) {
+    begin_json();
+    json_t *header = json_object();
+    if (pair_count > 0) {
+        json_t *about = json_object();
+        for (size_t i = 0; i < pair_count; i++)
+            json_object_set_new(about, pairs[i].key, json_string(pairs[i].value));
+        json_object_set_new(header, METADATA, about);
+    }
+    char *text = NULL;
+    if (describe_all(header, path, entries, n, total, e) == 0) {
+        bool whole = json_object_size(header) == n + (pair_count > 0);
+        text = whole || starved.code != ERROR_NONE ? text_of_header(header, path, length, e) : NULL;
+        if (!whole && starved.code == ERROR_NONE)
+            error_set(e, "%s: its header cannot be made: a name is no UTF-8, or there twice", path);
     }
     json_decref(header);
     return text;
 }
 
-static int write_all(FileWriter *w, const char *header, size_t length, const NamedTensor **order,
-                     size_t n, Error *e) {
+struct SafetensorsWriter {
+    FileWriter *file;
+    uint64_t left; /* bytes that are still to be put */
+    char *path;
+};
+
+int safetensors_begin(SafetensorsWriter **w, const char *path, const SafetensorsEntry *entries,
+                      size_t n, const TextPair *pairs, size_t pair_count, Error *e) {
+    size_t length = 0, named = strlen(path) + 1;
+    uint64_t total = 0;
     unsigned char prefix[8];
-    for (int i = 0; i < 8; i++) prefix[i] = (unsigned char)((uint64_t)length >> (8 * i));
-    if (file_writer_put(w, prefix, 8, e) != 0 || file_writer_put(w, header, length, e) != 0)
-        return -1;
-    unsigned char *piece = memory_take(TENSORS_PIECE, "a piece of a file", e);
-    int failed = piece ? 0 : -1;
-    for (size_t i = 0; i < n && !failed; i++) {
-        size_t bytes = tensor_bytes(&order[i]->tensor);
-        for (size_t at = 0; at < bytes && !failed; at += TENSORS_PIECE) {
-            size_t m = bytes - at < TENSORS_PIECE ? bytes - at : TENSORS_PIECE;
-            failed = tensors_get(&order[i]->tensor, at, piece, m, e);
-            if (!failed) failed = file_writer_put(w, piece, m, e);
-        }
+    *w = NULL;
+    char *header = make_header(path, entries, n, pairs, pair_count, &length, &total, e);
+    if (!header) return -1;
+    SafetensorsWriter *made = memory_zeroed(1, sizeof *made + named, "a file's writer", e);
+    int failed = made ? 0 : -1;
+    if (!failed) {
+        made->left = total;
+        made->path = memcpy(made + 1, path, named);
+        failed = file_writer_open(&made->file, path, e);
     }
+    for (int i = 0; i < 8; i++) prefix[i] = (unsigned char)((uint64_t)length >> (8 * i));
+    if (!failed) failed = file_writer_put(made->file, prefix, 8, e);
+    if (!failed) failed = file_writer_put(made->file, header, length, e);
+    memory_free(header);
+    if (!failed) {
+        *w = made;
+        return 0;
+    }
+    if (made) file_writer_close(made->file, failed, e);
+    memory_free(made);
+    return -1;
+}
+
+int safetensors_put(SafetensorsWriter *w, const void *bytes, size_t n, Error *e) {
+    if (n > w->left)
+        return error_set(e, "%s: is given %zu bytes more than its tensors have", w->path,
+                         (size_t)(n - w->left));
+    w->left -= n;
+    return file_writer_put(w->file, bytes, n, e);
+}
+
+int safetensors_end(SafetensorsWriter *w, int failed, Error *e) {
+    if (!w) return failed;
+    if (!failed && w->left > 0)
+        failed = error_set(e, "%s: %zu bytes of its tensors are missing", w->path, (size_t)w->left);
+    failed = file_writer_close(w->file, failed, e);
+    memory_free(w);
+    return failed;
+}
+
+static int put_tensor(SafetensorsWriter *w, const Tensor *t, unsigned char *piece, Error *e) {
+    size_t bytes = tensor_bytes(t);
+    int failed = 0;
+    for (size_t at = 0; at < bytes && !failed; at += TENSORS_PIECE) {
+        size_t m = bytes - at < TENSORS_PIECE ? bytes - at : TENSORS_PIECE;
+        failed = tensors_get(t, at, piece, m, e);
+        if (!failed) failed = safetensors_put(w, piece, m, e);
+    }
+    return failed;
+}
+
+static int write_sorted(const char *path, const NamedTensor *const *order,
+                        SafetensorsEntry *entries, size_t n, const TextPair *pairs,
+                        size_t pair_count, Error *e) {
+    SafetensorsWriter *w;
+    for (size_t i = 0; i < n; i++) {
+        const Tensor *t = &order[i]->tensor;
+        entries[i] = (SafetensorsEntry){order[i]->name, t->dtype, t->ndim, {0}};
+        memcpy(entries[i].shape, t->shape, sizeof entries[i].shape);
+    }
+    unsigned char *piece = memory_take(TENSORS_PIECE, "a piece of a file", e);
+    if (!piece) return -1;
+    int failed = safetensors_begin(&w, path, entries, n, pairs, pair_count, e);
+    for (size_t i = 0; i < n && !failed; i++) failed = put_tensor(w, &order[i]->tensor, piece, e);
+    failed = safetensors_end(w, failed, e);
     memory_free(piece);
     return failed;
 }
 
 int safetensors_write(const char *path, const TensorList *list, const TextPair *pairs,
                       size_t pair_count, Error *e) {
-    size_t n = list->count, length = 0;
-    if (tensors_find(list, METADATA))
-        return error_set(e, "%s: safetensors keeps the name '%s' for itself, no tensor can have it",
-                         path, METADATA);
+    size_t n = list->count;
     const NamedTensor **order = memory_zeroed(n, sizeof *order, "a list of tensors", e);
-    if (!order) return -1;
-    for (size_t i = 0; i < n; i++) order[i] = &list->items[i];
-    if (n) qsort(order, n, sizeof *order, by_size_then_place);
-    char *header = make_header(path, order, n, pairs, pair_count, &length, e);
-    FileWriter *w = NULL;
-    int failed = header ? file_writer_open(&w, path, e) : -1;
-    if (!failed) {
-        failed = write_all(w, header, length, order, n, e);
-        failed = file_writer_close(w, failed, e);
-    }
-    memory_free(header);
+    SafetensorsEntry *entries =
+        order ? memory_zeroed(n, sizeof *entries, "a list of tensors", e) : NULL;
+    int failed = entries ? 0 : -1;
+    for (size_t i = 0; i < n && !failed; i++) order[i] = &list->items[i];
+    if (n && !failed) qsort(order, n, sizeof *order, by_size_then_place);
+    if (!failed) failed = write_sorted(path, order, entries, n, pairs, pair_count, e);
+    memory_free(entries);
     memory_free(order);
     return failed;
 }

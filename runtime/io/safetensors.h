@@ -25,4 +25,23 @@ int safetensors_read(int fd, uint64_t size, Device *d, TensorList *list, Error *
 int safetensors_write(const char *path, const TensorList *list, const TextPair *pairs,
                       size_t pair_count, Error *e);
 
+/* A file whose values come piece by piece, since they need not be in memory at once. */
+typedef struct SafetensorsWriter SafetensorsWriter;
+
+typedef struct SafetensorsEntry {
+    const char *name;
+    Dtype dtype;
+    int ndim;
+    int64_t shape[TENSOR_DIMS];
+} SafetensorsEntry;
+
+/* Starts a file of n tensors, those with larger elements first. On failure *w is NULL. */
+int safetensors_begin(SafetensorsWriter **w, const char *path, const SafetensorsEntry *entries,
+                      size_t n, const TextPair *pairs, size_t pair_count, Error *e);
+/* Adds bytes of the tensors, which lie in the order of the entries. */
+int safetensors_put(SafetensorsWriter *w, const void *bytes, size_t n, Error *e);
+/* Gives the file its name where `failed` is 0 and all of its bytes have been put; else removes it
+ * and returns -1. Frees w either way; NULL is allowed. */
+int safetensors_end(SafetensorsWriter *w, int failed, Error *e);
+
 #endif

@@ -29,6 +29,59 @@ describe("weight files", function()
     before_each(function() dir = support.folder() end)
     after_each(function() support.remove(dir) end)
 
+    describe("whose values come piece by piece", function()
+        local stream = (require "advrt.core.weights").stream
+        local x, n = tensor.uniform("streamed", {2, 3}), tensor.from({5, -6}, "i64")
+        local entries = {{"n", "i64", {2}}, {"none", "f32", {0, 4}}, {"x", "f32", {2, 3}}}
+
+        it("are those that hold the same tensors", function()
+            assert(tensor.save(dir .. "/whole.safetensors", {x = x, n = n, none = tensor.new {0, 4}},
+                {when = "last"}))
+            local file <close> = assert(stream(dir .. "/pieces.safetensors", entries, {when = "last"}))
+            assert(file:put(n:bytes()))
+            for byte in x:bytes():gmatch "." do assert(file:put(byte)) end
+            assert.is_false(support.exists(dir .. "/pieces.safetensors"))
+            assert.is_true(file:finish())
+            assert.equal(read(dir .. "/whole.safetensors"), read(dir .. "/pieces.safetensors"))
+            assert.error_matches(function() file:put "x" end, "the file has ended")
+        end)
+
+        it("are refused, and absent, where bytes are missing or too many, or nobody finishes them", function()
+            local path = dir .. "/pieces.safetensors"
+            local file = assert(stream(path, entries))
+            file:put(n:bytes())
+            assert.same({nil, path .. ": 24 bytes of its tensors are missing"}, {file:finish()})
+            file = assert(stream(path, entries))
+            assert.same({nil, path .. ": is given 1 bytes more than its tensors have"},
+                {file:put(("x"):rep(41))})
+            do
+                local left <close> = assert(stream(path, entries)) -- luacheck: ignore left
+                local also <close> = file -- luacheck: ignore also
+            end
+            assert.same({}, support.list(dir))
+            file = assert(stream(dir .. "/whole.safetensors", {}))
+            assert.is_true(file:finish())
+            assert.same({}, tensor.load(dir .. "/whole.safetensors"))
+        end)
+
+        it("are refused where the tensors cannot be in a file", function()
+            local path = dir .. "/pieces.safetensors"
+            for problem, bad in pairs {
+                ["'n' has larger elements than 'x' before it"] = {{"x", "f32", {1}}, {"n", "i64", {1}}},
+                ["keeps the name '__metadata__' for itself"] = {{"__metadata__", "f32", {1}}},
+                ["a name is no UTF-8, or there twice"] = {{"x", "f32", {1}}, {"x", "f32", {2}}},
+                ["'x': "] = {{"x", "f32", {1 << 40, 1 << 40}}},
+            } do
+                local none, message = stream(path, bad)
+                assert.is_nil(none)
+                assert.truthy(message:find(path .. ": ", 1, true) and message:find(problem, 1, true), message)
+            end
+            assert.error_matches(function() stream(path, {{"x", "f33", {1}}}) end, "entry 1 must be {name")
+            assert.error_matches(function() stream(path, {{"x", "f32"}}) end, "table expected, got nil")
+            assert.same({}, support.list(dir))
+        end)
+    end)
+
     it("give the tensors that are in them, whatever their format", function()
         for _, name in ipairs {"state.safetensors", "state.pth", "state_legacy.pth", "checkpoint.pth"} do
             local tensors = assert(tensor.load(golden .. name))

@@ -88,6 +88,11 @@ local function part()
     return p
 end
 
+local function stream()
+    return assert(core.weights.stream(path(".safetensors"), {{"n", "i64", {1}}, {"x", "f32", {2}}},
+        {when = "last"}))
+end
+
 local drawn -- the input of the builder made last
 local function builder()
     local b
@@ -99,6 +104,7 @@ end
 objects.makers = {
     net = net, graph = graph, forward_plan = plan "forward", gradient_plan = plan "gradient",
     training_plan = plan "training", solver = solver, feed = feed, part = part, builder = builder,
+    stream = stream,
     begun_feed = function() return feed(true) end,
     images = images, logits = logits, norms = f64,
     scalar = function() return tensor.new {} end,
@@ -210,6 +216,9 @@ objects.calls = {
         input = {1, 4, 4}, classes = 3, mean = 0.5, std = {0.5}}),
     call("net.build", advrt.net.build, constant(DEFINITION), constant {init = "he", seed = 3}),
     call("lbfgsb.new", core.lbfgsb.new, 2, 16, constant {memory = 5, tolerance = 0, gradient = 0}),
+    call("weights.stream", core.weights.stream, path(".safetensors"),
+        constant {{"n", "i64", {1}}, {"x", "f32", {2}}}, constant {when = "last"}),
+    call("loss.records", core.loss.records),
     call("feed.new", core.feed.new, constant {shape = {1, 4, 4}, resize = 4, crop = 4, round = true}),
     call("image.load", core.image.load, "images/1.png", constant {resize = 9, crop = 5, channels = 3}),
     call("image.size", core.image.size, "images/1.png"),
@@ -296,6 +305,7 @@ objects.calls = {
             shift = 1, stream = "s"}
     end),
     method(objects.makers.begun_feed, "next", images, index),
+    method(stream, "put", ("\0"):rep(16)), method(stream, "finish"),
     method(part, "append", constant(core.record.pack {{"a", 1}})),
     method(part, "add", "bytes", "xyz"), method(part, "sync"), method(part, "kind", 1),
     method(part, "bytes", 2), method(part, "record", 1), method(part, "cut", 1),

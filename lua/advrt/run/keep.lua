@@ -12,17 +12,19 @@
 -- not in memory; at the end they are copied behind the header, which takes their size once more until
 -- the journal goes.
 
+local core = require "advrt.core.weights"
 local fail = require "advrt.support.fail"
 local json = require "advrt.support.json"
 local record = require "advrt.record"
 local system = require "advrt.core.system"
+local tensor = require "advrt.core.tensor"
 
 local keep = {}
 
 local NAME = "adversarial.safetensors"
 
-local function check(done, message, path)
-    if not done then fail("cannot write %s: %s", path, message) end
+local function check(done, message)
+    if not done then fail("cannot write %s", message) end
     return done
 end
 
@@ -60,31 +62,20 @@ local function listed(path, names, when, field)
     return lists
 end
 
---- The header, padded to 8 bytes, with the 64-bit tensors first so that all are aligned.
-local function header_of(losses, lists, when, input, integers)
+--- The tensors of the file, with the 64-bit ones first, as the format wants it, and its metadata.
+local function contents_of(losses, lists, when, input, integers)
     local C, H, W = table.unpack(input)
-    local about, order, at = {when = when}, {"__metadata__"}, 0
-    local entries = {__metadata__ = about}
-    local function add(name, dtype, shape, bytes)
-        entries[name] = {dtype = dtype, shape = shape, data_offsets = {at, at + bytes}}
-        order[#order + 1] = name
-        at = at + bytes
-    end
+    local about, entries = {when = when}, {}
     for _, name in ipairs(losses) do
         about["files." .. name] = json.encode(lists[name].files)
         for _, integer in ipairs(integers) do
-            add(name .. "." .. integer, "I64", {#lists[name].files}, 8 * #lists[name].files)
+            entries[#entries + 1] = {name .. "." .. integer, "i64", {#lists[name].files}}
         end
     end
     for _, name in ipairs(losses) do
-        local M = #lists[name].files
-        add(name, "F32", {M, C, H, W}, 4 * M * C * H * W)
+        entries[#entries + 1] = {name, "f32", {#lists[name].files, C, H, W}}
     end
-    order[#order + 1] = "when"
-    for _, name in ipairs(losses) do order[#order + 1] = "files." .. name end
-    table.move({"dtype", "shape", "data_offsets"}, 1, 3, #order + 1, order)
-    local text = json.encode(entries, {keyorder = order})
-    return text .. (" "):rep(-#text % 8)
+    return entries, about
 end
 
 --- Writes the file: complete under its name, or absent.
@@ -98,30 +89,26 @@ function keep.save(out, losses, when, input, pixels, field)
     local integers = kinds[field].integers
     local lists = listed(out:file("records.msgpack"), losses, when, field)
     local path = out:scratch(NAME .. ".part")
-    local file <close>, message = io.open(path, "wb")
-    check(file, message, path)
-    local function write(bytes)
-        local done, problem = file:write(bytes)
-        check(done, problem, path)
-    end
-    write(string.pack("<s8", header_of(losses, lists, when, input, integers)))
+    local file <close> = check(core.stream(path, contents_of(losses, lists, when, input, integers)))
     for _, name in ipairs(losses) do
         for _, integer in ipairs(integers) do
-            for _, v in ipairs(lists[name][integer]) do write(string.pack("<i8", v)) end
+            if #lists[name][integer] > 0 then
+                check(file:put(tensor.from(lists[name][integer], "i64"):bytes()))
+            end
         end
     end
     for l, name in ipairs(losses) do
         local left = 4 * #lists[name].files * input[1] * input[2] * input[3]
         for bytes in pixels(l) do
-            write(bytes)
+            check(file:put(bytes))
             left = left - #bytes
         end
-        check(left == 0, "the images of " .. name .. " are not all there", out:file(NAME))
+        if left ~= 0 then
+            fail("cannot write %s: the images of %s are not all there", out:file(NAME), name)
+        end
     end
-    local done, problem = file:close()
-    check(done, problem, path)
-    done, problem = system.replace(path, out:file(NAME))
-    check(done, problem, path)
+    check(file:finish())
+    check(system.replace(path, out:file(NAME)))
 end
 
 local CHUNK = 1 << 20 -- bytes read at a time
