@@ -1,9 +1,12 @@
---- Residual networks for ImageNet (He et al., arXiv:1512.03385) with torchvision's parameter
--- names. The bottleneck strides in its 3x3 convolution, as torchvision's does.
+--- Residual networks for ImageNet with torchvision's parameter names: ResNet (He et al.,
+-- arXiv:1512.03385), ResNeXt (arXiv:1611.05431) and wide ResNet (arXiv:1605.07146). The bottleneck
+-- strides in its 3x3 convolution, as torchvision's does.
 
-local function conv(b, x, name, out, kernel, stride)
+local imagenet = require "advrt.nets.imagenet"
+
+local function conv(b, x, name, out, kernel, stride, groups)
     local pad = kernel // 2
-    return b:conv(x, name, {out = out, kernel = kernel, stride = stride, pad = pad, bias = false})
+    return b:conv(x, name, {out = out, kernel = kernel, stride = stride, pad = pad, groups = groups, bias = false})
 end
 
 -- The path around a block: the identity, or a 1x1 convolution where the shape changes.
@@ -18,41 +21,38 @@ local function basic(b, x, name, width, stride)
     return b:relu(b:add(y, shortcut(b, x, name, width, stride)))
 end
 
-local function bottleneck(b, x, name, width, stride)
-    local y = b:relu(b:batchnorm(conv(b, x, name .. ".conv1", width, 1, 1), name .. ".bn1"))
-    y = b:relu(b:batchnorm(conv(b, y, name .. ".conv2", width, 3, stride), name .. ".bn2"))
+-- o: the 3x3 convolution's groups, and the channels of a group where the block's width is 64.
+local function bottleneck(b, x, name, width, stride, o)
+    local inner = width * (o.group_width or 64) // 64 * (o.groups or 1)
+    local y = b:relu(b:batchnorm(conv(b, x, name .. ".conv1", inner, 1, 1), name .. ".bn1"))
+    y = b:relu(b:batchnorm(conv(b, y, name .. ".conv2", inner, 3, stride, o.groups), name .. ".bn2"))
     y = b:batchnorm(conv(b, y, name .. ".conv3", 4 * width, 1, 1), name .. ".bn3")
     return b:relu(b:add(y, shortcut(b, x, name, 4 * width, stride)))
 end
 
 local M = {basic = basic, bottleneck = bottleneck}
 
---- A definition: `block` is M.basic or M.bottleneck, `depths` the blocks of the four stages.
-function M.definition(name, block, depths)
-    return {
-        name = name,
-        classes = 1000,
-        input = {3, 224, 224},
-        preprocess = {resize = 256, crop = 224},
-        mean = {0.485, 0.456, 0.406},
-        std = {0.229, 0.224, 0.225},
+--- A definition: `block` is M.basic or M.bottleneck, `depths` the blocks of the four stages; o is the
+-- bottleneck's: groups = 1, group_width = 64.
+function M.definition(name, block, depths, o)
+    local function build(b, x)
+        local small = b.stem == "small"
+        local width = small and 8 or 64
+        x = conv(b, x, "conv1", width, small and 3 or 7, small and 1 or 2)
+        x = b:relu(b:batchnorm(x, "bn1"))
+        x = b:maxpool(x, small and {kernel = 2} or {kernel = 3, stride = 2, pad = 1})
+        for stage, depth in ipairs(depths) do
+            for i = 0, depth - 1 do
+                local stride = (stage > 1 and i == 0) and 2 or 1
+                x = block(b, x, ("layer%d.%d"):format(stage, i), width << stage - 1, stride, o or {})
+            end
+        end
+        return b:linear(b:adaptive_avgpool(x, 1), "fc", b.classes)
+    end
+    return imagenet.definition(name, build, {
         branch_end = block == basic and ".bn2" or ".bn3",
         stems = {"small"},
-        build = function(b, x)
-            local small = b.stem == "small"
-            local width = small and 8 or 64
-            x = conv(b, x, "conv1", width, small and 3 or 7, small and 1 or 2)
-            x = b:relu(b:batchnorm(x, "bn1"))
-            x = b:maxpool(x, small and {kernel = 2} or {kernel = 3, stride = 2, pad = 1})
-            for stage, depth in ipairs(depths) do
-                for i = 0, depth - 1 do
-                    local stride = (stage > 1 and i == 0) and 2 or 1
-                    x = block(b, x, ("layer%d.%d"):format(stage, i), width << stage - 1, stride)
-                end
-            end
-            return b:linear(b:adaptive_avgpool(x, {1, 1}), "fc", b.classes)
-        end,
-    }
+    })
 end
 
 return M
