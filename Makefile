@@ -180,6 +180,10 @@ ONEDNN3_TESTS = test_plan test_plane test_layouts test_sweep test_kernels test_c
 bench: all ## seconds, rates and memory of the nets, and PyTorch's where BENCH_PYTHON is set
 	@$(BUILD)/advrt tests/bench/bench.lua $(if $(PROFILE),--profile --out $(BUILD)/profile.json, \
 	  --out $(BUILD)/bench.json) $(BENCH)
+# ZOO holds names of nets, as ZOO='vit_b_16 swin_t'.
+.PHONY: zoo
+zoo: all ## the definitions of nets/ beside torchvision's models, which BENCH_PYTHON has
+	@$(BUILD)/advrt tests/zoo/zoo.lua $(BENCH_PYTHON) $(ZOO)
 .PHONY: bench-gpu bench-peers bench-precision bench-scale instructions
 bench-gpu: all ## the same on this machine's GPU, with batches that fill one
 	@$(BUILD)/advrt --device cuda tests/bench/bench.lua --autocast \

@@ -4,8 +4,8 @@
 local imagenet = require "advrt.nets.imagenet"
 
 local function conv(b, x, name, out, kernel, stride, pad)
-    local y = b:conv(x, name .. ".conv", {out = out, kernel = kernel, stride = stride, pad = pad, bias = false})
-    return b:relu(b:batchnorm(y, name .. ".bn", {eps = 1e-3}))
+    x = b:conv(x, name .. ".conv", {out = out, kernel = kernel, stride = stride, pad = pad, bias = false})
+    return b:relu(b:batchnorm(x, name .. ".bn", {eps = 1e-3}))
 end
 
 -- Four ways side by side. The third has a 3x3 kernel, as torchvision's, where the paper has 5x5.

@@ -22,7 +22,8 @@ return {
         x = conv(b, x, "conv1", 64, 3, 1)
         for stage = 1, 4 do
             for i = 0, 1 do
-                x = block(b, x, ("layer%d.%d"):format(stage, i), 64 << stage - 1, stage > 1 and i == 0 and 2 or 1)
+                local stride = stage > 1 and i == 0 and 2 or 1
+                x = block(b, x, ("layer%d.%d"):format(stage, i), 64 << stage - 1, stride)
             end
         end
         x = b:relu(b:batchnorm(x, "bn"))

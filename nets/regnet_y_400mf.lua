@@ -12,7 +12,8 @@ local function block(b, x, name, out, stride)
         around = blocks.conv(b, x, name .. ".proj", nil, {out = out, stride = stride})
     end
     local y = blocks.conv(b, x, name .. ".f.a", "relu", {out = out})
-    y = blocks.conv(b, y, name .. ".f.b", "relu", {out = out, kernel = 3, stride = stride, groups = out // GROUP})
+    y = blocks.conv(b, y, name .. ".f.b", "relu",
+        {out = out, kernel = 3, stride = stride, groups = out // GROUP})
     y = blocks.squeeze_excite(b, y, name .. ".f.se", x.C // 4, "relu", "sigmoid")
     y = blocks.conv(b, y, name .. ".f.c", nil, {out = out})
     return b:relu(b:add(around, y))

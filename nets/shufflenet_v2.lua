@@ -19,12 +19,12 @@ end
 -- Half of the channels go by; where the grid shrinks, all of them go both ways.
 local function block(b, x, name, out, stride)
     local half = out // 2
-    local left, right = x, x
+    local left, right
     if stride == 1 then
         left, right = b:chunk(x, 2)
     else
         left = conv(b, x, name .. ".branch1", 0, {out = x.C, kernel = 3, stride = 2, groups = x.C})
-        left = b:relu(conv(b, left, name .. ".branch1", 2, {out = half, kernel = 1}))
+        left, right = b:relu(conv(b, left, name .. ".branch1", 2, {out = half, kernel = 1})), x
     end
     right = branch(b, right, name .. ".branch2", half, stride)
     return b:channel_shuffle(b:concat({left, right}), 2)

@@ -5,8 +5,8 @@
 local imagenet = require "advrt.nets.imagenet"
 
 local function conv(b, x, name, out, kernel, stride, groups)
-    local pad = kernel // 2
-    return b:conv(x, name, {out = out, kernel = kernel, stride = stride, pad = pad, groups = groups, bias = false})
+    return b:conv(x, name, {out = out, kernel = kernel, stride = stride, pad = kernel // 2, groups = groups,
+        bias = false})
 end
 
 -- The path around a block: the identity, or a 1x1 convolution where the shape changes.
