@@ -111,20 +111,23 @@ static void check_layer(const Fields *f, Layer *l) {
     l->momentum = fields_number(f, "momentum", 0.1, -HUGE_VAL, HUGE_VAL);
     l->p = fields_number(f, "p", 0.5, -HUGE_VAL, HUGE_VAL);
     l->scale = fields_number(f, "scale", 1, -HUGE_VAL, HUGE_VAL);
+    l->factor[0] = fields_number(f, "factor_y", 0, 0, HUGE_VAL);
+    l->factor[1] = fields_number(f, "factor_x", 0, 0, HUGE_VAL);
 }
 
 /* add{kind =, name =, input = {i[, j]}, ...} -> value, its shape as an array. The fields are those
  * of net/graph.h's Layer: out (output channels), kernel, stride, dilation, pad = {top, left,
  * bottom, right}, groups, bias, ceil_mode, cap, eps, momentum, p, mean, std, grid, sizes, scale,
- * text, flag, second_flag. Raises where they do not fit the input. */
+ * factor_y, factor_x, text, flag, second_flag. Raises where they do not fit the input. */
 static int graph_add_layer(lua_State *L) {
     Graph *g = check_graph(L);
     Error e;
     int value;
     static const char *const known[] = {
-        "kind", "input", "name", "text",     "kernel", "stride",    "dilation", "pad",
-        "grid", "sizes", "out",  "groups",   "bias",   "ceil_mode", "flag",     "second_flag",
-        "cap",  "eps",   "p",    "momentum", "scale",  "mean",      "std",      NULL};
+        "kind", "input",       "name",     "text",     "kernel", "stride",   "dilation",
+        "pad",  "grid",        "sizes",    "out",      "groups", "bias",     "ceil_mode",
+        "flag", "second_flag", "cap",      "eps",      "p",      "momentum", "scale",
+        "mean", "std",         "factor_y", "factor_x", NULL};
     Fields f = fields_of(L, 2, known);
     int64_t input[LAYER_INPUTS] = {0};
     Layer l = {.kind = check_kind(L, &f),

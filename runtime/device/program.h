@@ -176,12 +176,27 @@ typedef struct RowsSpec {
     int64_t outer, K, inner;
 } RowsSpec;
 
-/* Output cell i lies at (i + 0.5) / factor - 0.5 of the input, where `centers`; at i / factor,
- * or, `corners`, at i (in - 1) / (out - 1) else. */
+/* Output cell i of an axis lies at (i + 0.5) step - 0.5 of the input; the same, or at 0 where it is
+ * the only one; at i step; or at i (in - 1) / (out - 1). A place beyond the input is its edge. */
+typedef enum ResizePlace {
+    RESIZE_HALF_PIXEL,
+    RESIZE_HALF_PIXEL_BUT_ONE,
+    RESIZE_ASYMMETRIC,
+    RESIZE_CORNERS
+} ResizePlace;
+/* How the nearest input to a place is found: a half goes down, or up. */
+typedef enum ResizeRounding {
+    RESIZE_FLOOR,
+    RESIZE_CEIL,
+    RESIZE_HALF_DOWN,
+    RESIZE_HALF_UP,
+    RESIZE_ROUNDINGS
+} ResizeRounding;
 typedef struct ResizeSpec {
-    bool linear; /* bilinear, else the nearest: floor(i / factor) */
-    bool corners, centers;
-    double factor[2]; /* height, width */
+    bool linear; /* between the two inputs beside a place, else the nearest */
+    ResizePlace at;
+    ResizeRounding rounding;
+    double step[2]; /* height, width */
 } ResizeSpec;
 
 /* Values 0 .. 3 are the caller's tensors, f32 in plain order: x and dx [N,C,H,W], z and dz [N,K].

@@ -87,5 +87,6 @@ GradientRule gradient_avgwindow;
 GradientRule gradient_conv_data;
 GradientRule gradient_matmul;
 GradientRule gradient_softmax, gradient_standardize;
+GradientRule gradient_resize;
 
 #endif

@@ -146,6 +146,7 @@ static GradientRule *const rules[OP_KINDS] = {
     [OP_MATMUL] = gradient_matmul,
     [OP_SOFTMAX] = gradient_softmax,
     [OP_STANDARDIZE] = gradient_standardize,
+    [OP_RESIZE] = gradient_resize,
 };
 /* clang-format on */
 

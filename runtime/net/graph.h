@@ -47,7 +47,7 @@ typedef struct Layer {
     double *mean, *std;         /* [C] normalize */
     int64_t sizes[LAYER_SIZES]; /* a shape, dimensions or bounds: the layer's rule says what */
     int n_sizes;
-    double scale;
+    double scale, factor[2];
     char text[LAYER_TEXT];   /* a formula, a mode */
     bool flags[2];           /* the layer's rule says of what */
     int param[LAYER_PARAMS]; /* indices into Graph.params, -1 where there is none */

@@ -180,6 +180,7 @@ static bool contributes(const Op *op) {
     case OP_AVGPOOL_BACK:
     case OP_DROPOUT_BACK:
     case OP_AVGWINDOW_BACK:
+    case OP_RESIZE_BACK:
     case OP_VIEW:
     case OP_MOVE:
     case OP_INSERT:

@@ -242,6 +242,48 @@ static inline void ref_avgpool(Reference *r, int i, bool back) {
     }
 }
 
+/* Where an output cell lies along an axis, by the formulas of torch and ONNX. */
+static inline double ref_place(const Layer *l, const Layer *in, int axis, int64_t i) {
+    int64_t size = axis ? in->W : in->H, out = l->out[axis];
+    double x = (double)i / l->factor[axis];
+    if (!strcmp(l->text, "half_pixel") || (!strcmp(l->text, "pytorch_half_pixel") && out > 1))
+        x = ((double)i + 0.5) / l->factor[axis] - 0.5;
+    else if (!strcmp(l->text, "pytorch_half_pixel"))
+        x = 0;
+    else if (!strcmp(l->text, "align_corners"))
+        x = out > 1 ? (double)i * (double)(size - 1) / (double)(out - 1) : 0;
+    return x;
+}
+
+static inline void ref_resize(Reference *r, int i, bool back) {
+    const Layer *l = &r->g->layers[i], *in = &r->g->layers[l->input[0]];
+    for (int64_t o = 0; o < r->N * ref_size(l); o++) {
+        int64_t plane = o / (l->W * l->H), at[2] = {o / l->W % l->H, o % l->W}, cell[2][2];
+        double weight[2][2];
+        for (int a = 0; a < 2; a++) {
+            double most = (double)((a ? in->W : in->H) - 1), x = ref_place(l, in, a, at[a]);
+            if (fabs(x - round(x)) < 1e-9) x = round(x);
+            double low = floor(x);
+            weight[a][1] = l->flags[0] ? x - low : 0;
+            if (!l->flags[0] && l->sizes[0] == RESIZE_CEIL) low = ceil(x);
+            if (!l->flags[0] && l->sizes[0] == RESIZE_HALF_DOWN) low = ceil(x - 0.5);
+            if (!l->flags[0] && l->sizes[0] == RESIZE_HALF_UP) low = floor(x + 0.5);
+            weight[a][0] = 1 - weight[a][1];
+            cell[a][0] = (int64_t)fmin(fmax(low, 0), most);
+            cell[a][1] = (int64_t)fmin(fmax(low + 1, 0), most);
+        }
+        if (!back) r->value[i][o] = 0;
+        for (int k = 0; k < 4; k++) {
+            double w = weight[0][k / 2] * weight[1][k % 2];
+            int64_t x = (plane * in->H + cell[0][k / 2]) * in->W + cell[1][k % 2];
+            if (back)
+                r->grad[l->input[0]][x] += w * r->grad[i][o];
+            else
+                r->value[i][o] += w * r->value[l->input[0]][x];
+        }
+    }
+}
+
 static inline void ref_pointwise(Reference *r, int i, bool back) {
     const Layer *l = &r->g->layers[i];
     double *a = r->value[l->input[0]], *da = r->grad[l->input[0]], *dy = r->grad[i];
@@ -358,6 +400,7 @@ static inline void ref_layer(Reference *r, int i, bool back) {
     case LAYER_MAXPOOL: ref_maxpool(r, i, back); break;
     case LAYER_ADAPTIVE_AVGPOOL: ref_adaptive_avgpool(r, i, back); break;
     case LAYER_AVGPOOL: ref_avgpool(r, i, back); break;
+    case LAYER_RESIZE: ref_resize(r, i, back); break;
     case LAYER_CONCAT:
     case LAYER_RESHAPE:
     case LAYER_PERMUTE:

@@ -188,13 +188,43 @@ static void hourglass(Graph *g) {
     end(g, CONCAT(g, 0, x, z));
 }
 
+/* Onto a grid, or by factors where H is 0. */
+static int resized(Graph *g, int x, bool linear, const char *places, int rounding, int64_t H,
+                   int64_t W, double down, double across) {
+    Layer l = {.kind = LAYER_RESIZE,
+               .flags = {linear},
+               .sizes = {rounding},
+               .n_sizes = 1,
+               .out = {H, W},
+               .factor = {down, across}};
+    snprintf(l.text, sizeof l.text, "%s", places);
+    return add(g, l, x, -1);
+}
+
+/* Larger and smaller, of whole factors and of none, of the image and of blocks, in every way. */
+static void resizes(Graph *g) {
+    static const char *const places[] = {"half_pixel", "pytorch_half_pixel", "asymmetric",
+                                         "align_corners"};
+    int x = block(g, resized(g, 0, true, "half_pixel", 0, 17, 9, 0, 0), 16), parts[9];
+    for (int i = 0; i < 4; i++) {
+        int y = conv(g, x, 8, 1, 1, 0, 1);
+        parts[2 * i] = resized(g, y, true, places[i], 0, 13, 23, 0, 0);
+        y = relu(g, resized(g, x, false, places[i], i, 7, 20, 0, 0), 0.7);
+        y = resized(g, y, false, places[3 - i], 3 - i, 0, 0, 2, 1.17);
+        parts[2 * i + 1] = resized(g, y, true, places[i], 0, 13, 23, 0, 0);
+    }
+    int one = resized(g, x, true, "pytorch_half_pixel", 0, 1, 1, 0, 0);
+    parts[8] = resized(g, one, true, "align_corners", 0, 13, 23, 0, 0);
+    end(g, relu(g, norm(g, concat(g, 0, 9, parts)), 0));
+}
+
 static const struct {
     const char *name;
     void (*make)(Graph *g);
 } nets[] = {
-    {"dense", dense},       {"branches", branches}, {"ends", ends},           {"shuffle", shuffle},
-    {"slices", slices},     {"windows", windows},   {"borders", borders},     {"views", views},
-    {"averages", averages}, {"gaps", gaps},         {"hourglass", hourglass},
+    {"dense", dense},       {"branches", branches}, {"ends", ends},       {"shuffle", shuffle},
+    {"slices", slices},     {"windows", windows},   {"borders", borders}, {"views", views},
+    {"averages", averages}, {"gaps", gaps},         {"resizes", resizes}, {"hourglass", hourglass},
 };
 enum { NETS = sizeof nets / sizeof *nets };
 

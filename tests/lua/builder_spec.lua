@@ -47,7 +47,7 @@ describe("the builder", function()
             ["b:quite_unlike(x)"] = "'quite_unlike'"} do
             local g, message = drawn("local z = " .. line)
             assert.is_nil(g)
-            local start = "net.lua:3: a net definition has no layer " .. near .. " (layers: add, "
+            local start = "net.lua:3: a net definition has no layer " .. near .. " (layers: "
             assert.equal(start, message:sub(1, #start))
             assert.truthy(message:find(", relu, relu6, ", 1, true))
         end
@@ -110,6 +110,22 @@ describe("the builder", function()
                 "conv_transpose: output_padding must be a whole number from 0 on or {height, width}, got -1",
             ["b:conv_transpose(x, 'c', {out = 2, kernel = 3, pad = 'same'})"] =
                 "conv_transpose: pad must be given in numbers, got 'same'",
+            ["b:upsample(x)"] = "upsample needs either size, its output's {height, width}, or factor",
+            ["b:upsample(x, {factor = 2, size = 3})"] =
+                "upsample needs either size, its output's {height, width}, or factor",
+            ["b:upsample(x, {factor = {2, -1}})"] =
+                "upsample: factor must be a number greater than 0 or {height, width}, got {2, -1}",
+            ["b:upsample(x, {factor = 0.1})"] = "resize: its output grid needs two sizes from 1 to 65536",
+            ["b:upsample(x, {factor = 2, mode = 'cubic'})"] =
+                "upsample: mode must be 'bilinear' or 'nearest' or 'nearest-exact', got 'cubic'",
+            ["b:upsample(x, {factor = 2, align_corners = true})"] =
+                "upsample: align_corners goes with mode 'bilinear' alone",
+            ["b:upsample(b:flatten(x), {factor = 2})"] = "resize: takes an image [C,H,W], got [64]",
+            ["b:resize(x, {size = {4, 0}})"] = "resize: size " .. sizes .. "{4, 0}",
+            ["b:resize(x, {size = 4, coordinates = 'tf_crop_and_resize'})"] = "resize: coordinates must be "
+                .. "'align_corners' or 'asymmetric' or 'half_pixel' or 'pytorch_half_pixel', "
+                .. "got 'tf_crop_and_resize'",
+            ["b:resize(x, {size = 4, mode = true})"] = "resize: mode must be 'linear' or 'nearest', got true",
             ["b:conv_transpose(b:maxpool(x, {kernel = 8}), 'c', {out = 2, kernel = 3, pad = 2})"] =
                 "layer 'c' (conv_transpose): the padding leaves nothing of its output",
             ["b:batchnorm(x, 'n', {eps = '1e-3'})"] = "batchnorm: eps must be a number, got '1e-3'",

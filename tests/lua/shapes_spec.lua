@@ -46,6 +46,10 @@ describe("a layer that puts numbers elsewhere", function()
                 "0 1 4 0 0 5 8 0 0 9 12 0 0 13 16 0 0 17 20 0 0 21 24 0",
             ["b:pad(b:narrow(x, 1, 2, 1), {1, 0}, 1)"] =
                 "0 0 0 0 0 0 0 0 0 0 0 0 13 14 15 16 17 18 19 20 21 22 23 24",
+            ["b:expand(b:slice(b:narrow(x, 1, 2, 1), 2, 1, 2), {3, -1, 4})"] =
+                "13 14 15 16 17 18 19 20 13 14 15 16 17 18 19 20 13 14 15 16 17 18 19 20",
+            ["b:expand(b:reshape(b:narrow(x, 3, 1, 2), {2, 1, 6}), {2, 2, 6})"] =
+                "1 2 5 6 9 10 1 2 5 6 9 10 13 14 17 18 21 22 13 14 17 18 21 22",
             ["b:concat({b:split(x, 2, 2)}, 2)"] = x, ["b:concat({b:chunk(x, 3, 3)}, 3)"] = x,
             ["b:concat({b:split(x, {1, 3}, -1)}, 3)"] = x, ["b:flatten(b:flatten(x, 2), 1, -1)"] = x,
         } do assert.equal(wanted, made(line), line) end
@@ -83,6 +87,8 @@ describe("a layer that puts numbers elsewhere", function()
             ["b:pad(x, 1, 1)"] = "pad: the padding of a dimension is {before, behind}, got 1",
             ["b:pad(b:flatten(x), 1)"] = "pad takes an image [C,H,W] or a dim, got [24]",
             ["b:flip(x, {1, 1})"] = "flip: a dimension is named twice",
+            ["b:expand(x, {2, 3, 8})"] = "expand: cannot repeat [2,3,4] to [2,3,8]",
+            ["b:expand(x, {3, 4})"] = "expand: cannot repeat [2,3,4] to [3,4]",
             ["b:channel_shuffle(x, 3)"] = "channel_shuffle: groups must divide the 2 channels, got 3",
         } do
             local g, message = load("local z = " .. line)

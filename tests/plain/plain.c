@@ -11,12 +11,14 @@
 #include "base/random.h"
 #include "device/plugin.h"
 #include "device/plan.h"
+#include "device/resize.h"
 
 #define EXPORTED __attribute__((visibility("default")))
 
 /* The slots of a step's buffers: an op's inputs and outputs, the operands of fused work, and
- * scratch memory for sums. */
-enum { IN, OUT = IN + OP_INPUTS, ADD = OUT + OP_OUTPUTS, MASK, OPEN, SUMS, SLOTS };
+ * scratch memory for sums, and the cells
+ * of a resized plane. */
+enum { IN, OUT = IN + OP_INPUTS, ADD = OUT + OP_OUTPUTS, MASK, OPEN, SUMS, CELLS, SLOTS };
 
 /* An op and the shapes it works on. forward: itself, or the op that it is the gradient of, whose
  * input is x [N,C,H,W] and whose output y [N,K,OH,OW]. */
@@ -639,6 +641,36 @@ static int insert(const Job *j, Plan *p, void *const *at, Error *e) {
     return move(j, p, at, e);
 }
 
+/* --- resizing --- */
+
+/* Each output cell with the four, or the one, that it is made of. */
+static void interpolate(const Job *j, const ResizeCell *cells, float *x, float *y, Cell *each) {
+    for (int64_t o = 0; o < j->N * j->K * j->OH * j->OW; o++) {
+        const ResizeCell *r = &cells[o / j->OW % j->OH], *c = &cells[j->OH + o % j->OW];
+        float *plane = x + o / (j->OW * j->OH) * j->H * j->W;
+        for (int k = 0; k < 4; k++) {
+            double down = (double)r->weight, across = (double)c->weight;
+            double share = (k / 2 ? down : 1 - down) * (k % 2 ? across : 1 - across);
+            int64_t h = k / 2 ? r->high : r->low, w = k % 2 ? c->high : c->low;
+            if (share != 0) each(&plane[h * j->W + w], &y[o], share);
+        }
+    }
+}
+
+static int resize(const Job *j, Plan *p, void *const *at, Error *e) {
+    (void)p, (void)e;
+    memset(at[OUT], 0, (size_t)j->elements * sizeof(float));
+    interpolate(j, at[CELLS], at[IN], at[OUT], add_to_y);
+    return 0;
+}
+
+static int resize_back(const Job *j, Plan *p, void *const *at, Error *e) {
+    (void)p, (void)e;
+    memset(at[OUT], 0, (size_t)j->elements * sizeof(float));
+    interpolate(j, at[CELLS], at[OUT], at[IN], add_to_x);
+    return 0;
+}
+
 static const struct {
     const char *name; /* for the profile */
     Loop *run;
@@ -679,6 +711,8 @@ static const struct {
     [OP_SOFTMAX_BACK] = {"softmax back", softmax_back},
     [OP_STANDARDIZE] = {"standardize", standardize},
     [OP_STANDARDIZE_BACK] = {"standardize back", standardize_back},
+    [OP_RESIZE] = {"resize", resize},
+    [OP_RESIZE_BACK] = {"resize back", resize_back},
 };
 
 /* --- one step for each op: its loop, then what is fused into it --- */
@@ -866,7 +900,10 @@ static int lower(Compiler *c, const Op *op, Error *e) {
     for (int i = 0; i < OP_OUTPUTS; i++) failed |= place(c, op->out[i], &slots[OUT + i], e);
     failed |= place(c, op->add, &slots[ADD], e) | place(c, op->mask, &slots[MASK], e) |
               place(c, op->open, &slots[OPEN], e);
-    slots[SUMS] = NO_BUFFER;
+    slots[SUMS] = slots[CELLS] = NO_BUFFER;
+    if (op->resize)
+        failed |= resize_tables(c, op->backward ? &c->program->ops[op->twin] : op, &slots[CELLS],
+                                NULL, e);
     if (failed || (sums(op->kind) && (slots[SUMS] = scratch_for_sums(c, &j, e)) < 0)) return -1;
     return step_new(c, loops[op->kind].name, run, SLOTS, slots, &j, sizeof j, e) ? 0 : -1;
 }

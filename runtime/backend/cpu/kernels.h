@@ -16,6 +16,7 @@
 #include "backend/cpu/convolve.h"
 #include "backend/cpu/product.h"
 #include "device/device.h"
+#include "device/resize.h"
 #include "device/program.h"
 
 /* What norms and step keep of one piece of an image until the pieces are added up. */
@@ -152,6 +153,16 @@ typedef struct CpuKernels {
      * the sum of dy, each divided by its window's count, over the windows that an input is in. */
     void (*avgwindow)(const PoolShape *s, const float *x, float *y);
     void (*avgwindow_data)(const PoolShape *s, const float *dy, float *dx);
+
+    /* x [planes,H,W,B], y [planes,OH,OW,B], of which s has the sizes alone: interpolation between
+     * the cells that rows [OH] and columns [OW] name. resize_data is its gradient; down [H], across
+     * [W].
+     */
+    void (*resize)(const PoolShape *s, bool linear, const ResizeCell *rows,
+                   const ResizeCell *columns, const float *x, float *y);
+    void (*resize_data)(const PoolShape *s, bool linear, const ResizeCell *rows,
+                        const ResizeCell *columns, const ResizeReach *down,
+                        const ResizeReach *across, const float *dy, float *dx);
 
     /* x and y are at from_at and to_at. Added to what is there where `sum`. */
     void (*move)(const MoveShape *s, const float *x, float *y, bool sum);

@@ -364,6 +364,8 @@ static Lower *const lowerings[OP_KINDS] = {
     [OP_SOFTMAX_BACK] = cpu_lower_softmax_back,
     [OP_STANDARDIZE] = cpu_lower_standardize,
     [OP_STANDARDIZE_BACK] = cpu_lower_standardize_back,
+    [OP_RESIZE] = cpu_lower_resize,
+    [OP_RESIZE_BACK] = cpu_lower_resize_back,
 };
 
 int cpu_lower_begin(Compiler *c, Error *e) {

@@ -80,6 +80,8 @@ Lower cpu_lower_avgwindow;
 Lower cpu_lower_matmul, cpu_lower_matmul_param;
 Lower cpu_lower_softmax, cpu_lower_softmax_back;
 Lower cpu_lower_standardize, cpu_lower_standardize_back;
+Lower cpu_lower_resize;
+Lower cpu_lower_resize_back;
 
 /* A step that runs a primitive made from pd (not consumed); a scratchpad is added where it wants
  * one. */

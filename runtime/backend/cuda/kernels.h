@@ -12,6 +12,7 @@
 #include <cuda_runtime_api.h>
 
 #include "device/device.h"
+#include "device/resize.h"
 #include "device/program.h"
 
 #ifdef __cplusplus
@@ -178,6 +179,13 @@ cudaError_t kernel_avgwindow(cudaStream_t s, Real real, const void *x, void *y, 
                              AverageWindow a);
 cudaError_t kernel_avgwindow_back(cudaStream_t s, Real real, const void *dy, void *dx, Window w,
                                   AverageWindow a, bool sum);
+/* Interpolation between the cells that `cells` names, of OH rows, then of OW columns, of w's sizes
+ * alone (resize.cu). reaches: of H rows, then of W columns. */
+cudaError_t kernel_resize(cudaStream_t s, Real real, const void *x, const ResizeCell *cells,
+                          void *y, Window w, bool linear);
+cudaError_t kernel_resize_back(cudaStream_t s, Real real, const void *dy, const ResizeCell *cells,
+                               const ResizeReach *reaches, void *dx, Window w, bool linear,
+                               bool sum);
 /* y [N,OH,OW,C] is x with rows and columns of zeros around it: pad before, the rest behind. */
 cudaError_t kernel_pad(cudaStream_t s, Real real, const void *x, void *y, Window w);
 cudaError_t kernel_crop(cudaStream_t s, Real real, const void *y, void *x, Window w, bool sum);

@@ -316,6 +316,8 @@ static Lower *const lowerings[OP_KINDS] = {
     [OP_SOFTMAX_BACK] = cuda_lower_softmax_back,
     [OP_STANDARDIZE] = cuda_lower_standardize,
     [OP_STANDARDIZE_BACK] = cuda_lower_standardize_back,
+    [OP_RESIZE] = cuda_lower_resize,
+    [OP_RESIZE_BACK] = cuda_lower_resize_back,
 };
 
 static int run_count(Plan *p, const Step *s, Error *e) {

@@ -72,6 +72,8 @@ Lower cuda_lower_avgwindow;
 Lower cuda_lower_matmul, cuda_lower_matmul_param;
 Lower cuda_lower_softmax, cuda_lower_softmax_back;
 Lower cuda_lower_standardize, cuda_lower_standardize_back;
+Lower cuda_lower_resize;
+Lower cuda_lower_resize_back;
 
 /* 0, or -1 and an error that names the layer, the step, and what the call said. */
 int step_done(const Plan *p, const Step *s, cudaError_t status, Error *e);

@@ -22,30 +22,13 @@ static int add(Graph *g, Layer *l, Error *e) {
     return l->bias ? layer_param(g, l, 1, "bias", PARAM_BIAS, 1, &l->C, e) : 0;
 }
 
-/* x + bias. */
-static int add_bias(Build *b, const Layer *l, int x, Error *e) {
-    MapSpec m = {.formula = {.operands = 2,
-                             .n = 3,
-                             .step = {{.code = FORMULA_OPERAND},
-                                      {.code = FORMULA_OPERAND, .a = 1},
-                                      {.code = FORMULA_ADD, .a = 0, .b = 1}}},
-                 .operand = {{.input = 0, .param = -1}, {.input = -1, .param = 0, .stride = {1}}},
-                 .shape = l->shape};
-    shape_strides(&l->shape, m.operand[0].stride);
-    const MapSpec *spec = build_spec(b, &m, sizeof m, e);
-    Op *op = spec ? layer_op(b, OP_MAP, l, 1, &x, e) : NULL;
-    if (!op) return -1;
-    op->map = spec;
-    op->param[0] = l->param[1];
-    op->param[1] = -1;
-    return 0;
-}
-
 static int emit(Build *b, const Layer *l, const int *in, Error *e) {
     Op *op = layer_op(b, OP_CONV_DATA, l, 1, in, e);
     if (!op) return -1;
     op->param[1] = -1;
-    return l->bias ? add_bias(b, l, op->out[0], e) : 0;
+    if (!l->bias) return 0;
+    MapInput sum[2] = {{op->out[0], -1, l->shape}, {NO_VALUE, l->param[1], {3, {l->C, 1, 1}}}};
+    return build_map(b, "x + y", 2, sum, &l->shape, e) ? 0 : -1;
 }
 
 const LayerRule layer_conv_transpose = {"conv_transpose", 1, add, NULL, emit};

@@ -198,6 +198,12 @@ function Builder:flip(x, dims)
     return layer.add(self, {kind = "flip", sizes = dimensions("flip", x, dims)}, x)
 end
 
+takes.expand = {"shape"}
+--- Dimensions of 1 repeated, so that the shape is a list of sizes; -1 leaves a dimension as it is.
+function Builder:expand(x, shape)
+    return layer.add(self, {kind = "expand", sizes = list("expand", "sizes", shape)}, x)
+end
+
 takes.channel_shuffle = {"groups"}
 --- Channels dealt out in turns: of g groups of C / g, first the first of each, then the second.
 function Builder:channel_shuffle(x, groups)
