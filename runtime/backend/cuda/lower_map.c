@@ -26,14 +26,19 @@ static void lies(const Shape *s, int64_t *stride) {
     }
 }
 
-/* Strides at which a value meets `whole`, aligned at the last dimension; 0 where it is repeated. */
+/* Strides at which a value meets `whole`: 0 where it is repeated, else those in memory of the
+ * dimension that the operand's strides, of plain order, tell. */
 static void value_strides(const MapOperand *o, const Shape *whole, const Shape *own,
                           int64_t *stride) {
     int64_t mine[SHAPE_DIMS];
     lies(own, mine);
     for (int d = 0; d < whole->ndim; d++) {
-        int k = d - (whole->ndim - own->ndim);
-        stride[d] = o->stride[d] && k >= 0 ? mine[k] : 0;
+        int64_t plain = 1;
+        stride[d] = 0;
+        for (int k = own->ndim - 1; k >= 0 && o->stride[d]; k--) {
+            if (o->stride[d] == plain && own->dim[k] == whole->dim[d]) stride[d] = mine[k];
+            plain *= own->dim[k];
+        }
     }
 }
 

@@ -73,7 +73,8 @@ function Builder:map(formula, ...)
 end
 
 --- A parameter as a value, the same for every image: name is its own, shape an array. o: role = "weight",
--- "bias", "norm_weight" or "norm_bias", which says how it is initialised.
+-- "bias", "norm_weight", "norm_bias", "attention_weight", "token" (of tables of positions, too),
+-- "layer_scale", "logit_scale" or "slope", which says how it is initialised.
 function Builder:parameter(name, shape, o)
     layer.check_self(self, "parameter")
     if type(name) ~= "string" or name == "" then
@@ -172,7 +173,7 @@ function Builder:prelu(x, name, o)
     local sizes = {n}
     for i = 2, #x.shape do sizes[i] = 1 end
     local slope = layer.add(self, {kind = "parameter", name = name .. ".weight", sizes = sizes, flag = true,
-        text = "weight"})
+        text = "slope"})
     return layer.add(self, {kind = "map", text = "select(x > 0, x, y * x)"}, x, slope)
 end
 
