@@ -2,6 +2,7 @@
 -- double; and the gradient against differences of the loss.
 
 local layers = require "tests.layers"
+local lfs = require "lfs"
 local loss = require "advrt.loss"
 local net = require "advrt.net"
 local support = require "tests.support"
@@ -32,8 +33,10 @@ describe("layers", function()
 
     setup(function()
         folder = support.folder()
-        plain = results_on({"--device", "plain"}, "env ADVRT_PLUGINS="
-            .. support.quote(system.options.executable:match("^(.*)/") .. "/tests"))
+        -- beside the program, or, where that is a device's own copy, a folder above it
+        local beside = system.options.executable:match("^(.*)/") .. "/"
+        local tests = lfs.attributes(beside .. "tests/advrt_plain.so") and "tests" or "../tests"
+        plain = results_on({"--device", "plain"}, "env ADVRT_PLUGINS=" .. support.quote(beside .. tests))
     end)
     teardown(function() support.remove(folder) end)
 
