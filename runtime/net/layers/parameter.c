@@ -5,8 +5,10 @@
 static int add(Graph *g, Layer *l, Error *e) {
     ParamRole role = param_role_named(l->text);
     if (role == PARAM_ROLES || role == PARAM_RUNNING_MEAN || role == PARAM_RUNNING_VAR)
-        return layer_fail(l, e, "its role must be weight, bias, norm_weight, norm_bias, attention_weight, token, layer_scale, "
-                              "logit_scale or slope");
+        return layer_fail(l, e,
+                          "its role must be weight, bias, norm_weight, norm_bias, "
+                          "attention_weight, token, layer_scale, "
+                          "logit_scale or slope");
     if (l->n_sizes < 1 || l->n_sizes > SHAPE_DIMS)
         return layer_fail(l, e, "needs a shape of 1 to 6 sizes");
     l->shape.ndim = l->n_sizes;
