@@ -16,6 +16,6 @@ experiment.run({
     multiplier = function(o) return attack.equal_multiplier(o.alpha) end,
     figures = {
         {"fig1", "fig1"}, {"fig2a", "softmax"}, {"fig2b", "logits"}, {"fig2c", "least"},
-        {"fig4", "fig4"}, {"fig5", "fig5"},
+        {"fig4", "fig4"}, {"fig5", "fig5"}, {"figflipped", "flipped"},
     },
 }, arg)

@@ -16,6 +16,6 @@ experiment.run({
     multiplier = function(o) return attack.equal_perturbation(o.magnitude, {norm = o.norm}) end,
     figures = {
         {"fig1", "fig1"}, {"fig3a", "softmax"}, {"fig3b", "logits"}, {"fig3c", "least"},
-        {"fig5", "fig5"},
+        {"fig5", "fig5"}, {"figflipped", "flipped"},
     },
 }, arg)

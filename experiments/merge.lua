@@ -14,14 +14,14 @@ local o = options.parse(arg, {
     name = "merge.lua",
     description = "Joins the runs of all shards into the folder that one run leaves.",
     options = {"out"},
-    flags = {{"no-figures", "leave the pictures out"}},
+    figures = true, bands = true,
     arguments = {{"shard", "folder of a run with --shard I/N, for each I", "+"}},
 })
 
 --- Joins shards that have been read, in a new folder at `path`; returns what says what came out.
 local function join(list, path)
     local run = shards.sum(list)
-    run.no_figures = o.no_figures
+    run.no_figures, run.form = o.no_figures, plot.form(o)
     local out <close> = folder.claim(path, run.about.setting)
     return shards.join(out, list, run)
 end

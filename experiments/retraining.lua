@@ -48,8 +48,8 @@ local function read_options()
             {"augment", "mirror and move the training images at random"},
             adversarial.skip_bad,
             {"resume", "go on with the run in --out, where it stopped"},
-            {"dry-run", "say what it would take in time and on the disk, and end"},
-            {"no-figures", "leave the pictures out"}},
+            {"dry-run", "say what it would take in time and on the disk, and end"}},
+        figures = true,
     })
     if o.images == "Fashion-MNIST's test images" then
         o.images = FASHION
@@ -213,7 +213,8 @@ local function write_results(self)
         end
         local name = "figtable" .. number
         if not o.no_figures then
-            out:write(name .. ".gp", detect_tables.figure(name, number, groups, o.detectors))
+            out:write(name .. ".gp", detect_tables.figure(name, number, groups, o.detectors,
+                plot.form(o)))
             drawn[#drawn + 1] = name
         end
         local part = table.concat(lines)

@@ -249,7 +249,7 @@ local takes = {"n", "factor", "noise", "hidden", "epochs", "paths", "iterations"
     "losses", "require", "kappa", "seed", "out"}
 local o = options.parse(arg, {name = "simulation_2d.lua",
     description = "Draws Fig. 6: the gradients of the losses over the plane of two circles.",
-    options = takes, defaults = {iterations = 40, magnitude = 0.05}})
+    options = takes, figures = "always", defaults = {iterations = 40, magnitude = 0.05}})
 if #o.losses > MOST then fail.option("--losses: at most %d, got %d", MOST, #o.losses) end
 plot.check()
 local began = os.time()
@@ -278,7 +278,7 @@ if not saved then fail("%s", message) end
 saved, message = net:save(out:file("net.safetensors"))
 if not saved then fail("%s", message) end
 
-local picture = plane.new(field, losses, w)
+local picture = plane.new(field, losses, w, plot.form(o))
 out:write("fig6a.gp", picture:points("fig6a", points:totable(), labels, paths))
 local panels = {"a"}
 for l in ipairs(losses) do
@@ -290,5 +290,5 @@ for i, letter in ipairs(panels) do names[i] = "fig6" .. letter end
 plot.draw(out.path, names)
 run_json.write(out, run_json.ended {setting = "simulation_2d", o = o, options = takes, net = net,
     began = began})
-print(("\nPictures: %s/fig6{%s}.{svg,png}; numbers: fig6.csv, fields.safetensors"):format(out.path,
+print(("\nPictures: %s/fig6{%s}.{svg,png,pdf}; numbers: fig6.csv, fields.safetensors"):format(out.path,
     table.concat(panels, ",")))

@@ -31,7 +31,7 @@ local o = options.parse(arg, {
     name = "transfer.lua",
     description = "Tells how many adversarial examples also fool other nets.",
     options = takes,
-    flags = {adversarial.skip_bad, {"no-figures", "leave the picture out"}},
+    flags = {adversarial.skip_bad}, figures = true,
 })
 if not o.no_figures then plot.check() end
 local began = os.time()
@@ -195,7 +195,7 @@ if not o.no_figures then
             and "seen as the target" or "not seen as the label"}
     end
     out:write("figtransfer.gp", plot.bars("figtransfer", "Transfer of adversarial examples",
-        "examples (%), 95 % interval", panels))
+        "examples (%), 95 % interval", panels, nil, plot.form(o)))
     plot.draw(out.path, {"figtransfer"})
 end
 run_json.write(out, run_json.ended {setting = "transfer", o = o, options = takes, net = source,

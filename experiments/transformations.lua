@@ -17,6 +17,7 @@ local lines_of = require "advrt.support.lines"
 local plot = require "advrt.plot"
 local progress = require "advrt.run.progress"
 local run_json = require "advrt.run.run_json"
+local sheet = require "advrt.plot.sheet"
 local tables = require "advrt.results.tables"
 local tensor = require "advrt.tensor"
 local transform = require "advrt.core.transform"
@@ -33,7 +34,7 @@ local o = options.parse(arg, {
     name = "transformations.lua",
     description = "Tells which adversarial examples survive transformations of the image.",
     options = takes,
-    flags = {adversarial.skip_bad, {"no-figures", "leave the pictures out"}},
+    flags = {adversarial.skip_bad}, figures = true,
 })
 if not o.no_figures then plot.check() end
 local began, list = os.time(), {}
@@ -134,7 +135,7 @@ out:write("transformations.csv", table.concat(lines, "\n") .. "\n")
 out:write("transformations.txt", table.concat(text, "\n") .. "\n")
 
 --- A panel for each kind: the shares over its strengths, no transformation first.
-local function figure()
+local function figure(form)
     local kinds, seen, blocks, panels = {}, {}, {}, {}
     for _, one in ipairs(list) do
         if not seen[one.kind] then kinds[#kinds + 1] = one.kind end
@@ -160,29 +161,29 @@ local function figure()
             end
             local style = styles[name] or {colour = "#000000", dash = 1}
             blocks[#blocks + 1] = plot.block(("p%d_%d"):format(p, k), rows)
-            curves[k] = ("$p%d_%d using 1:2:3:4 with yerrorlines pointtype 7 pointsize 0.4 linewidth 1.5 "
+            curves[k] = ("$p%d_%d using 1:2:3:4 with yerrorlines pointtype 7 pointsize 0.25 linewidth 1 "
                 .. "linecolor rgb '%s' dashtype %d notitle"):format(p, k, style.colour, style.dash)
         end
-        panels[p] = table.concat({("set title %s offset 0,-0.6"):format(plot.quote(titles[kind])),
+        panels[p] = {title = titles[kind], ylabel = (form.size == "column" or p % 3 == 1) and "Examples (%)"
+            or nil, commands = table.concat({
             ("set xtics (%s)"):format(table.concat(tics, ", ")),
-            ("set xrange [-0.3:%g]"):format(#places - 0.7), "plot " .. table.concat(curves, ", ")}, "\n")
+            ("set xrange [-0.3:%g]"):format(#places - 0.7), "plot " .. table.concat(curves, ", ")}, "\n")}
     end
-    local legend = {}
+    local keys = {}
     for k, name in ipairs(present) do
-        local style = styles[name] or {colour = "#000000"}
-        legend[k] = ("set label %d %s at screen %g,0.945 center textcolor rgb '%s'"):format(100 + k,
-            plot.quote("— " .. (name == "genuine" and "genuine, right" or tables.title(name))),
-            k / (#present + 1), style.colour)
+        local style = styles[name] or {colour = "#000000", dash = 1}
+        keys[k] = {title = name == "genuine" and "genuine, right" or tables.title(name), colour =
+            style.colour,
+            dash = style.dash}
     end
-    return plot.script("figtransformations", "Adversarial examples under transformations", 900, 560,
-        table.concat(blocks), table.concat({
-            "set multiplot layout 2,3 margins screen 0.06,0.985,0.08,0.86 spacing screen 0.05,0.13",
-            "set yrange [0:104]", table.concat(legend, "\n"),
-            "set label 100 'examples that survive (%), by strength' at screen 0.5,0.985 center",
-            table.concat(panels, "\nunset label\n"), "unset multiplot"}, "\n"))
+    return sheet.script(form, {name = "figtransformations", title =
+        "Adversarial examples under transformations",
+        panels = panels, columns = {page = 3, column = 1}, height = 70, keys = keys,
+        notes = {"examples that survive, by strength", "95 % interval"}, blocks = table.concat(blocks),
+        commands = "set yrange [0:104]\nset ytics 0,50,100"})
 end
 if not o.no_figures then
-    out:write("figtransformations.gp", figure())
+    out:write("figtransformations.gp", figure(plot.form(o)))
     plot.draw(out.path, {"figtransformations"})
 end
 run_json.write(out, run_json.ended {setting = "transformations", o = o, options = takes, net = source,

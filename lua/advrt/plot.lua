@@ -1,5 +1,5 @@
 --- Figures by gnuplot: a script NAME.gp with its data is kept in the run's folder and run there, to
--- make NAME.svg and NAME.png. `gnuplot -d NAME.gp` in the folder makes them again.
+-- make NAME.svg, NAME.png and NAME.pdf. `gnuplot -d NAME.gp` in the folder makes them again.
 --
 -- Text of others (file names, names of losses) enters a script in single quotes only, in which
 -- gnuplot expands nothing, and no path enters a command line.
@@ -12,11 +12,12 @@ local system = require "advrt.core.system"
 
 local plot = {}
 
---- One colour for each loss in every figure (Okabe and Ito's palette, safe for the colour-blind),
--- and a dash pattern, so that prints without colour can be read.
-local colours = {ce = "#0072B2", ce_sign = "#D55E00", logit = "#009E73", m_logit = "#CC79A7"}
+-- A colour and a dash pattern for each loss, the same in every figure. The colours' lightness differs, so
+-- that they stay apart in grey and for readers who see no red or no green.
+local colours = {ce = "#0A2A66", ce_sign = "#D55E00", logit = "#2FB092", m_logit = "#A43A8E"}
 local dashes = {ce = 1, ce_sign = 2, logit = 4, m_logit = 5}
-local spare = {"#E69F00", "#000000", "#56B4E9", "#8C6D31", "#0072B2", "#D55E00", "#009E73", "#CC79A7"}
+local spare = {{"#E0A100", 3}, {"#000000", 4}, {"#5AA9E6", 5}, {"#7A5200", 2}, {"#0A2A66", 3}, {"#D55E00", 1},
+    {"#2FB092", 2}, {"#A43A8E", 3}}
 
 --- {name -> {colour =, dash =}} for the losses of a run, an array of names.
 function plot.styles(losses)
@@ -25,8 +26,9 @@ function plot.styles(losses)
     for _, name in ipairs(losses) do
         if colours[name] then
             styles[name] = {colour = colours[name], dash = dashes[name]}
-        else
-            styles[name] = {colour = spare[others % #spare + 1], dash = (others + 2) % 5 + 1}
+        elseif not styles[name] then
+            local colour, dash = table.unpack(spare[others % #spare + 1])
+            styles[name] = {colour = colour, dash = dash}
             others = others + 1
         end
     end
@@ -39,16 +41,34 @@ function plot.quote(text)
     return "'" .. system.printable(text):gsub("'", "''") .. "'"
 end
 
-local BESIDE = 82 -- points from a panel's axis to the label beside it
+-- Widths of a figure in points: the text of a page, and one of its two columns (17.5 and 8.5 cm).
+local POINT = 72 / 2.54 -- points in a centimetre
+plot.widths = {page = 17.5 * POINT, column = 8.5 * POINT}
 
--- The room that plot.beside wants at the left of a panel, in points.
-plot.room = BESIDE + 18
+-- What a figure's bands can show besides the middle: quartiles of the images around the median, the mean's
+-- 95 % interval, or one standard deviation around the mean.
+plot.bands = {"quartiles", "interval", "sd"}
 
---- A label beside the vertical axis of a panel of that width, in points. gnuplot's own ylabel moves left
--- where the axis has wide numbers, off the picture where a panel has margins of its own.
-function plot.beside(text, width)
-    return ("unset ylabel\nset label 99 %s at graph %.4f, graph 0.5 center rotate by 90"):format(
-        plot.quote(text), -BESIDE / width)
+--- How figures are drawn, from a script's options: {size = "page" or "column", titles = whether each has
+-- its title in the picture, bands = one of plot.bands}. o: optional.
+function plot.form(o)
+    o = o or {}
+    return {size = o.figure_size or "page", titles = not o.no_titles, bands = o.bands or "quartiles"}
+end
+
+local raised = {["-"] = "⁻", ["0"] = "⁰", ["1"] = "¹", ["2"] = "²", ["3"] = "³", ["4"] = "⁴", ["5"] = "⁵",
+    ["6"] = "⁶", ["7"] = "⁷", ["8"] = "⁸", ["9"] = "⁹"}
+
+--- Commands for a log axis ("x" or "y") over the decades low .. high, with at most about seven labels. With
+-- `zeros` a line labelled 0 is added below them. Returns the commands and the exponent of that line.
+function plot.decades(axis, low, high, zeros)
+    local step, ticks = math.max(1, math.ceil((high - low) / 7)), {}
+    for e = high, low, -step do
+        ticks[#ticks + 1] = ("'10%s' 1e%d"):format(tostring(e):gsub(".", raised), e)
+    end
+    if zeros then ticks[#ticks + 1] = ("'0' 1e%d"):format(low - step) end
+    return ("set logscale %s\nset %stics (%s)\nset %srange [1e%d:1e%d]"):format(axis, axis,
+        table.concat(ticks, ", "), axis, zeros and low - step or low, high), low - step
 end
 
 --- A named block of data: rows of numbers, nan where there is none.
@@ -63,32 +83,43 @@ function plot.block(name, rows)
     return table.concat(lines, "\n") .. "\n"
 end
 
+local kinds = {"svg", "png", "pdf"}
+
+-- Sizes are in points: 4/3 pixels of a web page, 300/72 pixels of the PNG. gnuplot's cairo terminals draw
+-- letters 4/3 as large as they are told.
 local frame = [[
 # %s
-# gnuplot -d %s.gp makes %s.svg and %s.png.
+# gnuplot -d %s.gp makes %s.svg, %s.png and %s.pdf.
 %s
 set encoding utf8
 if (!exists("suffix")) suffix = ""
-do for [kind in "svg png"] {
+do for [kind in "svg png pdf"] {
   if (kind eq "svg") {
-    set terminal svg size %d,%d font "sans,12" background rgb "white"
-  } else {
-    set terminal pngcairo size %d,%d font "sans,12" fontscale 2 linewidth 2 pointscale 2
+    set terminal svg size %d,%d noenhanced font "sans,8" fontscale 4/3. linewidth 4/3. background rgb "white"
+  }
+  if (kind eq "png") {
+    set terminal pngcairo size %d,%d noenhanced font "sans,8" fontscale 3.125 linewidth 25/6. pointscale 25/6.
+  }
+  if (kind eq "pdf") {
+    set terminal pdfcairo size %.6gin,%.6gin noenhanced font "sans,8" fontscale 0.75 background rgb "white"
   }
   set output "%s.".kind.suffix
   set border 3 linecolor rgb "#444444"
-  set tics nomirror out
-  set grid ytics linecolor rgb "#DDDDDD" linetype 1
+  set tics nomirror out scale 0.5 font "sans,7"
+  set grid ytics linecolor rgb "#DDDDDD" linetype 1 linewidth 0.6
   %s
   unset output
 }
 ]]
 
 --- The script of a figure: its title in one line, width and height in points, blocks of data, and
--- the commands that draw it.
+-- the commands that draw it. Letters are 8 points high where a command does not say otherwise.
 function plot.script(name, title, width, height, blocks, commands)
-    return frame:format(system.printable(title), name, name, name, blocks, width, height, 2 * width,
-        2 * height, name, (commands:gsub("\n", "\n  ")))
+    local function scaled(by) return math.floor(width * by + 0.5), math.floor(height * by + 0.5) end
+    local svg_width, svg_height = scaled(4 / 3)
+    local png_width, png_height = scaled(25 / 6)
+    return frame:format(system.printable(title), name, name, name, name, blocks, svg_width, svg_height,
+        png_width, png_height, width / 72, height / 72, name, (commands:gsub("\n", "\n  ")))
 end
 
 -- A figure depends on its script alone. -d skips gnuplot's start-up files; these variables and a
@@ -100,7 +131,8 @@ local GNUPLOT = "unset GNUTERM GNUPLOT_LIB GNUPLOT_DEFAULT_GDFONT GNUPLOT_FONTPA
 
 --- Fails, before the work that it would draw, where gnuplot is missing or lacks a kind of picture.
 function plot.check()
-    local pipe <close>, message = io.popen(GNUPLOT .. " -e 'set terminal svg; set terminal pngcairo' 2>&1")
+    local pipe <close>, message = io.popen(GNUPLOT .. " -e 'set terminal svg; "
+        .. "set terminal pngcairo; set terminal pdfcairo' 2>&1")
     if not pipe then fail("gnuplot cannot be run: %s", message) end
     local said = pipe:read("a") or ""
     local ok, how, code = pipe:close()
@@ -109,8 +141,8 @@ function plot.check()
     if how == "exit" and (code == 126 or code == 127) then
         fail("gnuplot is not found; install it (Debian: gnuplot-nox, make deps) or give --no-figures")
     end
-    fail("gnuplot cannot draw SVG and PNG (%s %d): %s; install one that can (Debian: gnuplot-nox) or give "
-        .. "--no-figures", how, code, said:match("[^\n]*line %d+:[^\n]*") or said:match("%S[^\n]*")
+    fail("gnuplot cannot draw SVG, PNG and PDF (%s %d): %s; install one that can (Debian: gnuplot-nox) "
+        .. "or give --no-figures", how, code, said:match("[^\n]*line %d+:[^\n]*") or said:match("%S[^\n]*")
         or "it says nothing")
 end
 
@@ -129,12 +161,28 @@ local whole = {
         local pixels <close> = image.load(path)
         return pixels ~= nil
     end,
+    pdf = function(path)
+        local file <close> = io.open(path, "rb")
+        if not file then return false end
+        file:seek("end", -math.min(16, file:seek("end")))
+        return (file:read("a") or ""):find("%%%%EOF%s*$") ~= nil
+    end,
 }
 
---- Runs NAME.gp in its folder `dir`, the working folder; the pictures appear under their names when
--- both are complete, and none is left half made, whatever ends it.
+--- Replaces the time in a PDF, the only part of a picture that would differ from one drawing to the next.
+local function forget_time(path)
+    local file <close> = io.open(path, "r+b")
+    local bytes = file and file:read("a") or ""
+    local at = bytes:match("/CreationDate %(D:()%d%d%d%d%d%d%d%d%d%d%d%d%d%dZ?")
+    if at then
+        file:seek("set", at - 1)
+        file:write("20000101000000")
+    end
+end
+
+--- Runs NAME.gp in its folder `dir`, the working folder. The pictures appear under their names when
+-- all are complete; none is left half made.
 local function run(dir, name)
-    local kinds = {"svg", "png"}
     local _ <close> = at_end(function()
         for _, kind in ipairs(kinds) do os.remove(("%s.%s.part"):format(name, kind)) end
     end)
@@ -153,6 +201,7 @@ local function run(dir, name)
             fail("%s/%s.%s: gnuplot made only a part of it, as where the disk is full", dir, name, kind)
         end
     end
+    forget_time(name .. ".pdf.part")
     for _, kind in ipairs(kinds) do
         local path = name .. "." .. kind
         local done, problem = system.replace(path .. ".part", path)
@@ -172,46 +221,16 @@ function plot.draw(dir, names)
     for _, name in ipairs(names) do run(dir, name) end
 end
 
-local group_colours = {"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31"}
-
 --- A figure of grouped bars in panels one above the other, in per cent with an interval each.
 -- panels: array of {title, groups, series}; groups: the groups' titles; series: array of {title, rows,
 -- colour (may be left out)}, rows one of {share, low, high} in [0,1] for each group, false where there is
--- none. A line is drawn at `guide` (may be left out), a share.
-function plot.bars(name, title, ylabel, panels, guide)
+-- none. A line is drawn at `guide` (may be left out), a share. form: plot.form's (may be left out).
+function plot.bars(name, title, ylabel, panels, guide, form)
     arguments.want("bars", 1, "string", name)
     arguments.want("bars", 2, "string", title)
     arguments.want("bars", 3, "string", ylabel)
     arguments.want("bars", 4, "table", panels)
-    local blocks, drawn = {}, {}
-    for p, panel in ipairs(panels) do
-        local tics, bars, wide = {}, {}, #panel.series + 1.5
-        for g, text in ipairs(panel.groups) do
-            tics[g] = ("%s %g"):format(plot.quote(text), (g - 1) * wide + (#panel.series + 1) / 2)
-        end
-        for k, one in ipairs(panel.series) do
-            local rows = {}
-            for g in ipairs(panel.groups) do
-                local r = one.rows[g] or {0 / 0, 0 / 0, 0 / 0}
-                rows[g] = {(g - 1) * wide + k, 100 * r[1], 100 * r[2], 100 * r[3]}
-            end
-            blocks[#blocks + 1] = plot.block(("p%d_%d"):format(p, k), rows)
-            bars[k] = ("$p%d_%d using 1:2 with boxes linecolor rgb '%s' title %s, '' using 1:3:(0):($4-$3) "
-                .. "with vectors heads size graph 0.004,90 linecolor rgb '#222222' notitle"):format(p, k,
-                one.colour or group_colours[(k - 1) % #group_colours + 1], plot.quote(one.title))
-        end
-        drawn[p] = table.concat({("set title %s"):format(plot.quote(panel.title)),
-            ("set xtics (%s) scale 0 font 'sans,9'"):format(table.concat(tics, ", ")),
-            ("set xrange [0:%g]"):format(#panel.groups * wide - 0.5),
-            "plot " .. table.concat(bars, ", ") .. (guide and (", %g with lines dashtype 3 linecolor rgb "
-                .. "'#444444' notitle"):format(100 * guide) or "")}, "\n")
-    end
-    return plot.script(name, title, 860, 330 * #panels, table.concat(blocks), table.concat({
-        ("set multiplot layout %d,1"):format(#panels), "set yrange [0:118]", "set ytics 0,20,100",
-        "set ylabel " .. plot.quote(ylabel), "set boxwidth 0.9",
-        "set style fill solid 0.85 noborder", "set pointintervalbox 0",
-        "set key top center horizontal maxrows 1 samplen 2", table.concat(drawn, "\n"),
-        "unset multiplot"}, "\n"))
+    return require("advrt.plot.sheet").bars(name, title, ylabel, panels, guide, form or plot.form())
 end
 
 return plot

@@ -242,7 +242,7 @@ local function draw(name, title, x, rows, panels)
         commands[#commands + 1] = "plot " .. table.concat(drawn, ", ")
     end
     commands[#commands + 1] = "unset multiplot"
-    return plot.script(name, title, 640, 300 * #panels, table.concat(blocks),
+    return plot.script(name, title, plot.widths.page, 230 * #panels, table.concat(blocks),
         table.concat(commands, "\n"))
 end
 

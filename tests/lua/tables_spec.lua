@@ -213,61 +213,6 @@ describe("tables", function()
         assert.is_true(low ~= interval(2))
     end)
 
-    it("become pictures in a folder of any name", function()
-        local odd = dir .. "/it's a \"run\" `date` $HOME"
-        local out <close> = folder.claim(odd)
-        local names = {}
-        for name, draw in pairs {fig1 = "fig1", fig2a = "softmax", fig2b = "logits", fig2c = "least",
-            fig4 = "fig4"} do
-            names[#names + 1] = name
-            out:write(name .. ".gp", figures[draw](name, summary))
-        end
-        plot.draw(out.path, names)
-        for _, name in ipairs(names) do
-            assert.matches("^\137PNG", support.read(odd .. "/" .. name .. ".png"))
-            assert.matches("</svg>", support.read(odd .. "/" .. name .. ".svg"))
-        end
-        assert.equal(15, #support.list(odd))
-    end)
-
-    it("show the labels of their axes, however wide the numbers beside these are", function()
-        local wide = tables.summarise(path, {"ce", "logit"}, T, 0)
-        for _, s in ipairs(wide.losses) do
-            s.flip_l2, s.flip_linf = {0.00051, 0.0012, 0.3}, {0.00051, 0.0012, 0.3}
-            for n = 0, T do
-                s.curves.z_initial.mean[n], s.curves.grad_l2.mean[n] = -12345 + n, 1e-130 * 10.0 ^ n
-            end
-        end
-        local out <close> = folder.claim(dir .. "/wide")
-        finally(function() support.remove(out.path) end)
-        local drawn = {fig2a = "softmax", fig2b = "logits", fig2c = "least", fig4 = "fig4"}
-        local names = {}
-        for name, draw in pairs(drawn) do
-            names[#names + 1] = name
-            out:write(name .. ".gp", figures[draw](name, wide))
-        end
-        plot.draw(out.path, names)
-        for _, name in ipairs(names) do
-            local text, labels = support.read(("%s/%s.svg"):format(out.path, name)), 0
-            local numbers = {} -- where the axes' numbers begin, about
-            for x, number in text:gmatch('translate%(([%d.-]+),[%d.-]+%)"[^>]*text%-anchor="end">%s*<text>'
-                .. "(.-)</text>") do
-                local letters = number:gsub("<.->", ""):gsub("^%s+", "")
-                numbers[#numbers + 1] = tonumber(x) - 7.6 * utf8.len(letters)
-            end
-            assert.is_true(#numbers > 4, name)
-            for x in text:gmatch("translate%(([%d.-]+),[%d.-]+%) rotate%(%-90%)") do
-                labels, x = labels + 1, tonumber(x)
-                assert.is_true(x > 13, ("%s: a label at %g is off the picture"):format(name, x))
-                for _, start in ipairs(numbers) do
-                    assert.is_true(math.abs(start - x) > 4,
-                        ("%s: a number at %g is on a label at %g"):format(name, start, x))
-                end
-            end
-            assert.equal(2, labels, name)
-        end
-    end)
-
     it("fail in one line where gnuplot does, leaving no half picture", function()
         support.write(dir .. "/bad.gp", 'set output "bad.svg".suffix\nplot nonsense(\n')
         local ok, problem = pcall(plot.draw, dir, {"bad"})
@@ -286,7 +231,9 @@ describe("tables", function()
         half:write("fig1.gp", figures.fig1("fig1", summary))
         plot.draw(place, {"fig1"})
         local names = support.list(place)
-        local whole = {svg = support.read(place .. "/fig1.svg"), png = support.read(place .. "/fig1.png")}
+        local whole = {}
+        for _, kind in ipairs {"svg", "png", "pdf"} do whole[kind] = support.read(place .. "/fig1."
+            .. kind) end
         for kind, bytes in pairs(whole) do
             support.write(place .. "/fig1." .. kind, "as it was")
             rawset(io, "popen", function()
@@ -321,25 +268,6 @@ describe("tables", function()
 
     it("keep the quotes of others in", function()
         assert.equal("'a''b`c`?'", plot.quote("a'b`c`\n"))
-    end)
-end)
-
-describe("a box plot", function()
-    it("reaches to the last point within 1.5 quartile distances, and never ends inside its box", function()
-        for _, case in ipairs {
-            {{1, 2, 3, 4, 5}, {1, 2, 3, 4, 5}, {}},
-            {{1, 2, 3, 4, 100}, {1, 2, 3, 4, 4}, {100}},
-            {{7}, {7, 7, 7, 7, 7}, {}},
-            -- The quartile of four points lies between the third and the one beyond.
-            {{0, 1, 1.5, 20}, {0, 0.75, 1.25, 6.125, 6.125}, {20}},
-            {{-20, -1.5, -1, 0}, {-6.125, -6.125, -1.25, -0.75, 0}, {-20}},
-        } do
-            local box, beyond = figures.box(case[1])
-            assert.same(case[2], box)
-            for i, v in ipairs(beyond) do beyond[i] = v[1] end
-            assert.same(case[3], beyond)
-        end
-        assert.is_nil((figures.box {}))
     end)
 end)
 

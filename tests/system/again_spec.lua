@@ -25,7 +25,8 @@ local of_experiments = {
     ["--save-adversarial"] = {"last"}, ["--shard"] = {"1/2"}, ["--skip-bad"] = {true},
     ["--out"] = "the place is free", ["--resume"] = "goes on with the same run",
     ["--seeds"] = "makes a run of each seed, whose command has its --targets",
-    ["--no-figures"] = "changes no number", ["--help"] = "ends at once",
+    ["--no-figures"] = "changes no number", ["--figure-size"] = "changes no number",
+    ["--bands"] = "changes no number", ["--no-titles"] = "changes no number", ["--help"] = "ends at once",
     ["--weights-key"] = "chooses among the weights of a checkpoint that has several",
 }
 

@@ -51,7 +51,7 @@ describe("experiments/attacks.lua", function()
     it("leaves tables, records and a picture that agree", function()
         local dir = base .. "/all"
         local out, err = run_well("all", {"--attacks", CHEAP, "--limit", "5", "--batch", "4"})
-        assert.same({"attacks.csv", "fig_attacks.gp", "fig_attacks.png", "fig_attacks.svg",
+        assert.same({"attacks.csv", "fig_attacks.gp", "fig_attacks.pdf", "fig_attacks.png", "fig_attacks.svg",
             "left_out.csv", "paired.csv", "perturbations.csv", "records.msgpack", "run.json"},
             support.list(dir))
         assert.matches("5 images, 5 right on the clean image %(100.00 %%%), 5 attacked, towards", out)

@@ -250,8 +250,8 @@ describe("report.html", function()
     end)
 
     it("shows its pictures at 400 and 1400 pixels, light and dark, and says nothing amiss", function()
-        -- 4 images: original, and two losses' adversarial and perturbation; 4 figures and the chart.
-        look(run .. "/report.html", 4 * 5 + 4 + 1, 3)
+        -- 4 images: original, and two losses' adversarial and perturbation; 5 figures and the chart.
+        look(run .. "/report.html", 4 * 5 + 5 + 1, 3)
     end)
 
     it("has what happened in it, and names that do nothing", function()
@@ -343,7 +343,7 @@ describe("report.html", function()
         assert.same({run, other, "ce", "iterations", both}, {rows[1].run_a, rows[1].run_b, rows[1].loss,
             rows[1].quantity, rows[1].n})
         assert.truthy(support.read(dir .. "/report.html"):find('<section id="between">', 1, true))
-        look(dir .. "/report.html", 2 * (4 * 5 + 1) + 4 + 5, 8)
+        look(dir .. "/report.html", 2 * (4 * 5 + 1) + 5 + 6, 8)
         local b <close> = browser.start()
         local function tops(width)
             b:open(dir .. "/report.html", {width = width, height = 900})

@@ -131,7 +131,7 @@ describe("simulation_2d.lua", function()
     it("shows what the paper's does, and leaves its files", function()
         local out, text = run("default", "--paths", "3", "--iterations", "5")
         for _, panel in ipairs {"a", "b", "c", "d", "e"} do
-            for _, kind in ipairs {"svg", "png", "gp"} do
+            for _, kind in ipairs {"svg", "png", "pdf", "gp"} do
                 assert.is_true(#support.read(("%s/fig6%s.%s"):format(out, panel, kind)) > 1000)
             end
         end

@@ -26,7 +26,7 @@ describe("theorem.lua", function()
         local status, out, err, dir = run("well")
         assert.equal(0, status, err)
         for _, name in ipairs {"fig_error", "fig_precision"} do
-            for _, kind in ipairs {"svg", "png", "gp"} do
+            for _, kind in ipairs {"svg", "png", "pdf", "gp"} do
                 assert.is_true(#support.read(("%s/%s.%s"):format(dir, name, kind)) > 1000)
             end
         end

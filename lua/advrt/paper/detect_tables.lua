@@ -123,8 +123,8 @@ function M.runs_csv(runs)
 end
 
 --- The picture of a table: grouped bars, a panel for each kind of values, with the number of test
--- images in brackets. groups: array of {values, rows as M.cells makes them}.
-function M.figure(name, number, groups, nets)
+-- images in brackets. groups: array of {values, rows as M.cells makes them}; form: plot.form's.
+function M.figure(name, number, groups, nets, form)
     local panels = {}
     for g, group in ipairs(groups) do
         local titles, series = {}, {}
@@ -145,7 +145,7 @@ function M.figure(name, number, groups, nets)
             or "float32 values")}
     end
     return plot.bars(name, ("Table %s: accuracy of detectors"):format(number == 2 and "II" or "III"),
-        "accuracy (%), 95 % interval", panels, 0.5)
+        "accuracy (%), 95 % interval", panels, 0.5, form)
 end
 
 return M

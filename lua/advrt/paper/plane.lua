@@ -2,6 +2,7 @@
 -- and paths in the plane, and heat maps of the losses' gradients over it.
 
 local plot = require "advrt.plot"
+local sheet = require "advrt.plot.sheet"
 local tables = require "advrt.results.tables"
 
 local plane = {}
@@ -95,9 +96,10 @@ local function lines_block(name, lines)
 end
 
 --- field: {at =, margin = rows of z_R - z_B, q = for each loss rows of magnitudes}; losses: array of
--- losses; w: half of the window's side.
-function plane.new(field, losses, w)
-    local self = setmetatable({field = field, losses = losses, w = w, most = 0}, Picture)
+-- losses; w: half of the window's side; form: plot.form's.
+function plane.new(field, losses, w, form)
+    local self = setmetatable({field = field, losses = losses, w = w, form = form or plot.form(), most = 0},
+        Picture)
     local sure = plane.contour(field.margin, field.at, SURE)
     local other = plane.contour(field.margin, field.at, -SURE)
     self.lines = lines_block("boundary", plane.contour(field.margin, field.at, 0))
@@ -115,9 +117,19 @@ function Picture:frame()
 set size ratio -1
 set xrange [%g:%g]
 set yrange [%g:%g]
-set xlabel 'x_1'
-set ylabel 'x_2'
 unset grid]]):format(-self.w, self.w, -self.w, self.w)
+end
+
+--- A figure of one square panel, its key and notes below it. spec: what sheet.script takes besides.
+function Picture:sheet(spec, commands, room)
+    local width = plot.widths[self.form.size]
+    local side = math.min(width - 68 - room, 260)
+    local spare = (width - 68 - room - side) / 2
+    spec.panels = {{title = spec.panel, xlabel = "x₁", ylabel = "x₂", commands = self:frame() .. "\n"
+        .. commands,
+        room = 56 + spare, right = 12 + room + spare}}
+    spec.columns, spec.height = {page = 1, column = 1}, side
+    return sheet.script(self.form, spec)
 end
 
 local function of_loss(paths, name)
@@ -138,24 +150,25 @@ function Picture:points(name, points, classes, paths)
     end
     local blocks = {self.lines, plot.block("black", of[0]), plot.block("red", of[1])}
     local parts = {
-        "$black with points pointtype 7 pointsize 0.35 linecolor rgb '#222222' title 'B, the outer class'",
-        "$red with points pointtype 7 pointsize 0.35 linecolor rgb '#D62728' title 'R, the target'",
-        "$boundary with lines linewidth 2 linecolor rgb '#222222' title 'decision boundary'",
-        "$sure with lines linewidth 1 dashtype 3 linecolor rgb '#222222' title 'softmax of 0.9'",
+        "$black with points pointtype 7 pointsize 0.2 linecolor rgb '#222222'",
+        "$red with points pointtype 6 pointsize 0.2 linecolor rgb '#D62728'",
+        "$boundary with lines linewidth 2 linecolor rgb '#222222'",
+        "$sure with lines linewidth 1 dashtype 3 linecolor rgb '#222222'",
     }
+    local keys = {{title = "B, the outer class", mark = "box", colour = "#222222"},
+        {title = "R, the target", mark = "box", colour = "#FFFFFF", border = "#D62728"},
+        {title = "decision boundary", colour = "#222222", width = 2},
+        {title = "softmax of 0.9", colour = "#222222", dash = 3, width = 1}}
     local styles = plot.styles(names)
     for i, one in ipairs(names) do
         blocks[#blocks + 1] = lines_block("path" .. i, of_loss(paths, one))
-        parts[#parts + 1] = ("$path%d with lines linewidth 1.5 linecolor rgb '%s' title %s noenhanced")
-            :format(i, styles[one].colour, plot.quote("path: " .. tables.title(one)))
+        parts[#parts + 1] = ("$path%d with lines linewidth 1.2 dashtype %d linecolor rgb '%s'"):format(i,
+            styles[one].dash, styles[one].colour)
+        keys[#keys + 1] = {title = "path: " .. tables.title(one), colour = styles[one].colour,
+            dash = styles[one].dash, width = 1.2}
     end
-    local commands = table.concat({
-        self:frame(), "set title 'Two circles, and the net''s decision boundary'",
-        "set key outside right top Left reverse samplen 1.5 spacing 1.3",
-        "plot " .. table.concat(parts, ", \\\n     "),
-    }, "\n")
-    return plot.script(name, "Fig. 6a: points and decision boundary", 680, 480, table.concat(blocks),
-        commands)
+    return self:sheet({name = name, title = "Two circles, and the net's decision boundary", keys = keys,
+        blocks = table.concat(blocks)}, "plot " .. table.concat(parts, ", \\\n     "), 0)
 end
 
 --- A field as a matrix block: its lowest row first.
@@ -179,28 +192,28 @@ function Picture:heat(name, l, paths)
     local title = ("Gradient magnitude: %s"):format(tables.title(one.name))
     local ink = one.signed and "#222222" or "white"
     local parts = {
-        ("$field matrix using (%.9g+%.9g*$1):(%.9g+%.9g*$2):3 with image notitle"):format(at[1],
-            at[2] - at[1], at[1], at[2] - at[1]),
-        ("$boundary with lines linewidth 2 linecolor rgb '%s' notitle"):format(ink),
-        ("$sure with lines linewidth 1 dashtype 3 linecolor rgb '%s' notitle"):format(ink),
+        ("$field matrix using (%.9g+%.9g*$1):(%.9g+%.9g*$2):3 with image"):format(at[1], at[2] - at[1], at[1],
+            at[2] - at[1]),
+        ("$boundary with lines linewidth 2 linecolor rgb '%s'"):format(ink),
+        ("$sure with lines linewidth 1 dashtype 3 linecolor rgb '%s'"):format(ink),
     }
+    local notes = {"wide line: decision boundary", "dotted: softmax of 0.9"}
     if #own > 0 then
-        parts[#parts + 1] = "$path with lines linewidth 1.2 linecolor rgb '#FF5050' notitle"
+        parts[#parts + 1] = "$path with lines linewidth 1 linecolor rgb '#FF5050'"
+        notes[3] = "thin: paths of points of the outer class"
     end
     local commands = table.concat({
-        self:frame(), "set title " .. plot.quote(title) .. " noenhanced",
-        "set label 'wide line: decision boundary; dotted: softmax of 0.9' at screen 0.5,0.03 center "
-            .. "font 'sans,10'",
         "set palette defined (0 '#440154', 0.125 '#472D7B', 0.25 '#3B528B', 0.375 '#2C728E', "
             .. "0.5 '#21918C', 0.625 '#28AE80', 0.75 '#5EC962', 0.875 '#ADDC30', 1 '#FDE725')",
         ("set cbrange [0:%.9g]"):format(one.signed and math.sqrt(2) or self.most > 0 and self.most or 1),
-        ("set cblabel %s"):format(plot.quote(one.signed and "‖sign(∇)‖_2" or
-            "‖q‖_2, per unit of the plane")),
+        ("set cblabel %s\nset cbtics font 'sans,7'"):format(plot.quote(one.signed and "‖sign(∇)‖₂" or
+            "‖q‖₂, per unit of the plane")),
         "set border 15", "plot " .. table.concat(parts, ", \\\n     "),
     }, "\n")
-    return plot.script(name, "Fig. 6: " .. title .. " over the plane; the wide line is the decision "
-        .. "boundary", 600, 480, matrix_block("field", self.field.q[l]) .. self.lines
-        .. (#own > 0 and lines_block("path", own) or ""), commands)
+    return self:sheet({name = name, title = title, panel = not self.form.titles
+        and tables.title(one.name) or nil,
+        notes = notes, blocks = matrix_block("field", self.field.q[l]) .. self.lines
+            .. (#own > 0 and lines_block("path", own) or "")}, commands, 50)
 end
 
 return plane

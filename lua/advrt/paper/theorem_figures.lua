@@ -2,6 +2,7 @@
 -- theorem's approximations are from the gradient, and where float32's gradients end.
 
 local plot = require "advrt.plot"
+local sheet = require "advrt.plot.sheet"
 local tables = require "advrt.results.tables"
 
 local figures = {}
@@ -29,24 +30,11 @@ local function decades(values)
     return math.floor(math.log(least, 10)), math.ceil(math.log(most, 10))
 end
 
---- Limits and labels of a log axis over the decades low .. high, '0' on a line of its own at the
--- bottom where `zeros`.
-local function log_axis(axis, low, high, zeros)
-    local step, ticks = math.max(1, math.ceil((high - low) / 7)), {}
-    for e = high, low, -step do ticks[#ticks + 1] = ("'10^{%d}' 1e%d"):format(e, e) end
-    if zeros then ticks[#ticks + 1] = ("'0' 1e%d"):format(low - step) end
-    return ("set logscale %s\nset %stics (%s)\nset %srange [%s:%s]"):format(axis, axis,
-        table.concat(ticks, ", "), axis, ("1e%d"):format(zeros and low - step or low),
-        ("1e%d"):format(high)), low - step
-end
-
-local WIDTH = 1180 -- of three panels, in points
-
 local panel_of = {
-    {title = "S_1: ∇z_k - ∇z_t", x = "1 - p_k", bound = "2*x + 1e-5", key = "gap"},
-    {title = "S_2: Σ p_i (∇z_i - ∇z_t)", x = "p_k, the largest softmax", bound = "1e-5",
+    {title = "S₁: ∇zₖ − ∇zₜ", x = "1 − pₖ", bound = "2*x + 1e-5", key = "gap"},
+    {title = "S₂: Σ pᵢ (∇zᵢ − ∇zₜ)", x = "pₖ, the largest softmax", bound = "1e-5",
         key = "confidence"},
-    {title = "S_3: 0", x = "1 - p_t", bound = "2*x + 1e-5", key = "gap"},
+    {title = "S₃: 0", x = "1 − pₜ", bound = "2*x + 1e-5", key = "gap"},
 }
 
 --- The blocks and the commands of one subspace's panel.
@@ -60,16 +48,15 @@ local function error_panel(points, losses, s, blocks)
             xs[#xs + 1], ys[#ys + 1], zeros = x, y, zeros or y == 0
         end
     end
-    local title = ("set title %s offset 0,-0.5\nset xlabel %s"):format(plot.quote(panel.title),
-        plot.quote(panel.x))
     if #xs == 0 then
-        return title .. "\nset label 1 'no point here' at graph 0.5,0.5 center\nunset logscale\n"
-            .. "set xtics autofreq\nset ytics autofreq\n"
-            .. "set xrange [0:1]\nset yrange [0:1]\nplot 1/0 notitle\nunset label 1"
+        return {title = panel.title, xlabel = panel.x, commands =
+            "set label 1 'no point here' at graph 0.5,0.5 "
+            .. "center\nunset logscale\nset xtics autofreq\nset ytics autofreq\n"
+            .. "set xrange [0:1]\nset yrange [0:1]\nplot 1/0 notitle"}
     end
     ys[#ys + 1] = s == 2 and 2e-5 or 2e-1
     local low, high = decades(ys)
-    local y_axis, floor = log_axis("y", low, high, zeros)
+    local y_axis, floor = plot.decades("y", low, high, zeros)
     local x_axis
     if panel.key == "confidence" then
         -- Whole tenths, so that the numbers at the axis stay apart.
@@ -82,66 +69,49 @@ local function error_panel(points, losses, s, blocks)
     else
         local from, to = decades(xs)
         -- Confidence grows to the right; a little room keeps the first label and points whole.
-        x_axis = log_axis("x", from, to, false) .. ("\nset xrange [1.3e%d:1e%d]"):format(to, from)
+        x_axis = plot.decades("x", from, to, false) .. ("\nset xrange [1.3e%d:1e%d]"):format(to, from)
     end
     local parts, styles = {}, plot.styles(losses)
     for i, name in ipairs(losses) do
         local block = ("s%d_%d"):format(s, i)
         blocks[#blocks + 1] = plot.block(block, thinned(lists[name]))
         if #lists[name] > 0 then
-            parts[#parts + 1] = ("$%s using 1:($2>0?$2:1e%d) with points pointtype 7 pointsize 0.22 "
+            parts[#parts + 1] = ("$%s using 1:($2>0?$2:1e%d) with points pointtype 7 pointsize 0.12 "
                 .. "linecolor rgb '#60%s' notitle"):format(block, floor,
                 styles[name].colour:sub(2))
         end
     end
     parts[#parts + 1] = panel.bound .. " with lines linewidth 1.5 linecolor rgb '#222222' notitle"
-    return table.concat({title, x_axis, y_axis, "plot " .. table.concat(parts, ", \\\n     ")}, "\n")
+    return {title = panel.title, xlabel = panel.x, commands = table.concat({x_axis, y_axis,
+        "plot " .. table.concat(parts, ", \\\n     ")}, "\n")}
 end
-
---- Keys of their own above the panels: a sample and a name for each entry {style, name}.
-local function legend(entries)
-    local commands, at = {}, 0.5 - 0.065 * #entries
-    for i, entry in ipairs(entries) do
-        local x = at + 0.13 * (i - 1)
-        commands[i] = ("set label %d %s at screen %g,0.885 left noenhanced\n"
-            .. "set arrow %d from screen %g,0.885 to screen %g,0.885 nohead linewidth 3 "
-            .. "linecolor rgb '%s' dashtype %d"):format(200 + i, plot.quote(entry[2]), x + 0.04,
-            200 + i, x, x + 0.032, entry[1].colour, entry[1].dash)
-    end
-    return table.concat(commands, "\n")
-end
-
-local clear_legend = "unset label\nunset arrow"
 
 --- The error of the theorem's approximation over M = max ||grad z_i||, against the confidence, a
 -- panel for each subspace; the line is the bound.
--- points: what experiments/theorem.lua keeps; losses: the names of the trajectories' losses.
-function figures.error(name, points, losses)
-    local blocks, entries, styles = {}, {}, plot.styles(losses)
+-- points: what experiments/theorem.lua keeps; losses: the names of the trajectories' losses; form:
+-- plot.form's.
+function figures.error(name, points, losses, form)
+    form = form or plot.form()
+    local blocks, keys, styles, panels = {}, {}, plot.styles(losses), {}
     for i, one in ipairs(losses) do
-        entries[i] = {{colour = styles[one].colour, dash = 1}, tables.title(one)}
+        keys[i] = {title = tables.title(one), mark = "box", colour = styles[one].colour}
     end
-    entries[#entries + 1] = {{colour = "#222222", dash = 1}, "bound"}
-    local panels = {}
-    for s = 1, 3 do panels[s] = error_panel(points, losses, s, blocks) end
-    local left, between = plot.room / WIDTH, 0.065
-    local commands = table.concat({
-        ("set multiplot layout 1,3 margins screen %.4f,0.985,0.15,0.77 spacing screen %g,0"):format(left,
-            between),
-        ("set label 100 %s at screen 0.5,0.955 center font 'sans,13'"):format(plot.quote(
-            ("How far ∇J is from Theorem IV.2's approximation: %d points of attacks"):format(#points))),
-        legend(entries), "unset key\nset samples 300",
-        plot.beside("‖error‖_2 / max_i ‖∇z_i‖_2", (0.985 - left - 2 * between) / 3 * WIDTH), panels[1],
-        clear_legend, panels[2], panels[3], "unset multiplot",
-    }, "\n")
-    return plot.script(name, "Error of Theorem IV.2's approximations against confidence", WIDTH, 430,
-        table.concat(blocks), commands)
+    keys[#keys + 1] = {title = "bound", colour = "#222222"}
+    for s = 1, 3 do
+        panels[s] = error_panel(points, losses, s, blocks)
+        panels[s].ylabel = (s == 1 or form.size == "column") and "‖error‖₂ / maxᵢ ‖∇zᵢ‖₂" or nil
+    end
+    return sheet.script(form, {name = name, title =
+        "Error of Theorem IV.2's approximations against confidence",
+        panels = panels, columns = {page = 3, column = 1}, height = form.size == "page" and 140 or 105,
+        keys = keys, blocks = table.concat(blocks), commands = "set samples 300",
+        notes = {("error of ∇J: %d points of attacks; confidence grows to the right"):format(#points)}})
 end
 
 local precision_panels = {
-    target = "target's element of the loss's gradient\\nwith respect to the logits",
-    zero_share = "share of the image gradient's elements\\nthat are exactly 0",
-    l2 = "‖q‖_2 of the image",
+    target = "the target's element of the gradient with respect to the logits",
+    zero_share = "share of exact zeros in the image's gradient",
+    l2 = "‖q‖₂ of the image",
 }
 
 --- One panel of medians with their range; `column` is the place of the median in the blocks.
@@ -155,7 +125,7 @@ local function precision_panel(key, column, losses, styles, rows)
     if key ~= "zero_share" then
         local low, high = decades(values)
         local at
-        axis, at = log_axis("y", low, high, zeros)
+        axis, at = plot.decades("y", low, high, zeros)
         floor = 10.0 ^ at
     end
     local function shown(c) return ("(abs($%d)>0?abs($%d):%g)"):format(c, c, floor) end
@@ -166,17 +136,18 @@ local function precision_panel(key, column, losses, styles, rows)
     end
     for i, one in ipairs(losses) do
         local style = styles[one.name]
-        parts[#parts + 1] = ("$loss%d using 1:%s with lines linewidth 2.5 dashtype %d linecolor rgb "
+        parts[#parts + 1] = ("$loss%d using 1:%s with lines linewidth 1.5 dashtype %d linecolor rgb "
             .. "'%s' notitle"):format(i, shown(column), style.dash, style.colour)
     end
-    return ("%s\nset ylabel \"%s\"\nplot %s"):format(axis, precision_panels[key],
-        table.concat(parts, ", \\\n     "))
+    return {title = precision_panels[key], xlabel = "margin zₜ − max zᵢ, i ≠ t",
+        commands = axis .. "\nplot " .. table.concat(parts, ", \\\n     ")}
 end
 
 --- What is left of the gradients of `losses` as the margin grows: medians over the images and their
--- range, from the rows of margins.csv.
-function figures.precision(name, rows, losses)
-    local names, blocks, entries, most = {}, {}, {}, 0
+-- range, from the rows of margins.csv. form: plot.form's.
+function figures.precision(name, rows, losses, form)
+    form = form or plot.form()
+    local names, blocks, keys, most = {}, {}, {}, 0
     for i, one in ipairs(losses) do names[i] = one.name end
     local styles = plot.styles(names)
     for i, one in ipairs(losses) do
@@ -194,20 +165,17 @@ function figures.precision(name, rows, losses)
             end
         end
         blocks[i] = plot.block("loss" .. i, lines)
-        entries[i] = {styles[one.name], tables.title(one.name)}
+        keys[i] = {title = tables.title(one.name), colour = styles[one.name].colour, dash =
+            styles[one.name].dash}
     end
-    local commands = table.concat({
-        "set multiplot layout 1,3 margins screen 0.092,0.985,0.15,0.77 spacing screen 0.088,0",
-        "set label 100 'Where the gradients end in float32: median over the images, and range' "
-            .. "at screen 0.5,0.955 center font 'sans,13'",
-        legend(entries), "unset key",
-        ("set xlabel 'margin z_t - max_{i≠t} z_i'\nset xrange [0:%g]"):format(most),
-        precision_panel("target", 2, losses, styles, rows), clear_legend,
-        precision_panel("zero_share", 5, losses, styles, rows),
-        precision_panel("l2", 8, losses, styles, rows), "unset multiplot",
-    }, "\n")
-    return plot.script(name, "The gradients of the cross-entropy's forms as the margin grows", WIDTH,
-        430, table.concat(blocks), commands)
+    local panels = {}
+    for i, key in ipairs(figures.margin_columns) do
+        panels[i] = precision_panel(key, 3 * i - 1, losses, styles, rows)
+    end
+    return sheet.script(form, {name = name, title = "Where the gradients end in float32", panels = panels,
+        columns = {page = 3, column = 1}, height = form.size == "page" and 140 or 105, keys = keys,
+        notes = {"median over the images, and range"}, blocks = table.concat(blocks),
+        commands = ("set xrange [0:%g]"):format(most)})
 end
 
 return figures

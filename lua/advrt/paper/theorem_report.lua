@@ -239,9 +239,9 @@ function theorem_report.write(out, run)
     run_json.finish(run.about, run.counts, run.seconds)
     local drawn = not run.no_figures and run.counts.attacked > 0
     if drawn then
-        out:write("fig_error.gp", figures.error("fig_error", points, o.losses))
+        out:write("fig_error.gp", figures.error("fig_error", points, o.losses, run.form))
         out:write("fig_precision.gp", figures.precision("fig_precision", of_margins,
-            theorem_report.narrow))
+            theorem_report.narrow, run.form))
         plot.draw(out.path, {"fig_error", "fig_precision"})
     end
     run_json.write(out, run.about)

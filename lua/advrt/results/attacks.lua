@@ -14,6 +14,7 @@ local plot = require "advrt.plot"
 local record = require "advrt.record"
 local results = require "advrt.results.finish"
 local run_json = require "advrt.run.run_json"
+local sheet = require "advrt.plot.sheet"
 local tables = require "advrt.results.tables"
 
 local report = {}
@@ -180,50 +181,43 @@ local function curve(list, a, key)
 end
 
 --- The picture: for each attack the share of images that succeeded within a distance, L2 and Linf.
-local function figure(name, rows, list, untargeted)
-    local names, blocks, panels = {}, {}, {}
+local function figure(name, rows, list, untargeted, form)
+    local names, blocks, panels, keys = {}, {}, {}, {}
     for a, row in ipairs(rows) do names[a] = row.attack end
     local styles = plot.styles(names)
+    for a, attack in ipairs(names) do
+        keys[a] = {title = attack, colour = styles[attack].colour, dash = styles[attack].dash}
+    end
     for p, key in ipairs {"l2", "linf"} do
-        local parts, most = {}, 0
-        local curves = {}
+        local parts, most, steps = {}, 0, {}
         for a in ipairs(rows) do
             local far
-            curves[a], far = curve(list, a, key)
+            steps[a], far = curve(list, a, key)
             most = math.max(most, far)
         end
         most = most > 0 and most * 1.05 or 1
         for a, row in ipairs(rows) do
-            local block, last = key .. a, curves[a][#curves[a]]
-            curves[a][#curves[a] + 1] = {most, last[2]}
-            blocks[#blocks + 1] = plot.block(block, curves[a])
-            parts[a] = ("$%s using 1:2 with steps linewidth 2 dashtype %d linecolor rgb '%s' %s")
-                :format(block, styles[row.attack].dash, styles[row.attack].colour,
-                    p == 1 and "title " .. plot.quote(row.attack) .. " noenhanced" or "notitle")
+            local corners = {steps[a][1]} -- a line, which shows its dashes, where gnuplot's steps would not
+            steps[a][#steps[a] + 1] = {most, steps[a][#steps[a]][2]}
+            for i = 2, #steps[a] do
+                corners[#corners + 1] = {steps[a][i][1], steps[a][i - 1][2]}
+                corners[#corners + 1] = steps[a][i]
+            end
+            blocks[#blocks + 1] = plot.block(key .. a, corners)
+            parts[a] =
+                ("$%s%d using 1:2 with lines linewidth 1.5 dashtype %d linecolor rgb '%s'"):format(key, a,
+                styles[row.attack].dash, styles[row.attack].colour)
         end
-        panels[p] = ("set xrange [0:%g]\nplot "):format(most) .. table.concat(parts, ", \\\n     ")
+        panels[p] = {xlabel = (p == 1 and "L₂" or "L∞") .. " distance (pixels in [0,1])",
+            ylabel = (p == 1 or form.size == "column") and "Share of images" or nil,
+            commands = ("set xrange [0:%g]\nplot "):format(most) .. table.concat(parts, ", \\\n     ")}
     end
-    -- The key has a line of its own for each name, of any length, below the panels.
-    local line, above = 22, 430
-    local height = above + line * #rows + 12
-    local commands = table.concat({
-        ("set multiplot layout 1,2 margins screen 0.085,0.975,%g,%g spacing screen 0.095,0"):format(
-            1 - (above - 75) / height, 1 - 45 / height),
-        ("set label 100 %s at screen 0.5,%g center font 'sans,13'"):format(plot.quote(
-            ("Images that %s within a distance (%s)"):format(
-                untargeted and "left their class" or "became their target", count_of(#list, "image"))),
-            1 - 18 / height),
-        ("set key at screen 0.085,%g left top vertical maxcols 1 Left reverse samplen 6"):format(
-            1 - above / height),
-        "set yrange [0:1.03]",
-        "set ylabel 'Share of images'\nset xlabel 'L_2 distance (pixels in [0,1])'",
-        panels[1],
-        "unset key\nunset label 100\nset xlabel 'L_∞ distance (pixels in [0,1])'",
-        panels[2],
-        "unset multiplot",
-    }, "\n")
-    return plot.script(name, "Share of images that an attack changed within a distance", 980, height,
-        table.concat(blocks), commands)
+    return sheet.script(form, {name = name, title =
+        "Share of images that an attack changed within a distance",
+        panels = panels, columns = {page = 2, column = 1}, height = form.size == "page" and 150 or 110,
+        keys = keys, blocks = table.concat(blocks), commands = "set yrange [0:1.03]",
+        notes = {("images that %s"):format(untargeted and "left their class" or "became their target"),
+            count_of(#list, "image")}})
 end
 
 --- Fills the run's folder `out` from its records.msgpack. run: what results.write takes, and spent, by an
@@ -246,7 +240,8 @@ function report.write(out, run)
     run_json.finish(run.about, counts, run.seconds)
     local drawn = not run.no_figures and counts.attacked > 0
     if drawn then
-        out:write("fig_attacks.gp", figure("fig_attacks", rows, list, o.untargeted))
+        out:write("fig_attacks.gp", figure("fig_attacks", rows, list, o.untargeted,
+            run.form or plot.form()))
         plot.draw(out.path, {"fig_attacks"})
     end
     run_json.write(out, run.about)

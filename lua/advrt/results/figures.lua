@@ -1,99 +1,248 @@
---- The paper's Figures 1 to 5 as gnuplot scripts, from a run's summary (advrt.results.tables).
+--- The paper's Figures 1 to 5, and the share of images flipped, as gnuplot scripts from a run's summary
+-- (advrt.results.tables).
 --
--- Each function takes the picture's name and a summary, and returns the text of a script; see
--- advrt.plot for how it is kept and run.
+-- Each function takes the picture's name, a summary, plot.form's result (optional) and, for Fig. 5, the
+-- examples, and returns the text of a script; see advrt.plot for how it is kept and run.
+-- summary.options: the run's options, of which the notes tell the step; summary.classes: names by class + 1.
 
+local bands = require "advrt.results.bands"
 local count_of = require "advrt.support.count"
+local gallery = require "advrt.results.gallery"
 local plot = require "advrt.plot"
+local sheet = require "advrt.plot.sheet"
 local tables = require "advrt.results.tables"
 
 local figures = {}
 
+local MOST_TOGETHER = 4 -- losses in one panel; more have a panel each
+local FAINT = "#BBBBBB" -- of the other losses' lines in a panel of one loss
+local DARK = "#333333"
+
 local setting_titles = {equal_multiplier = "equal multiplier",
     equal_perturbation = "equal perturbation"}
 
-local function names_of(summary)
+local function styles_of(summary)
     local names = {}
     for i, s in ipairs(summary.losses) do names[i] = s.name end
-    return names
+    return plot.styles(names)
 end
 
-local function block_name(i) return "loss" .. i end
+--- What stands below a figure: setting, size of the step, images and steps, and what more the figure says.
+local function notes_of(summary, ...)
+    local o, setting = summary.options or {}, setting_titles[summary.setting] or summary.setting
+    local step = ""
+    if summary.setting == "equal_multiplier" and o.alpha then step = (", α = %.4g"):format(o.alpha) end
+    if summary.setting == "equal_perturbation" and o.magnitude then
+        step = (", each step %.4g in the L%s norm"):format(o.magnitude, o.norm == "inf" and "∞" or "₂")
+    end
+    return {setting .. step, ("%s, %s"):format(count_of(summary.losses[1].images, "image"),
+        count_of(summary.iterations, "step")), ...}
+end
 
---- Blocks of one loss each: iteration, then mean and standard deviation of each series.
-local function curve_blocks(summary, series)
+--- The keys of the losses' lines. more: optional, function(s) -> what a loss's title says besides.
+local function keys_of(summary, more)
+    local keys, styles = {}, styles_of(summary)
+    for i, s in ipairs(summary.losses) do
+        local style = styles[s.name]
+        keys[i] = {title = tables.title(s.name) .. (more and more(s) or ""), colour = style.colour,
+            dash = style.dash}
+    end
+    return keys
+end
+
+--- How many small panels stand side by side.
+local function small_columns(count) return {page = (count <= 6 or count == 9) and 3 or 4, column = 2} end
+
+--- The label of the vertical axis, where the i-th panel is the first of its row.
+local function first_of_row(i, columns, label) return (i - 1) % columns == 0 and label or nil end
+
+--- Numbers of the steps at the axis of a small panel: at most five, round ones.
+local function few_ticks(iterations)
+    local decade = 10 ^ math.floor(math.log(iterations, 10) - 1)
+    for _, step in ipairs {1, 2, 5, 10, 20, 50} do
+        if iterations / (step * decade) <= 4 then
+            return ("\nset xtics 0,%d"):format(math.max(1, math.ceil(step * decade)))
+        end
+    end
+end
+
+local function clipped(v, low, high)
+    if not low then return v end
+    return math.max(low, math.min(high, v))
+end
+
+--- Blocks of one loss and series each, named b<loss>_<series>: step, middle, limits, these within low ..
+-- high.
+local function blocks_of(summary, series, of, steps, low, high)
     local blocks = {}
     for i, s in ipairs(summary.losses) do
-        local rows = {}
-        for n = 0, summary.iterations do
-            local row = {n}
-            for _, name in ipairs(series) do
-                row[#row + 1] = s.curves[name].mean[n]
-                row[#row + 1] = s.curves[name].std[n]
+        for j, name in ipairs(series) do
+            local rows = {}
+            for k, n in ipairs(steps) do
+                local v = of[s.name][name][k]
+                rows[k] = {n, v[1], clipped(v[2], low, high), clipped(v[3], low, high)}
             end
-            rows[n + 1] = row
+            blocks[#blocks + 1] = plot.block(("b%d_%d"):format(i, j), rows)
         end
-        blocks[i] = plot.block(block_name(i), rows)
     end
     return table.concat(blocks)
 end
 
-local function caption(summary, what)
-    local s = summary.losses[1]
-    return ("%s, %s: %s, %s"):format(what, setting_titles[summary.setting] or summary.setting,
-        count_of(s.images, "image"), count_of(summary.iterations, "step"))
+local function block(i, j) return ("$b%d_%d"):format(i, j) end
+
+local function line(name, style, width)
+    return ("%s using 1:2 with lines linewidth %g dashtype %d linecolor rgb '%s'"):format(name, width,
+        style.dash, style.colour)
 end
 
-local WIDTH, CHARACTER = 980, 8.7 -- of two panels, and about one of its letters', in points
-local SAMPLE = 48 -- of a line in the key, which holds each dash pattern once, in points
-
-local RIGHT = 0.975 -- end of the right one of two panels, as a share of the width
-
---- Where two panels stand in a picture of that width, as gnuplot's margins without those at the bottom
--- and the top; and the width of each, in points.
-local function two_wide(width)
-    local room = plot.room / width
-    return room, RIGHT, room, (RIGHT - 2 * room) / 2 * width
-end
-
---- What two panels share: the caption, and below it the names of the losses beside their lines, in as
--- many rows as they need. gnuplot's own key would keep to the width of one panel. Returns the
--- commands and the height of the figure.
-local function shared_key(summary, text)
-    local rows, room, styles = {}, 0, plot.styles(names_of(summary))
-    for _, s in ipairs(summary.losses) do
-        local title = tables.title(s.name)
-        local width = utf8.len(title) * CHARACTER + SAMPLE + 26
-        if width > room then
-            rows[#rows + 1] = {width = 0}
-            room = WIDTH - 80
-        end
-        local row = rows[#rows]
-        row[#row + 1] = {title = title, at = row.width, style = styles[s.name]}
-        row.width, room = row.width + width, room - width
+--- A faint filled band, and where `edges` its limits as thin lines.
+local function band(name, style, edges)
+    local parts = {("%s using 1:3:4 with filledcurves fillcolor rgb '%s' fillstyle transparent solid %g "
+        .. "noborder"):format(name, style.colour, edges and 0.1 or 0.25)}
+    for column = 3, edges and 4 or 2 do
+        parts[#parts + 1] = ("%s using 1:%d with lines linewidth 0.5 dashtype %d linecolor rgb '%s'")
+            :format(name, column, style.dash, style.colour)
     end
-    local height = 450 + 18 * (#rows - 1)
-    local function below(points) return 1 - points / height end
-    local left, right, between = two_wide(WIDTH)
-    local commands = {
-        ("set multiplot layout 1,2 margins screen %.4f,%.4f,%.4f,%.4f spacing screen %.4f,0"):format(left,
-            right, 67.5 / height, below(height - 355.5), between),
-        ("set label 100 %s at screen 0.5,%.4f center font 'sans,13'"):format(plot.quote(caption(summary,
-            text)), below(13.5)),
-        "unset key",
-    }
-    for i, row in ipairs(rows) do
-        for _, one in ipairs(row) do
-            local x, y = (WIDTH - row.width) / 2 + one.at, below(29 + 18 * i)
-            commands[#commands + 1] = ("set arrow from screen %.4f,%.4f to screen %.4f,%.4f nohead "
-                .. "linewidth 2 dashtype %d linecolor rgb '%s'"):format(x / WIDTH, y, (x + SAMPLE) / WIDTH, y,
-                    one.style.dash, one.style.colour)
-            commands[#commands + 1] = ("set label %s at screen %.4f,%.4f left noenhanced"):format(
-                plot.quote(one.title), (x + SAMPLE + 6) / WIDTH, y)
+    return table.concat(parts, ", \\\n     ")
+end
+
+local function plot_of(parts) return "plot " .. table.concat(parts, ", \\\n     ") end
+
+--- One panel for each of two series, all losses in it.
+local function together(summary, spec)
+    local styles, panels = styles_of(summary), {}
+    for j, title in ipairs(spec.titles) do
+        local parts = {}
+        for i, s in ipairs(summary.losses) do
+            parts[#parts + 1] = band(block(i, j), styles[s.name], true)
+        end
+        for i, s in ipairs(summary.losses) do parts[#parts + 1] = line(block(i, j), styles[s.name], 1.5) end
+        panels[j] = {title = title, ylabel = spec.labels[j], xlabel = "Iteration n",
+            commands = spec.axes[j] .. "\n" .. plot_of(parts)}
+    end
+    return panels, {page = 2, column = 1}, keys_of(summary)
+end
+
+--- One panel for each loss: both its series, and behind them the other losses' second one.
+local function apart(summary, spec, size)
+    local styles, panels, columns = styles_of(summary), {}, small_columns(#summary.losses)
+    for i, s in ipairs(summary.losses) do
+        local style, parts = styles[s.name], {}
+        local own = {{colour = DARK, dash = 2}, {colour = style.colour, dash = 1}}
+        for k in ipairs(summary.losses) do
+            if k ~= i then parts[#parts + 1] = line(block(k, 2), {colour = FAINT, dash = 1}, 0.5) end
+        end
+        for j = 1, 2 do parts[#parts + 1] = band(block(i, j), own[j], false) end
+        for j = 1, 2 do parts[#parts + 1] = line(block(i, j), own[j], 1.5) end
+        panels[i] = {title = tables.title(s.name), xlabel = "n", ylabel = first_of_row(i, columns[size],
+            spec.label),
+            commands = spec.common .. "\n" .. plot_of(parts)}
+    end
+    return panels, columns, {{title = spec.titles[1], colour = DARK, dash = 2},
+        {title = spec.titles[2] .. " (colour)", colour = styles[summary.losses[1].name].colour},
+        {title = spec.titles[2] .. ", other losses", colour = FAINT, width = 0.5}}
+end
+
+--- A figure of two series over the steps.
+local function curves(name, summary, form, spec)
+    local steps = bands.steps(summary.iterations)
+    local of = bands.of(summary, spec.series, form.bands, steps)
+    spec.of = of
+    if spec.prepare then spec.prepare(spec, of) end
+    local few = #summary.losses <= MOST_TOGETHER
+    local panels, columns, keys = (few and together or apart)(summary, spec, form.size)
+    return sheet.script(form, {name = name, title = spec.title, panels = panels, columns = columns,
+        keys = keys, height = few and (form.size == "page" and 150 or 105) or 70,
+        notes = notes_of(summary, bands.words[form.bands]),
+        blocks = blocks_of(summary, spec.series, of, steps, spec.low, spec.high),
+        commands = ("set xrange [0:%d]"):format(summary.iterations)
+            .. (few and "" or few_ticks(summary.iterations))})
+end
+
+--- Fig. 2a, 3a: softmax of the initial and the target class for each loss.
+function figures.softmax(name, summary, form)
+    local axis = "set yrange [0:1]\nset ytics 0,0.2,1"
+    return curves(name, summary, form or plot.form(), {title = "Softmax of the initial and the target class",
+        series = {"p_initial", "p_target"}, titles = {"initial class c", "target class t"},
+        labels = {"Softmax output", "Softmax output"}, label = "Softmax output", low = 0, high = 1,
+        axes = {axis, axis}, common = "set yrange [0:1]\nset ytics 0,0.5,1"})
+end
+
+--- The least and the largest of all limits and middles of two series.
+local function range_of(of, series)
+    local least, most = math.huge, -math.huge
+    for _, lists in pairs(of) do
+        for _, name in ipairs(series) do
+            for _, v in ipairs(lists[name]) do
+                for k = 1, 3 do
+                    if v[k] == v[k] then least, most = math.min(least, v[k]), math.max(most, v[k]) end
+                end
+            end
         end
     end
-    return table.concat(commands, "\n"), height
+    return least, most
 end
+
+--- Fig. 2b, 3b: their logits.
+function figures.logits(name, summary, form)
+    local axis = "set yrange [*:*]\nset ytics autofreq"
+    return curves(name, summary, form or plot.form(), {title = "Logits of the initial and the target class",
+        series = {"z_initial", "z_target"}, titles = {"initial class c", "target class t"},
+        labels = {"Logit", "Logit"}, label = "Logit", axes = {axis, axis}, common = axis,
+        prepare = function(spec, of)
+            local least, most = range_of(of, spec.series)
+            if least < most then spec.common = ("set yrange [%g:%g]\nset ytics autofreq"):format(least,
+                most) end
+        end})
+end
+
+--- Makes what a log axis cannot show a number that it can: exact zeros stand on a line of their own at the
+-- bottom, and a band's limit that is not above 0 ends at the bottom. Returns the axis.
+local function log_scale(of, series)
+    local least, most, zeros = math.huge, 0, false
+    for _, lists in pairs(of) do
+        for _, name in ipairs(series) do
+            for _, v in ipairs(lists[name]) do
+                zeros = zeros or v[1] == 0
+                for k = 1, 3 do
+                    if v[k] > 0 then least, most = math.min(least, v[k]), math.max(most, v[k]) end
+                end
+            end
+        end
+    end
+    if most == 0 then least, most = 1, 1 end
+    local low, high = math.floor(math.log(least, 10)), math.ceil(math.log(most, 10))
+    local axis, line_of_zeros = plot.decades("y", low, math.max(high, low + 1), zeros)
+    local floor = 10.0 ^ (zeros and line_of_zeros or low)
+    for _, lists in pairs(of) do
+        for _, name in ipairs(series) do
+            for k, v in ipairs(lists[name]) do
+                local shown = {}
+                for i = 1, 3 do shown[i] = v[i] == v[i] and math.max(v[i], floor) or v[i] end
+                lists[name][k] = shown
+            end
+        end
+    end
+    return axis
+end
+
+--- Fig. 4: magnitude of the gradient before any sign, and of the perturbation added in a step, which is
+-- where the sign shows; log scale.
+function figures.fig4(name, summary, form)
+    return curves(name, summary, form or plot.form(), {title = "Gradient magnitude",
+        series = {"grad_l2", "step_l2"}, titles = {"gradient, before any sign",
+            "perturbation added in a step"},
+        labels = {"‖gradient‖₂", "‖aₙ qₙ‖₂"}, label = "L₂ norm", axes = {"", ""},
+        prepare = function(spec, of)
+            if #summary.losses > MOST_TOGETHER then
+                spec.common = log_scale(of, spec.series)
+            else
+                for j, one in ipairs(spec.series) do spec.axes[j] = log_scale(of, {one}) end
+            end
+        end})
+end
+
+-- Fig. 1 ---------------------------------------------------------------------------
 
 --- The subspace in which most images are at each step, as runs {subspace, first, last}.
 local function majority_runs(s, iterations)
@@ -113,105 +262,129 @@ local function majority_runs(s, iterations)
     return runs
 end
 
-local shades = {"#DCE6F2", "#FFF2CC", "#DDEEDD"}
+-- Of S1, S2, S3: light enough for lines on them, and apart in grey.
+local shades = {"#8FAFD6", "#FAEFC8", "#B2D3AD"}
+local subspaces = {"S₁: the initial class leads", "S₂: another class leads", "S₃: the target leads"}
 
---- Fig. 1: mean softmax of the initial and the target class under one loss (ce_sign, or else the
--- first), shaded by the subspace of most images.
-function figures.fig1(name, summary)
-    local index, s = 1, summary.losses[1]
-    for i, one in ipairs(summary.losses) do
-        if one.name == "ce_sign" then index, s = i, one end
-    end
-    local T, style = summary.iterations, plot.styles(names_of(summary))[s.name]
-    local commands = {}
+--- The upper panel of Fig. 1: both classes' softmax under one loss, over the subspace of most images.
+local function prediction(summary, i, style)
+    local s, T, commands = summary.losses[i], summary.iterations, {}
     for k, run in ipairs(majority_runs(s, T)) do
         local from, to = math.max(run[2] - 0.5, 0), math.min(run[3] + 0.5, T)
         commands[#commands + 1] = ("set object %d rectangle from %g, graph 0 to %g, graph 1 behind "
-            .. "fillcolor rgb '%s' fillstyle solid 1 noborder"):format(k, from, to, shades[run[1]])
-        if to - from >= 0.04 * T then
-            commands[#commands + 1] = ("set label %d 'S_%d' at %g, graph 0.965 center front")
-                :format(k, run[1], (from + to) / 2)
-        end
+            .. "fillcolor rgb '%s' fillstyle solid 0.6 noborder"):format(k, from, to, shades[run[1]])
     end
-    commands[#commands + 1] = ([[
-set title %s noenhanced
-set xlabel 'Iteration n'
-set ylabel 'Softmax output (mean over images)'
-set xrange [0:%d]
-set yrange [0:1.1]
-set ytics 0,0.2,1
-unset grid
-set bmargin 6.2
-set key at graph 0.5,-0.25 center center horizontal samplen 3
-plot $%s using 1:2 with lines linewidth 2 dashtype 2 linecolor rgb '#333333' title 'initial class c', \
-     $%s using 1:4 with lines linewidth 2 linecolor rgb '%s' title 'target class t']])
-        :format(plot.quote(caption(summary, "Prediction under " .. tables.title(s.name))), T,
-            block_name(index), block_name(index), style.colour)
-    return plot.script(name, "Fig. 1: softmax of the initial and the target class", 720, 460,
-        curve_blocks(summary, {"p_initial", "p_target"}), table.concat(commands, "\n"))
+    local initial = {colour = DARK, dash = 2}
+    commands[#commands + 1] = "set yrange [0:1]\nset ytics 0,0.2,1\n" .. plot_of {band("$b1_1", initial,
+        true),
+        band("$b1_2", style, true), line("$b1_1", initial, 1.5), line("$b1_2", style, 1.5)}
+    return table.concat(commands, "\n")
 end
 
-local MOST_FILLED = 4
+--- A strip of the shares of images in each subspace, one above the other.
+local function strip(i)
+    local parts = {}
+    for k = 1, 3 do
+        parts[k] = ("$s%d using 1:%d:%d with filledcurves fillcolor rgb '%s' fillstyle solid 1 noborder")
+            :format(i, k + 1, k + 2, shades[k])
+    end
+    return "set yrange [0:1]\nset ytics ('0' 0, '1' 1)\n" .. plot_of(parts)
+end
 
---- Commands of one panel of curves: a line of means for each loss, and a faint band of one standard
--- deviation between thin lines of its own, since the bands of several losses lie on each other. Of more
--- than MOST_FILLED the faint ones make one grey, and the lines alone are drawn.
--- `column` is where the mean stands in the blocks; low, high: limits of the band or nil.
-local function band_panel(summary, column, low, high)
-    local styles, parts = plot.styles(names_of(summary)), {}
+--- Fig. 1: softmax of the initial and the target class under one loss (ce_sign, or else the first), and for
+-- every loss the shares of the images in the subspaces.
+function figures.fig1(name, summary, form)
+    form = form or plot.form()
+    local index = 1
+    for i, one in ipairs(summary.losses) do
+        if one.name == "ce_sign" then index = i end
+    end
+    local s, T, style = summary.losses[index], summary.iterations,
+        styles_of(summary)[summary.losses[index].name]
+    local series, steps = {"p_initial", "p_target"}, bands.steps(summary.iterations)
+    local blocks = {blocks_of({losses = {s}}, series, bands.of(summary, series, form.bands, steps),
+        steps, 0, 1)}
+    local title = tables.title(s.name)
+    local panels = {{title = ("%s; shades: the subspace of most images"):format(title),
+        ylabel = "Softmax output", height = form.size == "page" and 130 or 100,
+        commands = prediction(summary, index, style)}}
+    for i, one in ipairs(summary.losses) do
+        local rows = {}
+        for n = 0, T do
+            local count, all = one.subspaces[n], math.max(1, one.images)
+            rows[n + 1] = {n, 0, count[1] / all, (count[1] + count[2]) / all, 1}
+        end
+        blocks[#blocks + 1] = plot.block("s" .. i, rows)
+        panels[i + 1] = {title = tables.title(one.name) .. ", share of the images", room = 56,
+            xlabel = i == #summary.losses and "Iteration n" or nil, commands = strip(i)}
+    end
+    local keys = {{title = title .. ": initial class c", colour = DARK, dash = 2},
+        {title = title .. ": target class t", colour = style.colour, dash = style.dash}}
+    for k = 1, 3 do
+        keys[#keys + 1] = {title = subspaces[k], mark = "box", colour = shades[k]}
+    end
+    return sheet.script(form, {name = name, title = "Prediction under " .. title .. ", and subspaces",
+        panels = panels, columns = {page = 1, column = 1}, height = 20, keys = keys,
+        notes = notes_of(summary, bands.words[form.bands]), blocks = table.concat(blocks),
+        commands = ("set xrange [0:%d]"):format(T)})
+end
+
+-- Images flipped ---------------------------------------------------------------------
+
+--- The share of a loss's images that are flipped by each step, as the corners {n, share} of a stair.
+function figures.flipped_by(s, iterations)
+    local sorted = table.move(s.flips, 1, #s.flips, 1, {})
+    table.sort(sorted)
+    local rows = {{0, 0}}
+    for i, n in ipairs(sorted) do
+        if n ~= sorted[i + 1] then
+            rows[#rows + 1] = {n, rows[#rows][2]}
+            rows[#rows + 1] = {n, i / math.max(1, s.images)}
+        end
+    end
+    rows[#rows + 1] = {iterations, rows[#rows][2]}
+    return rows
+end
+
+--- The share of all images, flipped or not, that each loss has flipped by iteration n.
+function figures.flipped(name, summary, form)
+    form = form or plot.form()
+    local styles, blocks, panels = styles_of(summary), {}, {}
+    local function stair(i, style, width)
+        return line("$f" .. i, style, width)
+    end
+    local few = #summary.losses <= MOST_TOGETHER
+    local function counted(s) return (few and ": %d of %d" or ": %d/%d"):format(#s.flips, s.images) end
     for i, s in ipairs(summary.losses) do
-        local below, above = ("$%d-$%d"):format(column, column + 1),
-            ("$%d+$%d"):format(column, column + 1)
-        if low then
-            below = ("(%s)<%g?%g:(%s)"):format(below, low, low, below)
-            above = ("(%s)>%g?%g:(%s)"):format(above, high, high, above)
-        end
-        if #summary.losses <= MOST_FILLED then
-            parts[#parts + 1] = ("$%s using 1:(%s):(%s) with filledcurves fillcolor rgb '%s' "
-                .. "fillstyle transparent solid 0.04 noborder notitle"):format(block_name(i), below,
-                    above, styles[s.name].colour)
-        end
-        for _, edge in ipairs {below, above} do
-            parts[#parts + 1] = ("$%s using 1:(%s) with lines linewidth 0.8 dashtype %d "
-                .. "linecolor rgb '%s' notitle"):format(block_name(i), edge, styles[s.name].dash,
-                    styles[s.name].colour)
+        blocks[i] = plot.block("f" .. i, figures.flipped_by(s, summary.iterations))
+    end
+    local keys, columns = few and keys_of(summary, counted) or {}, {page = 1, column = 1}
+    if few then
+        local parts = {}
+        for i, s in ipairs(summary.losses) do parts[i] = stair(i, styles[s.name], 1.5) end
+        panels[1] = {ylabel = "Share of images flipped", xlabel = "Iteration n", commands = plot_of(parts)}
+    else
+        columns = small_columns(#summary.losses)
+        for i, s in ipairs(summary.losses) do
+            local parts = {}
+            for k in ipairs(summary.losses) do
+                if k ~= i then parts[#parts + 1] = stair(k, {colour = FAINT, dash = 1}, 0.5) end
+            end
+            parts[#parts + 1] = stair(i, {colour = styles[s.name].colour, dash = 1}, 1.5)
+            panels[i] = {title = tables.title(s.name) .. counted(s), xlabel = "n", commands = plot_of(parts),
+                ylabel = first_of_row(i, columns[form.size], "Share flipped")}
         end
     end
-    for i, s in ipairs(summary.losses) do
-        parts[#parts + 1] = ("$%s using 1:%d with lines linewidth 2 dashtype %d linecolor rgb '%s'")
-            :format(block_name(i), column, styles[s.name].dash, styles[s.name].colour)
-    end
-    return "plot " .. table.concat(parts, ", \\\n     ")
+    return sheet.script(form, {name = name, title = "Share of images flipped by iteration n", panels = panels,
+        columns = columns, keys = keys, height = few and (form.size == "page" and 170 or 120) or 70,
+        notes = notes_of(summary, "share of all images, those that never flip included",
+            not few and "grey: the other losses" or nil),
+        blocks = table.concat(blocks), commands =
+            ("set xrange [0:%d]\nset yrange [0:1.02]\nset ytics 0,%g,1%s")
+            :format(summary.iterations, few and 0.2 or 0.5, few and "" or few_ticks(summary.iterations))})
 end
 
-local function two_panels(name, title, summary, series, label, low, high)
-    local range = low and ("set yrange [%g:%g]"):format(low, high) or "set yrange [*:*]"
-    local key, height = shared_key(summary, label .. ", mean and one standard deviation")
-    local beside = plot.beside(label, select(4, two_wide(WIDTH)))
-    local commands = {
-        key,
-        ("set xlabel 'Iteration n'\nset xrange [0:%d]\n%s"):format(summary.iterations, range),
-        "set title 'initial class c' offset 0,-0.7\n" .. beside,
-        band_panel(summary, 2, low, high),
-        "unset label\nunset arrow\nset title 'target class t' offset 0,-0.7\n" .. beside,
-        band_panel(summary, 4, low, high),
-        "unset multiplot",
-    }
-    return plot.script(name, title, WIDTH, height, curve_blocks(summary, series),
-        table.concat(commands, "\n"))
-end
-
---- Fig. 2a, 3a: softmax of the initial and the target class for each loss.
-function figures.softmax(name, summary)
-    return two_panels(name, "Softmax of the initial and the target class", summary,
-        {"p_initial", "p_target"}, "Softmax output", 0, 1)
-end
-
---- Fig. 2b, 3b: their logits.
-function figures.logits(name, summary)
-    return two_panels(name, "Logits of the initial and the target class", summary,
-        {"z_initial", "z_target"}, "Logit")
-end
+-- Fig. 2c, 3c -----------------------------------------------------------------------
 
 --- Five numbers of a box plot and the points beyond its whiskers, which reach to the last point
 -- within 1.5 times the quartiles' distance (Tukey), and end at the box where that point lies inside it: of
@@ -235,169 +408,89 @@ end
 
 --- A log axis that holds least .. most, with labels at 1, 2, 5 where it spans few decades.
 local function log_axis(least, most)
-    local ticks, steps = {}, most > 1000 * least and {1} or {1, 2, 5}
+    local ticks, steps = {}, most > 1000 * least and {1} or most > 40 * least and {1, 3} or {1, 2, 5}
     for e = math.floor(math.log(least, 10)) - 1, math.ceil(math.log(most, 10)) do
         for _, step in ipairs(steps) do ticks[#ticks + 1] = ("%g"):format(step * 10.0 ^ e) end
     end
-    return ("set logscale y\nset ytics (%s)\nset yrange [%g:%g]"):format(table.concat(ticks, ", "),
-        least / 1.4, most * 1.4)
+    return ("set logscale x\nset xtics (%s)\nset xrange [%g:%g]"):format(table.concat(ticks, ", "),
+        least / 1.2, most * 1.2)
 end
 
---- Blocks and commands of one panel of box plots; `key` is the list in each loss's summary.
-local function box_panel(summary, key, prefix, blocks)
-    local styles, parts, least, most = plot.styles(names_of(summary)), {}, math.huge, 0
+--- The parts of a plot that draw one lying box around the height y. block's columns: whisker, quartile,
+-- median, quartile, whisker.
+local function box_parts(name, y, half, colour, filled)
+    local stroke = ("linewidth %g linecolor rgb '%s'"):format(filled and 1 or 0.7, filled and colour
+        or "#666666")
+    return {
+        ("$%s using 2:(%g):($1-$2):(0) with vectors nohead %s"):format(name, y, stroke),
+        ("$%s using 4:(%g):($5-$4):(0) with vectors nohead %s"):format(name, y, stroke),
+        ("$%s using 3:(%g):2:4:(%g):(%g) with boxxyerror fillstyle %s %s"):format(name, y, y - half, y + half,
+            filled and "transparent solid 0.35 border" or "empty border", stroke),
+        ("$%s using 3:(%g):(0):(%g) with vectors nohead linewidth %g linecolor rgb '%s'"):format(name,
+            y - half,
+            2 * half, filled and 2.2 or 1.2, filled and colour or "#666666"),
+    }
+end
+
+--- One panel of box plots: for each loss a filled box of the images that every loss flipped, above an empty
+-- one of all that it flipped itself.
+local function box_panel(summary, key, label, title, blocks)
+    local styles, parts, least, most = styles_of(summary), {}, math.huge, 0
+    local headers = {}
     for i, s in ipairs(summary.losses) do
-        local box, beyond = figures.box(s[key])
-        if box then
-            local colour, name = styles[s.name].colour, prefix .. i
-            for _, v in ipairs(s[key]) do least, most = math.min(least, v), math.max(most, v) end
-            blocks[#blocks + 1] = plot.block(name, {{i, table.unpack(box)}})
-            parts[#parts + 1] = ("$%s using 1:3:2:6:5 with candlesticks whiskerbars 0.5 linewidth 1.5 "
-                .. "linecolor rgb '%s' fillstyle transparent solid 0.3 border, \\\n     "
-                .. "$%s using ($1-0.25):4:(0.5):(0) with vectors nohead linewidth 2.5 linecolor rgb '%s'")
-                :format(name, colour, name, colour)
-            if #beyond > 0 then
-                blocks[#blocks + 1] = plot.block(name .. "beyond", beyond)
-                parts[#parts + 1] = ("$%sbeyond using (%d):1 with points pointtype 6 pointsize 0.5 "
-                    .. "linecolor rgb '%s'"):format(name, i, colour)
+        local lists = {{"common_" .. key, 0, 0.2, true}, {"flip_" .. key, 0.36, 0.09, false}}
+        headers[i] = ("set label %d %s at graph 0.01, first %g left font 'sans,7' front"):format(i,
+            plot.quote(("%s, flips %d of %d"):format(tables.title(s.name), #s.flips, s.images)), i - 0.4)
+        for _, one in ipairs(lists) do
+            local list, below, half, filled = s[one[1]], table.unpack(one, 2)
+            local box, beyond = figures.box(list)
+            if box then
+                local name = ("%s_%d"):format(one[1], i)
+                for _, v in ipairs(list) do least, most = math.min(least, v), math.max(most, v) end
+                blocks[#blocks + 1] = plot.block(name, {box})
+                for _, part in ipairs(box_parts(name, i + below, half, styles[s.name].colour, filled)) do
+                    parts[#parts + 1] = part
+                end
+                if #beyond > 0 then
+                    blocks[#blocks + 1] = plot.block(name .. "beyond", beyond)
+                    parts[#parts + 1] = ("$%sbeyond using 1:(%g) with points pointtype 6 pointsize 0.25 "
+                        .. "linewidth 0.6 linecolor rgb '%s'"):format(name, i + below,
+                        filled and styles[s.name].colour or "#666666")
+                end
             end
         end
     end
-    local scale = "unset logscale y\nset ytics autofreq\nset yrange [0:*]"
+    local scale = "unset logscale x\nset xtics autofreq\nset xrange [0:*]"
     if least > 0 and most > 20 * least then scale = log_axis(least, most) end
     if #parts == 0 then
-        return "set label 1 'no image became its target' at graph 0.5,0.5 center\n"
-            .. "unset logscale y\nset yrange [0:1]\nplot 1/0 notitle\nunset label 1"
+        scale, parts[1] = "unset logscale x\nset xrange [0:1]", "-1 notitle"
+        headers[#headers + 1] = "set label 97 'no image became its target' at graph 0.5,0.5 center"
     end
-    return scale .. "\nplot " .. table.concat(parts, ", \\\n     ")
+    return {title = title, xlabel = label, room = 14, commands = ("unset ytics\nset yrange [%g:0.45]\n"
+        .. "set grid noytics xtics linecolor rgb '#DDDDDD' linetype 1 linewidth 0.6\n%s\n%s\n%s"):format(
+            #summary.losses + 0.55, scale, table.concat(headers, "\n"), plot_of(parts))}
 end
 
 --- Fig. 2c, 3c: box plots of the least perturbation, L2 and Linf, for each loss.
-function figures.least(name, summary)
-    local blocks, ticks, longest = {}, {}, 9
-    for i, s in ipairs(summary.losses) do
-        longest = math.max(longest, utf8.len(tables.title(s.name)))
-        ticks[i] = ('"%s\\n%d of %d" %d'):format(tables.title(s.name):gsub("[^%w_ .:=+-]", "?"),
-            #s.flips, s.images, i)
-    end
-    local width = math.max(WIDTH, math.ceil(2.4 * #summary.losses * (longest + 2) * CHARACTER))
-    local left, right, between, panel = two_wide(width)
-    local commands = table.concat({
-        ("set multiplot layout 1,2 margins screen %.4f,%.4f,0.15,0.87 spacing screen %.4f,0"):format(left,
-            right, between),
-        ("set label 100 %s at screen 0.5,0.955 center font 'sans,13'"):format(plot.quote(
-            caption(summary, "Least perturbation that makes the target"))),
-        "unset key\nset boxwidth 0.5 absolute",
-        ("set xrange [0.4:%g]\nset xtics (%s) noenhanced scale 0"):format(#summary.losses + 0.6,
-            table.concat(ticks, ", ")),
-        plot.beside("L_2 distance at the flip (pixels in [0,1])", panel),
-        box_panel(summary, "flip_l2", "l2_", blocks),
-        "unset label 100\n" .. plot.beside("L_∞ distance at the flip (pixels in [0,1])", panel),
-        box_panel(summary, "flip_linf", "linf_", blocks),
-        "unset multiplot",
-    }, "\n")
-    return plot.script(name, "Least perturbation for each loss: median, quartiles, whiskers to 1.5 "
-        .. "times their distance; below: flipped of all", width, 450,
-        table.concat(blocks), commands)
+function figures.least(name, summary, form)
+    form = form or plot.form()
+    local blocks, common = {}, #summary.losses[1].common
+    local panels = {box_panel(summary, "l2", "L₂ distance at the flip (pixels in [0,1])", nil, blocks),
+        box_panel(summary, "linf", "L∞ distance at the flip (pixels in [0,1])", nil, blocks)}
+    return sheet.script(form, {name = name, title = "Least perturbation that makes the target", panels =
+        panels,
+        columns = {page = 2, column = 1}, height = 38 * #summary.losses + 6, blocks = table.concat(blocks),
+        keys = {{title = ("the %s that every loss flips, paired"):format(count_of(common, "image")),
+            mark = "box",
+            colour = "#BBBBBB", border = DARK}, {title = "all that the loss flips", mark = "box",
+                colour = "#FFFFFF",
+                border = "#666666"}},
+        notes = notes_of(summary, "median, quartiles, whiskers to 1.5 times their distance")})
 end
 
---- The least positive mean of a series over losses and steps, and whether any mean is exactly 0.
-local function positive_floor(summary, series)
-    local least, zeros = math.huge, false
-    for _, s in ipairs(summary.losses) do
-        for n = 0, summary.iterations do
-            local v = s.curves[series].mean[n]
-            if v > 0 then least = math.min(least, v) else zeros = zeros or v == 0 end
-        end
-    end
-    return least < math.huge and least or 1, zeros
-end
-
---- One panel of Fig. 4 on a log scale; exact zeros are dots on a line of their own at the bottom.
-local function magnitude_panel(summary, series, column)
-    local styles, parts = plot.styles(names_of(summary)), {}
-    local floor, zeros = positive_floor(summary, series)
-    local bottom = 10.0 ^ (math.floor(math.log(floor, 10)) - 1)
-    for i, s in ipairs(summary.losses) do
-        local style = styles[s.name]
-        parts[#parts + 1] = ("$%s using 1:($%d>0?$%d:1/0) with lines linewidth 2 dashtype %d "
-            .. "linecolor rgb '%s'"):format(block_name(i), column, column, style.dash, style.colour)
-        if zeros then
-            parts[#parts + 1] = ("$%s using 1:($%d==0?%g:1/0) with points pointtype 7 pointsize 0.3 "
-                .. "linecolor rgb '%s' notitle"):format(block_name(i), column, bottom, style.colour)
-        end
-    end
-    local range = zeros and ("set yrange [%g:*]\nset ytics add ('0' %g)"):format(bottom / 2, bottom)
-        or "set yrange [*:*]"
-    return range .. "\nplot " .. table.concat(parts, ", \\\n     ")
-end
-
---- Fig. 4: magnitude of the gradient before any sign, and of the perturbation added in a step,
--- which is where the sign shows; means over images, log scale.
-function figures.fig4(name, summary)
-    local key, height = shared_key(summary, "Gradient magnitude (mean)")
-    local panel = select(4, two_wide(WIDTH))
-    local commands = table.concat({
-        key,
-        ("set xlabel 'Iteration n'\nset xrange [0:%d]\nset logscale y\nset format y '10^{%%T}'")
-            :format(summary.iterations),
-        "set title 'gradient, before any sign' offset 0,-0.7\n" .. plot.beside("‖gradient‖_2", panel),
-        magnitude_panel(summary, "grad_l2", 2),
-        "unset label\nunset arrow\nset ytics autofreq",
-        "set title 'perturbation added in a step' offset 0,-0.7\n" .. plot.beside("‖a_n q_n‖_2", panel),
-        magnitude_panel(summary, "step_l2", 4),
-        "unset multiplot",
-    }, "\n")
-    return plot.script(name, "Fig. 4: gradient magnitude", WIDTH, height,
-        curve_blocks(summary, {"grad_l2", "step_l2"}), commands)
-end
-
---- Fig. 5: for each example the image and, for each loss, the adversarial image and the amplified
--- perturbation. examples: array of {file, label, target, original = {path, W, H}, losses = array of
--- {name, iteration, l2, adversarial = path, perturbation = path, factor}}, paths relative to the
--- run's folder.
-function figures.fig5(name, summary, examples)
-    local columns, parts, labels = 1 + 2 * #summary.losses, {}, {}
-    local function tile(path, column, row, W, H)
-        local scale = math.max(W, H) / 0.94
-        parts[#parts + 1] = ("%s binary filetype=png origin=(%.6g,%.6g) dx=%.8g dy=%.8g with rgbimage")
-            :format(plot.quote(path), column + (1 - (W - 1) / scale) / 2,
-                -row + (1 - (H - 1) / scale) / 2, 1 / scale, 1 / scale)
-    end
-    local function label(text, x, y, size)
-        labels[#labels + 1] = ("set label %d %s at %g,%g center noenhanced font 'sans,%g'"):format(
-            #labels + 1, plot.quote(text), x, y, size)
-    end
-    local pitch = 1.26 -- of rows: a tile and the line below it
-    label("image", 0.5, 1.12, 11)
-    for k, s in ipairs(summary.losses) do label(tables.title(s.name), 2 * k, 1.12, 11) end
-    for r, example in ipairs(examples) do
-        local row = (r - 1) * pitch
-        local W, H = example.original.W, example.original.H
-        tile(example.original.path, 0, row, W, H)
-        label(("%d to %d"):format(example.label, example.target), 0.5, -row - 0.1, 8.5)
-        for k, one in ipairs(example.losses) do
-            tile(one.adversarial, 2 * k - 1, row, W, H)
-            tile(one.perturbation, 2 * k, row, W, H)
-            local at = one.iteration >= 0 and ("n = %d"):format(one.iteration) or "no flip"
-            label(("%s, L2 %.3g"):format(at, one.l2), 2 * k - 0.5, -row - 0.1, 8.5)
-            label(("x %g"):format(one.factor), 2 * k + 0.5, -row - 0.1, 8.5)
-        end
-    end
-    local bottom = -(#examples - 1) * pitch - 0.22
-    local commands = table.concat(labels, "\n") .. ([[
-
-unset border
-unset tics
-unset key
-set margins 0,0,0,0
-set xrange [-0.05:%g]
-set yrange [%g:1.25]
-plot ]]):format(columns + 0.05, bottom) .. table.concat(parts, ", \\\n     ")
-    local width = 108 * columns
-    return plot.script(name, "Fig. 5: image; adversarial image at the first flip and perturbation, "
-        .. "amplified around grey, alike in a row, for each loss", width,
-        math.floor(width / (columns + 0.1) * (1.25 - bottom)), "", commands)
+--- Fig. 5: examples of images and perturbations; see advrt.results.gallery.
+function figures.fig5(name, summary, form, examples)
+    return gallery(name, summary, form or plot.form(), examples, notes_of(summary))
 end
 
 return figures

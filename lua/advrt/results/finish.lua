@@ -26,6 +26,13 @@ local others = {attacks = "advrt.results.attacks", robustness = "advrt.results.r
 -- sum(run, list), where it is there, adds to `run` what it wants of shards (shards.read) besides.
 function results.of(setting) return others[setting] and require(others[setting]) or results end
 
+--- The names of the classes, in their order, from the text of classes.txt.
+function results.class_names(text)
+    local names = {}
+    for name in text:gmatch("([^\n]*)\n?") do names[#names + 1] = (name:gsub("\r$", "")) end
+    return names
+end
+
 --- The text of left_out.csv, of its lines.
 function results.left_out_csv(lines) return "file,label,prediction,reason\n" .. lines end
 
@@ -60,6 +67,25 @@ local function wrong_signs(summary)
     return lines
 end
 
+--- Draws figures into the folder `out`, which holds the examples' pictures. list: array of {name, figure} as
+-- results.write takes it; form: plot.form's, optional; shown: what examples.read returned. Returns the names.
+function results.draw(out, list, summary, form, shown)
+    local names = {}
+    for i, figure in ipairs(list) do
+        names[i] = figure[1]
+        out:write(figure[1] .. ".gp", figures[figure[2]](figure[1], summary, form, shown))
+    end
+    plot.draw(out.path, names)
+    return names
+end
+
+--- What the figures show of a run besides its records. about: its run.json; classes: the text of
+-- classes.txt, or nil.
+function results.describe(summary, about, classes)
+    summary.setting, summary.options = about.setting, about.options
+    summary.classes = classes and results.class_names(classes)
+end
+
 --- Fills the run's folder `out`, which holds records.msgpack and the examples' pictures.
 --
 -- run.about       what run_json.start returned
@@ -68,6 +94,7 @@ end
 -- run.left        lines of left_out.csv, one text
 -- run.figures     array of {name, figure}: the name of the picture and the function of advrt.results.figures
 --                 that draws it; none are drawn where run.no_figures
+-- run.form        plot.form's, optional: how they are drawn
 -- run.classes     the text of classes.txt, or nil
 -- run.input       {C,H,W}; run.pixels: what keep.save takes, where images are kept
 --
@@ -77,7 +104,7 @@ function results.write(out, run)
     local o = about.options
     local summary = tables.summarise(out:file("records.msgpack"), o.losses, o.iterations, o.seed)
     results.check_count(out, #summary.least, #o.losses, run.counts)
-    summary.setting = about.setting
+    results.describe(summary, about, run.classes)
     local rows = tables.table1(summary, about.setting, run.seconds)
     out:write("table1.csv", tables.table1_csv(rows))
     out:write("curves.csv", tables.curves_csv(summary))
@@ -95,11 +122,7 @@ function results.write(out, run)
     run_json.finish(about, run.counts, run.seconds)
     local names = {}
     if not run.no_figures and run.counts.attacked > 0 then
-        for i, figure in ipairs(run.figures) do
-            names[i] = figure[1]
-            out:write(figure[1] .. ".gp", figures[figure[2]](figure[1], summary, shown))
-        end
-        plot.draw(out.path, names)
+        names = results.draw(out, run.figures, summary, run.form, shown)
     end
     run_json.write(out, about)
     report.write(out, {out.path}, true)
@@ -128,7 +151,7 @@ function results.say(out, counts, texts, pictures, lines)
     end
     for _, line in ipairs(lines) do print(line) end
     if #pictures > 0 then
-        print(("Pictures: %s/{%s}.{svg,png} and %s/examples/"):format(out.path,
+        print(("Pictures: %s/{%s}.{svg,png,pdf} and %s/examples/"):format(out.path,
             table.concat(pictures, ","), out.path))
     end
     print(("Records and tables: %s/"):format(out.path))

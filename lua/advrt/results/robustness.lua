@@ -15,7 +15,10 @@ local record = require "advrt.record"
 local results = require "advrt.results.finish"
 local stats = require "advrt.results.stats"
 local run_json = require "advrt.run.run_json"
+local sheet = require "advrt.plot.sheet"
 local tables = require "advrt.results.tables"
+
+local HEIGHT = 130 -- of a panel of the figure, in points
 
 local robustness = {}
 
@@ -323,14 +326,14 @@ local function matrix_curves(matrix, clean)
     return all
 end
 
---- The picture: robust accuracy over eps, behind each attack and for each pair of the matrix.
-local function figure(name, o, rows, matrix, clean)
+--- The picture: robust accuracy over eps, behind each attack and for each pair of the matrix. Each panel
+-- has titles of its own, so that its key stands in it.
+local function figure(name, o, rows, matrix, clean, form)
     local panels, blocks, names = {curves_of(o, rows, clean)}, {}, {}
     if #matrix > 0 then panels[2] = matrix_curves(matrix, clean) end
     for _, one in ipairs(panels[2] or {}) do names[#names + 1] = one.loss end
-    local of_loss = plot.styles(names)
-    local of_attack = plot.styles(o.attacks)
-    local drawn, most, longest = {}, 0, 0
+    local of_loss, of_attack = plot.styles(names), plot.styles(o.attacks)
+    local drawn, most = {}, 0
     for _, row in ipairs(rows) do most = math.max(most, row.eps) end
     for p, curves in ipairs(panels) do
         local parts = {}
@@ -339,26 +342,23 @@ local function figure(name, o, rows, matrix, clean)
             blocks[#blocks + 1] = plot.block(block, one.points)
             local style = one.wide and {colour = "#222222", dash = 1}
                 or p == 1 and of_attack[o.attacks[k - 1]] or of_loss[one.loss]
-            local form = "$%s using 1:2%s linewidth %g dashtype %d linecolor rgb '%s' title %s noenhanced"
-            parts[k] = form:format(block, one.wide and ":3:4 with yerrorlines pointtype 7 pointsize 0.5"
-                    or " with linespoints pointtype 7 pointsize 0.4", one.wide and 2.5 or 1.5,
+            local form_of = "$%s using 1:2%s linewidth %g dashtype %d linecolor rgb '%s' title %s"
+            parts[k] = form_of:format(block, one.wide and ":3:4 with yerrorlines pointtype 7 pointsize 0.3"
+                    or " with linespoints pointtype 7 pointsize 0.25", one.wide and 1.8 or 1.2,
                 p == 2 and (one.plain and 2 or 1) or style.dash, style.colour, plot.quote(one.title))
         end
-        longest = math.max(longest, #curves)
-        drawn[p] = ("set title %s\nset key at screen %g,%%g left top vertical maxcols 1 Left reverse "
-            .. "samplen 5\nplot "):format(plot.quote(p == 1 and "Attacks, one after another"
-                or "Losses, each alone"),
-            p == 1 and 0.08 or 0.58) .. table.concat(parts, ", \\\n     ")
+        drawn[p] = {title = p == 1 and "Attacks, one after another" or "Losses, each alone",
+            ylabel = "Robust accuracy", xlabel = ("eps (L%s, pixels in [0,1])"):format(o.norm == 2
+                and "₂" or "∞"),
+            below = 18 + 10 * #curves, commands =
+                ("set key at graph 0, graph %.4f left top vertical maxcols 1 "
+                .. "Left reverse samplen 4 font 'sans,7' spacing 0.9\nplot "):format(-30 / HEIGHT)
+                .. table.concat(parts, ", \\\n     ")}
     end
-    local height = 450 + 20 * longest
-    for p, text in ipairs(drawn) do drawn[p] = text:gsub("%%g", ("%.4f"):format(1 - 440 / height), 1) end
-    return plot.script(name, "Robust accuracy", 980, height, table.concat(blocks), table.concat({
-        ("set multiplot layout 1,2 margins screen 0.075,0.98,%g,%g spacing screen 0.095,0"):format(
-            1 - 365 / height, 1 - 40 / height),
-        ("set xrange [0:%.9g]"):format(most > 0 and most * 1.04 or 1), "set yrange [0:1.03]",
-        ("set xlabel 'eps (L_%s, pixels in [0,1])'"):format(o.norm == 2 and "2" or "∞"),
-        "set ylabel 'Robust accuracy (share of all images)' offset 1.5,0",
-        table.concat(drawn, "\n"), "unset multiplot"}, "\n"))
+    return sheet.script(form, {name = name, title = "Robust accuracy", panels = drawn,
+        columns = {page = 2, column = 1}, height = HEIGHT, blocks = table.concat(blocks),
+        notes = {"share of all images"}, commands = ("set xrange [0:%.9g]\nset yrange [0:1.03]"):format(
+            most > 0 and most * 1.04 or 1)})
 end
 
 --- Fills the run's folder `out` from its records.msgpack. run: what results.write takes. Returns a function
@@ -378,7 +378,8 @@ function robustness.write(out, run)
     run_json.finish(run.about, counts, run.seconds)
     local drawn = not run.no_figures and counts.attacked > 0
     if drawn then
-        out:write("fig_robust.gp", figure("fig_robust", o, rows, matrix, counts.attacked / counts.found))
+        out:write("fig_robust.gp", figure("fig_robust", o, rows, matrix, counts.attacked / counts.found,
+            run.form or plot.form()))
         plot.draw(out.path, {"fig_robust"})
     end
     run_json.write(out, run.about)

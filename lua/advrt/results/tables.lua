@@ -163,7 +163,7 @@ tables.quantile = stats.quantile
 -- Records that no run of these losses and iterations
 -- leaves are a failure.
 function tables.summarise(path, losses, iterations, seed)
-    local summary = {losses = {}, iterations = iterations, seed = seed, least = {},
+    local summary = {path = path, losses = {}, iterations = iterations, seed = seed, least = {},
         comparison = comparison.new(losses)}
     local by_name, group = {}, {}
     for i, name in ipairs(losses) do

@@ -427,7 +427,8 @@ function Run:finish()
     self.journal:write(self.out:file("records.msgpack"), self:order())
     return results.of(self.setting).write(self.out, {
         about = self.about, counts = self.counts, seconds = seconds, left = left,
-        figures = self.figures, no_figures = self.o.no_figures, classes = self.classes,
+        figures = self.figures, no_figures = self.o.no_figures, form = plot.form(self.o), classes =
+            self.classes,
         input = self.net.input, spent = self.spent,
         pixels = self.o.save_adversarial and function(l) return self:pixels(l) end,
     })
@@ -467,9 +468,9 @@ local function options_of(spec, argv)
     local flags = table.move(spec.flags or {}, 1, #(spec.flags or {}), 1, {})
     flags[#flags + 1] = experiment.skip_bad
     flags[#flags + 1] = {"resume", "go on with the run in --out, where it stopped"}
-    flags[#flags + 1] = {"no-figures", "leave the pictures out"}
     local o = options.parse(argv, {name = spec.setting .. ".lua", description = spec.description,
-        options = read, ranks = true, flags = flags, either = spec.either, help = spec.help,
+        options = read, ranks = true, figures = true, bands = not spec.takes, flags = flags,
+        either = spec.either, help = spec.help,
         defaults = spec.defaults})
     for _, flag in ipairs(spec.flags or {}) do
         takes[#takes + 1], o[flag[1]] = flag[1], o[flag[1]] or false
@@ -608,7 +609,7 @@ local function join(o, out, dirs, files)
     local list = shards.read(dirs)
     local run = shards.sum(list)
     if run.counts.attacked == 0 then nothing_to_attack(run.about.options, run.counts) end
-    run.no_figures = o.no_figures
+    run.no_figures, run.form = o.no_figures, plot.form(o)
     local say = shards.join(out, list, run, system.digest(files))
     return true, not o.whole and say or nil
 end

@@ -184,7 +184,7 @@ function run_json.write(out, about, but)
     out:write("run.json", body .. SUM:format(system.digest(body)))
 end
 
-local figure_names = {svg = true, png = true}
+local figure_names = {svg = true, png = true, pdf = true}
 
 --- Whether a file of a run is as run.json has it: true; nil where run.json does not tell; or false and what
 -- is wrong.

@@ -248,6 +248,11 @@ local known = {
     {"save-adversarial", "WHEN", choice("first", "last"), nil,
         "keep the float32 images at the first flip or after the last step"},
     {"out", "DIR", path, nil, "folder for the results, new or empty (default: runs/NAME-TIME)"},
+    {"figure-size", "SIZE", choice("page", "column"), "page",
+        "width of the figures: page (17.5 cm) or column (8.5 cm) (default: page)"},
+    {"bands", "KIND", choice("quartiles", "interval", "sd"), "quartiles",
+        "lines and bands over the images: quartiles (around the median), interval (95 %, around the mean) or "
+            .. "sd (one standard deviation, as in the paper) (default: quartiles)"},
     {"shard", "I/N", shard, {1, 1}, "the I-th of N parts of the work (default: 1/1)"},
     {"setting", "NAME", choice("equal_multiplier", "equal_perturbation"), "equal_perturbation",
         "equal_multiplier or equal_perturbation"},
@@ -388,6 +393,19 @@ local function plain_print(...)
     say(table.unpack(words, 1, words.n))
 end
 
+--- The options and flags of a script, with those of how its figures are drawn, which are no part of a run:
+-- run.json does not hold them.
+local function drawing(spec)
+    local names, flags = {table.unpack(spec.options)}, {table.unpack(spec.flags or {})}
+    if spec.figures then
+        names[#names + 1] = "figure-size"
+        if spec.bands then names[#names + 1] = "bands" end
+        flags[#flags + 1] = {"no-titles", "leave the titles out of the figures"}
+        if spec.figures ~= "always" then flags[#flags + 1] = {"no-figures", "leave the figures out"} end
+    end
+    return names, flags
+end
+
 --- Reads a command line.
 --
 -- argv             array of words (the global arg)
@@ -397,6 +415,9 @@ end
 -- spec.defaults    optional: by key, defaults other than the table's; spec.help: by name, other help
 -- spec.flags       optional: array of {name, help}; spec.arguments: optional array of {name, help}, or
 --                  {name, help, "+"}: one or more, an array of values
+-- spec.figures     true where it draws figures: it takes --no-figures, and how they are drawn; "always" where
+--                  figures are all that it is for
+-- spec.bands       whether these show bands over images, which --bands chooses
 -- spec.either      optional: array of pairs {name, name} of options and flags that exclude each other
 -- spec.ranks       whether mpirun's processes can share the work; where they cannot, several are refused
 --
@@ -412,10 +433,11 @@ function options.parse(argv, spec)
     local parser = argparse(spec.name, spec.description):add_help(false)
     parser:help_max_width(96):usage_max_width(96):help_description_margin(28)
     local names, made = {["--help"] = "flag"}, {}
+    local own_options, flags = drawing(spec)
     for _, argument in ipairs(spec.arguments or {}) do
         parser:argument(argument[1], argument[2]):args(argument[3] or 1)
     end
-    for _, name in ipairs(spec.options) do
+    for _, name in ipairs(own_options) do
         local option = by_name[name]
         local metavar, read = option[2], option[3]
         local own = spec.defaults and spec.defaults[key_of(name)]
@@ -424,7 +446,7 @@ function options.parse(argv, spec)
             :convert(converter(name, read)):count(several[name] and "*" or "?")
         names["--" .. name] = "value"
     end
-    for _, flag in ipairs(spec.flags or {}) do
+    for _, flag in ipairs(flags) do
         made[flag[1]] = parser:flag("--" .. flag[1], flag[2]):target(key_of(flag[1]))
         names["--" .. flag[1]] = "flag"
     end
@@ -437,7 +459,7 @@ function options.parse(argv, spec)
     if names["--require"] then load_required(args) end
     local ok, values = parser:pparse(args)
     if not ok then complain(values, names, args, #(spec.arguments or {})) end
-    for _, name in ipairs(spec.options) do
+    for _, name in ipairs(own_options) do
         local key = key_of(name)
         if several[name] and #values[key] == 0 then values[key] = nil end
         if values[key] == nil then values[key] = spec.defaults and spec.defaults[key] end

@@ -248,15 +248,15 @@ function sections.between(runs, rows)
 end
 
 local captions = {
-    fig1 = {"Initial and target class", "Mean softmax of both classes; the shades tell in which "
-        .. "subspace most images are: the initial class's, another's, the target's."},
-    softmax = {"Softmax", "Mean over the images, for each loss: how sure the net is of the initial class, "
-        .. "and of the target."},
+    fig1 = {"Initial and target class",
+        "Softmax of both classes under one loss, over the subspace of most images; "
+        .. "below, for each loss, the share of the images in each subspace."},
+    softmax = {"Softmax", "For each loss: how sure the net is of the initial class, and of the target."},
     logits = {"Logits", "The same before the softmax, where what it hides can be seen."},
     least = {"Least perturbation", "Distance from the original at the first flip: median, quartiles, "
         .. "whiskers to 1.5 times their distance."},
-    fig4 = {"Magnitudes", "The gradient before any sign, and the perturbation that a step adds; means, "
-        .. "log scale."},
+    fig4 = {"Magnitudes", "The gradient before any sign, and the perturbation that a step adds; log scale."},
+    flipped = {"Images flipped", "The share of all images that each loss has flipped by each iteration."},
 }
 
 --- The figures, as {caption, HTML} each, but for the one of examples, which are a section of their own.
