@@ -5,6 +5,7 @@
 local comparison = require "advrt.results.comparison"
 local fail = require "advrt.support.fail"
 local folder = require "advrt.run.folder"
+local latex = require "advrt.results.latex"
 local options = require "advrt.support.options"
 local report = require "advrt.results.report"
 local tables = require "advrt.results.tables"
@@ -27,5 +28,5 @@ table.insert(header, 3, "loss")
 for _, row in ipairs(rows) do
     for _, side in ipairs {"run_a", "run_b"} do row[side] = o.run[tonumber(row[side])] end
 end
-out:write("paired.csv", tables.csv(header, rows))
+latex.write(out, "paired", tables.csv(header, rows))
 print(("Report: %s"):format(out:file("report.html")))

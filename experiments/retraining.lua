@@ -18,6 +18,7 @@ local experiment = require "advrt.run.experiment"
 local fail = require "advrt.support.fail"
 local folder = require "advrt.run.folder"
 local core = require "advrt.core.record"
+local latex = require "advrt.results.latex"
 local lfs = require "lfs"
 local options = require "advrt.support.options"
 local plot = require "advrt.plot"
@@ -218,10 +219,10 @@ local function write_results(self)
             drawn[#drawn + 1] = name
         end
         local part = table.concat(lines)
-        out:write(("table%d.csv"):format(number), part)
+        latex.write(out, ("table%d"):format(number), part)
         lines = {detect_tables.header}
     end
-    out:write("runs.csv", detect_tables.runs_csv(self.runs))
+    latex.write(out, "runs", detect_tables.runs_csv(self.runs))
     local text = table.concat(texts, "\n")
     out:write("tables.txt", text)
     plot.draw(out.path, drawn)

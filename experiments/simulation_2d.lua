@@ -15,6 +15,7 @@ local data = require "advrt.data"
 local experiment = require "advrt.run.experiment"
 local fail = require "advrt.support.fail"
 local folder = require "advrt.run.folder"
+local latex = require "advrt.results.latex"
 local network = require "advrt.net"
 local options = require "advrt.support.options"
 local plane = require "advrt.paper.plane"
@@ -269,7 +270,7 @@ local rows = summarise(point_values, labels, field, losses)
 local paths = paths_of(net, x, labels, losses, o, w)
 print_summary(rows)
 
-out:write("fig6.csv", tables.csv(columns, rows))
+latex.write(out, "fig6", tables.csv(columns, rows))
 if #paths > 0 then out:write("paths.csv", paths_csv(paths)) end
 local fields = {margin = tensor.from(field.margin)}
 for l, one in ipairs(losses) do fields[one.name] = tensor.from(field.q[l]) end

@@ -4,6 +4,7 @@
 
 local fail = require "advrt.support.fail"
 local folder = require "advrt.run.folder"
+local latex = require "advrt.results.latex"
 local loaded = require "advrt.support.loaded"
 local options = require "advrt.support.options"
 local run_json = require "advrt.run.run_json"
@@ -68,6 +69,6 @@ local text, csv = tables.table1_text(groups), tables.table1_csv(joined)
 io.write(o.csv and csv or system.printable(text, true))
 if o.out then
     local out <close> = folder.claim(o.out)
-    out:write("table1.csv", csv)
+    latex.write(out, "table1", csv)
     out:write("table1.txt", text)
 end

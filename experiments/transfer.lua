@@ -13,6 +13,7 @@ local experiment = require "advrt.run.experiment"
 local fail = require "advrt.support.fail"
 local folder = require "advrt.run.folder"
 local image = require "advrt.core.image"
+local latex = require "advrt.results.latex"
 local net = require "advrt.net"
 local options = require "advrt.support.options"
 local lines_of = require "advrt.support.lines"
@@ -176,7 +177,7 @@ for i, r in ipairs(results) do
 end
 local columns = lines_of.columns(cells, 24)
 table.move(columns, 1, #columns, 2, text)
-out:write("transfer.csv", table.concat(lines, "\n") .. "\n")
+latex.write(out, "transfer", table.concat(lines, "\n") .. "\n")
 out:write("transfer.txt", table.concat(text, "\n") .. "\n")
 
 if not o.no_figures then

@@ -12,6 +12,7 @@ local experiment = require "advrt.run.experiment"
 local csv = require "advrt.support.csv"
 local fail = require "advrt.support.fail"
 local folder = require "advrt.run.folder"
+local latex = require "advrt.results.latex"
 local options = require "advrt.support.options"
 local lines_of = require "advrt.support.lines"
 local plot = require "advrt.plot"
@@ -131,7 +132,7 @@ for t = 0, #list do
 end
 local columns = lines_of.columns(cells, 24)
 table.move(columns, 1, #columns, 2, text)
-out:write("transformations.csv", table.concat(lines, "\n") .. "\n")
+latex.write(out, "transformations", table.concat(lines, "\n") .. "\n")
 out:write("transformations.txt", table.concat(text, "\n") .. "\n")
 
 --- A panel for each kind: the shares over its strengths, no transformation first.

@@ -51,9 +51,9 @@ describe("experiments/attacks.lua", function()
     it("leaves tables, records and a picture that agree", function()
         local dir = base .. "/all"
         local out, err = run_well("all", {"--attacks", CHEAP, "--limit", "5", "--batch", "4"})
-        assert.same({"attacks.csv", "fig_attacks.gp", "fig_attacks.pdf", "fig_attacks.png", "fig_attacks.svg",
-            "left_out.csv", "paired.csv", "perturbations.csv", "records.msgpack", "run.json"},
-            support.list(dir))
+        assert.same({"attacks.csv", "attacks.tex", "fig_attacks.gp", "fig_attacks.pdf", "fig_attacks.png",
+            "fig_attacks.svg", "left_out.csv", "paired.csv", "paired.tex", "perturbations.csv",
+            "records.msgpack", "run.json"}, support.list(dir))
         assert.matches("5 images, 5 right on the clean image %(100.00 %%%), 5 attacked, towards", out)
         assert.matches("\nlbfgs:searches=1:iterations=4\n +%d of 5 ", out)
         assert.matches("5 images attacked with 5 attacks", err)

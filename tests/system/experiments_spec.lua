@@ -83,7 +83,8 @@ describe("the experiments", function()
             local dir = base .. "/" .. setting
             local out, err = run_well(setting .. ".lua", {step, "0.25", "--out", dir})
             local wanted = {"curves.csv", "examples", "least_perturbation.csv", "left_out.csv",
-                "paired.csv", "records.msgpack", "report.html", "run.json", "survival.csv", "table1.csv"}
+                "paired.csv", "paired.tex", "records.msgpack", "report.html", "run.json", "survival.csv",
+                "survival.tex", "table1.csv", "table1.tex"}
             for _, name in ipairs(figures[setting]) do
                 for _, kind in ipairs {"gp", "pdf", "png", "svg"} do
                     wanted[#wanted + 1] = name .. "." .. kind

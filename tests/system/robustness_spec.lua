@@ -37,8 +37,8 @@ describe("experiments/robustness.lua", function()
         local out = run_well("all", {"--attacks", "apgd:steps=5,square:queries=8", "--matrix", "dlr,logit",
             "--eps", "0.02,0,1/255", "--limit", "24", "--batch", "24"})
         assert.same({"fig_robust.gp", "fig_robust.pdf", "fig_robust.png", "fig_robust.svg", "left_out.csv",
-            "matrix.csv", "paired.csv", "records.msgpack", "report.html", "robustness.csv", "run.json"},
-            support.list(dir))
+            "matrix.csv", "matrix.tex", "paired.csv", "paired.tex", "records.msgpack", "report.html",
+            "robustness.csv", "robustness.tex", "run.json"}, support.list(dir))
         assert.matches("24 images, 23 right on the clean image", out)
         local rows, found = support.rows(dir .. "/robustness.csv"), 24
         local order = {}

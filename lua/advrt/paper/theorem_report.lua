@@ -9,6 +9,7 @@
 local count_of = require "advrt.support.count"
 local core = require "advrt.core.record"
 local fail = require "advrt.support.fail"
+local latex = require "advrt.results.latex"
 local figures = require "advrt.paper.theorem_figures"
 local loss = require "advrt.loss"
 local lines_of = require "advrt.support.lines"
@@ -231,7 +232,7 @@ function theorem_report.write(out, run)
             margin_columns[#margin_columns + 1] = column .. kind
         end
     end
-    out:write("theorem.csv", tables.csv(theorem_columns, rows))
+    latex.write(out, "theorem", tables.csv(theorem_columns, rows))
     out:write("points.csv", tables.csv(point_columns, points))
     out:write("precision.csv", tables.csv(precision_columns, lost))
     out:write("margins.csv", tables.csv(margin_columns, of_margins))

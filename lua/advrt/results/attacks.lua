@@ -10,6 +10,7 @@ local count_of = require "advrt.support.count"
 local csv = require "advrt.support.csv"
 local fail = require "advrt.support.fail"
 local keep = require "advrt.run.keep"
+local latex = require "advrt.results.latex"
 local plot = require "advrt.plot"
 local record = require "advrt.record"
 local results = require "advrt.results.finish"
@@ -229,10 +230,10 @@ function report.write(out, run)
     for a, name in ipairs(o.attacks) do
         rows[a] = row_of(name, not o.untargeted, list, a, run.spent[name])
     end
-    out:write("attacks.csv", tables.csv(columns, rows))
+    latex.write(out, "attacks", tables.csv(columns, rows))
     out:write("perturbations.csv", images_csv(list))
     local paired = paired_rows(o.attacks, list, o.seed)
-    out:write("paired.csv", tables.csv(comparison.paired_header "attack", paired))
+    latex.write(out, "paired", tables.csv(comparison.paired_header "attack", paired))
     out:write("left_out.csv", results.left_out_csv(run.left))
     if run.pixels then
         keep.save(out, o.attacks, o.save_adversarial, run.input, run.pixels, "attack")

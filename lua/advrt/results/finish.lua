@@ -8,6 +8,7 @@ local examples = require "advrt.results.examples"
 local fail = require "advrt.support.fail"
 local figures = require "advrt.results.figures"
 local keep = require "advrt.run.keep"
+local latex = require "advrt.results.latex"
 local loss = require "advrt.loss"
 local plot = require "advrt.plot"
 local report = require "advrt.results.report"
@@ -106,12 +107,12 @@ function results.write(out, run)
     results.check_count(out, #summary.least, #o.losses, run.counts)
     results.describe(summary, about, run.classes)
     local rows = tables.table1(summary, about.setting, run.seconds)
-    out:write("table1.csv", tables.table1_csv(rows))
+    latex.write(out, "table1", tables.table1_csv(rows))
     out:write("curves.csv", tables.curves_csv(summary))
     out:write("least_perturbation.csv", tables.least_perturbation_csv(summary))
     local found = summary.comparison:finish(o.seed)
-    out:write("paired.csv", tables.csv(comparison.paired_header "loss", found.paired))
-    out:write("survival.csv", tables.csv(comparison.survival_header, found.survival))
+    latex.write(out, "paired", tables.csv(comparison.paired_header "loss", found.paired))
+    latex.write(out, "survival", tables.csv(comparison.survival_header, found.survival))
     out:write("left_out.csv", results.left_out_csv(run.left))
     if run.classes then out:write("classes.txt", run.classes) end
     local shown = examples.read(out.path)

@@ -9,6 +9,7 @@ local attacks = require "advrt.attacks"
 local comparison = require "advrt.results.comparison"
 local core = require "advrt.core.record"
 local fail = require "advrt.support.fail"
+local latex = require "advrt.results.latex"
 local loss = require "advrt.loss"
 local plot = require "advrt.plot"
 local record = require "advrt.record"
@@ -369,11 +370,11 @@ function robustness.write(out, run)
     local turns = robustness.turns(o)
     count(out, turns, counts)
     local rows, matrix = rows_of(o, turns, counts), matrix_of(turns, counts)
-    out:write("robustness.csv", tables.csv({"norm", "eps", "attack", "loss", "right", "broken",
+    latex.write(out, "robustness", tables.csv({"norm", "eps", "attack", "loss", "right", "broken",
         "robust_accuracy", "low", "high"}, rows))
-    out:write("matrix.csv", tables.csv({"attack", "loss", "eps", "robust_accuracy"}, matrix))
+    latex.write(out, "matrix", tables.csv({"attack", "loss", "eps", "robust_accuracy"}, matrix))
     local paired = paired_rows(turns, counts)
-    out:write("paired.csv", tables.csv(paired_header, paired))
+    latex.write(out, "paired", tables.csv(paired_header, paired))
     out:write("left_out.csv", results.left_out_csv(run.left))
     run_json.finish(run.about, counts, run.seconds)
     local drawn = not run.no_figures and counts.attacked > 0

@@ -4,6 +4,7 @@ local comparison = require "advrt.results.comparison"
 local csv = require "advrt.support.csv"
 local fail = require "advrt.support.fail"
 local html = require "advrt.results.report.html"
+local latex = require "advrt.results.latex"
 local lfs = require "lfs"
 local lines_of = require "advrt.support.lines"
 local report = require "advrt.results.report"
@@ -118,7 +119,7 @@ function seeds.write(out, names)
     -- A finished run that is asked to go on stays as it is.
     if csv.read_optional(out:file "seeds.csv") ~= text
         or not lfs.attributes(out:file "report.html", "mode") then
-        out:write("seeds.csv", text)
+        latex.write(out, "seeds", text)
         out:write("report.html", page(rows, names))
     end
     return function()

@@ -1,0 +1,95 @@
+--- CSV tables as LaTeX, for \input in a paper: a tabular in booktabs' style, columns and rows as in the CSV,
+-- numbers rounded, texts escaped.
+
+local csv = require "advrt.support.csv"
+local system = require "advrt.core.system"
+local tables = require "advrt.results.tables"
+
+local latex = {}
+
+local DIGITS = 3 -- of a column's largest number
+
+local escapes = {["\\"] = "\\textbackslash{}", ["{"] = "\\{", ["}"] = "\\}", ["$"] = "\\$", ["&"] = "\\&",
+    ["#"] = "\\#", ["%"] = "\\%", ["_"] = "\\_", ["^"] = "\\textasciicircum{}", ["~"] = "\\textasciitilde{}",
+    ["<"] = "\\textless{}", [">"] = "\\textgreater{}", ["|"] = "\\textbar{}", ['"'] = "\\char34{}"}
+
+--- Text as LaTeX shows it: none of its characters is a command.
+function latex.escape(text)
+    return (system.printable(text):gsub('[\\{}$&#%%_^~<>|"]', escapes):gsub("%-%-", "-{}-"))
+end
+
+--- A number with its digits after the point; in powers of ten where these would all be 0.
+local function number(v, decimals)
+    if v ~= v then return "--" end
+    if math.abs(v) == math.huge then return v > 0 and "$\\infty$" or "$-\\infty$" end
+    local text
+    if v ~= 0 and math.abs(v) < 10.0 ^ -decimals or math.abs(v) >= 1e6 then
+        local digits, exponent = ("%.2e"):format(v):match("^(.-)e(.*)$")
+        return ("$%s \\times 10^{%d}$"):format(digits, math.tointeger(tonumber(exponent)))
+    end
+    text = ("%.*f"):gsub("%*", decimals):format(v)
+    return v < 0 and "$" .. text .. "$" or text
+end
+
+--- A column's fields as numbers, integers where all are; nil where one is a text.
+local function numbers_of(fields)
+    local list, whole, most = {}, true, 0
+    for i, field in ipairs(fields) do
+        local v = field == "nan" and 0 / 0 or tonumber(field)
+        if field == "inf" or field == "-inf" then v = field == "inf" and math.huge or -math.huge end
+        if not v then return nil end
+        list[i] = v
+        whole = whole and math.type(v) == "integer"
+        if v == v and math.abs(v) < math.huge then most = math.max(most, math.abs(v)) end
+    end
+    return #list > 0 and list or nil, whole, most
+end
+
+local titled = {loss = tables.title, setting = function(name) return (name:gsub("_", " ")) end}
+
+--- One column of the table: its heading, its fields, and its letter for tabular: numbers stand to the right.
+local function column_of(name, fields)
+    local heading = latex.escape((name:gsub("_", " ")))
+    local list, whole, most = numbers_of(fields)
+    local shown = {}
+    if not list then
+        for i, field in ipairs(fields) do
+            shown[i] = latex.escape(titled[name] and titled[name](field) or field)
+        end
+        return heading, shown, "l"
+    end
+    local decimals = most > 0 and math.max(0, DIGITS - 1 - math.floor(math.log(most, 10))) or 0
+    for i, v in ipairs(list) do
+        shown[i] = whole and (v < 0 and ("$%d$"):format(v) or ("%d"):format(v)) or number(v,
+            math.min(decimals, 6))
+    end
+    return heading, shown, "r"
+end
+
+--- The tabular of a CSV text with a heading line.
+function latex.table(text)
+    local records = assert(csv.parse(text))
+    local header, lines = table.remove(records, 1), {}
+    local headings, columns, form = {}, {}, {}
+    for k, name in ipairs(header) do
+        local fields = {}
+        for i, record in ipairs(records) do fields[i] = record[k] end
+        headings[k], columns[k], form[k] = column_of(name, fields)
+    end
+    for i in ipairs(records) do
+        local cells = {}
+        for k, column in ipairs(columns) do cells[k] = column[i] end
+        -- A bracket behind a row's end would be taken for its argument.
+        lines[i] = table.concat(cells, " & "):gsub("^%[", "{[}") .. " \\\\\n"
+    end
+    return ("%% \\usepackage{booktabs}\n\\begin{tabular}{%s}\n\\toprule\n%s \\\\\n\\midrule\n%s\\bottomrule\n"
+        .. "\\end{tabular}\n"):format(table.concat(form), table.concat(headings, " & "), table.concat(lines))
+end
+
+--- Writes a table into the folder `out` (advrt.run.folder), as NAME.csv and as NAME.tex.
+function latex.write(out, name, text)
+    out:write(name .. ".csv", text)
+    out:write(name .. ".tex", latex.table(text))
+end
+
+return latex
