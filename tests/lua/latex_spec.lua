@@ -77,6 +77,8 @@ describe("a table as LaTeX", function()
         assert.same({"$\\infty$", "$-\\infty$", "1.00"}, column("inf", "-inf", "1.0"))
         assert.same({"3", "$-4$", "12345678"}, column("3", "-4", "12345678"))
         assert.same({}, column())
+        local given = latex.table "eps,strength\n0.003921568627,7\n8e-06,0.05\n0,nan\n"
+        assert.same({{"0.003922", "7"}, {"$8 \\times 10^{-6}$", "0.05"}, {"0", "--"}}, rows_of(given))
         assert.same({"8bit", "2"}, column("8bit", "2")) -- one text makes a column of texts
     end)
 

@@ -45,6 +45,9 @@ local function numbers_of(fields)
     return #list > 0 and list or nil, whole, most
 end
 
+-- Columns of what was given, not measured: shown to four digits, with no more of them than were given.
+local given = {eps = true, strength = true}
+
 local titled = {loss = tables.title, setting = function(name) return (name:gsub("_", " ")) end}
 
 --- One column of the table: its heading, its fields, and its letter for tabular: numbers stand to the right.
@@ -60,8 +63,13 @@ local function column_of(name, fields)
     end
     local decimals = most > 0 and math.max(0, DIGITS - 1 - math.floor(math.log(most, 10))) or 0
     for i, v in ipairs(list) do
-        shown[i] = whole and (v < 0 and ("$%d$"):format(v) or ("%d"):format(v)) or number(v,
-            math.min(decimals, 6))
+        if given[name] and v == v and math.abs(v) < math.huge then
+            shown[i] = ("%.4g"):format(v):gsub("^(.*)e%+?(.-)0*(%d+)$", "$%1 \\times 10^{%2%3}$")
+        elseif whole then
+            shown[i] = v < 0 and ("$%d$"):format(v) or ("%d"):format(v)
+        else
+            shown[i] = number(v, math.min(decimals, 6))
+        end
     end
     return heading, shown, "r"
 end
