@@ -86,7 +86,7 @@ end
 local kinds = {"svg", "png", "pdf"}
 
 -- Sizes are in points: 4/3 pixels of a web page, 300/72 pixels of the PNG. gnuplot's cairo terminals draw
--- letters 4/3 as large as they are told.
+-- letters 4/3 as large as they are told, and the one for PDF lines half as wide.
 local frame = [[
 # %s
 # gnuplot -d %s.gp makes %s.svg, %s.png and %s.pdf.
@@ -102,6 +102,8 @@ do for [kind in "svg png pdf"] {
   }
   if (kind eq "pdf") {
     set terminal pdfcairo size %.6gin,%.6gin noenhanced font "sans,8" fontscale 0.75 background rgb "white"
+    set termoption linewidth 2
+    set termoption pointscale 1.4
   }
   set output "%s.".kind.suffix
   set border 3 linecolor rgb "#444444"

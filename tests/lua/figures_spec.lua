@@ -137,19 +137,22 @@ describe("a figure", function()
         end)
     end
 
-    it("has letters of that size in the PDF, too", function()
+    it("has letters of that size, and lines of the same width, in the PDF, too", function()
         local path = draw("letters", summaries.few, {figure_size = "column"}, {"fig2a"})
-        local sizes, pdf = {}, support.read(path .. "/fig2a.pdf")
+        local sizes, widths, pdf = {}, {}, support.read(path .. "/fig2a.pdf")
         for stream in pdf:gmatch "stream\r?\n(.-)endstream" do
             -- A zlib stream behind gzip's heading: gzip unpacks it, and misses only the sum at its end.
             support.write(dir .. "/stream.gz", "\x1f\x8b\8\0\0\0\0\0\0\3" .. stream:sub(3))
             os.execute(("gzip -dc %s/stream.gz >%s/stream 2>/dev/null"):format(dir, dir))
-            for scale in support.read(dir .. "/stream"):gmatch "([%d.]+) 0 0 %-?[%d.]+ [%d.-]+ [%d.-]+ Tm" do
+            local drawing = support.read(dir .. "/stream")
+            for width in drawing:gmatch "([%d.]+) w\n" do widths[tonumber(width)] = true end
+            for scale in drawing:gmatch "([%d.]+) 0 0 %-?[%d.]+ [%d.-]+ [%d.-]+ Tm" do
                 sizes[#sizes + 1] = tonumber(scale)
             end
         end
         table.sort(sizes)
         assert.is_true(#sizes > 10, "no letters found")
+        assert.is_true(widths[1.5] and widths[0.5], "no lines of 1.5 and 0.5 points")
         assert.is_true(sizes[1] >= 6.99 and sizes[#sizes] <= 9.01, sizes[1] .. " " .. sizes[#sizes])
     end)
 
