@@ -15,7 +15,7 @@ local tables = require "advrt.results.tables"
 
 local o = options.parse(arg, {
     name = "figures.lua",
-    description = "Draws the figures of a finished run again, in a size and with the bands that are given.",
+    description = "Draws a finished run's figures again, in another size or with other bands.",
     options = {"out"}, figures = "always", bands = true,
     arguments = {{"run", "folder of a finished run of equal_multiplier.lua or equal_perturbation.lua"}},
 })
@@ -23,7 +23,8 @@ plot.check()
 local about, problem = run_json.read(o.run)
 if not about then fail("%s", problem) end
 if #(about.figures or {}) == 0 then
-    fail("%s: its figures cannot be drawn again: it is a run of %s", o.run, about.setting)
+    fail("%s: a run of %s, whose figures only its own script draws; give that script these options", o.run,
+        about.setting)
 end
 run_json.check_files(o.run, about, nil, "adversarial.safetensors")
 if about.images_attacked == 0 then fail("%s: no image was attacked, there is nothing to draw", o.run) end

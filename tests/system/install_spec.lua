@@ -215,7 +215,7 @@ describe("the documentation", function()
     end
 
     for _, page in ipairs {"first-experiment", "own-images", "own-network", "own-loss", "own-device",
-        "attacks", "statistics"} do
+        "attacks", "figures", "statistics"} do
         it("keeps its word in docs/" .. page .. ".md", function()
             assert(lfs.mkdir(folder .. "/bin"))
             assert(lfs.link(system.options.executable, folder .. "/bin/advrt", true))

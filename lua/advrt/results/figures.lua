@@ -14,6 +14,10 @@ local tables = require "advrt.results.tables"
 
 local figures = {}
 
+--- The functions that draw a figure of a run, by the names that its run.json holds.
+figures.known = {fig1 = true, softmax = true, logits = true, least = true, fig4 = true, flipped = true,
+    fig5 = true}
+
 local MOST_TOGETHER = 4 -- losses in one panel; more have a panel each
 local FAINT = "#BBBBBB" -- of the other losses' lines in a panel of one loss
 local DARK = "#333333"

@@ -72,6 +72,11 @@ end
 -- results.write takes it; form: plot.form's, optional; shown: what examples.read returned. Returns the names.
 function results.draw(out, list, summary, form, shown)
     local names = {}
+    for _, figure in ipairs(list) do
+        if not figures.known[figure[2]] then
+            fail("%s: run.json names a figure '%s' that there is not in this version", figure[1], figure[2])
+        end
+    end
     for i, figure in ipairs(list) do
         names[i] = figure[1]
         out:write(figure[1] .. ".gp", figures[figure[2]](figure[1], summary, form, shown))
