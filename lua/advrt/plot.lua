@@ -67,7 +67,8 @@ function plot.decades(axis, low, high, zeros)
         ticks[#ticks + 1] = ("'10%s' 1e%d"):format(tostring(e):gsub(".", raised), e)
     end
     if zeros then ticks[#ticks + 1] = ("'0' 1e%d"):format(low - step) end
-    return ("set logscale %s\nset %stics (%s)\nset %srange [1e%d:1e%d]"):format(axis, axis,
+    -- The range ends just beyond its last labels, which gnuplot may leave out otherwise.
+    return ("set logscale %s\nset %stics (%s)\nset %srange [0.999e%d:1.001e%d]"):format(axis, axis,
         table.concat(ticks, ", "), axis, zeros and low - step or low, high), low - step
 end
 

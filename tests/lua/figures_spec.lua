@@ -364,6 +364,31 @@ describe("a box plot", function()
     end)
 end)
 
+describe("a figure of bars", function()
+    local function bars(size, ...)
+        local rows, groups = {}, {...}
+        for g in ipairs(groups) do rows[g] = {0.5, 0.4, 0.6} end
+        return plot.bars("f", "", "%", {{title = "a panel", groups = groups, series = {{title = "s",
+            rows = rows}}}},
+            0.5, plot.form {figure_size = size})
+    end
+
+    it("turns the titles of groups that are too wide, and no others", function()
+        local two = bars("column", "CE (2)", "Logit (12345)")
+        assert.truthy(two:find('norotate ("CE (2)" 1, "Logit (12345)" 3.5)', 1, true), two)
+        local seven = bars("column", "one", "two", "three \u{e9} four", "x", "y", "z", "u")
+        assert.truthy(seven:find('"three\\n\u{e9} four" 6', 1, true), seven)
+        local long = bars("column", ("wide"):rep(20), "b c", "d", "e")
+        assert.truthy(long:find(('rotate by 45 right ("%s" 1, "b c" 3.5'):format(("wide"):rep(20)), 1,
+            true), long)
+    end)
+
+    it("runs nothing of a title", function()
+        local script = bars("page", '`date` "\\n$x\27')
+        assert.truthy(script:find('"?date? ??n$x?" 1', 1, true), script)
+    end)
+end)
+
 describe("what a figure's bands show", function()
     local dir, summary
     setup(function()
@@ -434,6 +459,17 @@ describe("what a figure's bands show", function()
             script = figures.fig4("f", summary, plot.form {bands = "sd"})
             assert.matches("\n2 0.0001 ", script)
             assert.truthy(script:find("'0' 1e-4", 1, true))
+        end
+    end)
+
+    it("is nothing around the mean of one image", function()
+        for _, s in ipairs(summary.losses) do
+            s.images = 1
+            for n = 0, T do s.curves.p_target.std[n] = 0 / 0 end
+        end
+        for _, kind in ipairs {"sd", "interval"} do
+            local script = figures.softmax("f", summary, plot.form {bands = kind})
+            assert.matches("$b1_2 << EOD\n0 %S+ nan nan\n", script)
         end
     end)
 

@@ -2,6 +2,7 @@
 -- needs. All lengths are in points, and all letters are 7 points high or more.
 
 local plot = require "advrt.plot"
+local system = require "advrt.core.system"
 
 local sheet = {}
 
@@ -240,6 +241,25 @@ end
 
 local fills = {"#0A2A66", "#E0A100", "#5AA9E6", "#A43A8E", "#2FB092", "#D55E00", "#7A5200"}
 
+--- The titles of groups of bars, each in lines of at most this width. Where a word is wider they are turned,
+-- each in one line. Returns them as gnuplot's strings, the room that they take below, and whether they are
+-- turned.
+local function group_titles(groups, width)
+    local titles, most, turned, longest = {}, 1, false, 0
+    for g, text in ipairs(groups) do
+        titles[g] = sheet.wrap(text, width, SMALL)
+        most, longest = math.max(most, #titles[g]), math.max(longest, sheet.width(text, SMALL))
+        for _, line in ipairs(titles[g]) do turned = turned or sheet.width(line, SMALL) > width end
+    end
+    for g, lines in ipairs(titles) do
+        if turned then lines = {groups[g]} end
+        -- In the double quotes that line ends need, gnuplot would run these.
+        for i, line in ipairs(lines) do lines[i] = system.printable(line):gsub('[\\"`\'%c]', "?") end
+        titles[g] = '"' .. table.concat(lines, "\\n") .. '"'
+    end
+    return titles, turned and 6 + 0.72 * longest or 2 + 8 * most, turned
+end
+
 --- plot.bars.
 function sheet.bars(name, title, ylabel, panels, guide, form)
     local blocks, drawn, keys = {}, {}, {}
@@ -248,14 +268,10 @@ function sheet.bars(name, title, ylabel, panels, guide, form)
     end
     for p, panel in ipairs(panels) do
         local tics, bars, wide = {}, {}, #panel.series + 1.5
-        local room = (plot.widths[form.size] - ROOM - RIGHT) / #panel.groups
-        local lines = 1
-        for g, text in ipairs(panel.groups) do
-            local folded = sheet.wrap(text, room, SMALL)
-            lines = math.max(lines, #folded)
-            for i, line in ipairs(folded) do folded[i] = line:gsub('[\\"`\'%c]', "?") end
-            tics[g] = ('"%s" %g'):format(table.concat(folded, "\\n"),
-                (g - 1) * wide + (#panel.series + 1) / 2)
+        local titles, below, turned = group_titles(panel.groups, (plot.widths[form.size] - ROOM - RIGHT)
+            / #panel.groups)
+        for g in ipairs(panel.groups) do
+            tics[g] = ("%s %g"):format(titles[g], (g - 1) * wide + (#panel.series + 1) / 2)
         end
         for k, one in ipairs(panel.series) do
             local rows = {}
@@ -268,8 +284,9 @@ function sheet.bars(name, title, ylabel, panels, guide, form)
                 .. "vectors heads size graph 0.004,90 linewidth 0.8 linecolor rgb '#777777'"):format(p, k,
                 one.colour or fills[(k - 1) % #fills + 1])
         end
-        drawn[p] = {title = panel.title, ylabel = ylabel, below = 2 + 8 * lines, commands = table.concat({
-            ("set xtics (%s) scale 0"):format(table.concat(tics, ", ")),
+        drawn[p] = {title = panel.title, ylabel = ylabel, below = below, commands = table.concat({
+            ("set xtics %s (%s) scale 0"):format(turned and "rotate by 45 right" or "norotate",
+                table.concat(tics, ", ")),
             ("set xrange [0:%g]"):format(#panel.groups * wide - 0.5),
             "plot " .. table.concat(bars, ", ") .. (guide and (", %g with lines dashtype 3 linecolor rgb "
                 .. "'#444444'"):format(100 * guide) or "")}, "\n")}

@@ -60,8 +60,10 @@ local function small_columns(count) return {page = (count <= 6 or count == 9) an
 --- The label of the vertical axis, where the i-th panel is the first of its row.
 local function first_of_row(i, columns, label) return (i - 1) % columns == 0 and label or nil end
 
---- Numbers of the steps at the axis of a small panel: at most five, round ones.
-local function few_ticks(iterations)
+--- Which steps have numbers at the axis: whole ones, and in a small panel at most five.
+local function ticks(iterations, small)
+    if iterations >= 5 and not small then return "" end
+    if iterations < 5 then return "\nset xtics 1" end
     local decade = 10 ^ math.floor(math.log(iterations, 10) - 1)
     for _, step in ipairs {1, 2, 5, 10, 20, 50} do
         if iterations / (step * decade) <= 4 then
@@ -71,7 +73,7 @@ local function few_ticks(iterations)
 end
 
 local function clipped(v, low, high)
-    if not low then return v end
+    if not low or v ~= v then return v end
     return math.max(low, math.min(high, v))
 end
 
@@ -160,7 +162,7 @@ local function curves(name, summary, form, spec)
         notes = notes_of(summary, bands.words[form.bands]),
         blocks = blocks_of(summary, spec.series, of, steps, spec.low, spec.high),
         commands = ("set xrange [0:%d]"):format(summary.iterations)
-            .. (few and "" or few_ticks(summary.iterations))})
+            .. ticks(summary.iterations, not few)})
 end
 
 --- Fig. 2a, 3a: softmax of the initial and the target class for each loss.
@@ -330,7 +332,7 @@ function figures.fig1(name, summary, form)
     return sheet.script(form, {name = name, title = "Prediction under " .. title .. ", and subspaces",
         panels = panels, columns = {page = 1, column = 1}, height = 20, keys = keys,
         notes = notes_of(summary, bands.words[form.bands]), blocks = table.concat(blocks),
-        commands = ("set xrange [0:%d]"):format(T)})
+        commands = ("set xrange [0:%d]%s"):format(T, ticks(T, false))})
 end
 
 -- Images flipped ---------------------------------------------------------------------
@@ -385,7 +387,7 @@ function figures.flipped(name, summary, form)
             not few and "grey: the other losses" or nil),
         blocks = table.concat(blocks), commands =
             ("set xrange [0:%d]\nset yrange [0:1.02]\nset ytics 0,%g,1%s")
-            :format(summary.iterations, few and 0.2 or 0.5, few and "" or few_ticks(summary.iterations))})
+            :format(summary.iterations, few and 0.2 or 0.5, ticks(summary.iterations, not few))})
 end
 
 -- Fig. 2c, 3c -----------------------------------------------------------------------
@@ -412,11 +414,11 @@ end
 
 --- A log axis that holds least .. most, with labels at 1, 2, 5 where it spans few decades.
 local function log_axis(least, most)
-    local ticks, steps = {}, most > 1000 * least and {1} or most > 40 * least and {1, 3} or {1, 2, 5}
+    local labels, steps = {}, most > 1000 * least and {1} or most > 40 * least and {1, 3} or {1, 2, 5}
     for e = math.floor(math.log(least, 10)) - 1, math.ceil(math.log(most, 10)) do
-        for _, step in ipairs(steps) do ticks[#ticks + 1] = ("%g"):format(step * 10.0 ^ e) end
+        for _, step in ipairs(steps) do labels[#labels + 1] = ("%g"):format(step * 10.0 ^ e) end
     end
-    return ("set logscale x\nset xtics (%s)\nset xrange [%g:%g]"):format(table.concat(ticks, ", "),
+    return ("set logscale x\nset xtics (%s)\nset xrange [%g:%g]"):format(table.concat(labels, ", "),
         least / 1.2, most * 1.2)
 end
 
@@ -468,7 +470,8 @@ local function box_panel(summary, key, label, title, blocks)
     if least > 0 and most > 20 * least then scale = log_axis(least, most) end
     if #parts == 0 then
         scale, parts[1] = "unset logscale x\nset xrange [0:1]", "-1 notitle"
-        headers[#headers + 1] = "set label 97 'no image became its target' at graph 0.5,0.5 center"
+        headers[#headers + 1] = ("set label 97 'no image became its target' at graph 0.5, first %g "
+            .. "center"):format(#summary.losses + 0.15)
     end
     return {title = title, xlabel = label, room = 14, commands = ("unset ytics\nset yrange [%g:0.45]\n"
         .. "set grid noytics xtics linecolor rgb '#DDDDDD' linetype 1 linewidth 0.6\n%s\n%s\n%s"):format(
