@@ -1,8 +1,9 @@
 --- Figures by gnuplot: a script NAME.gp with its data is kept in the run's folder and run there, to
 -- make NAME.svg, NAME.png and NAME.pdf. `gnuplot -d NAME.gp` in the folder makes them again.
 --
--- Text of others (file names, names of losses) enters a script in single quotes only, in which
--- gnuplot expands nothing, and no path enters a command line.
+-- Text of others (file names, names of losses) enters a script in single quotes, in which gnuplot
+-- expands nothing, or in double quotes without the characters that act there. No path enters a
+-- command line.
 
 local arguments = require "advrt.support.check"
 local fail = require "advrt.support.fail"
@@ -45,12 +46,8 @@ end
 local POINT = 72 / 2.54 -- points in a centimetre
 plot.widths = {page = 17.5 * POINT, column = 8.5 * POINT}
 
--- What a figure's bands can show besides the middle: quartiles of the images around the median, the mean's
--- 95 % interval, or one standard deviation around the mean.
-plot.bands = {"quartiles", "interval", "sd"}
-
 --- How figures are drawn, from a script's options: {size = "page" or "column", titles = whether each has
--- its title in the picture, bands = one of plot.bands}. o: optional.
+-- its title in the picture, bands = "quartiles", "interval" or "sd" (advrt.results.bands)}. o: optional.
 function plot.form(o)
     o = o or {}
     return {size = o.figure_size or "page", titles = not o.no_titles, bands = o.bands or "quartiles"}

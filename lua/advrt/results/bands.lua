@@ -11,7 +11,7 @@ local POINTS = 150 -- of a line, about
 --- Numbers held at once to find quartiles, of some 16 bytes each.
 bands.held = 8000000
 
---- The words for a kind of band (plot.bands).
+--- The words for a kind of bands (--bands).
 bands.words = {quartiles = "median and quartiles of the images", interval = "mean and its 95 % interval",
     sd = "mean and one standard deviation"}
 
