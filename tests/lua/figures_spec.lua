@@ -7,6 +7,7 @@ local image = require "advrt.core.image"
 local plot = require "advrt.plot"
 local record = require "advrt.core.record"
 local sheet = require "advrt.plot.sheet"
+local stats = require "advrt.results.stats"
 local support = require "support"
 local tables = require "advrt.results.tables"
 local tensor = require "advrt.tensor"
@@ -474,12 +475,13 @@ describe("what a figure's bands show", function()
     end)
 
     it("counts flips over all images, those never flipped too", function()
-        assert.same({{0, 0}, {2, 0}, {2, 0.2}, {3, 0.2}, {3, 0.4}, {4, 0.4}, {4, 0.6}, {5, 0.6}, {5,
-            0.8}, {T, 0.8}},
-            figures.flipped_by(summary.losses[1], T))
-        assert.same({{0, 0}, {3, 0}, {3, 2 / 3}, {T, 2 / 3}}, figures.flipped_by({flips = {3, 3},
-            images = 3}, T))
-        assert.same({{0, 0}, {T, 0}}, figures.flipped_by({flips = {}, images = 3}, T))
+        local script = figures.flipped("f", summary)
+        assert.truthy(script:find("$f1 << EOD\n0 0\n2 0\n2 0.2\n3 0.2\n3 0.4\n4 0.4\n4 0.6\n5 0.6\n5 0.8\n"
+            .. "12 0.8\nEOD\n", 1, true), script)
+        assert.truthy(script:find("'CE: 4 of 5'", 1, true))
+        local half = stats.survival({3, 3, T, T}, {true, true, false, false})
+        assert.same({{0, 0}, {3, 0}, {3, 0.5}, {T, 0.5}}, figures.stair(half, T))
+        assert.same({{0, 0}, {T, 0}}, figures.stair(stats.survival({T, T}, {false, false}), T))
     end)
 
     it("is paired in box plots: the images that every loss flips, beside all of each loss", function()

@@ -82,6 +82,14 @@ describe("a table as LaTeX", function()
         assert.same({"8bit", "2"}, column("8bit", "2")) -- one text makes a column of texts
     end)
 
+    it("rounds each quantity of a column to its own digits", function()
+        local text = latex.table("loss_a,loss_b,quantity,n,mean\nce,m_logit,flipped,10,10\n"
+            .. "ce,m_logit,l2,10,0.42734\nce,own_loss,iterations,7,-12.25\nce,own_loss,l2,7,0.00813\n")
+        assert.same({{"CE", "M-Logit", "flipped", "10", "10"}, {"CE", "M-Logit", "l2", "10", "0.427"},
+            {"CE", "own\\_loss", "iterations", "7", "$-12.2$"}, {"CE", "own\\_loss", "l2", "7", "0.008"}},
+            rows_of(text))
+    end)
+
     it("stands beside the CSV", function()
         local dir = support.folder()
         local out = {write = function(_, name, text) support.write(dir .. "/" .. name, text) end}

@@ -35,7 +35,8 @@ describe("a run with several seeds", function()
 
     -- What the folders of the seeds hold, and the table of all.
     local function contents(dir)
-        local found = {["seeds.csv"] = support.read(dir .. "/seeds.csv")}
+        local found = {}
+        for _, name in ipairs {"seeds.csv", "seeds.tex"} do found[name] = support.read(dir .. "/" .. name) end
         for _, name in ipairs(support.list(dir)) do
             if name:find("^seed%-") then
                 found[name] = support.contents(dir .. "/" .. name)
@@ -54,7 +55,8 @@ describe("a run with several seeds", function()
     teardown(function() support.remove(base) end)
 
     it("is the runs of these seeds, each by itself", function()
-        assert.same({"report.html", "seed-4", "seed-5", "seed-6", "seeds.csv"}, support.list(whole))
+        assert.same({"report.html", "seed-4", "seed-5", "seed-6", "seeds.csv", "seeds.tex"},
+            support.list(whole))
         local alone = base .. "/alone"
         well(words(alone, {"--targets", "random:5", "--seed", "4"}))
         assert.same(support.contents(alone), support.contents(whole .. "/seed-5"))
@@ -130,7 +132,8 @@ describe("a run with several seeds", function()
         assert.truthy(well(list):find("The run in " .. dir .. "/seed-6 is finished.", 1, true))
         assert.equal(page, support.read(dir .. "/report.html"))
         well(words(dir, {"--seeds", "4", "--seed", "4", "--resume"}))
-        assert.same({"report.html", "seed-4", "seed-5", "seed-6", "seed-7", "seeds.csv"}, support.list(dir))
+        assert.same({"report.html", "seed-4", "seed-5", "seed-6", "seed-7", "seeds.csv",
+            "seeds.tex"}, support.list(dir))
         assert.truthy(support.read(dir .. "/seeds.csv"):find("\nequal_perturbation,ce,flipped,4,", 1, true))
         refused(2, "holds seed-7, which", words(dir, {"--seeds", "3", "--seed", "4", "--resume"}))
     end)
@@ -150,6 +153,29 @@ describe("a run with several seeds", function()
         refused(1, "merge shards of the same --seeds", {experiments .. "merge.lua", base .. "/shard1", other,
             "--no-figures", "--out", base .. "/none"})
         assert.is_false(support.exists(base .. "/none"))
+    end)
+
+    it("draws the figures of every seed as they are asked for, and so does a merge", function()
+        local small = {"--threads", "1", experiments .. "equal_perturbation.lua", "--images", images,
+            "--limit", "2", "--iterations", "3", "--losses", "ce", "--seeds", "2"}
+        local form = {"--figure-size", "column", "--bands", "sd", "--no-titles"}
+        local function with(list, more) return table.move(more, 1, #more, #list + 1, {table.unpack(list)}) end
+        well(with(with(small, form), {"--out", base .. "/drawn"}))
+        local merge = with({experiments .. "merge.lua"}, form)
+        for i = 1, 2 do
+            local dir = base .. "/drawn" .. i
+            well(with(small, {"--no-figures", "--shard", i .. "/2", "--out", dir}))
+            merge[#merge + 1] = dir
+        end
+        well(with(merge, {"--out", base .. "/drawn-merged"}))
+        for _, seed in ipairs {"/seed-0/", "/seed-1/"} do
+            local script = support.read(base .. "/drawn" .. seed .. "fig3a.gp")
+            assert.truthy(script:find("mean and one standard deviation", 1, true))
+            assert.is_nil(script:find("'Softmax of the initial", 1, true))
+            assert.matches("/MediaBox %[ 0 0 24[01]", support.read(base .. "/drawn" .. seed .. "fig3a.pdf"))
+            support.same_files(base .. "/drawn" .. seed, base .. "/drawn-merged" .. seed,
+                {"fig3a.gp", "fig3a.pdf", "figflipped.pdf"})
+        end
     end)
 
     may("is the work of several processes", function()

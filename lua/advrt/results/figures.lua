@@ -337,16 +337,12 @@ end
 
 -- Images flipped ---------------------------------------------------------------------
 
---- The share of a loss's images that are flipped by each step, as the corners {n, share} of a stair.
-function figures.flipped_by(s, iterations)
-    local sorted = table.move(s.flips, 1, #s.flips, 1, {})
-    table.sort(sorted)
+--- The share flipped by each step (stats.survival), as the corners {n, share} of a stair.
+function figures.stair(survival, iterations)
     local rows = {{0, 0}}
-    for i, n in ipairs(sorted) do
-        if n ~= sorted[i + 1] then
-            rows[#rows + 1] = {n, rows[#rows][2]}
-            rows[#rows + 1] = {n, i / math.max(1, s.images)}
-        end
+    for _, step in ipairs(survival.steps) do
+        rows[#rows + 1] = {step.time, rows[#rows][2]}
+        rows[#rows + 1] = {step.time, step.share}
     end
     rows[#rows + 1] = {iterations, rows[#rows][2]}
     return rows
@@ -355,14 +351,16 @@ end
 --- The share of all images, flipped or not, that each loss has flipped by iteration n.
 function figures.flipped(name, summary, form)
     form = form or plot.form()
-    local styles, blocks, panels = styles_of(summary), {}, {}
+    local styles, blocks, panels, times = styles_of(summary), {}, {}, summary.comparison:survival()
     local function stair(i, style, width)
         return line("$f" .. i, style, width)
     end
     local few = #summary.losses <= MOST_TOGETHER
-    local function counted(s) return (few and ": %d of %d" or ": %d/%d"):format(#s.flips, s.images) end
+    local function counted(s)
+        return (few and ": %d of %d" or ": %d/%d"):format(times[s.name].flipped, times[s.name].n)
+    end
     for i, s in ipairs(summary.losses) do
-        blocks[i] = plot.block("f" .. i, figures.flipped_by(s, summary.iterations))
+        blocks[i] = plot.block("f" .. i, figures.stair(times[s.name], summary.iterations))
     end
     local keys, columns = few and keys_of(summary, counted) or {}, {page = 1, column = 1}
     if few then

@@ -7,7 +7,7 @@ local tables = require "advrt.results.tables"
 
 local latex = {}
 
-local DIGITS = 3 -- of a column's largest number
+local DIGITS = 3 -- of the largest number of a quantity in a column
 
 local escapes = {["\\"] = "\\textbackslash{}", ["{"] = "\\{", ["}"] = "\\}", ["$"] = "\\$", ["&"] = "\\&",
     ["#"] = "\\#", ["%"] = "\\%", ["_"] = "\\_", ["^"] = "\\textasciicircum{}", ["~"] = "\\textasciitilde{}",
@@ -31,29 +31,45 @@ local function number(v, decimals)
     return v < 0 and "$" .. text .. "$" or text
 end
 
---- A column's fields as numbers, integers where all are; nil where one is a text.
+--- A column's fields as numbers; nil where one is a text, or there is none.
 local function numbers_of(fields)
-    local list, whole, most = {}, true, 0
+    local list = {}
     for i, field in ipairs(fields) do
         local v = field == "nan" and 0 / 0 or tonumber(field)
         if field == "inf" or field == "-inf" then v = field == "inf" and math.huge or -math.huge end
         if not v then return nil end
         list[i] = v
-        whole = whole and math.type(v) == "integer"
-        if v == v and math.abs(v) < math.huge then most = math.max(most, math.abs(v)) end
     end
-    return #list > 0 and list or nil, whole, most
+    return #list > 0 and list or nil
+end
+
+--- How each number of a column is shown: {whole, decimals}, whether it and all others of its quantity are
+-- whole, and how many digits stand after their point. quantities: by row, or nil where all are of one.
+local function forms_of(list, quantities)
+    local forms, of_row = {}, {}
+    for i, v in ipairs(list) do
+        local key = quantities and quantities[i] or ""
+        local form = forms[key] or {whole = true, most = 0}
+        forms[key], of_row[i] = form, form
+        form.whole = form.whole and math.type(v) == "integer"
+        if v == v and math.abs(v) < math.huge then form.most = math.max(form.most, math.abs(v)) end
+    end
+    for _, form in pairs(forms) do
+        form.decimals = form.most > 0 and math.max(0, DIGITS - 1 - math.floor(math.log(form.most, 10))) or 0
+    end
+    return of_row
 end
 
 -- Columns of what was given, not measured: shown to four digits, with no more of them than were given.
 local given = {eps = true, strength = true}
 
-local titled = {loss = tables.title, setting = function(name) return (name:gsub("_", " ")) end}
+local titled = {loss = tables.title, loss_a = tables.title, loss_b = tables.title,
+    setting = function(name) return (name:gsub("_", " ")) end}
 
 --- One column of the table: its heading, its fields, and its letter for tabular: numbers stand to the right.
-local function column_of(name, fields)
+local function column_of(name, fields, quantities)
     local heading = latex.escape((name:gsub("_", " ")))
-    local list, whole, most = numbers_of(fields)
+    local list = numbers_of(fields)
     local shown = {}
     if not list then
         for i, field in ipairs(fields) do
@@ -61,14 +77,14 @@ local function column_of(name, fields)
         end
         return heading, shown, "l"
     end
-    local decimals = most > 0 and math.max(0, DIGITS - 1 - math.floor(math.log(most, 10))) or 0
+    local forms = forms_of(list, quantities)
     for i, v in ipairs(list) do
         if given[name] and v == v and math.abs(v) < math.huge then
             shown[i] = ("%.4g"):format(v):gsub("^(.*)e%+?(.-)0*(%d+)$", "$%1 \\times 10^{%2%3}$")
-        elseif whole then
+        elseif forms[i].whole then
             shown[i] = v < 0 and ("$%d$"):format(v) or ("%d"):format(v)
         else
-            shown[i] = number(v, math.min(decimals, 6))
+            shown[i] = number(v, math.min(forms[i].decimals, 6))
         end
     end
     return heading, shown, "r"
@@ -78,11 +94,13 @@ end
 function latex.table(text)
     local records = assert(csv.parse(text))
     local header, lines = table.remove(records, 1), {}
-    local headings, columns, form = {}, {}, {}
+    local headings, columns, form, fields = {}, {}, {}, {}
     for k, name in ipairs(header) do
-        local fields = {}
-        for i, record in ipairs(records) do fields[i] = record[k] end
-        headings[k], columns[k], form[k] = column_of(name, fields)
+        fields[name] = {}
+        for i, record in ipairs(records) do fields[name][i] = record[k] end
+    end
+    for k, name in ipairs(header) do
+        headings[k], columns[k], form[k] = column_of(name, fields[name], fields.quantity)
     end
     for i in ipairs(records) do
         local cells = {}
