@@ -103,9 +103,9 @@ describe("a mistake in a session", function()
         end
         assert.same({unknown("net.lod", "net.load"), unknown("experiments.atacks", "experiments.attacks"),
             unknown("attacks.pdg", "attacks.pgd"), unknown("equal-perturbation", "equal_perturbation"),
-            unknown("tensors", "tensor"), unknown "flatten", unknown "experiments.flatten"},
+            unknown("tensors", "tensor"), unknown "weather", unknown "experiments.weather"},
             (session {"? net.lod", "? experiments.atacks", "? attacks.pdg", "? equal-perturbation",
-                "? tensors", "? flatten", "? experiments.flatten"}))
+                "? tensors", "? weather", "? experiments.weather"}))
     end)
 
     it("is avoided by the options that ? shows of an experiment, and the parameters of an attack", function()
