@@ -76,6 +76,7 @@ describe("a table as LaTeX", function()
         assert.same({"$1.23 \\times 10^{-8}$"}, column("1.23e-8"))
         assert.same({"$\\infty$", "$-\\infty$", "1.00"}, column("inf", "-inf", "1.0"))
         assert.same({"3", "$-4$", "12345678"}, column("3", "-4", "12345678"))
+        assert.same({"3", "--", "$\\infty$"}, column("3", "nan", "inf"))
         assert.same({}, column())
         local given = latex.table "eps,strength\n0.003921568627,7\n8e-06,0.05\n0,nan\n"
         assert.same({{"0.003922", "7"}, {"$8 \\times 10^{-6}$", "0.05"}, {"0", "--"}}, rows_of(given))
@@ -88,6 +89,11 @@ describe("a table as LaTeX", function()
         assert.same({{"CE", "M-Logit", "flipped", "10", "10"}, {"CE", "M-Logit", "l2", "10", "0.427"},
             {"CE", "own\\_loss", "iterations", "7", "$-12.2$"}, {"CE", "own\\_loss", "l2", "7", "0.008"}},
             rows_of(text))
+    end)
+
+    it("shows p values as a run prints them", function()
+        assert.same({{"1.0000", "0.0156"}, {"\\textless{}0.0001", "0.0469"}, {"--", "1.0000"}},
+            rows_of(latex.table "p,p_holm\n1,0.015625\n1.5e-9,0.046875\nnan,1\n"))
     end)
 
     it("stands beside the CSV", function()

@@ -1,6 +1,7 @@
 --- CSV tables as LaTeX, for \input in a paper: a tabular in booktabs' style, columns and rows as in the CSV,
 -- numbers rounded, texts escaped.
 
+local comparison = require "advrt.results.comparison"
 local csv = require "advrt.support.csv"
 local system = require "advrt.core.system"
 local tables = require "advrt.results.tables"
@@ -44,15 +45,18 @@ local function numbers_of(fields)
 end
 
 --- How each number of a column is shown: {whole, decimals}, whether it and all others of its quantity are
--- whole, and how many digits stand after their point. quantities: by row, or nil where all are of one.
+-- whole (nan and infinities do not count), and how many digits stand after their point. quantities: by row,
+-- or nil where all are of one.
 local function forms_of(list, quantities)
     local forms, of_row = {}, {}
     for i, v in ipairs(list) do
         local key = quantities and quantities[i] or ""
         local form = forms[key] or {whole = true, most = 0}
         forms[key], of_row[i] = form, form
-        form.whole = form.whole and math.type(v) == "integer"
-        if v == v and math.abs(v) < math.huge then form.most = math.max(form.most, math.abs(v)) end
+        if v == v and math.abs(v) < math.huge then
+            form.whole = form.whole and math.type(v) == "integer"
+            form.most = math.max(form.most, math.abs(v))
+        end
     end
     for _, form in pairs(forms) do
         form.decimals = form.most > 0 and math.max(0, DIGITS - 1 - math.floor(math.log(form.most, 10))) or 0
@@ -62,6 +66,9 @@ end
 
 -- Columns of what was given, not measured: shown to four digits, with no more of them than were given.
 local given = {eps = true, strength = true}
+
+-- Columns of p values, shown as a run prints them.
+local tested = {p = true, p_holm = true}
 
 local titled = {loss = tables.title, loss_a = tables.title, loss_b = tables.title,
     setting = function(name) return (name:gsub("_", " ")) end}
@@ -81,7 +88,9 @@ local function column_of(name, fields, quantities)
     for i, v in ipairs(list) do
         if given[name] and v == v and math.abs(v) < math.huge then
             shown[i] = ("%.4g"):format(v):gsub("^(.*)e%+?(.-)0*(%d+)$", "$%1 \\times 10^{%2%3}$")
-        elseif forms[i].whole then
+        elseif tested[name] and v == v then
+            shown[i] = latex.escape(comparison.p_text(v))
+        elseif forms[i].whole and math.type(v) == "integer" then
             shown[i] = v < 0 and ("$%d$"):format(v) or ("%d"):format(v)
         else
             shown[i] = number(v, math.min(forms[i].decimals, 6))
