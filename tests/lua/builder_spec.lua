@@ -110,6 +110,8 @@ describe("the builder", function()
                 "conv_transpose: output_padding must be a whole number from 0 on or {height, width}, got -1",
             ["b:conv_transpose(x, 'c', {out = 2, kernel = 3, pad = 'same'})"] =
                 "conv_transpose: pad must be given in numbers, got 'same'",
+            ["b:lrn(x)"] = "lrn: size must be a whole number from 1 on, got nil",
+            ["b:lrn(x, {size = 2000})"] = "lrn: size must be 1 to 1024 channels",
             ["b:upsample(x)"] = "upsample needs either size, its output's {height, width}, or factor",
             ["b:upsample(x, {factor = 2, size = 3})"] =
                 "upsample needs either size, its output's {height, width}, or factor",

@@ -25,8 +25,8 @@ typedef struct KernelPartial {
     int64_t zeros;
 } KernelPartial;
 
-/* A pooling over planes of H x W cells of B channels, a multiple of 8. A window has a place in the
- * image, and of a maximum at most 65536. */
+/* A pooling over planes of H x W cells of B channels, a multiple of 8 but for averages. A window
+ * has a place in the image, and of a maximum at most 65536. */
 typedef struct PoolShape {
     int64_t planes, B, H, W, OH, OW, kernel[2], stride[2];
     int64_t pad[4]; /* top, left, bottom, right */

@@ -87,9 +87,25 @@ static int run_avgwindow_back(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
+/* A window of one column leaves the columns of plain order apart, as channels are in blocks: so an
+ * average over few planes, as that over channels is (net/layers/lrn.c), needs no blocks. */
+static PoolShape average_shape(const Compiler *c, const Op *f, Layout *in, Layout *out) {
+    const Value *x = value_of(c, f->in[0]), *y = value_of(c, f->out[0]);
+    PoolShape s = pool_shape(c, f);
+    *in = value_blocked(c, f->in[0]);
+    *out = value_blocked(c, f->out[0]);
+    if (x->C >= s.B || f->kernel[1] != 1 || f->stride[1] != 1 || x->W != y->W) return s;
+    *in = layout_plain(c->request->N, x->C, x->H, x->W);
+    *out = layout_plain(c->request->N, y->C, y->H, y->W);
+    s.planes = c->request->N * x->C;
+    s.B = x->W;
+    s.W = s.OW = 1;
+    return s;
+}
+
 int cpu_lower_avgwindow(Compiler *c, const Op *op, Error *e) {
-    Layout in = value_blocked(c, op->in[0]), out = value_blocked(c, op->out[0]);
-    PoolShape shape = pool_shape(c, op);
+    Layout in, out;
+    PoolShape shape = average_shape(c, op, &in, &out);
     int x = value_as(c, op->in[0], &in, e), y = buffer_of(c, &out, e);
     if (x < 0 || y < 0 ||
         !step_new(c, "average pool", run_avgwindow, 2, (int[]){x, y}, &shape, sizeof shape, e))
@@ -98,9 +114,8 @@ int cpu_lower_avgwindow(Compiler *c, const Op *op, Error *e) {
 }
 
 int cpu_lower_avgwindow_back(Compiler *c, const Op *op, Error *e) {
-    const Op *forward = twin_of(c, op);
-    Layout in = value_blocked(c, forward->in[0]), out = value_blocked(c, forward->out[0]);
-    PoolShape shape = pool_shape(c, forward);
+    Layout in, out;
+    PoolShape shape = average_shape(c, twin_of(c, op), &in, &out);
     int dy = value_as(c, op->in[0], &out, e), dx = buffer_of(c, &in, e);
     if (dy < 0 || dx < 0 ||
         !step_new(c, "average pool back", run_avgwindow_back, 2, (int[]){dy, dx}, &shape,

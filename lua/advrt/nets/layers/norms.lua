@@ -67,3 +67,16 @@ takes.normalize = {"mean", "std"}
 function Builder:normalize(x, mean, std)
     return layer.add(self, {kind = "normalize", mean = mean, std = std}, x)
 end
+
+takes.lrn = {{"size", "alpha", "beta", "k"}}
+--- Local response normalisation, x / (k + alpha m)^beta with m the mean of x^2 over `size` channels
+-- around, as torch's. o: size, alpha = 1e-4, beta = 0.75, k = 1.
+function Builder:lrn(x, o)
+    o = o or {}
+    return layer.add(self, {
+        kind = "lrn", sizes = {layer.attribute("lrn", o, "size", layer.COUNT)},
+        eps = layer.attribute("lrn", o, "alpha", layer.NUMBER, 1e-4),
+        p = layer.attribute("lrn", o, "beta", layer.NUMBER, 0.75),
+        scale = layer.attribute("lrn", o, "k", layer.NUMBER, 1),
+    }, x)
+end
