@@ -27,6 +27,16 @@ static void dense(Graph *g) {
     end(g, relu(g, norm(g, concat(g, 0, 4, x)), 0));
 }
 
+/* CSPNet: half of the channels go round the block. */
+static void shares(Graph *g) {
+    int x = block(g, normalize(g, 0), 64);
+    for (int i = 0; i < 2; i++) {
+        int a = SIZED(g, LAYER_SLICE, x, 0, 0, 32, 1), b = SIZED(g, LAYER_SLICE, x, 0, 32, 32, 1);
+        x = relu(g, CONCAT(g, 0, a, block(g, b, 32)), 0);
+    }
+    end(g, x);
+}
+
 /* Inception: branches side by side, the last of them no whole block. */
 static void branches(Graph *g) {
     int x = block(g, 0, 16);
@@ -222,9 +232,10 @@ static const struct {
     const char *name;
     void (*make)(Graph *g);
 } nets[] = {
-    {"dense", dense},       {"branches", branches}, {"ends", ends},       {"shuffle", shuffle},
-    {"slices", slices},     {"windows", windows},   {"borders", borders}, {"views", views},
-    {"averages", averages}, {"gaps", gaps},         {"resizes", resizes}, {"hourglass", hourglass},
+    {"dense", dense},         {"shares", shares},     {"branches", branches}, {"ends", ends},
+    {"shuffle", shuffle},     {"slices", slices},     {"windows", windows},   {"borders", borders},
+    {"views", views},         {"averages", averages}, {"gaps", gaps},         {"resizes", resizes},
+    {"hourglass", hourglass},
 };
 enum { NETS = sizeof nets / sizeof *nets };
 
@@ -245,10 +256,39 @@ static void test_nets(void **state) {
         }
 }
 
+/* Concatenations and slices of whole blocks of channels stay in blocks: of the whole net, forward
+ * and back, nothing is put into another order but for its ends. */
+static void test_blocks(void **state) {
+    (void)state;
+    if (strcmp(device->name, "cpu") != 0) skip();
+    void (*const of_blocks[])(Graph *) = {dense, shares};
+    for (int i = 0; i < 2; i++) {
+        Error e = {0};
+        PlanTiming t;
+        Graph *g = start(3, 12, 12);
+        of_blocks[i](g);
+        assert_int_equal(graph_init_golden(g, device, "", NULL, &e), 0);
+        Plan *p = make_plan(g, PLAN_GRADIENT, 2);
+        assert_int_equal(plan_time(p, true, &e), 0);
+        int moves = 0;
+        for (int k = 0; plan_timing(p, k, &t); k++) {
+            bool ends = !strncmp(t.layer, "linear", 6) || !strncmp(t.layer, "adaptive", 8) ||
+                        !strncmp(t.layer, "normalize", 9) || !strcmp(t.layer, "conv0") ||
+                        !strcmp(t.layer, "conv1");
+            if (!strcmp(t.what, "reorder") && !ends)
+                fail_msg("net %d, layer '%s', backward %d", i, t.layer, t.backward);
+            moves += !strcmp(t.what, "move");
+        }
+        assert_true(moves >= 8);
+        plan_free(p), graph_free(g);
+    }
+}
+
 int main(void) {
     under_test_open();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nets),
+        cmocka_unit_test(test_blocks),
     };
     int failed = cmocka_run_group_tests_name("layers", tests, NULL, NULL);
     under_test_close();
