@@ -203,7 +203,8 @@ static int graph_layers(lua_State *L) {
 
 /* --- parameters --- */
 
-/* parameters() -> array of {name =, shape =, role =} in the order of the layers. */
+/* parameters() -> array of {name =, shape =, role =, layer = the value that it helps to make} in the
+ * order of the layers. */
 static int graph_parameters(lua_State *L) {
     const Graph *g = check_graph(L);
     lua_createtable(L, g->n_params, 0);
@@ -214,6 +215,8 @@ static int graph_parameters(lua_State *L) {
         lua_setfield(L, -2, "name");
         lua_pushstring(L, param_role_name(p.role));
         lua_setfield(L, -2, "role");
+        lua_pushinteger(L, p.layer + 1);
+        lua_setfield(L, -2, "layer");
         lua_createtable(L, p.value.ndim, 0);
         for (int d = 0; d < p.value.ndim; d++) {
             lua_pushinteger(L, p.value.shape[d]);

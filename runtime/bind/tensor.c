@@ -396,6 +396,24 @@ static int reshape(lua_State *L) {
     return 1;
 }
 
+/* permute{d, ...}: a new tensor; dimension i of it is dimension d_i, from 1. */
+static int permute(lua_State *L) {
+    Error e;
+    const Tensor *t = bind_check_tensor(L, 1);
+    int64_t order[TENSOR_DIMS];
+    int perm[TENSOR_DIMS], n = bind_check_shape(L, 2, order);
+    bool seen[TENSOR_DIMS] = {false};
+    luaL_argcheck(L, n == t->ndim, 2, "wants each of the dimensions once");
+    for (int i = 0; i < n; i++) {
+        luaL_argcheck(L, order[i] >= 1 && order[i] <= n && !seen[order[i] - 1], 2,
+                      "wants each of the dimensions once");
+        seen[order[i] - 1] = true;
+        perm[i] = (int)order[i] - 1;
+    }
+    want_done(L, tensor_permute(bind_new_tensor(L), t, perm, &e), &e);
+    return 1;
+}
+
 static int clone(lua_State *L) {
     Error e;
     Tensor *t = bind_check_tensor(L, 1);
@@ -517,11 +535,10 @@ static int length(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"size", size},         {"shape", shape},     {"dim", dim},
-    {"numel", numel},       {"dtype", dtype},     {"totable", totable},
-    {"item", item},         {"get", get},         {"set", set},
-    {"narrow", narrow},     {"reshape", reshape}, {"clone", clone},
-    {"copy", copy},         {"to", to},           {"set_image", set_image},
+    {"size", size},         {"shape", shape},     {"dim", dim},         {"numel", numel},
+    {"dtype", dtype},       {"totable", totable}, {"item", item},       {"get", get},
+    {"set", set},           {"narrow", narrow},   {"reshape", reshape}, {"clone", clone},
+    {"permute", permute},   {"copy", copy},       {"to", to},           {"set_image", set_image},
     {"image_u8", image_u8}, {"bytes", bytes_of},  {NULL, NULL},
 };
 

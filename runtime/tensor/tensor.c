@@ -222,3 +222,39 @@ int tensor_convert(Tensor *out, const Tensor *t, Dtype type, Error *e) {
     }
     return 0;
 }
+
+/* Copies elements of `width` bytes in the order of out's indices; steps[d] is how far dimension d
+ * of out moves in `from`, in elements. */
+static void copy_strided(const Tensor *out, const int64_t *steps, size_t width, char *to,
+                         const char *from) {
+    int64_t index[TENSOR_DIMS] = {0}, at = 0;
+    for (int64_t n = tensor_count(out); n > 0; n--) {
+        memcpy(to, from + (size_t)at * width, width);
+        to += width;
+        for (int d = out->ndim; d-- > 0;) {
+            at += steps[d];
+            if (++index[d] < out->shape[d]) break;
+            at -= steps[d] * out->shape[d];
+            index[d] = 0;
+        }
+    }
+}
+
+int tensor_permute(Tensor *out, const Tensor *t, const int *perm, Error *e) {
+    int64_t shape[TENSOR_DIMS], strides[TENSOR_DIMS], steps[TENSOR_DIMS], step = 1;
+    for (int d = t->ndim; d-- > 0; step *= t->shape[d]) strides[d] = step;
+    for (int d = 0; d < t->ndim; d++) shape[d] = t->shape[perm[d]], steps[d] = strides[perm[d]];
+    if (tensor_new(out, tensor_device(t), t->dtype, t->ndim, shape, e) != 0) return -1;
+    size_t bytes = tensor_bytes(t);
+    char *from = memory_take(bytes, "a tensor on the host", e);
+    char *to = from ? memory_take(bytes, "a tensor on the host", e) : NULL;
+    int failed = !to || tensor_to_host(t, from, e) != 0;
+    if (!failed) {
+        copy_strided(out, steps, dtype_size(t->dtype), to, from);
+        failed = tensor_from_host(out, to, e) != 0;
+    }
+    memory_free(from);
+    memory_free(to);
+    if (failed) tensor_free(out);
+    return failed ? -1 : 0;
+}

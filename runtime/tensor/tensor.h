@@ -51,6 +51,9 @@ Tensor tensor_share(const Tensor *t);
 /* Views: the same elements in another shape; rows first .. first+n-1 of dimension 0. */
 int tensor_reshape(Tensor *out, const Tensor *t, int ndim, const int64_t *shape, Error *e);
 int tensor_narrow(Tensor *out, const Tensor *t, int64_t first, int64_t n, Error *e);
+/* A new tensor of the same elements with the dimensions in another order: dimension d of it is
+ * dimension perm[d] of t. perm must hold each of 0 .. ndim-1 once. Goes through host memory. */
+int tensor_permute(Tensor *out, const Tensor *t, const int *perm, Error *e);
 void tensor_free(Tensor *t);
 
 /* Copies between tensors of one type and element count. */

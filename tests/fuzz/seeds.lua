@@ -3,6 +3,7 @@
 
 package.path = "tests/?.lua;" .. package.path
 local malformed = require "malformed"
+malformed.onnx = require "malformed_onnx"
 
 local function write(path, bytes)
     local file = assert(io.open(path, "wb"))

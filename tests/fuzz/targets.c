@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "io/idx.h"
 #include "io/image.h"
+#include "io/onnx.h"
 #include "io/record.h"
 #include "io/weights.h"
 
@@ -108,6 +109,35 @@ static void run_index(const char *path, const uint8_t *bytes, size_t n) {
         memory_free(file);
     }
     shards_free(&s);
+}
+
+/* Every tensor of a model. */
+static void run_onnx(const char *path, const uint8_t *bytes, size_t n) {
+    (void)bytes, (void)n;
+    Error e = {0};
+    Onnx m;
+    if (onnx_open(&m, path, &e) != 0) {
+        fuzz_check(!m.path && !m.items, "a model in spite of a failure", e.text);
+        fuzz_check_message(path, e.text);
+        return;
+    }
+    for (int i = 1; i < m.count; i++) {
+        const OnnxField *f = m.items[i].field;
+        fuzz_check(m.items[i].next < m.count && m.items[i].first < m.count, "items of its own",
+                   f->name);
+        if (f->form == ONNX_STRING)
+            fuzz_check(strlen(onnx_text(&m, &m.items[i])) == m.items[i].bytes, "a whole text",
+                       f->name);
+        if (f->form != ONNX_MESSAGE || f->message != ONNX_TENSOR) continue;
+        Tensor t;
+        Error why = {0};
+        if (onnx_tensor(&m, &m.items[i], fuzz_device(), &t, &why) != 0) {
+            fuzz_check(!t.storage, "a tensor in spite of a failure", why.text);
+            fuzz_check_message(path, why.text);
+        }
+        tensor_free(&t);
+    }
+    onnx_close(&m);
 }
 
 static void run_image(const char *path, const uint8_t *bytes, size_t n) {
@@ -213,6 +243,7 @@ const FuzzTarget fuzz_targets[FUZZ_TARGETS] = {
     {"pth_legacy", run_weights, NULL},
     {"msgpack", run_weights, NULL},
     {"index", run_index, NULL},
+    {"onnx", run_onnx, NULL},
     {"records", run_records, NULL},
     {"part", run_part, fuzz_repair_part},
     {"idx", run_idx, NULL},
