@@ -175,6 +175,12 @@ test-onednn3:
 	3) echo "the tests on oneDNN 3 are left out"; echo "0 passed, 0 failed" ;; \
 	*) exit 1 ;; esac
 ONEDNN3_TESTS = test_plan test_plane test_layouts test_sweep test_kernels test_convolve
+.PHONY: test-onnx
+test-onnx: all ## ONNX's own test data, from PyPI (third_party/onnx.txt)
+	@third_party/onnx build/onnx; case $$? in \
+	0) $(BUILD)/advrt tests/onnx_backend.lua build/onnx/data ;; \
+	3) echo "ONNX's test data is left out"; echo "0 passed, 0 failed" ;; \
+	*) exit 1 ;; esac
 # BENCH holds more options, as BENCH='--works resnet50:8:gradient --rounds 15'; BENCH_PYTHON is the
 # path of an interpreter that has torch; PROFILE=1 times the layers instead.
 bench: all ## seconds, rates and memory of the nets, and PyTorch's where BENCH_PYTHON is set
@@ -223,6 +229,7 @@ check: deps-dev ## what CI runs: build, lint, tests, tests under the sanitizers;
 	  tests     1500 'tests/run $(BUILD)' \
 	  counts     120 '$(BUILD)/advrt tests/bench/instructions.lua' \
 	  onednn3   1200 '$(MAKE) -j2 test-onednn3' \
+	  onnx       300 '$(MAKE) test-onnx' \
 	  cuda      1500 '$(MAKE) -j2 test-standin' \
 	  tsan       300 '$(MAKE) -j2 tsan' \
 	  asan-build 400 '$(MAKE) -j2 asan' \

@@ -54,6 +54,7 @@ if good > 0 then
     print(("top-1  %6.2f %%  (%d right)"):format(100 * top1 / good, top1))
     -- Where there are no more than five classes, every label is among the first five.
     if net.classes > 5 then print(("top-5  %6.2f %%  (%d right)"):format(100 * top5 / good, top5)) end
+    experiment.doubt(net, top1, good)
 end
 if broken > 0 then
     print(("Logits that are not finite: %s, the first %s. An image whose logits hold NaN is never top-1; "

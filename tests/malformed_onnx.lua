@@ -81,10 +81,10 @@ return {good = good,
     {model(function(_, m) m.ir = 2 end), "has IR version 2; versions from 3 on are read"},
     {onnx.bytes(7, ""), "is no ONNX model: it has no ir_version"},
     {model(function(_, m) m.opset = false end), "names no version of ONNX's operators (opset_import)"},
-    {model(function(_, m) m.opset = 6 end),
-        "is of opset 6; 7 to 28 are read (torch.onnx.export's opset_version)"},
+    {model(function(_, m) m.opset = 5 end),
+        "is of opset 5; 6 to 28 are read (torch.onnx.export's opset_version)"},
     {model(function(_, m) m.opset = 1 << 40 end),
-        "is of opset 1099511627776; 7 to 28 are read (torch.onnx.export's opset_version)"},
+        "is of opset 1099511627776; 6 to 28 are read (torch.onnx.export's opset_version)"},
     {weights {raw = RAW:sub(1, -2)}, "tensor 'w': has 23 bytes, its shape and type take 24"},
     {weights {raw = RAW, dims = {2, 3, 0}},
         "1 operator is not supported: Gemm of [1,3] and [2,3,0] (1 node: fc)"},
@@ -135,6 +135,15 @@ return {good = good,
         "node 'fc' (Gemm) has an attribute 'transB' of another kind"},
     {node("Gemm", {"x", "w", "b"}, {"z"}, {transB = 0}, "fc"),
         "node 'fc' (Gemm) has weights [2,3] for an input [1,3]"},
+    {model(function(g)
+        g.inputs[1] = onnx.value("x", {"N", 2, 1, 1})
+        g.nodes = {onnx.node("Conv", {"x", "k", "x3"}, {"y"}, nil, "c"), onnx.node("Flatten", {"y"}, {"z"})}
+        g.initializers = {onnx.reals("k", {2, 2, 1, 1}, {1, 2, 3, 4}), onnx.reals("x3", {3}, {1, 2, 3})}
+    end), "parameter 'c.bias' is [3], its layer wants [2]"},
+    {model(function(g) g.inputs[1] = onnx.value("x", {"N", 1 << 50}) end),
+        "input 'x' is [?,1125899906842624]: an input shape needs three positive sizes, height and width up "
+            .. "to 65536"},
+    {node("Expand", {"x", "e"}, {"z"}, nil, "e"), "node 'e' reads 'e', which nothing before it makes"},
     {node("Gemm", {"x"}, {"z"}, {transB = 1}, "fc"), "node 'fc' (Gemm) has no second input"},
     {node("Reshape", {"x", "w"}, {"z"}, nil, "r"), "node 'r' (Reshape) asks for the shape "
         .. "[0.5,-1.0,2.0,0.25,1.0,-0.5]"},

@@ -31,7 +31,7 @@ local function options_of(dir, given)
     elseif given ~= nil and type(given) ~= "table" then
         error(("bad argument #2 to 'folder' (a table of options expected, got %s)"):format(type(given)), 3)
     end
-    local problem = check.keys(given, {"net", "classes", "input", "resize", "crop"})
+    local problem = check.keys(given, {"net", "classes", "input", "resize", "crop", "class_names"})
     if problem then error("folder: " .. problem, 3) end
     local o, net = {}, given and given.net
     for key, value in pairs(given or {}) do o[key] = value end
@@ -74,6 +74,7 @@ end
 -- options.net         optional: a net, whose classes, input and preprocessing the others default to
 -- options.classes     number of classes; without it classes in sorted order are refused
 -- options.input       {C,H,W}, what the net takes; without it each image has its own size
+-- options.class_names  the path of the list of classes that is used where the folder has no classes.txt
 -- options.resize, options.crop   as the image loader's, or nil: an image of another size fails
 --
 -- Classes: labels.csv in the folder (file,label with every image once); else subfolders: the lines of
@@ -99,13 +100,13 @@ function data.folder(dir, options)
     end
     check_channels(dir, o.input, {1, 3})
     local self = setmetatable({dir = dir, files = found.files, input = o.input, resize = o.resize,
-        crop = o.crop, others = found:other_files()}, Folder)
+        crop = o.crop, others = found:other_files(), own_names = o.class_names}, Folder)
     self.labels = find.by_labels(dir, found.files, o.classes)
     if self.labels then
         self.told_by = "labels.csv"
         find.names(dir, o.classes)
     else
-        self.folders, self.told_by = find.by_folders(dir, found, o.classes)
+        self.folders, self.told_by = find.by_folders(dir, found, o.classes, o.class_names)
     end
     self.passed_over = found:passed_over(self.labels)
     return self
@@ -198,7 +199,7 @@ end
 
 --- The text of the folder's classes.txt, where there is one: line i, counted from 0, names class i.
 function Folder:class_names()
-    local names = find.names(self.dir)
+    local names = find.names(self.dir, nil, self.own_names)
     return names and table.concat(names, "\n") .. "\n"
 end
 

@@ -19,6 +19,16 @@
 --                 layer that keeps the resolution, small linear layers
 --     build       function(b, x): draws the net with the methods of advrt.nets.builder on the
 --                 input x and returns the logits, the layer added last
+--
+-- An ONNX model is a definition too, with its weights: net.load("model.onnx") (advrt.nets.onnx). A Lua file
+-- adds what the model does not state:
+--     onnx        the model's path, from the definition's folder
+--     output      the name of the output that the logits are, where the model has several
+--     mean, std   as above
+--     resize, crop  as those of preprocess
+--     classes     the path of a file with a line for each class, for want of a classes.txt in the images'
+--                 folder
+--     name, defaults  as above
 local count_of = require "advrt.support.count"
 local arguments = require "advrt.support.check"
 local autograd = require "advrt.autograd"
@@ -26,10 +36,12 @@ local core = require "advrt.core.net"
 local fail = require "advrt.support.fail"
 local lfs = require "lfs"
 local loaded = require "advrt.support.loaded"
+local onnx = require "advrt.nets.onnx"
 local system = require "advrt.core.system"
 local tensor = require "advrt.core.tensor"
 local weights = require "advrt.nets.weights"
 local builder = require "advrt.nets.builder"
+local class_lists = require "advrt.data.classes"
 
 local LONGEST_SIDE = 65535 -- of an image, in pixels
 
@@ -97,17 +109,18 @@ local function find(path)
     return nil, ("no network definition '%s' (looked there and in %s)"):format(path, nets)
 end
 
--- The fields that a definition, and two of them, may have.
+-- The fields that a definition, and two of them, may have; and those of one that names an ONNX model.
 local fields = {
     [""] = {"name", "classes", "input", "preprocess", "mean", "std", "weights", "defaults", "branch_end",
         "stems", "build"},
     preprocess = {"resize", "crop"},
     defaults = {"alpha", "magnitude", "magnitude_inf"},
 }
+local fields_of_model = {"onnx", "output", "name", "classes", "mean", "std", "resize", "crop", "defaults"}
 
 -- What a definition needs of a field that it has but might leave out.
 local function check_optional(d)
-    for _, name in ipairs {"name", "weights", "branch_end"} do
+    for _, name in ipairs {"name", "weights", "branch_end", "onnx", "output"} do
         if d[name] ~= nil and type(d[name]) ~= "string" then return ("needs '%s', text"):format(name) end
     end
     for _, name in ipairs {"preprocess", "defaults", "stems"} do
@@ -115,10 +128,12 @@ local function check_optional(d)
             return ("needs '%s', a table"):format(name)
         end
     end
+    local prefix = d.onnx and "" or "preprocess."
     for _, name in ipairs {"resize", "crop"} do
-        local v = d.preprocess and d.preprocess[name]
+        local v = d[name]
+        if not d.onnx then v = d.preprocess and d.preprocess[name] end
         if v ~= nil and not (whole(v) and v <= LONGEST_SIDE) then
-            return ("needs 'preprocess.%s', a whole number from 1 to %d"):format(name, LONGEST_SIDE)
+            return ("needs '%s%s', a whole number from 1 to %d"):format(prefix, name, LONGEST_SIDE)
         end
     end
     for _, name in ipairs(fields.defaults) do
@@ -131,6 +146,7 @@ end
 
 local function check_fields(d)
     for where, names in pairs(fields) do
+        if where == "" and d.onnx then names = fields_of_model end
         local problem = arguments.keys(where == "" and d or d[where], names)
         if problem then return ("has a field too many: %s%s"):format(where ~= "" and where .. ": " or "",
             problem) end
@@ -140,21 +156,74 @@ end
 local function check_definition(d, path)
     local function wrong(what) return nil, ("%s: the network definition %s"):format(path, what) end
     if type(d) ~= "table" then return wrong("returns no table, but " .. type(d)) end
-    if type(d.build) ~= "function" then return wrong("has no function 'build'") end
-    if not whole(d.classes) then return wrong("needs 'classes', a positive whole number") end
-    if not whole_shape(d.input) then return wrong("needs 'input', {channels, height, width}") end
+    if d.onnx == nil then
+        if type(d.build) ~= "function" then return wrong("has no function 'build'") end
+        if not whole(d.classes) then return wrong("needs 'classes', a positive whole number") end
+        if not whole_shape(d.input) then return wrong("needs 'input', {channels, height, width}") end
+    elseif d.classes ~= nil and type(d.classes) ~= "string" then
+        return wrong("needs 'classes', the path of a file with a line for each class")
+    end
     local wanted = check_optional(d) or check_fields(d)
     if wanted then return wrong(wanted) end
     return d
 end
 
+--- What an ONNX model says beyond its definition, by that.
+local models = setmetatable({}, {__mode = "k"})
+
+--- The definition of an ONNX model, and its path; nil and a message.
+local function of_onnx(path, opts)
+    local ok, d, about = fail.try(onnx.definition, path, opts)
+    if ok then
+        models[d] = about
+        return d, path
+    end
+    if fail.is(d) then return nil, d.message end
+    error(d, 0)
+end
+
+--- The classes.txt that a definition names, which must have a line for each of K classes: its path, or nil
+-- and a message.
+local function class_names(path, K, model)
+    local ok, list = fail.try(class_lists.read, path, K)
+    if not ok and fail.is(list) then return nil, list.message end
+    if not ok then error(list, 0) end
+    if not list then return nil, path .. ": there is no such file, which would name the classes" end
+    if #list == K then return path end
+    return nil, ("%s: names %d classes, but %s has %d logits"):format(path, #list, model, K)
+end
+
+--- What a definition says of a model that it names, beside which that lies, joined with what the model
+-- says itself.
+local function of_model(d, path, opts)
+    local folder = path:match("^(.*/)") or ""
+    local file = d.onnx:sub(1, 1) == "/" and d.onnx or folder .. d.onnx
+    local found, message = readable(file)
+    if not found then return nil, message or ("%s: there is no model '%s'"):format(path, file) end
+    system.note_file(file)
+    local whole_d
+    whole_d, message = of_onnx(file, {output = opts.output or d.output, input = opts.input, crop = opts.crop
+        or d.crop})
+    if not whole_d then return nil, message end
+    for _, name in ipairs {"name", "mean", "std", "defaults"} do
+        if d[name] ~= nil then whole_d[name] = d[name] end
+    end
+    whole_d.preprocess = {resize = d.resize, crop = d.crop}
+    if d.classes then
+        models[whole_d].class_names, message = class_names(folder .. d.classes, whole_d.classes, file)
+        if message then return nil, message end
+    end
+    return whole_d
+end
+
 --- The definition in a file, as the table described above, and the path it was found at; looked
 -- for as given, then in the installation's nets/. nil and a message where it cannot be had. The
 -- user's interrupt is raised.
-function M.definition(path)
+function M.definition(path, opts)
     arguments.want("definition", 1, "string", path)
     local found, message = find(path)
     if not found then return nil, message end
+    if onnx.is(found) then return of_onnx(found, opts) end
     local chunk, code
     chunk, message, code = loadfile(found, "t")
     if code == "binary" then
@@ -165,6 +234,7 @@ function M.definition(path)
     local ok, d = fail.try(loaded.during, chunk, found)
     if not ok then return nil, tostring(d) end
     d, message = check_definition(d, found)
+    if d and d.onnx then d, message = of_model(d, found, opts or {}) end
     if not d then return nil, message end
     return d, found
 end
@@ -212,6 +282,7 @@ local function draw(g, d, opts, path)
         x = b:normalize(x, mean, std)
     end
     local built, z = fail.try(loaded.during, d.build, b, x)
+    if not built and fail.is(z) then return nil, z.message end
     if not built then return nil, placed(tostring(z), path, d.build) end
     if z == nil or z ~= b.last then
         return nil, ("%s: build must return the logits, the layer it added last"):format(path)
@@ -222,7 +293,7 @@ local function draw(g, d, opts, path)
         return nil, ("%s: build returns [%s], which is not one logit for each of %d classes")
             :format(path, table.concat(z.shape, ","), g.classes)
     end
-    g.head = b.head
+    g.head, g.given = b.head, rawget(b, "state")
     return graph
 end
 
@@ -231,7 +302,9 @@ end
 local function fill(g, state, path, skip)
     for _, p in ipairs(g.graph:parameters()) do
         if not skip[p.name] then
-            local ok, message = fail.try(g.graph.set, g.graph, p.name, state[p.name])
+            local value = state[p.name]
+            if type(value) == "function" then value = value() end
+            local ok, message = fail.try(g.graph.set, g.graph, p.name, value)
             if not ok then return nil, ("weights %s: %s"):format(path, tostring(message)) end
             local sum = g.graph:get(p.name):sum()
             if sum ~= sum or math.abs(sum) == math.huge then
@@ -250,12 +323,24 @@ local function initialise(g, d, opts)
     end
 end
 
+-- The weights that a definition's build brought along, by name; those of the new head are left alone.
+local function take_given(g, path, skip)
+    local ok, done, message = fail.try(fill, g, g.given, path, skip)
+    if not ok then
+        if not fail.is(done) then error(done, 0) end
+        return nil, done.message
+    end
+    if not done then return nil, message end
+    g.given = nil
+    return g
+end
+
 local function load_weights(g, d, opts)
     local path = opts.weights
     if not path and d.weights and g.definition then
         path = (g.definition:match("^(.*/)") or "") .. d.weights
     end
-    if not path then
+    if not path and not g.given then
         return nil, ("net %s has no bundled weights: name a file of weights"):format(g.name)
     end
     local skip = {}
@@ -265,6 +350,7 @@ local function load_weights(g, d, opts)
         end
         skip[g.head .. ".weight"], skip[g.head .. ".bias"] = true, true
     end
+    if not path then return take_given(g, g.definition, skip) end
     local state, about = weights.fit {path = path, key = opts.weights_key, name = g.name,
         parameters = g.graph:parameters(), skip = skip, channels = g.input[1],
         mean = g.preprocess.mean, std = g.preprocess.std}
@@ -276,10 +362,18 @@ local function load_weights(g, d, opts)
     return g
 end
 
+--- What is said of an ONNX model when it is loaded, an array of lines.
+local function model_notes(g, model)
+    local notes = {}
+    for i, note in ipairs(model.notes) do notes[i] = ("%s: %s"):format(model.path, note) end
+    if g.unnormalised then notes[#notes + 1] = ("%s: %s"):format(model.path, g.unnormalised) end
+    return notes
+end
+
 local PRECISIONS = {f32 = true, mixed = true, bf16 = true, tf32 = true}
 
 local options_of_load = {"weights", "weights_key", "init", "salt", "seed", "input", "crop", "classes",
-    "new_head", "mean", "std", "stem", "plan", "precision"}
+    "new_head", "mean", "std", "stem", "output", "plan", "precision"}
 
 -- Raises, at the line of the script, for options that load does not take.
 local function check_options(path, opts, method)
@@ -299,16 +393,23 @@ end
 --- A net from a definition table; opts as for load. `path` names the definition in messages.
 function M.build(d, opts, path)
     opts = opts or {}
-    if opts.init and opts.init ~= "golden" and opts.init ~= "he" then
-        error(("init must be 'golden' or 'he', got '%s'"):format(tostring(opts.init)), 2)
+    if opts.init and opts.init ~= "golden" and opts.init ~= "he" and opts.init ~= "none" then
+        error(("init must be 'golden', 'he' or 'none', got '%s'"):format(tostring(opts.init)), 2)
     end
     local precision = opts.precision or system.options.precision
     if not PRECISIONS[precision] then
         error(("precision must be 'f32', 'mixed', 'bf16' or 'tf32', got '%s'"):format(tostring(precision)), 2)
     end
     local message
-    d, message = check_definition(d, path or "network")
-    if not d then return nil, message end
+    if type(d) ~= "table" or not models[d] then
+        d, message = check_definition(d, path or "network")
+        if d and d.onnx then d, message = of_model(d, path or "", opts) end
+        if not d then return nil, message end
+    end
+    local model = models[d]
+    if model and opts.classes and opts.classes ~= d.classes then
+        return nil, ("%s: the model has %d logits, not %d"):format(model.path, d.classes, opts.classes)
+    end
     local input = opts.input or d.input
     if opts.crop then input = {input[1], opts.crop, opts.crop} end
     if not whole_shape(input) then
@@ -327,6 +428,14 @@ function M.build(d, opts, path)
     }, Net)
     g.graph, message = draw(g, d, opts, path or g.name)
     if not g.graph then return nil, message end
+    if model then
+        g.class_names = model.class_names
+        if not model.normalises and not g.preprocess.mean then
+            g.unnormalised = onnx.no_normalisation(g.input)
+        end
+        g.notes = model_notes(g, model)
+        weights.say(g.notes)
+    end
     initialise(g, d, opts)
     if opts.init then return g end
     return load_weights(g, d, opts)
@@ -339,11 +448,13 @@ end
 --   weights_key  which of the file's dictionaries of tensors, "ema" or "checkpoint.model"; or what
 --             stands before the net's names in one, "module.encoder_q". Default: the one that fits,
 --             raw weights before averaged ones
---   init      instead of weights: "golden" (a formula of name and `salt`) or "he" (from `seed`)
+--   init      instead of weights: "golden" (a formula of name and `salt`), "he" (from `seed`), or "none":
+--             the net can be looked at, not run
 --   input     {C, H, W} instead of the definition's; crop = S is short for {C, S, S}
 --   classes   number of logits instead of the definition's
 --   new_head  true: the last linear layer is He-initialised from `seed`, not read from the weights
 --   mean, std a number, or one a channel, instead of the definition's
+--   output    of an ONNX model with several outputs: which the logits are
 --   stem      one of the definition's `stems`: another form of the net
 --   plan      "fast" or "direct"; default: the command line's
 --   precision "f32", "mixed", "bf16" or, on a GPU, "tf32", for all but training; default: the
@@ -351,10 +462,12 @@ end
 -- Returns the net, or nil and one line that says what is wrong: parameters that are missing,
 -- unexpected or misshaped are named. Of what was chosen, left off names or passed over a line goes to
 -- the standard error. Fields of a net: name, classes, input, preprocess {resize,
--- crop, mean, std}, defaults, definition (path), weights (path), weights_key, notes (those lines).
+-- crop, mean, std}, defaults, definition (path), weights (path; nil where an ONNX model holds them),
+-- weights_key, notes (those lines); of an ONNX model also class_names (the definition's classes) and
+-- unnormalised (a text where nothing normalises images).
 function M.load(path, opts)
     check_options(path, opts, "load")
-    local d, found = M.definition(path)
+    local d, found = M.definition(path, opts)
     if not d then return nil, found end
     return M.build(d, opts, found)
 end

@@ -68,6 +68,10 @@ end
 --- x:reshape(shape) -> view
 -- The same elements in another shape of as many; one size may be -1 and is found.
 
+--- x:permute(order) -> y
+-- A copy with the dimensions in another order: dimension i of it is dimension order[i] of x.
+-- `w:permute {2, 1}` is the transpose of a matrix.
+
 --- x:clone() -> y
 -- A copy with storage of its own.
 

@@ -203,8 +203,8 @@ static int graph_layers(lua_State *L) {
 
 /* --- parameters --- */
 
-/* parameters() -> array of {name =, shape =, role =, layer = the value that it helps to make} in the
- * order of the layers. */
+/* parameters() -> array of {name =, shape =, role =, layer = the value that it helps to make} in
+ * the order of the layers. */
 static int graph_parameters(lua_State *L) {
     const Graph *g = check_graph(L);
     lua_createtable(L, g->n_params, 0);

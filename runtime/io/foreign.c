@@ -60,8 +60,7 @@ int foreign_refuse(const unsigned char *bytes, size_t n, Error *e) {
         if (n >= k->at + k->n && memcmp(bytes + k->at, k->bytes, k->n) == 0)
             return error_set(e, "%s", k->message);
     }
-    if (is_onnx(bytes, n))
-        return error_set(e, "is an ONNX model, which is no file of weights by name; " SAVE);
+    if (is_onnx(bytes, n)) return error_set(e, "is an ONNX model, which is given by --net");
     if (is_tensorflow_index(bytes, n))
         return error_set(e, "is the index of a TensorFlow checkpoint, which is not read; " WANTED);
     return error_set(e,

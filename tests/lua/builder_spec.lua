@@ -168,10 +168,9 @@ describe("a file that is no definition", function()
         finally(function() support.remove(dir) end)
         local g = assert(net.load("mlp", {init = "golden"}))
         assert(g:save(dir .. "/mlp.safetensors"))
-        support.write(dir .. "/mlp.onnx", "\8\7\18\7pytorch\26\0052.1.0:\1\2\n")
         support.write(dir .. "/mlp.pth", "PK\3\4\0\0\8\8\0\0archive/data.pkl")
         support.write(dir .. "/mlp.png", "\137PNG\r\n\26\n\0\0\0\rIHDR")
-        for _, kind in ipairs {"safetensors", "onnx", "pth", "png"} do
+        for _, kind in ipairs {"safetensors", "pth", "png"} do
             local path = dir .. "/mlp." .. kind
             local nothing, message = net.load(path)
             assert.is_nil(nothing)

@@ -290,7 +290,7 @@ describe("a file that is no weights", function()
         refused("config.json", '{"architectures": ["ResNet"]}\n',
             "is JSON, but no index of weights: it has no tensors in a 'weight_map'")
         refused("m.onnx", "\8\8\18\7pytorch\26\0062.1.0:\0",
-            "is an ONNX model, which is no file of weights by name; " .. save)
+            "is an ONNX model, which is given by --net")
         refused("m.h5", "\x89HDF\r\n\x1a\n\0\0", "is HDF5, as Keras writes it, which is not read" .. wanted)
         refused("a.png", "\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is a PNG" .. images)
         refused("a.jpg", "\xff\xd8\xff\xe0\0\16JFIF", "is a JPEG" .. images)

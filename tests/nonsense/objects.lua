@@ -4,6 +4,7 @@
 local advrt = setmetatable({}, {__index = function(_, name) return require("advrt." .. name) end})
 local core = setmetatable({}, {__index = function(_, name) return require("advrt.core." .. name) end})
 local tensor = advrt.tensor
+local onnx = dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "../onnx.lua")
 
 local objects = {}
 
@@ -34,6 +35,11 @@ end
 function objects.prepare(lfs)
     write("net.lua", DEFINITION_TEXT)
     write("loss.lua", "loss.define('scratch', function(z, t) return z:gather(2, t) end)")
+    write("model.onnx", onnx.model {graph = {
+        nodes = {onnx.node("Gemm", {"x", "w"}, {"z"}, {transB = 1})},
+        initializers = {onnx.reals("w", {2, 3}, {1, 2, 3, 4, 5, 6})},
+        inputs = {onnx.value("x", {"N", 3})}, outputs = {onnx.value("z", {"N", 2})},
+    }})
     write("images.idx", "\0\0\8\3\0\0\0\2\0\0\0\4\0\0\0\4" .. ("\7"):rep(32))
     write("labels.idx", "\0\0\8\1\0\0\0\2\0\1")
     assert(lfs.mkdir("images"))
@@ -93,6 +99,8 @@ local function stream()
         {when = "last"}))
 end
 
+local function model() return assert(core.onnx.open("model.onnx")) end
+
 local drawn -- the input of the builder made last
 local function builder()
     local b
@@ -104,7 +112,7 @@ end
 objects.makers = {
     net = net, graph = graph, forward_plan = plan "forward", gradient_plan = plan "gradient",
     training_plan = plan "training", solver = solver, feed = feed, part = part, builder = builder,
-    stream = stream,
+    stream = stream, model = model,
     begun_feed = function() return feed(true) end,
     images = images, logits = logits, norms = f64,
     scalar = function() return tensor.new {} end,
@@ -214,6 +222,8 @@ objects.calls = {
     call("net.new", core.net.new, constant {1, 4, 4}),
     call("net.load", advrt.net.load, "net.lua", constant {init = "golden", salt = "x",
         input = {1, 4, 4}, classes = 3, mean = 0.5, std = {0.5}}),
+    call("net.load of a model", advrt.net.load, "model.onnx", constant {crop = 1, output = "z"}),
+    call("onnx.open", core.onnx.open, "model.onnx"),
     call("net.build", advrt.net.build, constant(DEFINITION), constant {init = "he", seed = 3}),
     call("lbfgsb.new", core.lbfgsb.new, 2, 16, constant {memory = 5, tolerance = 0, gradient = 0}),
     call("weights.stream", core.weights.stream, path(".safetensors"),
@@ -310,6 +320,12 @@ objects.calls = {
     method(part, "add", "bytes", "xyz"), method(part, "sync"), method(part, "kind", 1),
     method(part, "bytes", 2), method(part, "record", 1), method(part, "cut", 1),
     method(part, "write", path(".msgpack"), constant {1}), method(part, "finish", path(".msgpack")),
+    method(model, "structure"), method(model, "tensor", function()
+        return model():structure().graph.initializer[1].item
+    end), method(model, "tensor_file", function()
+        return model():structure().graph.initializer[1].item
+    end),
+    method(logits, "permute", constant {2, 1}),
     method(builder, "conv", function() return drawn end, "c",
         constant {out = 2, kernel = 3, stride = 1, pad = "same"}),
     method(objects.makers.editor, "read", "> "), method(objects.makers.editor, "remember", "line"),

@@ -228,6 +228,9 @@ describe("the documentation", function()
                 local g = assert(require "advrt.net".load(folder .. "/lenet.lua", {init = "he"}))
                 assert(require "advrt.tensor".save(folder .. "/lenet.safetensors", g:state()))
                 assert(os.rename(folder .. "/lenet.safetensors", folder .. "/lenet.pth"))
+                local x = require "advrt.tensor".uniform("lenet", {4, 1, 28, 28})
+                assert(require "advrt.tensor".save(folder .. "/expect.safetensors",
+                    {x = x, logits = g:forward(x)}))
             end
             try(page)
         end)

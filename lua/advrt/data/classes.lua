@@ -108,11 +108,10 @@ end
 
 --- classes.txt
 
---- The lines of the folder's classes.txt, without a byte order mark, blanks at their ends and empty lines
--- at the file's end: line i, counted from 0, names class i. nil where there is no such file. More lines
--- than `count` classes are a failure.
-function classes.names(dir, count)
-    local path = dir .. "/classes.txt"
+--- The lines of a classes.txt, without a byte order mark, blanks at their ends and empty lines at the
+-- file's end: line i, counted from 0, names class i. nil where there is no such file. More lines than
+-- `count` classes are a failure.
+function classes.read(path, count)
     if not lfs.attributes(path, "mode") then return nil end
     local list = {}
     local text, last = read_text(path):gsub("^\xEF\xBB\xBF", ""):gsub("\r\n?", "\n"), 0
@@ -124,6 +123,13 @@ function classes.names(dir, count)
     if count and #list > count then
         fail("%s: %d classes, but the net has %d", path, #list, count)
     end
+    return list, path
+end
+
+--- The same of the classes.txt in a folder, or else of the file at the path `own`, which may be nil.
+function classes.names(dir, count, own)
+    local list, path = classes.read(dir .. "/classes.txt", count)
+    if not list and own then return classes.read(own, count) end
     return list, path
 end
 
@@ -160,7 +166,7 @@ local function by_list(folders, list, path)
                 .. "file", path, name, nearest_line(name, list))
         end
     end
-    return map, "subfolders' lines in classes.txt"
+    return map, "subfolders' lines in " .. path:match("[^/]*$")
 end
 
 --- Subfolders
@@ -221,10 +227,11 @@ local function refuse(dir, found, count, word)
 end
 
 --- The class of each subfolder with images by its name, and the rule in words. found: what
--- advrt.data.list says of the folder `dir`; count: of classes, nil where that is not known.
-function classes.by_folders(dir, found, count)
+-- advrt.data.list says of the folder `dir`; count: of classes, nil where that is not known; own: the net's
+-- own list of classes, or nil.
+function classes.by_folders(dir, found, count, own)
     local folders, map, told, word = found.folders, nil, nil, nil
-    local list, path = classes.names(dir, count)
+    local list, path = classes.names(dir, count, own)
     if list and #folders > 0 then
         map, told = by_list(folders, list, path)
     elseif #folders > 0 then

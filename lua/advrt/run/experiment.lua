@@ -31,6 +31,7 @@ local system = require "advrt.core.system"
 local tables = require "advrt.results.tables"
 local tensor = require "advrt.tensor"
 local units = require "advrt.run.units"
+local weights = require "advrt.nets.weights"
 
 local experiment = {}
 
@@ -39,7 +40,7 @@ local AUTO_MOST = 512       -- images of a batch that --batch auto takes
 
 --- Fails where --mean or --std has neither one number nor one for each channel of the net.
 local function check_channels(o)
-    local d = net.definition(o.net)
+    local d = net.definition(o.net, {output = o.output, crop = o.crop})
     local channels = d and d.input[1]
     for _, name in ipairs {"mean", "std"} do
         local count = #(o[name] or {})
@@ -53,7 +54,8 @@ end
 --- The network that the options name. What does not fit is a failure in one line.
 function experiment.load_net(o)
     local g, message = net.load(o.net,
-        {weights = o.weights, weights_key = o.weights_key, mean = o.mean, std = o.std, crop = o.crop})
+        {weights = o.weights, weights_key = o.weights_key, mean = o.mean, std = o.std, crop = o.crop,
+            output = o.output})
     if not g then
         check_channels(o)
         fail("%s", message)
@@ -63,6 +65,14 @@ function experiment.load_net(o)
     o.crop = o.crop or g.preprocess.crop
     o.mean, o.std = o.mean or g.preprocess.mean, o.std or g.preprocess.std
     return g
+end
+
+--- Warns where a net without normalisation gets fewer images right than twice chance.
+function experiment.doubt(g, right, count)
+    if g.unnormalised and count > 0 and right * g.classes < 2 * count then
+        weights.say {("warning: %d of %d images are right, less than twice chance (%d classes); %s"):format(
+            right, count, g.classes, g.unnormalised)}
+    end
 end
 
 --- Makes a number of --batch auto, for `count` images.
@@ -76,7 +86,7 @@ end
 function experiment.open_images(o, g)
     o.images = o.images or system.options.root .. "/nets/fashion-images"
     local images = data.folder(o.images, {classes = g.classes, input = g.input, resize = o.resize,
-        crop = o.crop})
+        crop = o.crop, class_names = g.class_names})
     images:on_bad(o.skip_bad, "; put a good file in its place, or leave it out with --skip-bad")
     local count = images:choose(o)
     experiment.settle_batch(o, g, count)
@@ -591,6 +601,7 @@ local function run_here(spec, o, takes)
         shown:finish(("%s attacked with %s"):format(count_of(run.counts.attacked, "image"),
             count_of(#losses, table.unpack(spec.what or {"loss", "losses"}))))
     end
+    experiment.doubt(g, run.counts.found - run.counts.wrong, run.counts.found)
     if run.counts.attacked == 0 and o.shard[2] == 1 then nothing_to_attack(o, run.counts) end
     run:look(last)
     files = table.concat(run.journal.looked)

@@ -201,12 +201,13 @@ end
 -- name, metavar, reader, default (nil: none), help, to which a default is added that the help does not tell
 -- itself. The key of a value is its name with _ for -.
 local known = {
-    {"net", "FILE", path, "fashion", "a network definition (default: the bundled net)"},
+    {"net", "FILE", path, "fashion", "a network definition or an ONNX model (default: the bundled net)"},
     {"weights", "FILE", path, nil,
         ".safetensors, .pth or .msgpack (default: those bundled with the net)"},
     {"weights-key", "NAME", path, nil,
         "which weights of a file that has several, such as ema (default: those that fit the net, "
             .. "raw before averaged)"},
+    {"output", "NAME", path, nil, "of an ONNX model with several outputs, the one that has the logits"},
     {"images", "DIR", path, nil,
         "images with labels.csv or a folder for each class, or an IDX file (default: the bundled "
             .. "images)"},
@@ -293,6 +294,8 @@ local known = {
         "standard deviation of the noise of each coordinate"},
     {"hidden", "N", integer(1, 65536), 64, "neurons of the hidden layer"},
     {"epochs", "N", integer(1, 1000000), 100, "passes over the training data"},
+    {"expect", "FILE", path, nil, ".safetensors with x and logits, and gradients of their sum"},
+    {"tolerance", "T", above_zero, 1e-5, "relative L2 error of the logits that passes"},
     {"paths", "N", integer(0, 10000), 0,
         "points of the outer circle whose paths are drawn"},
 }
@@ -473,7 +476,7 @@ options.keys = {}
 for i, option in ipairs(known) do options.keys[i] = key_of(option[1]) end
 
 --- The names of the options that every experiment on a folder of images takes.
-options.of_images = {"net", "weights", "weights-key", "images", "resize", "crop", "mean", "std",
+options.of_images = {"net", "weights", "weights-key", "output", "images", "resize", "crop", "mean", "std",
     "batch", "limit", "sample"}
 
 --- A word as the shell reads it, in quotes where it needs them.
