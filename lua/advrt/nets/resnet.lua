@@ -51,7 +51,7 @@ function M.definition(name, block, depths, o)
     end
     return imagenet.definition(name, build, {
         branch_end = block == basic and ".bn2" or ".bn3",
-        stems = {"small"},
+        stems = o and {} or {"small"}, -- whose channels are too few for groups
     })
 end
 
