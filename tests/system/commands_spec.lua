@@ -106,8 +106,8 @@ describe("a command of README or docs/paper.md", function()
             tree[name] = true -- and no other folder, such as runs/, which a command has made
         end
         for _, page in ipairs {"README.md", "docs/paper.md", "docs/first-experiment.md", "docs/own-images.md",
-            "docs/own-network.md", "docs/own-layer.md", "docs/own-loss.md", "docs/own-device.md", "docs/attacks.md",
-            "docs/figures.md", "docs/statistics.md"} do
+            "docs/own-network.md", "docs/own-layer.md", "docs/own-loss.md", "docs/own-device.md",
+            "docs/attacks.md", "docs/figures.md", "docs/statistics.md"} do
             for path in support.read(root .. "/" .. page):gmatch("[`( ]([%w_]+/[%w_/.-]+%.%l+)[`)]") do
                 if tree[path:match("^[^/]+")] then
                     assert.truthy(support.exists(root .. "/" .. path), page .. " names " .. path)

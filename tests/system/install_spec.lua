@@ -214,8 +214,8 @@ describe("the documentation", function()
         assert.is_true(runs > 0)
     end
 
-    for _, page in ipairs {"first-experiment", "own-images", "own-network", "own-layer", "own-loss", "own-device",
-        "attacks", "figures", "statistics"} do
+    for _, page in ipairs {"first-experiment", "own-images", "own-network", "own-layer", "own-loss",
+        "own-device", "attacks", "figures", "statistics"} do
         it("keeps its word in docs/" .. page .. ".md", function()
             assert(lfs.mkdir(folder .. "/bin"))
             assert(lfs.link(system.options.executable, folder .. "/bin/advrt", true))
