@@ -8,6 +8,9 @@ local train = require "advrt.train"
 local weights = require "advrt.core.weights"
 
 local N = 4
+-- Ten steps make rounding grow: PyTorch's own float32 is 3.3e-6 off float64, and this project's kernels 2e-6
+-- to 1e-5, by instruction set and compiler options.
+local TRAINED = 3e-5
 
 -- torch's TransformerEncoderLayer with norm_first, and its names.
 local function block(b, x, name)
@@ -56,10 +59,10 @@ describe("a transformer's encoder", function()
             optimiser:step(g, plan)
         end
         g:forget_plans()
-        near(g:forward(numbers("input")), golden["trained.logits"], 1e-5, "logits")
+        near(g:forward(numbers("input")), golden["trained.logits"], TRAINED, "logits")
         for name, value in pairs(g:state()) do
             local wanted = golden["trained." .. name]
-            if wanted then near(value, wanted, 1e-5, name) end
+            if wanted then near(value, wanted, TRAINED, name) end
         end
     end)
 end)
