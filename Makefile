@@ -170,11 +170,11 @@ endif
 test-onednn3:
 	@third_party/onednn3 build/onednn3-lib; case $$? in \
 	0) $(MAKE) --no-print-directory BUILD=build/onednn3 ONEDNN=build/onednn3-lib PLUGIN= \
-	    all $(ONEDNN3_TESTS:%=build/onednn3/tests/%) && \
+	    all $(ONEDNN3_TESTS:%=build/onednn3/tests/%) build/onednn3/tests/advrt_plain.so && \
 	  tests/run build/onednn3 $(ONEDNN3_TESTS) lua/golden lua/training lua/attack lua/system ;; \
 	3) echo "the tests on oneDNN 3 are left out"; echo "0 passed, 0 failed" ;; \
 	*) exit 1 ;; esac
-ONEDNN3_TESTS = test_plan test_plane test_layouts test_sweep test_kernels test_convolve
+ONEDNN3_TESTS = test_plan test_plane test_layouts test_layers test_tokens test_sweep test_kernels test_convolve
 .PHONY: test-onnx
 test-onnx: all ## ONNX's own test data, from PyPI (third_party/onnx.txt)
 	@third_party/onnx build/onnx; case $$? in \
