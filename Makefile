@@ -23,7 +23,7 @@ endif
 LDLIBS   = -llua5.4 -ldnnl -lpng -ljpeg -lwebp -lzip -lmsgpackc -lz -ljansson -lutf8proc -lmd -llbfgsb -ldl -lm
 
 SOURCES := $(sort $(shell find runtime -name '*.c' -not -path '*/cuda/*' -not -path '*/mpi/*'))
-HEADERS := $(sort $(shell find runtime tests/c tests/fuzz tests/cuda_standin -name '*.h'))
+HEADERS := $(sort $(shell find runtime tests/c tests/fuzz tests/plain tests/cuda_standin -name '*.h'))
 TESTS   := $(sort $(wildcard tests/c/*.c tests/fuzz/*.c tests/faults/*.c tests/plain/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 PROGRAMS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(filter tests/c/test_%,$(TESTS)))
@@ -49,7 +49,7 @@ $(BUILD)/tests/c/test_convolve.o: private CFLAGS += -Wno-psabi
 # What `make coverage` measures.
 $(BUILD)/runtime/io/%.o: private CFLAGS += $(COVERAGE:%=-O0 %)
 
-# Lists that are those of the files in a folder: LAYER(CONV, conv) of net/layers/conv.c and so on.
+# Lists of the files in a folder: net/layers/conv.c gives LAYER(CONV, conv).
 names_of = $(sort $(notdir $(basename $(wildcard $1/*.c))))
 LISTS = $(addprefix $(BUILD)/generated/,layers.inc losses.inc modules.inc)
 $(BUILD)/generated/layers.inc: LINES = $(foreach n,$(call names_of,runtime/net/layers),LAYER($(shell \

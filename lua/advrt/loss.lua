@@ -174,7 +174,7 @@ function Defined:attempt(z, classes)
     local ok, y = fail.try(self.f, x, classes, self)
     if not ok and fail.is(y) then error(y, 0) end
     if not ok and y == "not enough memory" then -- Lua's own
-        fail.as("memory", "loss %s: %s", self.name, y) -- of which the function is innocent
+        fail.as("memory", "loss %s: %s", self.name, y) -- not a mistake in the function
     end
     local problem = not ok and line_of(self, y) or problem_of(y, z:size(1))
     if problem then return nil, problem end

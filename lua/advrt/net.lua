@@ -25,7 +25,7 @@
 --     onnx        the model's path, from the definition's folder
 --     output      the name of the output that the logits are, where the model has several
 --     mean, std   as above
---     resize, crop  as those of preprocess
+--     resize, crop  the same as in preprocess
 --     classes     the path of a file with a line for each class, for want of a classes.txt in the images'
 --                 folder
 --     name, defaults  as above
@@ -36,7 +36,6 @@ local core = require "advrt.core.net"
 local fail = require "advrt.support.fail"
 local lfs = require "lfs"
 local loaded = require "advrt.support.loaded"
-local onnx = require "advrt.nets.onnx"
 local system = require "advrt.core.system"
 local tensor = require "advrt.core.tensor"
 local weights = require "advrt.nets.weights"
@@ -109,7 +108,7 @@ local function find(path)
     return nil, ("no network definition '%s' (looked there and in %s)"):format(path, nets)
 end
 
--- The fields that a definition, and two of them, may have; and those of one that names an ONNX model.
+-- The fields of a definition and of two of its tables, and the fields of one that names an ONNX model.
 local fields = {
     [""] = {"name", "classes", "input", "preprocess", "mean", "std", "weights", "defaults", "branch_end",
         "stems", "build"},
@@ -168,12 +167,15 @@ local function check_definition(d, path)
     return d
 end
 
+--- The reader of ONNX models, sixteen files that only a net of that form needs.
+local function onnx() return require "advrt.nets.onnx" end
+
 --- What an ONNX model says beyond its definition, by that.
 local models = setmetatable({}, {__mode = "k"})
 
 --- The definition of an ONNX model, and its path; nil and a message.
 local function of_onnx(path, opts)
-    local ok, d, about = fail.try(onnx.definition, path, opts)
+    local ok, d, about = fail.try(onnx().definition, path, opts)
     if ok then
         models[d] = about
         return d, path
@@ -223,7 +225,7 @@ function M.definition(path, opts)
     arguments.want("definition", 1, "string", path)
     local found, message = find(path)
     if not found then return nil, message end
-    if onnx.is(found) then return of_onnx(found, opts) end
+    if found:lower():find "%.onnx$" then return of_onnx(found, opts) end
     local chunk, code
     chunk, message, code = loadfile(found, "t")
     if code == "binary" then
@@ -323,7 +325,7 @@ local function initialise(g, d, opts)
     end
 end
 
--- The weights that a definition's build brought along, by name; those of the new head are left alone.
+-- Copies the weights of an ONNX model into the graph, except those of the new head.
 local function take_given(g, path, skip)
     local ok, done, message = fail.try(fill, g, g.given, path, skip)
     if not ok then
@@ -431,7 +433,7 @@ function M.build(d, opts, path)
     if model then
         g.class_names = model.class_names
         if not model.normalises and not g.preprocess.mean then
-            g.unnormalised = onnx.no_normalisation(g.input)
+            g.unnormalised = onnx().no_normalisation(g.input)
         end
         g.notes = model_notes(g, model)
         weights.say(g.notes)

@@ -160,6 +160,15 @@ int64_t value_elements(const Compiler *c, int value) {
     return c->request->N * v->C * v->H * v->W;
 }
 
+bool map_reads_whole(const MapSpec *m, int operand) {
+    int64_t step = 1;
+    for (int d = m->shape.ndim - 1; d >= 0; d--) {
+        if (m->shape.dim[d] > 1 && m->operand[operand].stride[d] != step) return false;
+        step *= m->shape.dim[d];
+    }
+    return true;
+}
+
 /* --- making a plan --- */
 
 static Plan *empty_plan(Device *d, const Program *program, const PlanRequest *r, Error *e) {

@@ -175,5 +175,7 @@ bool value_dies(const Compiler *c, int value);
 /* The op that alone reads the value and is not claimed yet, if it is of this kind; else -1. */
 int value_only_reader(const Compiler *c, int value, OpKind kind);
 int64_t value_elements(const Compiler *c, int value);
+/* Whether a map reads each element of its operand once, in plain order: nothing is repeated. */
+bool map_reads_whole(const MapSpec *m, int operand);
 
 #endif

@@ -12,49 +12,13 @@
 
 #include "backend/cpu/cpu.h"
 #include "net/formula.h"
+#include "../plain/formula.h"
 
 static Formula read_formula(const char *text, int operands) {
     Formula f;
     Error e;
     if (formula_read(&f, text, operands, &e)) fail_msg("%s", e.text);
     return f;
-}
-
-static double step(const FormulaStep *s, const double *r, const double *x) {
-    double a = r[s->a], b = r[s->b];
-    switch (s->code) {
-    case FORMULA_OPERAND: return x[s->a];
-    case FORMULA_CONSTANT: return (double)s->constant;
-    case FORMULA_ADD: return a + b;
-    case FORMULA_SUB: return a - b;
-    case FORMULA_MUL: return a * b;
-    case FORMULA_DIV: return a / b;
-    case FORMULA_MIN: return fmin(a, b);
-    case FORMULA_MAX: return fmax(a, b);
-    case FORMULA_NEG: return -a;
-    case FORMULA_ABS: return fabs(a);
-    case FORMULA_SIGN: return (a > 0) - (a < 0);
-    case FORMULA_EXP: return exp(a);
-    case FORMULA_LOG: return log(a);
-    case FORMULA_TANH: return tanh(a);
-    case FORMULA_ERF: return erf(a);
-    case FORMULA_SQRT: return sqrt(a);
-    case FORMULA_SIGMOID: return 1 / (1 + exp(-a));
-    case FORMULA_SOFTPLUS: return log1p(exp(a));
-    case FORMULA_POW: return pow(a, b);
-    case FORMULA_FLOOR: return floor(a);
-    case FORMULA_GREATER: return a > b;
-    case FORMULA_AT_LEAST: return a >= b;
-    case FORMULA_EQUAL: return a == b;
-    case FORMULA_SELECT: return a != 0 ? b : r[s->c];
-    default: fail_msg("an unknown code"); return 0;
-    }
-}
-
-static double value_of(const Formula *f, const double *x) {
-    double r[FORMULA_STEPS] = {0};
-    for (int i = 0; i < f->n; i++) r[i] = step(&f->step[i], r, x);
-    return r[f->n - 1];
 }
 
 /* --- reading --- */
@@ -83,7 +47,7 @@ static void reads_values(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         Formula f = read_formula(cases[i].text, cases[i].operands);
-        double x[] = {cases[i].x, cases[i].y}, got = value_of(&f, x);
+        double x[] = {cases[i].x, cases[i].y}, got = formula_value(&f, x);
         if (fabs(got - cases[i].value) > 1e-12)
             fail_msg("%s is %g, got %g", cases[i].text, cases[i].value, got);
     }
@@ -162,11 +126,11 @@ static void has_the_derivatives_of_differences(void **state) {
                 Error e;
                 double x[3] = {points[k][0], points[k][1], 1.7}, h = 1e-5;
                 assert_int_equal(formula_derivative(&d, &f, j, &e), 0);
-                double got = value_of(&d, x);
+                double got = formula_value(&d, x);
                 x[j] += h;
-                double up = value_of(&f, x);
+                double up = formula_value(&f, x);
                 x[j] -= 2 * h;
-                double wanted = 1.7 * (up - value_of(&f, x)) / (2 * h);
+                double wanted = 1.7 * (up - formula_value(&f, x)) / (2 * h);
                 if (fabs(got - wanted) > 1e-6 * (1 + fabs(wanted)))
                     fail_msg("%s by operand %d at %g, %g: %.9g, differences %.9g", texts[i], j,
                              points[k][0], points[k][1], got, wanted);
@@ -179,10 +143,10 @@ static void halves_the_derivative_at_a_tie(void **state) {
     double at[3] = {0.5, 0.5, 1};
     (void)state;
     assert_int_equal(formula_derivative(&d, &f, 0, &e), 0);
-    assert_true(value_of(&d, at) == 0.5);
+    assert_true(formula_value(&d, at) == 0.5);
     f = read_formula("abs(x)", 1);
     assert_int_equal(formula_derivative(&d, &f, 0, &e), 0);
-    assert_true(value_of(&d, (double[]){0, 1}) == 0);
+    assert_true(formula_value(&d, (double[]){0, 1}) == 0);
     f = read_formula("x + y", 2);
     assert_int_equal(formula_derivative(&d, &f, 1, &e), 0);
     assert_int_equal(formula_is_operand(&d), 2);
@@ -212,7 +176,7 @@ static void check_accuracy(const CpuKernels *k, const Accuracy *a) {
     for (int i = 0; i < N; i++) x[i] = (float)(a->low + (a->high - a->low) * i / (N - 1));
     k->formula(&m, in, y);
     for (int i = 0; i < N; i++) {
-        double at = (double)x[i], wanted = value_of(&m.formula, &at);
+        double at = (double)x[i], wanted = formula_value(&m.formula, &at);
         if ((float)wanted == y[i]) continue;
         double off = fabs((double)y[i] - wanted) / unit(wanted);
         worst = off > worst ? off : worst;

@@ -11,6 +11,7 @@
 #include "base/random.h"
 #include "device/plugin.h"
 #include "device/plan.h"
+#include "formula.h"
 #include "device/resize.h"
 
 #define EXPORTED __attribute__((visibility("default")))
@@ -516,38 +517,6 @@ static int dropout_back(const Job *j, Plan *p, void *const *at, Error *e) {
     return 0;
 }
 
-/* The step of a formula on numbers in double. */
-static double formula_step(const FormulaStep *s, const double *reg, const double *operand) {
-    double a = reg[s->a], b = reg[s->b];
-    switch (s->code) {
-    case FORMULA_OPERAND: return operand[s->a];
-    case FORMULA_CONSTANT: return (double)s->constant;
-    case FORMULA_ADD: return a + b;
-    case FORMULA_SUB: return a - b;
-    case FORMULA_MUL: return a * b;
-    case FORMULA_DIV: return a / b;
-    case FORMULA_MIN: return isnan(a) || a < b ? a : b;
-    case FORMULA_MAX: return isnan(a) || a > b ? a : b;
-    case FORMULA_NEG: return -a;
-    case FORMULA_ABS: return fabs(a);
-    case FORMULA_SIGN: return a > 0 ? 1 : a < 0 ? -1 : 0;
-    case FORMULA_EXP: return exp(a);
-    case FORMULA_LOG: return log(a);
-    case FORMULA_TANH: return tanh(a);
-    case FORMULA_ERF: return erf(a);
-    case FORMULA_SQRT: return sqrt(a);
-    case FORMULA_SIGMOID: return 1 / (1 + exp(-a));
-    case FORMULA_SOFTPLUS: return a > 30 ? a : log1p(exp(a));
-    case FORMULA_POW: return pow(a, b);
-    case FORMULA_FLOOR: return floor(a);
-    case FORMULA_GREATER: return a > b;
-    case FORMULA_AT_LEAST: return a >= b;
-    case FORMULA_EQUAL: return a == b;
-    case FORMULA_SELECT: return a != 0 ? b : reg[s->c];
-    default: return NAN;
-    }
-}
-
 /* Where element i of a shape lies at other strides. */
 static int64_t strided(const Shape *s, const int64_t *stride, int64_t i) {
     int64_t at = 0;
@@ -564,16 +533,14 @@ static int map(const Job *j, Plan *p, void *const *at, Error *e) {
     int64_t each = j->elements / j->N;
     (void)p, (void)e;
     for (int64_t i = 0; i < j->elements; i++) {
-        double operand[MAP_OPERANDS], reg[FORMULA_STEPS] = {0};
+        double operand[MAP_OPERANDS];
         for (int k = 0; k < m->formula.operands; k++) {
             const MapOperand *o = &m->operand[k];
             const float *from = o->input < 0 ? j->param[o->param] : at[IN + o->input];
             int64_t image = o->input < 0 ? 0 : i / each * j->each[o->input];
             operand[k] = (double)from[image + strided(&m->shape, o->stride, i % each)];
         }
-        for (int k = 0; k < m->formula.n; k++)
-            reg[k] = formula_step(&m->formula.step[k], reg, operand);
-        y[i] = (float)reg[m->formula.n - 1];
+        y[i] = (float)formula_value(&m->formula, operand);
     }
     return 0;
 }

@@ -108,9 +108,9 @@ end
 
 --- classes.txt
 
---- The lines of a classes.txt, without a byte order mark, blanks at their ends and empty lines at the
--- file's end: line i, counted from 0, names class i. nil where there is no such file. More lines than
--- `count` classes are a failure.
+--- The lines of a classes.txt: line i, counted from 0, names class i. A byte order mark, blanks at the end
+-- of a line, and empty lines at the file's end are left out. nil where there is no such file. More lines
+-- than `count` classes are a failure.
 function classes.read(path, count)
     if not lfs.attributes(path, "mode") then return nil end
     local list = {}

@@ -31,8 +31,8 @@ local function is_own(source)
         or source:sub(1, #ROOM + 7) == ROOM .. "layers/")
 end
 
---- The level of the definition's line for the function that asks: the first that is no layer's file; 0
--- where the call was the whole of a return, which leaves no line.
+--- The level of the definition's line, for the function that asks: the first level outside the layers'
+-- files. 0 where the call was the whole of a `return`, which leaves no line.
 local function level_of_line()
     local level = 3
     while is_own((debug.getinfo(level, "S") or {}).source) do level = level + 1 end

@@ -16,9 +16,6 @@ local nearest = require "advrt.support.nearest"
 
 local M = {}
 
---- Whether a path names an ONNX model.
-function M.is(path) return path:lower():find("%.onnx$") ~= nil end
-
 local function names_of(values)
     local names = {}
     for i, v in ipairs(values) do names[i] = v.name end

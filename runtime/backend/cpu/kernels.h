@@ -6,7 +6,8 @@
  * same bits for any number of threads, any alignment of its arrays, and any of the
  * instruction sets: work is cut into pieces whose size does not depend on the
  * threads, sums are kept in a fixed number of lanes, pieces are added in order, and
- * products and sums are not contracted.
+ * products and sums are not contracted. `formula` alone contracts some where the
+ * processor can, so the last bits of exp, log, tanh and erf depend on the instruction set.
  *
  * Letters: N images, D elements of an image, C channels, HW pixels of a channel.
  */

@@ -6,15 +6,6 @@
 
 /* --- what a map is made in --- */
 
-static bool is_whole(const MapSpec *m, int j) {
-    int64_t step = 1;
-    for (int d = m->shape.ndim - 1; d >= 0; d--) {
-        if (m->shape.dim[d] > 1 && m->operand[j].stride[d] != step) return false;
-        step *= m->shape.dim[d];
-    }
-    return true;
-}
-
 static bool is_channels(const MapSpec *m, int j) {
     const int64_t *stride = m->operand[j].stride;
     return stride[0] <= 1 && stride[1] == 0 && stride[2] == 0;
@@ -31,7 +22,7 @@ static int64_t block_of(const Compiler *c, const Op *op) {
     if (m->shape.ndim != 3) return 1;
     for (int j = 0; j < m->formula.operands; j++) {
         const MapOperand *o = &m->operand[j];
-        bool whole = is_whole(m, j);
+        bool whole = map_reads_whole(m, j);
         if (!whole && !is_channels(m, j)) return 1;
         if (whole && !is_channels(m, j) && o->input < 0) return 1;
         if (whole && o->input >= 0 && first == NO_VALUE) first = op->in[o->input];
@@ -112,7 +103,7 @@ static void blocked_dimensions(const Compiler *c, const Op *op, int64_t B, Formu
     m->ndim = 4;
     m->n[0] = c->request->N, m->n[1] = blocks, m->n[2] = cells, m->n[3] = B;
     for (int j = 0; j < spec->formula.operands; j++) {
-        bool value = spec->operand[j].input >= 0, whole = is_whole(spec, j) && value;
+        bool value = spec->operand[j].input >= 0, whole = map_reads_whole(spec, j) && value;
         int64_t wide = whole ? cells : 1;
         int64_t stride[4] = {value ? blocks * wide * B : 0, wide * B, whole ? B : 0, 1};
         if (!whole && is_one(spec, j)) stride[0] = value, stride[1] = stride[3] = 0;
@@ -199,7 +190,8 @@ int cpu_lower_map(Compiler *c, const Op *op, Error *e) {
     for (int j = 0; j < m->formula.operands; j++) {
         int in = m->operand[j].input, b = buffers[j + 1] = operand_buffer(c, op, j, B, e);
         if (b < 0) return -1;
-        if (in >= 0 && is_whole(m, j) && b == c->buffer[op->in[in]] && value_dies(c, op->in[in]))
+        if (in >= 0 && map_reads_whole(m, j) && b == c->buffer[op->in[in]] &&
+            value_dies(c, op->in[in]))
             buffers[0] = b;
     }
     if (buffers[0] == NO_BUFFER && (buffers[0] = buffer_of(c, &layout, e)) < 0) return -1;

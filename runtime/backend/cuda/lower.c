@@ -114,7 +114,7 @@ static int run_turn(Plan *p, const Step *s, Error *e) {
         p, s, kernel_turn(stream_of(p), job->real, s->at[0], s->at[1], job->N, job->A, job->B), e);
 }
 
-static Real value_real(const Compiler *c, int value) {
+Real value_real(const Compiler *c, int value) {
     return value_of(c, value)->gradient_of == NO_VALUE ? forward_real(c) : backward_real(c);
 }
 

@@ -91,6 +91,8 @@ static inline bool value_is_plain(const Compiler *c, int value) {
 static inline bool value_is_image(const Compiler *c, int value) {
     return value_of(c, value)->shape.ndim == 3;
 }
+/* What a value, or its gradient, is made of. */
+Real value_real(const Compiler *c, int value);
 /* The value as it is used: an image channels-last, another in plain order. And any in one of these
  * orders. -1 with the error set. */
 int value_read(Compiler *c, int value, Error *e);

@@ -4,11 +4,15 @@
 
 #include "backend/cuda/lower.h"
 
-/* The strides of dimensions in the order in which out lies: the batch, then an image's height,
- * width and channels, or any other shape's own. */
+/* The dimension that comes d-th in memory: an image's height, width and channels, or any other
+ * shape's own. */
+static int in_memory(bool image, int d) {
+    static const int order[] = {1, 2, 0};
+    return image ? order[d] : d;
+}
+
 static int in_memory_order(const Shape *s, const int64_t *of, int64_t *to) {
-    static const int image[] = {1, 2, 0};
-    for (int d = 0; d < s->ndim; d++) to[d] = of[s->ndim == 3 ? image[d] : d];
+    for (int d = 0; d < s->ndim; d++) to[d] = of[in_memory(s->ndim == 3, d)];
     return s->ndim;
 }
 
@@ -42,21 +46,11 @@ static void value_strides(const MapOperand *o, const Shape *whole, const Shape *
     }
 }
 
-typedef struct MapJob {
-    FormulaArgs args;
-} MapJob;
-
 /* at: y, the operands. */
 static int run_map(Plan *p, const Step *s, Error *e) {
-    FormulaArgs args = ((const MapJob *)s->job)->args;
+    FormulaArgs args = *(const FormulaArgs *)s->job;
     for (int j = 0; j < args.formula.operands; j++) args.in[j] = s->at[j + 1];
     return step_done(p, s, kernel_formula(stream_of(p), &args, s->at[0]), e);
-}
-
-static Real real_of(const Compiler *c, int value) {
-    const Value *v = value_of(c, value);
-    if (value < VALUES_OUTSIDE && value != VALUE_X) return REAL_F32;
-    return v->gradient_of == NO_VALUE ? forward_real(c) : backward_real(c);
 }
 
 static int give_operand(Compiler *c, const Op *op, int j, FormulaArgs *a, Error *e) {
@@ -68,7 +62,7 @@ static int give_operand(Compiler *c, const Op *op, int j, FormulaArgs *a, Error 
         return buffer_param(c, op->param[o->param], e);
     }
     int value = op->in[o->input];
-    a->real[j] = real_of(c, value);
+    a->real[j] = value_real(c, value);
     a->stride[j][0] = value_elements(c, value) / c->request->N;
     value_strides(o, &op->map->shape, &value_of(c, value)->shape, stride);
     in_memory_order(&op->map->shape, stride, &a->stride[j][1]);
@@ -77,15 +71,15 @@ static int give_operand(Compiler *c, const Op *op, int j, FormulaArgs *a, Error 
 
 int cuda_lower_map(Compiler *c, const Op *op, Error *e) {
     const MapSpec *m = op->map;
-    MapJob job = {.args = {.formula = m->formula, .out = op_real(c, op)}};
+    FormulaArgs args = {.formula = m->formula, .out = op_real(c, op)};
     int buffers[MAP_OPERANDS + 1];
-    job.args.n[0] = c->request->N;
-    job.args.ndim = 1 + in_memory_order(&m->shape, m->shape.dim, &job.args.n[1]);
+    args.n[0] = c->request->N;
+    args.ndim = 1 + in_memory_order(&m->shape, m->shape.dim, &args.n[1]);
     for (int j = 0; j < m->formula.operands; j++)
-        if ((buffers[j + 1] = give_operand(c, op, j, &job.args, e)) < 0) return -1;
+        if ((buffers[j + 1] = give_operand(c, op, j, &args, e)) < 0) return -1;
     buffers[0] = buffer_of(c, op->out[0], op_real(c, op), e);
     if (buffers[0] < 0 ||
-        !step_new(c, "map", run_map, m->formula.operands + 1, buffers, &job, sizeof job, e))
+        !step_new(c, "map", run_map, m->formula.operands + 1, buffers, &args, sizeof args, e))
         return -1;
     return deliver(c, op, buffers[0], NO_BUFFER, false, e);
 }
@@ -106,22 +100,15 @@ static void add_dimension(SumArgs *a, bool over, int64_t n, int64_t stride) {
 /* The kept dimensions in the order in which out lies. */
 static SumArgs sum_args(const Compiler *c, const Op *op, const Shape *out, bool batch) {
     const ReduceSpec *spec = op->reduce;
-    SumArgs a = {.scale = spec->scale, .in = real_of(c, op->in[0])};
-    int64_t mine[SHAPE_DIMS] = {0}, n[SHAPE_DIMS], stride[SHAPE_DIMS], over[SHAPE_DIMS],
-            marks[SHAPE_DIMS] = {0};
+    SumArgs a = {.scale = spec->scale, .in = value_real(c, op->in[0])};
+    int64_t mine[SHAPE_DIMS];
     bool image = out && out->ndim == 3 && spec->shape.ndim == 3;
     lies(&spec->shape, mine);
-    for (int d = 0; d < spec->shape.ndim; d++) marks[d] = spec->over[d];
-    memcpy(n, spec->shape.dim, sizeof n);
-    memcpy(stride, mine, sizeof stride);
-    memcpy(over, marks, sizeof over);
-    if (image) {
-        in_memory_order(&spec->shape, spec->shape.dim, n);
-        in_memory_order(&spec->shape, mine, stride);
-        in_memory_order(&spec->shape, marks, over);
-    }
     add_dimension(&a, batch, c->request->N, value_elements(c, op->in[0]) / c->request->N);
-    for (int d = 0; d < spec->shape.ndim; d++) add_dimension(&a, over[d], n[d], stride[d]);
+    for (int d = 0; d < spec->shape.ndim; d++) {
+        int k = in_memory(image, d);
+        add_dimension(&a, spec->over[k], spec->shape.dim[k], mine[k]);
+    }
     return a;
 }
 

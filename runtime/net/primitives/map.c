@@ -75,16 +75,6 @@ Op *build_map(Build *b, const char *text, int n, const MapInput *in, const Shape
 
 /* --- the gradient --- */
 
-/* Whether out's elements and the operand's are the same, one for one. */
-static bool is_whole(const MapOperand *o, const Shape *shape) {
-    int64_t step = 1;
-    for (int i = shape->ndim - 1; i >= 0; i--) {
-        if (shape->dim[i] > 1 && o->stride[i] != step) return false;
-        step *= shape->dim[i];
-    }
-    return true;
-}
-
 /* The derivative by an operand, as a map of the same shape; what it does not read is left out.
  * Its value, or g where it is just that. NO_VALUE with the error set. */
 static int derivative(Build *b, int i, int operand, int of, int g, Error *e) {
@@ -133,7 +123,7 @@ static int to_value(Build *b, int i, int operand, int g, Error *e) {
     const MapOperand *o = &f.map->operand[operand];
     int x = f.in[o->input];
     if (!gradient_wanted(b, x)) return 0;
-    bool whole = is_whole(o, &f.map->shape);
+    bool whole = map_reads_whole(f.map, operand);
     int made = derivative(b, i, operand, whole ? x : f.out[0], g, e);
     if (made == NO_VALUE) return -1;
     if (!whole) {
@@ -173,7 +163,7 @@ int gradient_map(Build *b, int i, int g, Error *e) {
 static int handed_on(const Op *op) {
     if (op->kind != OP_MAP || formula_is_operand(&op->map->formula) != 0) return -1;
     const MapOperand *o = &op->map->operand[0];
-    return o->param >= 0 && is_whole(o, &op->map->shape) ? op->param[o->param] : -1;
+    return o->param >= 0 && map_reads_whole(op->map, 0) ? op->param[o->param] : -1;
 }
 
 static int free_param(const Op *op) {

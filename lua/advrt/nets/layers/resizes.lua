@@ -17,7 +17,7 @@ local function factors(kind, v)
     return pair
 end
 
---- The layer, with the grid's size or factors, of which o has one.
+--- Adds the layer. o has either the grid's size or its factors.
 local function resize(self, kind, x, o, made)
     if (o.size == nil) == (o.factor == nil) then
         layer.wrong("%s needs either size, its output's {height, width}, or factor", kind)
