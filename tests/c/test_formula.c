@@ -79,7 +79,7 @@ static void refuses_what_is_wrong(void **state) {
         {"x", 2, "formula 'x' does not use its operand y"},
         {"x", 0, "a formula has 1 to 7 operands, got 0"},
     };
-    char deep[256];
+    char deep[512];
     Formula f;
     Error e;
     (void)state;
@@ -93,7 +93,7 @@ static void refuses_what_is_wrong(void **state) {
     assert_non_null(strstr(e.text, "nested too deeply"));
     deep[0] = '\0';
     for (int i = 0; i < 60; i++)
-        sprintf(deep + strlen(deep), "x+%d", i), strcat(deep, i < 59 ? "*" : "");
+        sprintf(deep + strlen(deep), "%sx+%d", i ? "*" : "", i);
     assert_int_equal(formula_read(&f, deep, 1, &e), -1);
     assert_non_null(strstr(e.text, "more steps than a formula can have"));
 }
