@@ -221,6 +221,60 @@ static int lower(Compiler *c, Error *e) {
     return 0;
 }
 
+static int run_copy(Plan *p, const Step *s, Error *e) {
+    return p->device->copy(p->device, s->at[1], s->at[0], *(const size_t *)s->job, e);
+}
+
+/* Lets every backward step that reads the caller's buffer `outside` read `copy` instead: whether
+ * there was one, or -1. */
+static int read_copy(Compiler *c, int outside, int copy, Error *e) {
+    Plan *p = c->plan;
+    int found = 0;
+    for (int i = p->n_forward; i < p->n_steps; i++) {
+        for (int j = 0; j < p->steps[i].buffers; j++) {
+            int b = p->steps[i].buffer[j], at = copy;
+            size_t offset = 0;
+            if (b == NO_BUFFER || whole_buffer(p, b) != outside) continue;
+            for (int up = b; up != outside; up = p->buffers[up].parent)
+                offset += p->buffers[up].offset;
+            if (b != outside) at = buffer_view(c, copy, offset, p->buffers[b].bytes, e);
+            if (at < 0) return -1;
+            p->steps[i].buffer[j] = at;
+            p->buffers[copy].last = i;
+            found = 1;
+        }
+    }
+    return found;
+}
+
+/* Moves the last step to the end of the forward half. */
+static void end_forward_with_last(Plan *p) {
+    int at = p->n_forward++;
+    Step last = p->steps[p->n_steps - 1];
+    memmove(&p->steps[at + 1], &p->steps[at], (size_t)(p->n_steps - 1 - at) * sizeof last);
+    p->steps[at] = last;
+    for (int i = 0; i < p->n_buffers; i++) {
+        p->buffers[i].first += p->buffers[i].first >= at;
+        p->buffers[i].last += p->buffers[i].last >= at;
+    }
+}
+
+/* The caller may change or free images and logits between forward and backward. Where the backward
+ * half reads one of them, it reads a copy that the forward half makes. */
+static int keep_outside(Compiler *c, int outside, Error *e) {
+    Plan *p = c->plan;
+    size_t bytes = p->buffers[outside].bytes;
+    int copy = buffer_new(c, bytes, e), found = copy < 0 ? -1 : read_copy(c, outside, copy, e);
+    if (found <= 0) return found;
+    const int buffers[] = {outside, copy};
+    int last = p->buffers[copy].last;
+    if (!step_new(c, "copy", run_copy, 2, buffers, &bytes, sizeof bytes, e)) return -1;
+    p->buffers[copy].last = last;
+    end_forward_with_last(p);
+    p->buffers[copy].first = p->n_forward - 1;
+    return 0;
+}
+
 /* What a gradient plan's backward reads of its forward (masks, winners: little) stays to the end,
  * so that one forward serves any number of backwards. */
 static void keep_trace(Plan *p) {
@@ -301,7 +355,7 @@ int plan_compile(Device *d, const Program *program, const PlanRequest *r, bool d
     int status = -1;
     if (!c.buffer || !c.claimed) goto done;
     for (int i = 0; i < program->n_values; i++) c.buffer[i] = NO_BUFFER;
-    if (lower(&c, e)) goto done;
+    if (lower(&c, e) || keep_outside(&c, VALUE_X, e) || keep_outside(&c, VALUE_Z, e)) goto done;
     keep_trace(p);
     if (make_arena(&c, e) || (!dry && bind_buffers(p, e))) goto done;
     status = 0;

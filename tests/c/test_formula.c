@@ -92,8 +92,7 @@ static void refuses_what_is_wrong(void **state) {
     assert_int_equal(formula_read(&f, deep, 1, &e), -1);
     assert_non_null(strstr(e.text, "nested too deeply"));
     deep[0] = '\0';
-    for (int i = 0; i < 60; i++)
-        sprintf(deep + strlen(deep), "%sx+%d", i ? "*" : "", i);
+    for (int i = 0; i < 60; i++) sprintf(deep + strlen(deep), "%sx+%d", i ? "*" : "", i);
     assert_int_equal(formula_read(&f, deep, 1, &e), -1);
     assert_non_null(strstr(e.text, "more steps than a formula can have"));
 }

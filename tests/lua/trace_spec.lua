@@ -5,6 +5,7 @@ local attacks = require "advrt.attacks"
 local fail = require "advrt.support.fail"
 local loss = require "advrt.loss"
 local net = require "advrt.net"
+local support = require "tests.support"
 local tensor = require "advrt.tensor"
 local theorem = require "advrt.theorem"
 
@@ -120,5 +121,44 @@ describe("a backward", function()
         assert.error_matches(function() a:backward(dz) end, "number expected")
         a:backward(last, dz)
         assert.equal(1, select("#", g:plan("forward", 2):forward(x)))
+    end)
+
+    -- Nets whose backward half reads the images or the logits themselves, not what the forward made of them.
+    local readers = {
+        images = "b:linear(b:sigmoid(x), 'l', 3)",
+        ["images in another shape"] = "b:linear(b:sigmoid(b:flatten(x)), 'l', 3)",
+        logits = "b:tanh(b:linear(x, 'l', 3))",
+        ["images by weights"] = "b:linear(x, 'l', 3)",
+        ["images by two layers"] = "b:add(b:linear(x, 'l', 3), b:linear(b:slice(x, 2, 1, 2), 'm', 3))",
+    }
+
+    it("reads neither images nor logits that were changed or freed since the forward", function()
+        local folder = support.folder()
+        finally(function() support.remove(folder) end)
+        for name, layers in pairs(readers) do
+            local path = support.write(folder .. "/net.lua",
+                "return {classes = 3, input = {1, 4, 5}, build = function(b, x) return " .. layers .. " end}")
+            local net_of = assert(net.load(path, {init = "golden"}))
+            local dz = tensor.uniform("dz", {2, 3})
+            local plan, training = net_of:plan("gradient", 2), net_of:training_plan(2, 0)
+            local function forward(p, spoil)
+                local images, z = tensor.uniform("x", {2, 1, 4, 5}), tensor.new {2, 3}
+                local _, trace = p:forward(images, z)
+                spoil(images, z)
+                return trace
+            end
+            local function gradients(spoil)
+                local dx = plan:backward(forward(plan, spoil), dz)
+                forward(training, spoil)
+                collectgarbage()
+                training:train_backward(dz)
+                return dx:totable(), training:gradient("l.weight"):totable()
+            end
+            local wanted = {gradients(function() end)}
+            assert.same(wanted, {gradients(function(images, z)
+                images:mul_(0)
+                z:mul_(0)
+            end)}, name)
+        end
     end)
 end)
