@@ -186,6 +186,10 @@ test-onnx: all ## ONNX's own test data, from PyPI (third_party/onnx.txt)
 bench: all ## seconds, rates and memory of the nets, and PyTorch's where BENCH_PYTHON is set
 	@$(BUILD)/advrt tests/bench/bench.lua $(if $(PROFILE),--profile --out $(BUILD)/profile.json, \
 	  --out $(BUILD)/bench.json) $(BENCH)
+# OTHER is the folder of a tree that has been built, as that of the commit before a change.
+.PHONY: bench-turns
+bench-turns: all ## this tree's speed and memory beside those of the tree OTHER, in turns
+	@$(BUILD)/advrt tests/bench/turns.lua $(OTHER) $(BENCH)
 # ZOO holds names of nets, as ZOO='vit_b_16 swin_t'.
 .PHONY: zoo
 zoo: all ## the definitions of nets/ beside torchvision's models, which BENCH_PYTHON has

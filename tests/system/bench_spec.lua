@@ -283,6 +283,26 @@ echo '%s']]):format(folder, folder, cosines))
         assert.equal(2, status)
         assert.truthy(err:find("--rounds wants", 1, true), err)
     end)
+
+    it("times two trees in turns, a row each work, and takes no folder without a binary", function()
+        local function turns(...)
+            return support.advrt {"--threads", "1", "tests/bench/turns.lua", "--rounds", "3", "--out",
+                out, ...}
+        end
+        local status, said, err = turns("--works", "fashion:2:forward", ".")
+        assert.equal(0, status, err)
+        assert.matches("fashion:2:forward +%S+ +%S+ +%S+ +%S+ %.%. %S+ +1%.000 +%S+\n", said)
+        local _, works = results()
+        local row = works[1]
+        assert.same({3, 3}, {#row.rounds.before, #row.rounds.now})
+        assert.is_true(row.low <= row.ratio and row.ratio <= row.high and row.low > 0)
+        status, _, err = turns(folder)
+        assert.equal(2, status)
+        assert.equal(("advrt: %s has no build/advrt; build it by make\n"):format(folder), err)
+        status, _, err = turns("--works", "nonsense", ".")
+        assert.equal(2, status)
+        assert.equal("advrt: --works wants NET:BATCH:WHAT[:PRECISION], got 'nonsense'\n", err)
+    end)
 end)
 
 describe("the comparison with other libraries' attacks", function()
