@@ -339,15 +339,17 @@ local function crc32(bytes)
     return c ~ 0xffffffff
 end
 
---- A zip archive of {name, bytes, method =, flags =, crc =, at =, own =}, stored as they are; own: what
--- the header before an entry says instead.
+--- A zip archive of {name, bytes, method =, flags =, crc =, at =, own =}, stored as they are, or packed:
+-- plain = what the bytes unpack to, unpacked = the size that the headers say of that; own: what the header
+-- before an entry says instead.
 local function zip(...)
     local locals, central, at = {}, {}, 0
     for _, entry in ipairs {...} do
         local bytes = entry[2]
         local function before(of)
             return string.pack("<I2I2I2I2I2I4I4I4I2I2", 20, of.flags or 0, of.method or 0, 0, 0x21,
-                of.crc or crc32(bytes), of.size or #bytes, of.size or #bytes, #of[1], 0)
+                of.crc or crc32(of.plain or bytes), of.size or #bytes, of.unpacked or of.size
+                    or #(of.plain or bytes), #of[1], 0)
         end
         local own = setmetatable(entry.own or {}, {__index = entry})
         locals[#locals + 1] = "PK\3\4" .. before(own) .. own[1] .. bytes

@@ -1,11 +1,12 @@
-/* advrt.core.image: image and IDX files as u8 tensors, and PNG files from tensors (io/image.h,
- * io/idx.h). */
+/* advrt.core.image: image, IDX and CIFAR files as u8 tensors, and PNG files from tensors
+ * (io/image.h, io/idx.h, io/cifar.h). */
 #include <limits.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "bind/bind.h"
 #include "bind/fields.h"
+#include "io/cifar.h"
 #include "io/idx.h"
 #include "io/image.h"
 
@@ -122,10 +123,22 @@ static int idx(lua_State *L) {
     return failed ? bind_nil(L, &e) : 1;
 }
 
+/* cifar(path) -> x u8 [N,3,32,32], y u8 [N], and the number of classes, 10 or 100; or nil and a
+ * message. */
+static int cifar(lua_State *L) {
+    const char *path = luaL_checkstring(L, 1);
+    Error e = {0};
+    int classes;
+    Tensor *x = bind_new_tensor(L), *y = bind_new_tensor(L);
+    if (cifar_load(path, bind_device(L), x, y, &classes, &e) != 0) return bind_nil(L, &e);
+    lua_pushinteger(L, classes);
+    return 3;
+}
+
 int luaopen_advrt_core_image(lua_State *L);
 int luaopen_advrt_core_image(lua_State *L) {
-    static const luaL_Reg functions[] = {
-        {"load", load}, {"size", size}, {"save", save}, {"idx", idx}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"load", load}, {"size", size},   {"save", save},
+                                         {"idx", idx},   {"cifar", cifar}, {NULL, NULL}};
     operation_library(L, functions);
     return 1;
 }

@@ -1,10 +1,12 @@
-/* advrt.core.weights: reading and writing named tensors (io/weights.h). */
+/* advrt.core.weights: reading and writing named tensors (io/weights.h), and reading arrays
+ * (io/arrays.h). */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "bind/bind.h"
 #include "device/dtype.h"
+#include "io/arrays.h"
 #include "io/weights.h"
 
 #define GUARD "advrt.tensor_list"
@@ -25,13 +27,8 @@ static int free_list(lua_State *L) {
     return 0;
 }
 
-/* load(path[, key]) -> table of name = tensor, or nil and a message. Safetensors, .pth (zip and
- * legacy), msgpack and the index of several, by content. key: one of list's. */
-static int load(lua_State *L) {
-    const char *path = luaL_checkstring(L, 1), *key = luaL_optstring(L, 2, NULL);
-    Error e = {0};
-    TensorList *list = new_list(L);
-    if (weights_load(path, key, bind_device(L), list, &e) != 0) return bind_nil(L, &e);
+/* Pushes a table of name = tensor, and empties the list. */
+static int push_list(lua_State *L, TensorList *list) {
     lua_createtable(L, 0, (int)(list->count < 65536 ? list->count : 65536));
     for (size_t i = 0; i < list->count; i++) {
         Tensor *t = bind_new_tensor(L);
@@ -41,6 +38,32 @@ static int load(lua_State *L) {
     }
     tensors_free(list);
     return 1;
+}
+
+/* load(path[, key]) -> table of name = tensor, or nil and a message. Safetensors, .pth (zip and
+ * legacy), msgpack and the index of several, by content. key: one of list's. */
+static int load(lua_State *L) {
+    const char *path = luaL_checkstring(L, 1), *key = luaL_optstring(L, 2, NULL);
+    Error e = {0};
+    TensorList *list = new_list(L);
+    if (weights_load(path, key, bind_device(L), list, &e) != 0) return bind_nil(L, &e);
+    return push_list(L, list);
+}
+
+/* arrays(path, name, ...) -> table of name = tensor: the arrays of these names in an .npz or a
+ * .safetensors; of an .npy, which has no names, its one array under the first. Or nil and a
+ * message. */
+static int arrays(lua_State *L) {
+    enum { MOST = 8 };
+    const char *path = luaL_checkstring(L, 1), *names[MOST];
+    size_t count = 0;
+    Error e = {0};
+    for (; count < MOST && !lua_isnone(L, (int)count + 2); count++)
+        names[count] = luaL_checkstring(L, (int)count + 2);
+    luaL_argcheck(L, count > 0 && lua_gettop(L) <= MOST + 1, 2, "1 to 8 names are wanted");
+    TensorList *list = new_list(L);
+    if (arrays_load(path, names, count, bind_device(L), list, &e) != 0) return bind_nil(L, &e);
+    return push_list(L, list);
 }
 
 /* What a file holds, and the entries of the group that is being pushed. */
@@ -321,8 +344,9 @@ static void make_stream_class(lua_State *L) {
 }
 
 int luaopen_advrt_core_weights(lua_State *L) {
-    static const luaL_Reg functions[] = {{"load", load}, {"list", list},     {"files", files},
-                                         {"save", save}, {"stream", stream}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"load", load},     {"list", list}, {"files", files},
+                                         {"arrays", arrays}, {"save", save}, {"stream", stream},
+                                         {NULL, NULL}};
     static const luaL_Reg kinds[] = {
         {GUARD, free_list}, {CONTENTS, free_contents}, {SHARDS, free_shards}, {NULL, NULL}};
     for (const luaL_Reg *kind = kinds; kind->name; kind++) {

@@ -1,109 +1,72 @@
 #include "io/pth.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-#include <zip.h>
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "io/archive.h"
 #include "io/pth_read.h"
 
 /* --- zip --- */
 
 typedef struct ZipFile {
     PthObjects objects; /* first: the hooks' context */
-    zip_t *zip;
-    zip_file_t *entry;   /* the one being read */
-    const char *reading; /* its name in messages */
-    zip_uint64_t left;   /* of its bytes */
-    char prefix[PICKLE_NAME];
+    Archive archive;
+    char prefix[PICKLE_NAME], path[2 * PICKLE_NAME + 8]; /* path: of the entry that is open */
 } ZipFile;
 
 static int zip_next(void *context, void *out, size_t n, size_t *got, Error *e) {
     ZipFile *z = context;
-    zip_int64_t read = zip_fread(z->entry, out, n);
-    if (read < 0)
-        return error_set(e, "'%s' in the archive is damaged (%s)", z->reading,
-                         zip_file_strerror(z->entry));
-    *got = (size_t)read;
-    z->left -= (zip_uint64_t)read;
-    return 0;
-}
-
-/* Reads the rest of an entry, and its end, behind which libzip compares the checksum. */
-static int zip_drain(ZipFile *z, Error *e) {
-    char waste[4096];
-    size_t got = 1;
-    while (got > 0)
-        if (zip_next(z, waste, sizeof waste, &got, e) != 0) return -1;
-    return 0;
+    return archive_next(&z->archive, out, n, got, e);
 }
 
 static int zip_exactly(void *context, void *out, size_t n, Error *e) {
     ZipFile *z = context;
-    for (size_t done = 0, got = 0; done < n; done += got) {
-        if (zip_next(z, (char *)out + done, n - done, &got, e) != 0) return -1;
-        if (got == 0) return error_set(e, "'%s' in the archive is cut off", z->reading);
-    }
-    return z->left == 0 ? zip_drain(z, e) : 0;
+    return archive_exactly(&z->archive, out, n, e);
 }
 
 static void zip_done(void *context) {
     ZipFile *z = context;
-    if (z->entry) zip_fclose(z->entry);
-    z->entry = NULL;
+    archive_leave(&z->archive);
 }
 
 /* Opens PREFIX + name and tells its size. Compressed entries are refused: torch.save writes none,
- * and so no entry is larger than the file. */
-static int zip_enter(ZipFile *z, const char *name, zip_uint64_t *size, Error *e) {
-    char path[2 * PICKLE_NAME + 8];
-    zip_stat_t s;
-    snprintf(path, sizeof path, "%s%s", z->prefix, name);
-    if (zip_stat(z->zip, path, 0, &s) != 0) return error_set(e, "the archive has no '%s'", path);
-    const zip_uint64_t wanted = ZIP_STAT_SIZE | ZIP_STAT_COMP_METHOD | ZIP_STAT_ENCRYPTION_METHOD;
-    if ((s.valid & wanted) != wanted || s.comp_method != ZIP_CM_STORE ||
-        s.encryption_method != ZIP_EM_NONE)
-        return error_set(e,
-                         "'%s' in the archive is compressed or encrypted; torch.save writes "
-                         "entries as they are",
-                         path);
-    z->reading = name;
-    zip_error_clear(z->zip); /* of a name that was looked for in vain */
-    z->entry = zip_fopen(z->zip, path, 0);
-    if (!z->entry)
-        return error_set(e, "'%s' in the archive cannot be read (%s)", path, zip_strerror(z->zip));
-    *size = z->left = s.size;
+ * and so no entry is larger than the file. `called`: its name in messages about its contents. */
+static int zip_enter(ZipFile *z, const char *name, const char *called, uint64_t *size, Error *e) {
+    snprintf(z->path, sizeof z->path, "%s%s", z->prefix, name);
+    if (archive_enter(&z->archive, z->path, ARCHIVE_STORED,
+                      "compressed or encrypted; torch.save writes entries as they are", size,
+                      e) != 0)
+        return -1;
+    z->archive.reading = called;
     return 0;
 }
 
 static int zip_storage(void *context, const PthStorage *s, size_t bytes, Error *e) {
     ZipFile *z = context;
     char name[PICKLE_NAME + 8];
-    zip_uint64_t size;
+    uint64_t size;
     snprintf(name, sizeof name, "data/%s", s->key);
-    if (zip_enter(z, name, &size, e) != 0) return -1;
-    z->reading = s->key;
+    if (zip_enter(z, name, s->key, &size, e) != 0) return -1;
     if (size == bytes) return 0;
     zip_done(z);
     return error_set(e, "storage '%s' has %" PRIu64 " bytes, %" PRId64 " elements of %s want %zu",
-                     s->key, (uint64_t)size, s->elements, dtype_name(s->dtype), bytes);
+                     s->key, size, s->elements, dtype_name(s->dtype), bytes);
 }
 
 #define WANTED "wanted is .safetensors, .pth or .msgpack"
 
 /* What an archive without data.pkl is. */
 static int zip_refuse_other(ZipFile *z, Error *e) {
-    zip_int64_t n = zip_get_num_entries(z->zip, 0), arrays = 0;
+    zip_int64_t n = zip_get_num_entries(z->archive.zip, 0), arrays = 0;
     for (zip_int64_t i = 0; i < n; i++) {
-        const char *name = zip_get_name(z->zip, (zip_uint64_t)i, 0);
+        const char *name = zip_get_name(z->archive.zip, (zip_uint64_t)i, 0);
         size_t length = name ? strlen(name) : 0;
         arrays += length > 4 && strcmp(name + length - 4, ".npy") == 0;
     }
-    if (zip_name_locate(z->zip, "model.weights.h5", 0) >= 0)
+    if (zip_name_locate(z->archive.zip, "model.weights.h5", 0) >= 0)
         return error_set(e, "is a model of Keras, which is not read; " WANTED);
     if (n > 0 && arrays == n)
         return error_set(e, "is arrays of NumPy's (.npz), which are not read; " WANTED);
@@ -113,17 +76,17 @@ static int zip_refuse_other(ZipFile *z, Error *e) {
 static int zip_refuse_script(ZipFile *z, Error *e) {
     char path[PICKLE_NAME + 16];
     snprintf(path, sizeof path, "%sconstants.pkl", z->prefix);
-    if (zip_name_locate(z->zip, path, 0) < 0) return 0;
+    if (zip_name_locate(z->archive.zip, path, 0) < 0) return 0;
     return error_set(e, "is a TorchScript program, which is code; in PyTorch, save the weights by "
                         "torch.save({\"state_dict\": model.state_dict()}, FILE)");
 }
 
 /* torch.save puts everything into one folder of any name. */
 static int zip_find_prefix(ZipFile *z, Error *e) {
-    zip_int64_t n = zip_get_num_entries(z->zip, 0);
+    zip_int64_t n = zip_get_num_entries(z->archive.zip, 0);
     int found = 0;
     for (zip_int64_t i = 0; i < n; i++) {
-        const char *name = zip_get_name(z->zip, (zip_uint64_t)i, 0);
+        const char *name = zip_get_name(z->archive.zip, (zip_uint64_t)i, 0);
         const char *slash = name ? strchr(name, '/') : NULL;
         if (!name || strcmp(slash ? slash + 1 : name, "data.pkl") != 0) continue;
         size_t length = slash ? (size_t)(slash + 1 - name) : 0;
@@ -139,41 +102,14 @@ static int zip_find_prefix(ZipFile *z, Error *e) {
 
 static int zip_check_order(ZipFile *z, Error *e) {
     char path[PICKLE_NAME + 16], order[8] = "";
-    zip_uint64_t size;
+    uint64_t size;
     snprintf(path, sizeof path, "%sbyteorder", z->prefix);
-    if (zip_name_locate(z->zip, path, 0) < 0) return 0; /* older files have none */
-    if (zip_enter(z, "byteorder", &size, e) != 0) return -1;
+    if (zip_name_locate(z->archive.zip, path, 0) < 0) return 0; /* older files have none */
+    if (zip_enter(z, "byteorder", "byteorder", &size, e) != 0) return -1;
     int failed = size >= sizeof order ? 0 : zip_exactly(z, order, (size_t)size, e);
     zip_done(z);
     if (failed || strcmp(order, "little") == 0) return failed;
     return error_set(e, "its byte order is not 'little', the only one supported");
-}
-
-static int zip_open_file(ZipFile *z, int fd, Error *e) {
-    int own = dup(fd), code = 0; /* libzip closes what it is given */
-    if (own < 0) return error_set(e, "%s", strerror(errno));
-    errno = 0;
-    z->zip = zip_fdopen(own, ZIP_CHECKCONS, &code);
-    if (!z->zip) {
-        zip_error_t why;
-        /* Without memory to read the end into, libzip says that there is none. */
-        if (code == ZIP_ER_NOZIP && errno == ENOMEM) code = ZIP_ER_MEMORY;
-        zip_error_init_with_code(&why, code);
-        if (code == ZIP_ER_NOZIP)
-            error_set(e, "a zip archive without its end: the file is cut off or damaged");
-        else if (code == ZIP_ER_EXISTS)
-            error_set(e, "its zip archive has two entries of one name");
-        else if (code == ZIP_ER_INCONS)
-            error_set(e,
-                      "its zip archive is damaged: an entry and the archive's list of entries do "
-                      "not agree");
-        else
-            error_set(e, "the zip archive cannot be read (%s)", zip_error_strerror(&why));
-        zip_error_fini(&why);
-        close(own);
-        return -1;
-    }
-    return 0;
 }
 
 /* --- both --- */
@@ -203,15 +139,15 @@ void pth_contents_free(PthContents *c) {
 static int zip_interpret(ZipFile *z, Pickle **p, Error *e) {
     PickleHooks hooks = pth_hooks();
     PickleValue root;
-    zip_uint64_t size;
+    uint64_t size;
     hooks.context = z;
     hooks.read = zip_next;
     if (zip_find_prefix(z, e) != 0 || zip_check_order(z, e) != 0 ||
-        zip_enter(z, "data.pkl", &size, e) != 0)
+        zip_enter(z, "data.pkl", "data.pkl", &size, e) != 0)
         return -1;
     int failed = pickle_open(p, &hooks, e);
     if (!failed) failed = pickle_next(*p, &root, e);
-    if (!failed) failed = zip_drain(z, e);
+    if (!failed) failed = archive_drain(&z->archive, e);
     zip_done(z);
     if (!failed) failed = pth_sort_storages(&z->objects, e);
     if (!failed) failed = pth_find_groups(&z->objects, &root, e);
@@ -222,12 +158,12 @@ int pth_read_zip(int fd, uint64_t size, const char *key, Device *d, TensorList *
     ZipFile z = {0};
     Pickle *p = NULL;
     PthSource source = {&z, zip_storage, zip_exactly, zip_done};
-    if (zip_open_file(&z, fd, e) != 0) return -1;
+    if (archive_open(&z.archive, fd, e) != 0) return -1;
     int failed = zip_interpret(&z, &p, e);
     if (!failed) failed = read_group(&z.objects, key, &source, size, d, list, e);
     pth_objects_free(&z.objects);
     pickle_close(p);
-    zip_discard(z.zip);
+    archive_close(&z.archive);
     return failed;
 }
 
@@ -235,9 +171,9 @@ int pth_list_zip(int fd, uint64_t size, PthContents *out, Error *e) {
     ZipFile z = {0};
     (void)size;
     *out = (PthContents){0};
-    if (zip_open_file(&z, fd, e) != 0) return -1;
+    if (archive_open(&z.archive, fd, e) != 0) return -1;
     int failed = zip_interpret(&z, &out->pickle, e);
-    zip_discard(z.zip);
+    archive_close(&z.archive);
     out->objects = z.objects;
     if (failed) pth_contents_free(out);
     return failed;

@@ -4,6 +4,7 @@
 package.path = "tests/?.lua;" .. package.path
 local malformed = require "malformed"
 malformed.onnx = require "malformed_onnx"
+for target, files in pairs(require "malformed_arrays") do malformed[target] = files end
 
 local function write(path, bytes)
     local file = assert(io.open(path, "wb"))

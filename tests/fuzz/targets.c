@@ -10,6 +10,8 @@
 
 #include "base/memory.h"
 #include "base/text.h"
+#include "io/arrays.h"
+#include "io/cifar.h"
 #include "io/idx.h"
 #include "io/image.h"
 #include "io/onnx.h"
@@ -173,6 +175,36 @@ static void run_idx(const char *path, const uint8_t *bytes, size_t n) {
     idx_free(&a);
 }
 
+/* Arrays of an .npy, an .npz or a .safetensors. */
+static void run_arrays(const char *path, const uint8_t *bytes, size_t n) {
+    (void)bytes, (void)n;
+    static const char *const names[] = {"x", "y"};
+    Error e = {0};
+    TensorList list;
+    if (arrays_load(path, names, 2, fuzz_device(), &list, &e) != 0) {
+        fuzz_check(!list.items, "arrays in spite of a failure", e.text);
+        fuzz_check_message(path, e.text);
+    } else {
+        fuzz_check(list.count >= 1 && strcmp(list.items[0].name, "x") == 0, "the arrays", path);
+    }
+    tensors_free(&list);
+}
+
+static void run_cifar(const char *path, const uint8_t *bytes, size_t n) {
+    (void)bytes, (void)n;
+    Error e = {0};
+    Tensor x, y;
+    int classes = 0;
+    if (cifar_load(path, fuzz_device(), &x, &y, &classes, &e) != 0) {
+        fuzz_check(!x.storage && !y.storage, "images in spite of a failure", e.text);
+        fuzz_check_message(path, e.text);
+    } else {
+        fuzz_check(x.shape[0] == y.shape[0] && (classes == 10 || classes == 100), "labels", path);
+    }
+    tensor_free(&x);
+    tensor_free(&y);
+}
+
 /* All records that a reader gives; returns how many. */
 static size_t read_records(RecordReader *r, const char *path) {
     const RecordField *fields;
@@ -247,6 +279,9 @@ const FuzzTarget fuzz_targets[FUZZ_TARGETS] = {
     {"records", run_records, NULL},
     {"part", run_part, fuzz_repair_part},
     {"idx", run_idx, NULL},
+    {"npy", run_arrays, NULL},
+    {"npz", run_arrays, fuzz_repair_zip},
+    {"cifar", run_cifar, NULL},
     {"labels", fuzz_labels, NULL},
 };
 

@@ -209,8 +209,8 @@ local known = {
             .. "raw before averaged)"},
     {"output", "NAME", path, nil, "of an ONNX model with several outputs, the one that has the logits"},
     {"images", "DIR", path, nil,
-        "images with labels.csv or a folder for each class, or an IDX file (default: the bundled "
-            .. "images)"},
+        "images with labels.csv or a folder for each class; or a file of arrays (.npz, .npy, .safetensors), "
+            .. "CIFAR's batches (.bin) or an IDX file (default: the bundled images)"},
     {"resize", "N", integer(1, LONGEST_SIDE), nil, "shortest side becomes N (default: the net's own)"},
     {"crop", "N", integer(1, LONGEST_SIDE), nil, "centre crop to N x N (default: the net's own)"},
     {"mean", "M,..", numbers(-math.huge), nil,
@@ -261,7 +261,7 @@ local known = {
         "the examples are the images at the first flip or after the last step"},
     {"extra", "N", integer(0), 0,
         "genuine images more, behind those that --limit names, attacked by nothing"},
-    {"extra-images", "DIR", path, nil, "take them from the start of this folder or IDX file instead"},
+    {"extra-images", "DIR", path, nil, "take them from the start of this folder or file instead"},
     {"set", "DIR,..", list_of(path, "folders of make_adversarial.lua, with commas between"), nil,
         "folders of make_adversarial.lua to use (default: a set is made)"},
     {"detectors", "LIST", list_of(detectors, "some of " .. table.concat(detectors, ", ")), detectors,
