@@ -2,8 +2,10 @@
 -- weights, to know that they and the preprocessing are right.
 
 local count_of = require "advrt.support.count"
+local csv = require "advrt.support.csv"
 local experiment = require "advrt.run.experiment"
 local fail = require "advrt.support.fail"
+local lfs = require "lfs"
 local options = require "advrt.support.options"
 local progress = require "advrt.run.progress"
 local system = require "advrt.core.system"
@@ -11,23 +13,49 @@ local tensor = require "advrt.tensor"
 
 local o = options.parse(arg, {
     name = "evaluate.lua",
-    description = "Prints a net's top-1 and top-5 accuracy on a folder of images.",
-    options = table.move(options.of_images, 1, #options.of_images, 2, {"seed"}),
+    description = "Prints a net's top-1 and top-5 accuracy on a folder of images, or labels it by the net.",
+    options = table.move(options.of_images, 1, #options.of_images, 3, {"seed", "write-labels"}),
     flags = {{"skip-bad", "leave out images whose files are bad; without it they end in status 1"}},
 })
 local net = experiment.load_net(o)
+
+--- Fails where labels cannot be written, before any work.
+local function check_labels()
+    if lfs.attributes(o.write_labels, "mode") then
+        fail("--write-labels: %s is there already; name a new file, or remove it", o.write_labels)
+    elseif lfs.attributes(o.images, "mode") == "file" then
+        fail("--write-labels wants a folder of image files as --images, got the file %s", o.images)
+    end
+end
+
+--- Writes the predicted classes, by number of the image.
+local function write_labels(images, count, predicted)
+    local lines, seen, classes = {"file,label\n"}, {}, 0
+    for i = 1, count do
+        local class = predicted[i]
+        lines[#lines + 1] = ("%s,%d\n"):format(csv.field(images.files[i]), class)
+        if not seen[class] then seen[class], classes = true, classes + 1 end
+    end
+    local done, message = system.write(o.write_labels, table.concat(lines))
+    if not done then fail("%s", message) end
+    print(("%s: the predictions of %s for %s, %s"):format(o.write_labels, net.name,
+        count_of(count, "image"), count_of(classes, "class", "classes")))
+end
+
+if o.write_labels and o.images then check_labels() end
 local images, count = experiment.open_images(o, net)
 print(images:about(count))
 images:on_bad(true) -- all of them are named
 local shown <close> = progress.start("images", count)
 local z = tensor.new {o.batch, net.classes}
 local done, good, top1, top5, bad_files = 0, 0, 0, 0, {}
+local predicted = {} -- class of each image, by its number
 local broken, first = 0, nil -- images of which a logit is not finite
 for x, numbers, bad in images:batches(1, count, o.batch) do
     local labels = {}
     for k = 1, o.batch do labels[k] = images:label(numbers[math.min(k, #numbers)]) end
     local before = net:forward(x, z):rank(labels) -- classes with a larger logit than the label's, or NaN
-    local largest = z:abs():maximum(2)
+    local largest, classes = z:abs():maximum(2), o.write_labels and z:argmax(2)
     for k, i in ipairs(numbers) do
         if bad[i] then
             bad_files[#bad_files + 1] = bad[i]
@@ -35,18 +63,28 @@ for x, numbers, bad in images:batches(1, count, o.batch) do
             good = good + 1
             local finite = largest:get(k) < math.huge -- false for NaN
             if not finite then broken, first = broken + 1, first or images.files[i] end
+            if classes then predicted[i] = classes:get(k) end
             if before:get(k) < 1 then top1 = top1 + 1 end
             if before:get(k) < 5 then top5 = top5 + 1 end
         end
     end
     done = done + #numbers
-    shown:update(done, ("top-1 %.2f %%"):format(100 * top1 / math.max(1, good)))
+    shown:update(done, o.write_labels and "predicted"
+        or ("top-1 %.2f %%"):format(100 * top1 / math.max(1, good)))
 end
 shown:finish(count_of(count, "image"))
 for _, message in ipairs(bad_files) do io.stderr:write("bad file: ", system.printable(message), "\n") end
 if good > 0 and broken == good then
     fail("%s: the logits of all %s are not finite; check the weights and the preprocessing", net.name,
         count_of(good, "image"))
+end
+if o.write_labels then
+    if good < count then
+        fail("no labels written: %d of %d images cannot be read; remove them", #bad_files, count)
+    end
+    if broken > 0 then fail("no labels written: the logits of %s are not finite", first) end
+    write_labels(images, count, predicted)
+    return
 end
 if good > 0 then
     print(("%s on %s: %s%s"):format(net.name, o.images, count_of(good, "image"),

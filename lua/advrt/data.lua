@@ -21,6 +21,7 @@ local data = {}
 -- options.classes     number of classes; without it classes in sorted order are refused
 -- options.input       {C,H,W}, what the net takes; without it each image has its own size
 -- options.class_names  the path of the list of classes that is used where the folder has no classes.txt
+-- options.unlabelled  true: looks for no labels in a folder of image files; every image is of class 0
 -- options.resize, options.crop   as the image loader's, or nil: an image of another size fails
 --
 -- Classes of a folder: labels.csv in it (file,label with every image once); else subfolders: the lines of

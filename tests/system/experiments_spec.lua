@@ -383,6 +383,41 @@ describe("the experiments", function()
         end
     end)
 
+    it("label a folder by a net's predictions, with which every image is right", function()
+        local there = base .. "/unlabelled"
+        lfs.mkdir(there)
+        for i = 1, 4 do
+            support.write(("%s/a %d,.png"):format(there, i), support.read(("%s/%d.png"):format(images, i)))
+        end
+        local function label(...)
+            return support.advrt {scripts .. "evaluate.lua", "--images", there, "--write-labels",
+                there .. "/labels.csv", ...}
+        end
+        support.write(there .. "/bad.png", "no image")
+        local status, _, err = label()
+        assert.equal(1, status)
+        assert.matches("no labels written: 1 of 5 images cannot be read; remove them\n$", err)
+        assert.is_false(support.exists(there .. "/labels.csv"))
+        os.remove(there .. "/bad.png")
+        local out
+        status, out, err = label()
+        assert.equal(0, status, err)
+        assert.matches("\n[^\n]*/labels.csv: the predictions of fashion for 4 images, %d classe?s?\n$", out)
+        local labels = support.read(there .. "/labels.csv")
+        assert.matches('^file,label\n"a 1,.png",%d\n"a 2,.png",%d\n', labels)
+        status, out = support.advrt {scripts .. "evaluate.lua", "--images", there}
+        assert.equal(0, status)
+        assert.matches("top%-1 +100.00 %%  %(4 right%)", out)
+        status, _, err = label()
+        assert.equal(1, status)
+        assert.matches("labels.csv is there already; name a new file, or remove it\n$", err)
+        assert.equal(labels, support.read(there .. "/labels.csv"))
+        status, _, err = support.advrt {scripts .. "evaluate.lua", "--images", images .. "/1.png",
+            "--write-labels", base .. "/new.csv"}
+        assert.equal(1, status)
+        assert.matches("wants a folder of image files", err)
+    end)
+
     it("say how many images have logits that are not finite, and fail where all have", function()
         -- The largest logit of the bright images overflows, or that of all.
         local own = support.write(base .. "/bright.lua", [[return {name = "bright", classes = 10,

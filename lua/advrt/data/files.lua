@@ -41,21 +41,21 @@ function Folder.open(dir, o)
     check_channels(dir, o.input)
     local self = setmetatable({dir = dir, files = found.files, input = o.input, resize = o.resize,
         crop = o.crop, others = found:other_files(), own_names = o.class_names}, Folder)
-    self.labels = find.by_labels(dir, found.files, o.classes)
+    self.labels = not o.unlabelled and find.by_labels(dir, found.files, o.classes)
     if self.labels then
         self.told_by = "labels.csv"
         find.names(dir, o.classes)
-    else
+    elseif not o.unlabelled then
         self.folders, self.told_by = find.by_folders(dir, found, o.classes, o.class_names)
     end
     self.passed_over = found:passed_over(self.labels)
     return self
 end
 
---- The class of the image of that name, counted from 0.
+--- The class of the image of that name, counted from 0; of a folder opened without labels, always 0.
 function Folder:class_of(file)
     if self.labels then return self.labels[file] end
-    return self.folders[file:match("^[^/]+")]
+    return self.told_by and self.folders[file:match("^[^/]+")] or 0
 end
 
 --- The text of the folder's classes.txt, where there is one: line i, counted from 0, names class i.

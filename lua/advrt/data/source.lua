@@ -6,7 +6,7 @@
 --     dir         the folder or the file that was opened
 --     files       the names of its images, in order
 --     input       {C, H, W}, what the net takes; nil: each image has a shape of its own
---     told_by     how its classes were told, in words
+--     told_by     how its classes were told, in words; nil: it was opened without labels
 --     passed_over what was not read, in words; nil: nothing
 --     others      how many files of other formats were passed over
 -- and the methods
@@ -43,7 +43,8 @@ function Source.options(path, given, level)
         error(("bad argument #2 to 'folder' (a table of options expected, got %s)"):format(type(given)),
             level)
     end
-    local problem = check.keys(given, {"net", "classes", "input", "resize", "crop", "class_names"})
+    local problem = check.keys(given, {"net", "classes", "input", "resize", "crop", "class_names",
+        "unlabelled"})
     if problem then error("folder: " .. problem, level) end
     local o, net = {}, given and given.net
     for key, value in pairs(given or {}) do o[key] = value end
@@ -137,9 +138,11 @@ end
 -- those were told; and a line on what was passed over, where something was.
 function Source:about(n)
     n = n or #self.files
-    local count = self:classes(n)
-    local line = ("Images: %d of the %d in %s, of %d class%s (told by %s)"):format(n, #self.files, self.dir,
-        count, count == 1 and "" or "es", self.told_by)
+    local count = self.told_by and self:classes(n)
+    local line = ("Images: %d of the %d in %s"):format(n, #self.files, self.dir)
+    if count then
+        line = ("%s, of %d class%s (told by %s)"):format(line, count, count == 1 and "" or "es", self.told_by)
+    end
     return system.printable(line) .. (self.passed_over
         and "\nPassed over: " .. system.printable(self.passed_over) or "")
 end

@@ -86,7 +86,7 @@ end
 function experiment.open_images(o, g)
     o.images = o.images or system.options.root .. "/nets/fashion-images"
     local images = data.folder(o.images, {classes = g.classes, input = g.input, resize = o.resize,
-        crop = o.crop, class_names = g.class_names})
+        crop = o.crop, class_names = g.class_names, unlabelled = o.write_labels and true})
     images:on_bad(o.skip_bad, "; put a good file in its place, or leave it out with --skip-bad")
     local count = images:choose(o)
     experiment.settle_batch(o, g, count)

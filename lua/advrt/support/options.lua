@@ -248,6 +248,9 @@ local known = {
         "a run for each of N choices of random targets, from --seed on, and their spread"},
     {"save-adversarial", "WHEN", choice("first", "last"), nil,
         "keep the float32 images at the first flip or after the last step"},
+    {"write-labels", "FILE", path, nil,
+        "write the net's own predictions as labels (file,label) into this new file, for images without "
+            .. "labels; experiments read DIR/labels.csv"},
     {"out", "DIR", path, nil, "folder for the results, new or empty (default: runs/NAME-TIME)"},
     {"figure-size", "SIZE", choice("page", "column"), "page",
         "width of the figures: page (17.5 cm) or column (8.5 cm) (default: page)"},
