@@ -47,24 +47,27 @@ typedef int Loop(const Job *j, Plan *p, void *const *at, Error *e);
 
 /* --- convolutions and linear layers --- */
 
-/* Calls `each` for every product y[o] += x[i] w[k] of a convolution, o by o. */
+/* Calls `each` for every product y[o] += x[i] w[k] of a convolution, o by o. Inlined with its
+ * `each`, it takes a tenth of the time. */
 typedef void Product(int64_t o, int64_t i, int64_t k, void *own);
-static void each_product(const Job *j, Product *each, void *own) {
+static inline __attribute__((always_inline)) void each_product(const Job *j, Product *each,
+                                                               void *own) {
     int64_t G = j->op.groups, CG = j->C / G, KG = j->K / G, R = j->op.kernel[0],
-            S = j->op.kernel[1];
-    for (int64_t o = 0; o < j->N * j->K * j->OH * j->OW; o++) {
-        int64_t x = o % j->OW, y = o / j->OW % j->OH, k = o / (j->OW * j->OH) % j->K,
-                n = o / (j->OW * j->OH * j->K);
-        for (int64_t c = 0; c < CG; c++)
+            S = j->op.kernel[1], C = j->C, H = j->H, W = j->W, OW = j->OW, OH = j->OH,
+            down = j->op.dilation[0], right = j->op.dilation[1];
+    for (int64_t o = 0; o < j->N * j->K * OH * OW; o++) {
+        int64_t k = o / (OW * OH) % j->K, n = o / (OW * OH * j->K),
+                top = o / OW % OH * j->op.stride[0] - j->op.pad[0],
+                left = o % OW * j->op.stride[1] - j->op.pad[1];
+        for (int64_t c = 0; c < CG; c++) {
+            int64_t plane = (n * C + k / KG * CG + c) * H * W, filter = (k * CG + c) * R * S;
             for (int64_t r = 0; r < R; r++)
                 for (int64_t s = 0; s < S; s++) {
-                    int64_t h = y * j->op.stride[0] + r * j->op.dilation[0] - j->op.pad[0],
-                            w = x * j->op.stride[1] + s * j->op.dilation[1] - j->op.pad[1];
-                    if (h < 0 || h >= j->H || w < 0 || w >= j->W) continue;
-                    int64_t channel = k / KG * CG + c;
-                    each(o, ((n * j->C + channel) * j->H + h) * j->W + w,
-                         ((k * CG + c) * R + r) * S + s, own);
+                    int64_t h = top + r * down, w = left + s * right;
+                    if (h < 0 || h >= H || w < 0 || w >= W) continue;
+                    each(o, plane + h * W + w, filter + r * S + s, own);
                 }
+        }
     }
 }
 
@@ -94,8 +97,9 @@ static void to_weights(int64_t o, int64_t i, int64_t k, void *own) {
 }
 
 /* out [n] = the sums of a convolution's products. */
-static void scatter(const Job *j, Product *each, const float *a, const float *b, double *sum,
-                    float *out, int64_t n) {
+static inline __attribute__((always_inline)) void scatter(const Job *j, Product *each,
+                                                          const float *a, const float *b,
+                                                          double *sum, float *out, int64_t n) {
     memset(sum, 0, (size_t)n * sizeof *sum);
     each_product(j, each, &(Operands){.a = a, .b = b, .sum = sum});
     for (int64_t i = 0; i < n; i++) out[i] = (float)sum[i];
