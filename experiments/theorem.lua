@@ -107,7 +107,7 @@ end
 function Theorem:problem_of_state(state)
     local steps, B, tensors = self.o.iterations, self.o.batch, state.tensors
     local raising = state.step == steps + 1
-    local problem = not raising and attack.problem_of_state(state, self:shape(), steps)
+    local problem = not raising and attack.problem_of_state(state, self.net, self:room(), steps)
     if problem then return problem end
     local x = tensors.x
     if not x or table.concat(x:shape(), ",") ~= table.concat(self:shape(), ",") or x:dtype() ~= "f32"

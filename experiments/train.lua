@@ -3,8 +3,9 @@
 --
 -- Recipe: SGD with Nesterov momentum, the rate falling along half a cosine after a short rise,
 -- weight decay, half of the images mirrored and each moved by up to one pixel.
--- The data are the four IDX files of a data set like MNIST, or folders `train` and `val` of PNG and
--- JPEG with a folder for each class, read ahead and decoded by threads of their own.
+-- The data are the four IDX files of a data set like MNIST; folders `train` and `val` of PNG and JPEG with a
+-- folder for each class, read ahead and decoded by threads of their own; files of arrays, train.npz and
+-- val.npz; or CIFAR's binary batches. What is no image is neither mirrored nor moved.
 -- Started by mpirun, the processes share every batch: the same training, but for the order of sums.
 -- With --images DIR it writes instead the hundred test images that come with the net: the first
 -- ten of each class, in the order of the test set.
@@ -14,7 +15,6 @@ local count_of = require "advrt.support.count"
 local data = require "advrt.data"
 local dist = require "advrt.dist"
 local fail = require "advrt.support.fail"
-local feed = require "advrt.core.feed"
 local folder = require "advrt.run.folder"
 local image = require "advrt.core.image"
 local lfs = require "lfs"
@@ -50,14 +50,15 @@ local function above_zero(option)
 end
 
 local function options()
-    local parser = argparse("train.lua", "Trains a net on Fashion-MNIST.")
+    local parser = argparse("train.lua", "Trains a net, by default on Fashion-MNIST.")
     local known = {"--help"}
     local function add(name, ...)
         known[#known + 1] = name
         return parser:option(name, ...)
     end
     add("--net", "the definition to train", "nets/fashion.lua"):argname("FILE")
-    add("--data", "folder of the four IDX files, or of train/ and val/",
+    add("--data", "folder of train/ and val/ with images, of train.npz and val.npz (or .npy, "
+        .. ".safetensors), of CIFAR's batches, or of the four IDX files",
         "/usr/share/datasets/fashion-mnist"):argname("DIR")
     add("--out", "file of weights to write; default: the bundled ones, of the bundled net")
         :argname("FILE")
@@ -85,10 +86,10 @@ local function options()
     return values
 end
 
--- One half of the data: u8 [N,1,28,28] and the classes, u8 [N].
-local function read(dir, part)
+-- The test images of Fashion-MNIST: u8 [N,1,28,28] and the classes, u8 [N].
+local function read_test(dir)
     local function idx(what)
-        local t, message = image.idx(("%s/%s-%s-ubyte.gz"):format(dir, part, what))
+        local t, message = image.idx(("%s/t10k-%s-ubyte.gz"):format(dir, what))
         if not t then fail("%s (Debian's package dataset-fashion-mnist has it)", message) end
         return t
     end
@@ -117,29 +118,34 @@ local function write_images(dir, images, labels)
     print(("%s in %s"):format(count_of(#lines - 1, "image"), dir))
 end
 
---- A feed of the images of a part of the data, "train" or "test", and their number.
+-- What a part of the data may be called, in the order in which they are looked for.
+local parts = {
+    train = {"train", "train.npz", "train.safetensors", "x_train.npy", "train_x.npy", "data_batch_1.bin",
+        "train.bin", "train-images-idx3-ubyte.gz", "train-images-idx3-ubyte"},
+    test = {"val", "val.npz", "val.safetensors", "x_val.npy", "val_x.npy", "test", "test.npz",
+        "test.safetensors", "x_test.npy", "test_x.npy", "test_batch.bin", "test.bin",
+        "t10k-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte"},
+}
+
+--- A feed of the images of a part of the data, "train" or "test".
 local function open(g, dir, part)
-    local f
-    if lfs.attributes(dir .. "/train", "mode") == "directory" then
-        f = feed.new {shape = g.input, resize = g.preprocess.resize, crop = g.preprocess.crop}
-        local images = data.folder(dir .. (part == "train" and "/train" or "/val"),
-            {classes = g.classes, input = g.input})
-        for i = 1, #images do f:file(images.dir .. "/" .. images.files[i], images:label(i)) end
-        return f
+    for _, name in ipairs(parts[part]) do
+        local path = dir .. "/" .. name
+        if lfs.attributes(path, "mode") then
+            -- CIFAR-10's training batches are a folder's
+            local images = data.folder(name == "data_batch_1.bin" and dir or path, {net = g})
+            local f = train.feed(g)
+            images:feed(f)
+            return f
+        end
     end
-    if lfs.attributes(dir .. "/train-images-idx3-ubyte.gz", "mode") ~= "file" then
-        fail("--data %s: holds neither folders train and val of images nor train-images-idx3-ubyte.gz and "
-            .. "its like (Debian's package dataset-fashion-mnist has them)", dir)
+    if part == "test" then
+        fail("--data %s: holds training images, but no test images beside them: no %s", dir,
+            table.concat(parts.test, ", "))
     end
-    local images, labels = read(dir, part == "train" and "train" or "t10k")
-    local C, H, W = table.unpack(g.input)
-    if C ~= 1 or images:size(3) ~= H or images:size(4) ~= W then
-        fail("--data %s: the images are grey and %d x %d (width x height), the net takes %d channels of "
-            .. "%d x %d", dir, images:size(4), images:size(3), C, W, H)
-    end
-    f = feed.new {shape = g.input}
-    f:pixels(images, labels:to("i64"))
-    return f
+    fail("--data %s: holds neither folders train and val of images nor train-images-idx3-ubyte.gz and its "
+        .. "like (Debian's package dataset-fashion-mnist has them), nor train.npz and val.npz, nor CIFAR's "
+        .. "batches", dir)
 end
 
 local function all_of(f)
@@ -152,7 +158,7 @@ dist.mute()
 local o = options()
 if o.images then
     if dist.size > 1 then fail.option("--images is the work of one process; start it without mpirun") end
-    write_images(o.images, read(o.data, "t10k"))
+    write_images(o.images, read_test(o.data))
     return
 end
 
@@ -189,7 +195,7 @@ train.run {
     shared = true,
     optimiser = train.sgd {momentum = 0.9, weight_decay = 5e-4, nesterov = true},
     schedule = train.cosine(o.rate, 0.05),
-    augment = {flip = true, shift = 1},
+    augment = g.input[2] * g.input[3] > 1 and {flip = true, shift = 1} or nil,
     log = report, csv = o.log, checkpoint = o.checkpoint,
     progress = function(step, _, loss, accuracy)
         shown:update(step * o.batch, ("loss %.4f, %.2f %% right"):format(loss, 100 * accuracy))

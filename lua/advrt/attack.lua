@@ -1,15 +1,17 @@
 --- The paper's attack loop (Eq. 11-16), one loss at a time:
 --
---     x_{n+1} = P(x_n + a_n q_n),   P clips to [0,1]
+--     x_{n+1} = P(x_n + a_n q_n),   P clips to the range of the net, [0,1] by default
 --
 -- q_n is the loss's direction at x_n and a_n the multiplier: one constant (equal multiplier), or
 -- whatever makes the norm of a_n q_n the same for every loss, image and step (equal perturbation).
 
 local arguments = require "advrt.support.check"
 local ascent = require "advrt.core.ascent"
+local count_of = require "advrt.support.count"
 local fail = require "advrt.support.fail"
 local logits = require "advrt.core.loss"
 local losses = require "advrt.loss"
+local ranges = require "advrt.support.range"
 local schema = require "advrt.run.schema"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
@@ -66,22 +68,47 @@ local MAGNITUDE = 0.05 -- in the L2 norm, where a net states none
 -- How far the largest change of a step may stand out from a change alike in all values. Steps along a
 -- sign have 1, those along a gradient 5 (the bundled net) to 24 (EfficientNet-Lite0's first).
 local PEAK = 4
+-- Of a step on features: its norm as a part of the diagonal of their range. Of 28 x 28 pixels 0.05 is as
+-- much.
+local SHARE = 0.002
+
+--- By how much the net's default steps are larger than those for images in [0,1], and why, as text.
+local function scale_of(g)
+    local of_range, D = ranges.of(g), g.input[1]
+    if g.input[2] * g.input[3] == 1 then
+        return SHARE * math.sqrt(D) * of_range:width() / MAGNITUDE,
+            "the default for " .. count_of(D, "feature")
+    end
+    return of_range:width(), of_range.unit and "the default" or "the default for this range"
+end
 
 --- The magnitude of attack.equal_perturbation that suits a net, and where it is from, as text.
--- norm 2 (the default): what the definition's `defaults.magnitude` states, else 0.05. "inf": its
+-- norm 2 (the default): what the definition's `defaults.magnitude` states, else 0.05 for images in
+-- [0,1], as much more as another range is wider; for features 0.2 % of their range's diagonal. "inf": its
 -- `defaults.magnitude_inf`, else 4 m / sqrt(C H W), with m the magnitude in the L2 norm: four times what
 -- each value would change by where all of them change alike.
 function attack.magnitude_of(g, norm)
     if norm == "inf" then
         local own = g.defaults.magnitude_inf
         if own then return own, "the net's own for this norm" end
-        return PEAK * (g.defaults.magnitude or MAGNITUDE) / math.sqrt(g.input[1] * g.input[2] * g.input[3]),
+        local two = g.defaults.magnitude or MAGNITUDE * scale_of(g)
+        return PEAK * two / math.sqrt(g.input[1] * g.input[2] * g.input[3]),
             "the default for images of this size"
     elseif norm ~= nil and norm ~= 2 then
         error(("norm must be 2 or \"inf\", got %s"):format(tostring(norm)), 2)
     end
     if g.defaults.magnitude then return g.defaults.magnitude, "the net's own" end
-    return MAGNITUDE, "the default"
+    local scale, why = scale_of(g)
+    return MAGNITUDE * scale, why
+end
+
+--- The multiplier of attack.equal_multiplier that suits a net, and where it is from, as text: what the
+-- definition's `defaults.alpha` states, else `default` made larger as the default magnitude is, and once
+-- more by the width of the range: a gradient shrinks as its inputs grow.
+function attack.alpha_of(g, default)
+    if g.defaults.alpha then return g.defaults.alpha, "the net's own" end
+    local scale, why = scale_of(g)
+    return default * scale * ranges.of(g):width(), why
 end
 
 --- The series of a run and their element types, in the order in which records hold them.
@@ -99,7 +126,7 @@ local function new_workspace(shape, K, iterations)
         prediction = tensor.new({N}, "i64"),
         q_l2 = tensor.new({N}, "f64"), q_linf = tensor.new({N}, "f64"),
         q_zero = tensor.new({N}, "f64"), a = tensor.new({N}, "f64"),
-        survives_8bit = tensor.new({N}, "u8"),
+        survives_8bit = tensor.new({N}, "i8"),
         series = {}, rows = {}, buffers = {},
     }
     local shapes = {images = shape, logits = {N, K}, each = {N}, steps = {iterations + 1, N}}
@@ -142,7 +169,7 @@ local function name_of(spec, i)
     return spec.names and ("image %d (%s)"):format(i, spec.names[i]) or "image " .. i
 end
 
---- Checks the arguments of attack.run; returns the images' shape, labels and targets (i64 [N]).
+--- Checks the arguments of attack.run; returns the images [N,C,H,W], labels and targets (i64 [N]).
 local function check(spec)
     local g, x, loss, iterations = spec.net, spec.images, spec.loss, spec.iterations
     if type(g) ~= "table" or not g.trace then
@@ -159,19 +186,21 @@ local function check(spec)
         error(("attack.run: iterations must be an integer of at least 1, got %s"):format(
             tostring(iterations)), 3)
     end
+    x = arguments.images(x, g.input)
     if not arguments.is_tensor(x) or x:dtype() ~= "f32" or x:dim() ~= 4 or x:size(1) < 1 then
-        error(("attack.run: images must be an f32 tensor [N,C,H,W], got %s"):format(tostring(x)), 3)
+        error(("attack.run: images must be an f32 tensor [N,C,H,W], got %s"):format(
+            tostring(spec.images)), 3)
     end
-    local shape, input = x:shape(), g.input
+    local shape, input, within = x:shape(), g.input, ranges.of(g)
     if shape[2] ~= input[1] or shape[3] ~= input[2] or shape[4] ~= input[3] then
         error(("attack.run: net wants [N,%s], got [%s]"):format(table.concat(input, ","),
             table.concat(shape, ",")), 3)
     end
     for i = 1, shape[1] do
-        local low, high = x[i]:minimum(), x[i]:maximum()
-        if not (low >= 0 and high <= 1) then
-            error(("attack.run: %s must lie in [0,1], its values range from %g to %g"):format(
-                name_of(spec, i), low, high), 3)
+        local outside = within:problem(x[i])
+        if outside then
+            error(("attack.run: %s must lie in %s, its values range from %g to %g: %s"):format(
+                name_of(spec, i), within:text(), x[i]:minimum(), x[i]:maximum(), outside), 3)
         end
     end
     local labels = check_classes(spec.labels, "labels", shape[1], g.classes)
@@ -182,7 +211,7 @@ local function check(spec)
                 name_of(spec, i), targets:get(i))
         end
     end
-    return shape, labels, targets
+    return x, labels, targets
 end
 
 --- Fails where step n met a number that is not finite: no direction follows. value, dz: the loss's own,
@@ -215,12 +244,12 @@ local function note_flips(w, n, row, targets)
 end
 
 --- What is wrong with a state that attack.run's checkpoint was given and that comes from a file: nil where
--- nothing is. shape: of the images; iterations: of the run.
-function attack.problem_of_state(state, shape, iterations)
+-- nothing is. g: the net; N: of images; iterations: of the run.
+function attack.problem_of_state(state, g, N, iterations)
     local problem = schema.problem(state, {{"step", schema.whole(1, iterations)},
         {"seconds", schema.amount}})
     if problem then return problem end
-    local N = shape[1]
+    local shape = {N, table.unpack(g.input)}
     local wanted = {x = {"f32", shape}, first = {"f32", shape}, flip_iteration = {"i64", {N}},
         zero_steps = {"i64", {N}}, flip_l2 = {"f64", {N}}, flip_linf = {"f64", {N}}}
     for _, s in ipairs(attack.series) do wanted["series." .. s[1]] = {s[2], {iterations + 1, N}} end
@@ -231,9 +260,8 @@ function attack.problem_of_state(state, shape, iterations)
         end
     end
     for _, name in ipairs {"x", "first"} do
-        local t = state.tensors[name]
-        if not (t:minimum() >= 0 and t:maximum() <= 1) then -- nan is neither
-            return ("its '%s' has values outside of [0,1]"):format(name)
+        if ranges.of(g):first_outside(state.tensors[name]) then
+            return ("its '%s' has values outside of %s"):format(name, ranges.of(g):text())
         end
     end
     local flips, zeros = state.tensors.flip_iteration, state.tensors.zero_steps
@@ -249,8 +277,13 @@ local function restore(w, from)
     return from.step
 end
 
---- Whether each image at its flip still is the target when rounded to 8 bits: one forward pass.
+--- Whether each image at its flip still is the target when rounded to 8 bits: one forward pass. -1 for what
+-- is no image, which nobody keeps in 8 bits.
 local function try_8bit(w, g, targets)
+    if not ranges.of(g).picture then
+        for i = 1, #targets do w.survives_8bit:set(-1, i) end
+        return
+    end
     w.q:copy(w.first)
     g:forward(w.q:quantize_(255), w.z)
     local predictions = w.z:argmax()
@@ -270,7 +303,8 @@ local function device_job(spec, w, labels, targets)
         or debug.getmetatable(loss) ~= debug.getmetatable(losses.ce) then
         return nil
     end
-    return {loss = loss.kind, parameters = loss, sign = loss.signed,
+    local low, high = ranges.of(spec.net):sides()
+    return {low = low, high = high, loss = loss.kind, parameters = loss, sign = loss.signed,
         rule = m.alpha and "constant" or m.norm == 2 and "l2" or "linf",
         size = m.alpha or m.magnitude, iterations = spec.iterations,
         labels = labels, targets = targets, buffers = w.buffers}
@@ -279,7 +313,8 @@ end
 --- Runs one attack to its full number of iterations.
 --
 -- spec.net         a network (advrt.net)
--- spec.images      f32 [N,C,H,W] in [0,1]; not changed
+-- spec.images      f32 [N,C,H,W], or [N,D] of D features, in the range of the net, [0,1] by default; not
+--                  changed
 -- spec.labels      initial classes, spec.targets: target classes; tables or tensors of N classes
 --                  counted from 0, each target other than its label
 -- spec.loss        a loss (advrt.loss)
@@ -299,25 +334,26 @@ end
 -- spec.workspace   optional table in which the buffers are kept for the next run of the same
 --                  shapes; the results of a run are then overwritten by the next one
 --
--- Returns a table: adversarial [N,C,H,W], the images after the last step; first, the images at
+-- Returns a table: adversarial, of the shape of images, those after the last step; first, the images at
 -- their first flip, i.e. the first n with argmax z = target (the original where there is none);
 -- flip_iteration i64 [N] (-1: never); flip_l2, flip_linf f64 [N], the distances from the original
--- at the flip (nan: never); survives_8bit u8 [N], 1 where the image at the flip is still the target
--- when rounded to 8 bits; zero_steps i64 [N], the steps not taken since q was all zero; series,
--- tensors [iterations+1,N] named in attack.series, n = 0 .. iterations (norms in double; grad_l2
--- before any sign, step_l2 = a_n ||q_n||_2 before clipping); seconds, the time spent in forward,
--- backward and step together, and time, a table of the three (since spec.from; all of it is
--- under forward where the device runs steps by itself).
+-- at the flip (nan: never); survives_8bit i8 [N], 1 where the image at the flip is still the target
+-- when rounded to 8 bits, -1 for what is no image; zero_steps i64 [N], the steps not taken since q was
+-- all zero; series, tensors [iterations+1,N] named in attack.series, n = 0 .. iterations (norms in double;
+-- grad_l2 before any sign, step_l2 = a_n ||q_n||_2 before clipping); seconds, the time spent in forward,
+-- backward and step together, and time, a table of the three (since spec.from; all of it is under forward
+-- where the device runs steps by itself).
 --
 -- At n = iterations all is computed and no step is taken. Arguments of a wrong kind raise; a target
 -- that equals its label and logits or gradients that are not finite are failures that name the image.
 function attack.run(spec)
     arguments.want("run", 1, "table", spec)
-    local shape, labels, targets = check(spec)
+    local images, labels, targets = check(spec)
+    local shape, low, high = images:shape(), ranges.of(spec.net):sides()
     local g, loss, multiplier, iterations = spec.net, spec.loss, spec.multiplier, spec.iterations
     local w = workspace_of(spec, shape, g.classes)
     local x, x0, q, z, dz = w.x, w.x0, w.q, w.z, w.dz
-    x0:copy(spec.images)
+    x0:copy(images)
     x:copy(x0)
     w.first:copy(x0)
     for i = 1, shape[1] do
@@ -368,7 +404,7 @@ function attack.run(spec)
             for i = 1, shape[1] do
                 if q_linf:get(i) == 0 then w.zero_steps:set(w.zero_steps:get(i) + 1, i) end
             end
-            x:step_(q, w.a, x0, after.l2, after.linf)         -- x_{n+1} = P(x_n + a_n q_n)
+            x:step_(q, w.a, x0, after.l2, after.linf, low, high) -- x_{n+1} = P(x_n + a_n q_n)
         end
         local t6 = clock()
         forward, backward = forward + t1 - t0, backward + t3 - t2
@@ -404,7 +440,8 @@ function attack.run(spec)
     end
     try_8bit(w, g, targets)
     return {
-        adversarial = x, first = w.first, flip_iteration = w.flip_iteration, flip_l2 = w.flip_l2,
+        adversarial = x:reshape(spec.images:shape()), first = w.first:reshape(spec.images:shape()),
+        flip_iteration = w.flip_iteration, flip_l2 = w.flip_l2,
         flip_linf = w.flip_linf, survives_8bit = w.survives_8bit, zero_steps = w.zero_steps,
         series = w.series, seconds = before + forward + backward + step,
         time = {forward = forward, backward = backward, step = step},

@@ -17,16 +17,18 @@
 --     local r = attacks.run {attack = attacks.cw {}, net = g, images = x, labels = c, targets = t}
 --
 -- An attack finds; what it found is measured here, from the images as they are returned: that they
--- lie in [0,1] and in the ball, whether they succeed, and how far they are. An image succeeds where the
--- class of its float32 pixels is the target, or is not the label. Its class is its largest logit, the
--- first of several that tie; the net sees it in a batch of the attack's own shape, so the logits are those
--- that the attack saw. cw with a kappa above 0 asks for that margin besides. A lead of the last bits
--- counts: another program, which rounds in another order, may see a tie there, or the class before.
+-- lie in the range of the net ([0,1] by default) and in the ball, whether they succeed, and how far they
+-- are. An image succeeds where the class of its float32 pixels is the target, or is not the label. Its class
+-- is its largest logit, the first of several that tie; the net sees it in a batch of the attack's own shape,
+-- so the logits are those that the attack saw. cw with a kappa above 0 asks for that margin besides. A lead
+-- of the last bits counts: another program, which rounds in another order, may see a tie there, or the class
+-- before.
 
 local arguments = require "advrt.support.check"
 local fail = require "advrt.support.fail"
 local method = require "advrt.attacks.method"
 local nearest = require "advrt.support.nearest"
+local range = require "advrt.support.range"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 
@@ -88,11 +90,11 @@ function attacks.parse(text)
 end
 
 --- Raises where a finished image breaks a promise of its attack: that is the attack's mistake.
-local function check_promise(attack, item, x, l2, linf)
-    local low, high = x:minimum(), x:maximum()
-    if not (low >= 0 and high <= 1) then
-        error(("attack %s: %s ended outside of [0,1]: %.9g .. %.9g"):format(attack.name, item.name,
-            low, high), 0)
+local function check_promise(attack, item, x, within, l2, linf)
+    local problem = within:problem(x)
+    if problem then
+        error(("attack %s: %s ended outside of %s: %.9g .. %.9g (%s)"):format(attack.name, item.name,
+            within:text(), x:minimum(), x:maximum(), problem), 0)
     end
     local distance = attack.norm == 2 and l2 or linf
     -- The pixels keep the bound exactly; 1e-12 is for the sum of an L2 norm in double.
@@ -109,7 +111,7 @@ Finished.__index = Finished
 local function new_finished(spec, attack, B, targeted)
     local g = spec.net
     local shape = {B, table.unpack(g.input)}
-    return setmetatable({net = g, attack = attack, targeted = targeted, done = spec.done,
+    return setmetatable({net = g, range = range.of(g), attack = attack, targeted = targeted, done = spec.done,
         x = tensor.new(shape), x0 = tensor.new(shape), z = tensor.new {B, g.classes}, items = {},
         goals = tensor.new({B}, "i64"), margin = tensor.new {B}, dz = tensor.new {B, g.classes},
         still = tensor.new({B}, "f64"), size = B}, Finished)
@@ -132,7 +134,7 @@ function Finished:measure()
         self.dz)
     local l2, linf = self.x:step_(self.x, self.still, self.x0) -- a step of 0: only measures
     for k, one in ipairs(self.items) do
-        check_promise(attack, one.item, self.x[k], l2:get(k), linf:get(k))
+        check_promise(attack, one.item, self.x[k], self.range, l2:get(k), linf:get(k))
         one.x, one.prediction, one.success = self.x[k], predictions[k], success[k]
         one.l2, one.linf = l2:get(k), linf:get(k)
         if one.not_finite and not one.kept then one.success = false end -- it is the original
@@ -222,8 +224,8 @@ end
 --
 -- spec.attack    an attack, such as attacks.cw {}
 -- spec.net       a network
--- spec.next      function() -> {image = f32 [C,H,W] in [0,1], label =, target =, name =}, nil at the
---                end; all images have a target, or none has (untargeted)
+-- spec.next      function() -> {image = f32 [C,H,W] in the net's range, label =, target =, name =}, nil at
+--                the end; all images have a target, or none has (untargeted)
 -- spec.targeted  which of the two
 -- spec.done      function(item, result), in the order in which images finish: x [C,H,W] (to be
 --                copied), success, prediction, l2, linf, forward, backward (evaluations and
@@ -240,7 +242,7 @@ end
 --                that had finished
 --
 -- Returns {passes, evaluations, seconds = {forward, backward, step}}. Numbers that are not finite end the
--- attack of their image alone; an image outside of [0,1] or of the attack's ball raises.
+-- attack of their image alone; an image outside of the range or of the attack's ball raises.
 function attacks.stream(spec)
     arguments.want("stream", 1, "table", spec)
     for name, wanted in pairs {net = "table", attack = "table", next = "function", done = "function"} do
@@ -276,8 +278,9 @@ local function check(spec)
     if g.classes < 2 then wrong("a net of 1 class has no other class to move to") end
     local problem = arguments.loss(attack:ascends(spec.targets ~= nil), g.classes)
     if problem then wrong("%s", problem) end
+    x = arguments.images(x, g.input)
     if not arguments.is_tensor(x) or x:dtype() ~= "f32" or x:dim() ~= 4 or x:size(1) < 1 then
-        wrong("images must be an f32 tensor [N,C,H,W], got %s", tostring(x))
+        wrong("images must be an f32 tensor [N,C,H,W], got %s", tostring(spec.images))
     end
     local shape, input = x:shape(), g.input
     if shape[2] ~= input[1] or shape[3] ~= input[2] or shape[4] ~= input[3] then
@@ -296,39 +299,43 @@ local function check(spec)
         targets, problem = arguments.classes(spec.targets, "targets", shape[1], g.classes)
     end
     if problem then wrong("%s", problem) end
+    local within = range.of(g)
     for i = 1, shape[1] do
-        local low, high = x[i]:minimum(), x[i]:maximum()
-        if not (low >= 0 and high <= 1) then
-            wrong("image %d must lie in [0,1], its values range from %g to %g", i, low, high)
+        local outside = within:problem(x[i])
+        if outside then
+            wrong("image %d must lie in %s, its values range from %g to %g: %s", i, within:text(),
+                x[i]:minimum(), x[i]:maximum(), outside)
         end
         if targets and targets:get(i) == labels:get(i) then
             wrong("image %d: the target %d equals the label; a targeted attack wants another class",
                 i, targets:get(i))
         end
     end
-    return shape, labels, targets
+    return x, labels, targets
 end
 
 --- Attacks a tensor of images.
 --
 -- spec.attack   an attack, such as attacks.pgd {norm = 2, eps = 0.5}
 -- spec.net      a network (advrt.net)
--- spec.images   f32 [N,C,H,W] in [0,1], not changed; spec.labels: their classes, N of them
+-- spec.images   f32 [N,C,H,W], or [N,D] of D features, in the range of the net, [0,1] by default, not
+--               changed; spec.labels: their classes, N of them
 -- spec.targets  target classes; without them the attack is untargeted: away from the label
 -- spec.names    optional: N names, which random starts and messages go by (default: 1 .. N)
 -- spec.batch, spec.seed, spec.tick: see attacks.stream
 --
--- Returns a table: adversarial [N,C,H,W]; success and unmoved, arrays of N booleans; prediction i64
--- [N]; l2, linf f64 [N]; forward, backward, zero_gradients i64 [N]; not_finite, by image number what
--- ended its attack; passes; seconds. An image that did not succeed is where the attack left it. Where
--- not_finite ends the attack of all images before any succeeds, that is a failure. Arguments of a wrong
+-- Returns a table: adversarial, of the shape of images; success and unmoved, arrays of N booleans;
+-- prediction i64 [N]; l2, linf f64 [N]; forward, backward, zero_gradients i64 [N]; not_finite, by image
+-- number what ended its attack; passes; seconds. An image that did not succeed is where the attack left it.
+-- Where not_finite ends the attack of all images before any succeeds, that is a failure. Arguments of a wrong
 -- kind raise.
 function attacks.run(spec)
     arguments.want("run", 1, "table", spec)
-    local shape, labels, targets = check(spec)
-    local N = shape[1]
-    local r = {adversarial = tensor.new(shape), success = {}, prediction = tensor.new({N}, "i64"),
-        l2 = tensor.new({N}, "f64"), linf = tensor.new({N}, "f64"),
+    local images, labels, targets = check(spec)
+    local N = #images
+    local adversarial = tensor.new(images:shape())
+    local r = {adversarial = adversarial:reshape(spec.images:shape()), success = {},
+        prediction = tensor.new({N}, "i64"), l2 = tensor.new({N}, "f64"), linf = tensor.new({N}, "f64"),
         forward = tensor.new({N}, "i64"), backward = tensor.new({N}, "i64"),
         zero_gradients = tensor.new({N}, "i64"), unmoved = {}, not_finite = {}}
     local at, broken, example = 0, 0, nil
@@ -338,13 +345,13 @@ function attacks.run(spec)
         next = function()
             at = at + 1
             if at > N then return nil end
-            return {index = at, image = spec.images[at], label = labels:get(at),
+            return {index = at, image = images[at], label = labels:get(at),
                 target = targets and targets:get(at), name = spec.names and spec.names[at]
                     or "image " .. at}
         end,
         done = function(item, one)
             local i = item.index
-            r.adversarial[i]:copy(one.x)
+            adversarial[i]:copy(one.x)
             r.success[i], r.unmoved[i], r.not_finite[i] = one.success, one.unmoved, one.not_finite
             for _, name in ipairs {"prediction", "l2", "linf", "forward", "backward", "zero_gradients"} do
                 r[name]:set(one[name], i)

@@ -20,6 +20,7 @@ local data = {}
 -- options.net         optional: a net, whose classes, input and preprocessing the others default to
 -- options.classes     number of classes; without it classes in sorted order are refused
 -- options.input       {C,H,W}, what the net takes; without it each image has its own size
+-- options.range       the net's range of values (advrt.support.range); without it any are taken
 -- options.class_names  the path of the list of classes that is used where the folder has no classes.txt
 -- options.unlabelled  true: looks for no labels in a folder of image files; every image is of class 0
 -- options.resize, options.crop   as the image loader's, or nil: an image of another size fails

@@ -7,8 +7,11 @@
 -- A definition is a Lua file that returns a table:
 --     name        text
 --     classes     number of logits
---     input       {C, H, W}
+--     input       {C, H, W}; or {D}, D features without place, which are channels of one pixel
 --     preprocess  {resize = R, crop = S}: what image files go through; {}: their size must fit
+--     range       {low, high}: what values an input may have, each a number or a list of one a channel or
+--                 feature; may be left out: [0,1]. Attacks stay in it, other data is refused; where low is
+--                 high, a feature never changes
 --     mean, std   C numbers each: the net's first layer is (x - mean) / std; may be left out
 --     weights     a weight file beside the definition, for want of another; may be left out
 --     defaults    {alpha =, magnitude =, magnitude_inf =}: step sizes that suit its scale, the last for
@@ -24,7 +27,7 @@
 -- adds what the model does not state:
 --     onnx        the model's path, from the definition's folder
 --     output      the name of the output that the logits are, where the model has several
---     mean, std   as above
+--     mean, std, range  as above
 --     resize, crop  the same as in preprocess
 --     classes     the path of a file with a line for each class, for want of a classes.txt in the images'
 --                 folder
@@ -36,6 +39,7 @@ local core = require "advrt.core.net"
 local fail = require "advrt.support.fail"
 local lfs = require "lfs"
 local loaded = require "advrt.support.loaded"
+local range = require "advrt.support.range"
 local system = require "advrt.core.system"
 local tensor = require "advrt.core.tensor"
 local weights = require "advrt.nets.weights"
@@ -60,7 +64,8 @@ end
 local function whole(v) return math.type(v) == "integer" and v > 0 end
 
 local function whole_shape(v)
-    return type(v) == "table" and #v == 3 and whole(v[1]) and whole(v[2]) and whole(v[3])
+    return type(v) == "table" and (#v == 3 and whole(v[1]) and whole(v[2]) and whole(v[3])
+        or #v == 1 and whole(v[1]))
 end
 
 -- One number a channel: a number stands for all of them. Returns nil where v does not fit.
@@ -110,12 +115,13 @@ end
 
 -- The fields of a definition and of two of its tables, and the fields of one that names an ONNX model.
 local fields = {
-    [""] = {"name", "classes", "input", "preprocess", "mean", "std", "weights", "defaults", "branch_end",
-        "stems", "build"},
+    [""] = {"name", "classes", "input", "preprocess", "mean", "std", "range", "weights", "defaults",
+        "branch_end", "stems", "build"},
     preprocess = {"resize", "crop"},
     defaults = {"alpha", "magnitude", "magnitude_inf"},
 }
-local fields_of_model = {"onnx", "output", "name", "classes", "mean", "std", "resize", "crop", "defaults"}
+local fields_of_model = {"onnx", "output", "name", "classes", "mean", "std", "range", "resize", "crop",
+    "defaults"}
 
 -- What a definition needs of a field that it has but might leave out.
 local function check_optional(d)
@@ -158,7 +164,9 @@ local function check_definition(d, path)
     if d.onnx == nil then
         if type(d.build) ~= "function" then return wrong("has no function 'build'") end
         if not whole(d.classes) then return wrong("needs 'classes', a positive whole number") end
-        if not whole_shape(d.input) then return wrong("needs 'input', {channels, height, width}") end
+        if not whole_shape(d.input) then
+            return wrong("needs 'input', {channels, height, width} or {features}")
+        end
     elseif d.classes ~= nil and type(d.classes) ~= "string" then
         return wrong("needs 'classes', the path of a file with a line for each class")
     end
@@ -207,7 +215,7 @@ local function of_model(d, path, opts)
     whole_d, message = of_onnx(file, {output = opts.output or d.output, input = opts.input, crop = opts.crop
         or d.crop})
     if not whole_d then return nil, message end
-    for _, name in ipairs {"name", "mean", "std", "defaults"} do
+    for _, name in ipairs {"name", "mean", "std", "range", "defaults"} do
         if d[name] ~= nil then whole_d[name] = d[name] end
     end
     whole_d.preprocess = {resize = d.resize, crop = d.crop}
@@ -375,7 +383,7 @@ end
 local PRECISIONS = {f32 = true, mixed = true, bf16 = true, tf32 = true}
 
 local options_of_load = {"weights", "weights_key", "init", "salt", "seed", "input", "crop", "classes",
-    "new_head", "mean", "std", "stem", "output", "plan", "precision"}
+    "new_head", "mean", "std", "range", "stem", "output", "plan", "precision"}
 
 -- Raises, at the line of the script, for options that load does not take.
 local function check_options(path, opts, method)
@@ -415,12 +423,17 @@ function M.build(d, opts, path)
     local input = opts.input or d.input
     if opts.crop then input = {input[1], opts.crop, opts.crop} end
     if not whole_shape(input) then
-        return nil, "the input shape must be {channels, height, width}"
+        return nil, "the input shape must be {channels, height, width} or {features}"
     end
+    local within
+    input = {input[1], input[2] or 1, input[3] or 1}
+    within, message = range.new(opts.range or d.range, input)
+    if not within then return nil, ("%s: range %s"):format(path or d.name or "network", message) end
     local g = setmetatable({
         name = d.name or path or "network",
         classes = opts.classes or d.classes,
-        input = {input[1], input[2], input[3]},
+        input = input,
+        range = within,
         preprocess = copy(d.preprocess),
         defaults = copy(d.defaults),
         definition = path,
@@ -456,6 +469,7 @@ end
 --   classes   number of logits instead of the definition's
 --   new_head  true: the last linear layer is He-initialised from `seed`, not read from the weights
 --   mean, std a number, or one a channel, instead of the definition's
+--   range     {low, high} instead of the definition's
 --   output    of an ONNX model with several outputs: which the logits are
 --   stem      one of the definition's `stems`: another form of the net
 --   plan      "fast" or "direct"; default: the command line's
@@ -465,8 +479,8 @@ end
 -- unexpected or misshaped are named. Of what was chosen, left off names or passed over a line goes to
 -- the standard error. Fields of a net: name, classes, input, preprocess {resize,
 -- crop, mean, std}, defaults, definition (path), weights (path; nil where an ONNX model holds them),
--- weights_key, notes (those lines); of an ONNX model also class_names (the definition's classes) and
--- unnormalised (a text where nothing normalises images).
+-- weights_key, notes (those lines), range (advrt.support.range); of an ONNX model also class_names (the
+-- definition's classes) and unnormalised (a text where nothing normalises images).
 function M.load(path, opts)
     check_options(path, opts, "load")
     local d, found = M.definition(path, opts)
@@ -476,15 +490,17 @@ end
 
 -- Use -----------------------------------------------------------------------
 
--- Raises at the position of the caller of the method that called this.
+-- The images x as [N,C,H,W]. Raises at the position of the caller of the method that called this.
 local function check_batch(g, x, method)
     if getmetatable(g) ~= Net then
         error(("%s is called with a colon: g:%s(x, ...)"):format(method, method), 3)
     end
-    local input, shape = g.input, arguments.is_tensor(x) and x:shape()
+    local input = g.input
+    x = arguments.images(x, input)
+    local shape = arguments.is_tensor(x) and x:shape()
     if shape and #shape == 4 and shape[1] > 0 and shape[2] == input[1] and shape[3] == input[2]
         and shape[4] == input[3] and x:dtype() == "f32" then
-        return shape[1]
+        return x
     end
     local got = shape and shape_text(shape) or type(x)
     if shape and x:dtype() ~= "f32" then got = got .. " of " .. x:dtype() end
@@ -556,18 +572,20 @@ function Net:forget_plans()
     self.traced = nil
 end
 
---- Logits [N,K] of x [N,C,H,W], f32 in [0,1]; into z where it is given.
+--- Logits [N,K] of x [N,C,H,W], or [N,D] of a net of D features, f32; into z where it is given.
 function Net:forward(x, z)
-    return self:plan("forward", check_batch(self, x, "forward")):forward(x, z)
+    x = check_batch(self, x, "forward")
+    return self:plan("forward", #x):forward(x, z)
 end
 
 --- The same, keeping what backward needs, and with it the trace, a value that backward takes. May
 -- differ from forward in the last bits. The net keeps one trace for each number of images.
 function Net:trace(x, z)
-    local plan = self:plan("gradient", check_batch(self, x, "trace"))
+    local images = check_batch(self, x, "trace")
+    local plan = self:plan("gradient", #images)
     local number
-    z, number = plan:forward(x, z)
-    self.traced = {plan = plan, number = number}
+    z, number = plan:forward(images, z)
+    self.traced = {plan = plan, number = number, flat = x:dim() == 2 and x:shape() or nil}
     return z, self.traced
 end
 
@@ -593,13 +611,15 @@ function Net:backward(dz, q, trace, who)
         fail("%s ran net %s on other images between its trace and its backward; let it use a second net: "
             .. "load the file once more", who or "something", self.name)
     end
-    return trace.plan:backward(trace.number, dz, q)
+    if not trace.flat then return trace.plan:backward(trace.number, dz, q) end
+    local given = trace.plan:backward(trace.number, dz, q and arguments.images(q, self.input))
+    return q or given:reshape(trace.flat)
 end
 
 --- Logits z [N,K] and the ascent direction q [N,C,H,W] of a loss towards `target` (a table or
 -- tensor of N classes, counted from 0) for x [N,C,H,W].
 function Net:gradient(x, loss, target)
-    local N = check_batch(self, x, "gradient")
+    local N = #check_batch(self, x, "gradient")
     local problem = arguments.loss(loss, self.classes)
     if problem then error(("bad argument #2 to 'gradient' (%s)"):format(problem), 2) end
     local classes
@@ -613,7 +633,7 @@ end
 --- Logits z [N,K] and an array of directions [N,C,H,W] that share one forward pass: of each entry of
 -- `wanted`, a loss towards `target`, or a class k, counted from 0, for the gradient of every image's z_k.
 function Net:gradients(x, wanted, target)
-    local N = check_batch(self, x, "gradients")
+    local N = #check_batch(self, x, "gradients")
     if type(wanted) ~= "table" or arguments.loss(wanted, self.classes) == nil then
         error("bad argument #2 to 'gradients' (a list of losses and classes expected)", 2)
     end

@@ -32,13 +32,13 @@ function record.pack(about, r, i)
     arguments.want("pack", 1, "table", about)
     arguments.want("pack", 2, "table", r)
     arguments.want("pack", 3, "number", i)
-    local flip = r.flip_iteration:get(i)
+    local flip, survives = r.flip_iteration:get(i), r.survives_8bit:get(i)
     local fields = {
         {"file", about.file}, {"label", about.label}, {"target", about.target},
         {"loss", about.loss}, {"setting", about.setting},
         {"flip_iteration", flip},
         {"flip_l2", r.flip_l2:get(i)}, {"flip_linf", r.flip_linf:get(i)},
-        {"survives_8bit", r.survives_8bit:get(i) == 1},
+        {"survives_8bit", survives < 0 and survives or survives == 1},
         {"zero_steps", r.zero_steps:get(i)},
     }
     table.move(series_of(r, i, kept), 1, #attack.series, #fields + 1, fields)

@@ -184,22 +184,24 @@ end
 --- tensor.norms(q[, l2, linf, zero_share]) -> l2, linf, zero_share
 -- q:norms as a function.
 
---- x:step_(q, a, x0[, l2, linf]) -> l2, linf
--- x = clip(x + a_n q_n) to [0,1] (Eq. 11-16), x, q and x0 f32 [N,...], a f64 [N]; then the distances
--- of x from x0 for each image, f64 [N]. The sum is made in double and rounded once.
+--- x:step_(q, a, x0[, l2, linf[, low, high]]) -> l2, linf
+-- x = clip(x + a_n q_n) to [0,1], or to the box of low and high, f32 of one image each (Eq. 11-16), x, q
+-- and x0 f32 [N,...], a f64 [N]; then the distances of x from x0 for each image, f64 [N]. The sum is made in
+-- double and rounded once.
 
 --- x:project_(x0, scale, radius) -> x
 -- x = x0 + s_n (x - x0) for each image of f32 [N,...], each element of the difference held to
 -- [-r_n, r_n] and rounded towards x0; scale and radius f64 [N].
 
---- x:tanh_enter_(w, hair) -> x
--- Into the space of Carlini & Wagner's attack: x is drawn in to hair .. 1 - hair, w = atanh(2x - 1).
+--- x:tanh_enter_(w, hair[, low, high]) -> x
+-- Into the space of Carlini & Wagner's attack: x is drawn in to hair .. 1 - hair, w = atanh(2x - 1); in a
+-- box of low and high, f32 like x, its place between them.
 
 --- tensor.tanh_step(tensors, options)
 -- One step of Adam on w for the objective ||x - x0||^2 - c_n L, x = (tanh w + 1) / 2, with q the
 -- gradient of L. tensors: x, w, m, v, q, x0 f32 [N,...], c, l2 (the distance from x0 after the step)
--- f64 [N], t i64 [N], the number of the step from 1; images of t_n = 0 stay. options: rate,
--- beta1 = 0.9, beta2 = 0.999, eps = 1e-8.
+-- f64 [N], optional low and high, the box, f32 of one image, t i64 [N], the number of the step from 1;
+-- images of t_n = 0 stay. options: rate, beta1 = 0.9, beta2 = 0.999, eps = 1e-8.
 
 --- tensor.sgd(p, g, m, options)
 -- One step of stochastic gradient descent: parameter p, gradient g, momentum m, all f32 of one shape,

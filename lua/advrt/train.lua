@@ -7,10 +7,12 @@
 -- Everything random (order, augmentation, dropout, initial weights) comes from the project's
 -- stream, as a function of the seed, the epoch and the image alone.
 
+local check = require "advrt.support.check"
 local checkpoint = require "advrt.paper.checkpoint"
 local dist = require "advrt.dist"
 local fail = require "advrt.support.fail"
 local feed = require "advrt.core.feed"
+local range = require "advrt.support.range"
 local schema = require "advrt.run.schema"
 local system = require "advrt.core.system"
 local tables = require "advrt.results.tables"
@@ -181,7 +183,16 @@ function train.shuffle(name, n)
     return tensor.from(order, "i64")
 end
 
+--- An empty feed (advrt.core.feed) for a net: of its input's shape and range, its image files resized and
+-- cropped as the net's are.
+function train.feed(g)
+    local low, high = range.of(g):ends()
+    return feed.new {shape = g.input, resize = g.preprocess.resize, crop = g.preprocess.crop, low = low,
+        high = high}
+end
+
 local function feed_of(g, images, labels)
+    images = check.images(images, g.input)
     local shape, input = images:shape(), g.input
     local dtype = images:dtype()
     if dtype ~= "u8" and dtype ~= "f32" or #shape ~= 4 or shape[2] ~= input[1] or shape[3] ~= input[2]
@@ -203,7 +214,7 @@ local function feed_of(g, images, labels)
             error(("label %d is not one of %d classes"):format(label, g.classes), 3)
         end
     end
-    local data = feed.new {shape = input}
+    local data = train.feed(g)
     data:pixels(images, labels)
     return data
 end
@@ -483,8 +494,8 @@ function Run:epoch()
 end
 
 --- Trains o.net in place, with mean cross-entropy, batch statistics and dropout.
---   images, labels  [M,C,H,W] of the net's input size, u8 or, in [0,1], f32; table or tensor of M
---                   classes
+--   images, labels  [M,C,H,W] of the net's input size, or [M,D], u8 or, in the net's range, f32;
+--                   table or tensor of M classes
 --   data            instead of them: a feed (advrt.core.feed) of the net's input shape
 --   part            i64 [n]: the numbers, from 0, of the images that are trained on; default: all. An
 --                   image's augmentation depends on its place in it

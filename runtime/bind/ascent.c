@@ -65,8 +65,9 @@ static void check_buffers(const Fields *job, Ascent *a) {
 
 Ascent bind_check_ascent(lua_State *L, Plan *p) {
     static const char *const rules[] = {"constant", "l2", "linf", NULL};
-    static const char *const known[] = {"loss",       "parameters", "sign",    "rule",    "size",
-                                        "iterations", "labels",     "targets", "buffers", NULL};
+    static const char *const known[] = {"loss",    "parameters", "sign",   "rule",
+                                        "size",    "iterations", "labels", "targets",
+                                        "buffers", "low",        "high",   NULL};
     Fields f = fields_of(L, 2, known);
     Ascent a = {.plan = p};
     const char *loss = fields_text(&f, "loss", true, NULL);
@@ -79,6 +80,10 @@ Ascent bind_check_ascent(lua_State *L, Plan *p) {
     a.initial = fields_tensor(&f, "labels", DTYPE_I64, p->request.N)->data;
     a.target = fields_tensor(&f, "targets", DTYPE_I64, p->request.N)->data;
     check_buffers(&f, &a);
+    const int64_t D = p->C * p->H * p->W;
+    if (lua_getfield(L, 2, "low") != LUA_TNIL)
+        a.box = (Box){fields_tensor(&f, "low", DTYPE_F32, D)->data,
+                      fields_tensor(&f, "high", DTYPE_F32, D)->data};
     return a;
 }
 

@@ -1,4 +1,6 @@
 /* advrt.core.feed: batches of training images, made ahead by threads; see io/feed.h. */
+#include <math.h>
+
 #include "io/feed.h"
 
 #include <string.h>
@@ -20,11 +22,12 @@ static Feed *check_feed(lua_State *L) {
     return b->feed;
 }
 
-/* new{shape = {C,H,W}, resize =, crop =, round =} -> an empty feed; resize and crop are for image
- * files, round brings every value to the nearest of the 256 levels. */
+/* new{shape = {C,H,W}, resize =, crop =, round =, low = 0, high = 1} -> an empty feed; resize and
+ * crop are for image files, round brings every value to the nearest of the 256 levels, low and high
+ * are the range of floats. */
 static int make(lua_State *L) {
     Error e = {0};
-    static const char *const known[] = {"shape", "resize", "crop", "round", NULL};
+    static const char *const known[] = {"shape", "resize", "crop", "round", "low", "high", NULL};
     int64_t shape[3];
     Fields f = fields_of(L, 1, known);
     luaL_argcheck(L, fields_integers(&f, "shape", 3, shape) == 3, 1,
@@ -35,7 +38,9 @@ static int make(lua_State *L) {
                      .H = shape[1],
                      .W = shape[2],
                      .wish = {.resize = (uint32_t)resize, .crop = (uint32_t)crop},
-                     .round = fields_flag(&f, "round")};
+                     .round = fields_flag(&f, "round"),
+                     .low = (float)fields_number(&f, "low", 0, -HUGE_VAL, HUGE_VAL),
+                     .high = (float)fields_number(&f, "high", 1, -HUGE_VAL, HUGE_VAL)};
     FeedBox *b = lua_newuserdatauv(L, sizeof *b, 0);
     *b = (FeedBox){0};
     luaL_setmetatable(L, FEED);

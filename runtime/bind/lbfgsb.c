@@ -46,16 +46,20 @@ static int collect(lua_State *L) {
     return 0;
 }
 
-/* start(n, x0): solver n, from 1, begins at the image x0. */
+/* start(n, x0[, low, high]): solver n, from 1, begins at the image x0, in the box of these sides or
+ * from 0 to 1. */
 static int start(lua_State *L) {
     Error e;
     Solvers *s = luaL_checkudata(L, 1, SOLVERS);
     lua_Integer n = luaL_checkinteger(L, 2);
     luaL_argcheck(L, s->each && !s->closed && n >= 1 && n <= s->N, 2, "no such solver");
     Tensor *x0 = bind_check_tensor_of(L, 3, DTYPE_F32, -1);
+    bool boxed = !lua_isnoneornil(L, 4);
+    Tensor *low = boxed ? bind_check_tensor_of(L, 4, DTYPE_F32, -1) : NULL;
+    Tensor *high = boxed ? bind_check_tensor_of(L, 5, DTYPE_F32, -1) : NULL;
     if (!s->each[n - 1] && lbfgsb_new(&s->each[n - 1], s->D, &s->options, &e) != 0)
         return bind_fail(L, 1, &e);
-    if (lbfgsb_start(s->each[n - 1], x0, &e) != 0) return bind_error(L, &e);
+    if (lbfgsb_start(s->each[n - 1], x0, low, high, &e) != 0) return bind_error(L, &e);
     return 0;
 }
 

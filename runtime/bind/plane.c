@@ -6,8 +6,9 @@
 #include "bind/bind.h"
 #include "bind/operation.h"
 
-/* project(x, w, at, c, norm, z, distance): z, the points nearest to x, norm 2 or "inf", of the
- * planes c + <w, z - at> = 0; c, distance f64 [N], the others f32 [N,...]. */
+/* project(x, w, at, c, norm, z, distance[, low, high]): z, the points nearest to x, norm 2 or
+ * "inf", of the planes c + <w, z - at> = 0; c, distance f64 [N], the others f32 [N,...]; low, high:
+ * the box, f32 of an image's elements, or from 0 to 1. */
 static int project(lua_State *L) {
     Error e;
     PlaneBatch b = {.x = bind_check_tensor(L, 1),
@@ -16,6 +17,10 @@ static int project(lua_State *L) {
                     .c = bind_check_tensor(L, 4),
                     .z = bind_check_tensor(L, 6),
                     .distance = bind_check_tensor(L, 7)};
+    if (!lua_isnoneornil(L, 8)) {
+        b.low = bind_check_tensor(L, 8);
+        b.high = bind_check_tensor(L, 9);
+    }
     bool two = lua_type(L, 5) == LUA_TNUMBER && lua_tonumber(L, 5) == 2;
     luaL_argcheck(L, two || strcmp(luaL_checkstring(L, 5), "inf") == 0, 5, "wanted 2 or \"inf\"");
     if (plane_project(&b, two ? PLANE_L2 : PLANE_LINF, &e) != 0) return bind_error(L, &e);

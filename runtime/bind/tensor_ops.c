@@ -421,7 +421,15 @@ static int norms(lua_State *L) {
     return 3;
 }
 
-/* step_(q, a, x0[, l2, linf]): x = clip(x + a_n q_n), Eq. 11-16; the distances from x0, f64 [N]. */
+/* The box at arguments i and i + 1, each f32 of an image's elements, or nil: from 0 to 1. */
+static TensorBox check_box(lua_State *L, int i) {
+    if (lua_isnoneornil(L, i) && lua_isnoneornil(L, i + 1)) return (TensorBox){0};
+    return (TensorBox){bind_check_tensor_of(L, i, DTYPE_F32, -1),
+                       bind_check_tensor_of(L, i + 1, DTYPE_F32, -1)};
+}
+
+/* step_(q, a, x0[, l2, linf[, low, high]]): x = clip(x + a_n q_n), Eq. 11-16; the distances from
+ * x0, f64 [N]. */
 static int step_in_place(lua_State *L) {
     Error e;
     Tensor *x = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
@@ -429,9 +437,10 @@ static int step_in_place(lua_State *L) {
     Tensor *q = bind_check_tensor_of(L, 2, DTYPE_F32, -1);
     Tensor *a = bind_check_tensor_of(L, 3, DTYPE_F64, 1);
     Tensor *x0 = bind_check_tensor_of(L, 4, DTYPE_F32, -1), *out[2];
-    lua_settop(L, 6);
+    lua_settop(L, 8);
+    TensorBox box = check_box(L, 7);
     for (int i = 0; i < 2; i++) out[i] = bind_output(L, 5 + i, DTYPE_F64, 1, x->shape);
-    want_done(L, tensor_step(x, q, a, x0, out[0], out[1], &e), &e);
+    want_done(L, tensor_step(x, q, a, x0, box, out[0], out[1], &e), &e);
     return 2;
 }
 
@@ -448,12 +457,12 @@ static int project_in_place(lua_State *L) {
     return 1;
 }
 
-/* tanh_enter_(w, hair): x is drawn in to hair .. 1 - hair and w = atanh(2x - 1). */
+/* tanh_enter_(w, hair[, low, high]): x is drawn in by hair of the box, and w leads to it. */
 static int tanh_enter_in_place(lua_State *L) {
     Error e;
     Tensor *x = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
     Tensor *w = bind_check_tensor_of(L, 2, DTYPE_F32, -1);
-    want_done(L, tensor_tanh_enter(x, w, luaL_checknumber(L, 3), &e), &e);
+    want_done(L, tensor_tanh_enter(x, w, check_box(L, 4), luaL_checknumber(L, 3), &e), &e);
     lua_settop(L, 1);
     return 1;
 }
@@ -500,16 +509,19 @@ static int adam(lua_State *L) {
     return 0;
 }
 
-/* tanh_step({x=, w=, m=, v=, q=, x0=, c=, t=, l2=}, {rate=, beta1=0.9, beta2=0.999, eps=1e-8}):
- * Adam's step number t_n on w for the objective ||x - x0||^2 - c_n L, q the gradient of L and
- * x = (tanh w + 1) / 2; l2, the distance from x0 after it. Images of t_n = 0 stay. */
+/* tanh_step({x=, w=, m=, v=, q=, x0=, c=, t=, l2=, low=nil, high=nil}, {rate=, beta1=0.9,
+ * beta2=0.999, eps=1e-8}): Adam's step number t_n on w for the objective ||x - x0||^2 - c_n L, q
+ * the gradient of L and x = low + (high - low) (tanh w + 1) / 2, by default from 0 to 1; l2, the
+ * distance from x0 after it. Images of t_n = 0 stay. */
 static int tanh_step(lua_State *L) {
-    static const char *const names[] = {"x", "w", "m", "v", "q", "x0", "c", "t", "l2"};
+    static const char *const names[] = {"x", "w", "m",  "v",   "q",   "x0",
+                                        "c", "t", "l2", "low", "high"};
     static const char *const known[] = {"rate", "beta1", "beta2", "eps", NULL};
-    enum { TENSORS = sizeof names / sizeof *names };
+    enum { TENSORS = sizeof names / sizeof *names, LOW = TENSORS - 2 };
     Error e;
-    TanhTensors a;
-    Tensor *fields[TENSORS] = {&a.x, &a.w, &a.m, &a.v, &a.q, &a.x0, &a.c, &a.t, &a.l2};
+    TanhTensors a = {.box = {0}};
+    Tensor low, high;
+    Tensor *fields[TENSORS] = {&a.x, &a.w, &a.m, &a.v, &a.q, &a.x0, &a.c, &a.t, &a.l2, &low, &high};
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 2);
     Fields f = fields_of(L, 2, known);
@@ -519,9 +531,12 @@ static int tanh_step(lua_State *L) {
     for (int i = 0; i < TENSORS; i++) lua_getfield(L, 1, names[i]);
     for (int i = 0; i < TENSORS; i++) {
         const Tensor *t = bind_test_tensor(L, 3 + i);
+        if (i >= LOW && lua_isnil(L, 3 + i)) continue;
         if (!t) luaL_argerror(L, 1, lua_pushfstring(L, "no tensor '%s'", names[i]));
         *fields[i] = *t;
     }
+    if (!lua_isnil(L, 3 + LOW)) a.box.low = &low;
+    if (!lua_isnil(L, 3 + LOW + 1)) a.box.high = &high;
     want_done(L, tensor_tanh_step(&s, &a, &e), &e);
     return 0;
 }

@@ -121,9 +121,16 @@ typedef struct AdamStep {
     int64_t t; /* number of this step, from 1, for the bias corrections */
 } AdamStep;
 
-/* Images in Carlini & Wagner's space, x = (tanh w + 1) / 2, and Adam's state there, all [N,D]; what
- * the objective ||x - x0||^2 - c_n L says of image n: q [N,D] is the gradient of L. */
+/* The box that an attack holds images in, [D] each, low at most high; both NULL: from 0 to 1. */
+typedef struct Box {
+    const float *low, *high;
+} Box;
+
+/* Images in Carlini & Wagner's space, x = low + (high - low) (tanh w + 1) / 2, and Adam's state
+ * there, all [N,D]; what the objective ||x - x0||^2 - c_n L says of image n: q [N,D] is the
+ * gradient of L. */
 typedef struct TanhStep {
+    Box box;
     float *x, *w, *m, *v;
     const float *q, *x0;
     const double *c;  /* [N] */
@@ -145,6 +152,7 @@ typedef struct Ascent {
     double size;
     int64_t iterations;
     const int64_t *initial, *target; /* [N] */
+    Box box;
     const float *x0;
     float *x, *q, *first;                 /* [N,C,H,W] */
     float *z, *dz, *value;                /* [N,K], [N,K], [N] */
@@ -240,14 +248,14 @@ struct Device {
      */
     int (*norms)(Device *d, const float *q, int64_t N, int64_t D, double *l2, double *linf,
                  double *zero_share, Error *e);
-    /* Eq. 11-16, in one pass: x = clip(x + a_n q_n) to [0,1], a [N] in double, x and q [N,D];
+    /* Eq. 11-16, in one pass: x = clip(x + a_n q_n) to the box, a [N] in double, x and q [N,D];
      * then l2 and linf [N] of x - x0. The sum is made in double and rounded once. An image whose
      * a_n is 0 does not move, whatever q_n holds. */
-    int (*step)(Device *d, float *x, const float *q, const double *a, const float *x0, int64_t N,
-                int64_t D, double *l2, double *linf, Error *e);
+    int (*step)(Device *d, float *x, const float *q, const double *a, const float *x0, Box box,
+                int64_t N, int64_t D, double *l2, double *linf, Error *e);
 
     /* One pass: x = x0 + s_n (x - x0), each element of the difference held to [-r_n, r_n]; x and x0
-     * [N,D] in [0,1], s and r [N], r may be infinite. Made in double and rounded towards x0, so
+     * [N,D], s and r [N], r may be infinite. Made in double and rounded towards x0, so
      * that |x - x0| is never above what it was rounded from. NaN stays NaN. */
     int (*project)(Device *d, float *x, const float *x0, const double *s, const double *r,
                    int64_t N, int64_t D, Error *e);

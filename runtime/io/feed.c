@@ -140,11 +140,14 @@ int feed_add_raw(Feed *f, const char *path, Dtype type, uint64_t offset, int64_t
     return add(f, &s, path, labels, e);
 }
 
-static int check_values(const void *bytes, size_t n, Error *e) {
+static int check_values(const FeedSpec *spec, const void *bytes, size_t n, Error *e) {
     const float *values = bytes;
+    bool unit = spec->low == 0 && spec->high == 0;
+    float low = unit ? 0 : spec->low, high = unit ? 1 : spec->high;
     for (size_t i = 0; i < n; i++)
-        if (!(values[i] >= 0 && values[i] <= 1))
-            return error_set(e, "an image has the value %g, outside [0,1]", (double)values[i]);
+        if (!(values[i] >= low && values[i] <= high))
+            return error_set(e, "an image has the value %g, outside [%g,%g]", (double)values[i],
+                             (double)low, (double)high);
     return 0;
 }
 
@@ -162,7 +165,7 @@ int feed_add_pixels(Feed *f, const Tensor *images, const int64_t *labels, Error 
     if (!s.pixels) return -1;
     int failed = tensor_to_host(images, s.pixels, e);
     if (!failed && s.dtype == DTYPE_F32)
-        failed = check_values(s.pixels, (size_t)tensor_count(images), e);
+        failed = check_values(&f->spec, s.pixels, (size_t)tensor_count(images), e);
     failed = failed || add(f, &s, NULL, labels, e);
     if (failed) memory_free(s.pixels);
     return failed ? -1 : 0;
@@ -217,7 +220,7 @@ static int read_image(const Feed *f, int64_t image, Worker *w, Error *e) {
         memcpy(to, s->pixels + i * n * dtype_size(s->dtype), n * dtype_size(s->dtype));
     else if (s->kind == SOURCE_FILE ? read_file(f, s, to, e) : read_raw(f, s, i, to, e))
         return -1;
-    if (s->kind == SOURCE_RAW && !levels && check_values(w->values, n, e))
+    if (s->kind == SOURCE_RAW && !levels && check_values(&f->spec, w->values, n, e))
         return error_prefix(e, "%s", s->path);
     if (!levels && !f->spec.round) return 0;
     for (size_t k = 0; k < n; k++) {

@@ -19,8 +19,9 @@ typedef struct Feed Feed;
 
 typedef struct FeedSpec {
     int64_t C, H, W;
-    ImageWish wish; /* resize and crop of image files */
-    bool round;     /* every value to the nearest 8-bit level */
+    ImageWish wish;  /* resize and crop of image files */
+    bool round;      /* every value to the nearest 8-bit level */
+    float low, high; /* what floats may be; both 0: from 0 to 1 */
 } FeedSpec;
 
 typedef struct Augment {
@@ -39,10 +40,10 @@ int64_t feed_count(const Feed *f);
 /* Adds an image file. It is read when its turn comes. */
 int feed_add_file(Feed *f, const char *path, int64_t label, Error *e);
 /* Adds `count` images that lie one behind the other at byte `offset` of a file: u8 [C,H,W], or
- * little-endian f32 [C,H,W] in [0,1]; labels: one each. */
+ * little-endian f32 [C,H,W]; labels: one each. */
 int feed_add_raw(Feed *f, const char *path, Dtype type, uint64_t offset, int64_t count,
                  const int64_t *labels, Error *e);
-/* Adds the images [M,C,H,W] of a tensor, u8 or f32, which are copied, f32 ones in [0,1]; labels:
+/* Adds the images [M,C,H,W] of a tensor, u8 or f32, which are copied; labels:
  * one each. */
 int feed_add_pixels(Feed *f, const Tensor *images, const int64_t *labels, Error *e);
 
@@ -53,7 +54,7 @@ int feed_start(Feed *f, const int64_t *order, int64_t n, int64_t batch, const Au
                int threads, Error *e);
 /* Waits for the next batch and copies it: x [batch,C,H,W] f32 in [0,1], y [batch] i64; *more is
  * false, and nothing is copied, behind the last one. Fails where one of its images cannot be read,
- * has another size, or values outside [0,1]; the message names the file. */
+ * has another size, or values outside low .. high; the message names the file. */
 int feed_next(Feed *f, const Tensor *x, const Tensor *y, bool *more, Error *e);
 /* Seconds that feed_next has waited for images since feed_start. */
 double feed_waited(const Feed *f);

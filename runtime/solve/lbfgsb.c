@@ -85,7 +85,7 @@ int lbfgsb_new(Lbfgsb **out, int64_t D, const LbfgsbOptions *options, Error *e) 
         lbfgsb_free(s);
         return -1;
     }
-    for (size_t i = 0; i < n; i++) s->high[i] = 1, s->bounded[i] = 2; /* below and above */
+    for (size_t i = 0; i < n; i++) s->bounded[i] = 2; /* below and above */
     *out = s;
     return 0;
 }
@@ -120,10 +120,21 @@ static void advance(Lbfgsb *s, double f) {
                                     : LBFGSB_STOPPED;
 }
 
-int lbfgsb_start(Lbfgsb *s, const Tensor *x0, Error *e) {
+/* Copies f32 numbers to the host; NULL stands for D times `otherwise`. */
+static int take_side(Lbfgsb *s, const Tensor *t, double otherwise, double *to, Error *e) {
+    if (t && (t->dtype != DTYPE_F32 || tensor_count(t) != s->D))
+        return error_set(e, "L-BFGS: wanted a side of the box, f32 of %d numbers", s->D);
+    if (t && tensor_to_host(t, s->host, e) != 0) return -1;
+    for (int i = 0; i < s->D; i++) to[i] = t ? (double)s->host[i] : otherwise;
+    return 0;
+}
+
+int lbfgsb_start(Lbfgsb *s, const Tensor *x0, const Tensor *low, const Tensor *high, Error *e) {
     if (x0->dtype != DTYPE_F32 || tensor_count(x0) != s->D)
         return error_set(e, "L-BFGS: wanted an f32 image of %d numbers", s->D);
-    if (tensor_to_host(x0, s->x0, e) != 0) return -1;
+    if (take_side(s, low, 0, s->low, e) || take_side(s, high, 1, s->high, e) ||
+        tensor_to_host(x0, s->x0, e))
+        return -1;
     for (int i = 0; i < s->D; i++) s->x[i] = (double)s->x0[i];
     memset(s->task, ' ', TEXT);
     memcpy(s->task, "START", 5);

@@ -1,4 +1,4 @@
-/* L-BFGS in the box [0,1]^D, on liblbfgsb by its reverse communication: a solver
+/* L-BFGS in a box, on liblbfgsb by its reverse communication: a solver
  * never calls for the function, it says at which point it wants it. So many images
  * can be minimised side by side, each its own problem, while a network takes the
  * points of all of them as one batch.
@@ -33,8 +33,9 @@ typedef struct LbfgsbOptions {
 /* A solver for D numbers; (2 memory + 9) D doubles, about. On failure *out is NULL. */
 int lbfgsb_new(Lbfgsb **out, int64_t D, const LbfgsbOptions *options, Error *e);
 void lbfgsb_free(Lbfgsb *s);
-/* Starts from x = x0, f32 [...] of D elements in [0,1], which is copied. */
-int lbfgsb_start(Lbfgsb *s, const Tensor *x0, Error *e);
+/* Starts from x = x0, f32 [...] of D elements in the box, which is copied as its sides are: f32 of
+ * D elements each; both NULL: from 0 to 1. */
+int lbfgsb_start(Lbfgsb *s, const Tensor *x0, const Tensor *low, const Tensor *high, Error *e);
 
 /* A batch: image n belongs to solver n. */
 typedef struct LbfgsbBatch {

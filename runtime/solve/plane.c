@@ -15,8 +15,8 @@
  * no t_i lies between two of its steps: the last one is exact. */
 
 typedef struct Row {
-    const float *w;
-    float *x; /* becomes z */
+    const float *w, *low, *high; /* low, high: NULL, or the sides of the box */
+    float *x;                    /* becomes z */
     int64_t D;
     PlaneNorm norm;
     double toward; /* -1 or 1: the sign of what <w, z - x> has to be */
@@ -30,7 +30,9 @@ static double direction(const Row *r, int64_t i) {
 
 /* How far element i can go along d, not 0, in the box. */
 static double room(const Row *r, int64_t i, double d) {
-    return d > 0 ? 1 - (double)r->x[i] : (double)r->x[i];
+    double x = (double)r->x[i];
+    if (r->low) return d > 0 ? (double)r->high[i] - x : x - (double)r->low[i];
+    return d > 0 ? 1 - x : x;
 }
 
 /* The least t; INFINITY where the plane is out of reach. */
@@ -66,7 +68,7 @@ static double move(const Row *r, double t) {
         double most = room(r, i, d), step = t * fabs(d);
         if (!(step < most)) {
             step = most;
-            r->x[i] = d > 0 ? 1 : 0;
+            r->x[i] = r->low ? (d > 0 ? r->high[i] : r->low[i]) : d > 0 ? 1 : 0;
         } else
             r->x[i] = (float)((double)r->x[i] + (d > 0 ? step : -step));
         length = r->norm == PLANE_L2 ? length + step * step : fmax(length, step);
@@ -102,6 +104,12 @@ static int check(const PlaneBatch *b, Error *e) {
             return error_set(e, "plane: %s must be f64 [%" PRId64 "], got %s %s",
                              i ? "distance" : "c", x->shape[0], dtype_name(rows[i]->dtype),
                              tensor_shape_text(rows[i], got));
+    const Tensor *const sides[] = {b->low, b->high};
+    int64_t D = x->shape[0] ? tensor_count(x) / x->shape[0] : 0;
+    for (size_t i = 0; i < 2 && (b->low || b->high); i++)
+        if (!sides[i] || sides[i]->dtype != DTYPE_F32 || tensor_count(sides[i]) != D)
+            return error_set(e, "plane: %s must be f32 of %" PRId64 " elements", i ? "high" : "low",
+                             D);
     return 0;
 }
 
@@ -109,16 +117,23 @@ int plane_project(const PlaneBatch *b, PlaneNorm norm, Error *e) {
     if (check(b, e) != 0) return -1;
     int64_t N = b->x->shape[0], D = N ? tensor_count(b->x) / N : 0;
     size_t n = (size_t)tensor_count(b->x);
-    float *host = memory_take(3 * n * sizeof *host + 1, "planes", e);
+    size_t of_box = b->low ? (size_t)D : 0;
+    float *host = memory_take((3 * n + 2 * of_box) * sizeof *host + 1, "planes", e);
     double *rows = memory_take(2 * (size_t)N * sizeof *rows + 1, "planes", e);
-    float *x = host, *w = x + n, *at = w + n;
+    float *x = host, *w = x + n, *at = w + n, *low = at + n, *high = low + of_box;
     double *c = rows, *distance = rows + N;
     int failed = !host || !rows || tensor_to_host(b->x, x, e) || tensor_to_host(b->w, w, e) ||
-                 tensor_to_host(b->at, at, e) || tensor_to_host(b->c, c, e);
+                 tensor_to_host(b->at, at, e) || tensor_to_host(b->c, c, e) ||
+                 (b->low && (tensor_to_host(b->low, low, e) || tensor_to_host(b->high, high, e)));
     if (!failed) {
 #pragma omp parallel for schedule(dynamic)
         for (int64_t i = 0; i < N; i++)
-            distance[i] = project((Row){.w = w + i * D, .x = x + i * D, .D = D, .norm = norm},
+            distance[i] = project((Row){.w = w + i * D,
+                                        .low = b->low ? low : NULL,
+                                        .high = high,
+                                        .x = x + i * D,
+                                        .D = D,
+                                        .norm = norm},
                                   at + i * D, c[i]);
         failed = tensor_from_host(b->z, x, e) || tensor_from_host(b->distance, distance, e);
     }

@@ -171,18 +171,42 @@ int tensor_norms(const Tensor *q, const Tensor *l2, const Tensor *linf, const Te
     return d->norms(d, q->data, N, D, l2->data, linf->data, zero_share->data, e);
 }
 
-int tensor_step(const Tensor *x, const Tensor *q, const Tensor *a, const Tensor *x0,
+/* Wants both sides of a box, or neither, of D elements each on the device of `like`. */
+static int want_box(const char *operation, TensorBox box, const Tensor *like, int64_t D, Box *out,
+                    Error *e) {
+    const struct {
+        const char *name;
+        const Tensor *t;
+    } sides[] = {{"low", box.low}, {"high", box.high}};
+    *out = (Box){0};
+    if (!box.low && !box.high) return 0;
+    if (!box.low || !box.high)
+        return error_set(e, "%s: the box has no '%s'", operation, box.low ? "high" : "low");
+    for (int i = 0; i < 2; i++) {
+        const Tensor *t = sides[i].t;
+        if (want_f32(operation, sides[i].name, t, like, NULL, e) != 0) return -1;
+        if (tensor_count(t) != D)
+            return error_set(e,
+                             "%s: %s must have the %" PRId64 " elements of an image, got %" PRId64,
+                             operation, sides[i].name, D, tensor_count(t));
+    }
+    *out = (Box){box.low->data, box.high->data};
+    return 0;
+}
+
+int tensor_step(const Tensor *x, const Tensor *q, const Tensor *a, const Tensor *x0, TensorBox box,
                 const Tensor *l2, const Tensor *linf, Error *e) {
     const char *op = "step";
     int64_t D;
+    Box in;
     if (want_images(op, "x", x, &D, e) != 0) return -1;
     int64_t N = x->shape[0];
     if (want_f32(op, "q", q, x, x, e) || want_row(op, "a", a, DTYPE_F64, x, N, e) ||
         want_f32(op, "x0", x0, x, x, e) || want_row(op, "l2", l2, DTYPE_F64, x, N, e) ||
-        want_row(op, "linf", linf, DTYPE_F64, x, N, e))
+        want_row(op, "linf", linf, DTYPE_F64, x, N, e) || want_box(op, box, x, D, &in, e))
         return -1;
     Device *d = tensor_device(x);
-    return d->step(d, x->data, q->data, a->data, x0->data, N, D, l2->data, linf->data, e);
+    return d->step(d, x->data, q->data, a->data, x0->data, in, N, D, l2->data, linf->data, e);
 }
 
 int tensor_project(const Tensor *x, const Tensor *x0, const Tensor *scale, const Tensor *radius,
@@ -205,16 +229,19 @@ int tensor_tanh_step(const AdamStep *s, const TanhTensors *a, Error *e) {
         const Tensor *t;
     } images[] = {{"w", &a->w}, {"m", &a->m}, {"v", &a->v}, {"q", &a->q}, {"x0", &a->x0}};
     int64_t D;
+    Box in;
     if (want_images(op, "x", &a->x, &D, e) != 0) return -1;
     for (size_t i = 0; i < sizeof images / sizeof *images; i++)
         if (want_f32(op, images[i].name, images[i].t, &a->x, &a->x, e) != 0) return -1;
     int64_t N = a->x.shape[0];
     if (want_row(op, "c", &a->c, DTYPE_F64, &a->x, N, e) ||
         want_row(op, "t", &a->t, DTYPE_I64, &a->x, N, e) ||
-        want_row(op, "l2", &a->l2, DTYPE_F64, &a->x, N, e))
+        want_row(op, "l2", &a->l2, DTYPE_F64, &a->x, N, e) ||
+        want_box(op, a->box, &a->x, D, &in, e))
         return -1;
     Device *d = tensor_device(&a->x);
-    TanhStep step = {.x = a->x.data,
+    TanhStep step = {.box = in,
+                     .x = a->x.data,
                      .w = a->w.data,
                      .m = a->m.data,
                      .v = a->v.data,
@@ -226,23 +253,30 @@ int tensor_tanh_step(const AdamStep *s, const TanhTensors *a, Error *e) {
     return d->tanh_step(d, s, &step, N, D, e);
 }
 
-int tensor_tanh_enter(const Tensor *x, const Tensor *w, double hair, Error *e) {
+int tensor_tanh_enter(const Tensor *x, const Tensor *w, TensorBox box, double hair, Error *e) {
     enum { BLOCK = 512 };
     const char *op = "tanh_enter";
-    float host_x[BLOCK], host_w[BLOCK];
+    float host_x[BLOCK], host_w[BLOCK], low[BLOCK], high[BLOCK];
+    Box in;
     if (want_f32(op, "x", x, x, NULL, e) || want_f32(op, "w", w, x, x, e)) return -1;
     if (!(hair > 0 && hair < 0.5))
         return error_set(e, "tanh_enter: hair must be above 0 and below 0.5, got %g", hair);
     Device *d = tensor_device(x);
     int64_t n = tensor_count(x);
+    if (want_box(op, box, x, n, &in, e) != 0) return -1;
+    for (int j = 0; j < BLOCK; j++) low[j] = 0, high[j] = 1;
     for (int64_t i = 0; i < n; i += BLOCK) {
         size_t m = (size_t)(n - i < BLOCK ? n - i : BLOCK), bytes = m * sizeof *host_x;
-        if (d->copy_out(d, host_x, (float *)x->data + i, bytes, e) != 0) return -1;
+        if (d->copy_out(d, host_x, (float *)x->data + i, bytes, e) != 0 ||
+            (in.low && (d->copy_out(d, low, in.low + i, bytes, e) != 0 ||
+                        d->copy_out(d, high, in.high + i, bytes, e) != 0)))
+            return -1;
         for (size_t j = 0; j < m; j++) {
-            double v = host_x[j]; /* fmin and fmax would hide a NaN */
-            v = v < hair ? hair : v > 1 - hair ? 1 - hair : v;
-            host_w[j] = (float)(0.5 * log(v / (1 - v))); /* atanh(2v - 1) */
-            host_x[j] = (float)(1 / (1 + exp(-2 * (double)host_w[j])));
+            double width = (double)high[j] - (double)low[j];
+            double v = width > 0 ? ((double)host_x[j] - (double)low[j]) / width : 0.5;
+            v = v < hair ? hair : v > 1 - hair ? 1 - hair : v; /* fmin would hide a NaN */
+            host_w[j] = (float)(0.5 * log(v / (1 - v)));       /* atanh(2v - 1) */
+            host_x[j] = (float)((double)low[j] + width / (1 + exp(-2 * (double)host_w[j])));
         }
         if (d->copy_in(d, (float *)x->data + i, host_x, bytes, e) != 0 ||
             d->copy_in(d, (float *)w->data + i, host_w, bytes, e) != 0)

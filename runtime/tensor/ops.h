@@ -27,22 +27,28 @@ int tensor_cross_entropy(const Tensor *z, const Tensor *label, double *loss, int
 /* q [N,...]; l2, linf, zero_share [N] f64. */
 int tensor_norms(const Tensor *q, const Tensor *l2, const Tensor *linf, const Tensor *zero_share,
                  Error *e);
+/* The box of images: low and high, f32 of the elements of one image each; NULL: from 0 to 1. */
+typedef struct TensorBox {
+    const Tensor *low, *high;
+} TensorBox;
 /* x, q, x0 [N,...] of one shape; a, l2, linf [N] f64: Eq. 11-16, see device.h. */
-int tensor_step(const Tensor *x, const Tensor *q, const Tensor *a, const Tensor *x0,
+int tensor_step(const Tensor *x, const Tensor *q, const Tensor *a, const Tensor *x0, TensorBox box,
                 const Tensor *l2, const Tensor *linf, Error *e);
 
 /* x, x0 [N,...] of one shape; scale, radius [N] f64, not negative: see device.h. */
 int tensor_project(const Tensor *x, const Tensor *x0, const Tensor *scale, const Tensor *radius,
                    Error *e);
-/* Adam in the space of w, x = (tanh w + 1) / 2: see device.h. x, w, m, v, q, x0 [N,...] of one
+/* Adam in the space of w: see device.h. x, w, m, v, q, x0 [N,...] of one
  * shape; c, l2 [N] f64; t [N] i64. */
 typedef struct TanhTensors {
     Tensor x, w, m, v, q, x0, c, t, l2;
+    TensorBox box;
 } TanhTensors;
 int tensor_tanh_step(const AdamStep *s, const TanhTensors *a, Error *e);
-/* x is drawn in from 0 and 1 to hair .. 1 - hair, and w = atanh(2x - 1), of the same shape, made in
- * double; x becomes (tanh w + 1) / 2. hair in (0, 0.5). NaN stays NaN, in both. */
-int tensor_tanh_enter(const Tensor *x, const Tensor *w, double hair, Error *e);
+/* x, one image, is drawn in from the box's sides by `hair` of its width, and w = atanh(2u - 1), of
+ * the same shape, made in double, u being x's place from low, 0, to high, 1; x becomes the point of
+ * (tanh w + 1) / 2. hair in (0, 0.5). NaN stays NaN, in both. A side of no width gives w = 0. */
+int tensor_tanh_enter(const Tensor *x, const Tensor *w, TensorBox box, double hair, Error *e);
 
 /* p, g and the optimiser's state of one shape. */
 int tensor_sgd(const SgdStep *s, const Tensor *p, const Tensor *g, const Tensor *m, Error *e);

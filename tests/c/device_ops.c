@@ -317,18 +317,23 @@ static int run_norms(Device *d, void **a, Error *e) {
 }
 
 static int run_step(Device *d, void **a, Error *e) {
-    return d->step(d, a[0], a[1], a[2], a[3], BATCH, D, a[4], a[5], e);
+    return d->step(d, a[0], a[1], a[2], a[3], (Box){0}, BATCH, D, a[4], a[5], e);
+}
+
+static int run_boxed_step(Device *d, void **a, Error *e) {
+    return d->step(d, a[0], a[1], a[2], a[3], (Box){a[6], a[7]}, BATCH, D, a[4], a[5], e);
 }
 
 static int run_project(Device *d, void **a, Error *e) {
     return d->project(d, a[0], a[1], a[2], a[3], BATCH, D, e);
 }
 
-static int run_tanh(Device *d, void **a, Error *e) {
+static int run_tanh_in(Device *d, void **a, Box box, Error *e) {
     AdamStep s = {.rate = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
     float *memory = a[0];
     int64_t n = BATCH * D;
-    TanhStep t = {.x = memory,
+    TanhStep t = {.box = box,
+                  .x = memory,
                   .w = memory + n,
                   .m = memory + 2 * n,
                   .v = memory + 3 * n,
@@ -338,6 +343,14 @@ static int run_tanh(Device *d, void **a, Error *e) {
                   .t = a[4],
                   .l2 = a[5]};
     return d->tanh_step(d, &s, &t, BATCH, D, e);
+}
+
+static int run_tanh(Device *d, void **a, Error *e) {
+    return run_tanh_in(d, a, (Box){0}, e);
+}
+
+static int run_boxed_tanh(Device *d, void **a, Error *e) {
+    return run_tanh_in(d, a, (Box){a[6], a[7]}, e);
 }
 
 static int run_optimisers(Device *d, void **a, Error *e) {
@@ -381,6 +394,26 @@ static void test_images(void **state) {
                   F64(BATCH, 0, 5), I64(BATCH, 0, 3), doubles},
                  false};
     check(&tanh);
+    Case boxed[] = {
+        {"step in a box",
+         run_boxed_step,
+         1e-12,
+         {F32(BATCH * D, -3, 2), F32(BATCH * D, -9, 9), F64(BATCH, 0, 1), F32(BATCH * D, -3, 2),
+          doubles, doubles, F32(D, -3, -1), F32(D, 0, 2)},
+         false},
+        {"project below zero",
+         run_project,
+         0,
+         {F32(BATCH * D, -3, 2), F32(BATCH * D, -3, 2), F64(BATCH, 0.5, 1), F64(BATCH, 0, 3)},
+         false},
+        {"tanh in a box",
+         run_boxed_tanh,
+         2e-6,
+         {F32(4 * BATCH * D, 0.01, 0.99), F32(BATCH * D, -1, 1), F32(BATCH * D, 0, 1),
+          F64(BATCH, 0, 5), I64(BATCH, 0, 3), doubles, F32(D, -3, -1), F32(D, 0, 2)},
+         false},
+    };
+    for (size_t i = 0; i < sizeof boxed / sizeof *boxed; i++) check(&boxed[i]);
     Case optimisers = {"optimisers",
                        run_optimisers,
                        2e-6,

@@ -267,7 +267,7 @@ static void test_step(void **state) {
         double l2[N], linf[N];
         memcpy(before, x, N * MOST * sizeof *before);
         if (D) q[D] = NAN; /* of the image that does not move */
-        kernels->step(x, q, a, x0, N, D, partial, l2, linf);
+        kernels->step(x, q, a, x0, (Box){0}, N, D, partial, l2, linf);
         if (D) q[D] = 1;
         for (int n = 0; n < N; n++) {
             long double sum = 0;
@@ -287,10 +287,10 @@ static void test_step(void **state) {
     /* A tiny gradient and the large multiplier that its norm asks for. */
     double l2, linf, scale = 0.05 / (1e-23 * sqrt(100));
     for (int i = 0; i < 100; i++) x[i] = x0[i] = 0.5f, q[i] = 1e-23f;
-    kernels->step(x, q, &scale, x0, 1, 100, partial, &l2, &linf);
+    kernels->step(x, q, &scale, x0, (Box){0}, 1, 100, partial, &l2, &linf);
     want_near("step along a tiny gradient", 0, l2, 0.05, 1e-5);
     q[50] = NAN;
-    kernels->step(x, q, &scale, x0, 1, 100, partial, &l2, &linf);
+    kernels->step(x, q, &scale, x0, (Box){0}, 1, 100, partial, &l2, &linf);
     assert_true(isnan(x[50]) && isnan(l2) && isnan(linf));
     free(q), free(x), free(x0), free(before), free(partial);
 }
@@ -394,6 +394,55 @@ static void test_tanh_step(void **state) {
     assert_true(isnan(x[5]) && isnan(l2));
     for (int k = 0; k < 4; k++) free(before[k]);
     free(x), free(w), free(m), free(v), free(q), free(x0), free(partial);
+}
+
+/* In a box of its own for each element, below zero too; where it has no width nothing moves. */
+static void test_boxes(void **state) {
+    (void)state;
+    want_isa();
+    enum { D = 1003 };
+    float *low = malloc(D * sizeof *low), *high = malloc(D * sizeof *high);
+    float *x = malloc(D * sizeof *x), *x0 = malloc(D * sizeof *x0), *q = floats(61, D);
+    float *w = floats(62, D), *m = calloc(D, sizeof *m), *v = calloc(D, sizeof *v);
+    KernelPartial *partial = malloc(kernel_partials(1, D) * sizeof *partial);
+    const double a = 2.5, c = 0.5, half = 0.5, radius = 0.01;
+    const int64_t t = 1;
+    double l2, linf;
+    for (int i = 0; i < D; i++) {
+        low[i] = -3 * (float)random_uniform(63, (uint64_t)i);
+        high[i] = i % 7 == 3 ? low[i] : low[i] + 2 * (float)random_uniform(64, (uint64_t)i);
+        x[i] = x0[i] = low[i] + (high[i] - low[i]) * (float)random_uniform(65, (uint64_t)i);
+    }
+    kernels->step(x, q, &a, x0, (Box){low, high}, 1, D, partial, &l2, &linf);
+    for (int i = 0; i < D; i++) {
+        double to = (double)x0[i] + a * (double)q[i];
+        want_same("boxed step", i, x[i], (float)fmin(fmax(to, (double)low[i]), (double)high[i]));
+    }
+    kernels->project(x, x0, &half, &radius, 1, D);
+    for (int i = 0; i < D; i++) {
+        double d = fabs((double)x[i] - (double)x0[i]);
+        assert_true(d <= radius && x[i] >= low[i] && x[i] <= high[i]);
+    }
+    const AdamStep s = {.rate = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
+    TanhStep step = {{low, high}, x, w, m, v, q, x0, &c, &t, &l2};
+    float *before = malloc(D * sizeof *before);
+    memcpy(before, w, D * sizeof *before);
+    for (int i = 0; i < D; i++) x[i] = low[i] + (high[i] - low[i]) / (1 + expf(-2 * w[i]));
+    float *was = malloc(D * sizeof *was);
+    memcpy(was, x, D * sizeof *was);
+    kernels->tanh_step(&s, &step, 1, D, partial);
+    for (int i = 0; i < D; i++) {
+        double width = (double)high[i] - (double)low[i], u = 1 / (1 + exp(-2 * (double)before[i]));
+        double g =
+            (2 * ((double)was[i] - (double)x0[i]) - c * (double)q[i]) * width * 2 * u * (1 - u);
+        want_within("boxed tanh m", i, (double)m[i], 0.1 * g, 1e-6);
+        double y = (double)low[i] + width / (1 + exp(-2 * (double)w[i]));
+        want_within("boxed tanh x", i, (double)x[i], y, 1e-6);
+        assert_true(x[i] >= low[i] && x[i] <= high[i]);
+        if (width == 0) want_same("no width", i, w[i], before[i]);
+    }
+    free(low), free(high), free(x), free(x0), free(q), free(w), free(m), free(v), free(partial);
+    free(before), free(was);
 }
 
 static void test_sgd(void **state) {
@@ -663,7 +712,7 @@ static uint64_t digest(const CpuKernels *k, int threads, int offset) {
     double f[5][N], a[N] = {0.1, 0.7, 0.3};
     k->norms(v[0], N, D, partial, f[0], f[1], f[2]);
     k->clamp(v[1], 0, 1, v[1], N * D);
-    k->step(v[1], v[0], a, v[2], N, D, partial, f[3], f[4]);
+    k->step(v[1], v[0], a, v[2], (Box){0}, N, D, partial, f[3], f[4]);
     SgdStep sgd = {.rate = 0.1, .momentum = 0.9, .weight_decay = 0.01, .nesterov = true};
     k->sgd(&sgd, v[2], v[0], v[3], N * D);
     AdamStep adam = {.rate = 0.1, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .t = 3};
@@ -776,6 +825,7 @@ int main(void) {
         ISAS(test_step),
         ISAS(test_project),
         ISAS(test_tanh_step),
+        ISAS(test_boxes),
         ISAS(test_sgd),
         ISAS(test_adam),
         ISAS(test_channels),

@@ -65,7 +65,7 @@ static Problems begin(int64_t N, int64_t first_image) {
         Tensor row;
         assert_int_equal(lbfgsb_new(&p.solvers[n], D, &options, &e), 0);
         assert_int_equal(tensor_narrow(&row, &p.start, n, 1, &e), 0);
-        assert_int_equal(lbfgsb_start(p.solvers[n], &row, &e), 0);
+        assert_int_equal(lbfgsb_start(p.solvers[n], &row, NULL, NULL, &e), 0);
         tensor_free(&row);
         memcpy((float *)p.x.data + n * D, x0, D * sizeof *x0);
         ((double *)p.c.data)[n] = 0.5 + (double)((first_image + n) % 3);
@@ -191,7 +191,7 @@ static void test_refusals(void **state) {
     assert_int_equal(lbfgsb_advance(p.solvers, &b, &e), -1);
     assert_string_equal(e.text, "L-BFGS: c must be f64 [2], got f32 [2]");
     Tensor small = tensor_of(DTYPE_F32, 3, 0);
-    assert_int_equal(lbfgsb_start(p.solvers[0], &small, &e), -1);
+    assert_int_equal(lbfgsb_start(p.solvers[0], &small, NULL, NULL, &e), -1);
     tensor_free(&small);
     end(&p);
 }

@@ -51,7 +51,8 @@ static void free_planes(Planes *p) {
 
 static void project(Planes *p, PlaneNorm norm) {
     Error e = {0};
-    PlaneBatch b = {&p->x, &p->w, &p->at, &p->c, &p->z, &p->distance};
+    PlaneBatch b = {
+        .x = &p->x, .w = &p->w, .at = &p->at, .c = &p->c, .z = &p->z, .distance = &p->distance};
     if (plane_project(&b, norm, &e) != 0) fail_msg("%s", e.text);
 }
 
@@ -190,7 +191,8 @@ static void test_refusals(void **state) {
     (void)state;
     Error e;
     Planes p = planes_of(2, 3), other = planes_of(3, 3);
-    PlaneBatch b = {&p.x, &p.w, &p.at, &p.c, &p.z, &p.distance};
+    PlaneBatch b = {
+        .x = &p.x, .w = &p.w, .at = &p.at, .c = &p.c, .z = &p.z, .distance = &p.distance};
     b.w = &other.w;
     assert_int_equal(plane_project(&b, PLANE_L2, &e), -1);
     assert_string_equal(e.text, "plane: w must be f32 [2,3], got f32 [3,3]");

@@ -271,8 +271,13 @@ static void test_checks(void **state) {
     REFUSED(tensor_loss(&ce, &other, &label, &value, &other, &e), "[3]");
     REFUSED(tensor_loss(&margin, &z, &label, &value, &other, &e), "dz");
     REFUSED(tensor_norms(&z, &l2, &l2, &value, &e), "zero_share must be f64");
-    REFUSED(tensor_step(&z, &z, &value, &z, &l2, &l2, &e), "a must be f64");
-    REFUSED(tensor_step(&z, &z, &l2, &other, &l2, &l2, &e), "x0 must be of shape [2,3]");
+    const TensorBox unit = {0}, half = {.low = &other}, wide_box = {&z, &z},
+                    wrong_type = {&value, &l2};
+    REFUSED(tensor_step(&z, &z, &value, &z, unit, &l2, &l2, &e), "a must be f64");
+    REFUSED(tensor_step(&z, &z, &l2, &other, unit, &l2, &l2, &e), "x0 must be of shape [2,3]");
+    REFUSED(tensor_step(&z, &z, &l2, &z, half, &l2, &l2, &e), "step: the box has no 'high'");
+    REFUSED(tensor_step(&z, &z, &l2, &z, wide_box, &l2, &l2, &e), "elements of an image, got 6");
+    REFUSED(tensor_step(&z, &z, &l2, &z, wrong_type, &l2, &l2, &e), "step: ");
     AdamStep adam = {.t = 0};
     REFUSED(tensor_adam(&adam, &z, &z, &z, &z, &e), "counted from 1");
 

@@ -253,8 +253,8 @@ describe("ONNX models", function()
                 ['{onnx = "none.onnx"}'] = "there is no model '" .. folder .. "/none.onnx'",
                 ['{onnx = 3}'] = "the network definition needs 'onnx', text",
                 ['{onnx = "model.onnx", input = {3, 1, 1}}'] = "the network definition has a field too many: "
-                    .. "'input' is unknown (known: onnx, output, name, classes, mean, std, resize, crop, "
-                    .. "defaults)",
+                    .. "'input' is unknown (known: onnx, output, name, classes, mean, std, range, resize, "
+                    .. "crop, defaults)",
                 ['{onnx = "model.onnx", classes = 2}'] = "the network definition needs 'classes', the path "
                     .. "of a file with a line for each class",
                 ['{onnx = "model.onnx", crop = 0}'] = "the network definition needs 'crop', a whole number "

@@ -91,12 +91,12 @@ function apgd:advance(batch)
         batch.moving:set(batch.a:get(k) > 0 and 1 or 0, k)
     end
     local x, z, move = batch.x, batch.z_next, batch.move
-    z:copy(x):step_(batch.q, ball.direct(self, batch), batch.x0, batch.l2, batch.linf)
+    batch:step(z:copy(x), batch.q, ball.direct(self, batch))
     ball.hold(self, batch, z)
     move:copy(x):sub_(batch.last):mul_(batch.momentum)
     move:add_(z:sub_(x):mul_(batch.now))
     batch.last:copy(x)
-    x:step_(move, batch.moving, batch.x0, batch.l2, batch.linf)
+    batch:step(x, move, batch.moving)
     ball.hold(self, batch, x)
 end
 

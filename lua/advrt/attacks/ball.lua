@@ -2,8 +2,8 @@
 --
 --     x_{n+1} = clip_{x0,eps}(x_n + a d_n),   d_n = sign(q_n), or q_n / ||q_n||_2 for norm 2
 --
--- clip_{x0,eps} projects onto ||x - x0|| <= eps and [0,1]. The projection is rounded towards x0,
--- so the stored image is inside.
+-- clip_{x0,eps} projects onto ||x - x0|| <= eps and the range of the net, [0,1] by default. The projection
+-- is rounded towards x0, so the stored image is inside.
 
 local tensor = require "advrt.tensor"
 
@@ -43,7 +43,7 @@ function ball:direct(batch)
     return multiplier
 end
 
---- The same for the images `x` [B,C,H,W] in [0,1] of a batch, whose L2 distances from x0 are batch.l2.
+--- The same for the images `x` [B,C,H,W] of a batch, whose L2 distances from x0 are batch.l2.
 function ball:hold(batch, x)
     if self.norm == 2 then
         for k = 1, batch.size do
@@ -55,7 +55,7 @@ function ball:hold(batch, x)
 end
 
 function ball:advance(batch)
-    batch.x:step_(batch.q, ball.direct(self, batch), batch.x0, batch.l2, batch.linf)
+    batch:step(batch.x, batch.q, ball.direct(self, batch))
     ball.hold(self, batch, batch.x)
 end
 

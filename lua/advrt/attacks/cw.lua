@@ -3,9 +3,9 @@
 --     minimise ||x - x0||_2^2 + c f(x),   x = (tanh w + 1) / 2,
 --     f(x) = max(max_{i != t} z_i - z_t, -kappa)
 --
--- over w with Adam; untargeted f(x) = max(z_label - max of the others, -kappa). c is found by binary
--- search for each image, and the image of the smallest distortion among all that have a margin of at
--- least kappa is the result.
+-- over w with Adam; untargeted f(x) = max(z_label - max of the others, -kappa). Where the net has another
+-- range than [0,1], x = low + (high - low) (tanh w + 1) / 2. c is found by binary search for each image, and
+-- the image of the smallest distortion among all that have a margin of at least kappa is the result.
 --
 --     attacks.cw {kappa = 0, c = 1, searches = 9, iterations = 300, rate = 0.05, hair = 1e-6,
 --                 starts = 1, radius = 1, early = true, loss = nil}
@@ -48,11 +48,12 @@ function cw:prepare(batch)
     batch.adam = {x = batch.x, w = tensor.new(shape), m = tensor.new(shape), v = tensor.new(shape),
         q = batch.q, x0 = batch.x0, c = tensor.new({B}, "f64"), t = tensor.new({B}, "i64"),
         l2 = batch.l2}
+    batch.adam.low, batch.adam.high = batch.range:sides()
 end
 
 function cw:enter(batch, k)
     local adam = batch.adam
-    adam.x[k]:tanh_enter_(adam.w[k], self.hair)
+    adam.x[k]:tanh_enter_(adam.w[k], self.hair, batch.range:sides())
     adam.m[k]:fill(0)
     adam.v[k]:fill(0)
 end

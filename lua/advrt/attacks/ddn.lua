@@ -47,7 +47,7 @@ function ddn.advance(_, batch)
         batch.share:set(moves and length > 0 and image.radius / length or 0, k)
         if moves then batch.x[k]:copy(batch.x0[k]) end
     end
-    batch.x:step_(batch.delta, batch.share, batch.x0, batch.l2, batch.linf)
+    batch:step(batch.x, batch.delta, batch.share)
 end
 
 function ddn:evaluations() return self.steps + 1 end

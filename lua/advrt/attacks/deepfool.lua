@@ -101,7 +101,7 @@ function deepfool:advance(batch)
             batch.x[k]:copy(batch.x0[k])
         end
     end
-    batch.x:step_(batch.total, batch.share, batch.x0, batch.l2, batch.linf)
+    batch:step(batch.x, batch.total, batch.share)
 end
 
 function deepfool.evaluations() return 4 end -- as a rule three steps change the class

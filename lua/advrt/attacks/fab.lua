@@ -10,9 +10,9 @@
 --     delta_n = proj(x_n) - x_n,  delta_0 = proj(x_0) - x_0                                  (Eq. 7)
 --     a = min(||delta_n|| / (||delta_n|| + ||delta_0||), alpha)                              (Eq. 8)
 --
--- with proj the nearest point of pi within [0,1]. Where x_{n+1} succeeds, the search goes on from
--- (1 - beta) x_0 + beta x_{n+1} (Section 2.4). c is the image's label; towards a target it is the largest
--- of the other logits.
+-- with proj the nearest point of pi within the range of the net, [0,1] by default. Where x_{n+1} succeeds,
+-- the search goes on from (1 - beta) x_0 + beta x_{n+1} (Section 2.4). c is the image's label; towards a
+-- target it is the largest of the other logits.
 --
 --     attacks.fab {norm = "inf", eps = nil, steps = 100, restarts = 1, classes = 9, alpha = 0.1,
 --                  eta = 1.05, beta = 0.9, searches = 3}
@@ -70,8 +70,9 @@ function fab:advance(batch)
         batch.margin_at:set(batch.value:get(k), k)
         batch.moving:set(batch.a:get(k) ~= 0 and 1 or 0, k)
     end
-    plane.project(x, q, x, batch.margin_at, self.norm, near, batch.far)
-    plane.project(x0, q, x, batch.margin_at, self.norm, near0, batch.far0)
+    local low, high = batch.range:sides()
+    plane.project(x, q, x, batch.margin_at, self.norm, near, batch.far, low, high)
+    plane.project(x0, q, x, batch.margin_at, self.norm, near0, batch.far0, low, high)
     for k = 1, batch.size do
         local far, far0 = batch.far:get(k), batch.far0:get(k)
         local share = far > 0 and math.min(far / (far + far0), self.alpha) or 0
@@ -80,7 +81,7 @@ function fab:advance(batch)
     end
     near:sub_(x):mul_(self.eta):add_(x):mul_(batch.forth)
     near0:sub_(x0):mul_(self.eta):add_(x0):mul_(batch.back)
-    x:step_(near:add_(near0):sub_(x), batch.moving, x0, batch.l2, batch.linf)
+    batch:step(x, near:add_(near0):sub_(x), batch.moving)
 end
 
 --- Of an image on which nothing succeeds.
@@ -88,7 +89,7 @@ function fab:evaluations() return 1 + self.restarts * self.classes * (self.steps
 
 --- The point x0 + t (x - x0).
 local function between(image, x, t)
-    return (x - image.x0):mul_(t):add_(image.x0):clamp_(0, 1)
+    return image.batch.range:clamp_((x - image.x0):mul_(t):add_(image.x0))
 end
 
 --- The final search: secants of the margin between x0, where it is m0, and the result, where it is m1.

@@ -50,7 +50,7 @@ function fmn:advance(batch)
         local length = batch.q_l2:get(k)
         batch.share:set(length > 0 and batch.a:get(k) / length or 0, k)
     end
-    batch.x:step_(batch.q, batch.share, batch.x0, batch.l2, batch.linf)
+    batch:step(batch.x, batch.q, batch.share)
     for k = 1, batch.size do
         local image, l2 = batch.places[k], batch.l2:get(k)
         local radius = image and batch.a:get(k) ~= 0 and image.radius or math.huge
@@ -58,7 +58,7 @@ function fmn:advance(batch)
         batch.radius:set(self.norm == 2 and math.huge or radius, k)
     end
     batch.x:project_(batch.x0, batch.scale, batch.radius)
-    batch.x:step_(batch.q, batch.still, batch.x0, batch.l2, batch.linf) -- a step of 0: only measures
+    batch:step(batch.x, batch.q, batch.still) -- a step of 0: only measures
 end
 
 function fmn:evaluations() return self.steps + 1 end

@@ -1,6 +1,6 @@
 --- L-BFGS (Szegedy et al. 2014): the smallest distortion, by the penalty that barely allows a flip.
 --
---     minimise c ||x - x0||_2^2 + J(g(x), t)  subject to x in [0,1]
+--     minimise c ||x - x0||_2^2 + J(g(x), t)  subject to x in the range of the net, [0,1] by default
 --
 -- with box-constrained L-BFGS from x0; the largest c whose minimiser still flips is found by
 -- bisection, and the flipped image of the smallest distortion met on the way is the result.
@@ -42,7 +42,7 @@ function lbfgs:prepare(batch)
 end
 
 function lbfgs:enter(batch, k)
-    batch.solvers:start(k, batch.x0[k])
+    batch.solvers:start(k, batch.x0[k], batch.range:sides())
     batch.state:set(RUNNING, k)
 end
 

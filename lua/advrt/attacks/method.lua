@@ -38,6 +38,7 @@ local fail = require "advrt.support.fail"
 local logits = require "advrt.core.loss"
 local losses = require "advrt.loss"
 local nearest = require "advrt.support.nearest"
+local range = require "advrt.support.range"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 
@@ -234,7 +235,7 @@ function Image:stream(purpose)
     return ("%d:%s:%s:%s"):format(self.batch.seed, self.name, self.batch.attack.kind, purpose)
 end
 
---- A random point of the ball around x0, projected into [0,1] and the ball; norm 2 or "inf". Uniform in
+--- A random point of the ball around x0, projected into the range and the ball; norm 2 or "inf". Uniform in
 -- the ball, which in many dimensions is almost on its surface; or, by_radius, in a ball of a radius that is
 -- uniform between 0 and `radius`.
 function Image:around(purpose, norm, radius, by_radius)
@@ -248,7 +249,7 @@ function Image:around(purpose, norm, radius, by_radius)
     else
         d = tensor.uniform(stream, shape):mul_(2):sub_(1):mul_(radius * (by_radius and u or 1))
     end
-    return ball.project(d:add_(self.x0):clamp_(0, 1), self.x0, norm, radius)
+    return ball.project(self.batch.range:clamp_(d:add_(self.x0)), self.x0, norm, radius)
 end
 
 -- Success ---------------------------------------------------------------------------------------
@@ -284,7 +285,7 @@ local function rows(B, dtype) return tensor.new({B}, dtype) end
 function method.batch(g, attack, B, targeted, seed)
     local shape = {B, table.unpack(g.input)}
     local batch = setmetatable({
-        net = g, attack = attack, loss = attack:ascends(targeted), size = B,
+        net = g, range = range.of(g), attack = attack, loss = attack:ascends(targeted), size = B,
         targeted = targeted, seed = seed, aims = rows(B, "i64"), backwards = 1,
         x = tensor.new(shape), x0 = tensor.new(shape), q = tensor.new(shape),
         best = tensor.new(shape), z = tensor.new {B, g.classes}, dz = tensor.new {B, g.classes},
@@ -295,6 +296,12 @@ function method.batch(g, attack, B, targeted, seed)
     }, Batch)
     if attack.prepare then attack:prepare(batch) end
     return batch
+end
+
+--- Moves the images x [B,C,H,W], which are the batch's own or like them, by a_k q_k, held in the range of
+-- the net; batch.l2 and batch.linf are then their distances from x0.
+function Batch:step(x, q, a)
+    return x:step_(q, a, self.x0, self.l2, self.linf, self.range:sides())
 end
 
 --- Lets an image's attack go on until it wants the network, or ends.

@@ -110,7 +110,9 @@ function Search:signs(u, first)
 end
 
 --- P of a point [C,H,W], which is overwritten.
-function Search:project(x) return ball.project(x:clamp_(0, 1), self.x0, self.attack.norm, self.eps) end
+function Search:project(x)
+    return ball.project(self.image.batch.range:clamp_(x), self.x0, self.attack.norm, self.eps)
+end
 
 --- A corner for a square of side h, from two numbers in [0,1).
 function Search:place(h, u, v)

@@ -12,6 +12,7 @@ local fail = require "advrt.support.fail"
 local image = require "advrt.core.image"
 local lfs = require "lfs"
 local system = require "advrt.core.system"
+local tensor = require "advrt.tensor"
 local weights = require "advrt.core.weights"
 
 local Arrays = Source.kind()
@@ -129,6 +130,24 @@ local function check_classes(path, labels, count)
     end
 end
 
+--- Fails for the first value that is not in the range.
+local function check_range(path, images, within)
+    local i, problem
+    if images:dtype() == "f32" then
+        i, problem = within:first_outside(images)
+    elseif not within:holds_pixels() then
+        local one = tensor.new {1, table.unpack(images:shape(), 2)}
+        for k = 1, #images do
+            i, problem = k, within:problem(one:set_image(1, images[k])[1])
+            if problem then break end
+        end
+    end
+    if problem then
+        fail("%s: image %d: %s, the range of the net%s", path, i - 1, problem,
+            within.unit and "; a net definition states another by range = {low, high}" or "")
+    end
+end
+
 --- A source of arrays that have been read. self: its fields dir and told_by, and where they are,
 -- labels_path, the file of the labels; parts, {name, count} of what the images are joined from; listed, the
 -- names of the classes; whole, the files that they were read from.
@@ -138,6 +157,7 @@ local function new(images, labels, o, self)
     self.labels = classes_of(labels, #images, path, self.told_by)
     check_classes(self.labels_path or path, self.labels, o.classes)
     if o.input then check_input(path, images, o.input, given) end
+    if o.range then check_range(path, images, o.range) end
     self.input, self.values = o.input or {table.unpack(images:shape(), 2)}, images
     self.files, self.places, self.others = {}, {}, 0
     for _, part in ipairs(self.parts or {{"", #images}}) do
@@ -190,6 +210,7 @@ end
 
 --- Opens files of CIFAR's batches, as one source that was named `dir`.
 function Arrays.open_cifar(paths, dir, o)
+    if o.unlabelled then fail("%s: holds CIFAR's batches, which have labels", dir) end
     local images, labels, about = cifar.read(paths)
     return new(images, labels, o, {dir = dir, told_by = about.told_by, parts = about.parts,
         listed = about.names, whole = paths})
@@ -197,6 +218,9 @@ end
 
 --- The class of the image of that name, counted from 0.
 function Arrays:class_of(name) return self.labels:get(self.places[name]) end
+
+--- Adds all images to a feed (advrt.core.feed), which copies them.
+function Arrays:feed(f) f:pixels(self.values, self.labels) end
 
 --- The names of the classes, a line each, where the files beside CIFAR's batches give them.
 function Arrays:class_names()

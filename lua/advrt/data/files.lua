@@ -39,6 +39,10 @@ function Folder.open(dir, o)
                 or others and "; passed over: " .. others or "")
     end
     check_channels(dir, o.input)
+    if o.range and not o.range:holds_pixels() then
+        fail("images: %s: the pixels of image files are in [0,1], and the net's values in %s; give arrays "
+            .. "(.npz) of its values", dir, o.range:text())
+    end
     local self = setmetatable({dir = dir, files = found.files, input = o.input, resize = o.resize,
         crop = o.crop, others = found:other_files(), own_names = o.class_names}, Folder)
     self.labels = not o.unlabelled and find.by_labels(dir, found.files, o.classes)
@@ -50,6 +54,11 @@ function Folder.open(dir, o)
     end
     self.passed_over = found:passed_over(self.labels)
     return self
+end
+
+--- Adds all images to a feed (advrt.core.feed), which reads a file when its turn comes.
+function Folder:feed(f)
+    for i = 1, #self do f:file(self.dir .. "/" .. self.files[i], self:label(i)) end
 end
 
 --- The class of the image of that name, counted from 0; of a folder opened without labels, always 0.

@@ -12,6 +12,7 @@
 -- and the methods
 --     class_of(name, i)   the class, from 0, of the image of that name
 --     read(i)             its values, u8 or f32 [C,H,W], closed by the caller; nil and a message
+--     feed(f)             adds all of them to a feed of training images (advrt.core.feed)
 --     digest(first, last) what images first .. last are, as Source:names has them, with their sums
 --     class_names()       the names of the classes, a line each; nil: there are none
 
@@ -44,12 +45,13 @@ function Source.options(path, given, level)
             level)
     end
     local problem = check.keys(given, {"net", "classes", "input", "resize", "crop", "class_names",
-        "unlabelled"})
+        "unlabelled", "range"})
     if problem then error("folder: " .. problem, level) end
     local o, net = {}, given and given.net
     for key, value in pairs(given or {}) do o[key] = value end
     if net then
         o.classes, o.input = o.classes or net.classes, o.input or net.input
+        o.range = o.range or net.range
         o.resize, o.crop = o.resize or net.preprocess.resize, o.crop or net.preprocess.crop
     end
     local input = o.input

@@ -349,7 +349,7 @@ function Reader:read(dir)
         end
         local k = #list.number + 1
         list.number[k], list.file[k], list.label[k] = i, r.file, r.label
-        list.target[k], list.survives[k] = r.target or -1, r.survives_8bit and 1 or 0
+        list.target[k], list.survives[k] = r.target or -1, r.survives_8bit == true and 1 or 0
     end
     if named ~= self.total - before or genuine ~= about.images_attacked then
         fail("%s/records.msgpack: the index is damaged: it has not all images of the set", dir)

@@ -105,8 +105,11 @@ end
 --- The examples of the run in `dir`, whose records and pictures are there: what figures.fig5 takes,
 -- and for each loss also linf, p_clean (of the initial class, on the clean image), p_initial and
 -- p_target (of both classes on the image shown) and survives_8bit. Paths are relative to `dir`.
+-- Of a run on what is no image there are none, and no_picture is true.
 function examples.read(dir)
     local shown = first_images(dir .. "/records.msgpack")
+    local first = shown[1] and shown[1].losses[1]
+    if first and first.survives_8bit == -1 then return {no_picture = true} end
     for i, one in ipairs(shown) do
         local path = original_of(i)
         local W, H, kind = image.size(dir .. "/" .. path)

@@ -480,8 +480,9 @@ end
 function figures.least(name, summary, form)
     form = form or plot.form()
     local blocks, common = {}, #summary.losses[1].common
-    local panels = {box_panel(summary, "l2", "L₂ distance at the flip (pixels in [0,1])", nil, blocks),
-        box_panel(summary, "linf", "L∞ distance at the flip (pixels in [0,1])", nil, blocks)}
+    local units = summary.no_picture and "" or " (pixels in [0,1])"
+    local panels = {box_panel(summary, "l2", "L₂ distance at the flip" .. units, nil, blocks),
+        box_panel(summary, "linf", "L∞ distance at the flip" .. units, nil, blocks)}
     return sheet.script(form, {name = name, title = "Least perturbation that makes the target", panels =
         panels,
         columns = {page = 2, column = 1}, height = 38 * #summary.losses + 6, blocks = table.concat(blocks),

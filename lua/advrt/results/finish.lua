@@ -71,13 +71,14 @@ end
 --- Draws figures into the folder `out`, which holds the examples' pictures. list: array of {name, figure} as
 -- results.write takes it; form: plot.form's, optional; shown: what examples.read returned. Returns the names.
 function results.draw(out, list, summary, form, shown)
-    local names = {}
+    local names, drawn = {}, {}
     for _, figure in ipairs(list) do
         if not figures.known[figure[2]] then
             fail("%s: run.json names a figure '%s' that there is not in this version", figure[1], figure[2])
         end
+        if not (shown.no_picture and figure[2] == "fig5") then drawn[#drawn + 1] = figure end
     end
-    for i, figure in ipairs(list) do
+    for i, figure in ipairs(drawn) do
         names[i] = figure[1]
         out:write(figure[1] .. ".gp", figures[figure[2]](figure[1], summary, form, shown))
     end
@@ -121,7 +122,7 @@ function results.write(out, run)
     out:write("left_out.csv", results.left_out_csv(run.left))
     if run.classes then out:write("classes.txt", run.classes) end
     local shown = examples.read(out.path)
-    examples.save(out, shown)
+    if not shown.no_picture then examples.save(out, shown) end
     if run.pixels then
         keep.save(out, o.losses, o.save_adversarial, run.input, run.pixels)
     end
@@ -134,7 +135,8 @@ function results.write(out, run)
     report.write(out, {out.path}, true)
     return function()
         results.say(out, run.counts, {tables.table1_text {rows},
-            comparison.losses_text(found, about.setting, tables.title)}, names, wrong_signs(summary))
+            comparison.losses_text(found, about.setting, tables.title)}, names, wrong_signs(summary),
+            shown.no_picture)
     end
 end
 
@@ -149,16 +151,16 @@ function results.images_text(counts)
 end
 
 --- Prints what a run found: a line about its images, texts of tables, lines about the losses, and where
--- everything is.
-function results.say(out, counts, texts, pictures, lines)
+-- everything is; no_examples: there is no folder of them.
+function results.say(out, counts, texts, pictures, lines, no_examples)
     print(results.images_text(counts) .. "\n")
     for _, text in ipairs(texts) do
         if text ~= "" then print(text) end
     end
     for _, line in ipairs(lines) do print(line) end
     if #pictures > 0 then
-        print(("Pictures: %s/{%s}.{svg,png,pdf} and %s/examples/"):format(out.path,
-            table.concat(pictures, ","), out.path))
+        print(("Pictures: %s/{%s}.{svg,png,pdf}%s"):format(out.path, table.concat(pictures, ","),
+            no_examples and "" or (" and %s/examples/"):format(out.path)))
     end
     print(("Records and tables: %s/"):format(out.path))
     print(("Report: %s"):format(out:file("report.html")))

@@ -36,6 +36,11 @@ local list = {
     {"again", "Run it again", "The command that makes these numbers again, and what they depend on."},
 }
 
+local without_gallery = {} -- for runs on what is no image
+for _, section in ipairs(list) do
+    if section[1] ~= "gallery" then without_gallery[#without_gallery + 1] = section end
+end
+
 local function resource(name) return system.options.root .. "/lua/advrt/results/report/" .. name end
 
 --- The script's digest as the page's policy names it: nothing else runs in it.
@@ -183,7 +188,9 @@ function report.page(dirs, trusted)
     if #runs > 1 then
         nav[1], parts[1] = '<a href="#differences">What differs</a>', differences(runs)
     end
-    for _, section in ipairs(list) do
+    local pictures = false
+    for _, run in ipairs(runs) do pictures = pictures or not run.no_picture end
+    for _, section in ipairs(pictures and list or without_gallery) do
         local id, name, lead = table.unpack(section)
         nav[#nav + 1] = ('<a href="#%s">%s</a>'):format(id, name)
         parts[#parts + 1] = section_of(runs, id, name, lead)

@@ -75,8 +75,7 @@ end
 
 --- What each field of a record must be, as math.type or type has it; numbers may be integers.
 local wanted = {file = "string", label = "integer", target = "integer", loss = "string",
-    setting = "string", flip_iteration = "integer", flip_l2 = "number", flip_linf = "number",
-    survives_8bit = "boolean"}
+    setting = "string", flip_iteration = "integer", flip_l2 = "number", flip_linf = "number"}
 
 --- What is wrong with a record's fields and series, or nil. Each series has as many elements as the
 -- first; subspaces are 1, 2, 3.
@@ -85,6 +84,9 @@ function tables.problem_of(r)
         if type(r[name]) ~= kind and math.type(r[name]) ~= kind then
             return ("no %s of type %s"):format(name, kind)
         end
+    end
+    if type(r.survives_8bit) ~= "boolean" and r.survives_8bit ~= -1 then
+        return "no survives_8bit of type boolean"
     end
     local steps
     for _, s in ipairs(attack.series) do
@@ -120,7 +122,8 @@ local function least_row(r)
     local flipped = r.flip_iteration >= 0
     return ("%s,%s,%d,%d,%d,%s,%s,%d"):format(csv.field(r.loss), csv.file(r.file), r.label,
         r.target, r.flip_iteration, tables.number(flipped and r.flip_l2 or 0 / 0),
-        tables.number(flipped and r.flip_linf or 0 / 0), flipped and r.survives_8bit and 1 or 0)
+        tables.number(flipped and r.flip_linf or 0 / 0),
+        r.survives_8bit == -1 and -1 or flipped and r.survives_8bit and 1 or 0)
 end
 
 --- Counts an image that one loss alone did not flip as one that it missed. group: an array of what has a
@@ -181,7 +184,7 @@ function tables.summarise(path, losses, iterations, seed)
         end
         add_record(s, r)
         summary.comparison:add(r)
-        summary.setting = r.setting
+        summary.setting, summary.no_picture = r.setting, r.survives_8bit == -1
         summary.least[#summary.least + 1] = least_row(r)
         if r.loss == losses[1] then group = {} end
         if r.flip_iteration >= 0 then group[#group + 1] = r end

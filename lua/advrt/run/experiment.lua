@@ -85,8 +85,8 @@ end
 -- them, the first ones, --limit and --sample choose.
 function experiment.open_images(o, g)
     o.images = o.images or system.options.root .. "/nets/fashion-images"
-    local images = data.folder(o.images, {classes = g.classes, input = g.input, resize = o.resize,
-        crop = o.crop, class_names = g.class_names, unlabelled = o.write_labels and true})
+    local images = data.folder(o.images, {classes = g.classes, input = g.input, range = g.range,
+        resize = o.resize, crop = o.crop, class_names = g.class_names, unlabelled = o.write_labels and true})
     images:on_bad(o.skip_bad, "; put a good file in its place, or leave it out with --skip-bad")
     local count = images:choose(o)
     experiment.settle_batch(o, g, count)
@@ -148,12 +148,14 @@ function Run:keep(queue, real, one, r)
         local image = self.o.save_adversarial and keep.image(r, k, self.o.save_adversarial)
         if image then self.journal:add("bytes", image:bytes()) end
     end
-    examples.add(self.out, self.counts.attacked + 1, queue.x:narrow(1, real), one.name, r)
+    if self.net.range.picture then
+        examples.add(self.out, self.counts.attacked + 1, queue.x:narrow(1, real), one.name, r)
+    end
 end
 
 --- What is wrong with a state that a file holds: nil where the unit at hand can go on with it.
 function Run:problem_of_state(state)
-    return attack.problem_of_state(state, self:shape(), self.o.iterations)
+    return attack.problem_of_state(state, self.net, self:room(), self.o.iterations)
 end
 
 --- The shape of a batch.
@@ -544,7 +546,7 @@ local function settle_step(spec, o, g)
     if not o[key] and key == "magnitude" then
         o[key], from = attack.magnitude_of(g, o.norm)
     elseif not o[key] then
-        o[key], from = g.defaults[key] or spec.default, g.defaults[key] and "the net's own" or "the default"
+        o[key], from = attack.alpha_of(g, spec.default)
     end
     local norm = key == "magnitude" and (" in the %s norm"):format(o.norm == "inf" and "Linf" or "L2") or ""
     return ("Steps: %s %.4g%s, %s"):format(key, o[key], norm, from)
@@ -583,6 +585,10 @@ local function run_here(spec, o, takes)
     if not o.later and (not o.part_of or o.shard[1] == 1) then
         print(images:about(listed))
         if step then print(step) end
+        if step and not g.range.picture then
+            print(("Pictures: none, since the input is no image (%s): fig5 and examples/ are left out, "
+                .. "survives_8bit is -1"):format(g.range:no_picture()))
+        end
     end
     run.journal, run.about = kept.journal, kept.about
     run:look_at_room()

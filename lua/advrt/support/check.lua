@@ -15,6 +15,13 @@ local of_tensors = debug.getmetatable(tensor.new {1})
 --- Whether a value is a tensor; other userdata (a file, a plan) is none.
 function check.is_tensor(value) return debug.getmetatable(value) == of_tensors end
 
+--- Images for a net of the input {C, H, W}: x itself, or where it is [N,D] and the net takes D features,
+-- [N,D,1,1].
+function check.images(x, input)
+    if not check.is_tensor(x) or x:dim() ~= 2 or input[2] ~= 1 or input[3] ~= 1 then return x end
+    return x:reshape {x:size(1), x:size(2), 1, 1}
+end
+
 --- A value as a message shows it: text in quotes, a short list's elements, else what tostring gives.
 function check.text(value)
     if type(value) == "string" then return ("'%s'"):format(value) end

@@ -189,12 +189,12 @@ static int norms(Device *d, const float *q, int64_t N, int64_t D, double *l2, do
     return 0;
 }
 
-static int step(Device *d, float *x, const float *q, const double *a, const float *x0, int64_t N,
-                int64_t D, double *l2, double *linf, Error *e) {
+static int step(Device *d, float *x, const float *q, const double *a, const float *x0, Box box,
+                int64_t N, int64_t D, double *l2, double *linf, Error *e) {
     CpuDevice *c = &cpu;
     (void)d;
     if (want_partials(c, N, D, e) != 0) return -1;
-    c->kernels->step(x, q, a, x0, N, D, c->partial, l2, linf);
+    c->kernels->step(x, q, a, x0, box, N, D, c->partial, l2, linf);
     return 0;
 }
 

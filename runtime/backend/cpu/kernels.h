@@ -80,8 +80,8 @@ typedef struct CpuKernels {
     /* Device.norms and Device.step. partial has room for kernel_partials(N, D). */
     void (*norms)(const float *q, int64_t N, int64_t D, KernelPartial *partial, double *l2,
                   double *linf, double *zero_share);
-    void (*step)(float *x, const float *q, const double *a, const float *x0, int64_t N, int64_t D,
-                 KernelPartial *partial, double *l2, double *linf);
+    void (*step)(float *x, const float *q, const double *a, const float *x0, Box box, int64_t N,
+                 int64_t D, KernelPartial *partial, double *l2, double *linf);
 
     /* Device.project and Device.tanh_step. */
     void (*project)(float *x, const float *x0, const double *s, const double *r, int64_t N,

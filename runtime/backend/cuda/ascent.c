@@ -69,7 +69,7 @@ static bool same(const Ascent *a, const Ascent *b) {
         if (a->loss.p[i] != b->loss.p[i]) return false;
     return a->plan == b->plan && a->loss.loss == b->loss.loss && a->sign == b->sign &&
            a->rule == b->rule && a->size == b->size && a->iterations == b->iterations &&
-           same_buffers(a, b);
+           a->box.low == b->box.low && a->box.high == b->box.high && same_buffers(a, b);
 }
 
 static int prepare(CudaDevice *d, const Ascent *a, Error *e) {
@@ -110,7 +110,7 @@ static int run_step(CudaDevice *d, struct CudaAscent *k, Error *e) {
     if (cuda_check(d, kernel_observe(d->stream, a, r, k->step, k->flipped, N, D), "a step's notes",
                    e))
         return -1;
-    return base->step(base, a->x, a->q, r->a, a->x0, N, D, r->l2, r->linf, e);
+    return base->step(base, a->x, a->q, r->a, a->x0, a->box, N, D, r->l2, r->linf, e);
 }
 
 static int capture(CudaDevice *d, struct CudaAscent *k, Error *e) {

@@ -48,7 +48,7 @@ static __global__ void norm_pieces(const float *q, int64_t D, int64_t pieces,
 }
 
 static __global__ void step_pieces(float *x, const float *q, const double *a, const float *x0,
-                                   int64_t D, int64_t pieces, CudaPartial *partial) {
+                                   Box box, int64_t D, int64_t pieces, CudaPartial *partial) {
     int64_t n = blockIdx.x / pieces, first = blockIdx.x % pieces * PIECE;
     int64_t end = first + PIECE < D ? first + PIECE : D;
     CudaPartial p = {0, 0, 0};
@@ -58,8 +58,9 @@ static __global__ void step_pieces(float *x, const float *q, const double *a, co
         float to = x[at];
         if (multiplier != 0) {
             double v = (double)to + multiplier * (double)q[at];
-            v = v < 0 ? 0 : v;
-            v = v > 1 ? 1 : v;
+            double low = box.low ? (double)box.low[i] : 0, high = box.low ? (double)box.high[i] : 1;
+            v = v < low ? low : v;
+            v = v > high ? high : v;
             to = (float)v;
             x[at] = to;
         }
@@ -101,20 +102,25 @@ cudaError_t kernel_norms(cudaStream_t s, const float *q, int64_t N, int64_t D, C
 }
 
 cudaError_t kernel_step(cudaStream_t s, float *x, const float *q, const double *a, const float *x0,
-                        int64_t N, int64_t D, CudaPartial *partial, double *l2, double *linf) {
+                        Box box, int64_t N, int64_t D, CudaPartial *partial, double *l2,
+                        double *linf) {
     int64_t pieces = kernel_pieces(D);
     double *none = NULL;
     if (N == 0) return cudaSuccess;
     dim3 grid((unsigned)(N * pieces));
-    cudaError_t done = LAUNCH(step_pieces, grid, THREADS, s, x, q, a, x0, D, pieces, partial);
+    cudaError_t done = LAUNCH(step_pieces, grid, THREADS, s, x, q, a, x0, box, D, pieces, partial);
     if (done != cudaSuccess) return done;
     return LAUNCH(add_pieces, blocks_for(N), THREADS, s, partial, N, D, pieces, l2, linf, none);
 }
 
 /* --- the steps of the attacks that need more than x + a q --- */
 
-/* x0 + d as a float: where rounding led further away from x0 than d, the next one towards it.
- * Neither x0 nor x0 + d is negative, so neighbours of a float are neighbours as integers. */
+/* The bits of a float as a number that has the order of floats, and back; -0 is 0. */
+static __device__ inline int32_t in_order(int32_t bits) {
+    return bits < 0 ? INT32_MIN - bits : bits;
+}
+
+/* x0 + d as a float: where rounding led further away from x0 than d, the next one towards it. */
 static __device__ inline float towards(double x0, double d) {
     union {
         float value;
@@ -122,7 +128,7 @@ static __device__ inline float towards(double x0, double d) {
     } y;
     y.value = (float)(x0 + d);
     double made = (double)y.value - x0;
-    y.bits -= (made > d && d >= 0) - (made < d && d <= 0);
+    y.bits = in_order(in_order(y.bits) - ((made > d && d >= 0) - (made < d && d <= 0)));
     return y.value;
 }
 
@@ -160,13 +166,22 @@ static __global__ void tanh_pieces(TanhRates k, TanhStep a, int64_t D, int64_t p
     float beta1 = (float)k.beta1, rest1 = (float)(1 - k.beta1);
     float beta2 = (float)k.beta2, rest2 = (float)(1 - k.beta2);
     for (int64_t i = n * D + first + threadIdx.x; i < n * D + end; i += THREADS) {
-        float x = a.x[i], x0 = a.x0[i];
+        float x = a.x[i], x0 = a.x0[i], low = 0, high = 1, slope = 2 * x * (1 - x);
+        if (a.box.low) {
+            low = a.box.low[i - n * D], high = a.box.high[i - n * D];
+            float fall = expf(-2.0f * fabsf(a.w[i])), u = 1.0f / (1.0f + fall);
+            slope = 2 * u * (fall * u) * (high - low); /* u (1 - u) is alike on both sides of 0 */
+        }
         if (t > 0) {
-            float d = (2 * (x - x0) - c * a.q[i]) * (2 * x * (1 - x));
+            float d = (2 * (x - x0) - c * a.q[i]) * slope;
             float mean = beta1 * a.m[i] + rest1 * d, spread = beta2 * a.v[i] + rest2 * (d * d);
             float w = a.w[i] - rate * (mean / (sqrtf(spread) / root + k.eps));
             float e = expf(-2.0f * fabsf(w)), far = 1.0f / (1.0f + e);
             x = w != w ? w : w < 0 ? e * far : far; /* (tanh w + 1) / 2 */
+            if (a.box.low) {
+                x = low + (high - low) * x;
+                x = x > high ? high : x; /* by rounding */
+            }
             a.m[i] = mean;
             a.v[i] = spread;
             a.w[i] = w;

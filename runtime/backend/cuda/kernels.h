@@ -77,7 +77,8 @@ int64_t kernel_pieces(int64_t D);
 cudaError_t kernel_norms(cudaStream_t s, const float *q, int64_t N, int64_t D, CudaPartial *partial,
                          double *l2, double *linf, double *zero_share);
 cudaError_t kernel_step(cudaStream_t s, float *x, const float *q, const double *a, const float *x0,
-                        int64_t N, int64_t D, CudaPartial *partial, double *l2, double *linf);
+                        Box box, int64_t N, int64_t D, CudaPartial *partial, double *l2,
+                        double *linf);
 
 cudaError_t kernel_project(cudaStream_t stream, float *x, const float *x0, const double *s,
                            const double *r, int64_t N, int64_t D);

@@ -133,11 +133,11 @@ static int norms(Device *base, const float *q, int64_t N, int64_t D, double *l2,
                          "norms", N, D, e);
 }
 
-static int step(Device *base, float *x, const float *q, const double *a, const float *x0, int64_t N,
-                int64_t D, double *l2, double *linf, Error *e) {
+static int step(Device *base, float *x, const float *q, const double *a, const float *x0, Box box,
+                int64_t N, int64_t D, double *l2, double *linf, Error *e) {
     CudaDevice *d = cuda_of(base);
     if (want_partials(d, N, D, e)) return -1;
-    return launched_rows(base, kernel_step(d->stream, x, q, a, x0, N, D, d->partial, l2, linf),
+    return launched_rows(base, kernel_step(d->stream, x, q, a, x0, box, N, D, d->partial, l2, linf),
                          "step", N, D, e);
 }
 

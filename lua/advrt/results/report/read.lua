@@ -81,9 +81,10 @@ local function read_records(run)
             fail("%s/records.msgpack: holds a record of another run", run.dir)
         end
         compared:add(r)
+        run.no_picture = r.survives_8bit == -1
         if r.flip_iteration >= 0 then
             least.l2[#least.l2 + 1], least.linf[#least.linf + 1] = r.flip_l2, r.flip_linf
-            if r.survives_8bit then least.survive = least.survive + 1 end
+            if r.survives_8bit == true then least.survive = least.survive + 1 end
         end
         if not one or one.file ~= r.file then
             close_image()

@@ -119,6 +119,10 @@ local function bar(value, most)
     return ('<span class="bar" style="--w:%.1f%%"></span>'):format(100 * value / most)
 end
 
+local survival = [[An image
+survives 8 bits where it still is the target class after its values at the flip are rounded to 8 bits, as an
+image file stores them. ]]
+
 --- Table I.
 function sections.table1(run)
     local most_n, most_l2, lines = 0, 0, {}
@@ -133,25 +137,28 @@ function sections.table1(run)
         local common = row.common_images > 0 and ("%.1f <span class=\"dim\">[%.1f, %.1f]</span>"):format(
             row.common_mean, row.common_low, row.common_high) or "&ndash;"
         lines[i] = ([[<tr %s><th scope="row"><span class="chip"></span>%s</th><td>%s%s%s</td><td>%d
-<span class="dim">of %d</span></td><td>%s</td><td>%s%s</td><td>%s</td><td>%s</td><td>%d</td><td>%.1f</td>
+<span class="dim">of %d</span></td><td>%s</td><td>%s%s</td><td>%s</td><td>%s</td>%s<td>%.1f</td>
 </tr>]])
             :format(style_of(run, row.loss), text(tables.title(row.loss)),
                 number(row.iterations_mean, "%.1f"), std, bar(row.iterations_mean, most_n), row.flipped,
                 row.images, common, number(row.mean_l2, "%#.3g"), bar(row.mean_l2, most_l2),
-                number(row.common_l2, "%#.3g"), number(row.mean_linf, "%#.3g"), row.survive, row.seconds)
+                number(row.common_l2, "%#.3g"), number(row.mean_linf, "%#.3g"),
+                run.no_picture and "" or ("<td>%d</td>"):format(row.survive), row.seconds)
     end
     return ([[<div class="scroll" tabindex="0" role="region" aria-label="Table I">
 <table><thead><tr><th scope="col">Loss</th><th scope="col">Iterations</th><th scope="col">Flipped</th>
 <th scope="col">On common images</th><th scope="col">L<sub>2</sub> at the flip</th>
 <th scope="col">On common images</th>
-<th scope="col">L<sub>&infin;</sub></th><th scope="col">Survive 8 bits</th><th scope="col">Seconds</th>
+<th scope="col">L<sub>&infin;</sub></th>%s<th scope="col">Seconds</th>
 </tr></thead><tbody>%s</tbody></table></div>
 <p class="note">Iterations to the first flip, mean &plusmn; standard deviation over the flipped. Common
 images are the %d that every loss flipped: mean and 95&thinsp;%% interval. %s Distances are means at the first
-flip, pixels in [0,1], of each loss over the images that it flipped, and over the common ones. An image
-survives 8 bits where it still is the target class after its values at the flip are rounded to 8 bits, as an
-image file stores them. Seconds are those of forward, backward and step.</p>]]):format(
-        table.concat(lines), run.rows[1].common_images, text(table.concat(tables.limits(run.rows), " ")))
+flip, %s, of each loss over the images that it flipped, and over the common ones.
+%sSeconds are those of forward, backward and step.</p>]]):format(
+        run.no_picture and "" or '<th scope="col">Survive 8 bits</th>', table.concat(lines),
+        run.rows[1].common_images, text(table.concat(tables.limits(run.rows), " ")),
+        run.no_picture and "in the net's own values" or "pixels in [0,1]",
+        run.no_picture and "" or survival)
 end
 
 local function interval(row, form)
@@ -305,7 +312,7 @@ local function example_of(run, one, l, small)
         flipped and ("flips at iteration <b>%d</b>"):format(l.iteration)
             or ("<b>no flip</b> in %d iterations"):format(run.about.options.iterations),
         number(l.l2, "%#.3g"), number(l.linf, "%#.3g"),
-        flipped and (l.survives_8bit and ", survives 8 bits" or ", lost in 8 bits") or "")
+        flipped and (l.survives_8bit == true and ", survives 8 bits" or ", lost in 8 bits") or "")
 end
 
 --- The gallery of examples.
@@ -322,6 +329,7 @@ function sections.gallery(run)
             name(one.file), class_of(run, one.label), class_of(run, one.target),
             confidence("clean", one.losses[1].p_clean, "from"), table.concat(losses))
     end
+    if run.no_picture then return '<p class="note">The inputs are no images.</p>' end
     if #parts == 0 then return '<p class="note">No image was attacked.</p>' end
     return table.concat(parts) .. [[<p class="note">Shown is the image at its first flip, or after the last
 step where there is none; confidences are the net's softmax for it. The perturbations of one image are
