@@ -54,8 +54,8 @@ end
 --- The network that the options name. What does not fit is a failure in one line.
 function experiment.load_net(o)
     local g, message = net.load(o.net,
-        {weights = o.weights, weights_key = o.weights_key, mean = o.mean, std = o.std, crop = o.crop,
-            output = o.output})
+        {weights = o.weights, weights_key = o.weights_key, mean = o.mean, std = o.std, range = o.range,
+            crop = o.crop, output = o.output})
     if not g then
         check_channels(o)
         fail("%s", message)

@@ -89,6 +89,14 @@ local function numbers(least)
     end
 end
 
+--- LOW,HIGH: the range of a net's values.
+local function interval(text)
+    local list = {}
+    for part in parts(text) do list[#list + 1] = finite(part) or false end
+    if #list == 2 and list[1] and list[2] and list[1] < list[2] then return list end
+    return nil, "two numbers with a comma between, the lower first, such as -1,1"
+end
+
 --- A reader of losses with commas between: those that are known, and where `shipped` those that
 -- lua/advrt/losses/ holds.
 local function loss_list(shipped)
@@ -216,6 +224,8 @@ local known = {
     {"mean", "M,..", numbers(-math.huge), nil,
         "subtracted from each channel, in [0,1] (default: the net's own)"},
     {"std", "S,..", numbers(0), nil, "each channel is divided by it (default: the net's own)"},
+    {"range", "LOW,HIGH", interval, nil,
+        "values that the net's inputs may have (default: the net's own, else 0,1)"},
     {"targets", "RULE", targets, "random",
         "random, random:SEED, offset:K, least-likely, second or class:K"},
     {"losses", "LIST", losses, {"ce", "ce_sign", "logit", "m_logit"},
@@ -230,9 +240,12 @@ local known = {
     {"require", "FILE", path, nil,
         "a Lua file that defines more losses, or one of advrt's by name; may be given again"},
     {"iterations", "N", integer(1, 1000000), 250, "steps of each attack"},
-    {"alpha", "A", above_zero, nil, "the constant multiplier (default: the net's own, else 0.01)"},
+    {"alpha", "A", above_zero, nil,
+        "the constant multiplier (default: the net's own, else 0.01 for images in [0,1]; for other data the "
+            .. "first lines say it)"},
     {"magnitude", "M", above_zero, nil,
-        "norm of each step's perturbation (default: the net's own, else 0.05)"},
+        "norm of each step's perturbation (default: the net's own, else 0.05 for images in [0,1], and 0.2 % "
+            .. "of the range's diagonal for features)"},
     {"norm", "P", norm, 2,
         "the norm that is held equal: 2 or inf; for inf, --magnitude is by default the net's own for it, "
             .. "else 4 / sqrt(C H W) of that for 2"},
@@ -480,7 +493,7 @@ for i, option in ipairs(known) do options.keys[i] = key_of(option[1]) end
 
 --- The names of the options that every experiment on a folder of images takes.
 options.of_images = {"net", "weights", "weights-key", "output", "images", "resize", "crop", "mean", "std",
-    "batch", "limit", "sample"}
+    "range", "batch", "limit", "sample"}
 
 --- A word as the shell reads it, in quotes where it needs them.
 function options.quote(word)
