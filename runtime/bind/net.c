@@ -204,12 +204,14 @@ static int graph_layers(lua_State *L) {
 /* --- parameters --- */
 
 /* parameters() -> array of {name =, shape =, role =, layer = the value that it helps to make} in
- * the order of the layers. */
+ * the order of the layers, without constants. */
 static int graph_parameters(lua_State *L) {
     const Graph *g = check_graph(L);
+    int count = 0;
     lua_createtable(L, g->n_params, 0);
     for (int i = 0; i < g->n_params; i++) {
         Param p = g->params[i]; /* as above */
+        if (p.role == PARAM_CONSTANT) continue;
         lua_createtable(L, 0, 3);
         lua_pushstring(L, p.name);
         lua_setfield(L, -2, "name");
@@ -223,7 +225,7 @@ static int graph_parameters(lua_State *L) {
             lua_seti(L, -2, d + 1);
         }
         lua_setfield(L, -2, "shape");
-        lua_seti(L, -2, i + 1);
+        lua_seti(L, -2, ++count);
     }
     return 1;
 }

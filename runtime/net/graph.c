@@ -123,7 +123,7 @@ int layer_check_window(const Layer *l, Error *e) {
 
 static const char *const roles[PARAM_ROLES] = {
     "weight",           "bias",  "norm_weight", "norm_bias",   "running_mean", "running_var",
-    "attention_weight", "token", "layer_scale", "logit_scale", "slope",
+    "attention_weight", "token", "layer_scale", "logit_scale", "slope",        "constant",
 };
 
 const char *param_role_name(ParamRole r) {

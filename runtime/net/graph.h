@@ -65,6 +65,7 @@ typedef enum ParamRole {
     PARAM_LAYER_SCALE,
     PARAM_LOGIT_SCALE, /* logarithm of what scores are multiplied by */
     PARAM_SLOPE,       /* of PReLU */
+    PARAM_CONSTANT,    /* the definition's own numbers: no weights, never trained */
     PARAM_ROLES
 } ParamRole;
 

@@ -94,6 +94,7 @@ static int fill(Graph *g, Device *d, FillParam rule, const Filler *f, Error *e) 
     for (int i = 0; i < g->n_params; i++) {
         Param *p = &g->params[i];
         Tensor made;
+        if (p->role == PARAM_CONSTANT) continue;
         if (tensor_new(&made, d, DTYPE_F32, p->value.ndim, p->value.shape, e)) return -1;
         float *host = memory_take(tensor_bytes(&made), p->name, e);
         if (host) rule(f, p, host, tensor_count(&made));

@@ -41,6 +41,36 @@ describe("the builder", function()
         assert.not_same(assert(drawn(table.concat(sum, " "))):forward(x):totable(), g:forward(x):totable())
     end)
 
+    it("has constants, which no weights hold and training leaves", function()
+        local train = require "advrt.train"
+        local d = {classes = 2, input = {1, 1, 2}, build = function(b, x)
+            local mask = tensor.from {0, 3}
+            local y = b:mul(b:linear(x, "f", 2), b:constant(mask))
+            mask:fill(9) -- the net has its own
+            return b:add(y, b:constant(tensor.from {1}))
+        end}
+        local g = assert(net.build(d, {init = "golden"}))
+        assert.are.same({"f.weight", "f.bias"}, {g:parameters()[1].name, g:parameters()[2].name})
+        assert.equal(2, #g:parameters())
+        assert.is_nil(next(g:state(), next(g:state(), next(g:state()))))
+        local x, optimiser = tensor.uniform("x", {2, 1, 1, 2}), train.sgd {rate = 0.5, weight_decay = 0.5}
+        assert.equal(1, g:forward(x):get(1, 1))
+        local plan = g:training_plan(2)
+        plan:forward(x)
+        plan:train_backward(tensor.from {{1, 1}, {1, -2}})
+        assert.are.same({0, 0}, plan:gradient("f.weight")[1]:totable())
+        optimiser:step(g, plan)
+        g:forget_plans()
+        assert.equal(1, g:forward(x):get(1, 1))
+        local path = folder .. "/constants.safetensors"
+        assert(g:save(path))
+        local again = assert(net.build(d, {weights = path}))
+        assert.are.same(g:forward(x):totable(), again:forward(x):totable())
+        refused("local z = b:constant(3)", "constant needs a tensor of one dimension or more, got 3")
+        refused("local z = b:parameter('p', {2}, {role = 'constant'})",
+            "parameter: a constant needs its numbers, b:constant(tensor)")
+    end)
+
     it("names the layers that there are, and one that is near", function()
         for line, near in pairs {["b:gelo(x)"] = "'gelo'; did you mean 'gelu'?", ["b:conf(x)"] =
             "'conf'; did you mean 'conv'?", ["b.Conv(x)"] = "'Conv'; did you mean 'conv'?",
@@ -134,7 +164,8 @@ describe("the builder", function()
             ["b:batchnorm(x)"] = "batchnorm needs the name of its parameters, got nil",
             ["b:linear(x, 2)"] = "linear needs the name of its parameters, got 2",
             ["b:linear(x, 'f')"] = "linear: out must be a whole number from 1 on, got nil",
-            ["b:linear(x, 'f', 2, false)"] = "linear takes a table of attributes (bias, flatten), got false",
+            ["b:linear(x, 'f', 2, false)"] = "linear takes a table of attributes "
+                .. "(bias, flatten, attention), got false",
             ["b:dropout(x, 'half')"] = "dropout: p must be a number, got 'half'",
             ["b:dropout(x, 1)"] = "dropout: its probability must be in [0, 1)",
             ["b:add(x, b:maxpool(x, {kernel = 2}))"] = "add: [1,8,8] and [1,4,4] differ in shape",

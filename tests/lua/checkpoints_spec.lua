@@ -189,6 +189,26 @@ describe("a checkpoint", function()
         assert.equal(off, select(2, load(path, {weights_key = "1"})))
     end)
 
+    it("may have tables of whole numbers, as relative_position_index, which are passed over", function()
+        local path = dir .. "/i.safetensors"
+        local function save(name, t)
+            assert(tensor.save(path, {["fc.weight"] = tensor.new {2, 3}, ["fc.bias"] = tensor.from {7, 8},
+                [name] = t}))
+        end
+        for _, kind in ipairs {"i64", "i32", "u8"} do
+            save("attn.relative_position_index", tensor.from({0, 1, 2, 3}, kind, {2, 2}))
+            local bias, text = load(path)
+            assert.equal(7, bias)
+            assert.equal("advrt: i.safetensors: passed over attn.relative_position_index\n", text)
+        end
+        -- Real numbers may be weights, and a parameter of that name is wanted.
+        save("attn.relative_position_bias_table", tensor.new {2, 2})
+        assert.matches("1 unexpected: attn.relative_position_bias_table", select(2, load(path)))
+        assert(tensor.save(path, {["fc.weight"] = tensor.new {2, 3},
+            ["fc.bais"] = tensor.from({7, 8}, "i64")}))
+        assert.matches("1 missing: fc.bias", select(2, load(path)))
+    end)
+
     it("that does not fit is told in a few names, with the likely one and the other keys", function()
         local path = file(dictionary {key "model", dictionary {key "head.weight",
             view(0, 0, "K\2K\3\x86", "K\3K\1\x86"), key "head.bias", view(0, 6, "K\2\x85", "K\1\x85")},

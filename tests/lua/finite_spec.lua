@@ -11,7 +11,8 @@ local N, BAD = 3, 2
 -- Large nets all of whose layers a smaller one has.
 local covered = {resnet101 = true, resnet152 = true, wide_resnet50_2 = true, wide_resnet28_10 = true,
     resnext50_32x4d = true, preact_resnet18 = true, mobilenet_v3_large = true, densenet121 = true,
-    vit_b_16 = support.sanitized(), convnext_tiny = support.sanitized()}
+    vit_b_16 = support.sanitized(), convnext_tiny = support.sanitized(),
+    swin_t = support.sanitized()}
 local names = {}
 for entry in lfs.dir("nets") do
     local name = entry:match("^(.*)%.lua$")

@@ -40,7 +40,8 @@ local M = {}
 --- A builder on an empty graph of input {C, H, W}, and the input's value.
 function M.new(graph, classes, input, stem)
     local x = layer.value(1, {input[1], input[2], input[3]})
-    return setmetatable({graph = graph, classes = classes, stem = stem, values = {[x] = {}}, order = {}},
+    return setmetatable({graph = graph, classes = classes, stem = stem, values = {[x] = {}}, order = {},
+        constants = 0},
         Builder), x
 end
 

@@ -218,12 +218,12 @@ normalising.mu, normalising.sigma = "mean", "std"
 
 local whole = {i64 = true, i32 = true, i16 = true, i8 = true, u8 = true, bool = true}
 
---- What a tensor is that no parameter wants: "counter", "mean" or "std" of a normalisation of C
--- channels; nil for anything else.
+--- What a tensor is that no parameter wants: "counts" of whole numbers, as a table of indices has them,
+-- "mean" or "std" of a normalisation of C channels; nil for anything else.
 local function spare(name, t, C)
-    if t:numel() == 1 and whole[t:dtype()] then return "counter" end
+    if whole[t:dtype()] then return "counts" end
     local kind = normalising[name:match("[^.]*$")]
-    return kind and not whole[t:dtype()] and (t:numel() == 1 or t:numel() == C) and kind or nil
+    return kind and (t:numel() == 1 or t:numel() == C) and kind or nil
 end
 
 local function values_of(t) return t:to("f64"):reshape({t:numel()}):totable() end
@@ -368,7 +368,7 @@ local function judge(o, name, t, wrong, passed)
         wrong.unexpected[#wrong.unexpected + 1] = name
     elseif not name:find("num_batches_tracked$") then
         passed.names[#passed.names + 1] = name
-        passed.differences[#passed.differences + 1] = kind ~= "counter" and differences(kind, t, o[kind])
+        passed.differences[#passed.differences + 1] = kind ~= "counts" and differences(kind, t, o[kind])
             or nil
     end
 end

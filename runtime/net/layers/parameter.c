@@ -8,7 +8,7 @@ static int add(Graph *g, Layer *l, Error *e) {
         return layer_fail(l, e,
                           "its role must be weight, bias, norm_weight, norm_bias, "
                           "attention_weight, token, layer_scale, "
-                          "logit_scale or slope");
+                          "logit_scale, slope or constant");
     if (l->n_sizes < 1 || l->n_sizes > SHAPE_DIMS)
         return layer_fail(l, e, "needs a shape of 1 to 6 sizes");
     l->shape.ndim = l->n_sizes;

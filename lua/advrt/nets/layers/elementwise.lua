@@ -89,7 +89,24 @@ function Builder:parameter(name, shape, o)
     end
     local problem = arguments.keys(o, {"role"})
     if problem then layer.wrong("parameter: %s", problem) end
+    if o and o.role == "constant" then
+        layer.wrong("parameter: a constant needs its numbers, b:constant(tensor)")
+    end
     return layer.add(self, {kind = "parameter", name = name, sizes = shape, text = o and o.role or "bias"})
+end
+
+--- The numbers of a tensor as a value, the same for every image: a mask, say. They belong to the definition:
+-- no file of weights has them, and training leaves them.
+function Builder:constant(t)
+    layer.check_self(self, "constant")
+    if not arguments.is_tensor(t) or t:dim() == 0 then
+        layer.wrong("constant needs a tensor of one dimension or more, got %s", arguments.text(t))
+    end
+    self.constants = self.constants + 1
+    local name = ("constant %d"):format(self.constants)
+    local x = layer.add(self, {kind = "parameter", name = name, sizes = t:shape(), text = "constant"})
+    self.graph:set(name, t)
+    return x
 end
 
 --- Activations of one value, by name.

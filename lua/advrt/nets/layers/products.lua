@@ -41,9 +41,10 @@ function Builder:conv_transpose(x, name, o)
     }, x)
 end
 
-takes.linear = {"name", "out", {"bias", "flatten"}}
+takes.linear = {"name", "out", {"bias", "flatten", "attention"}}
 --- Fully connected layer, on the flattened x or along its last dimension. o: bias = true, flatten =
--- true for a value of one or three dimensions, else false.
+-- true for a value of one or three dimensions, else false; attention = false, whether it is initialised as
+-- attention's.
 function Builder:linear(x, name, out, o)
     o = o or {}
     self.head = name
@@ -51,5 +52,6 @@ function Builder:linear(x, name, out, o)
     return layer.add(self, {
         kind = "linear", name = name, out = layer.attribute("linear", {out = out}, "out", layer.COUNT),
         bias = layer.attribute("linear", o, "bias", layer.SWITCH, true), flag = not flat,
+        second_flag = layer.attribute("linear", o, "attention", layer.SWITCH, false),
     }, x)
 end
