@@ -1,7 +1,7 @@
 -- Definitions of nets/ against PyTorch's numbers in float64 (tests/zoo/golden.lua): one net with shuffled
--- channels, one with gates, one with concatenations, one with layer norms and GELU, one with attention in shifted windows.
 -- channels, one with gates, one with concatenations, one with layer norms and GELU, one with attention in
 -- shifted windows.
+
 local loss = require "advrt.loss"
 local net = require "advrt.net"
 local system = require "advrt.core.system"
