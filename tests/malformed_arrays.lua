@@ -103,8 +103,8 @@ arrays.npy = {good = whole,
     {of(nil, nil, "(0, 3)"), "has bytes behind its values: f4 [0,3] takes 0 bytes, but has 24"},
     {of("'<u8'", nil, "(1, 3)", ("\xff"):rep(24)),
         "holds 18446744073709551615, which is too large for 64 bits with a sign"},
-    {"GIF89a" .. VALUES, "is no file of arrays: neither .npy, .npz nor .safetensors by its contents"},
-    {"\x93NUMPX" .. VALUES, "is no file of arrays: neither .npy, .npz nor .safetensors by its contents"},
+    {"GIF89a" .. VALUES, "is not a file of arrays: its contents are neither .npy, .npz nor .safetensors"},
+    {"\x93NUMPX" .. VALUES, "is not a file of arrays: its contents are neither .npy, .npz nor .safetensors"},
 }
 
 -- ---------------------------------------------------------------- .npz
@@ -175,11 +175,11 @@ arrays.cifar = {good = record {3} .. record {0}, more = {record {19, 99}, record
     {record {3} .. record {0}:sub(1, -2), sizes:format(6145)},
     {record {3} .. record {0} .. "x", sizes:format(6147)},
     {record {3} .. record {0, 0}, sizes:format(6147)},
-    {record {3} .. record {10}, "record 1: label 10 is no class of CIFAR-10 (0 .. 9)"},
-    {record {255}, "record 0: label 255 is no class of CIFAR-10 (0 .. 9)"},
-    {record {20, 0}, "record 0: label 20 is no class of CIFAR-100 (0 .. 19)"},
-    {record {19, 100}, "record 0: label 100 is no class of CIFAR-100 (0 .. 99)"},
-    {record {0, 99} .. record {0, 100}, "record 1: label 100 is no class of CIFAR-100 (0 .. 99)"},
+    {record {3} .. record {10}, "record 1: label 10 is not a class of CIFAR-10 (0 .. 9)"},
+    {record {255}, "record 0: label 255 is not a class of CIFAR-10 (0 .. 9)"},
+    {record {20, 0}, "record 0: label 20 is not a class of CIFAR-100 (0 .. 19)"},
+    {record {19, 100}, "record 0: label 100 is not a class of CIFAR-100 (0 .. 99)"},
+    {record {0, 99} .. record {0, 100}, "record 1: label 100 is not a class of CIFAR-100 (0 .. 99)"},
 }
 
 return arrays

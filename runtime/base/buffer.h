@@ -1,5 +1,5 @@
-/* A byte buffer that grows, in counted memory. Its bytes move when it grows.
- * A zeroed Buffer is an empty one; a failed append leaves it as it was.
+/* A byte buffer that grows, in counted memory. Its bytes may move when it grows. A zeroed Buffer is
+ * empty. A failed append leaves the buffer unchanged.
  */
 #ifndef ADVRT_BASE_BUFFER_H
 #define ADVRT_BASE_BUFFER_H
@@ -17,7 +17,7 @@ typedef struct Buffer {
 int buffer_reserve(Buffer *b, size_t n, Error *e);
 /* Adds n bytes at the end. */
 int buffer_append(Buffer *b, const void *bytes, size_t n, Error *e);
-/* Gives the memory back and leaves the buffer empty. */
+/* Frees the memory and leaves the buffer empty. */
 void buffer_free(Buffer *b);
 
 #endif

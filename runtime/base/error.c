@@ -6,7 +6,7 @@
 
 #include "base/text.h"
 
-/* Ends the text before `most` bytes, where a character ends, with dots. */
+/* Truncates the text to `most` bytes, at the end of a character, and ends it with "...". */
 static void cut(char *text, size_t most) {
     while (most > 0 && ((unsigned char)text[most] & 0xc0) == 0x80) most--;
     memcpy(text + most, "...", 4);

@@ -1,37 +1,36 @@
 /* The error record that every fallible function of the core fills in.
  *
- * A fallible function returns int: 0 when it is done, -1 when it failed and the
- * record says why in one line that names the thing, what it got and what was
- * wanted. It never prints, exits, jumps or calls Lua. The caller owns the record;
- * the first failure is the one that counts, so a function that cleans up after a
- * failure does not overwrite it.
+ * A fallible function returns int: 0 for success, -1 for failure. On failure the record holds one
+ * line: the thing, the value met, and what was wanted. The function never prints, exits, jumps or
+ * calls Lua. The caller owns the record. The first failure counts: a function that cleans up after
+ * a failure does not overwrite the record.
  */
 #ifndef ADVRT_BASE_ERROR_H
 #define ADVRT_BASE_ERROR_H
 
 #define ERROR_TEXT 1024
 
-/* What kind of failure it is, for those who act on it; the text is for people alone. */
+/* The kind of failure, for code that handles it; the text is for people. */
 typedef enum ErrorCode {
-    ERROR_NONE,      /* nothing failed */
-    ERROR_OTHER,     /* a failure that the text alone tells of */
-    ERROR_NO_MEMORY, /* memory ran out, which is no mistake of the caller's */
+    ERROR_NONE,      /* no failure */
+    ERROR_OTHER,     /* described by the text alone */
+    ERROR_NO_MEMORY, /* out of memory; not a mistake of the caller */
 } ErrorCode;
 
 typedef struct Error {
-    char text[ERROR_TEXT]; /* one line, no newline, empty while nothing failed */
+    char text[ERROR_TEXT]; /* one line without a newline; empty: no failure */
     ErrorCode code;
 } Error;
 
-/* Writes the message (truncated with "..." where it is too long; what text_clean
- * replaces becomes '?', so that a hostile name cannot drive a terminal) and
- * returns -1; the code is ERROR_OTHER. e may be NULL: then the message is lost, -1 is not. */
+/* Writes the message and returns -1; sets the code ERROR_OTHER. A message that is too long ends
+ * with "...". Bytes that text_clean replaces become '?', so that a hostile name cannot control the
+ * terminal. e may be NULL: the message is dropped, and -1 is still returned. */
 int error_set(Error *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Gives the message which is there the code ERROR_NO_MEMORY; returns -1. */
+/* Sets the code of the present message to ERROR_NO_MEMORY; returns -1. */
 int error_no_memory(Error *e);
 
-/* Puts "prefix: " before a message that is already there; returns -1. */
+/* Puts "prefix: " before the present message; returns -1. */
 int error_prefix(Error *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

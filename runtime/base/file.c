@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* TEMP_FAILURE_RETRY: a signal that is handled interrupts system calls */
+#define _GNU_SOURCE /* TEMP_FAILURE_RETRY: a handled signal interrupts system calls */
 #include "base/file.h"
 
 #include <errno.h>
@@ -13,13 +13,13 @@
 
 #include "base/memory.h"
 
-/* Bytes that go to or from the disk at once. */
+/* Bytes per read or write of the disk. */
 enum { PIECE = 1 << 16, TEMPORARY_NAME = 40, ATTEMPTS = 16 };
 
 struct FileWriter {
-    char *path;      /* as the caller calls it, for messages */
-    char *target;    /* the file that is replaced, links resolved */
-    char *temporary; /* NULL: the target is no regular file and written directly */
+    char *path;      /* as the caller wrote it, for messages */
+    char *target;    /* the file to replace, with links resolved */
+    char *temporary; /* NULL: the target is not a regular file and is written directly */
     int fd, failed;
     size_t held; /* bytes in the buffer */
     unsigned char buffer[PIECE];
@@ -46,7 +46,8 @@ static void writer_free(FileWriter *w) {
     memory_free(w);
 }
 
-/* The file that the path leads to: itself, or where it is a link to something that is there, that.
+/* The file that the path refers to. A link to an existing file is resolved; any other path is
+ * returned unchanged.
  */
 static char *resolve(const char *path, Error *e) {
     char *real = realpath(path, NULL);
@@ -55,8 +56,8 @@ static char *resolve(const char *path, Error *e) {
     return target;
 }
 
-/* Opens a new file with an unpredictable name in the target's folder. O_EXCL: it is nobody else's,
- * and no link is followed. */
+/* Opens a new file with an unpredictable name in the target's folder. O_EXCL: the file belongs to
+ * nobody else, and no link is followed. */
 static int open_temporary(FileWriter *w, mode_t mode, Error *e) {
     w->temporary = copy_text(w->target, TEMPORARY_NAME, e);
     if (!w->temporary) return -1;
@@ -130,7 +131,8 @@ int file_writer_put(FileWriter *w, const void *bytes, size_t n, Error *e) {
     return 0;
 }
 
-/* Makes a new name in a folder last. The file is whole under it or absent whatever this says. */
+/* Syncs a new name in a folder to disk. Failure is harmless: the file is complete under its name or
+ * absent. */
 static void sync_folder(char *path) {
     char *slash = strrchr(path, '/');
     if (slash) slash[slash == path] = '\0';
@@ -185,7 +187,7 @@ int file_replace(const char *from, const char *to, Error *e) {
 
 int file_open_read(const char *path, int *fd, uint64_t *size, Error *e) {
     struct stat s;
-    /* O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever. */
+    /* O_NONBLOCK: opening a FIFO without a writer would block forever. */
     *fd = TEMP_FAILURE_RETRY(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
     if (*fd < 0) return system_error(e, path);
     int failed = fstat(*fd, &s) != 0 ? system_error(e, path) : 0;
@@ -201,7 +203,7 @@ int file_open_read(const char *path, int *fd, uint64_t *size, Error *e) {
     return 0;
 }
 
-/* Reads up to n bytes; fewer only where the file ends. */
+/* Reads up to n bytes; returns fewer only at the end of the file. */
 static int read_up_to(int fd, unsigned char *out, size_t n, uint64_t position, size_t *got,
                       Error *e) {
     *got = 0;
@@ -220,7 +222,7 @@ int file_read_at(int fd, void *out, size_t n, uint64_t position, Error *e) {
     size_t got;
     if (read_up_to(fd, out, n, position, &got, e) != 0) return -1;
     if (got == n) return 0;
-    return error_set(e, "is truncated: %zu bytes wanted at byte %llu, %zu are there", n,
+    return error_set(e, "is truncated: wanted %zu bytes at byte %llu, found %zu", n,
                      (unsigned long long)position, got);
 }
 
@@ -231,7 +233,7 @@ int file_read_whole(const char *path, size_t most, unsigned char **bytes, size_t
     if (file_open_read(path, &fd, &size, e) != 0) return -1;
     int failed = 0;
     if (size > most) {
-        failed = error_set(e, "has %llu bytes, more than the %zu that are read",
+        failed = error_set(e, "has %llu bytes, more than the limit of %zu",
                            (unsigned long long)size, most);
     } else {
         *n = (size_t)size;

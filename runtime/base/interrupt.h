@@ -1,6 +1,6 @@
-/* The user's wish to stop (Ctrl-C): a signal handler notes it, and long work asks for it between
- * its pieces and gives up with an error like any other. Who turns that error into the end of the
- * work forgets the wish, so that it is granted once.
+/* The user's request to stop (Ctrl-C). A signal handler sets a flag; long work checks the flag
+ * between its parts and fails with an ordinary error. The code that handles this error clears the
+ * flag, so that one request stops one piece of work.
  */
 #ifndef ADVRT_BASE_INTERRUPT_H
 #define ADVRT_BASE_INTERRUPT_H
@@ -9,15 +9,16 @@
 
 #include "base/error.h"
 
-/* All a signal handler needs to call; safe there. interrupt_ask also where the wish is to wait for
- * the end of work that must not be torn: waiting for another process is no such work. */
+/* The only function that a signal handler must call; async-signal-safe. Call interrupt_ask instead
+ * where a request must wait until work that must not be interrupted ends. Waiting for another
+ * process is not such work. */
 void interrupt_ask(bool asked);
 bool interrupt_asked(void);
 void interrupt_note(void);
 void interrupt_forget(void);
 bool interrupt_noted(void);
 
-/* 0, or -1 and "interrupted" where the user wishes to stop. A few instructions. */
+/* Returns 0, or -1 with "interrupted" after a request to stop. Costs a few instructions. */
 int interrupt_check(Error *e);
 
 #endif

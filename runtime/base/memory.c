@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* The header keeps the block's size and, being as long as the alignment, leaves
- * what follows it aligned. */
+/* The header stores the block's size. Its length equals the alignment, so the memory after it is
+ * aligned. */
 enum { ALIGNMENT = 64 };
 
 static atomic_size_t in_use, peak;
@@ -33,11 +33,11 @@ static int out_of_memory(size_t bytes, const char *what, Error *e) {
     return error_no_memory(e);
 }
 
-/* Kernels walk weights and activations in strides that a processor's table of small pages does not
- * span: ResNet-50's step takes a fifteenth less time on huge ones. Only what fills them is advised,
- * so that none takes memory beyond the block; that the kernel has none to give is no error. Unlike
- * aligned_alloc, posix_memalign takes a size that is no multiple of the alignment, so that a
- * sanitizer sees where the block ends. */
+/* Kernels read weights and activations in strides that the TLB cannot cover with small pages.
+ * ResNet-50's step takes a fifteenth less time with huge pages. Only whole huge pages inside the
+ * block are advised, so no memory beyond the block is used. A kernel without huge pages is not an
+ * error. Unlike aligned_alloc, posix_memalign accepts a size that is not a multiple of the
+ * alignment, so a sanitizer knows where the block ends. */
 static void *allocate(size_t whole) {
     enum { HUGE_PAGE = 2 << 20 };
     const bool huge = whole >= 2 * HUGE_PAGE;
@@ -52,7 +52,7 @@ void *memory_take(size_t bytes, const char *what, Error *e) {
     if (bytes == 0) bytes = 1;
     void *block;
     if (size_add(bytes, ALIGNMENT, &whole) != 0) {
-        error_set(e, "%s: a size of %zu bytes cannot be allocated", what, bytes);
+        error_set(e, "%s: cannot allocate %zu bytes", what, bytes);
         return NULL;
     }
     if (fails_now() || !(block = allocate(whole))) {
@@ -67,7 +67,7 @@ void *memory_take(size_t bytes, const char *what, Error *e) {
 void *memory_zeroed(size_t count, size_t size, const char *what, Error *e) {
     size_t bytes;
     if (size_mul(count, size, &bytes) != 0) {
-        error_set(e, "%s: %zu elements of %zu bytes cannot be allocated", what, count, size);
+        error_set(e, "%s: cannot allocate %zu elements of %zu bytes", what, count, size);
         return NULL;
     }
     void *block = memory_take(bytes, what, e);

@@ -4,12 +4,13 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum { LONGEST = 64 }; /* of a name that is compared */
-/* What mistakes cost; near is up to 1 for each letter. Another number is seldom a mistake. */
+enum { LONGEST = 64 }; /* longest name compared, in bytes */
+/* Costs of typing mistakes. A name is near at a cost of up to 1 per letter. A wrong digit is seldom
+ * a typing mistake. */
 enum { EDIT = 3, SWAP = 2, OTHER_DIGIT = 6 };
 enum { LEAST_START = 2, LEAST_KNOWN_START = 3 };
 
-/* A name as it is compared. Returns its length, 0 where it is empty or too long. */
+/* Normalises a name for comparison. Returns its length, or 0 if it is empty or too long. */
 static int plain(char out[LONGEST], const char *name) {
     int n = 0;
     while (*name == '-') name++;
@@ -34,7 +35,7 @@ static int replace(char a, char b) {
     return is_digit(a) && is_digit(b) ? OTHER_DIGIT : EDIT;
 }
 
-/* What it costs to make one name of the other by edits and swaps of neighbours. */
+/* The cost of changing one name into the other by edits and swaps of neighbours. */
 static int cost(const char *a, int m, const char *b, int n) {
     int rows[3][LONGEST + 1], *before = rows[0], *last = rows[1], *row = rows[2];
     for (int j = 0; j <= n; j++) row[j] = EDIT * j;

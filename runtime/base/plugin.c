@@ -10,7 +10,7 @@
 
 enum { PLACES = 3 };
 
-/* The i-th place where plugins lie; false where there is none such. */
+/* The i-th folder to search for plugins; false after the last. */
 static bool place(const char *folder, int i, char *path) {
     const char *more = getenv("ADVRT_PLUGINS");
     if (i == 0 && (!more || !*more)) return false;
@@ -56,6 +56,6 @@ int plugin_load(const char *folder, const char *name, const char *build, const c
     const char *built = dlsym(plugin, symbol);
     *out = dlsym(plugin, entry);
     if (!built || !*out || strcmp(built, build) != 0)
-        return error_set(e, "%s is of another build than this advrt", path);
+        return error_set(e, "%s belongs to another build of advrt; rebuild it", path);
     return 0;
 }

@@ -22,5 +22,6 @@ double random_uniform(uint64_t key, uint64_t i) {
 double random_normal(uint64_t key, uint64_t i, double deviation) {
     static const double turn = 6.283185307179586;
     double u = random_uniform(key, i * 2), v = random_uniform(key, i * 2 + 1);
-    return deviation * sqrt(-2 * log(1 - u)) * cos(turn * v); /* 1 - u: a finite logarithm */
+    return deviation * sqrt(-2 * log(1 - u)) *
+           cos(turn * v); /* 1 - u > 0: the logarithm is finite */
 }

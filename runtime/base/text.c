@@ -16,8 +16,8 @@ static bool is_harmless(int32_t c) {
              is_between(c, 0x2066, 0x2069));
 }
 
-/* The bytes of the character at the start of n bytes, 1 where they are not UTF-8; *fine: whether
- * they may be shown. */
+/* The length in bytes of the first character, 1 if it is not UTF-8. *fine: whether it is safe to
+ * print. */
 static size_t character(const char *text, size_t n, const char *keep, bool *fine) {
     int32_t c;
     ptrdiff_t length = utf8proc_iterate((const uint8_t *)text, (ptrdiff_t)n, &c);

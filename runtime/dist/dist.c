@@ -5,8 +5,8 @@
 
 #include "base/plugin.h"
 
-/* The processes that the launcher says it has started: 1 for none, 0 where only the library can
- * tell. Open MPI's mpirun; then what Slurm's srun --mpi=pmix sets. */
+/* The number of processes that the launcher reports: 1 without a launcher, 0 if only the library
+ * knows. Reads the variables of Open MPI's mpirun, then of Slurm's srun --mpi=pmix. */
 static long launched(void) {
     const char *size = getenv("OMPI_COMM_WORLD_SIZE");
     if (size) return strtol(size, NULL, 10);
@@ -30,7 +30,7 @@ int dist_open(const char *folder, Dist **out, Error *e) {
                     (void **)&plugin, e) ||
         plugin(&d, e))
         return error_prefix(e, "started as one of several processes");
-    /* not atexit: it does not tell the status, and a process that fails must not wait */
+    /* not atexit: its handlers do not get the status, and a failing process must not wait */
     if (on_exit(take_leave, d)) return error_set(e, "not enough memory to start");
     if (d->size > 1) *out = d;
     return 0;

@@ -1,11 +1,10 @@
-/* The processes of one run, as mpirun starts them, and what they say to each other.
+/* The processes of one run under mpirun, and their communication.
  *
- * Each has a rank, from 0; rank 0 is the one that prints and that keeps what there is once. All of
- * them make the same calls in the same order: a call returns when the others have made it too. A
- * process that ends with another status than 0 ends the others.
+ * Each process has a rank, from 0. Rank 0 prints and owns everything that exists once. All
+ * processes make the same calls in the same order; a call returns when all have made it. A process
+ * that exits with a nonzero status ends the others.
  *
- * MPI is in a plugin, advrt_mpi.so, which is loaded only in a process that a launcher started as
- * one of several.
+ * MPI is in a plugin, advrt_mpi.so. It is loaded only if a launcher started several processes.
  */
 #ifndef ADVRT_DIST_DIST_H
 #define ADVRT_DIST_DIST_H
@@ -16,29 +15,31 @@
 
 typedef struct Dist Dist;
 struct Dist {
-    Group group; /* of the CPU device, whose memory is the host's */
+    Group group; /* of the CPU device, whose memory is host memory */
     int rank, size;
-    int sharers; /* processes, this one included, that may run on one of this one's cores */
+    int sharers; /* processes, including this one, that may share one of its cores */
 
-    /* What waits for the others does so, in the end, without using the processor, and gives up when
-     * the run is asked to end. wait: until all have called it. */
+    /* Waiting polls at first, then sleeps. It fails on a request to stop. wait: returns when all
+     * processes have called it. */
     int (*wait)(Dist *d, Error *e);
-    /* bytes [n] becomes what it is on rank 0. */
+    /* Broadcast: bytes [n] are copied from rank 0. */
     int (*broadcast)(Dist *d, void *bytes, size_t n, Error *e);
-    /* On rank 0 all becomes every rank's bytes, in the order of ranks, of which each has
-     * sizes[rank]; elsewhere sizes and all are not used. */
+    /* Gather: on rank 0, `all` becomes the bytes of all ranks in order; rank r sends sizes[r]. On
+     * other ranks sizes and all are unused. */
     int (*gather)(Dist *d, const void *bytes, size_t n, const size_t *sizes, void *all, Error *e);
-    /* Whether this process is to say why the run ends: at the first call on rank 0's machine. */
+    /* Whether this process reports why the run ends: true for the first caller on rank 0's machine.
+     */
     bool (*speak)(Dist *d);
-    /* Takes leave: of the others where status is 0, when they do too; else ends them. */
+    /* Ends this process's membership. Status 0: waits until all others leave too. Otherwise ends
+     * the others. */
     void (*end)(Dist *d, int status);
 };
 
-/* *out: NULL where this process is alone, whether a launcher started it or not. `folder` is the
- * program's, as in plugin_load. Leave is taken by itself when the process exits. */
+/* *out is NULL for a single process, with or without a launcher. `folder` is the program's, as in
+ * plugin_load. The exit of the process leaves automatically. */
 int dist_open(const char *folder, Dist **out, Error *e);
 
-/* A plugin and the program that loads it agree on this. */
+/* The version of the interface between plugin and program. */
 #define DIST_BUILD "advrt mpi 2"
 typedef int (*DistPlugin)(Dist **out, Error *e);
 

@@ -5,11 +5,11 @@
 #include "base/memory.h"
 #include "io/image.h"
 
-/* Weights are multiples of 2^-WEIGHT_BITS: 32 bits hold a sum of 8-bit values and have two to
- * spare. */
+/* Weights are multiples of 2^-WEIGHT_BITS: a sum of 8-bit values fits in 32 bits with two to spare.
+ */
 enum { WEIGHT_BITS = 32 - 8 - 2 };
 
-/* One direction: output place i is the sum over k < n[i] of weight[i*most+k] * input[first[i]+k].
+/* One direction: output index i is the sum over k < n[i] of weight[i*most+k] * input[first[i]+k].
  */
 typedef struct Filter {
     size_t count, most;
@@ -28,7 +28,7 @@ static double triangle(double x) {
     return x < 1 ? 1 - x : 0;
 }
 
-/* The weights of one output place, whose centre is at `centre` in the input's pixels. */
+/* The weights of one output index; `centre` is its centre in input pixels. */
 static void set_weights(Filter *f, size_t i, double centre, double scale, size_t in,
                         double *exact) {
     int32_t *weight = f->weight + i * f->most;
@@ -104,7 +104,7 @@ static int resize_rows(Image *image, size_t W, Error *e) {
     return 0;
 }
 
-/* All of an output row at once, so that memory is read in its order. sum is [n]. */
+/* A whole output row at once: reads memory in order. sum is [n]. */
 static void filter_column(const Filter *f, size_t i, const unsigned char *in, size_t n,
                           int32_t *sum, unsigned char *out) {
     for (size_t x = 0; x < n; x++) sum[x] = 1 << (WEIGHT_BITS - 1);
@@ -137,8 +137,8 @@ static int resize_columns(Image *image, size_t H, Error *e) {
     return 0;
 }
 
-/* Whether columns come first: where they lose rows, and more than twice as many as the rows lose
- * columns. Each pass rounds, so the order shows in the pixels; the rule is Pillow 13's. */
+/* Whether to resize columns first: if they shrink the image by more than twice as many pixels as
+ * rows do. Each pass rounds, so the order changes pixels; the rule is Pillow 13's. */
 static bool columns_first(const Image *in, uint64_t W, uint64_t H) {
     int64_t rows = (int64_t)in->H - (int64_t)H, columns = (int64_t)in->W - (int64_t)W;
     return rows > 0 && rows > 2 * columns;

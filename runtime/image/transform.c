@@ -11,7 +11,7 @@
 
 enum { TV_STEPS = 100, MEDIAN_SIDE = 15, GAUSSIAN_SIGMA = 16, BITS = 16 };
 
-/* What one image is changed with. plane: H W; scratch: 4 H W floats. */
+/* Scratch memory for one image. plane: H W; scratch: 4 H W floats. */
 typedef struct Job {
     double strength;
     int64_t C, H, W;
@@ -25,7 +25,7 @@ static int64_t clamp(int64_t i, int64_t n) {
 
 /* --- total variation --- */
 
-/* div p, of which the backward differences are cut off at the edges. */
+/* div p, with backward differences truncated at the edges. */
 static void divergence(const float *px, const float *py, float *out, int64_t H, int64_t W) {
     for (int64_t y = 0; y < H; y++)
         for (int64_t x = 0; x < W; x++) {
@@ -122,7 +122,7 @@ static int bits(const Job *j, float *image, Error *e) {
     return 0;
 }
 
-/* --- by way of pixels --- */
+/* --- through 8-bit pixels --- */
 
 static int to_pixels(const Job *j, const float *image, Image *out, Error *e) {
     if (image_new(out, (uint64_t)j->W, (uint64_t)j->H, (int)j->C, e)) return -1;
@@ -132,7 +132,7 @@ static int to_pixels(const Job *j, const float *image, Image *out, Error *e) {
     return 0;
 }
 
-/* Puts the pixels at (top, left) of the image, which stays as it is around them. */
+/* Copies the pixels to (top, left) of the image; the rest of the image stays. */
 static void from_pixels(const Job *j, const Image *in, float *image, int64_t top, int64_t left) {
     for (int64_t c = 0; c < j->C; c++)
         for (int64_t y = 0; y < in->H; y++)
@@ -166,7 +166,7 @@ static int pad(const Job *j, float *image, Error *e) {
     return 0;
 }
 
-/* --- the door --- */
+/* --- entry point --- */
 
 static const struct {
     const char *name;

@@ -6,13 +6,13 @@
 
 int archive_open(Archive *a, int fd, Error *e) {
     *a = (Archive){0};
-    int own = dup(fd), code = 0; /* libzip closes what it is given */
+    int own = dup(fd), code = 0; /* libzip closes this descriptor */
     if (own < 0) return error_set(e, "%s", strerror(errno));
     errno = 0;
     a->zip = zip_fdopen(own, ZIP_CHECKCONS, &code);
     if (a->zip) return 0;
     zip_error_t why;
-    /* Without memory to read the end into, libzip says that there is none. */
+    /* libzip also reports this when it has no memory to read the end. */
     if (code == ZIP_ER_NOZIP && errno == ENOMEM) code = ZIP_ER_MEMORY;
     zip_error_init_with_code(&why, code);
     if (code == ZIP_ER_NOZIP)
@@ -56,7 +56,7 @@ int archive_enter(Archive *a, const char *path, ArchiveForm form, const char *ot
                          "its %llu",
                          path, (unsigned long long)s.size, (unsigned long long)s.comp_size);
     a->reading = path;
-    zip_error_clear(a->zip); /* of a name that was looked for in vain */
+    zip_error_clear(a->zip); /* of a name that was not found */
     a->entry = zip_fopen(a->zip, path, 0);
     if (!a->entry)
         return error_set(e, "'%s' in the archive cannot be read (%s)", path, zip_strerror(a->zip));
@@ -83,7 +83,7 @@ int archive_next(void *context, void *out, size_t n, size_t *got, Error *e) {
 int archive_drain(Archive *a, Error *e) {
     char waste[4096];
     size_t got = 1;
-    /* libzip compares the checksum where the end is read. */
+    /* libzip compares the checksum when it reads the end. */
     while (got > 0)
         if (archive_next(a, waste, sizeof waste, &got, e) != 0) return -1;
     return 0;

@@ -12,7 +12,7 @@
 
 enum { NAME = 256, SHOWN = 5, HEAD = 9 };
 
-/* --- what a file holds, in words --- */
+/* --- the file's contents, for messages --- */
 
 typedef struct Names {
     char text[200];
@@ -44,7 +44,7 @@ static int plain_read(void *context, void *out, size_t n, Error *e) {
     return file_read_at(f->fd, out, n, f->at - n, e);
 }
 
-/* Adds what the source holds to the list. */
+/* Appends the source's array to the list. */
 static int add(const NpySource *s, const char *name, Device *d, TensorList *list, Error *e) {
     Tensor t;
     if (npy_read(s, d, &t, e) != 0) return -1;
@@ -147,8 +147,8 @@ static int read_any(int fd, uint64_t size, const char *const *names, size_t coun
     if (memcmp(head, "PK\3\4", 4) == 0 || memcmp(head, "PK\5\6", 4) == 0)
         return npz_read(fd, names, count, d, list, e);
     if (head[8] == '{') return safetensors_take(fd, size, names, count, d, list, e);
-    return error_set(e,
-                     "is no file of arrays: neither .npy, .npz nor .safetensors by its contents");
+    return error_set(
+        e, "is not a file of arrays: its contents are neither .npy, .npz nor .safetensors");
 }
 
 int arrays_load(const char *path, const char *const *names, size_t count, Device *d,

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* The file's header, the shortest and the longest of the image's, bytes of three masks behind it.
+/* Sizes: the file header, the shortest and longest image header, and the three masks after it.
  */
 enum { FILE_HEADER = 14, SHORTEST = 12, INFO = 40, LONGEST = 124, MASKS = 12 };
 enum { PLAIN = 0, BITFIELDS = 3 };
@@ -11,11 +11,11 @@ typedef struct Bmp {
     const unsigned char *bytes;
     size_t n;
     uint32_t W, H, bits, compression, colours;
-    uint32_t header, entry; /* bytes of the image's header, and of a colour in the palette */
+    uint32_t header, entry; /* bytes of the image header and of a palette entry */
     bool top_down, grey;
     const unsigned char *palette;
-    size_t pixels, row; /* where pixels start; bytes of a row */
-    /* 16 bits and more: how far to shift each of R, G, B to the right, and its largest value. */
+    size_t pixels, row; /* offset of the pixels; bytes per row */
+    /* 16 bits and more: the right shift of each of R, G, B, and its largest value. */
     unsigned shift[3], most[3];
 } Bmp;
 
@@ -60,7 +60,7 @@ static int read_sizes(Bmp *b, Error *e) {
     return image_check_size(b->W, b->H, e);
 }
 
-/* The masks that Pillow reads: those of 16 bits, and of 32 the order of whole bytes. */
+/* The masks that Pillow reads: all of its 16-bit masks, and 32-bit masks of whole bytes. */
 static int set_masks(Bmp *b, Error *e) {
     const unsigned char *p = b->bytes + FILE_HEADER + INFO;
     if (b->n < FILE_HEADER + INFO + MASKS) return truncated(b, e);
@@ -122,7 +122,7 @@ static int read_header(Bmp *b, Error *e) {
         return error_set(e, "is a BMP of %u bits; 1, 4, 8, 16, 24 and 32 are supported", b->bits);
     if (set_depth(b, e) != 0 || set_palette(b, e) != 0) return -1;
     b->pixels = u32(b->bytes + 10);
-    if (b->palette && b->pixels == FILE_HEADER + b->header) /* some writers forget the palette */
+    if (b->palette && b->pixels == FILE_HEADER + b->header) /* some writers omit the palette */
         b->pixels += (size_t)b->colours * b->entry;
     b->row = ((size_t)b->W * b->bits + 31) / 32 * 4;
     if (b->pixels > b->n || b->row * b->H > b->n - b->pixels) return truncated(b, e);

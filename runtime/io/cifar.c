@@ -7,10 +7,10 @@
 
 enum { SIDE = 32, IMAGE = 3 * SIDE * SIDE };
 
-/* What stands before an image, and how many classes each of it has. */
+/* The labels before each image, and the number of classes of each label. */
 typedef struct Form {
     const char *name;
-    int labels, classes[2]; /* the last label is the one that counts */
+    int labels, classes[2]; /* the last label is used */
 } Form;
 
 static const Form forms[] = {{"CIFAR-10", 1, {10}}, {"CIFAR-100", 2, {20, 100}}};
@@ -21,13 +21,13 @@ static const Form *form_of(size_t bytes) {
     return NULL;
 }
 
-/* Moves images and labels to places of their own: x may be the file's bytes. */
+/* Moves images and labels into separate memory; x may be the file's bytes. */
 static int split(const Form *f, const unsigned char *bytes, int64_t N, unsigned char *x,
                  unsigned char *y, Error *e) {
     for (int64_t i = 0; i < N; i++, bytes += f->labels + IMAGE) {
         for (int k = 0; k < f->labels; k++)
             if (bytes[k] >= f->classes[k])
-                return error_set(e, "record %lld: label %d is no class of %s (0 .. %d)",
+                return error_set(e, "record %lld: label %d is not a class of %s (0 .. %d)",
                                  (long long)i, bytes[k], f->name, f->classes[k] - 1);
         y[i] = bytes[f->labels - 1];
         memmove(x + i * IMAGE, bytes + f->labels, IMAGE);

@@ -14,24 +14,24 @@ enum { AHEAD = 4, MOST_THREADS = 64, MOST_SHIFT = 1024 };
 
 typedef enum SourceKind { SOURCE_FILE, SOURCE_RAW, SOURCE_PIXELS } SourceKind;
 
-/* A run of images that follow each other. */
+/* A sequence of consecutive images. */
 typedef struct Source {
     SourceKind kind;
     Dtype dtype;
     char *path;
     uint8_t *pixels;
     uint64_t offset;
-    int64_t first, count; /* of its images among the feed's */
+    int64_t first, count; /* its images' range in the feed */
 } Source;
 
-/* A batch being made, or made and waiting. */
+/* A batch in progress, or finished and waiting. */
 typedef struct Slot {
     float *x;
     int64_t *y;
     int64_t left; /* images still to come */
 } Slot;
 
-/* What one thread works with. */
+/* The buffers of one thread. */
 typedef struct Worker {
     pthread_t thread;
     Feed *feed;
@@ -46,7 +46,7 @@ struct Feed {
     int n_sources, source_room;
     int64_t *labels, count, label_room;
 
-    /* A pass. What changes while threads run is under the lock. */
+    /* A pass. The lock protects what changes while threads run. */
     pthread_mutex_t lock;
     pthread_cond_t room, ready;
     int64_t *order, *numbers, batch, batches, taken, given;
@@ -55,7 +55,7 @@ struct Feed {
     Slot slots[AHEAD];
     Worker *workers;
     int n_workers, running;
-    int64_t failed_at; /* place in the order; -1 while nothing failed */
+    int64_t failed_at; /* index in the order; -1: no failure */
     Error error;
     double waited;
 };
@@ -102,11 +102,11 @@ static int grow_labels(Feed *f, int64_t count, const int64_t *labels, Error *e) 
     return 0;
 }
 
-/* Appends a source, whose path is copied and whose pixels are handed over. */
+/* Appends a source. Copies the path; takes ownership of the pixels. */
 static int add(Feed *f, const Source *s, const char *path, const int64_t *labels, Error *e) {
     if (s->count < 1 || s->count > INT64_MAX / 4 - f->count || f->n_sources == INT32_MAX)
         return error_set(e, "a feed cannot take %" PRId64 " images more", s->count);
-    if (f->n_workers > 0) return error_set(e, "a feed takes no images during a pass");
+    if (f->n_workers > 0) return error_set(e, "cannot add images to a feed during a pass");
     void *sources = f->sources;
     int grown = memory_grow(&sources, f->n_sources, &f->source_room, sizeof *s, "a feed", e);
     f->sources = sources;
@@ -210,7 +210,7 @@ static int read_raw(const Feed *f, const Source *s, size_t i, void *out, Error *
     return failed ? error_prefix(e, "%s", s->path) : 0;
 }
 
-/* Image `image` as values in w->values. */
+/* Decodes image `image` into w->values. */
 static int read_image(const Feed *f, int64_t image, Worker *w, Error *e) {
     const Source *s = source_of(f, image);
     size_t i = (size_t)(image - s->first), n = f->pixels;
@@ -230,7 +230,7 @@ static int read_image(const Feed *f, int64_t image, Worker *w, Error *e) {
     return 0;
 }
 
-/* How one image is changed: mirrored, then read from (h + dh, w + dw). */
+/* Mirrors an image, then reads it from (h + dh, w + dw). */
 typedef struct Move {
     bool flip;
     int64_t dh, dw;
@@ -405,7 +405,7 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Waits until a batch is whole; -1 where one of its images failed. */
+/* Waits until a batch is complete; -1 if one of its images failed. */
 static int await(Feed *f, const Slot *slot, Error *e) {
     double from = now();
     pthread_mutex_lock(&f->lock);

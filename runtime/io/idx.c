@@ -10,10 +10,10 @@
 
 enum { PIECE = 1 << 15, UNSIGNED_BYTES = 8 };
 
-/* A file read from start to end, unpacked on the way where it is compressed. */
+/* A file read from start to end, decompressed if needed. */
 typedef struct Stream {
     int fd;
-    uint64_t size, next; /* of the file; where the next piece starts */
+    uint64_t size, next; /* size of the file; offset of the next piece */
     bool packed, ended;  /* ended: the compressed data is complete, its checksum right */
     z_stream z;
     Error *error;
@@ -50,7 +50,7 @@ static void stream_close(Stream *s) {
     if (s->fd >= 0) close(s->fd);
 }
 
-/* Unpacks up to n bytes; fewer only at the end. */
+/* Decompresses up to n bytes; returns fewer only at the end. */
 static int unpack(Stream *s, uint8_t *out, size_t n, size_t *got, Error *e) {
     *got = 0;
     while (*got < n && !s->ended) {
@@ -128,7 +128,7 @@ static int read_array(Stream *s, IdxArray *a, Error *e) {
     a->data = memory_take(a->count, "an IDX array", e);
     if (!a->data || read_some(s, a->data, a->count, &got, e) != 0) return -1;
     if (got < a->count)
-        return error_set(e, "is truncated: %zu elements of %zu are there", got, a->count);
+        return error_set(e, "is truncated: wanted %zu elements, found %zu", a->count, got);
     /* Asking for one more byte also brings compressed data to its end and checksum. */
     if (read_some(s, &more, 1, &got, e) != 0) return -1;
     if (got > 0 || (s->packed && (s->z.avail_in > 0 || s->next < s->size)))

@@ -1,10 +1,11 @@
-/* IDX files (MNIST's format): an array of unsigned bytes, plain or gzip-compressed, told by
- * content.
+/* IDX files (MNIST's format): an array of unsigned bytes, plain or gzip-compressed. The contents
+ * decide which.
  *
  *     0 0 TYPE NDIM, then NDIM sizes of 4 bytes, then the elements; all big-endian
  *
- * Only TYPE 8, unsigned bytes, is read. The file must hold exactly the elements that its header
- * promises; more than it can hold are refused before memory is taken for them.
+ * Only TYPE 8, unsigned bytes, is supported. The file must hold exactly the elements that its
+ * header promises. A header that promises more than the file can hold is an error before memory is
+ * allocated.
  */
 #ifndef ADVRT_IO_IDX_H
 #define ADVRT_IO_IDX_H
@@ -14,7 +15,7 @@
 
 #include "base/error.h"
 
-/* The most dimensions and bytes that an array may have. */
+/* Limits on an array's dimensions and bytes. */
 enum { IDX_DIMS = 8, IDX_MOST = 1 << 30 };
 
 typedef struct IdxArray {

@@ -43,7 +43,7 @@ static void replace(Image *image, const Image *by) {
 
 /* --- channels --- */
 
-/* In place: the first third of the memory is what counts afterwards. */
+/* In place: the result is the first third of the memory. */
 static void make_grey(Image *image) {
     const unsigned char *rgb = image->pixels;
     size_t n = (size_t)image->W * image->H;
@@ -77,7 +77,7 @@ static uint64_t half(uint64_t n) {
     return n / 2 + (n % 2 && n / 2 % 2);
 }
 
-/* One direction: where the image's part starts in the input and in the output, and its length. */
+/* One direction: where the copied part starts in input and output, and its length. */
 typedef struct Span {
     size_t from, to, n;
 } Span;
@@ -111,7 +111,7 @@ unsigned char image_level(float v) {
 
 /* --- files --- */
 
-/* How a file's first bytes tell its format, and what reads it. */
+/* Recognises formats by a file's first bytes, and names their readers. */
 typedef struct Format {
     bool (*fits)(const unsigned char *bytes, size_t n);
     int (*decode)(const unsigned char *bytes, size_t n, Image *out, Error *e);
@@ -155,7 +155,7 @@ static int resize_shorter(Image *image, uint64_t side, Error *e) {
                   : image_resize(image, side * W / H, side, e);
 }
 
-/* Grey becomes RGB last, which gives the same pixels as first. */
+/* Grey becomes RGB last: the pixels are the same as if it were first. */
 static int fulfil(Image *image, const ImageWish *wish, Error *e) {
     if (wish->channels == 1) make_grey(image);
     if (wish->resize && resize_shorter(image, wish->resize, e) != 0) return -1;

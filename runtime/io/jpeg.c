@@ -10,12 +10,12 @@
 
 #include "base/memory.h"
 
-/* A file of few bytes can hold many scans, and each costs a pass over the image. */
+/* A small file can hold many scans, and each costs a pass over the image. */
 enum { SCANS = 500, PIXELS_PER_BYTE = 1 << 14 };
-/* Each block of 8 x 8 pixels has at least one bit in the scan of its mean value. */
+/* Each block of 8 x 8 pixels has at least one bit in its DC scan. */
 enum { MOST_PIXELS_PER_BYTE = 8 * DCTSIZE2 };
 
-/* What libjpeg's callbacks need. Nothing that is used after a jump is a local variable. */
+/* State of libjpeg's callbacks. Data used after a longjmp is not in local variables. */
 typedef struct Reader {
     struct jpeg_decompress_struct jpeg;
     struct jpeg_error_mgr errors;
@@ -24,13 +24,13 @@ typedef struct Reader {
     jmp_buf jump;
     const unsigned char *bytes;
     size_t n;
-    Image *out; /* NULL: the header is enough */
+    Image *out; /* NULL: read the header only */
     uint32_t W, H;
     int C;
     unsigned char *inks; /* a row of CMYK */
 } Reader;
 
-/* --- what libjpeg calls --- */
+/* --- libjpeg's callbacks --- */
 
 static _Noreturn void on_error(j_common_ptr jpeg) {
     Reader *r = jpeg->client_data;
@@ -49,8 +49,8 @@ static _Noreturn void on_error(j_common_ptr jpeg) {
     longjmp(r->jump, 1);
 }
 
-/* Whether a warning means that pixels are lost; the others tell of bytes between the markers and
- * of fields that decoding does without. */
+/* Whether a warning means lost pixels. Other warnings concern bytes between markers and fields that
+ * decoding does not need. */
 static bool loses_pixels(int code) {
     switch (code) {
     case JWRN_JPEG_EOF:
@@ -104,7 +104,7 @@ static void read_header(Reader *r) {
         refuse(r, "is a JPEG of an unknown colour space; grey, YCbCr, RGB, CMYK and YCCK are "
                   "supported");
     }
-    /* libjpeg takes missing and damaged arithmetic data for zeros without a warning. */
+    /* libjpeg treats missing and damaged arithmetic data as zeros without a warning. */
     if (r->jpeg.arith_code)
         refuse(r, "is a JPEG with arithmetic coding, which cannot be checked for damage; save it "
                   "as an ordinary JPEG");
@@ -114,23 +114,24 @@ static void read_header(Reader *r) {
     }
 }
 
-/* libjpeg takes what no scan brought for zeros. */
+/* libjpeg treats coefficients that no scan contains as zeros. */
 static void check_scans(Reader *r) {
     for (int c = 0; c < r->jpeg.num_components; c++) {
         bool whole = r->jpeg.comp_info[c].quant_table != NULL; /* set by a component's first scan */
-        for (int k = 0; k < DCTSIZE2 && r->jpeg.coef_bits; k++) /* progressive: bits to come */
+        for (int k = 0; k < DCTSIZE2 && r->jpeg.coef_bits;
+             k++) /* progressive: bits still missing */
             whole = whole && r->jpeg.coef_bits[c][k] == 0;
         if (!whole) refuse(r, "is truncated: its last scans are missing");
     }
 }
 
-/* a b / 255, rounded, as Pillow has it. */
+/* a b / 255, rounded as in Pillow. */
 static unsigned times(unsigned a, unsigned b) {
     unsigned product = a * b + 128;
     return (product + (product >> 8)) >> 8;
 }
 
-/* Files hold the inks inverted, as Adobe writes them: 255 is no ink. */
+/* Adobe's files store inks inverted: 255 is no ink. */
 static void set_rgb(const unsigned char *inks, unsigned char *rgb, size_t n) {
     for (size_t i = 0; i < n; i++, inks += 4, rgb += 3)
         for (int c = 0; c < 3; c++)
@@ -199,7 +200,7 @@ int image_jpeg_size(const unsigned char *bytes, size_t n, uint32_t *W, uint32_t 
 
 /* --- writing --- */
 
-/* Nothing that is used after a jump is a local variable. */
+/* Data used after a longjmp is not in local variables. */
 typedef struct Writer {
     struct jpeg_compress_struct jpeg;
     struct jpeg_error_mgr errors;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The byte that is named is that of the offending one, counted from 1. */
+/* Messages give the offending byte, counted from 1. */
 static int wrong(JsonReader *r, const char *problem, Error *e) {
     unsigned char c = r->at < r->length ? (unsigned char)r->text[r->at] : 0;
     r->broken = true;
@@ -72,7 +72,7 @@ static size_t put_utf8(char *to, unsigned c) {
     return n;
 }
 
-/* What follows a backslash; at most as long as its escape, so that it can be written in place. */
+/* Decodes an escape after a backslash. The result is never longer, so it is written in place. */
 static int escape(JsonReader *r, char *to, size_t *n, Error *e) {
     static const char from[] = "\"\\/bfnrt", plain[] = "\"\\/\b\f\n\r\t";
     unsigned c, low;
@@ -101,7 +101,7 @@ static int escape(JsonReader *r, char *to, size_t *n, Error *e) {
     return 0;
 }
 
-/* Bytes of the UTF-8 sequence at p, of which `left` bytes are there; 0 where it is none. */
+/* Length of the UTF-8 sequence at p, with `left` bytes available; 0 if invalid. */
 static size_t sequence(const unsigned char *p, size_t left) {
     if (p[0] < 0x80) return 1;
     size_t n = p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : p[0] < 0xf5 ? 4 : 0;

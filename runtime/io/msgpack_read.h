@@ -1,9 +1,8 @@
-/* msgpack as a stream of tokens from a range of a file, with nothing allocated for
- * what the file merely claims: a string, array or map of more bytes or elements
- * than the range still has is refused.
+/* msgpack as a stream of tokens from a range of a file. Claimed sizes allocate nothing: a string,
+ * array or map with more bytes or elements than the range has left is an error.
  *
- * (msgpack-c's own unpacker takes memory for an array's claimed count before it
- * has seen an element, so it is used for writing only.)
+ * (msgpack-c's unpacker allocates an array's claimed count before it sees an element, so it is used
+ * for writing only.)
  */
 #ifndef ADVRT_IO_MSGPACK_READ_H
 #define ADVRT_IO_MSGPACK_READ_H
@@ -18,13 +17,13 @@ enum { MSGPACK_INPUT = 1 << 15 };
 typedef enum MsgpackKind {
     MSGPACK_NIL,
     MSGPACK_BOOLEAN,  /* integer: 0 or 1 */
-    MSGPACK_INTEGER,  /* integer; one beyond int64_t is refused */
+    MSGPACK_INTEGER,  /* integer; beyond int64_t is an error */
     MSGPACK_REAL,     /* real, from 32 or 64 bits */
-    MSGPACK_TEXT,     /* size bytes follow, to be read or passed over */
+    MSGPACK_TEXT,     /* size bytes follow; read or skip them */
     MSGPACK_BINARY,   /* the same */
     MSGPACK_ARRAY,    /* size values follow */
     MSGPACK_MAP,      /* size pairs of values follow */
-    MSGPACK_EXTENSION /* size bytes follow, of a type of one byte that has been read */
+    MSGPACK_EXTENSION /* size bytes follow; the type byte has been read */
 } MsgpackKind;
 
 typedef struct MsgpackToken {
@@ -43,7 +42,7 @@ typedef struct MsgpackReader {
 
 /* The range is bytes begin .. end-1 of the file. */
 void msgpack_start(MsgpackReader *r, int fd, uint64_t begin, uint64_t end);
-/* Bytes of the range that were not read yet. */
+/* Bytes of the range still to read. */
 uint64_t msgpack_left(const MsgpackReader *r);
 int msgpack_token(MsgpackReader *r, MsgpackToken *out, Error *e);
 /* A token of one kind; `what` names it in the message. */
@@ -53,7 +52,7 @@ int msgpack_expect(MsgpackReader *r, MsgpackKind kind, const char *what, Msgpack
 int msgpack_bytes(MsgpackReader *r, void *out, size_t n, Error *e);
 /* A text of less than `room` bytes, NUL-terminated, without NUL inside. */
 int msgpack_text(MsgpackReader *r, const char *what, char *out, size_t room, Error *e);
-/* Passes over one whole value, of any depth. */
+/* Skips one complete value, of any depth. */
 int msgpack_skip(MsgpackReader *r, Error *e);
 
 #endif

@@ -40,7 +40,7 @@ static bool take(Text *t, char c) {
     return true;
 }
 
-/* A text in quotes, without escapes; what does not fit into `word` is cut off. */
+/* Reads a quoted string without escapes; truncates it to `word`. */
 static int read_text(Text *t, char word[WORD], Error *e) {
     char quote = peek(t);
     size_t n = 0;
@@ -69,7 +69,7 @@ static int read_bool(Text *t, bool *out, Error *e) {
     return broken(t, "True or False", e);
 }
 
-/* A size, which Python 2 ended with an L. */
+/* Reads a size; Python 2 appended an L. */
 static int read_size(Text *t, int64_t *out, Error *e) {
     if (!isdigit((unsigned char)peek(t))) return broken(t, "a size", e);
     int64_t n = 0;
@@ -168,7 +168,7 @@ static int read_dictionary(Text *t, Header *h, Error *e) {
 
 /* --- the file --- */
 
-/* Reads up to the values; *left: bytes behind the header. */
+/* Reads everything before the values; *left: bytes after the header. */
 static int read_header(const NpySource *s, Header *h, uint64_t *left, Error *e) {
     unsigned char start[START], length[4] = {0};
     *h = (Header){0};
@@ -201,7 +201,7 @@ static int read_header(const NpySource *s, Header *h, uint64_t *left, Error *e) 
     return failed;
 }
 
-/* The type of a tensor that holds the values. */
+/* The element type of the tensor. */
 static Dtype dtype_of_header(const Header *h) {
     static const Dtype floats[] = {[2] = DTYPE_F16, [4] = DTYPE_F32, [8] = DTYPE_F64};
     static const Dtype integers[] = {
@@ -238,7 +238,7 @@ static int widen(const unsigned char *in, size_t count, int size, void *out, Err
     return 0;
 }
 
-/* A piece of the values as the tensor has them: `raw` is overwritten, `wide` has room for them. */
+/* Converts a piece of the values to the tensor's type; overwrites `raw`, may use `wide`. */
 static int convert(const Header *h, unsigned char *raw, size_t count, void *wide, void **out,
                    Error *e) {
     *out = raw;
@@ -265,7 +265,7 @@ static int read_pieces(const NpySource *s, const Header *h, const Tensor *t, Err
     return failed ? -1 : 0;
 }
 
-/* Fortran's order is C's of the dimensions turned round. */
+/* Fortran order is C order of the reversed dimensions. */
 static int turn_round(const Header *h, Tensor *t, Error *e) {
     Tensor turned;
     int perm[TENSOR_DIMS];

@@ -7,7 +7,7 @@
 #include "base/memory.h"
 #include "io/foreign.h"
 
-/* The fields of each message that are read; the numbers are ONNX's. */
+/* The supported fields of each message; the numbers are ONNX's. */
 enum { ONE, MANY };
 #define FIELDS(...) ((const OnnxField[]){__VA_ARGS__, {0}})
 static const struct {
@@ -65,19 +65,19 @@ static const struct {
                                           {10, "domain", ONNX_STRING, ONE, 0})},
 };
 
-/* How a field is written. */
+/* The encoding of a field. */
 enum { VARINT = 0, FIXED64 = 1, BYTES = 2, FIXED32 = 5 };
 
 enum { WINDOW = 1 << 17 };
 
-/* The model that is read, and the part of its file that is in memory. */
+/* The open model, and the window of its file in memory. */
 typedef struct Reader {
     Onnx *model;
     unsigned char *window;
     uint64_t start; /* of the window, in the file */
     size_t held;
     uint64_t at;
-    uint64_t tag; /* where the field at hand begins */
+    uint64_t tag; /* position of the current field */
 } Reader;
 
 static int fail_at(const Reader *r, Error *e, const char *what) {
@@ -130,7 +130,7 @@ static int read_fixed(Reader *r, uint64_t end, size_t n, uint64_t *out, Error *e
     return 0;
 }
 
-/* The end of the bytes that start here with their length. */
+/* The end of the length-prefixed bytes at this position. */
 static int read_length(Reader *r, uint64_t end, uint64_t *stop, Error *e) {
     uint64_t n, from = r->at;
     if (read_varint(r, end, &n, e) != 0) return -1;
@@ -141,7 +141,7 @@ static int read_length(Reader *r, uint64_t end, uint64_t *stop, Error *e) {
     return 0;
 }
 
-/* Adds an item behind `last` (0: as the first) to a message; returns its number, -1 on failure. */
+/* Adds an item after `last` (0: as the first) to a message; returns its number, -1 on failure. */
 static int add_item(Reader *r, int message, int last, const OnnxField *field, Error *e) {
     Onnx *m = r->model;
     if (m->count >= ONNX_ITEMS)
@@ -181,7 +181,7 @@ static double real_of(uint64_t bits) {
     return f;
 }
 
-/* One number of a field, in the way in which it is written. */
+/* One number of a field, in its encoding. */
 static int read_number(Reader *r, int item, uint64_t end, Error *e) {
     uint64_t bits = 0;
     OnnxItem *i = &r->model->items[item];
@@ -197,14 +197,14 @@ static int read_number(Reader *r, int item, uint64_t end, Error *e) {
 
 static int read_message(Reader *r, OnnxMessage kind, int item, uint64_t end, Error *e);
 
-/* Bytes of a number that is written in this way; a varint's are found. */
+/* Bytes of a number in this encoding; for a varint, finds its end. */
 static int skip_number(Reader *r, int wire, uint64_t end, Error *e) {
     uint64_t bits;
     if (wire == VARINT) return read_varint(r, end, &bits, e);
     return read_fixed(r, end, wire == FIXED32 ? 4 : 8, &bits, e);
 }
 
-/* What a field holds up to `stop`: one item, or of packed numbers an item each. Returns the last
+/* Reads the items of a field up to `stop`: one item, or one per packed number. Returns the last
  * item's number, or -1. */
 static int read_bytes(Reader *r, const OnnxField *f, int message, int last, uint64_t stop,
                       Error *e) {
@@ -225,7 +225,7 @@ static int read_bytes(Reader *r, const OnnxField *f, int message, int last, uint
     return item;
 }
 
-/* A field that is read: `wire` is how it is written. */
+/* Reads a field; `wire` is its encoding. */
 static int read_known(Reader *r, const OnnxField *f, int wire, int message, int last, uint64_t end,
                       Error *e) {
     bool number = f->form == ONNX_INTEGER || f->form == ONNX_REAL;
@@ -263,7 +263,7 @@ static const OnnxField *find_field(OnnxMessage kind, uint64_t number) {
     return NULL;
 }
 
-/* No message of the table can hold itself, so the table bounds the depth. */
+/* No message of the table can contain itself, so the table bounds the depth. */
 static int read_message(Reader *r, OnnxMessage kind, int item, uint64_t end, Error *e) {
     enum { FIELD_NUMBERS = 64 };
     uint64_t seen = 0, tag;
@@ -289,7 +289,7 @@ static int read_message(Reader *r, OnnxMessage kind, int item, uint64_t end, Err
     return 0;
 }
 
-/* What people give in place of a model: text, folders, other formats. */
+/* Files that users pass instead of a model: text, folders, other formats. */
 static int check_start(const Onnx *m, Error *e) {
     unsigned char start[FOREIGN_START];
     size_t n = m->size < sizeof start ? (size_t)m->size : sizeof start;

@@ -1,14 +1,13 @@
-/* ONNX models: what a model file says of its graph, as a tree of named fields, and
- * the values of its tensors. Nothing in a file is trusted, and nothing is executed.
+/* ONNX models: the graph of a model file as a tree of named fields, and the values of its tensors.
+ * Nothing in a file is trusted or executed.
  *
- * A model is a message of protobuf's wire format: numbered fields, of which some are
- * messages again. The fields that are read, and their names, are in one table in
- * onnx.c; all others are passed over. The structure is read through a window on the
- * file. The numbers of tensors, which are nearly all of a file, are not read with it:
- * an item holds their place, and onnx_tensor copies them once, from the file into the
- * tensor. (A mapped file would end the process where another one cuts it short.)
+ * A model is a protobuf message: numbered fields, some of them messages. A table in onnx.c lists
+ * the supported fields and their names; other fields are skipped. A window on the file reads the
+ * structure. Tensor data, nearly all of a file, is not read with it: an item holds its position,
+ * and onnx_tensor copies it once from the file into the tensor. (With a mapped file, truncation by
+ * another process would kill this one.)
  *
- * Not here: what a graph means. That is lua/advrt/nets/onnx/.
+ * Not here: the meaning of a graph. See lua/advrt/nets/onnx/.
  */
 #ifndef ADVRT_IO_ONNX_H
 #define ADVRT_IO_ONNX_H
@@ -16,10 +15,10 @@
 #include "base/buffer.h"
 #include "tensor/tensor.h"
 
-/* The most of a model: items, bytes of one text and of all texts. */
+/* Limits of a model: items, bytes of one string and of all strings. */
 enum { ONNX_ITEMS = 1 << 21, ONNX_TEXT = 1 << 16, ONNX_TEXTS = 1 << 26 };
 
-/* What a field holds. DATA is an array of numbers whose place alone is noted. */
+/* The content of a field. DATA is an array of numbers; only its position is stored. */
 typedef enum OnnxForm { ONNX_INTEGER, ONNX_REAL, ONNX_STRING, ONNX_DATA, ONNX_MESSAGE } OnnxForm;
 
 typedef enum OnnxMessage {
@@ -44,18 +43,18 @@ typedef struct OnnxField {
     const char *name;
     OnnxForm form;
     bool repeated;
-    OnnxMessage message; /* of ONNX_MESSAGE: which */
+    OnnxMessage message; /* the kind of an ONNX_MESSAGE */
 } OnnxField;
 
-/* A field of a message, and for one that is repeated an element of it. */
+/* A field of a message; each element of a repeated field is one item. */
 typedef struct OnnxItem {
     const OnnxField *field;
     int first,
         next; /* items: a message's first field; the next field of the same message; 0: none */
     int64_t integer;
     double real;
-    uint64_t at;    /* of a text: its place in `texts`; of data: its place in the file */
-    uint64_t bytes; /* of a text, without the NUL behind it, and of data */
+    uint64_t at;    /* string: offset in `texts`; data: offset in the file */
+    uint64_t bytes; /* of a string, without its NUL; of data */
 } OnnxItem;
 
 typedef struct Onnx {
@@ -67,24 +66,24 @@ typedef struct Onnx {
     Buffer texts;
 } Onnx;
 
-/* Reads the structure of a model file; on failure *out is empty, and the message starts with the
- * path. Free with onnx_close, to which an empty one may be given. */
+/* Reads the structure of a model file. On failure *out is empty, and the message starts with the
+ * path. Free it with onnx_close, which accepts an empty one. */
 int onnx_open(Onnx *out, const char *path, Error *e);
 void onnx_close(Onnx *model);
 /* The text of a text item. */
 const char *onnx_text(const Onnx *model, const OnnxItem *item);
-/* The first field of a name in a message item, NULL where it has none. */
+/* The first field with this name in a message item, or NULL. */
 const OnnxItem *onnx_find(const Onnx *model, const OnnxItem *message, const char *name);
 
-/* The values of a tensor item, which may be in another file of the model's folder, on device d. The
- * message starts with the path. */
+/* Reads the values of a tensor item on device d; they may be in another file of the model's folder.
+ * The message starts with the path. */
 int onnx_tensor(const Onnx *model, const OnnxItem *item, Device *d, Tensor *out, Error *e);
-/* Where a tensor's values are in another file: its path, to be freed with memory_free; else NULL.
+/* The path of the other file that holds a tensor's values (free with memory_free), or NULL.
  */
 int onnx_tensor_file(const Onnx *model, const OnnxItem *item, char **path, Error *e);
 
-/* For the reader and onnx_tensor: protobuf's numbers. Reads a varint at *at of n bytes: 0, or -1
- * where it is cut short or has more than 64 bits. */
+/* Shared with onnx_tensor: reads a varint at *at of n bytes. Returns 0, or -1 if it is truncated or
+ * exceeds 64 bits. */
 int onnx_varint(const unsigned char *bytes, size_t n, size_t *at, uint64_t *out);
 
 #endif

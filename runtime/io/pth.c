@@ -67,9 +67,9 @@ static int zip_refuse_other(ZipFile *z, Error *e) {
         arrays += length > 4 && strcmp(name + length - 4, ".npy") == 0;
     }
     if (zip_name_locate(z->archive.zip, "model.weights.h5", 0) >= 0)
-        return error_set(e, "is a model of Keras, which is not read; " WANTED);
+        return error_set(e, "is a Keras model, which is not supported; " WANTED);
     if (n > 0 && arrays == n)
-        return error_set(e, "is arrays of NumPy's (.npz), which are not read; " WANTED);
+        return error_set(e, "is a NumPy archive (.npz), which is not supported; " WANTED);
     return error_set(e, "a zip archive without data.pkl, so not one that torch.save wrote");
 }
 

@@ -12,7 +12,7 @@
 
 #include "base/memory.h"
 
-/* liblbfgsb has no C header. Texts are Fortran's: blanks to the end, their lengths behind the
+/* liblbfgsb has no C header. Strings are Fortran's: padded with blanks, with lengths after the
  * other arguments. */
 enum { TEXT = 60, LOGICALS = 4, INTEGERS = 44, DOUBLES = 29 };
 void setulb_(const int *n, const int *m, double *x, const double *l, const double *u,
@@ -24,17 +24,17 @@ struct Lbfgsb {
     LbfgsbOptions options;
     LbfgsbState state;
     int D;
-    float *x0, *host; /* [D]; host: what goes to and comes from the device */
+    float *x0, *host; /* [D]; host: staging for transfers to and from the device */
     double *x, *g, *low, *high, *work;
     int *bounded, *integers;
-    /* all that setulb keeps from call to call, besides work and integers */
+    /* the state that setulb keeps between calls, besides work and integers */
     char task[TEXT], csave[TEXT];
     int lsave[LOGICALS], isave[INTEGERS];
     double dsave[DOUBLES];
 };
 
-/* A BLAS with threads would add up in an order that follows their number, and take the cores from
- * the images that are solved beside this one. Which BLAS the system has is known at run time only.
+/* A BLAS with threads would sum in an order that depends on their number, and take cores from other
+ * images. Which BLAS the system has is known only at run time.
  */
 static void keep_blas_to_one_thread(void) {
     static const char *const names[] = {"openblas_set_num_threads", "MKL_Set_Num_Threads"};
@@ -47,7 +47,7 @@ static void keep_blas_to_one_thread(void) {
     void (*set_blis)(int64_t);
     *(void **)&set_blis = dlsym(RTLD_DEFAULT, "bli_thread_set_num_threads");
     if (set_blis) set_blis(1);
-    omp_set_num_threads(threads); /* OpenBLAS on OpenMP has changed it */
+    omp_set_num_threads(threads); /* OpenBLAS on OpenMP has changed this setting */
 }
 
 static size_t work_size(int64_t D, int m) {
@@ -64,7 +64,7 @@ int lbfgsb_new(Lbfgsb **out, int64_t D, const LbfgsbOptions *options, Error *e) 
         return error_set(e, "L-BFGS: a tolerance must be at least 0, got %g and %g",
                          options->tolerance, options->gradient);
     if (D < 1 || D > INT_MAX / 256)
-        return error_set(e, "L-BFGS: an image of %" PRId64 " numbers; 1 .. %d are possible", D,
+        return error_set(e, "L-BFGS: an image has %" PRId64 " numbers; 1 .. %d are possible", D,
                          INT_MAX / 256);
     pthread_once(&once, keep_blas_to_one_thread);
     Lbfgsb *s = memory_zeroed(1, sizeof *s, what, e);
@@ -102,7 +102,7 @@ static bool task_is(const Lbfgsb *s, const char *word) {
     return strncmp(s->task, word, strlen(word)) == 0;
 }
 
-/* One call to the library, f and s->g the function at s->x where it asked for them. */
+/* One call to the library; f and s->g hold the function at s->x if it asked for it. */
 static void call(Lbfgsb *s, double f) {
     const int silent = -1;
     double factor = s->options.tolerance / DBL_EPSILON;
@@ -111,7 +111,7 @@ static void call(Lbfgsb *s, double f) {
             s->isave, s->dsave, TEXT, TEXT);
 }
 
-/* Goes on until the library wants the function or has come to its end. */
+/* Continues until the library asks for the function or ends. */
 static void advance(Lbfgsb *s, double f) {
     do call(s, f);
     while (task_is(s, "NEW_X"));
@@ -143,7 +143,8 @@ int lbfgsb_start(Lbfgsb *s, const Tensor *x0, const Tensor *low, const Tensor *h
     return 0;
 }
 
-/* One image's turn; host holds the gradient of L, and then the next point. Returns ||x - x0||. */
+/* One step of one image. host holds the gradient of L on entry and the next point on return.
+ * Returns ||x - x0||. */
 static double move(Lbfgsb *s, double c, double value) {
     double square = 0, made = 0;
     for (int i = 0; i < s->D; i++) {
@@ -160,7 +161,7 @@ static double move(Lbfgsb *s, double c, double value) {
     return sqrt(made);
 }
 
-/* Wants t to be of the type and of N rows. */
+/* Checks that t has the type and N rows. */
 static int want_rows(const char *name, const Tensor *t, Dtype type, int64_t N, Error *e) {
     if (t->dtype == type && t->ndim == 1 && t->shape[0] == N) return 0;
     char text[128];
@@ -179,7 +180,7 @@ static int copy_rows(const LbfgsbBatch *b, Rows *r, Error *e) {
            tensor_to_host(b->l2, r->l2, e) || tensor_to_host(b->state, r->state, e);
 }
 
-/* Moves the images, of which each is D floats at its place in x and q. */
+/* Steps the images; image i is D floats at index i of x and q. */
 static int move_batch(Lbfgsb *const *solvers, const LbfgsbBatch *b, Rows *r, int64_t N, int64_t D,
                       Error *e) {
     Device *d = tensor_device(b->x);
@@ -187,7 +188,9 @@ static int move_batch(Lbfgsb *const *solvers, const LbfgsbBatch *b, Rows *r, int
     for (int64_t n = 0; n < N; n++) {
         if (r->c[n] == 0) continue;
         if (!solvers[n] || solvers[n]->D != D || solvers[n]->state != LBFGSB_RUNNING)
-            return error_set(e, "L-BFGS: image %" PRId64 " moves, but its solver is not running",
+            return error_set(e,
+                             "L-BFGS: image %" PRId64
+                             " has c != 0, but its solver is not running; start it first",
                              n + 1);
         if (d->copy_out(d, solvers[n]->host, (float *)b->q->data + n * D, bytes, e) != 0) return -1;
     }

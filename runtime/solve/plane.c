@@ -5,21 +5,20 @@
 
 #include "base/memory.h"
 
-/* With d the direction of the step, w for the norm 2 and sign(w) for inf, towards the plane, the
+/* Let d be the direction of the step towards the plane: w for the norm 2, sign(w) for inf. The
  * solution is z(t) = clip(x + t d) for the least t >= 0 that satisfies the equation. Element i
- * moves until it meets its side of the box at t_i = room_i / |d_i|, so the distance that is left is
- *
+ * moves until it reaches the box at t_i = room_i / |d_i|. The remaining distance is
  *     F - sum_i g_i min(t, t_i),   g_i = |w_i d_i|,   F = |c + <w, x - at>|
  *
- * The sum is concave and increases, so Newton's method from t = 0 comes from below, and ends when
- * no t_i lies between two of its steps: the last one is exact. */
+ * The sum is concave and increasing, so Newton's method from t = 0 approaches from below. It stops
+ * when no t_i lies between two iterates: the last one is exact. */
 
 typedef struct Row {
     const float *w, *low, *high; /* low, high: NULL, or the sides of the box */
     float *x;                    /* becomes z */
     int64_t D;
     PlaneNorm norm;
-    double toward; /* -1 or 1: the sign of what <w, z - x> has to be */
+    double toward; /* -1 or 1: the required sign of <w, z - x> */
 } Row;
 
 /* The step of element i for t = 1. */
@@ -28,14 +27,14 @@ static double direction(const Row *r, int64_t i) {
     return r->norm == PLANE_L2 ? w : (double)((w > 0) - (w < 0));
 }
 
-/* How far element i can go along d, not 0, in the box. */
+/* How far element i can go along d (not 0) in the box. */
 static double room(const Row *r, int64_t i, double d) {
     double x = (double)r->x[i];
     if (r->low) return d > 0 ? (double)r->high[i] - x : x - (double)r->low[i];
     return d > 0 ? 1 - x : x;
 }
 
-/* The least t; INFINITY where the plane is out of reach. */
+/* The least t; INFINITY if the plane is out of reach. */
 static double solve(const Row *r, double F) {
     double t = 0;
     for (;;) {

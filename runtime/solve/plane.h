@@ -1,13 +1,13 @@
-/* The nearest point of a hyperplane within a box, in the norm 2 or inf: what FAB takes each step
- * to. The problem of an image is
+/* Projects a point onto a hyperplane within a box, in the norm 2 or inf. FAB uses it for each step.
+ * The problem of an image is
  *
  *     minimise ||z - x||_p   subject to   c + <w, z - at> = 0,   low <= z <= high
  *
- * (Croce & Hein, arXiv:1907.02044, Eq. 3), solved in double on the host, whatever the device. Where
- * the plane does not meet the box, z is the box's point that comes nearest to satisfying the
- * equation: every element that w moves lies on its side of the box.
+ * (Croce & Hein, arXiv:1907.02044, Eq. 3). It is solved in double on the host for every device. If
+ * the plane misses the box, z is the point of the box with the least residual: every element with
+ * w_i != 0 lies on the box.
  *
- * Images are independent, and their numbers depend on no number of threads.
+ * Images are independent; the number of threads changes no result.
  */
 #ifndef ADVRT_SOLVE_PLANE_H
 #define ADVRT_SOLVE_PLANE_H

@@ -71,7 +71,7 @@ static void test_lists(void **state) {
     }
     fill(f);
     if (feed_start(f, order, 3, 1, NULL, 1, &e) != 0) fail_msg("%s", e.text);
-    REFUSED(feed_add_file(f, "x", 0, &e), "a feed takes no images during a pass");
+    REFUSED(feed_add_file(f, "x", 0, &e), "cannot add images to a feed during a pass");
     feed_free(f);
     feed_free(NULL);
 }

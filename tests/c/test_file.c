@@ -230,7 +230,7 @@ static void test_read(void **state) {
     assert_memory_equal(bytes, pattern + 984, 16);
     assert_int_equal(file_read_at(fd, bytes, 0, 5000, &e), 0);
     assert_int_equal(file_read_at(fd, bytes, 16, 985, &e), -1);
-    assert_string_equal(e.text, "is truncated: 16 bytes wanted at byte 985, 15 are there");
+    assert_string_equal(e.text, "is truncated: wanted 16 bytes at byte 985, found 15");
     assert_int_equal(file_read_at(fd, bytes, 1, UINT64_MAX, &e), -1);
     close(fd);
     assert_int_equal(file_read_whole(path, 1000, &whole, &n, &e), 0);
@@ -238,7 +238,7 @@ static void test_read(void **state) {
     assert_memory_equal(whole, pattern, 1000);
     memory_free(whole);
     char message[256];
-    snprintf(message, sizeof message, "%s: has 1000 bytes, more than the 999 that are read", path);
+    snprintf(message, sizeof message, "%s: has 1000 bytes, more than the limit of 999", path);
     assert_int_equal(file_read_whole(path, 999, &whole, &n, &e), -1);
     assert_string_equal(e.text, message);
     assert_null(whole);

@@ -126,7 +126,7 @@ static void test_ends(void **state) {
     refused(put(bytes, n, false), more);
     refused(put(bytes, n, true), more);
     refused(put(bytes, n - 2, false), "is truncated: its header promises 12 elements");
-    refused(put(bytes, n - 2, true), "is truncated: 11 elements of 12 are there");
+    refused(put(bytes, n - 2, true), "is truncated: wanted 12 elements, found 11");
     refused(put(bytes, 11, false), "is truncated in its header");
     refused(put(bytes, 11, true), "is truncated in its header");
     refused(put(bytes, 3, false), "not an IDX file");

@@ -186,7 +186,7 @@ static void test_refusals(void **state) {
     LbfgsbBatch b = {&p.x, &p.q, &p.value, &p.c, &p.l2, &p.state};
     Lbfgsb *idle[2] = {p.solvers[0], NULL};
     assert_int_equal(lbfgsb_advance(idle, &b, &e), -1);
-    assert_non_null(strstr(e.text, "image 2 moves, but its solver is not running"));
+    assert_non_null(strstr(e.text, "image 2 has c != 0, but its solver is not running"));
     b.c = &p.value;
     assert_int_equal(lbfgsb_advance(p.solvers, &b, &e), -1);
     assert_string_equal(e.text, "L-BFGS: c must be f64 [2], got f32 [2]");

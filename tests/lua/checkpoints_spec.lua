@@ -297,30 +297,30 @@ describe("a file that is no weights", function()
 
     it("is told by its kind, with the way to weights", function()
         local wanted = "; wanted is .safetensors, .pth or .msgpack"
-        local images = " image, not weights; images are given by --images"
+        local images = " image, not weights; use --images for images"
         local save = 'in PyTorch, save the weights by torch.save({"state_dict": model.state_dict()}, FILE)'
         refused("net.lua", "-- a net\nreturn {}\n",
-            "is a network definition, not weights; it is given by --net")
+            "is a network definition, not weights; use --net for it")
         refused("w.pth", "<!DOCTYPE html>\n<title>404</title>",
             "is text, not weights: it starts with '<!DOCTYPE html>' (a failed download?)")
         refused("w.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
             "is a pointer of Git LFS, not the weights; `git lfs pull` in its repository gets them")
         refused("checkpoint", 'model_checkpoint_path: "m-1"\n',
-            "is the list of a TensorFlow checkpoint, which is not read" .. wanted)
+            "is the list of a TensorFlow checkpoint, which is not supported" .. wanted)
         refused("config.json", '{"architectures": ["ResNet"]}\n',
             "is JSON, but no index of weights: it has no tensors in a 'weight_map'")
         refused("m.onnx", "\8\8\18\7pytorch\26\0062.1.0:\0",
-            "is an ONNX model, which is given by --net")
-        refused("m.h5", "\x89HDF\r\n\x1a\n\0\0", "is HDF5, as Keras writes it, which is not read" .. wanted)
+            "is an ONNX model; use --net for models")
+        refused("m.h5", "\x89HDF\r\n\x1a\n\0\0", "is an HDF5 file (Keras), which is not supported" .. wanted)
         refused("a.png", "\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is a PNG" .. images)
         refused("a.jpg", "\xff\xd8\xff\xe0\0\16JFIF", "is a JPEG" .. images)
         refused("w.npy", "\x93NUMPY\1\0", "is one array of NumPy's (.npy), which has no name" .. wanted)
-        refused("w.pth.gz", "\x1f\x8b\8\0", "is compressed by gzip; give the file that gunzip makes of it")
-        refused("m.gguf", "GGUF\3\0\0\0", "is a GGUF file, whose quantised weights are not read" .. wanted)
+        refused("w.pth.gz", "\x1f\x8b\8\0", "is compressed with gzip; unpack it with gunzip first")
+        refused("m.gguf", "GGUF\3\0\0\0", "is a GGUF file, which is not supported" .. wanted)
         refused("m.keras", zip({"config.json", "{}"}, {"model.weights.h5", "\x89HDF"}),
-            "is a model of Keras, which is not read" .. wanted)
+            "is a Keras model, which is not supported" .. wanted)
         refused("w.npz", zip({"a.npy", "\x93NUMPY"}),
-            "is arrays of NumPy's (.npz), which are not read" .. wanted)
+            "is a NumPy archive (.npz), which is not supported" .. wanted)
         refused("m.ts", zip({"m/data.pkl", "\x80\2}."}, {"m/constants.pkl", "\x80\2)."}),
             "is a TorchScript program, which is code; " .. save)
         refused("photos.zip", zip({"a/b.png", "x"}),
@@ -331,7 +331,7 @@ describe("a file that is no weights", function()
         local function said() return (select(2, tensor.load(dir)):gsub(dir:gsub("%p", "%%%0"), "DIR")) end
         assert.equal("DIR: is a directory", said())
         support.write(dir .. "/checkpoint", "")
-        assert.equal("DIR: is a directory of TensorFlow, whose files are not read; wanted is .safetensors, "
+        assert.equal("DIR: is a TensorFlow directory, which is not supported; wanted is .safetensors, "
             .. ".pth or .msgpack", said())
         support.write(dir .. "/pytorch_model.bin", "")
         assert.equal("DIR: is a directory; its weights are in DIR/pytorch_model.bin", said())

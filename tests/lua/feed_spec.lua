@@ -187,7 +187,7 @@ describe("a feed", function()
         f:start {order = numbers(0, 1), batch = 2}
         refuses("must be f32 %[2,1,2,2%]", f.next, f, tensor.new {2, 1, 2, 3}, y)
         refuses("labels must be i64 %[2%]", f.next, f, x, numbers(1))
-        refuses("takes no images during a pass", f.file, f, "a.png", 0)
+        refuses("cannot add images to a feed during a pass", f.file, f, "a.png", 0)
         refuses("must be u8 or f32 %[M,1,2,2%]", f.pixels, feed.new {shape = {1, 2, 2}},
             tensor.new({1, 1, 3, 3}, "u8"), 0)
         refuses("one label is needed for each", f.pixels, f, images, numbers(1))

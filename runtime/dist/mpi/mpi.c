@@ -1,4 +1,4 @@
-/* The plugin: the processes of a run on Open MPI. One thread, the main one, calls it. */
+/* The MPI plugin: the processes of a run on Open MPI. Only the main thread calls it. */
 #define _GNU_SOURCE
 #include <limits.h>
 #include <mpi.h>
@@ -16,8 +16,8 @@ EXPORT extern const char advrt_mpi_build[];
 const char advrt_mpi_build[] = DIST_BUILD;
 EXPORT int advrt_mpi_open(Dist **out, Error *e);
 
-/* Questions after which waiting pauses between two, and after which it pauses for longer;
- * and long pauses after which one who took leave is not waited for. */
+/* Polls before waiting starts to sleep, polls before it sleeps longer, and the long sleeps before
+ * it stops waiting for a rank that left. */
 enum { EAGER = 2000, LONG = 3000, PATIENCE = 500 };
 
 static int check(int status, const char *call, Error *e) {
@@ -29,16 +29,18 @@ static int check(int status, const char *call, Error *e) {
 }
 
 static int check_count(size_t n, Error *e) {
-    return n <= INT_MAX ? 0 : error_set(e, "%zu bytes are too many to send at once", n);
+    return n <= INT_MAX
+               ? 0
+               : error_set(e, "%zu bytes are too many for one message; at most %d", n, INT_MAX);
 }
 
 /* --- the functions --- */
 
-/* A call that was given up: the library may not be asked for anything any more. `alone`: because a
- * rank took leave, of which the others may not hear. */
+/* After a call was abandoned, MPI must not be called again. `alone`: a rank left, and the other
+ * ranks may not know it. */
 static bool abandoned, alone;
 
-/* Where rank 0 and each other tell one another that they take leave. */
+/* The communicator by which rank 0 and the others announce that they leave. */
 static MPI_Comm leave;
 
 static void say_farewell(const Dist *d) {
@@ -48,7 +50,7 @@ static void say_farewell(const Dist *d) {
             MPI_Request_free(&request);
 }
 
-/* A rank that took leave; -1 where none is known to have. */
+/* A rank that left; -1 if none is known. */
 static int one_that_left(void) {
     int there = 0;
     MPI_Status from;
@@ -56,10 +58,10 @@ static int one_that_left(void) {
     return from.MPI_SOURCE;
 }
 
-/* Waits for a call's end. The library's own way is to ask without end and to hear no signal, and
- * the others' call may never come; so this one asks for a while and then sleeps in between, and
- * gives up when the run is to end, and where a rank took leave, when what it had sent has had time
- * to arrive. */
+/* Waits for a call to complete. MPI's own wait polls forever and ignores signals, and the other
+ * ranks may never make the call. So this function polls for a while, then sleeps between polls. It
+ * fails on a request to stop. If a rank left, it first allows time for that rank's messages to
+ * arrive. */
 static int finish(MPI_Request *request, const char *call, Error *e) {
     const struct timespec pause = {0, 200000}, long_pause = {0, 2000000};
     int done = 0, missed = 0;
@@ -74,7 +76,7 @@ static int finish(MPI_Request *request, const char *call, Error *e) {
         int gone = i < LONG ? -1 : one_that_left();
         if (gone >= 0 && ++missed > PATIENCE) {
             abandoned = alone = true;
-            return error_set(e, "%s: rank %d has ended and will not answer", call, gone);
+            return error_set(e, "%s: rank %d has ended and cannot answer", call, gone);
         }
         if (i >= EAGER) nanosleep(i < LONG ? &pause : &long_pause, NULL);
     }
@@ -123,8 +125,8 @@ static int mpi_gather(Dist *d, const void *bytes, size_t n, const size_t *sizes,
     return status;
 }
 
-/* An all-reduce makes the same bits everywhere: each sum is made once and handed on, or made of the
- * same two terms on both sides. */
+/* An all-reduce gives the same bits on every rank: each sum is computed once and sent on, or
+ * computed from the same two terms on both sides. */
 static int sum_of(MPI_Datatype type, size_t bytes, void *x, int64_t n, Error *e) {
     const int64_t most = 1 << 28;
     for (int64_t at = 0; at < n; at += most) {
@@ -151,8 +153,8 @@ static int mpi_sum_double(Group *g, double *x, int64_t n, Error *e) {
 
 /* --- the end --- */
 
-/* Shared by the processes on rank 0's machine: whether one of them has said why the run ends. NULL
- * on other machines. */
+/* Shared memory of the processes on rank 0's machine: whether one of them has reported why the run
+ * ends. NULL on other machines. */
 static atomic_int *spoken;
 static MPI_Win window = MPI_WIN_NULL;
 
@@ -163,7 +165,7 @@ static bool mpi_speak(Dist *d) {
 
 static void mpi_end(Dist *d, int status) {
     int over;
-    /* after SIGTERM the launcher is ending all by itself */
+    /* after SIGTERM the launcher itself ends all processes */
     if (status == 128 + SIGTERM || MPI_Finalized(&over) != MPI_SUCCESS || over) return;
     if (abandoned && !alone) return;
     if (status) {
@@ -177,7 +179,7 @@ static void mpi_end(Dist *d, int status) {
 
 /* --- opening --- */
 
-/* How many of the processes on this machine, `here`, may run on a core of this one's. */
+/* The number of processes on this machine, `here`, that may run on one of this process's cores. */
 static int count_sharers(Dist *d, MPI_Comm here, Error *e) {
     int n = 0;
     cpu_set_t mine, both, *all = NULL;
@@ -196,7 +198,7 @@ static int count_sharers(Dist *d, MPI_Comm here, Error *e) {
     return check(status, "MPI_Allgather", e);
 }
 
-/* The word that those on rank 0's machine share. */
+/* The shared word of the processes on rank 0's machine. */
 static int share_word(const Dist *d, MPI_Comm here, Error *e) {
     int place, unit, first = d->rank;
     atomic_int *word;
@@ -235,7 +237,8 @@ int advrt_mpi_open(Dist **out, Error *e) {
     if (check(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level), "MPI_Init_thread", e))
         return -1;
     if (level < MPI_THREAD_FUNNELED)
-        return error_set(e, "this MPI allows no threads beside its own");
+        return error_set(e, "this MPI library does not support threads; use a build with "
+                            "MPI_THREAD_FUNNELED or higher");
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_rank(MPI_COMM_WORLD, &d.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &d.size);
