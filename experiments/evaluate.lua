@@ -99,6 +99,6 @@ if broken > 0 then
         .. "check the weights and the preprocessing."):format(count_of(broken, "image"), first))
 end
 if good == 0 or #bad_files > 0 and not o.skip_bad then
-    fail("%s: %d of %d images cannot be read; put good files in their place%s", o.images, #bad_files, count,
-        good > 0 and ", or leave them out with --skip-bad" or "")
+    fail("%s: %d of %d images cannot be read; replace the files%s", o.images, #bad_files, count,
+        good > 0 and ", or skip them with --skip-bad" or "")
 end

@@ -61,7 +61,7 @@ local function read_options()
     end
     if type(o.extra) == "string" then o.extra = (#o.losses - 1) * math.min(o.limit, o.sample or o.limit) end
     if o.dry_run and dist.size > 1 then
-        fail.option("--dry-run is the work of one process; start it without mpirun")
+        fail.option("--dry-run runs in one process; start it without mpirun")
     end
     if o.test_share + o.validation_share >= 1 then
         fail.option("--test-share and --validation-share leave nothing to train on")

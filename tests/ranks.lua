@@ -75,7 +75,7 @@ end
 --- Runs the command that the last line of `err` says goes on.
 function ranks.go_on(err)
     local said = ranks.said(err)
-    local command = said[#said]:match("; what was done is kept, go on with: (mpirun .*)$")
+    local command = said[#said]:match("; finished work is kept; continue with: (mpirun .*)$")
     assert(command, err)
     return support.shell(environment .. command:gsub("^mpirun", "mpirun --oversubscribe"))
 end

@@ -3,7 +3,7 @@
 --     x_{n+1} = P(x_n + a_n q_n),   P clips to the range of the net, [0,1] by default
 --
 -- q_n is the loss's direction at x_n and a_n the multiplier: one constant (equal multiplier), or
--- whatever makes the norm of a_n q_n the same for every loss, image and step (equal perturbation).
+-- the value that makes the norm of a_n q_n equal for every loss, image and step (equal perturbation).
 
 local arguments = require "advrt.support.check"
 local ascent = require "advrt.core.ascent"
@@ -22,8 +22,8 @@ local Multiplier = {}
 Multiplier.__index = Multiplier
 Multiplier.__name = "advrt.multiplier"
 
---- a_n from the norms of q_n: l2, linf and a are f64 [N]; a is overwritten and returned. Where q_n
--- is exactly zero (its largest element is) a_n is 0, whatever the rule.
+--- a_n from the norms of q_n. l2, linf and a are f64 [N]; overwrites and returns a. a_n is 0 where
+-- q_n is exactly zero (linf is 0), for every rule.
 function Multiplier:__call(l2, linf, a)
     for i = 1, #linf do
         a:set(linf:get(i) > 0 and self.rule(l2:get(i), linf:get(i)) or 0, i)
@@ -64,9 +64,9 @@ function attack.equal_perturbation(magnitude, options)
         rule = rules[norm]}, Multiplier)
 end
 
-local MAGNITUDE = 0.05 -- in the L2 norm, where a net states none
--- How far the largest change of a step may stand out from a change alike in all values. Steps along a
--- sign have 1, those along a gradient 5 (the bundled net) to 24 (EfficientNet-Lite0's first).
+local MAGNITUDE = 0.05 -- in the L2 norm, for a net without its own
+-- How far a step's largest change may exceed a uniform change of all values. The ratio is 1 for sign
+-- steps, and 5 (the bundled net) to 24 (EfficientNet-Lite0's first step) for gradient steps.
 local PEAK = 4
 -- Of a step on features: its norm as a part of the diagonal of their range. Of 28 x 28 pixels 0.05 is as
 -- much.
@@ -82,11 +82,11 @@ local function scale_of(g)
     return of_range:width(), of_range.unit and "the default" or "the default for this range"
 end
 
---- The magnitude of attack.equal_perturbation that suits a net, and where it is from, as text.
--- norm 2 (the default): what the definition's `defaults.magnitude` states, else 0.05 for images in
--- [0,1], as much more as another range is wider; for features 0.2 % of their range's diagonal. "inf": its
--- `defaults.magnitude_inf`, else 4 m / sqrt(C H W), with m the magnitude in the L2 norm: four times what
--- each value would change by where all of them change alike.
+--- The magnitude of attack.equal_perturbation that suits a net, and its source as text.
+-- norm 2 (the default): the definition's `defaults.magnitude`, else 0.05 times the width of the range for
+-- images, 0.2 % of their range's diagonal for features. "inf": `defaults.magnitude_inf`, else
+-- 4 m / sqrt(C H W), where m is the magnitude in the L2 norm: four times the change of each value if all
+-- change equally.
 function attack.magnitude_of(g, norm)
     if norm == "inf" then
         local own = g.defaults.magnitude_inf
@@ -118,8 +118,8 @@ for _, buffer in ipairs(ascent.buffers) do
     if extent == "steps" then attack.series[#attack.series + 1] = {name, dtype} end
 end
 
---- Everything a run writes to, made once: image-sized buffers, numbers per image, and the series,
--- of which rows[n] holds the views [N] for step n, so that the core writes into them directly.
+--- Everything a run writes to, allocated once: image-sized buffers, numbers per image, and the
+-- series. rows[n] holds the views [N] of step n, so that the core writes into them directly.
 local function new_workspace(shape, K, iterations)
     local N = shape[1]
     local w = {
@@ -141,7 +141,7 @@ local function new_workspace(shape, K, iterations)
         for name, all in pairs(w.series) do row[name] = all[n + 1] end
         w.rows[n] = row
     end
-    -- What a step needs of those before it, and the results so far.
+    -- The state that a step needs from earlier steps, and the results so far.
     w.lasting = {x = w.x, first = w.first, flip_iteration = w.flip_iteration,
         zero_steps = w.zero_steps, flip_l2 = w.flip_l2, flip_linf = w.flip_linf}
     for name, all in pairs(w.series) do w.lasting["series." .. name] = all end
@@ -157,14 +157,14 @@ local function workspace_of(spec, shape, K)
     return kept.buffers
 end
 
---- The classes of images as an i64 tensor, raising at the line that called attack.run.
+--- The classes of images as an i64 tensor; errors are raised at the line that called attack.run.
 local function check_classes(...)
     local classes, problem = arguments.classes(...)
     if not classes then error(problem, 4) end
     return classes
 end
 
---- What error messages call image i.
+--- The name of image i in error messages.
 local function name_of(spec, i)
     return spec.names and ("image %d (%s)"):format(i, spec.names[i]) or "image " .. i
 end
@@ -199,7 +199,7 @@ local function check(spec)
     for i = 1, shape[1] do
         local outside = within:problem(x[i])
         if outside then
-            error(("attack.run: %s must lie in %s, its values range from %g to %g: %s"):format(
+            error(("attack.run: %s must lie in %s, but its values range from %g to %g: %s"):format(
                 name_of(spec, i), within:text(), x[i]:minimum(), x[i]:maximum(), outside), 3)
         end
     end
@@ -214,8 +214,8 @@ local function check(spec)
     return x, labels, targets
 end
 
---- Fails where step n met a number that is not finite: no direction follows. value, dz: the loss's own,
--- of which only a function's may be at fault where the logits are finite; nil where a device has run it.
+--- Fails if step n produced a number that is not finite. value, dz: the loss's value and gradient. With
+-- finite logits only a user-defined loss can cause this. Both are nil if the device ran the step.
 local function check_finite(spec, n, row, value, dz)
     local at = ("not finite at step %d of loss %s"):format(n, spec.loss.name)
     for i = 1, #row.p_target do
@@ -230,8 +230,8 @@ local function check_finite(spec, n, row, value, dz)
     end
 end
 
---- Notes the images that are classified as their target for the first time at step n, and keeps
--- them. Views of single images are made here alone, at most N times in a run.
+--- Notes the images that are first classified as their target at step n, and saves them. Only this
+-- function makes views of single images, at most N times per run.
 local function note_flips(w, n, row, targets)
     for i = 1, #targets do
         if w.flip_iteration:get(i) < 0 and w.prediction:get(i) == targets:get(i) then
@@ -243,8 +243,8 @@ local function note_flips(w, n, row, targets)
     end
 end
 
---- What is wrong with a state that attack.run's checkpoint was given and that comes from a file: nil where
--- nothing is. g: the net; N: of images; iterations: of the run.
+--- The problem with a state of attack.run's checkpoint that was read from a file; nil if valid. g: the net;
+-- N: number of images; iterations: of the run.
 function attack.problem_of_state(state, g, N, iterations)
     local problem = schema.problem(state, {{"step", schema.whole(1, iterations)},
         {"seconds", schema.amount}})
@@ -271,14 +271,14 @@ function attack.problem_of_state(state, g, N, iterations)
     end
 end
 
---- Puts back the state that attack.run's checkpoint was given; returns the step to go on with.
+--- Restores a state of attack.run's checkpoint; returns the next step.
 local function restore(w, from)
     for name, kept in pairs(w.lasting) do kept:copy(from.tensors[name]) end
     return from.step
 end
 
---- Whether each image at its flip still is the target when rounded to 8 bits: one forward pass. -1 for what
--- is no image, which nobody keeps in 8 bits.
+--- Whether each image at its flip survives rounding to 8 bits: one forward pass. -1 for features, which
+-- have no 8-bit form.
 local function try_8bit(w, g, targets)
     if not ranges.of(g).picture then
         for i = 1, #targets do w.survives_8bit:set(-1, i) end
@@ -293,10 +293,10 @@ local function try_8bit(w, g, targets)
     end
 end
 
--- Steps that a device runs by itself before its numbers are looked at.
+-- The number of steps that a device runs before its results are checked.
 local STEPS_AT_ONCE = 10
 
---- The attack as the core's plan:ascend wants it; nil where a part of it is a script's own.
+--- The attack's job for the core's plan:ascend; nil if a part of it is a Lua function.
 local function device_job(spec, w, labels, targets)
     local loss, m = spec.loss, spec.multiplier
     if spec.watch or not spec.net.ascend or debug.getmetatable(m) ~= Multiplier
@@ -323,29 +323,30 @@ end
 -- spec.iterations  number of steps, at least 1
 -- spec.names       optional: N names of the images for error messages
 -- spec.progress    optional: called with (n, iterations) after each n = 0 .. iterations
--- spec.checkpoint  optional: called with a state after each step but the last, or, where the device
---                  runs steps by itself, after some: {step = the next n,
---                  seconds, tensors = by name}, of which the tensors change in the next step. It may
---                  raise; nothing else looks at interrupts then
--- spec.from        optional: a state that checkpoint was given by a run of the same spec, to go on
---                  with; what comes out is what that run's would have been
--- spec.watch       optional: called with (n, x_n, z, trace) before the loss is looked at, n = 0 ..
---                  iterations; may ask net:backward for any gradients of the trace, but change nothing
--- spec.workspace   optional table in which the buffers are kept for the next run of the same
---                  shapes; the results of a run are then overwritten by the next one
+-- spec.checkpoint  optional: called with a state after each step but the last (if the device runs several
+--                  steps at once: after some). The state is {step = the next n, seconds, tensors = by name};
+--                  the next step changes the tensors. The function may raise; it is then the only check for
+--                  interrupts
+-- spec.from        optional: a state of checkpoint from a run of the same spec, to resume; the results are
+--                  the same as without the interruption
+-- spec.watch       optional: called with (n, x_n, z, trace) before the loss is evaluated, n = 0 ..
+--                  iterations. It may ask net:backward for gradients of the trace, but must change nothing
+-- spec.workspace   optional table that keeps the buffers for the next run of the same shapes; the next run
+--                  overwrites the results of this one
 --
 -- Returns a table: adversarial, of the shape of images, those after the last step; first, the images at
--- their first flip, i.e. the first n with argmax z = target (the original where there is none);
+-- their first flip, i.e. the first n with argmax z = target (the original if none);
 -- flip_iteration i64 [N] (-1: never); flip_l2, flip_linf f64 [N], the distances from the original
--- at the flip (nan: never); survives_8bit i8 [N], 1 where the image at the flip is still the target
--- when rounded to 8 bits, -1 for what is no image; zero_steps i64 [N], the steps not taken since q was
+-- at the flip (nan: never); survives_8bit i8 [N], 1 if the image at the flip is still the target
+-- after rounding to 8 bits, -1 for features; zero_steps i64 [N], the steps skipped because q was
 -- all zero; series, tensors [iterations+1,N] named in attack.series, n = 0 .. iterations (norms in double;
--- grad_l2 before any sign, step_l2 = a_n ||q_n||_2 before clipping); seconds, the time spent in forward,
--- backward and step together, and time, a table of the three (since spec.from; all of it is under forward
--- where the device runs steps by itself).
+-- grad_l2 before taking the sign, step_l2 = a_n ||q_n||_2 before clipping); seconds, the total time in
+-- forward, backward and step; and time, a table of the three (since spec.from; all of it under forward if
+-- the device runs several steps at once).
 --
--- At n = iterations all is computed and no step is taken. Arguments of a wrong kind raise; a target
--- that equals its label and logits or gradients that are not finite are failures that name the image.
+-- At n = iterations everything is computed and no step is taken. Arguments of a wrong type raise. A
+-- target equal to its label, or a logit or gradient that is not finite, is a failure that names the
+-- image.
 function attack.run(spec)
     arguments.want("run", 1, "table", spec)
     local images, labels, targets = check(spec)
@@ -412,7 +413,8 @@ function attack.run(spec)
         if spec.progress then spec.progress(n, iterations) end
     end
 
-    -- The same on the device alone, from n up to some steps later; false where it has no such way.
+    -- The same on the device alone, for several steps from n; false if the device does not support
+    -- it.
     local function run_on_device()
         local last, t0 = math.min(n + STEPS_AT_ONCE - 1, iterations), clock()
         if not g:ascend(job, n, last) then return false end

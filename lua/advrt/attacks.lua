@@ -1,28 +1,27 @@
---- The attacks of the paper's Section III and those that measure robustness, each in a file of attacks/
--- that reads like its paper, and the one way to run them.
+--- The attacks of the paper's Section III and attacks that measure robustness, and the functions that
+-- run them. Each attack is a file of attacks/ that follows its paper.
 --
 --     attacks.fgs {eps = 8/255}                     one step along the sign
 --     attacks.ifgs {eps = 8/255, steps = 20}        the same in small steps
 --     attacks.pgd {norm = 2, eps = 1}               from random starts, in either norm
---     attacks.apgd {eps = 8/255}                    with momentum and a step that follows the loss
+--     attacks.apgd {eps = 8/255}                    momentum and an adaptive step size
 --     attacks.square {eps = 8/255}                  random search, without gradients
---     attacks.fab {norm = 2}                        the least distortion, across linearised boundaries
---     attacks.autoattack {eps = 8/255}              four of these, on what the ones before left
---     attacks.lbfgs {}                              box-constrained L-BFGS, the least distortion
+--     attacks.fab {norm = 2}                        minimum distortion, by linearised boundaries
+--     attacks.autoattack {eps = 8/255}              four of these, each on the images that are still correct
+--     attacks.lbfgs {}                              box-constrained L-BFGS, minimum distortion
 --     attacks.cw {kappa = 0}                        Carlini & Wagner's L2
---     attacks.deepfool {norm = 2}                   onto the nearest linearised boundary, again and again
---     attacks.ddn {steps = 100}                     direction and L2 norm on their own
---     attacks.fmn {norm = 2}                        the least distortion in few steps
+--     attacks.deepfool {norm = 2}                   repeated projection onto the nearest linearised boundary
+--     attacks.ddn {steps = 100}                     decoupled direction and L2 norm
+--     attacks.fmn {norm = 2}                        minimum distortion in few steps
 --
 --     local r = attacks.run {attack = attacks.cw {}, net = g, images = x, labels = c, targets = t}
 --
--- An attack finds; what it found is measured here, from the images as they are returned: that they
--- lie in the range of the net ([0,1] by default) and in the ball, whether they succeed, and how far they
--- are. An image succeeds where the class of its float32 pixels is the target, or is not the label. Its class
--- is its largest logit, the first of several that tie; the net sees it in a batch of the attack's own shape,
--- so the logits are those that the attack saw. cw with a kappa above 0 asks for that margin besides. A lead
--- of the last bits counts: another program, which rounds in another order, may see a tie there, or the class
--- before.
+-- This module measures the result of every attack from the returned images: that they lie in the net's
+-- range ([0,1] by default) and in the ball, whether they succeed, and their distance. An image succeeds if
+-- the class of its float32 pixels is the target (untargeted: not the label). The class is the first largest
+-- logit, in a batch of the attack's own shape, so the attack saw the same logits. cw with kappa above 0 also
+-- requires that margin. A lead in the last bits counts: another program, with another rounding order, may
+-- see a tie or the previous class.
 
 local arguments = require "advrt.support.check"
 local fail = require "advrt.support.fail"
@@ -41,7 +40,7 @@ for _, name in ipairs(order) do attacks[name] = require("advrt.attacks." .. name
 --- The names of the attacks.
 function attacks.names() return table.move(order, 1, #order, 1, {}) end
 
---- A number as it is written, such as 0.03, 1e-3 or 8/255; nil where the text is no finite one.
+--- Parses a number such as 0.03, 1e-3 or 8/255; nil if it is not a finite number.
 function attacks.number(text)
     local top, bottom = text:match("^([^/]+)/([^/]+)$")
     local v
@@ -54,14 +53,13 @@ function attacks.number(text)
     return v and v == v and math.abs(v) < math.huge and v or nil
 end
 
---- A parameter's value as it is written: a number, true, false, or a word.
+--- Parses a parameter's value: a number, true, false, or a word.
 local function value_of(text)
     if text == "true" or text == "false" then return text == "true" end
     return attacks.number(text) or text
 end
 
---- The attack that a text names, NAME or NAME:PARAMETER=VALUE:..., called by that text; or nil and
--- one line.
+--- The attack NAME or NAME:PARAMETER=VALUE:..., with the text as its name; or nil and one line.
 function attacks.parse(text)
     local name, rest = text:match("^([^:]*)(.*)$")
     local kind = attacks[name]
@@ -89,7 +87,7 @@ function attacks.parse(text)
     return kind(given)
 end
 
---- Raises where a finished image breaks a promise of its attack: that is the attack's mistake.
+--- Raises if a finished image violates its attack's constraints: a bug in the attack.
 local function check_promise(attack, item, x, within, l2, linf)
     local problem = within:problem(x)
     if problem then
@@ -97,14 +95,14 @@ local function check_promise(attack, item, x, within, l2, linf)
             within:text(), x:minimum(), x:maximum(), problem), 0)
     end
     local distance = attack.norm == 2 and l2 or linf
-    -- The pixels keep the bound exactly; 1e-12 is for the sum of an L2 norm in double.
+    -- The pixels respect the bound exactly; 1e-12 allows for the rounding of an L2 norm in double.
     if attack.eps and (distance ~= distance or distance > attack.eps * (1 + 1e-12)) then
         error(("attack %s: %s ended at %.17g, beyond eps = %.17g"):format(attack.name, item.name,
             distance, attack.eps), 0)
     end
 end
 
---- Finished images, measured a batch at a time by the same network passes that attacked them.
+--- Measures finished images a batch at a time, with the network passes that attacked them.
 local Finished = {}
 Finished.__index = Finished
 
@@ -132,12 +130,12 @@ function Finished:measure()
     self.net:trace(self.x, self.z)
     local predictions, _, success = method.judge(attack, self.targeted, self.z, self.goals, self.margin,
         self.dz)
-    local l2, linf = self.x:step_(self.x, self.still, self.x0) -- a step of 0: only measures
+    local l2, linf = self.x:step_(self.x, self.still, self.x0) -- a zero step: measures the distances only
     for k, one in ipairs(self.items) do
         check_promise(attack, one.item, self.x[k], self.range, l2:get(k), linf:get(k))
         one.x, one.prediction, one.success = self.x[k], predictions[k], success[k]
         one.l2, one.linf = l2:get(k), linf:get(k)
-        if one.not_finite and not one.kept then one.success = false end -- it is the original
+        if one.not_finite and not one.kept then one.success = false end -- it is the original image
         if one.prediction < 0 then one.not_finite = one.not_finite or "logits" end
         one.unmoved = not one.success and not one.not_finite
             and (one.linf == 0 or one.zero_gradients > 0 and one.zero_gradients == one.backward)
@@ -147,9 +145,9 @@ function Finished:measure()
     if self.measured then self.measured(self.batch) end
 end
 
-local ROOM, ROOM_BYTES = 16, 1 << 28 -- batches, and bytes, of images that an attack of stages holds
+local ROOM, ROOM_BYTES = 16, 1 << 28 -- limits, in batches and bytes, on the images that a staged attack holds
 
---- The next items of a queue, with images of their own: as many as an attack of stages holds.
+--- The next items of a queue with copies of their images, up to the limits of a staged attack.
 local function take(spec)
     local bytes, items = 4, {}
     for _, n in ipairs(spec.net.input) do bytes = bytes * n end
@@ -164,12 +162,12 @@ local function take(spec)
     return items, false
 end
 
---- attacks.stream for an attack of stages: attacks, each made on the images that the ones before it did
--- not break. What an image took is the sum over its stages; its result, that of the last.
+--- attacks.stream for a staged attack: each stage attacks the images that earlier stages did not break.
+-- An image's costs are summed over its stages; its result is the last stage's.
 local function stream_stages(spec)
     local sum = {passes = 0, evaluations = 0, seconds = {forward = 0, backward = 0, step = 0}}
 
-    -- What the stages before and `now` have taken.
+    -- The costs of the earlier stages plus `now`.
     local function with(now)
         local all = {passes = sum.passes + now.passes, seconds = {},
             evaluations = sum.evaluations + (now.evaluations or 0)}
@@ -220,29 +218,29 @@ local function stream_stages(spec)
     return sum
 end
 
---- Attacks the images of a queue; the way in for folders that do not fit into memory.
+--- Attacks the images of a queue; for folders that do not fit in memory.
 --
 -- spec.attack    an attack, such as attacks.cw {}
 -- spec.net       a network
 -- spec.next      function() -> {image = f32 [C,H,W] in the net's range, label =, target =, name =}, nil at
---                the end; all images have a target, or none has (untargeted)
--- spec.targeted  which of the two
--- spec.done      function(item, result), in the order in which images finish: x [C,H,W] (to be
---                copied), success, prediction, l2, linf, forward, backward (evaluations and
---                gradients that the image took); zero_gradients, how many of these gradients were
---                exactly 0; unmoved, whether an image without success ended where it began, or had no
---                other gradient; not_finite, nil or what ended its attack: "logits", "value" or
---                "gradient". Such an image is what its attack had found before, else the original
+--                the end; either all images have a target or none has (untargeted)
+-- spec.targeted  whether they have targets
+-- spec.done      function(item, result), in the order of completion. result has: x [C,H,W] (copy
+--                it to keep it), success, prediction, l2, linf; forward, backward (evaluations and
+--                gradients of the image); zero_gradients, the number of gradients that were exactly 0;
+--                unmoved, whether an unsuccessful image ended at its start or had only zero gradients;
+--                not_finite, nil or the cause that stopped its attack: "logits", "value" or "gradient".
+--                A stopped image is the last result of its attack, else the original
 -- spec.batch     images at a time, default 32: the batch of every network pass
--- spec.seed      of random starts, default 0: they depend on it and the image's name alone
--- spec.tick      optional: called with the batch after each pass: passes; seconds {forward, backward,
---                step}; evaluations, those of all images so far
--- spec.measured  optional: called with the same after the last `done` of each group of images that
---                finished, at most a batch of them; where an interrupt ends the rest, also for those
---                that had finished
+-- spec.seed      of random starts, default 0: they depend only on it and the image's name
+-- spec.tick      optional: called with the batch's totals after each pass: passes; seconds {forward,
+--                backward, step}; evaluations, of all images so far
+-- spec.measured  optional: called with the same totals after the last `done` of each group of finished
+--                images, at most a batch. After an interrupt it is also called for the images that had
+--                finished
 --
--- Returns {passes, evaluations, seconds = {forward, backward, step}}. Numbers that are not finite end the
--- attack of their image alone; an image outside of the range or of the attack's ball raises.
+-- Returns {passes, evaluations, seconds = {forward, backward, step}}. A number that is not finite stops
+-- the attack of its image only. An image outside the range or the attack's ball raises.
 function attacks.stream(spec)
     arguments.want("stream", 1, "table", spec)
     for name, wanted in pairs {net = "table", attack = "table", next = "function", done = "function"} do
@@ -303,7 +301,7 @@ local function check(spec)
     for i = 1, shape[1] do
         local outside = within:problem(x[i])
         if outside then
-            wrong("image %d must lie in %s, its values range from %g to %g: %s", i, within:text(),
+            wrong("image %d must lie in %s, but its values range from %g to %g: %s", i, within:text(),
                 x[i]:minimum(), x[i]:maximum(), outside)
         end
         if targets and targets:get(i) == labels:get(i) then
@@ -321,14 +319,14 @@ end
 -- spec.images   f32 [N,C,H,W], or [N,D] of D features, in the range of the net, [0,1] by default, not
 --               changed; spec.labels: their classes, N of them
 -- spec.targets  target classes; without them the attack is untargeted: away from the label
--- spec.names    optional: N names, which random starts and messages go by (default: 1 .. N)
--- spec.batch, spec.seed, spec.tick: see attacks.stream
+-- spec.names    optional: N names for random starts and messages (default: 1 .. N) spec.batch, spec.seed,
+--               spec.tick: see attacks.stream
 --
 -- Returns a table: adversarial, of the shape of images; success and unmoved, arrays of N booleans;
 -- prediction i64 [N]; l2, linf f64 [N]; forward, backward, zero_gradients i64 [N]; not_finite, by image
--- number what ended its attack; passes; seconds. An image that did not succeed is where the attack left it.
--- Where not_finite ends the attack of all images before any succeeds, that is a failure. Arguments of a wrong
--- kind raise.
+-- number the cause that stopped its attack; passes; seconds. An unsuccessful image is the attack's last
+-- result. If not_finite stops all images before any success, that is a failure. Arguments of a wrong type
+-- raise.
 function attacks.run(spec)
     arguments.want("run", 1, "table", spec)
     local images, labels, targets = check(spec)

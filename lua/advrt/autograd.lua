@@ -1,48 +1,48 @@
---- Autograd: gradients of whatever a script computes from tensors, by going back over its steps.
+--- Autograd: reverse-mode gradients of any computation on tensors in a script.
 --
 --     local x = autograd.track(images)                         -- f32, of any shape
 --     local d = x - x0                                         -- tensors and numbers are constants
 --     local J = (d * d):reshape{N, -1}:sum(2) + c * f(g(x))    -- g a net: one operation of many
 --     local dx = autograd.gradient(J, x)                       -- of J's sum; J.value is the tensor
 --
--- A tracked tensor has a `value` and the methods below; each makes a new tracked tensor and notes
--- how gradients go back through it. Only f32 is tracked. The same methods of plain tensors compute
--- the same values.
+-- A tracked tensor has a `value` and the methods below. Each method makes a new tracked tensor and
+-- records its backward step. Only f32 is tracked. The same methods of plain tensors compute the
+-- same values.
 --
 --   x + y  x - y  x * y  x / y  x ^ y  -x, x:add(y) sub mul div pow, x:min(y) x:max(y): elementwise,
---       y of a shape that fits when shapes are lined up at their last dimensions and sizes of 1
---       are repeated, or a number
+--       y is a number or a tensor that broadcasts: shapes are aligned at their last dimensions and
+--       sizes of 1 are repeated
 --   x:exp() x:log() x:log1p() x:tanh() x:sqrt() x:abs() x:clamp(low, high)
---   x:sum([dim[, keep]]) mean minimum maximum: along a dimension, of which keep leaves a size of 1;
---       of all elements, a tensor without dimensions, where there is no dim
+--   x:sum([dim[, keep]]) mean minimum maximum: along a dimension (keep leaves a size of 1); without
+--       dim over all elements, giving a tensor without dimensions
 --   x:logsumexp(dim[, keep]) x:softmax(dim) x:log_softmax(dim)
---   x:norm(p[, dim[, keep]]): p is 1, 2 or "inf"; of each image of [N,...] where there is no dim
+--   x:norm(p[, dim[, keep]]): p is 1, 2 or "inf"; without dim for each image of [N,...]
 --   x:topk(k, dim) -> tracked values in falling order, and their indices. Of z [N,K] the k-th largest
 --       are z:topk(k, 2):minimum(2) [N], any sum of the k largest is z:topk(k, 2):matmul(weights [k,1])
---   x:gather(dim, t): what stands at the indices t, counted from 0 as classes are: z:gather(2, t)
---       [N] of z [N,K]; x:others(dim, t): all but that, z:others(2, t) [N,K-1]
+--   x:gather(dim, t): the elements at the indices t, counted from 0 like classes: z:gather(2, t) [N]
+--       of z [N,K]; x:others(dim, t): all elements but those, z:others(2, t) [N,K-1]
 --   x:matmul(y), of matrices; x:reshape{...} x:narrow(first, n)
 --   autograd.where(mask, x, y): x where mask is not 0, else y; masks are x:gt(y) ge lt le eq
 --   autograd.net(g, x), or g(x): logits [N,K] of images [N,C,H,W]
 --
--- Gradients where there is more than one, or none:
---   ties       min and max of two halve it; minimum, maximum, norm "inf" and topk give it to the
---              first of equal elements; clamp passes it on its bounds; abs and the 2-norm have 0 at 0
---   no limit   sqrt, log and powers below 1 have an infinite gradient at 0, which makes NaN of a
---              gradient of 0 that comes back to them
---   NaN        values are NaN where an operand is; minimum, maximum and topk take it for the
---              extreme. A comparison with NaN is 0. min and max of two send NaN back to both;
---              clamp lets the gradient pass; a mask that is NaN counts as set
+-- Gradients at ties and singularities:
+--   ties       min and max of two split it equally; minimum, maximum, norm "inf" and topk give it to
+--              the first of equal elements; clamp passes it at its bounds; abs and the 2-norm have 0 at 0
+--   no limit   sqrt, log and powers below 1 have an infinite gradient at 0; an incoming gradient of 0
+--              then gives NaN
+--   NaN        an operand NaN makes the value NaN; minimum, maximum and topk treat NaN as the extreme.
+--              A comparison with NaN is 0. min and max of two pass a gradient of NaN to both; clamp
+--              passes the gradient; a NaN in a mask counts as set
 --
--- x[i] raises: of a tracked tensor rows are taken by narrow, elements of rows by gather. Gradients of
--- gradients are not tracked.
+-- x[i] raises: take rows of a tracked tensor with narrow, elements of rows with gather. Gradients of
+-- gradients are not supported.
 
 local arguments = require "advrt.support.check"
 local tensor = require "advrt.tensor"
 
 local autograd = {}
 
--- What is no method is nothing, but for a row or an element, which would be nothing without a word.
+-- A missing method is nil, but indexing a row or an element must not silently give nil.
 local Tracked = setmetatable({}, {__index = function(_, key)
     if type(key) ~= "string" then
         error("a tracked tensor has no elements in []: x:narrow(i, n) are rows i .. i+n-1, z:gather(2, t) "
@@ -62,25 +62,24 @@ local steps = 0
 function autograd.is_tracked(x) return getmetatable(x) == Tracked end
 local is_tracked = autograd.is_tracked
 
---- The plain tensor, or whatever else x is.
+--- The plain tensor of x, or x itself.
 local function value_of(x)
     if is_tracked(x) then return x.value end
     return x
 end
 
--- A step: its value, the function from its gradient to those of a and b, and a and b themselves,
--- the tracked operands (nil: none).
+-- A step: its value, the function from its gradient to those of a and b, and the tracked operands a
+-- and b (nil: none).
 local function step(value, back, a, b)
     steps = steps + 1
     return setmetatable({value = value, back = back, a = a, b = b, order = steps}, Tracked)
 end
 
--- Calls a method of plain tensors; what is wrong is raised at the line that called the function that
--- called this.
+-- Calls a method of plain tensors. Errors are raised at the caller's caller.
 local function call(name, ...) return arguments.call(name, 1, plain[name], ...) end
 
---- Makes a tensor one whose gradient can be asked for. x: f32; it is shared, and must not be changed
--- before the gradient has been taken.
+--- Makes a tracked tensor. x: f32; the storage is shared, so do not change x before taking the
+-- gradient.
 function autograd.track(x)
     if debug.getmetatable(x) ~= plain_type or x:dtype() ~= "f32" then
         error(("bad argument #1 to 'track' (a tensor of f32 expected, got %s)"):format(
@@ -91,7 +90,7 @@ end
 
 -- Two operands ------------------------------------------------------------------------------
 
--- Sums of a gradient over the dimensions along which `like` was repeated.
+-- Sums a gradient over the dimensions along which `like` was broadcast.
 local function fit(d, like)
     local from, to = d:shape(), like:shape()
     for _ = 1, #from - #to do d = d:sum(1) end
@@ -102,8 +101,8 @@ local function fit(d, like)
     return d
 end
 
--- rule(dy, p, q, y, a, b) returns what comes back to the operands p and q of y, where a and b say
--- that it is wanted.
+-- rule(dy, p, q, y, a, b) returns the gradients of the operands p and q of y; a and b say which are
+-- needed.
 local function binary(name, rule)
     return function(x1, x2)
         local a, b = is_tracked(x1) and x1 or nil, is_tracked(x2) and x2 or nil
@@ -149,7 +148,7 @@ end)
 Tracked.__add, Tracked.__sub, Tracked.__mul = Tracked.add, Tracked.sub, Tracked.mul
 Tracked.__div, Tracked.__pow = Tracked.div, Tracked.pow
 
--- Comparisons make masks, which are plain tensors.
+-- Comparisons make masks: plain tensors.
 for _, name in ipairs {"gt", "ge", "lt", "le", "eq"} do
     Tracked[name] = function(x, y) return (call(name, value_of(x), value_of(y))) end
 end
@@ -172,7 +171,7 @@ end
 
 -- One operand -------------------------------------------------------------------------------
 
--- rule(dy, x, y) returns what comes back to x.
+-- rule(dy, x, y) returns the gradient of x.
 local function unary(name, rule)
     Tracked[name] = function(x)
         local v = x.value
@@ -216,7 +215,7 @@ end
 
 -- Rows --------------------------------------------------------------------------------------
 
--- A gradient of rows' results, with size 1 in the dimension along which they were made.
+-- Restores size 1 in the reduced dimension of a gradient.
 local function standing(dy, like, dim)
     local shape = like:shape()
     shape[dim] = 1
@@ -225,7 +224,7 @@ end
 
 local function spread(dy, like, dim) return tensor.new(like:shape()) + standing(dy, like, dim) end
 
--- Everything as one row, for reductions that name no dimension.
+-- All elements as one row, for reductions without a dimension.
 local function whole(x) return x:reshape {-1} end
 
 function Tracked.sum(x, dim, keep)
@@ -279,7 +278,7 @@ function Tracked.softmax(x, dim)
     return step(y, function(dy) return y * (dy - (dy * y):sum(dim, true)) end, x)
 end
 
--- Made so that value and gradient of log_softmax(z)_t are loss.ce's to the bit.
+-- Value and gradient of log_softmax(z)_t equal those of loss.ce in every bit.
 function Tracked.log_softmax(x, dim)
     local v = x.value
     return step(call("log_softmax", v, dim), function(dy)
@@ -307,7 +306,7 @@ function Tracked.norm(x, p, dim, keep)
     end, x)
 end
 
--- Indices as gather takes them, in a tensor, so that the way back has them too.
+-- Converts indices to a tensor, as for gather, so that the backward step has them too.
 local function indices(t)
     if type(t) == "table" and not is_tracked(t) then return tensor.from(t, "i64") end
     if debug.getmetatable(t) == plain_type and t:dtype():find "^[iu]%d" then return t:to("i64") end
@@ -336,9 +335,8 @@ end
 
 -- Networks ----------------------------------------------------------------------------------
 
---- Logits [N,K] of images x [N,C,H,W] as one step, whose way back is the net's plan; the plain
--- logits where x is a plain tensor. A net that has seen other images since goes forward again
--- before it goes back.
+--- Logits [N,K] of images x [N,C,H,W] as one step whose backward is the net's plan; plain logits
+-- for a plain x. If the net has seen other images since, backward first repeats the forward pass.
 function autograd.net(g, x)
     if type(g) ~= "table" or not g.trace or not g.backward then
         error(("bad argument #1 to 'net' (a net expected, got %s)"):format(type(g)), 2)
@@ -359,7 +357,7 @@ local function add_to(gradients, x, dx)
     gradients[x] = before and before + dx or dx
 end
 
--- All steps that y comes from, the last one first.
+-- All steps that y depends on, the last one first.
 local function history(y)
     local seen, list = {[y] = true}, {y}
     local i = 1
@@ -373,8 +371,8 @@ local function history(y)
     return list
 end
 
---- The gradients of the sum of y's elements with respect to tracked tensors, each a plain tensor of
--- its shape; zeros where y does not come from it.
+--- The gradients of the sum of y's elements with respect to tracked tensors, as plain tensors of
+-- the same shapes; zeros if y does not depend on one.
 function autograd.gradient(y, ...)
     local wanted = {...}
     for i = 0, #wanted do
@@ -396,13 +394,13 @@ function autograd.gradient(y, ...)
     for i, x in ipairs(wanted) do
         local dx = gradients[x]
         wanted[i] = not dx and tensor.new(x.value:shape())
-            or #wanted > 1 and dx:clone() -- of two one may be the other's view
+            or #wanted > 1 and dx:clone() -- of two gradients, one may be a view of the other
             or dx
     end
     return table.unpack(wanted)
 end
 
--- What tracked tensors answer as their values do.
+-- Methods of tracked tensors that answer from their values.
 for _, name in ipairs {"shape", "size", "dim", "numel", "dtype", "totable", "item", "get", "argmax"} do
     Tracked[name] = function(x, ...) return (call(name, x.value, ...)) end
 end

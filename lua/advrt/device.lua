@@ -1,8 +1,8 @@
---- The device of this run, and what it is set to. To choose: `advrt --help`.
+--- The device of this run and its settings. To choose: `advrt --help`.
 --
 --     device.name        where networks run: "cpu"
---     device.threads     the threads that it computes with
---     device.isa         the instruction set of its own kernels: "x86-64", "avx2" or "avx512"
+--     device.threads     number of computing threads
+--     device.isa         instruction set of the device's own kernels: "x86-64", "avx2" or "avx512"
 --     device.precision   "f32"
 --     device.plan        how convolutions are computed: "fast" or "direct"
 
@@ -15,8 +15,8 @@ local device = {
     precision = options.precision, plan = options.plan,
 }
 
---- The core's counted memory (tensors, weights, plans): bytes in use now, and the most there were.
--- What Lua and the libraries hold is not in it.
+--- The core's counted memory (tensors, weights, plans) in bytes: in use now, and the peak. Memory
+-- of Lua and the libraries is not included.
 function device.memory()
     local count = system.memory()
     return count.in_use, count.peak

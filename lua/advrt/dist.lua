@@ -1,11 +1,11 @@
---- The processes of one run, started by mpirun: who this one is, and what they say to each other.
+--- The processes of one run under mpirun: their number, this one's rank, and their communication.
 --
---     dist.size             how many there are; 1 without mpirun
---     dist.rank             which of them this is, from 0
+--     dist.size             number of processes; 1 without mpirun
+--     dist.rank             rank of this process, from 0
 --
--- All of them make the calls below in the same order; alone, a process talks to itself. A process
--- that fails, or ends with another status than 0, ends the others. They have to be of one version, which
--- is looked at when this module is loaded.
+-- All processes make the calls below in the same order; the calls also work with one process. A process
+-- that fails, or exits with a nonzero status, ends the others. All must run the same version; loading
+-- this module checks it.
 
 local core = require "advrt.core.dist"
 local fail = require "advrt.support.fail"
@@ -14,18 +14,19 @@ local system = require "advrt.core.system"
 
 local dist = {size = core.size, rank = core.rank}
 
---- Waits until every process has called it, without using the processor.
+--- Barrier: waits, asleep, until every process has called it.
 function dist.wait() core.wait() end
 
---- The text that rank 0 gives, on every rank; the others' is not used. At most 2^31 - 1 bytes.
+--- Broadcast: rank 0's text, on every rank; the other ranks' argument is ignored. At most 2^31 - 1
+-- bytes.
 function dist.broadcast(text) return core.broadcast(text) end
 
---- On rank 0 an array of the text that each rank gives, rank 0's first; nil on the others. At most
--- 2^31 - 1 bytes in all.
+--- Gather: on rank 0 an array of all ranks' texts in order of rank; nil on the other ranks. At most
+-- 2^31 - 1 bytes in total.
 function dist.gather(text) return core.gather(text) end
 
---- Fails unless every rank gives the same text. `problem`: what is wrong with a rank that gives another
--- one than rank 0, behind "rank I of N ". None goes on before that is known.
+--- Fails unless every rank gives the same text. `problem`: the message for a rank that differs from
+-- rank 0, after "rank I of N ". No rank continues before the result is known.
 function dist.agree(text, problem)
     for i, one in ipairs(dist.gather(text) or {}) do
         if one ~= text then fail("rank %d of %d %s", i - 1, dist.size, problem) end
@@ -33,11 +34,11 @@ function dist.agree(text, problem)
     dist.wait()
 end
 
---- Makes each element of the tensor x, f32, its sum over all ranks, the same bits on each; returns x.
--- All give a tensor of the same shape.
+--- All-reduce: each element of the f32 tensor x becomes its sum over all ranks, with the same bits on
+-- each; returns x. All ranks give the same shape.
 function dist.sum(x) return core.sum(x) end
 
---- From here on what ranks other than 0 print goes nowhere; failures are still said.
+--- From now on the standard output of ranks other than 0 is discarded; failures are still printed.
 function dist.mute() core.mute() end
 
 -- Adds the SHA-256 of the Lua files in a folder, and in those below it, to `sums`.
@@ -55,7 +56,7 @@ local function add_sums(sums, path)
     end
 end
 
--- What the ranks run: the program, its Lua files and the script.
+-- The version of a rank: the program, its Lua files and the script.
 local function code()
     local sums = {tostring(system.sha256(system.options.executable)),
         arg[0] and lfs.attributes(arg[0], "mode") == "file" and tostring(system.sha256(arg[0])) or ""}

@@ -1,10 +1,10 @@
 --- Images: PNG, JPEG, WebP, BMP and PNM files as u8 tensors [C,H,W], and PNG files from tensors.
 --
--- Pixels are what Pillow 13 makes of a file: grey images stay grey, all others become RGB; alpha is
--- dropped, whatever it hides; palettes are looked up; a 16-bit value v becomes round(v / 257);
--- CMYK becomes RGB without a profile; profiles, gamma and orientation tags are not applied. Resizing
--- and cropping are torchvision's. Arithmetic-coded JPEGs are refused.
--- What a file is, its first bytes say, not its name.
+-- Pixels equal those of Pillow 13: grey images stay grey, all others become RGB; alpha is dropped;
+-- palettes are looked up; a 16-bit value v becomes round(v / 257); CMYK becomes RGB without a
+-- profile; profiles, gamma and orientation tags are ignored. Resizing and cropping follow
+-- torchvision. Arithmetic-coded JPEGs are an error. The first bytes of a file decide its format, not
+-- its name.
 --
 --   local x = assert(image.load("cat.jpg", {resize = 256, crop = 224, channels = 3}))
 --   local batch = tensor.new{1, 3, 224, 224}:set_image(1, x)   -- f32 in [0,1]
@@ -22,25 +22,25 @@ local image = {}
 
 --- Reads an image.
 -- @param path a PNG, JPEG, WebP, BMP or PNM (PBM, PGM, PPM) file
--- @param options optional table. channels: 1 (colour becomes (19595 R + 38470 G + 7471 B + 2^15)
---   >> 16) or 3 (grey is repeated), else as the file has it. resize: the shorter side becomes this,
---   the longer one is truncated (Pillow's antialiased bilinear). crop: then the middle square of
---   this side, its offset rounded half to even; what lies outside the image is 0. In this order.
+-- @param options optional table. channels: 1 (colour becomes (19595 R + 38470 G + 7471 B + 2^15) >>
+--   16) or 3 (grey is repeated), default: as in the file. resize: new length of the shorter side; the
+--   longer side is truncated (Pillow's antialiased bilinear). crop: then the central square of this
+--   side, offset rounded half to even; outside the image it is 0. In this order.
 -- @return u8 tensor [C,H,W]; or nil and one line that names the file and says why not
 function image.load(path, options)
   local x, message = arguments.call("load", 0, core.load, path, options)
   return x, message
 end
 
---- The size of an image by its file's header; a file that is damaged further on passes.
--- @return width, height, and the kind that load makes of it: "grey" or "rgb"; or nil and one line
+--- The size of an image from its file's header; the pixels are not checked.
+-- @return width, height, and the kind that load returns: "grey" or "rgb"; or nil and one line
 function image.size(path)
   arguments.want("size", 1, "string", path)
   return core.size(path)
 end
 
---- Writes an 8-bit PNG, whole or not at all. The same pixels give the same bytes.
--- @param path its name; what had it before is replaced
+--- Writes an 8-bit PNG, atomically. Equal pixels give equal bytes.
+-- @param path its name; an existing file is replaced
 -- @param x tensor [1,H,W], [3,H,W] or [H,W]: u8, or f32 in [0,1], which is clamped, multiplied by
 --   255 and rounded half to even, NaN being 0
 -- @return true; or nil and one line
@@ -51,8 +51,8 @@ end
 
 local SHOWN = 64 -- images of a batch at most
 
--- A batch [N,C,H,W] as one image [C,H',W'], row by row of about as many images as columns; what is
--- left over is black.
+-- A batch [N,C,H,W] as one image [C,H',W'], in a grid of about as many rows as columns; unused
+-- cells are black.
 local function sheet(x)
   local N, C, H, W = math.min(x:size(1), SHOWN), x:size(2), x:size(3), x:size(4)
   local columns = math.ceil(math.sqrt(N))
@@ -73,7 +73,7 @@ end
 
 --- Writes an image, or a batch of images side by side, as PNG, and prints where.
 -- @param x tensor [H,W], [C,H,W] or [N,C,H,W] (the first 64), C 1 or 3, as image.save takes it
--- @param path optional name; for want of one image.png in a new folder of temporary files
+-- @param path optional name; default: image.png in a new temporary folder
 function image.show(x, path)
   local shape = arguments.is_tensor(x) and x:shape() or {}
   local C = #shape > 2 and shape[#shape - 2] or 1
@@ -84,7 +84,7 @@ function image.show(x, path)
   end
   if #shape == 4 then x = sheet(x) end
   if not path then
-    local folder = os.tmpname() -- a file, which makes room for a folder that no one else can write to
+    local folder = os.tmpname() -- a unique file name, for a folder that no other user can write to
     os.remove(folder)
     local made, problem = lfs.mkdir(folder)
     if not made then fail("%s: %s", folder, problem) end

@@ -1,34 +1,35 @@
---- The losses of the paper (Eq. 12-15) as objects: what an attack ascends, and in which direction.
+--- The losses of the paper (Eq. 12-15) as objects: the value that an attack ascends, and the
+-- direction of its step.
 --
 --     loss.ce        J(z,t) = -log softmax(z)_t; the value to ascend is -J      L-BFGS
 --     loss.ce_sign   the same, the image's gradient replaced by its sign        FGS, IFGS, PGD
 --     loss.logit     z_t
 --     loss.m_logit   min(z_t - max_{i!=t} z_i, kappa), kappa = 20               Carlini & Wagner
 --
--- A loss has a `name`, the least number of classes it makes sense with (`min_classes`), and
+-- A loss has a `name`, the smallest valid number of classes (`min_classes`), and
 --
 --     loss:evaluate(z, target[, value, dz]) -> value, dz
 --         z f32 [N,K] logits; target a table or i64 tensor of N classes counted from 0;
 --         value f32 [N], the number to ascend; dz f32 [N,K], its gradient. Given outputs are
 --         overwritten and returned.
 --     loss:direction(grad) -> q
---         the direction of the step from the gradient with respect to the image [N,C,H,W], in
---         place. `loss.signed` is true where it is not the gradient itself.
+--         the direction of the step, computed in place from the gradient with respect to the image
+--         [N,C,H,W]. `loss.signed` is true if it differs from the gradient.
 --     loss:untargeted() -> loss
---         optional: the loss that an untargeted attack ascends, given labels in place of targets.
---         Without it, and by default, that is the negated loss. A loss that stops growing once the
---         target leads must not be negated after that cut: its gradient would be 0 exactly where
---         the net is sure of the label. So m_logit is turned before it: min(max_{i!=y} z_i - z_y, kappa).
+--         optional: the loss that an untargeted attack ascends, with labels in place of targets.
+--         Default: the negated loss. A loss with a cap must not be negated after the cap: its gradient
+--         would be exactly 0 where the net is confident. So m_logit is negated before the cap:
+--         min(max_{i!=y} z_i - z_y, kappa).
 --
--- Calling a loss makes a variant: loss.m_logit{kappa = 5}, on a command line m_logit:kappa=5. Whatever
--- has this shape is a loss to the attacks, and loss.add makes it known by name. loss.define makes one of a
+-- Calling a loss makes a variant: loss.m_logit{kappa = 5}, on a command line m_logit:kappa=5. Attacks
+-- accept any object of this form, and loss.add registers it by name. loss.define makes a loss from a
 -- function:
 --
 --     loss.define("margin", function(z, t)
 --         return z:gather(2, t) - z:others(2, t):maximum(2)
 --     end)
 --
--- is loss.margin from then on, and in --losses. lua/advrt/losses/ holds more of them.
+-- then makes loss.margin, also for --losses. lua/advrt/losses/ holds more losses.
 
 local arguments = require "advrt.support.check"
 local autograd = require "advrt.autograd"
@@ -40,22 +41,23 @@ local nearest = require "advrt.support.nearest"
 local system = require "advrt.core.system"
 local trial = require "advrt.support.loss_trial"
 
-local registry, order = {}, {} -- the losses by name, and the names as they were added
+local registry, order = {}, {} -- the losses by name, and the names in order of registration
 local loss = setmetatable({}, {__index = registry})
 
 local Loss = {}
 Loss.__index = Loss
 Loss.__name = "advrt.loss"
 
---- The number to ascend, f32 [N], and its gradient dz, f32 [N,K], of logits z [N,K] and N target
--- classes; into `value` and `dz` where they are given.
+--- The value to ascend, f32 [N], and its gradient dz, f32 [N,K], for logits z [N,K] and N target
+-- classes; written to `value` and `dz` if given.
 function Loss:evaluate(z, target, value, dz)
     local v, d = arguments.call("evaluate", 2, core.evaluate, self.kind, self, z, target,
         value, dz)
     return v, d
 end
 
---- The direction of the step from the gradient with respect to the image [N,C,H,W], in place.
+--- The direction of the step, computed in place from the gradient with respect to the image
+-- [N,C,H,W].
 function Loss:direction(grad)
     if not arguments.is_tensor(grad) then
         error(("bad argument #1 to 'direction' (a tensor expected, got %s)"):format(arguments.text(grad)), 2)
@@ -72,7 +74,7 @@ local function parameter_text(self)
     return table.concat(parts, ", ")
 end
 
--- A loss turned round: what leads away from a class where `of` leads to it.
+-- A negated loss: leads away from a class where `of` leads to it.
 local Turned = {}
 Turned.__index = Turned
 Turned.__name = Loss.__name
@@ -84,8 +86,8 @@ end
 
 function Turned:direction(grad) return self.of:direction(grad) end
 
--- A loss that a parameter cuts off, turned round before the cut and then cut on the other side, as
--- Carlini & Wagner's untargeted f is. of: the loss without its cut.
+-- A capped loss, negated before the cap and capped on the other side, like Carlini & Wagner's
+-- untargeted f. of: the loss without its cap.
 local TurnedCut = setmetatable({__name = Loss.__name}, {__index = Turned})
 TurnedCut.__index = TurnedCut
 
@@ -101,7 +103,7 @@ local function turn(self, class)
         signed = self.signed, f = self.f}, class)
 end
 
---- The loss without the cut of its parameter `name`.
+--- The loss without the cap of its parameter `name`.
 local function uncut(self, name)
     local copy = setmetatable({}, getmetatable(self))
     for key, value in pairs(self) do copy[key] = value end
@@ -123,17 +125,17 @@ function Loss:__tostring()
     return ("loss %s%s"):format(self.name, text ~= "" and (" (%s)"):format(text) or "")
 end
 
--- Losses made of a function of tracked logits.
+-- Losses defined by a function of tracked logits.
 local Defined = setmetatable({__tostring = Loss.__tostring, __name = Loss.__name}, {__index = Loss})
 Defined.__index = Defined
 
--- Where the function of a defined loss begins, as FILE:LINE.
+-- The position of a defined loss's function, FILE:LINE.
 local function place(self)
     local f = debug.getinfo(self.f, "S")
     return ("%s:%d"):format(f.short_src, f.linedefined)
 end
 
--- What is wrong with what the function returned, y, for N images; nil: nothing.
+-- The problem with the function's result y for N images; nil: none.
 local function problem_of(y, N)
     if not autograd.is_tracked(y) then
         return ("it returns %s, which does not come from the logits"):format(
@@ -146,8 +148,8 @@ local function problem_of(y, N)
     end
 end
 
--- What the function raised as one line that begins with a position in its own file: one that it called
--- as its last act has taken its place, and seems to have been called from here.
+-- The function's error as one line that begins with a position in its own file. A tail call hides the
+-- function: its error seems to come from here.
 local function line_of(self, raised)
     local text = type(raised) == "string" and raised:match("^[^\n]*")
         or ("it raises a %s"):format(type(raised))
@@ -157,8 +159,8 @@ local function line_of(self, raised)
     return ("%s: %s"):format(place(self), rest or text)
 end
 
---- The loss that an untargeted attack ascends: of the function `untargeted` of loss.define where there
--- is one, else this loss negated.
+--- The loss that an untargeted attack ascends: the function `untargeted` of loss.define, else this
+-- loss negated.
 function Defined:untargeted()
     if not self.turned then return turn(self, Turned) end
     local form = setmetatable({}, Defined)
@@ -167,8 +169,8 @@ function Defined:untargeted()
     return form
 end
 
---- The numbers that evaluate returns, of logits f32 [N,K] and classes, i64 [N]; or nil and what is wrong
--- with the function, in one line.
+--- Evaluates the function for logits f32 [N,K] and classes i64 [N]. Returns value and gradient, or nil
+-- and the problem in one line.
 function Defined:attempt(z, classes)
     local x = autograd.track(z)
     local ok, y = fail.try(self.f, x, classes, self)
@@ -181,8 +183,8 @@ function Defined:attempt(z, classes)
     return y.value, autograd.gradient(y, x)
 end
 
---- As Loss:evaluate. Where the function raises, or returns what is not one number for each image made
--- from the logits, that is a failure, which the same logits meet again.
+--- Like Loss:evaluate. It is a failure if the function raises, or does not return one number per
+-- image that depends on the logits. The same logits fail again.
 function Defined:evaluate(z, target, value, dz)
     if not arguments.is_tensor(z) or z:dim() ~= 2 or z:dtype() ~= "f32" then
         error(("loss %s: logits must be f32 [N,K], got %s"):format(self.name, tostring(z)), 2)
@@ -191,13 +193,13 @@ function Defined:evaluate(z, target, value, dz)
     if not classes then error(("loss %s: %s"):format(self.name, wrong), 2) end
     local v, d = self:attempt(z, classes)
     if not v then
-        fail.again("loss %s: %s; mend it or leave it out, and begin anew", self.name,
+        fail.again("loss %s: %s; fix the loss or remove it, then start a new run", self.name,
             d:find "^[^ ]+:%d+: " and d or place(self) .. ": " .. d)
     end
     return value and value:copy(v) or v:clone(), dz and dz:copy(d) or d
 end
 
--- Why a defined loss, or its untargeted form, is not taken; nil: it is.
+-- Why a defined loss, or its untargeted form, is rejected; nil: it is accepted.
 local function refusal(self)
     local reason = trial(self)
     if reason or not self.turned then return reason end
@@ -205,7 +207,7 @@ local function refusal(self)
     return reason and "its untargeted form: " .. reason
 end
 
--- The variant of a loss with other parameters, called `name`; or nil and one line.
+-- A variant of a loss with other parameters, called `name`; or nil and one line.
 local function variant_of(self, parameters, name)
     local variant = setmetatable({}, getmetatable(self))
     for key, value in pairs(self) do variant[key] = value end
@@ -225,13 +227,13 @@ local function variant_of(self, parameters, name)
         variant[key] = value
     end
     local reason = self.f and refusal(variant)
-    if reason then return nil, ("%s is refused: %s"):format(tostring(variant), reason) end
+    if reason then return nil, ("%s is rejected: %s"):format(tostring(variant), reason) end
     variant.name = name
     return variant
 end
 
---- A loss made from another with other parameters. Raises for a parameter that the loss does not
--- have and for a value out of its range.
+--- Makes a variant of a loss with other parameters. Raises for an unknown parameter or a value out
+-- of range.
 function Loss:__call(parameters)
     if type(parameters) ~= "table" then
         error(("loss.%s wants a table of parameters, got %s"):format(self.name, type(parameters)), 2)
@@ -242,7 +244,7 @@ function Loss:__call(parameters)
 end
 Defined.__call = Loss.__call
 
---- The check of a parameter of a record: what is wanted where a value is not in its range.
+--- The check of a parameter of a record: returns the expected form if a value is out of range.
 local function in_range(least, most)
     local wanted = most == math.huge and ("a number of at least %g"):format(least)
         or ("a number from %g to %g"):format(least, most)
@@ -257,11 +259,11 @@ local function check_number(value)
     return not good and "a finite number" or nil
 end
 
---- Makes a loss known under its name, as loss.NAME and to loss.get. Raises where the name is taken.
+--- Registers a loss by name, for loss.NAME and loss.get. Raises if the name is taken.
 function loss.add(object)
     arguments.want("add", 1, "table", object)
     if type(object.name) ~= "string" or loss[object.name] ~= nil then
-        error(("a loss cannot be named '%s': the name is taken or no name"):format(
+        error(("a loss cannot be named '%s': the name is taken or not a valid name"):format(
             tostring(object.name)), 2)
     end
     registry[object.name] = object
@@ -272,7 +274,7 @@ end
 local known_options = {min_classes = "integer", signed = "boolean", parameters = "table",
     untargeted = "function"}
 
--- What is wrong with the arguments of loss.define; nil: nothing.
+-- The problem with the arguments of loss.define; nil: none.
 local function check_definition(name, f, given)
     if type(name) ~= "string" or not name:find "^%a[%w_]*$" then
         return ("a loss's name is letters, digits and _, got '%s'"):format(tostring(name))
@@ -306,24 +308,24 @@ local function check_definition(name, f, given)
     end
 end
 
---- Makes a loss of a function and makes it known under its name; one that was defined before under
--- that name is replaced.
+--- Makes a loss from a function and registers it by name; replaces an earlier definition of that
+-- name.
 --
 -- name     letters, digits and _
--- f        function(z, t, p): z the tracked logits [N,K], t the target classes, i64 [N], p the loss,
---          for its parameters; returns what the attack ascends, [N], made from z by the methods of
---          advrt.autograd. An image's number must depend on its own row alone.
--- options  min_classes: the fewest classes it makes sense with, default 2; signed: true where the
---          step takes the sign of the image's gradient; parameters: a table of numbers by name, which
---          variants may change: loss.NAME{temperature = 3}; untargeted: a function like f, which an
---          untargeted attack ascends, with the labels in t; default: minus f. A loss that is cut off
---          where the target leads, such as min(margin, 20), needs one that is cut off on the other
---          side: minus f is flat where the net is sure of the label
 --
--- Returns the loss. Before that it is tried, as is its untargeted form, on sample logits: of the fewest
--- classes it allows, of 1000, all negative, with large margins, and with the target already first, where
--- its gradient must agree with finite differences; and on ties, where value and gradient must be numbers.
--- Raises with the reason where it fails.
+-- f        function(z, t, p): z the tracked logits [N,K], t the target classes, i64 [N], p the loss, for its
+--          parameters. Returns the value to ascend, [N], computed from z by the methods of advrt.autograd. An
+--          image's value must depend on its own row only.
+-- options  min_classes: the smallest valid number of classes, default 2; signed: true if the step takes the
+--          sign of the image's gradient; parameters: a table of numbers by name, which variants may change:
+--          loss.NAME{temperature = 3}; untargeted: a function like f for untargeted attacks, with the labels
+--          in t; default: minus f. A loss with a cap, such as min(margin, 20), needs an `untargeted` with its
+--          own cap: minus f is flat where the net is confident
+--
+-- Returns the loss. It is first tested, with its untargeted form, on sample logits: with the fewest
+-- classes, with 1000 classes, all negative, with large margins, and with the target leading. There the
+-- gradient must agree with finite differences. On ties, value and gradient must be numbers. Raises with
+-- the reason if a test fails.
 function loss.define(name, f, options)
     options = options or {}
     local reason = check_definition(name, f, options)
@@ -335,7 +337,7 @@ function loss.define(name, f, options)
     end
     setmetatable(object, Defined)
     reason = refusal(object)
-    if reason then error(("loss '%s' is refused: %s"):format(name, reason), 2) end
+    if reason then error(("loss '%s' is rejected: %s"):format(name, reason), 2) end
     if registry[name] then
         registry[name] = object
         return object
@@ -343,8 +345,8 @@ function loss.define(name, f, options)
     return loss.add(object)
 end
 
---- The path of a file of losses: as given, else in advrt's lua/advrt/losses/; .lua may be left out. Or nil
--- and one line.
+--- The path of a file of losses: as given, else in advrt's lua/advrt/losses/; the suffix .lua is optional.
+-- Or nil and one line.
 function loss.find(path)
     arguments.want("find", 1, "string", path)
     local shipped = system.options.root .. "/lua/advrt/losses/"
@@ -363,9 +365,8 @@ function loss.find(path)
     return nil, ("no file of losses '%s' (looked there and in %s)"):format(path, shipped)
 end
 
---- Runs a file that defines losses, found as loss.find does. loss, tensor and autograd are at hand in
--- it as globals. Returns true; or nil and one line where it cannot be read or fails. The user's
--- interrupt is raised.
+--- Runs a file that defines losses, found by loss.find. loss, tensor and autograd are globals in it.
+-- Returns true; or nil and one line if it cannot be read or fails. An interrupt is raised.
 function loss.load(path)
     arguments.want("load", 1, "string", path)
     local found, message = loss.find(path)
@@ -380,9 +381,9 @@ function loss.load(path)
     return nil, problem:find(found, 1, true) and problem or ("%s: %s"):format(found, problem)
 end
 
---- The loss's name and place, "margin (FILE:LINE)", where its function is to blame for a number that is
--- not finite; else nil. own: the loss's own numbers behind it, its value or gradient with respect to the
--- logits, nil where there are none to look at.
+--- The loss's name and position, "margin (FILE:LINE)", if its function caused a number that is not
+-- finite; else nil. own: the loss's own value or gradient with respect to the logits, nil if
+-- unavailable.
 function loss.blame(one, own)
     if not (own and one.f) or math.max(math.abs(own:minimum()), math.abs(own:maximum())) < math.huge then
         return nil
@@ -390,34 +391,34 @@ function loss.blame(one, own)
     return ("%s (%s)"):format(one.name, place(one))
 end
 
---- Fails since what an attack under a loss made is no finite number; `text` tells what. own: as in
+--- Fails because an attack produced a number that is not finite; `text` names it. own: as in
 -- loss.blame.
 function loss.fail_not_finite(one, own, text)
     local culprit = loss.blame(one, own)
     if not culprit then fail("%s; check the weights and the preprocessing", text) end
-    fail.again("%s; mend loss %s or leave it out, and begin anew", text, culprit)
+    fail.again("%s; fix loss %s or remove it, then start a new run", text, culprit)
 end
 
---- The loss that an untargeted attack ascends in place of `one`, any object that is a loss to the attacks.
+--- The loss that an untargeted attack ascends in place of `one`, any loss object.
 function loss.untargeted(one)
     if one.untargeted then return one:untargeted() end
     return turn(one, Turned)
 end
 
---- Whether a name, or a variant's, is that of one of the paper's losses, which are not made of a function.
+--- Whether a name, or a variant's name, is one of the paper's losses (not defined by a function).
 function loss.is_builtin(text)
     return debug.getmetatable(registry[text:match("^[^:]*")]) == Loss
 end
 
---- The loss that lua/advrt/losses/ defines under a name, or a variant of it; nil where it holds none.
+--- The loss of this name, or variant, that lua/advrt/losses/ defines; nil if there is none.
 function loss.shipped(text)
     local name = text:match("^([%a_][%w_]*)%f[:\0]")
     local path = name and ("%s/lua/advrt/losses/%s.lua"):format(system.options.root, name)
     if path and lfs.attributes(path, "mode") == "file" and loss.load(path) then return loss.get(text) end
 end
 
---- The loss that a text names, as loss.get; of the paper's losses, those named without parameters have the
--- parameters that are fields of `options` too: kappa of a run's options.
+--- The loss that a text names, as loss.get. A loss of the paper without explicit parameters takes them
+-- from fields of `options`: kappa of a run's options.
 function loss.with_options(text, options)
     local one, problem = loss.get(text)
     if not one or debug.getmetatable(one) ~= Loss or registry[text] ~= one then return one, problem end
@@ -432,13 +433,13 @@ function loss.with_options(text, options)
     return variant_of(one, given, one.name)
 end
 
---- The names of all losses, in the order in which they were added.
+--- The names of all losses, in order of registration.
 function loss.names()
     return table.move(order, 1, #order, 1, {})
 end
 
---- The loss that a text names, NAME, or NAME:PARAMETER=NUMBER:... for a variant, which is called by that
--- text; or nil and one line, with the names that there are.
+--- The loss NAME, or the variant NAME:PARAMETER=NUMBER:..., with the text as its name; or nil and one
+-- line with the known names.
 function loss.get(text)
     text = tostring(text)
     local name, rest = text:match("^([^:]*)(.*)$")
@@ -466,8 +467,8 @@ function loss.get(text)
     return variant_of(one, parameters, text)
 end
 
---- Makes a loss of the core known. `kind` is the core's name of it, `cuts` the parameter that cuts it off,
--- and `most` what each parameter may be at most: at that, nothing is cut off.
+--- Registers a loss of the core. `kind`: the core's name; `cuts`: the parameter of its cap; `most`: the
+-- largest value of each parameter, which disables the cap.
 local function builtin(record, name, signed)
     local one = {name = name, kind = record.name, min_classes = record.min_classes, signed = signed,
         parameters = {}, most = {}}
@@ -479,7 +480,7 @@ local function builtin(record, name, signed)
     loss.add(setmetatable(one, Loss))
 end
 
--- Losses of the core that have a second name, under which the step takes the sign of the gradient.
+-- Second names of the core's losses, whose step takes the sign of the gradient.
 local signed_names = {ce = "ce_sign"}
 
 for _, record in ipairs(core.records()) do
@@ -487,7 +488,7 @@ for _, record in ipairs(core.records()) do
     if signed_names[record.name] then builtin(record, signed_names[record.name], true) end
 end
 
--- A loss in the module's table alone would be known to nothing else.
+-- A loss assigned directly to the module's table would not be registered.
 getmetatable(loss).__newindex = function(_, name)
     error(("loss.%s cannot be set: loss.define makes a loss"):format(tostring(name)), 2)
 end

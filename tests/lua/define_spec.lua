@@ -169,7 +169,7 @@ describe("a defined loss", function()
         local _, wanted = loss.ce:evaluate(z / 8, {0, 1})
         for k = 1, 5 do assert.near(wanted:get(1, k) / 8, dz:get(1, k), 1e-7) end
         assert.error_matches(function() warm {temperature = 0} end,
-            "temperature = 0%) is refused: .*value is")
+            "temperature = 0%) is rejected: .*value is")
         assert.error_matches(function() warm {temperature = "1"} end, "a finite number, got 1")
         assert.error_matches(function() warm {T = 1} end, "no parameter 'T' %(it has temperature%)")
     end)
@@ -250,7 +250,7 @@ describe("a defined loss", function()
             local ok, message = pcall(loss.define, "test_refused", case[1])
             assert.is_false(ok)
             assert.is_nil(message:find("\n", 1, true), message)
-            assert.truthy(message:find("loss 'test_refused' is refused: ", 1, true), message)
+            assert.truthy(message:find("loss 'test_refused' is rejected: ", 1, true), message)
             if not case[3] then assert.truthy(message:find(case[2], 1, true), message) end
             assert.is_nil(loss.test_refused)
         end
@@ -268,7 +268,7 @@ describe("a defined loss", function()
             return how == "nan" and (m * 0 - 1):log() or m
         end)
         local g = net.load("mlp", {init = "golden"})
-        local ends = "; mend [^\n]* or leave it out, and begin anew$"
+        local ends = "; fix [^\n]* or remove it, then start a new run$"
         for way, wanted in pairs {raises = "^loss test_late: [^ ]*define_spec%.lua:%d+: no such luck",
             forgets = "^loss test_late: [^ ]*define_spec%.lua:%d+: it returns nothing, [^;]*",
             gradient = "^image 1 %(a%.png%): the gradient is not finite at step 0 of loss test_late",

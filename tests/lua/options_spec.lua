@@ -84,8 +84,8 @@ describe("options", function()
             {{"--require"}, "requires an argument"},
             {{"--require="}, "--require wants a path"},
             {{"--no-figures=1"}, "does not take arguments"},
-            {{"stray"}, "'stray' is no option"},
-            {{"--seed", "1", "stray"}, "'stray' is no option"},
+            {{"stray"}, "'stray' is not an option"},
+            {{"--seed", "1", "stray"}, "'stray' is not an option"},
             {{"--threads", "2"}, "give it before the script"},
             {{"--device=cuda"}, "give it before the script"},
         } do

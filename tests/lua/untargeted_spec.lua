@@ -97,7 +97,7 @@ describe("a defined loss's untargeted form", function()
         } do
             local ok, message = pcall(loss.define, "test_turned", margin, {untargeted = f})
             assert.is_false(ok)
-            assert.matches("loss 'test_turned' is refused: " .. wanted, message)
+            assert.matches("loss 'test_turned' is rejected: " .. wanted, message)
             assert.is_nil(loss.test_turned)
         end
         assert.error_matches(function() loss.define("test_turned", margin, {untargeted = true}) end,

@@ -197,7 +197,7 @@ describe("the experiments", function()
         support.write(file, support.read(file) .. "\n")
         fails(1, "own.lua, dlr: the losses changed since", name, words)
         support.write(file, "loss.define('own_ce', function(z, t) return z end)")
-        fails(1, "own.lua:1: loss 'own_ce' is refused: with 2 classes it returns", "equal_multiplier.lua",
+        fails(1, "own.lua:1: loss 'own_ce' is rejected: with 2 classes it returns", "equal_multiplier.lua",
             {"--losses", "own_ce", "--require", file, "--out", base .. "/own-bad"})
         assert.is_false(support.exists(base .. "/own-bad"))
     end)

@@ -249,8 +249,8 @@ describe("a checkpoint of an attack", function()
         support.write(path, text)
         local status, err = goes_on(words(dir, "--resume"), told)
         assert.equal(0, status, told .. err)
-        assert.equal(wanted, err:match("advrt: [^\n]*checkpoint.safetensors: ([^\n]*); the batch at hand "
-            .. "begins anew\n"), told .. err)
+        assert.equal(wanted, err:match("advrt: [^\n]*checkpoint.safetensors: ([^\n]*); the current batch "
+            .. "restarts\n"), told .. err)
         assert.same(support.contents(whole), support.contents(dir), told)
     end
 
@@ -284,7 +284,7 @@ describe("a checkpoint of an attack", function()
             {"tensor.x", tensor.new({8, 1, 28, 28}):fill(0 / 0), "its 'x' has values outside of [0,1]"},
             {"tensor.first", tensor.new({8, 1, 28, 28}, "f64")}, {"tensor.series.l2", tensor.new {61, 8}},
             {"tensor.flip_iteration", tensor.from({1, 2, 3, 4, 5, 6, 7, 99999}, "i64")},
-            {"text.run", sealed.of_text "another", "is of another run"},
+            {"text.run", sealed.of_text "another", "belongs to another run"},
         } do
             local changed = {}
             for name, v in pairs(all) do changed[name] = v end
@@ -299,7 +299,7 @@ describe("a checkpoint of an attack", function()
             local status, _, err = support.advrt(words(dir, "--resume"), support.stop {at = "update",
                 of = ", images", count = 1, signal = "KILL"})
             assert.equal(137, status, err)
-            assert.matches("checkpoint.safetensors: [^\n]+; the batch at hand begins anew\n", err)
+            assert.matches("checkpoint.safetensors: [^\n]+; the current batch restarts\n", err)
             if case[3] then assert.truthy(err:find(case[3], 1, true), err) end
         end
     end)

@@ -82,7 +82,7 @@ describe("a mistake in a session", function()
 
     it("is one line, unless the user's own functions led to it", function()
         assert.same({
-            "stdin:1: loss 'bad' is refused: with 2 classes it returns a number, which does not come from "
+            "stdin:1: loss 'bad' is rejected: with 2 classes it returns a number, which does not come from "
                 .. "the logits",
             "stdin:1: bad argument #1 to 'evaluate' (advrt.tensor expected, got number)",
             "stdin:1: loss.ce has no parameter 'kappa' (it has none)", "stdin:1: mine",

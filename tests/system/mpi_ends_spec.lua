@@ -122,8 +122,8 @@ describe("a run of two processes", function()
         local status, _, err = ranks.apart(words(dir), other)
         assert.equal(1, status, err)
         assert.equal(1, #said(err), err)
-        assert.matches("^advrt: rank 1 of 2 on [^ ]+: .*No space left on device; what was done is kept, go "
-            .. "on with: mpirun %-n 2 ", said(err)[1])
+        assert.matches("^advrt: rank 1 of 2 on [^ ]+: .*No space left on device; finished work is kept; "
+            .. "continue with: mpirun %-n 2 ", said(err)[1])
         status, _, err = ranks.go_on(err)
         assert.equal(0, status, err)
         assert.same(support.contents(whole), support.contents(dir))

@@ -193,7 +193,7 @@ describe("what a run needs at its end", function()
                 base .. "/nowhere/file"}))
             assert.equal("", refused(1, option .. ": " .. data .. " is a folder", train {option, data}))
         end
-        assert.equal("", refused(1, "kB are free there", train(),
+        assert.equal("", refused(1, "kB are free;", train(),
             "env LUA_INIT='require \"advrt.core.system\".room = function() return 1500 end'"))
         assert.same({"data", "idx", "images"}, support.list(base))
     end)
@@ -235,7 +235,7 @@ describe("what a run needs at its end", function()
             base .. "/images", "--iterations", "2", "--no-figures", "--out", base .. "/short"},
             "env LUA_INIT='require \"advrt.core.system\".room = function() return 10 end'")
         assert.equal(0, status, err)
-        assert.matches("^advrt: the run may need up to [%d.]+ kB in " .. base .. "/short, where 10 bytes are "
-            .. "free\n", err)
+        assert.matches("^advrt: warning: the run may need up to [%d.]+ kB in " .. base
+            .. "/short; 10 bytes are free\n", err)
     end)
 end)

@@ -133,7 +133,7 @@ for name, options in pairs(cases) do
         it("says at Ctrl-C the command that goes on with it, which does not begin anew", function()
             local dir = base .. "/it's interrupted"
             local err = stopped(dir, "INT", {at = "commit", count = 3})
-            local command = err:match("advrt: interrupted; what was done is kept, go on with: ([^\n]+)\n$")
+            local command = err:match("advrt: interrupted; finished work is kept; continue with: ([^\n]+)\n$")
             assert.truthy(command, err)
             local before = support.read(dir .. "/records.part")
             assert.is_nil(os.execute(("%s %s >/dev/null 2>&1"):format(

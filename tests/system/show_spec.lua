@@ -144,8 +144,8 @@ describe("the commands on nets", function()
         assert.equal(0, status)
         assert.matches("means on .*: 20 images", out)
         assert.matches("means.onnx: took off the final Softmax %(node '/softmax'%)", err)
-        assert.matches("advrt: warning: [0-3] of 20 images are right, less than twice chance %(10 classes%); "
-            .. "no normalisation: the file states none; %-%-mean and %-%-std state it\n", err)
+        assert.matches("advrt: warning: [0-3] of 20 images are classified correctly, below twice chance "
+            .. "%(10 classes%); no normalisation: the file states none; %-%-mean and %-%-std state it\n", err)
         status, out, err = support.advrt {"evaluate", "--net", path, "--limit", "20", "--mean", "0"}
         assert.equal(0, status)
         assert.matches("top%-1", out)

@@ -5,7 +5,7 @@ local support = require "support"
 local system = require "advrt.core.system"
 
 local scripts = system.options.root .. "/experiments/"
-local WAY_OUT = "; put a good file in its place, or leave it out with --skip-bad"
+local WAY_OUT = "; replace the file, or skip it with --skip-bad"
 
 describe("a bad image file", function()
     local base, images, good
@@ -44,8 +44,8 @@ describe("a bad image file", function()
         for _, one in ipairs(BAD) do
             assert.truthy(err:find("bad file: " .. images .. "/" .. one:gsub(" bad:", ":"), 1, true), err)
         end
-        assert.truthy(err:find(("advrt: %s: 3 of 12 images cannot be read; put good files in their place, or "
-            .. "leave them out with --skip-bad\n"):format(images), 1, true), err)
+        assert.truthy(err:find(("advrt: %s: 3 of 12 images cannot be read; replace the files, or "
+            .. "skip them with --skip-bad\n"):format(images), 1, true), err)
         local again, same = support.advrt {scripts .. "evaluate.lua", "--images", images, "--skip-bad",
             "--batch", "5"}
         assert.equal(0, again)
@@ -64,7 +64,7 @@ describe("a bad image file", function()
         status, _, err = run(dir)
         assert.equal(1, status)
         assert.truthy(err:find("advrt: " .. images .. "/00007.png: is empty" .. WAY_OUT
-            .. "; what was done is kept, go on with: ", 1, true), err)
+            .. "; finished work is kept; continue with: ", 1, true), err)
         status, _, err = run(dir, "--resume")
         assert.equal(1, status)
         assert.truthy(err:find("00007.png: is empty" .. WAY_OUT, 1, true), err)

@@ -1,10 +1,10 @@
---- What the experiments have in common: a folder of images meets a network, the images that it
--- gets right are attacked with each loss, and a run's folder is filled with records, tables and
--- figures. The experiments themselves (experiments/*.lua) say what the multiplier is.
+--- The common part of the experiments. A network classifies a folder of images, each correctly
+-- classified image is attacked with each loss, and the run's folder gets records, tables and
+-- figures. The scripts (experiments/*.lua) define the multiplier.
 --
--- The work is done in units, a batch of images and one loss, each committed to the run's journal
--- (advrt.run.journal) when it is done. A run that is gone on with looks at the images again from the first
--- batch that is not whole, and passes over its units that are.
+-- The work is divided into units: a batch of images and one loss. Each finished unit is committed to the
+-- run's journal (advrt.run.journal). A resumed run starts at the first incomplete batch and skips its
+-- committed units.
 
 local arguments = require "advrt.support.check"
 local attack = require "advrt.attack"
@@ -36,9 +36,9 @@ local weights = require "advrt.nets.weights"
 local experiment = {}
 
 local CHECKPOINT_EVERY = 60 -- seconds between two checkpoints inside an attack
-local AUTO_MOST = 512       -- images of a batch that --batch auto takes
+local AUTO_MOST = 512       -- the largest batch that --batch auto takes
 
---- Fails where --mean or --std has neither one number nor one for each channel of the net.
+--- Fails unless --mean and --std have one number, or one per channel of the net.
 local function check_channels(o)
     local d = net.definition(o.net, {output = o.output, crop = o.crop})
     local channels = d and d.input[1]
@@ -51,7 +51,7 @@ local function check_channels(o)
     end
 end
 
---- The network that the options name. What does not fit is a failure in one line.
+--- The network that the options name. A mismatch is a failure in one line.
 function experiment.load_net(o)
     local g, message = net.load(o.net,
         {weights = o.weights, weights_key = o.weights_key, mean = o.mean, std = o.std, range = o.range,
@@ -67,33 +67,34 @@ function experiment.load_net(o)
     return g
 end
 
---- Warns where a net without normalisation gets fewer images right than twice chance.
+--- Warns if a net without normalisation has an accuracy below twice chance.
 function experiment.doubt(g, right, count)
     if g.unnormalised and count > 0 and right * g.classes < 2 * count then
-        weights.say {("warning: %d of %d images are right, less than twice chance (%d classes); %s"):format(
+        weights.say {("warning: %d of %d images are classified correctly, below twice chance (%d classes); "
+            .. "%s"):format(
             right, count, g.classes, g.unnormalised)}
     end
 end
 
---- Makes a number of --batch auto, for `count` images.
+--- Resolves --batch auto to a number, for `count` images.
 function experiment.settle_batch(o, g, count)
     if o.batch ~= "auto" then return end
     o.batch = g:largest_batch(math.max(1, math.min(count, AUTO_MOST)))
 end
 
---- The folder of images that the options name, seen through the net's preprocessing, and how many of
--- them, the first ones, --limit and --sample choose.
+--- The folder of images that the options name, with the net's preprocessing, and the number of
+-- images after --limit and --sample.
 function experiment.open_images(o, g)
     o.images = o.images or system.options.root .. "/nets/fashion-images"
     local images = data.folder(o.images, {classes = g.classes, input = g.input, range = g.range,
         resize = o.resize, crop = o.crop, class_names = g.class_names, unlabelled = o.write_labels and true})
-    images:on_bad(o.skip_bad, "; put a good file in its place, or leave it out with --skip-bad")
+    images:on_bad(o.skip_bad, "; replace the file, or skip it with --skip-bad")
     local count = images:choose(o)
     experiment.settle_batch(o, g, count)
     return images, count
 end
 
---- Images that were classified correctly and wait for their attack, up to a batch.
+--- A queue of correctly classified images that wait for an attack, up to a batch.
 local function new_queue(B, input)
     return {x = tensor.new {B, table.unpack(input)}, files = {}, labels = {}, targets = {}, size = B}
 end
@@ -104,8 +105,8 @@ local function push(queue, image, file, label, target)
     queue.files[k], queue.labels[k], queue.targets[k] = file, label, target
 end
 
---- Fills the places that are left with the last image, so that every batch has the same shape and
--- an image's numbers do not depend on how many there are. Returns how many are real.
+--- Pads the batch with the last image, so that every batch has the same shape and an image's
+-- numbers do not depend on the batch. Returns the number of real images.
 local function pad(queue)
     local real = #queue.files
     for k = real + 1, queue.size do
@@ -121,13 +122,13 @@ local function clear(queue) queue.files, queue.labels, queue.targets = {}, {}, {
 local Run = {}
 Run.__index = Run
 
---- Where a signal asked for the end, here is a place for it: all that was done is on disk.
+--- A point where a signal may end the run: all finished work is on disk.
 local function stop_if_asked()
     if system.interrupted() then fail.interrupted() end
 end
 
---- Keeps the state of an attack now and then, and where it is to end. `more`: optional, a function that
--- returns other tensors of the state, by name.
+--- Saves the state of an attack from time to time, and before an interrupt. `more`: optional, a
+-- function that returns further tensors of the state by name.
 function Run:checkpoint(state, more)
     local asked = system.interrupted()
     if not asked and system.clock() - self.kept_at < CHECKPOINT_EVERY then return end
@@ -139,8 +140,8 @@ function Run:checkpoint(state, more)
     stop_if_asked()
 end
 
---- What is kept of a batch and a loss: the records of its first `real` images, r being what attack.run
--- returned, and what --save-adversarial asks for. It goes to the journal, whose next commit follows.
+--- Adds the results of a batch and a loss to the journal: the records of its first `real` images and
+-- the images of --save-adversarial. r is attack.run's result. The next commit includes them.
 function Run:keep(queue, real, one, r)
     for k = 1, real do
         self.journal:add("records", record.pack({file = queue.files[k], label = queue.labels[k],
@@ -153,7 +154,7 @@ function Run:keep(queue, real, one, r)
     end
 end
 
---- What is wrong with a state that a file holds: nil where the unit at hand can go on with it.
+--- Why the saved state does not fit the current unit; nil if it fits.
 function Run:problem_of_state(state)
     return attack.problem_of_state(state, self.net, self:room(), self.o.iterations)
 end
@@ -161,8 +162,8 @@ end
 --- The shape of a batch.
 function Run:shape() return {self:room(), table.unpack(self.net.input)} end
 
---- The state of the unit at hand that an earlier process kept, as attack.run takes it; nil where there is
--- none, or none that fits, which is told.
+--- The saved state of the current unit, as attack.run takes it. nil if there is none, or none that fits
+-- (with a message).
 function Run:saved()
     local tensors, numbers = self.journal:saved()
     if not tensors then return nil end
@@ -173,17 +174,17 @@ function Run:saved()
     return state
 end
 
---- Units of progress that an image takes under the l-th loss.
+--- Progress units per image under the l-th loss.
 function Run:unit_work() return self.o.iterations + 1 end
 
---- The same under all losses.
+--- Progress units per image under all losses.
 function Run:image_work()
     local work = 0
     for l = 1, #self.losses do work = work + self:unit_work(l) end
     return work
 end
 
---- Notes that `work` more units of progress are done; spare: that so many need not be done.
+--- Reports `work` finished progress units; spare: units that are no longer needed.
 function Run:advance(work, what)
     self.work = self.work + work
     self.progress:update(self.work, what)
@@ -191,8 +192,8 @@ end
 
 function Run:spare(work) self.progress.total = self.progress.total - work end
 
---- Attacks a batch with the l-th loss, from where an earlier process stopped, and keeps what came of its
--- first `real` images; returns the seconds that it took.
+--- Attacks a batch with the l-th loss, from a saved state if there is one, and keeps the results of its
+-- first `real` images. Returns the seconds it took.
 function Run:compute(queue, real, l, what)
     local one, from = self.losses[l], self:saved()
     self:spare(real * (from and from.step or 0))
@@ -207,8 +208,8 @@ function Run:compute(queue, real, l, what)
     return r.seconds
 end
 
---- Makes what was kept since the last commit a unit of `images` images under a loss. `note`: more fields
--- of its note; next_image: where all images before it are done with by this unit, its number.
+--- Commits everything added since the last commit as a unit of `images` images under a loss. `note`:
+-- more fields of its note. next_image: set if all images before this number are finished.
 function Run:commit(images, name, note, next_image)
     table.move(note, 1, #note, 3, note)
     note[1], note[2] = {"loss", name}, {"images", images}
@@ -223,14 +224,14 @@ function Run:commit(images, name, note, next_image)
     stop_if_asked()
 end
 
---- Notes in the journal what the images up to number `last` are, as far as that is not there.
+--- Notes the contents of the images up to number `last` in the journal, unless already noted.
 function Run:look(last)
     if last <= self.looked then return end
     self.journal:look(self.images:digest(self.looked + 1, last))
     self.looked = last
 end
 
---- Fails where a unit that an earlier process made is not of the images in the queue.
+--- Fails if a committed unit does not belong to the images in the queue.
 function Run:check_queue(queue, l)
     local unit = self.journal.units[self.units]
     local heads = self:heads_of_images(unit, l, units.heads(self.journal, unit), queue.batch)
@@ -238,7 +239,7 @@ function Run:check_queue(queue, l)
     units.match(self.journal, self.units, queue, heads)
 end
 
---- Attacks a batch of images with each loss for which that is not done yet.
+--- Attacks a batch of images with each loss that is not yet finished.
 function Run:attack(queue)
     local real = pad(queue)
     self:look(queue.next - 1)
@@ -258,24 +259,25 @@ function Run:attack(queue)
     clear(queue)
 end
 
---- The records of a unit, one an image, which `heads` are of; or nil and what is wrong. l: the number of its
--- loss.
+--- The records of a unit, one per image, with their first fields `heads`; or nil and the problem. l: the
+-- index of its loss.
 function Run:heads_of_images(unit, _, heads)
     if #heads ~= unit.images then
-        return nil, ("it has %d records, its note says %d images"):format(#heads, unit.images)
+        return nil, ("it has %d records, but its note says %d images"):format(#heads, unit.images)
     end
     local images, when = 0, self.o.save_adversarial
     for _, head in ipairs(heads) do
-        if head.loss ~= unit.loss then return nil, "a record is of another loss" end
+        if head.loss ~= unit.loss then return nil, "a record belongs to another loss" end
         if when == "last" or when and schema.count.is(head.flip_iteration) then images = images + 1 end
     end
     if #unit.frames.bytes ~= images then
-        return nil, ("it keeps %d adversarial images, not %d"):format(#unit.frames.bytes, images)
+        return nil, ("it has %d adversarial images, not %d"):format(#unit.frames.bytes, images)
     end
     return heads
 end
 
---- What is wrong with the i-th unit of the journal (advrt.run.units); state: what those before it amount to.
+--- The problem with the i-th unit of the journal (advrt.run.units), or nil; state: the totals of the units
+-- before it.
 function Run:problem_of_unit(unit, i, state)
     local l = (i - 1) % #self.losses + 1
     local last, name = l == #self.losses, self.losses[l].name
@@ -302,7 +304,7 @@ function Run:problem_of_unit(unit, i, state)
     return problem or last and units.close(state, unit, unit.images) or nil
 end
 
---- Goes on behind the batches that the journal holds whole; returns the image to look at next.
+--- Continues after the complete batches of the journal; returns the next image.
 function Run:take_up(first)
     local done = self.journal.units
     for i = #self.losses, #done, #self.losses do
@@ -314,7 +316,7 @@ function Run:take_up(first)
     return first
 end
 
---- Leaves an image out, and says why.
+--- Leaves an image out and records the reason.
 function Run:leave(file, label, prediction, reason)
     local name = reason == "wrong" and "wrong" or "left_out"
     self.counts[name] = self.counts[name] + 1
@@ -322,10 +324,10 @@ function Run:leave(file, label, prediction, reason)
     self:spare(self:image_work())
 end
 
---- How many images are attacked together.
+--- The number of images attacked together.
 function Run:room() return self.o.batch end
 
---- Leaves image i out, whose file is bad.
+--- Leaves out image i, whose file is bad.
 function Run:leave_bad(images, i, message)
     local path = ("%s/%s: "):format(images.dir, images.files[i])
     self.counts.bad = self.counts.bad + 1
@@ -333,7 +335,7 @@ function Run:leave_bad(images, i, message)
         .. (message:sub(1, #path) == path and message:sub(#path + 1) or message))
 end
 
---- Looks at image i of a batch, whose pixels are x and whose logits z: it joins the queue, or is left out.
+--- Classifies image i of a batch, with pixels x and logits z: queues it, or leaves it out.
 function Run:sort(queue, i, x, z, prediction, target_of)
     local file, label = self.images.files[i], self.images:label(i)
     local target = prediction == label and target_of(file, label, z) or nil
@@ -345,8 +347,8 @@ function Run:sort(queue, i, x, z, prediction, target_of)
     end
 end
 
---- Goes through the images: those that are right on the clean image and get a target are attacked,
--- self:room() at a time, in sorted order.
+--- Processes the images in sorted order. Attacks, in groups of self:room(), the correctly
+-- classified images that get a target.
 function Run:go(images, first, last, target_of)
     local queue = new_queue(self:room(), self.net.input)
     local z = tensor.new {self.o.batch, self.net.classes}
@@ -371,8 +373,8 @@ function Run:go(images, first, last, target_of)
     if #queue.files > 0 then self:attack(queue) end
 end
 
---- Bytes that the run may take on the disk: its records, and the images that it keeps, in its journal and
--- in the files that are made of it.
+--- Upper bound of the run's bytes on disk: records and saved images, in the journal and in the final
+-- files.
 function Run:bytes()
     local pixels = 1
     for _, n in ipairs(self.net.input) do pixels = pixels * n end
@@ -380,25 +382,25 @@ function Run:bytes()
     return 2 * self.count * #self.losses * (of_record + (self.o.save_adversarial and 4 * pixels or 0))
 end
 
---- Says so where the disk may be too small.
+--- Warns if the disk may be too small.
 function Run:look_at_room()
     local room, bytes = system.room(self.out.path), self:bytes()
     if not room or room >= bytes then return end
-    io.stderr:write(("advrt: the run may need up to %s in %s, where %s are free\n"):format(folder.size(bytes),
+    io.stderr:write(("advrt: warning: the run may need up to %s in %s; %s are free\n")
+        :format(folder.size(bytes),
         (self.out.path:gsub("%c", "?")), folder.size(room)))
 end
 
---- Empties the queue that go has given to an attack of its own (spec.methods).
+--- Runs the remaining queue of an experiment with its own attack (spec.methods).
 experiment.clear = clear
 
---- Fails where it is plain before the work that it cannot end; for those that stand in for it.
+--- Fails early if the work cannot finish; spec.methods may replace it.
 function Run:check() end
 
---- What a finished run that is asked to go on has to say again, or fails of.
+--- Checks or prints something when a finished run is resumed.
 function Run:was_finished() end
 
---- The frames of the journal that hold records, in the order of the finished file: image by image, for
--- each the losses as they were given.
+--- The journal's record frames in the order of the finished file: by image, then by loss as given.
 function Run:order()
     local order, done = {}, self.journal.units
     for i = 1, #done, #self.losses do
@@ -420,7 +422,7 @@ function Run:pixels(l)
     end)
 end
 
---- Seconds by loss, and the lines of left_out.csv, over all units.
+--- Seconds per loss, and the lines of left_out.csv, over all units.
 function Run:sums()
     local left, seconds = {}, {}
     for _, one in ipairs(self.losses) do seconds[one.name] = 0 end
@@ -432,8 +434,8 @@ function Run:sums()
     return seconds, table.concat(left)
 end
 
---- Writes the records in their order, and everything that is computed from them; returns a function
--- that says what came out, once the run's journal is gone.
+--- Writes the records in order, and everything computed from them. Returns a function that prints
+-- the results, to call after the journal is removed.
 function Run:finish()
     local seconds, left = self:sums()
     self.journal:write(self.out:file("records.msgpack"), self:order())
@@ -446,7 +448,7 @@ function Run:finish()
     })
 end
 
---- The losses that --losses names. What does not fit the net is a failure in one line.
+--- The losses of --losses. A loss that does not fit the net is a failure in one line.
 function experiment.losses(o, g)
     local losses = {}
     for i, name in ipairs(o.losses) do
@@ -459,8 +461,8 @@ function experiment.losses(o, g)
     return losses
 end
 
---- The flag that leaves bad files out, and its help.
-experiment.skip_bad = {"skip-bad", "leave out images whose files are bad, and list them in left_out.csv"}
+--- The flag that skips bad files, and its help.
+experiment.skip_bad = {"skip-bad", "skip images that cannot be read, and list them in left_out.csv"}
 
 --- Reads the command line of an experiment.
 local function options_of(spec, argv)
@@ -475,11 +477,11 @@ local function options_of(spec, argv)
         end
     end
     table.move({"out", "shard"}, 1, 2, #takes + 1, takes)
-    local read = table.move(takes, 1, #takes, 1, {}) -- a run of one seed does not tell of --seeds
+    local read = table.move(takes, 1, #takes, 1, {}) -- a run with one seed does not record --seeds
     if not spec.takes then read[#read + 1] = "seeds" end
     local flags = table.move(spec.flags or {}, 1, #(spec.flags or {}), 1, {})
     flags[#flags + 1] = experiment.skip_bad
-    flags[#flags + 1] = {"resume", "go on with the run in --out, where it stopped"}
+    flags[#flags + 1] = {"resume", "continue the run in --out"}
     local o = options.parse(argv, {name = spec.setting .. ".lua", description = spec.description,
         options = read, ranks = true, figures = true, bands = not spec.takes, flags = flags,
         either = spec.either, help = spec.help,
@@ -524,8 +526,8 @@ local function nothing_to_attack(o, counts)
         counts.bad > 0 and (", and %d files are bad"):format(counts.bad) or "")
 end
 
---- What chooses an image's target: function(file, label, logits) -> class, nil to leave the image out, -1
--- where the attack is untargeted.
+--- Chooses an image's target: function(file, label, logits) -> class; nil leaves the image out, -1 is
+-- untargeted.
 local function rule_of(o, g)
     if o.untargeted then
         if g.classes < 2 then
@@ -539,7 +541,7 @@ local function rule_of(o, g)
     return target_of
 end
 
---- Gives the step's size its value where it is left out; returns a line about it, nil where spec has none.
+--- Sets the default step size; returns a line about it, or nil if spec has no step.
 local function settle_step(spec, o, g)
     if not spec.step then return nil end
     local key, from = spec.step, "as given"
@@ -552,7 +554,7 @@ local function settle_step(spec, o, g)
     return ("Steps: %s %.4g%s, %s"):format(key, o[key], norm, from)
 end
 
---- Does the work, or a shard of it, in one process; returns the list of its images.
+--- Does the work, or one shard of it, in one process; returns the list of its images.
 local function run_here(spec, o, takes)
     if not o.no_figures then plot.check() end
     local g = experiment.load_net(o)
@@ -612,7 +614,7 @@ local function run_here(spec, o, takes)
     run:look(last)
     files = table.concat(run.journal.looked)
     run.about.images_sha256 = system.digest(files)
-    -- A process before this one may have left bad files out.
+    -- An earlier process may have skipped bad files.
     if run.counts.bad > 0 then run.about.options.skip_bad = true end
     run.about.loaded_later = run.journal:loaded()
     local say = run:finish()
@@ -621,7 +623,7 @@ local function run_here(spec, o, takes)
     return files
 end
 
---- Joins the finished shards' folders `dirs` in the run's, `out`.
+--- Joins the folders `dirs` of the finished shards into the run's folder `out`.
 local function join(o, out, dirs, files)
     local list = shards.read(dirs)
     local run = shards.sum(list)
@@ -631,10 +633,9 @@ local function join(o, out, dirs, files)
     return true, not o.whole and say or nil
 end
 
---- The same from options that have been read: o, values by key; takes, the names of those that
--- run.json tells; o.whole: the folder of the run of which this is one seed's, o.later: whether it is not the
--- first of them. spec.join: optional, what shards.spread does with the finished shards instead of
--- joining their records.
+--- Runs an experiment from parsed options. o: values by key; takes: the option names that run.json records;
+-- o.whole: the parent folder of a run over seeds; o.later: whether this seed is not the first. spec.join:
+-- optional, replaces the joining of records in shards.spread.
 function experiment.start(spec, o, takes)
     if dist.size == 1 then return run_here(spec, o, takes) end
     if not o.no_figures then plot.check() end

@@ -1,5 +1,5 @@
---- The folder of a run: claimed before the work, taken back where the work failed before it left
--- anything, and written to so that a file is complete under its final name or absent.
+--- The folder of a run: claimed before the work starts, removed if the work fails before writing
+-- anything. Every file is complete under its final name, or absent.
 
 local dist = require "advrt.dist"
 local fail = require "advrt.support.fail"
@@ -14,22 +14,21 @@ Folder.__index = Folder
 --- The name of a run's journal (advrt.run.journal).
 folder.journal = "records.part"
 
---- The name of the folder that holds the folders of a run's shards, I-of-N (advrt.run.shards), while
--- mpirun's processes are at work; and the one that it gets when they have been joined.
+--- The name of the folder with the shards' folders I-of-N (advrt.run.shards) while mpirun's
+-- processes work, and its name after they are joined.
 folder.shards = "shards"
 local JOINED = ".shards.joined"
 
 --- The name of the folder of one seed's run (advrt.run.seeds).
 folder.seed = "seed-%d"
 
---- The files that a process leaves behind where it is killed while it writes another, and gnuplot
--- while it draws.
+--- Temporary files that remain after a crash during writing, and while gnuplot draws.
 local function is_leftover(name)
     return name:find("^%.advrt%-%x+%.tmp$") or name:find("^fig[%w_]*%.%a+%.part$")
         or name == "adversarial.safetensors.part" or name == JOINED
 end
 
---- How many processes share the run in `path`; nil where none of them has left anything.
+--- The number of processes that share the run in `path`; nil if none has written anything.
 local function sharing(path)
     for name in lfs.dir(path .. "/" .. folder.shards) do
         local count = name:match("^%d+%-of%-(%d+)$")
@@ -37,7 +36,7 @@ local function sharing(path)
     end
 end
 
---- The names of the folders of seeds' runs in `path`, by seed.
+--- The names of the seed folders in `path`, by seed.
 function folder.seeds(path)
     local list = {}
     if lfs.attributes(path, "mode") ~= "directory" then return list end
@@ -50,7 +49,7 @@ function folder.seeds(path)
     return list
 end
 
---- "1.2 GB": bytes as people read them.
+--- "1.2 GB": bytes for people.
 function folder.size(bytes)
     for _, unit in ipairs {"bytes", "kB", "MB", "GB"} do
         if bytes < 1000 then return ("%.3g %s"):format(bytes, unit) end
@@ -59,8 +58,7 @@ function folder.size(bytes)
     return ("%.3g TB"):format(bytes)
 end
 
---- Fails where a file of so many bytes cannot be written at `path`, which would else be known when the work
--- is done. option: the one that names it.
+--- Fails early if a file of this many bytes cannot be written at `path`. option: the option that names it.
 function folder.try_file(path, option, bytes)
     if lfs.attributes(path, "mode") == "directory" then fail("%s: %s is a folder", option, path) end
     local probe = path .. ".advrt-try"
@@ -70,12 +68,12 @@ function folder.try_file(path, option, bytes)
     os.remove(probe)
     local room = system.room(path:match("^(.*/)") or ".")
     if room and room < bytes then
-        fail("%s %s: the file needs %s, %s are free there; free some, or give another path", option, path,
+        fail("%s %s: the file needs %s, but %s are free; free some space, or give another path", option, path,
             folder.size(bytes), folder.size(room))
     end
 end
 
---- Whether there is nothing in a folder.
+--- Whether a folder is empty.
 local function is_empty(path)
     for name in lfs.dir(path) do
         if name ~= "." and name ~= ".." then return false end
@@ -83,9 +81,8 @@ local function is_empty(path)
     return true
 end
 
---- What a folder holds: "nothing"; "unfinished", a run whose journal is there; "shared", one whose
--- shards' folders are, and the number of shards; "finished", one whose records are; "seeds", the runs of
--- several seeds; or "else".
+--- The state of a folder: "nothing" (empty); "unfinished" (a journal); "shared" (shards' folders; also
+-- returns their number); "finished" (records); "seeds" (runs of several seeds); or "else".
 local function look(path)
     local ok, iterator, state = fail.try(lfs.dir, path)
     if not ok then fail.option("--out %s: the folder cannot be listed: %s", path, iterator) end
@@ -99,7 +96,7 @@ local function look(path)
     local is_folder = lfs.attributes(path .. "/" .. folder.shards, "mode") == "directory"
     local count = is_folder and sharing(path)
     if count then return "shared", count end
-    if is_folder and is_empty(path .. "/" .. folder.shards) then -- a process was killed as it began
+    if is_folder and is_empty(path .. "/" .. folder.shards) then -- a process was killed at its start
         local done, message = lfs.rmdir(path .. "/" .. folder.shards)
         if not done then fail("--out %s/%s: %s", path, folder.shards, message) end
         return look(path)
@@ -110,8 +107,8 @@ local function look(path)
     return any and "else" or "nothing"
 end
 
---- Makes `path` and the folders above it that are missing; adds those made to `made`, outermost
--- first. Returns true, or nil and a message.
+--- Makes `path` and its missing parents; appends them to `made`, outermost first. Returns true, or
+-- nil and a message.
 local function make(path, made)
     if lfs.attributes(path, "mode") == "directory" then return true end
     local above = path:match("^(.*[^/])/+[^/]+/*$")
@@ -122,13 +119,13 @@ local function make(path, made)
     local done, message = lfs.mkdir(path)
     if done then
         made[#made + 1] = path
-    elseif lfs.attributes(path, "mode") ~= "directory" then -- nor did another run just make it
+    elseif lfs.attributes(path, "mode") ~= "directory" then -- and no other run made it meanwhile
         return nil, ("cannot make the folder %s: %s"):format(path, message)
     end
     return true
 end
 
---- A name of its own below runs/: two runs that start in the same second do not meet.
+--- A unique name below runs/: two runs that start in the same second get different folders.
 local function claim_default(name, made)
     local stem = ("runs/%s-%s"):format(name, os.date("!%Y%m%d-%H%M%S"))
     local done, message = make("runs", made)
@@ -146,17 +143,17 @@ local function claim_default(name, made)
     fail("cannot make a folder %s: %s", stem, message)
 end
 
---- Claims the folder `path`, new or empty, or where it is nil a new one runs/NAME-TIME (UTC). To be
--- held in a to-be-closed variable: where an error closes it, what is temporary is removed, and so
--- are the folders made here as far as they are empty then.
+--- Claims the folder `path`, which must be new or empty; nil makes a new one runs/NAME-TIME (UTC).
+-- Hold the result in a to-be-closed variable. If an error closes it, temporary files and empty
+-- folders made here are removed.
 --
--- With `resume` it may also hold a run; the field `holds` is then "unfinished", "shared" or
--- "finished", and else "nothing". What several processes share is for as many to go on with. seeds: whether
--- it is for the runs of several seeds; `holds` may be "seeds" then.
+-- With `resume` the folder may hold a run; the field `holds` is then "unfinished", "shared" or "finished",
+-- otherwise "nothing". A shared run must be resumed by the same number of processes. seeds: the folder is
+-- for runs of several seeds; `holds` may then be "seeds".
 function folder.claim(path, name, resume, seeds)
     local made, holds, count = {}, "nothing", nil
     if resume and not path then
-        fail.option("--resume wants --out DIR, the folder of the run to go on with")
+        fail.option("--resume wants --out DIR, the folder of the run to continue")
     elseif not path then
         path = claim_default(name, made)
     else
@@ -167,17 +164,17 @@ function folder.claim(path, name, resume, seeds)
             holds, count = look(path)
         end
         if holds == "else" and resume then
-            fail.option("--out %s: the folder is not empty, and no run is in it to go on with", path)
+            fail.option("--out %s: the folder is not empty, but holds no run to continue", path)
         elseif holds ~= "nothing" and resume and (holds == "seeds") ~= (seeds or false) then
-            fail.option("--out %s: the run in it was started %s --seeds; go on with it so, or give another "
+            fail.option("--out %s: the run in it was started %s --seeds; resume it that way, or give another "
                 .. "--out", path, seeds and "without" or "with")
         elseif holds ~= "nothing" and not resume then
             fail.option("--out %s: the folder is not empty; give a new or empty one%s", path,
                 (holds == "unfinished" or holds == "seeds" or count)
-                    and ", or --resume to go on with the run in it" or "")
+                    and ", or --resume to continue its run" or "")
         end
         if count and count ~= dist.size then
-            fail.option("--resume: %d processes share the run in %s; go on with it by mpirun -n %d", count,
+            fail.option("--resume: %d processes share the run in %s; resume it with mpirun -n %d", count,
                 path, count)
         end
         local done, message = make(path, made)
@@ -186,11 +183,11 @@ function folder.claim(path, name, resume, seeds)
     return setmetatable({path = path, made = made, holds = holds, temporary = {}}, Folder)
 end
 
---- Seconds until what one machine has written must be seen by the others.
+--- Seconds within which one machine's files must be visible to the others.
 folder.patience = 10
 
---- The folder that rank 0 has claimed (`claimed`; nil on the other ranks), for every rank: where another
--- than rank 0 says or writes something, it has claimed nothing. Fails where one of them does not see it.
+--- Distributes the folder that rank 0 claimed (`claimed`; nil on the other ranks) to all ranks. Fails if
+-- a rank does not see it. Other ranks claim nothing.
 function folder.share(claimed)
     local beacon = claimed
         and (".advrt-%s.tmp"):format(system.digest(claimed.path .. system.clock()):sub(1, 16))
@@ -203,7 +200,7 @@ function folder.share(claimed)
     local until_then = system.clock() + folder.patience
     while not lfs.attributes(path .. "/" .. name, "mode") do
         if system.clock() > until_then then
-            fail("--out %s: this process does not see there what rank 0 has written; all of them need to "
+            fail("--out %s: this process does not see the files of rank 0; all processes must "
                 .. "see the same folder", path)
         end
         if system.interrupted() then fail.interrupted() end
@@ -217,7 +214,7 @@ function folder.share(claimed)
     return setmetatable({path = path, made = {}, holds = holds, temporary = {}}, Folder)
 end
 
---- Removes a file, or a folder with all that is in it.
+--- Removes a file, or a folder with its contents.
 local function remove(path)
     if lfs.symlinkattributes(path, "mode") == "directory" then
         for name in lfs.dir(path) do
@@ -227,14 +224,14 @@ local function remove(path)
     os.remove(path)
 end
 
---- Removes the shards' folders, when all of the run is in this one: at once, as others see it.
+--- Removes the shards' folders after the run is joined here; atomic for other processes.
 function Folder:forget_shards()
     local done, message = os.rename(self:file(folder.shards), self:file(JOINED))
     if not done then fail("%s", message) end
     remove(self:file(JOINED))
 end
 
---- Removes what killed processes left of files that they were writing; for who has the journal.
+--- Removes the temporary files of killed processes; only for the owner of the journal.
 function Folder:sweep()
     for _, dir in ipairs {self.path, self:file("examples")} do
         if lfs.attributes(dir, "mode") == "directory" then
@@ -248,23 +245,23 @@ end
 --- The path of a file in the folder.
 function Folder:file(name) return self.path .. "/" .. name end
 
---- The same for a file that must not outlive a failure.
+--- The same for a temporary file, which is removed on failure.
 function Folder:scratch(name)
     local path = self:file(name)
     self.temporary[#self.temporary + 1] = path
     return path
 end
 
---- What was to go with a failure is worth keeping after all.
+--- Keeps the temporary files after a failure.
 function Folder:keep() self.temporary = {} end
 
---- Writes a file at once: complete or not at all.
+--- Writes a file atomically.
 function Folder:write(name, text)
     local done, message = system.write(self:file(name), text)
     if not done then fail("%s", message) end
 end
 
---- Makes a folder in it.
+--- Makes a subfolder.
 function Folder:folder(name)
     local done, message = make(self:file(name), self.made)
     if not done then fail("%s", message) end

@@ -1,6 +1,6 @@
---- A run's unfinished work, kept through crashes: a part file (advrt.record) in which units of work are
--- committed one after another, each whole or not there, so that a later process goes on behind the
--- last one; and beside it one checkpoint of the unit at hand.
+--- A run's unfinished work, safe against crashes. Units of work are committed one after another to a
+-- part file (advrt.record), each complete or absent, so a later process continues after the last one.
+-- A checkpoint of the current unit lies beside it.
 --
 --     local j <close>, message = journal.open(path)
 --     if not j.header then j:begin {{"about", text}} end
@@ -10,8 +10,8 @@
 --     j:commit {{"batch", 3}, {"seconds", 1.5}}            -- on disk when it returns
 --     j:remove()                                           -- once all that it held is elsewhere
 --
--- One process at a time has a journal open. What depends on the disk fails in one line. Checksums tell what
--- a crash or a disk did to the file; what its notes hold is for advrt.run.units to check.
+-- One process at a time has a journal open. A disk error is a failure in one line. Checksums detect damage
+-- by a crash or a disk; advrt.run.units checks the notes' contents.
 
 local core = require "advrt.core.record"
 local fail = require "advrt.support.fail"
@@ -33,9 +33,9 @@ local function check(value, message)
     return value
 end
 
---- The committed units of a part file: their notes, as tables by key, with the frames that each
--- added, {records = {numbers}, bytes = {numbers}}, as `frames`. Frames behind the last note belong to
--- a unit that never was whole, and are cut off. Besides, the texts that look was given.
+--- The committed units of a part file: their notes as tables by key, each with its frames as
+-- `frames`, {records = {numbers}, bytes = {numbers}}. Frames after the last note belong to an
+-- incomplete unit and are removed. Also returns the texts that `look` added.
 local function read_units(part, path)
     local units, looked, frames = {}, {}, {records = {}, bytes = {}}
     local last = 0
@@ -60,10 +60,10 @@ local function read_units(part, path)
     return units, looked
 end
 
---- Opens the journal at `path`, an empty one where there is none. Returns it: header, what it was begun
--- with, as a table by key, nil where it is empty; units, the notes committed since, each with the
--- frames that belong to it, frames.records and frames.bytes; looked, the texts that look was given. Or
--- nil and a message, where another process is at work on it or it cannot be read.
+--- Opens the journal at `path`, or creates an empty one. Returns it with the fields: header, the table
+-- it began with, nil if empty; units, the committed notes, each with its frames.records and
+-- frames.bytes; looked, the texts of `look`. Returns nil and a message if another process uses it or
+-- it is unreadable.
 function journal.open(path)
     local part, message = core.part(path, "append")
     if not part then return nil, message end
@@ -74,8 +74,8 @@ function journal.open(path)
     return self
 end
 
---- Adds a note, on disk when this returns. One of which that cannot be told is cut off again: a process
--- that goes on would take its unit for done, of which this one, as it fails, removes what else it left.
+--- Adds a note; it is on disk when this returns. If the write cannot be verified, the note is removed:
+-- a resumed run would skip its unit, although the failing process removes the unit's other files.
 local function add_note(part, note)
     local frames = #part
     check(part:add("note", core.pack(note)))
@@ -85,21 +85,21 @@ local function add_note(part, note)
     fail("%s", message)
 end
 
---- Begins an empty journal with a header, an array of {key, value} as record.pack takes it.
+--- Starts an empty journal with a header, an array of {key, value} as for record.pack.
 function Journal:begin(header)
     self:commit(header)
     self.header = table.remove(self.units, 1)
 end
 
---- Notes a text that tells what the units to come are made from: on disk when this returns. For between
--- two units.
+--- Notes a text that describes the inputs of the next units; it is on disk when this returns. Call it
+-- between two units.
 function Journal:look(text)
     add_note(self.part, {{"looked_at", text}})
     self.looked[#self.looked + 1] = text
 end
 
---- Adds a frame to the unit that the next commit makes whole. kind: "records", bytes of whole
--- records; or "bytes", which are kept for another file.
+--- Adds a frame to the unit of the next commit. kind: "records", bytes of complete records; or
+-- "bytes", data for another file.
 function Journal:add(kind, bytes)
     check(self.part:add(kind, bytes))
     table.insert(self.pending[kind], #self.part)
@@ -107,8 +107,8 @@ end
 
 local function files_of(unit) return type(unit.loaded) == "string" and loaded.of_text(unit.loaded) or {} end
 
---- From here on the notes name each file that is read (advrt.support.loaded), unless it is among these
--- or in an earlier note.
+--- From now on each note lists the files read since (advrt.support.loaded), except these files and
+-- those of earlier notes.
 function Journal:know(list)
     self.knows = {}
     for _, one in ipairs(list) do self.knows[one[2]] = true end
@@ -117,7 +117,7 @@ function Journal:know(list)
     end
 end
 
---- All files that the notes tell of.
+--- All files named in the notes.
 function Journal:loaded()
     local list = {}
     for _, unit in ipairs(self.units) do
@@ -126,7 +126,7 @@ function Journal:loaded()
     return list
 end
 
---- The files that were read since the journal knows of some (advrt.support.loaded), as a field of a note.
+--- The files read that the journal does not yet know (advrt.support.loaded), as a field of a note.
 function Journal:newly_loaded()
     local list = {}
     for _, one in ipairs(self.knows and loaded.list() or {}) do
@@ -137,8 +137,8 @@ function Journal:newly_loaded()
     return #list > 0 and {"loaded", loaded.text(list)} or nil
 end
 
---- Makes a unit of what was added and of a note, an array of {key, value}: on disk, all of it, when
--- this returns. A checkpoint was of this unit, so it goes.
+--- Commits the added frames with a note, an array of {key, value}, as a unit; it is on disk when
+-- this returns. Removes the checkpoint, which belongs to this unit.
 function Journal:commit(note)
     note[#note + 1] = self:newly_loaded()
     add_note(self.part, note)
@@ -149,17 +149,17 @@ function Journal:commit(note)
     os.remove(self.checkpoint)
 end
 
---- The payload of a frame, whose checksum is looked at again.
+--- The payload of a frame; verifies its checksum.
 function Journal:bytes(frame) return check(self.part:bytes(frame)) end
 
---- The fields of a frame's record that come before its first series: whose it is.
+--- The fields of a frame's record before its first series: they identify the record.
 function Journal:head(frame) return check(self.part:head(frame)) end
 
---- What tells the run from others.
+--- An identifier of the run.
 function Journal:run() return system.digest(self.header.about .. "\0" .. self.header.files) end
 
---- Keeps the state inside the unit at hand: tensors by name, and numbers by name; it replaces the last
--- one at once.
+--- Saves the state inside the current unit: tensors by name, and numbers by name. Atomically replaces
+-- the last state.
 function Journal:save(tensors, numbers)
     local all = {["number.unit"] = tensor.from({#self.units + 1}, "f64"),
         ["text.run"] = sealed.of_text(self:run())}
@@ -168,16 +168,15 @@ function Journal:save(tensors, numbers)
     check(sealed.save(self.checkpoint, all))
 end
 
---- Says why the state inside the unit at hand cannot be gone on with; the unit begins anew.
+--- Warns that the state inside the current unit is unusable; the unit restarts.
 function Journal:forget(problem)
-    local line = ("advrt: %s: %s; the batch at hand begins anew"):format(self.checkpoint, problem)
+    local line = ("advrt: warning: %s: %s; the current batch restarts"):format(self.checkpoint, problem)
     io.stderr:write((line:gsub("%c", "?")), "\n")
     os.remove(self.checkpoint)
 end
 
---- What save kept of the unit at hand: tensors and numbers; nil where there is nothing, or nothing that can
--- be gone on with, which is told. The state of another unit, left where a process ended right after a
--- commit, is none.
+--- The state saved for the current unit: tensors and numbers. nil if there is none or it is unusable (with
+-- a warning). The state of another unit, left when a process ended right after a commit, is ignored.
 function Journal:saved()
     local all, message = sealed.load(self.checkpoint)
     if not all then
@@ -192,15 +191,15 @@ function Journal:saved()
             numbers[rest] = v:get(1)
         end
     end
-    if sealed.to_text(all["text.run"]) ~= self:run() then return self:forget("is of another run") end
+    if sealed.to_text(all["text.run"]) ~= self:run() then return self:forget("belongs to another run") end
     if numbers.unit ~= #self.units + 1 then return nil end
     return tensors, numbers
 end
 
---- Writes the records of the frames in `order` to a file, whole or not at all. The journal stays.
+--- Writes the records of the frames in `order` to a file, atomically. The journal stays.
 function Journal:write(path, order) check(self.part:write(path, order)) end
 
---- Ends the journal: the run is finished, and nothing is left to go on with.
+--- Removes the journal: the run is finished.
 function Journal:remove()
     os.remove(self.checkpoint)
     local done, message = os.remove(self.path)
@@ -209,7 +208,7 @@ function Journal:remove()
     self.part:close()
 end
 
---- Leaves the journal for later.
+--- Closes the journal and keeps it for later.
 function Journal:close() self.part:close() end
 
 function Journal:__close() self.part:close() end

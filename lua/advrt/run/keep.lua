@@ -1,16 +1,15 @@
 --- Adversarial images kept in float32 (--save-adversarial), as adversarial.safetensors.
 --
 -- For each loss: LOSS f32 [M,C,H,W], the images in the order of the records, and LOSS.label,
--- LOSS.target, LOSS.iteration i64 [M], of which the last is the step at which the image was taken.
--- The metadata hold "files.LOSS", a JSON array of the M file names, and "when", first or last.
--- With "first" images that never flipped are left out.
+-- LOSS.target, LOSS.iteration i64 [M]; iteration is the step at which the image was saved. The
+-- metadata are "files.LOSS", a JSON array of the M file names, and "when", first or last. With
+-- "first", images that never flipped are left out.
 --
--- Full attacks keep the final image of each attack, "last", whether it succeeded or not: names are those
--- of the attacks, and NAME.success, 1 or 0, stands in the place of LOSS.iteration.
+-- Full attacks save the final image of each attack ("last"), successful or not. The names are those of
+-- the attacks, and NAME.success, 1 or 0, replaces LOSS.iteration.
 --
--- All but the images themselves is in the records. While a run goes on the images lie in its journal,
--- not in memory; at the end they are copied behind the header, which takes their size once more until
--- the journal goes.
+-- Everything but the images comes from the records. During a run the images are in its journal, not
+-- in memory. At the end they are copied after the header, so the disk briefly holds them twice.
 
 local core = require "advrt.core.weights"
 local fail = require "advrt.support.fail"
@@ -28,14 +27,14 @@ local function check(done, message)
     return done
 end
 
---- The image k of what attack.run returned that is kept: f32 [C,H,W]; nil where none is.
+--- The saved image k of attack.run's result: f32 [C,H,W]; nil if none is saved.
 function keep.image(r, k, when)
     if when == "last" then return r.adversarial[k] end
     return r.flip_iteration:get(k) >= 0 and r.first[k] or nil
 end
 
---- What a kept image has besides its pixels, by what it was attacked with: the field of the record that
--- names it, the integers, and the last of these, of a record.
+--- The integers saved with each image, by kind of run: the record's field with the name, the integers,
+-- and the function for the last integer.
 local kinds = {
     loss = {integers = {"label", "target", "iteration"}, last = function(r, when)
         return when == "first" and r.flip_iteration or #r.l2 - 1
@@ -43,8 +42,8 @@ local kinds = {
     attack = {integers = {"label", "target", "success"}, last = function(r) return r.success and 1 or 0 end},
 }
 
---- What the records at `path` say of the images that are kept of each name: name -> {files, and each of
--- the kind's integers}, lists.
+--- The saved images according to the records at `path`: name -> {files, and each of the kind's
+-- integers}, lists.
 local function listed(path, names, when, field)
     local lists, kind = {}, kinds[field]
     for _, name in ipairs(names) do
@@ -62,7 +61,7 @@ local function listed(path, names, when, field)
     return lists
 end
 
---- The tensors of the file, with the 64-bit ones first, as the format wants it, and its metadata.
+--- The tensors of the file, 64-bit ones first as the format requires, and its metadata.
 local function contents_of(losses, lists, when, input, integers)
     local C, H, W = table.unpack(input)
     local about, entries = {when = when}, {}
@@ -78,7 +77,7 @@ local function contents_of(losses, lists, when, input, integers)
     return entries, about
 end
 
---- Writes the file: complete under its name, or absent.
+--- Writes the file atomically.
 --
 -- out: the run's folder, which holds the records; losses: names; when: "first" or "last"; input:
 -- {C,H,W}; pixels: function(l) -> an iterator over the bytes of the images kept of losses[l], in the
@@ -104,21 +103,21 @@ function keep.save(out, losses, when, input, pixels, field)
             left = left - #bytes
         end
         if left ~= 0 then
-            fail("cannot write %s: the images of %s are not all there", out:file(NAME), name)
+            fail("cannot write %s: some images of %s are missing from the journal", out:file(NAME), name)
         end
     end
     check(file:finish())
     check(system.replace(path, out:file(NAME)))
 end
 
-local CHUNK = 1 << 20 -- bytes read at a time
+local CHUNK = 1 << 20 -- bytes per read
 
 local function is_size(value) return math.type(value) == "integer" and value >= 0 end
 
-local sizes = {F32 = 4.0, U8 = 1.0} -- floats: no product of sizes overflows
+local sizes = {F32 = 4.0, U8 = 1.0} -- floats: a product of sizes cannot overflow
 
---- Where the images of a tensor lie in a file of safetensors: {dtype "f32" or "u8", shape {M,C,H,W}, from,
--- bytes}, the first byte counted from the file's start; nil where it holds no such images whole.
+--- Locates a tensor's images in a safetensors file: {dtype "f32" or "u8", shape {M,C,H,W}, from, bytes};
+-- `from` counts from the start of the file. nil if the file has no such complete images.
 function keep.place(file, name)
     file:seek("set")
     local size = string.unpack("<i8", file:read(8) or ("\0"):rep(8))

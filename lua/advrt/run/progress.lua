@@ -1,5 +1,5 @@
---- Progress on standard error: one line rewritten in place on a terminal, plain lines elsewhere. Of
--- several processes rank 0 alone shows its own.
+--- Progress on standard error: one line rewritten in place on a terminal, plain lines elsewhere.
+-- With several processes only rank 0 shows it.
 
 local dist = require "advrt.dist"
 local system = require "advrt.core.system"
@@ -19,7 +19,7 @@ function progress.duration(seconds)
     return ("%d:%02d:%02d"):format(s // 3600, s // 60 % 60, s % 60)
 end
 
---- Starts a count of `unit`s, of which there will be about `total`; for a to-be-closed variable.
+--- Starts a count of about `total` `unit`s; use it as a to-be-closed variable.
 function progress.start(unit, total)
     local now = system.clock()
     return setmetatable({unit = unit, total = total, done = 0, began = now, shown = now,
@@ -37,7 +37,7 @@ function Progress:line(what)
         self.where, left)
 end
 
---- Moves on to `done` units; `what` says what is being done.
+--- Sets the count to `done` units; `what` names the current work.
 function Progress:update(done, what)
     self.done = done
     if self.silent then return end
@@ -53,12 +53,12 @@ function Progress:update(done, what)
     io.stderr:flush()
 end
 
---- Where work ends early the line on the terminal makes room for what is said next.
+--- If work ends early, clears the line on the terminal for the next message.
 function Progress:__close()
     if self.terminal and not self.finished and not self.silent then io.stderr:write("\r\27[K") end
 end
 
---- Ends with one plain line that stays.
+--- Ends with one plain line.
 function Progress:finish(what)
     self.finished = true
     if self.silent then return end

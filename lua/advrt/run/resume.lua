@@ -1,4 +1,5 @@
---- Going on with a run: its journal in its folder, begun or taken up where it is the same run.
+--- Resuming a run: opens the journal in its folder, or continues it after checking that it is the
+-- same run.
 
 local dist = require "advrt.dist"
 local fail = require "advrt.support.fail"
@@ -14,8 +15,8 @@ local system = require "advrt.core.system"
 
 local resume = {}
 
---- The command line that goes on with the run in `dir`: this process's, with what is missing; and with
--- its threads, which are as many as there are cores where none are given.
+--- The command that resumes the run in `dir`: this process's command with the missing options, and its
+-- number of threads.
 function resume.command(dir)
     local words, given = {}, {}
     if dist.size > 1 then
@@ -36,8 +37,8 @@ function resume.command(dir)
     return table.concat(words, " ")
 end
 
---- The images in a list as Folder:digest or Folder:names has it: an iterator over sum, class and file. A
--- text that is none ends it.
+--- Iterates over a list of images from Folder:digest or Folder:names: sum, class and file. An invalid
+-- text ends the iteration.
 local function each_image(text)
     local at = 1
     return function()
@@ -49,14 +50,14 @@ local function each_image(text)
     end
 end
 
---- What tells apart two such lists, in words.
+--- Describes the difference between two such lists.
 local function changed_image(old, new)
     local known = {}
     for sum, label, file in each_image(old) do known[file] = {sum, label} end
     for sum, label, file in each_image(new) do
         local was = known[file]
         known[file] = nil
-        if not was then return file .. " was not there" end
+        if not was then return file .. " is new" end
         if was[2] ~= label then return ("%s was of class %s, not %s"):format(file, was[2], label) end
         if was[1] ~= sum then return file .. " has changed" end
     end
@@ -68,13 +69,13 @@ local function images_changed(dir, about, how)
     fail("%s: the images changed since the run in %s was started%s", about.options.images, dir, how)
 end
 
---- Fails unless the run that was begun as `old` is the one that `new` describes.
+--- Fails unless the run that began as `old` is the one that `new` describes.
 local function check_same(dir, old, new)
     if old.processes and old.processes ~= new.processes then
-        fail.option("--resume: %d processes share the run in %s; go on with it by mpirun -n %d",
+        fail.option("--resume: %d processes share the run in %s; resume it with mpirun -n %d",
             old.processes, dir, old.processes)
     elseif new.processes and not old.processes then
-        fail.option("--out %s: one process began the run in it; go on with it without mpirun", dir)
+        fail.option("--out %s: one process started the run; resume it without mpirun", dir)
     end
     local list, problem = run_json.differences(old, new, {out = true, skip_bad = true})
     if #list > 0 then
@@ -93,14 +94,14 @@ local function check_same(dir, old, new)
     end
     local file = loaded.difference(old.loaded, new.loaded)
     if file then
-        fail("the files loaded are others than when the run in %s was started: %s; put them back, or give "
+        fail("the loaded files changed since the run in %s was started: %s; restore them, or give "
             .. "another --out", dir, file)
     end
     if old.images_sha256 ~= new.images_sha256 then images_changed(dir, new, "") end
 end
 
---- Fails unless the images have the names and classes that the journal was begun with, and those that
--- were looked at since the contents.
+--- Fails unless names and classes of the images equal those in the journal, and contents equal those
+-- of the images already processed.
 local function check_images(dir, about, j, images)
     local function compare(old, new)
         if old ~= new then images_changed(dir, about, ": " .. changed_image(old, new)) end
@@ -110,18 +111,18 @@ local function check_images(dir, about, j, images)
     local _, count = looked:gsub("\0", "")
     local _, most = images.names:gsub("\0", "")
     if count > most then
-        fail("%s: it tells of %d images, the run has %d; the journal is damaged, give another --out", j.path,
+        fail("%s: the journal has %d images, the run has %d; it is damaged, give another --out", j.path,
             count, most)
     end
     if count > 0 then compare(looked, images.digest(count)) end
 end
 
 local function advise(problem, dir)
-    fail.append(problem, "; what was done is kept, go on with: " .. resume.command(dir))
+    fail.append(problem, "; finished work is kept; continue with: " .. resume.command(dir))
 end
 
---- For a to-be-closed variable: where an error ends the work on the run in `dir`, and kept() says that
--- something of it is kept, the error's message says how to go on.
+--- For a to-be-closed variable. If an error ends the work in `dir` and kept() says that something is
+-- kept, the error's message ends with the command to resume.
 function resume.hint(dir, kept)
     return setmetatable({}, {__close = function(_, problem)
         if problem and kept() then advise(problem, dir) end
@@ -130,7 +131,7 @@ end
 
 local Kept = {}
 
---- The same for a run of which this process has the journal.
+--- The same for a run whose journal this process holds.
 Kept.__close = function(self, problem)
     if problem and not self.nested and (#self.journal.units > 0
         or lfs.attributes(self.journal.checkpoint, "mode")) then
@@ -140,15 +141,14 @@ Kept.__close = function(self, problem)
 end
 
 --- Opens the journal of the run that `about` (run_json.start) describes, in its folder `out`
--- (folder.claim). images: names, its images as Folder:names lists them; digest, a function from a number
--- n to what Folder:digest tells of the first n of them. Their contents are looked at where units have been
--- made from them (journal.looked) alone, so that to start costs the listing.
+-- (folder.claim). images.names: the images as from Folder:names. images.digest: function(n) ->
+-- Folder:digest of the first n images. Only the contents of images already used by units (journal.looked)
+-- are checked, so starting costs a listing only.
 --
--- Returns {journal, about}, for a to-be-closed variable; about.start is when the run was first
--- started. Where the run is finished it says so and returns nil. Another run than the one that is
--- there, or another process at work on it, is a failure. nested: the run is a part of another, which
--- says how to go on, and what came out. whole: the folder that the command which goes on names, where it is
--- not the run's own.
+-- Returns {journal, about} for a to-be-closed variable; about.start is the time of the first start. For a
+-- finished run it prints a line and returns nil. A different run in the folder, or another process at work
+-- on it, is a failure. nested: this run is a part of another run, which prints the command to resume and
+-- the results. whole: the folder in that command, if not the run's own.
 function resume.open(out, about, images, nested, whole)
     if out.holds == "finished" then
         local old, message = run_json.read(out.path)
@@ -166,14 +166,14 @@ function resume.open(out, about, images, nested, whole)
     if out.holds == "nothing" then out:scratch(folder.journal) end
     if not j.header then
         if lfs.attributes(out:file("records.msgpack"), "mode") then
-            fail.option("--out %s: another process finished a run in it just now", out.path)
+            fail.option("--out %s: another process has just finished a run there; give another", out.path)
         end
         j:begin {{"about", json.encode(about)}, {"files", images.names}}
     else
         local problem = schema.problem(j.header, {{"about", schema.text}, {"files", schema.text}})
         local old = not problem and json.decode(j.header.about)
         problem = problem or run_json.problem_of_start(old)
-        if problem then fail("%s: is no journal of a run: %s; give another --out", j.path, problem) end
+        if problem then fail("%s: is not a journal of a run: %s; give another --out", j.path, problem) end
         check_same(out.path, old, about)
         check_images(out.path, about, j, images)
         about.start = old.start

@@ -22,7 +22,7 @@ local CHUNK = 1 << 20 -- bytes copied at a time
 --- A folder of a finished shard: {dir, about, number, of}.
 local function read_shard(dir)
     if lfs.attributes(dir .. "/" .. folder.journal, "mode") then
-        fail("%s: the run is not finished; go on with it by --resume", dir)
+        fail("%s: the run is not finished; resume it with --resume", dir)
     end
     local about, message = run_json.read(dir)
     if not about then fail("%s", message) end
@@ -208,7 +208,7 @@ function shards.spread(name, o, part, whole)
     local shared = folder.share(out)
     local path, holds = shared.path, shared.holds
     if holds == "unfinished" then
-        fail.option("--out %s: one process began the run in it; go on with it without mpirun", path)
+        fail.option("--out %s: one process started the run; resume it without mpirun", path)
     elseif holds == "finished" then
         if out then
             out:sweep()

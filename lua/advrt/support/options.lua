@@ -15,9 +15,9 @@ local options = {}
 local LONGEST_SIDE = 65535 -- of an image, in pixels
 local MOST_SHARDS = 1000000
 
--- Readers of values: each returns the value, or nil and what is wanted instead.
+-- Readers of values: each returns the value, or nil and the form it expects.
 
---- What stands between the commas of a text, without the blanks around it.
+--- Splits a text at commas and trims blanks.
 local function parts(text) return (text .. ","):gmatch("%s*([^,]-)%s*,") end
 
 local function integer(least, most)
@@ -94,11 +94,10 @@ local function interval(text)
     local list = {}
     for part in parts(text) do list[#list + 1] = finite(part) or false end
     if #list == 2 and list[1] and list[2] and list[1] < list[2] then return list end
-    return nil, "two numbers with a comma between, the lower first, such as -1,1"
+    return nil, "two numbers separated by a comma, the lower first, such as -1,1"
 end
 
---- A reader of losses with commas between: those that are known, and where `shipped` those that
--- lua/advrt/losses/ holds.
+--- A reader of comma-separated losses: the known ones and, with `shipped`, those of lua/advrt/losses/.
 local function loss_list(shipped)
     return function(text)
         local list, seen = {}, {}
@@ -120,7 +119,7 @@ local function matrix_losses(text)
     return loss_list(true)(text)
 end
 
---- Different numbers of at least 0, each as it is written.
+--- Distinct numbers of at least 0, as typed.
 local function eps_list(text)
     local list, seen = {}, {}
     for word in parts(text) do
@@ -164,7 +163,7 @@ local function path(text)
     return nil, "a path"
 end
 
---- Texts with commas between, each once and each one that `fits` (a function) or is in it (a list).
+--- Comma-separated texts without repeats; `fits` is a function or a list of allowed texts.
 local function list_of(fits, wanted)
     return function(text)
         local list, seen = {}, {}
@@ -203,42 +202,43 @@ end
 local function open_share(text)
     local p = finite(text)
     if p and p > 0 and p < 1 then return p end
-    return nil, "a share above 0 and below 1"
+    return nil, "a fraction above 0 and below 1"
 end
 
--- name, metavar, reader, default (nil: none), help, to which a default is added that the help does not tell
--- itself. The key of a value is its name with _ for -.
+-- name, metavar, reader, default (nil: none), help. The default is appended to the help unless the help
+-- states it. The key of a value is its name with _ for -.
 local known = {
     {"net", "FILE", path, "fashion", "a network definition or an ONNX model (default: the bundled net)"},
     {"weights", "FILE", path, nil,
         ".safetensors, .pth or .msgpack (default: those bundled with the net)"},
     {"weights-key", "NAME", path, nil,
-        "which weights of a file that has several, such as ema (default: those that fit the net, "
+        "key of the weights in a file with several, such as ema (default: those that fit the net, "
             .. "raw before averaged)"},
-    {"output", "NAME", path, nil, "of an ONNX model with several outputs, the one that has the logits"},
+    {"output", "NAME", path, nil, "name of the logits output of an ONNX model with several outputs"},
     {"images", "DIR", path, nil,
         "images with labels.csv or a folder for each class; or a file of arrays (.npz, .npy, .safetensors), "
             .. "CIFAR's batches (.bin) or an IDX file (default: the bundled images)"},
-    {"resize", "N", integer(1, LONGEST_SIDE), nil, "shortest side becomes N (default: the net's own)"},
+    {"resize", "N", integer(1, LONGEST_SIDE), nil,
+        "resize the shortest side to N pixels (default: the net's own)"},
     {"crop", "N", integer(1, LONGEST_SIDE), nil, "centre crop to N x N (default: the net's own)"},
     {"mean", "M,..", numbers(-math.huge), nil,
-        "subtracted from each channel, in [0,1] (default: the net's own)"},
-    {"std", "S,..", numbers(0), nil, "each channel is divided by it (default: the net's own)"},
+        "mean subtracted from each channel, in [0,1] (default: the net's own)"},
+    {"std", "S,..", numbers(0), nil, "standard deviation that divides each channel (default: the net's own)"},
     {"range", "LOW,HIGH", interval, nil,
-        "values that the net's inputs may have (default: the net's own, else 0,1)"},
+        "range of the net's input values (default: the net's own, else 0,1)"},
     {"targets", "RULE", targets, "random",
         "random, random:SEED, offset:K, least-likely, second or class:K"},
     {"losses", "LIST", losses, {"ce", "ce_sign", "logit", "m_logit"},
-        "NAME or NAME:PARAMETER=NUMBER:..., with commas between"},
+        "NAME or NAME:PARAMETER=NUMBER:..., separated by commas"},
     {"attacks", "LIST", attack_list, {"fgs", "ifgs", "pgd", "pgd:norm=2", "lbfgs", "cw"},
-        "NAME or NAME:PARAMETER=VALUE:..., with commas between"},
+        "NAME or NAME:PARAMETER=VALUE:..., separated by commas"},
     {"eps", "LIST", eps_list, nil,
-        "radii of the ball, numbers or fractions, with commas between (default: 0,1/255,2/255,4/255,8/255; "
+        "radii of the ball, numbers or fractions, separated by commas (default: 0,1/255,2/255,4/255,8/255; "
             .. "for norm 2 0,0.1,0.25,0.5,1)"},
     {"matrix", "LIST", matrix_losses, nil,
         "losses of the matrix, or none (default: ce,logit,m_logit,dlr)"},
     {"require", "FILE", path, nil,
-        "a Lua file that defines more losses, or one of advrt's by name; may be given again"},
+        "a Lua file that defines more losses, or one of advrt's by name; repeatable"},
     {"iterations", "N", integer(1, 1000000), 250, "steps of each attack"},
     {"alpha", "A", above_zero, nil,
         "the constant multiplier (default: the net's own, else 0.01 for images in [0,1]; for other data the "
@@ -247,22 +247,22 @@ local known = {
         "norm of each step's perturbation (default: the net's own, else 0.05 for images in [0,1], and 0.2 % "
             .. "of the range's diagonal for features)"},
     {"norm", "P", norm, 2,
-        "the norm that is held equal: 2 or inf; for inf, --magnitude is by default the net's own for it, "
-            .. "else 4 / sqrt(C H W) of that for 2"},
-    {"kappa", "K", not_negative, loss.m_logit.kappa + 0.0, "margin at which m_logit rests"},
+        "the norm to hold equal: 2 or inf; for inf, --magnitude defaults to the net's own, "
+            .. "else to 4 / sqrt(C H W) times the value for 2"},
+    {"kappa", "K", not_negative, loss.m_logit.kappa + 0.0, "margin at which m_logit saturates"},
     {"batch", "B", batch, 32,
-        "images at a time; auto: as many as fit into a GPU's memory, up to 512"},
+        "images per batch; auto: as many as fit in the GPU's memory, up to 512"},
     {"limit", "N", integer(1), nil,
-        "the first N files in sorted order, before selection (default: all)"},
+        "the first N files in sorted order, before the net's wrong images are left out (default: all)"},
     {"sample", "N", integer(1), nil,
-        "N of them by --seed, evenly over their classes (default: all)"},
-    {"seed", "S", integer(0), 0, "of every random choice"},
+        "a random sample of N images by --seed, balanced over classes (default: all)"},
+    {"seed", "S", integer(0), 0, "seed of every random choice"},
     {"seeds", "N", integer(1, 1000), 1,
-        "a run for each of N choices of random targets, from --seed on, and their spread"},
+        "repeat the run with N seeds for random targets, starting at --seed, and report their spread"},
     {"save-adversarial", "WHEN", choice("first", "last"), nil,
         "keep the float32 images at the first flip or after the last step"},
     {"write-labels", "FILE", path, nil,
-        "write the net's own predictions as labels (file,label) into this new file, for images without "
+        "write the net's own predictions as labels (file,label) to this new file, for images without "
             .. "labels; experiments read DIR/labels.csv"},
     {"out", "DIR", path, nil, "folder for the results, new or empty (default: runs/NAME-TIME)"},
     {"figure-size", "SIZE", choice("page", "column"), "page",
@@ -270,50 +270,50 @@ local known = {
     {"bands", "KIND", choice("quartiles", "interval", "sd"), "quartiles",
         "lines and bands over the images: quartiles (around the median), interval (95 %, around the mean) or "
             .. "sd (one standard deviation, as in the paper) (default: quartiles)"},
-    {"shard", "I/N", shard, {1, 1}, "the I-th of N parts of the work (default: 1/1)"},
+    {"shard", "I/N", shard, {1, 1}, "do part I of N of the work (default: 1/1)"},
     {"setting", "NAME", choice("equal_multiplier", "equal_perturbation"), "equal_perturbation",
         "equal_multiplier or equal_perturbation"},
     {"when", "WHEN", choice("first", "last"), "last",
-        "the examples are the images at the first flip or after the last step"},
+        "save examples at the first flip or after the last step"},
     {"extra", "N", integer(0), 0,
-        "genuine images more, behind those that --limit names, attacked by nothing"},
-    {"extra-images", "DIR", path, nil, "take them from the start of this folder or file instead"},
-    {"set", "DIR,..", list_of(path, "folders of make_adversarial.lua, with commas between"), nil,
-        "folders of make_adversarial.lua to use (default: a set is made)"},
+        "number of extra genuine images, after those of --limit, without attacks"},
+    {"extra-images", "DIR", path, nil, "take the extra images from this folder or file instead"},
+    {"set", "DIR,..", list_of(path, "folders of make_adversarial.lua, separated by commas"), nil,
+        "folders of make_adversarial.lua to use (default: make a set)"},
     {"detectors", "LIST", list_of(detectors, "some of " .. table.concat(detectors, ", ")), detectors,
         "the nets to train"},
-    {"pretrained", "NET=FILE,..", list_of(of_detector, "NET=FILE, with commas between, NET one of "
-        .. table.concat(detectors, ", ")), nil, "weights to begin a detector with (default: none)"},
+    {"pretrained", "NET=FILE,..", list_of(of_detector, "NET=FILE, separated by commas, NET one of "
+        .. table.concat(detectors, ", ")), nil, "initial weights of a detector (default: none)"},
     {"stem", "FORM", choice("full", "small"), nil,
-        "the detectors' form: full, or small for small images (default: small below 64 pixels)"},
+        "size of the detectors: full, or small for small images (default: small below 64 pixels)"},
     {"values", "LIST", list_of({"float32", "8bit"}, "float32 or 8bit or both"), {"float32", "8bit"},
-        "examples as they are, and rounded to 8 bits"},
-    {"recipe", "NAME", path, "adam:3e-4", "how detectors train: paper, or adam:RATE"},
+        "use the examples in float32, or rounded to 8 bits"},
+    {"recipe", "NAME", path, "adam:3e-4", "how to train detectors: paper, or adam:RATE"},
     {"rates", "LIST", list_of(above_zero, "different numbers above 0"), {"1e-3", "3e-4", "1e-4"},
-        "Adam's, for adam:RATE"},
+        "training steps or epochs for adam:RATE"},
     {"weight-decay", "W", not_negative, 5e-4, "with Adam"},
-    {"train-batch", "B", integer(1, 65536), 32, "images a step with Adam"},
-    {"test-share", "P", open_share, 0.3, "of the source images"},
-    {"validation-share", "P", open_share, 0.15, "of the source images"},
-    {"nets", "NET,..", list_of(path, "network definitions, with commas between"), nil,
-        "network definitions, or NET=WEIGHTS, with commas between (default: mlp, trained here)"},
-    {"transformations", "LIST", list_of(transformation, "KIND:STRENGTH, with commas between, KIND one of "
+    {"train-batch", "B", integer(1, 65536), 32, "images per step with Adam"},
+    {"test-share", "P", open_share, 0.3, "fraction of the source images"},
+    {"validation-share", "P", open_share, 0.15, "fraction of the source images"},
+    {"nets", "NET,..", list_of(path, "network definitions, separated by commas"), nil,
+        "network definitions, or NET=WEIGHTS, separated by commas (default: mlp, trained here)"},
+    {"transformations", "LIST", list_of(transformation, "KIND:STRENGTH, separated by commas, KIND one of "
         .. "tv, median, gaussian, bits, jpeg, pad"), nil,
-        "KIND:STRENGTH, with commas between (default: several strengths of each kind)"},
+        "KIND:STRENGTH, separated by commas (default: several strengths of each kind)"},
     {"every", "N", integer(1), 10, "test every N-th point of a trajectory"},
     {"cut", "P", share, nil,
-        "classes of a smaller softmax form one (default: 0.01, with up to 20 classes 0: none do)"},
-    {"margin-step", "M", above_zero, 0.5, "distance of the margins tried"},
+        "classes with a smaller softmax are merged (default: 0.01; 0, none merged, up to 20 classes)"},
+    {"margin-step", "M", above_zero, 0.5, "step between the margins tried"},
     {"n", "N", integer(4, 100000), 1000, "points on the two circles"},
-    {"factor", "F", share, 0.5, "inner circle's radius, the outer one's is 1"},
+    {"factor", "F", share, 0.5, "radius of the inner circle; the outer radius is 1"},
     {"noise", "S", not_negative, 0.1,
-        "standard deviation of the noise of each coordinate"},
+        "standard deviation of the noise in each coordinate"},
     {"hidden", "N", integer(1, 65536), 64, "neurons of the hidden layer"},
     {"epochs", "N", integer(1, 1000000), 100, "passes over the training data"},
     {"expect", "FILE", path, nil, ".safetensors with x and logits, and gradients of their sum"},
-    {"tolerance", "T", above_zero, 1e-5, "relative L2 error of the logits that passes"},
+    {"tolerance", "T", above_zero, 1e-5, "largest relative L2 error of the logits that passes"},
     {"paths", "N", integer(0, 10000), 0,
-        "points of the outer circle whose paths are drawn"},
+        "number of points of the outer circle with a path drawn"},
 }
 
 local by_name = {}
@@ -323,13 +323,13 @@ local several = {require = true} -- may be given more than once; the value is a 
 local of_advrt = {} -- the long names of options of advrt itself that take a value
 for _, option in ipairs(system.program_options) do of_advrt[option.name] = option.joined or nil end
 
---- A default as a person would type it.
+--- A default as a user would type it.
 local function default_text(value)
     if type(value) == "table" then return table.concat(value, ",") end
     return math.type(value) and ("%.14g"):format(value) or value
 end
 
---- The help of an option: with its default, or with an experiment's own one.
+--- The help of an option, with its default or the experiment's own.
 local function help_of(text, default, own)
     if own ~= nil then text, default = text:gsub("%s*%(default:.-%)$", ""), own end
     if default == nil or text:find("(default:", 1, true) then return text end
@@ -338,7 +338,7 @@ end
 
 local function key_of(name) return (name:gsub("-", "_")) end
 
---- The reader as argparse wants one: the value, or nil and a line.
+--- The reader in argparse's form: returns the value, or nil and a line.
 local function converter(name, read)
     return function(text)
         local value, wanted, near, message = read(text)
@@ -348,8 +348,8 @@ local function converter(name, read)
     end
 end
 
---- Options that are refused with a line of their own; and a value that begins with a minus is tied
--- to its option, which argparse would else take for another option.
+--- Options with an error line of their own. A value that begins with a minus is joined to its
+-- option; argparse would take it for another option.
 local function prepare(argv, names)
     local args = {}
     for i, word in ipairs(argv) do
@@ -368,7 +368,7 @@ local function prepare(argv, names)
     return args
 end
 
---- Runs the files of --require, so that the losses they define are known when --losses is read.
+--- Runs the files of --require first, so that --losses knows the losses they define.
 local function load_required(args)
     for i, word in ipairs(args) do
         local file = word:match("^%-%-require=(.+)$") or word == "--require" and args[i + 1]
@@ -379,7 +379,7 @@ local function load_required(args)
     end
 end
 
---- The first word that is neither an option nor an option's value.
+--- The first word that is neither an option nor a value of one.
 local function stray(args, names)
     for i, word in ipairs(args) do
         local before = i > 1 and names[args[i - 1]]
@@ -398,13 +398,13 @@ local function complain(message, names, args, places)
             hint ~= "" and hint or " (there are " .. table.concat(list, ", ") .. ")")
     end
     if message == "too many arguments" and places == 0 then
-        fail.option("'%s' is no option; all that this script takes are options (--help)",
+        fail.option("'%s' is not an option; this script takes options only (--help)",
             stray(args, names))
     end
     fail.option("%s", (message:match("^[^\n]*")))
 end
 
---- What an experiment prints holds names that others chose: of files, classes and losses.
+--- The program's output includes names from users: files, classes and losses.
 local say = print
 local function plain_print(...)
     local words = table.pack(...)
@@ -412,15 +412,15 @@ local function plain_print(...)
     say(table.unpack(words, 1, words.n))
 end
 
---- The options and flags of a script, with those of how its figures are drawn, which are no part of a run:
--- run.json does not hold them.
+--- The options and flags of a script, including those that style its figures. Style is not part of a run,
+-- so run.json omits it.
 local function drawing(spec)
     local names, flags = {table.unpack(spec.options)}, {table.unpack(spec.flags or {})}
     if spec.figures then
         names[#names + 1] = "figure-size"
         if spec.bands then names[#names + 1] = "bands" end
-        flags[#flags + 1] = {"no-titles", "leave the titles out of the figures"}
-        if spec.figures ~= "always" then flags[#flags + 1] = {"no-figures", "leave the figures out"} end
+        flags[#flags + 1] = {"no-titles", "draw the figures without titles"}
+        if spec.figures ~= "always" then flags[#flags + 1] = {"no-figures", "draw no figures"} end
     end
     return names, flags
 end
@@ -428,26 +428,25 @@ end
 --- Reads a command line.
 --
 -- argv             array of words (the global arg)
--- spec.name        what the script is called in its help
--- spec.description one sentence
+-- spec.name        what the script is called in its help spec.description one sentence
 -- spec.options     names of the options it takes, from the table above
 -- spec.defaults    optional: by key, defaults other than the table's; spec.help: by name, other help
 -- spec.flags       optional: array of {name, help}; spec.arguments: optional array of {name, help}, or
 --                  {name, help, "+"}: one or more, an array of values
--- spec.figures     true where it draws figures: it takes --no-figures, and how they are drawn; "always" where
---                  figures are all that it is for
--- spec.bands       whether these show bands over images, which --bands chooses
+-- spec.figures     true if it draws figures: it takes --no-figures and the figures' style; "always" for a
+--                  script that only draws
+-- spec.bands       whether these figures show bands over images (--bands)
 -- spec.either      optional: array of pairs {name, name} of options and flags that exclude each other
--- spec.ranks       whether mpirun's processes can share the work; where they cannot, several are refused
+-- spec.ranks       whether mpirun's processes can share the work; otherwise several processes are an error
 --
--- Returns a table of values by name with _ for -; flags are true or absent, `require` is a list of
--- files, which have been run. --help prints the help and ends the program. Anything wrong is a
--- failure with status 2; a file of --require that fails is one with status 1.
+-- Returns a table of values by name with _ for -. Flags are true or absent; `require` is a list of
+-- files, already run. --help prints the help and ends the program. A bad option is a failure with
+-- status 2. A file of --require that fails is one with status 1.
 function options.parse(argv, spec)
     dist.mute()
     rawset(_G, "print", plain_print)
     if dist.size > 1 and not spec.ranks then
-        fail.option("%s is the work of one process; start it without mpirun", spec.name)
+        fail.option("%s runs in one process; start it without mpirun", spec.name)
     end
     local parser = argparse(spec.name, spec.description):add_help(false)
     parser:help_max_width(96):usage_max_width(96):help_description_margin(28)
@@ -491,11 +490,11 @@ end
 options.keys = {}
 for i, option in ipairs(known) do options.keys[i] = key_of(option[1]) end
 
---- The names of the options that every experiment on a folder of images takes.
+--- The names of the options of every experiment on a folder of images.
 options.of_images = {"net", "weights", "weights-key", "output", "images", "resize", "crop", "mean", "std",
     "range", "batch", "limit", "sample"}
 
---- A word as the shell reads it, in quotes where it needs them.
+--- A word quoted for the shell if needed.
 function options.quote(word)
     if word:find("^[%w%%+,./:=@_-]+$") then return word end
     return "'" .. word:gsub("'", "'\\''") .. "'"
