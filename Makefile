@@ -194,6 +194,10 @@ bench-turns: all ## this tree's speed and memory beside those of the tree OTHER,
 .PHONY: zoo
 zoo: all ## the definitions of nets/ beside torchvision's models, which BENCH_PYTHON has
 	@$(BUILD)/advrt tests/zoo/zoo.lua $(BENCH_PYTHON) $(ZOO)
+# ZOO names classifiers of torchvision; ALL=1 takes all below 100 M parameters.
+.PHONY: zoo-onnx
+zoo-onnx: all ## torchvision's smallest classifier of each family, exported to ONNX, beside PyTorch
+	@$(BUILD)/advrt tests/zoo/exported.lua $(BENCH_PYTHON) $(if $(ALL),all) $(ZOO)
 .PHONY: bench-gpu bench-peers bench-precision bench-scale instructions
 bench-gpu: all ## the same on this machine's GPU, with batches that fill one
 	@$(BUILD)/advrt --device cuda tests/bench/bench.lua --autocast \

@@ -171,4 +171,5 @@ def main():
     write(expect, found)
 
 
-main()
+if __name__ == "__main__":
+    main()
