@@ -1,5 +1,5 @@
---- Theorem IV.2 at a point: the gradient of J(z,t) = -log softmax(z)_t with respect to the image,
--- as the loss `ce` gives it, held against what the theorem says of it, with an exact bound.
+--- Theorem IV.2 at a point: compares the gradient of J(z,t) = -log softmax(z)_t with respect to the
+-- image (loss `ce`) with the theorem's statement, with an exact bound.
 --
 -- With p = softmax(z), k = argmax p, tau = 0.9 and M = max_i ||grad z_i||_2:
 --
@@ -7,10 +7,10 @@
 --     S2  elsewhere            grad J = sum_{i != t} p_i (grad z_i - grad z_t)                (Eq. 9)
 --     S3  p_t >= tau           ||grad J|| <= 2 (1 - p_t) M                                   (Eq. 10)
 --
--- The bounds follow from grad J = sum_i p_i (grad z_i - grad z_t). 1 - p is summed from the other
--- classes in double, and each bound, S2's 0 too, gets 1e-5 M for the rounding of gradients in float.
--- Classes whose softmax is below a cut form one pseudo-class of gradient grad(sum p_i z_i) /
--- sum p_i (sums over them, p constant), which takes part in M and in the sum: nothing is dropped.
+-- The bounds follow from grad J = sum_i p_i (grad z_i - grad z_t). 1 - p is summed over the other
+-- classes in double. Each bound (0 for S2) gets 1e-5 M for the rounding of float gradients. Classes
+-- with a softmax below a cut form one pseudo-class with gradient grad(sum p_i z_i) / sum p_i (sums
+-- over these classes, p constant). It is part of M and of the sum, so nothing is dropped.
 
 local arguments = require "advrt.support.check"
 local loss = require "advrt.loss"
@@ -21,16 +21,16 @@ local theorem = {}
 local TAU = 0.9
 local ROUNDING = 1e-5
 
---- What the theorem says of one point, from its logits alone.
+--- The theorem's statement at one point, from its logits alone.
 --
 -- z        array of K logits, t: the target, counted from 0
 -- cut      softmax below which a class joins the pseudo-class; the target and the class of the
 --          largest softmax never do
 --
 -- Returns a table: subspace (1, 2, 3); p (array of K, in double) and `best`, its argmax counted from
--- 0; gap, which is 1 - p_best in S1 and S2 and 1 - p_t in S3; margin = z_t - max_{i != t} z_i; terms,
--- an array of {class = i or nil for the pseudo-class, p =, factor =}, where the sum of factor times
--- grad z_class is the theorem's approximation of grad J.
+-- 0; gap: 1 - p_best in S1 and S2, 1 - p_t in S3; margin = z_t - max_{i != t} z_i; terms, an array of
+-- {class = i or nil for the pseudo-class, p =, factor =}. The sum of factor times grad z_class is the
+-- theorem's approximation of grad J.
 function theorem.approximate(z, t, cut)
     local best, other, sum, p = 1, nil, 0, {}
     for i = 2, #z do if z[i] > z[best] then best = i end end
@@ -72,7 +72,7 @@ local function point_name(k) return "point " .. k end
 local Tester = {}
 Tester.__index = Tester
 
---- A tester for the points of a net, B images at a time; its buffers are made here.
+--- A tester for the points of a net, B images at a time; allocates its buffers.
 function theorem.tester(net, B, cut)
     local shape = {B, table.unpack(net.input)}
     return setmetatable({net = net, cut = cut, shape = shape, dz = tensor.new {B, net.classes},
@@ -80,8 +80,8 @@ function theorem.tester(net, B, cut)
         error = tensor.new(shape, "f64")}, Tester)
 end
 
---- dz whose row n asks for the gradient of the n-th point's j-th term; rows of points with fewer
--- terms are 0. Returns whether any is not.
+--- Sets dz so that row n requests the gradient of the n-th point's j-th term; rows of points with
+-- fewer terms are 0. Returns whether any row is nonzero.
 local function ask(dz, points, j)
     local any = false
     dz:fill(0)
@@ -142,17 +142,16 @@ function Tester:test(z, targets, trace)
     return points
 end
 
---- The gradients of losses at one image, as its margin z_t - max_{i != t} z_i grows and nothing else
--- changes: the target's logit is raised, as a larger bias of its class would do, which leaves every
--- grad z_i as it is.
+--- The gradients of losses at one image as its margin z_t - max_{i != t} z_i grows. Only the
+-- target's logit is raised, like a larger bias of its class, so every grad z_i stays unchanged.
 --
 -- net, x [B,C,H,W]; targets: array of B classes; losses: array; margins: array of numbers;
--- progress(m, results), optional, is called after the m-th margin, with what is returned so far, of
--- which `done`, optional, is what an earlier call's progress was given, to go on behind it
+-- progress(m, results): optional, called after the m-th margin with the results so far; `done`:
+-- optional, results of an earlier call's progress, to continue after them
 --
--- Returns an array, for each loss and each margin a table of arrays of B numbers: target, the
--- target's element of the loss's gradient with respect to the logits; zero_share and l2, of the
--- direction with respect to the image.
+-- Returns an array: for each loss and margin a table of arrays of B numbers: target, the target's
+-- element of the loss's gradient with respect to the logits; zero_share and l2, of the direction
+-- with respect to the image.
 function theorem.raise_margin(net, x, targets, losses, margins, progress, done)
     local B, z, trace = #x, net:trace(x)
     arguments.logits(z, point_name)
@@ -182,9 +181,9 @@ function theorem.raise_margin(net, x, targets, losses, margins, progress, done)
     return results
 end
 
---- The first margins at which image n loses what: target, its target's element; first, any element
--- of the gradient that was not 0 at the first margin; half of those; zero, all. nan where it never
--- does. `list` is one loss's results of raise_margin.
+--- The first margins at which image n loses: target, its target's element; first, any gradient
+-- element that was not 0 at the first margin; half of those; zero, all. nan if never. `list` is
+-- one loss's results of raise_margin.
 function theorem.first_lost(list, margins, n)
     local lost = {target = 0 / 0, first = 0 / 0, half = 0 / 0, zero = 0 / 0}
     local base = list[1].zero_share[n]

@@ -181,7 +181,7 @@ describe("a defined loss", function()
         assert.equal(0.5, loss.get("m_logit:kappa=5e-1").kappa)
         for text, wanted in pairs {
             ["ce:T=1"] = "has no parameter 'T' (it has none)", ["m_logit:kappa=-1"] = "at least 0, got -1",
-            ["ce_temperature:temperature=0"] = "is refused", ["m_logit:"] = "want PARAMETER=NUMBER, got ''",
+            ["ce_temperature:temperature=0"] = "is rejected", ["m_logit:"] = "want PARAMETER=NUMBER, got ''",
             ["m_logit:kappa"] = "got 'kappa'", ["m_logit:kappa=x"] = "got 'kappa=x'",
             ["m_logitt:kappa=1"] = "did you mean 'm_logit'",
         } do
@@ -350,7 +350,7 @@ describe("a defined loss", function()
         refuses("min_classes must be in 1 .. 1000", "test_bad", margin, {min_classes = 0})
         refuses("cannot be named 'evaluate'", "test_bad", margin, {parameters = {evaluate = 1}})
         refuses("parameter T must be a finite number", "test_bad", margin, {parameters = {T = true}})
-        refuses("is refused", "test_bad", function() end)
+        refuses("is rejected", "test_bad", function() end)
         for number, f in pairs {
             [1] = function() return (loss.ce:evaluate(3, {1})) end,
             [2] = function() return (loss.ce:evaluate(tensor.new {2, 3}, 1)) end,
@@ -400,7 +400,7 @@ describe("files of losses", function()
             ["\nerror 'no'"] = "bad.lua:2: no",
             ["error({})"] = "bad.lua: table",
             ["loss.define('test_bad', function(z) return z:sum() end)"] = "bad.lua:1: loss 'test_bad' is "
-                .. "refused: with 2 classes it returns a tensor of shape []",
+                .. "rejected: with 2 classes it returns a tensor of shape []",
             ["require 'no.such'"] = "module 'no.such' not found",
             ["\27Lua"] = "attempt to load a binary chunk",
         } do

@@ -1,6 +1,7 @@
 --- AutoAttack (Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
--- parameter-free attacks", ICML 2020, arXiv:2003.01690), the standard version: an image is robust where
--- none of four attacks within eps succeeds, each of which is made on what the ones before it left.
+-- parameter-free attacks", ICML 2020, arXiv:2003.01690), the standard version. Four attacks run in
+-- order, each on the images that the earlier ones did not break. An image is robust if none of the
+-- four succeeds within eps.
 --
 --     1. apgd:loss=ce                   100 steps, one start
 --     2. apgd:loss=dlr:classes=9        100 steps towards each of the nine classes of the largest logits
@@ -15,7 +16,7 @@
 -- @param classes  of the second and the third
 -- @param queries  of the fourth
 --
--- Towards a target, each of the four has it for its goal.
+-- With a target, each of the four attacks aims at it.
 
 local apgd = require "advrt.attacks.apgd"
 local fab = require "advrt.attacks.fab"
@@ -35,12 +36,12 @@ local autoattack = method.new("autoattack", {
         fab {norm = norm, eps = eps, steps = steps, classes = classes},
         square {norm = norm, eps = eps, queries = self.queries},
     }
-    self.loss = self.stages[2].loss -- which needs the most classes
+    self.loss = self.stages[2].loss -- it needs the most classes
 end)
 
 function autoattack:ascends() return self.loss end
 
---- Of an image that none of the four breaks.
+--- The result of an image that none of the four breaks.
 function autoattack:evaluations()
     local sum = 0
     for _, stage in ipairs(self.stages) do sum = sum + stage:evaluations() end

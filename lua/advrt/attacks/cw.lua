@@ -3,15 +3,15 @@
 --     minimise ||x - x0||_2^2 + c f(x),   x = (tanh w + 1) / 2,
 --     f(x) = max(max_{i != t} z_i - z_t, -kappa)
 --
--- over w with Adam; untargeted f(x) = max(z_label - max of the others, -kappa). Where the net has another
--- range than [0,1], x = low + (high - low) (tanh w + 1) / 2. c is found by binary search for each image, and
--- the image of the smallest distortion among all that have a margin of at least kappa is the result.
+-- over w with Adam; untargeted f(x) = max(z_label - max_{i != label} z_i, -kappa). For a net with another
+-- range than [0,1], x = low + (high - low) (tanh w + 1) / 2. Binary search finds c for each image. The
+-- result is the image of least distortion with a margin of at least kappa.
 --
 --     attacks.cw {kappa = 0, c = 1, searches = 9, iterations = 300, rate = 0.05, hair = 1e-6,
 --                 starts = 1, radius = 1, early = true, loss = nil}
 --
--- The paper's c = 0.01, 1000 iterations and rate = 0.01 take four times as many evaluations. On the bundled
--- images their median L2 is the same untargeted, 0.236, and 0.466 towards targets, not 0.481.
+-- The paper's c = 0.01, 1000 iterations and rate = 0.01 need four times as many evaluations. On the bundled
+-- images their median L2 is the same untargeted (0.236), and 0.466 instead of 0.481 with targets.
 --
 -- @param kappa       the margin that counts as success
 -- @param c           the first c: ten times as much after a failure, half-way after a success
@@ -29,9 +29,9 @@
 local method = require "advrt.attacks.method"
 local tensor = require "advrt.tensor"
 
-local MOST = 1e10 -- of c
-local STEEPEST = 1e19 -- gradient whose square Adam's second moment holds in float
-local margin = method.margin -- the cut at kappa is made here
+local MOST = 1e10 -- maximum of c
+local STEEPEST = 1e19 -- gradients up to this size: Adam's second moment still fits in float
+local margin = method.margin -- the cap at kappa is applied here
 
 local cw = method.new("cw", {
     kappa = method.not_negative(0), c = method.positive(1), searches = method.count(9),
@@ -58,11 +58,11 @@ function cw:enter(batch, k)
     adam.v[k]:fill(0)
 end
 
---- batch.a holds the number of each image's step, adam.c its c or 0.
+--- batch.a holds each image's step number, adam.c its c or 0.
 function cw:advance(batch)
     local adam = batch.adam
     for k = 1, batch.size do
-        -- past that the moment is infinite, and Adam rests as if it had arrived
+        -- beyond it the moment is infinite, and Adam stops as if converged
         if batch.a:get(k) ~= 0 and adam.c:get(k) * batch.q_linf:get(k) > STEEPEST then
             batch:stop(k, "gradient")
         end
@@ -77,7 +77,7 @@ function cw:attack(image)
     local best = math.huge
     local weights, check = image.batch.adam.c, math.max(1, self.iterations // 10)
 
-    -- Whether the image has succeeded, margin and all; it is the result where it is the nearest that has.
+    -- Whether the image succeeds with the margin; the nearest such image is the result.
     local function look()
         if not image.success then return false end
         if image.l2 < best then
@@ -87,7 +87,7 @@ function cw:attack(image)
         return true
     end
 
-    -- Adam for one c; whether an image on the way, from the first to the last, has the margin.
+    -- Runs Adam for one c; returns whether any iterate, first to last, has the margin.
     local function descend(point, c)
         local lowest = math.huge
         image:begin(point)

@@ -6,9 +6,9 @@
 --     r_i = |f_l| / ||w_l||_2^2 w_l  for norm 2,   |f_l| / ||w_l||_1 sign(w_l)  for inf      (Eq. 9, 12)
 --     x_{i+1} = clip(x_0 + (1 + overshoot) (r_0 + ... + r_i))
 --
--- until the class changes, with c the label. Where the box cuts x off, the steps would end on the boundary
--- itself; so, as in the authors' program, each goes 1e-4 farther than |f_l| / ||w_l||. Towards a target,
--- which the paper does not have, s is the target alone and c the largest of the other logits.
+-- until the class changes; c is the label. At the box's bounds the steps would end on the boundary itself,
+-- so, as in the authors' program, each goes 1e-4 farther than |f_l| / ||w_l||. For a target (not in the
+-- paper) s is the target alone and c the largest other logit.
 --
 --     attacks.deepfool {norm = 2, steps = 50, classes = 9, overshoot = 0.02}
 --
@@ -39,7 +39,7 @@ end
 
 function deepfool.enter(_, batch, k) batch.total[k]:fill(0) end
 
---- The j-th pair of classes {s, c} of an image, from 1; nil where it has none.
+--- The j-th pair of classes {s, c} of an image, from 1; nil if there is none.
 local function pair_of(batch, k, image, j)
     local s = image.classes and image.classes[j]
     if not s then return nil end
@@ -51,7 +51,7 @@ local function pair_of(batch, k, image, j)
     return s + 1, best
 end
 
---- batch.q [k] is the w of the nearest boundary, batch.reach its distance.
+--- Sets batch.q [k] to the w of the nearest boundary and batch.reach to its distance.
 function deepfool:differentiate(batch)
     local nearest = {}
     for j = 1, batch.backwards do
@@ -70,7 +70,7 @@ function deepfool:differentiate(batch)
         for k, gap in pairs(gaps) do
             local length = lengths:get(k)
             local far = length == 0 and math.huge or math.abs(gap) / length
-            if not nearest[k] or far < nearest[k] or far ~= far then -- NaN, for the batch to meet
+            if not nearest[k] or far < nearest[k] or far ~= far then -- NaN: the batch handles it
                 nearest[k] = far
                 batch.nearest[k]:copy(batch.one[k])
                 batch.reach:set(far < math.huge and far + FARTHER or 0, k, 1, 1, 1)
@@ -104,7 +104,7 @@ function deepfool:advance(batch)
     batch:step(batch.x, batch.total, batch.share)
 end
 
-function deepfool.evaluations() return 4 end -- as a rule three steps change the class
+function deepfool.evaluations() return 4 end -- typically three steps change the class
 
 function deepfool:attack(image)
     image:begin(image.x0)

@@ -4,15 +4,15 @@
 --
 --     pi:  z_s(x_n) - z_c(x_n) + <w, x - x_n> = 0,   w = grad (z_s - z_c) at x_n
 --
--- and the next point is one beyond it, drawn towards x0:
+-- and the next point is slightly beyond it, pulled towards x0:
 --
 --     x_{n+1} = clip((1 - a) (x_n + eta delta_n) + a (x_0 + eta delta_0))                    (Eq. 9)
 --     delta_n = proj(x_n) - x_n,  delta_0 = proj(x_0) - x_0                                  (Eq. 7)
 --     a = min(||delta_n|| / (||delta_n|| + ||delta_0||), alpha)                              (Eq. 8)
 --
--- with proj the nearest point of pi within the range of the net, [0,1] by default. Where x_{n+1} succeeds,
--- the search goes on from (1 - beta) x_0 + beta x_{n+1} (Section 2.4). c is the image's label; towards a
--- target it is the largest of the other logits.
+-- where proj is the nearest point of pi within the range of the net, [0,1] by default. If x_{n+1}
+-- succeeds, the search continues from (1 - beta) x_0 + beta x_{n+1} (Section 2.4). c is the image's label;
+-- with a target it is the largest other logit.
 --
 --     attacks.fab {norm = "inf", eps = nil, steps = 100, restarts = 1, classes = 9, alpha = 0.1,
 --                  eta = 1.05, beta = 0.9, searches = 3}
@@ -40,11 +40,11 @@ local fab = method.new("fab", {
     eta = method.positive(1.05), beta = method.share(0.9), searches = method.whole(3),
 })
 
-fab.loss = margin -- towards a target
+fab.loss = margin -- with a target
 
 function fab:ascends() return self.loss end
 
---- Untargeted: of each image z_s - z_c, s the class it aims at.
+--- Untargeted: z_s - z_c for each image; s is the class it aims at.
 function fab:evaluate(batch)
     if batch.targeted then return self.loss:evaluate(batch.z, batch.aims, batch.value, batch.dz) end
     batch.dz:fill(0)
@@ -84,7 +84,7 @@ function fab:advance(batch)
     batch:step(x, near:add_(near0):sub_(x), batch.moving)
 end
 
---- Of an image on which nothing succeeds.
+--- The result of an image without success.
 function fab:evaluations() return 1 + self.restarts * self.classes * (self.steps + 1) end
 
 --- The point x0 + t (x - x0).
@@ -92,7 +92,7 @@ local function between(image, x, t)
     return image.batch.range:clamp_((x - image.x0):mul_(t):add_(image.x0))
 end
 
---- The final search: secants of the margin between x0, where it is m0, and the result, where it is m1.
+--- The final search: secant steps on the margin between x0 (margin m0) and the result (margin m1).
 local function search(self, image, m0, m1, note)
     local result, low, high = image.best:clone(), 0, 1
     for _ = 1, self.searches do
@@ -106,7 +106,7 @@ end
 function fab:attack(image)
     local best, best_margin = math.huge, nil
 
-    -- Whether the point succeeds; it is the result where it is the nearest that does.
+    -- Whether the point succeeds; the nearest success is the result.
     local function note()
         if not image.success then return false end
         local far = self.norm == 2 and image.l2 or image.linf
@@ -145,7 +145,7 @@ function fab:attack(image)
     end
     if best < math.huge then search(self, image, m0, best_margin, note) end
     if self.eps and not done() then
-        image.kept = false -- what is beyond eps is no result
+        image.kept = false -- a point beyond eps is not a result
         ball.project(image.x, image.x0, self.norm, self.eps)
     end
 end

@@ -32,7 +32,7 @@ function fmn.prepare(_, batch)
     batch.share, batch.scale, batch.radius, batch.still = rows(), rows(), rows(), rows()
 end
 
---- Sets eps_k of the images that move.
+--- Sets eps_k of the moving images.
 function fmn:set_radii(batch)
     local dual = self.norm == 2 and batch.q_l2 or batch.q:norm(1)
     for k, image in pairs(batch.places) do
@@ -58,7 +58,7 @@ function fmn:advance(batch)
         batch.radius:set(self.norm == 2 and math.huge or radius, k)
     end
     batch.x:project_(batch.x0, batch.scale, batch.radius)
-    batch:step(batch.x, batch.q, batch.still) -- a step of 0: only measures
+    batch:step(batch.x, batch.q, batch.still) -- a zero step: measures the distances only
 end
 
 function fmn:evaluations() return self.steps + 1 end
