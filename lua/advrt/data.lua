@@ -1,5 +1,5 @@
---- Labelled images from folders and files, read as batches; points on two circles; and the rules that
--- choose targets.
+--- Labelled images from folders and files, in batches; points on two circles; and rules that choose
+-- targets.
 
 local Arrays = require "advrt.data.arrays"
 local Folder = require "advrt.data.files"
@@ -10,38 +10,39 @@ local tensor = require "advrt.tensor"
 
 local data = {}
 
---- Opens a folder of images, or a file of them, and finds their classes.
+--- Opens a folder or file of images, and finds their classes.
 --
 --     local f = data.folder("mine", {net = g})
 --     local x = f:load(1)                           -- f32 [C,H,W]
 --     for x, numbers in f:batches() do ... end
 --
 -- dir      the folder or the file
--- options.net         optional: a net, whose classes, input and preprocessing the others default to
--- options.classes     number of classes; without it classes in sorted order are refused
--- options.input       {C,H,W}, what the net takes; without it each image has its own size
--- options.range       the net's range of values (advrt.support.range); without it any are taken
--- options.class_names  the path of the list of classes that is used where the folder has no classes.txt
--- options.unlabelled  true: looks for no labels in a folder of image files; every image is of class 0
--- options.resize, options.crop   as the image loader's, or nil: an image of another size fails
+-- options.net         optional: a net; sets the defaults of the other options
+-- options.classes     number of classes; without it, classes by sorted order are an error
+-- options.input       {C,H,W}, the net's input; without it each image keeps its size
+-- options.range       the net's range of values (advrt.support.range); without it all values are allowed
+-- options.class_names  the path of the class list if the folder has no classes.txt
+-- options.unlabelled  true: ignore labels of a folder of image files; all images get class 0
+-- options.resize, options.crop   as in image.load; nil: an image of another size is an error
 --
--- Classes of a folder: labels.csv in it (file,label with every image once); else subfolders: the lines of
--- classes.txt (line i, counted from 0, is class i) where that is there, and each folder must be in it;
--- else class numbers; else, where there are as many as the net has classes, their sorted order. Two
--- folders of one class, and anything else, are a failure that says so. Names that start with a dot,
--- subfolders without images and files of other formats are passed over; folder:about counts them.
+-- Classes of a folder, in order of preference: labels.csv (file,label with every image once); else
+-- subfolders, named in classes.txt if it exists (line i, counted from 0, is class i; every folder must be
+-- in it); else subfolders named by class numbers; else, if there are as many as the net's classes,
+-- subfolders in sorted order. Anything else, or two folders of one class, is a failure with the reason.
+-- Names with a leading dot, subfolders without images and files of other formats are ignored;
+-- folder:about counts them.
 --
--- Files hold arrays, which are kept in memory; their images are known by number from 0, in at least five
+-- Files of arrays are kept in memory; their images are named by number from 0, with at least five
 -- digits:
 --     x.npz, x.safetensors   arrays x and y
 --     x.npy                  x, and y.npy beside it
 --     NAME.bin               records of CIFAR-10 or CIFAR-100; so does a folder of data_batch_1.bin ...
 --     NAME-images-idx3-ubyte MNIST's IDX form, plain or .gz, the labels beside it
--- x is [N,D], [N,H,W] or [N,C,H,W] of floats, or of bytes, which are divided by 255; y [N] of integers.
+-- x is [N,D], [N,H,W] or [N,C,H,W] of floats, or of bytes, which are divided by 255; y is [N] integers.
 --
 -- Returns an object: files (the names of the images), #folder, folder:label(i), folder:load(i),
--- folder:batches(first, last, B); told_by, how its classes were told, in words; others, how many files
--- of other formats were passed over.
+-- folder:batches(first, last, B); told_by, a description of how the classes were found; others, the
+-- number of ignored files of other formats.
 function data.folder(dir, options)
     local o = Source.options(dir, options, 2)
     local kind = lfs.attributes(dir, "mode")
@@ -51,18 +52,18 @@ function data.folder(dir, options)
     return Folder.open(dir, o)
 end
 
---- The images of an IDX file (MNIST's form, NAME-images-idx3-ubyte or NAME-images.idx3-ubyte, plain or
--- .gz), whose labels are in NAME-labels-idx1-ubyte beside it. All of them are held in memory, as bytes;
--- they are known by their number from 0, in five digits. Options and result as data.folder's.
+--- The images of an IDX file (MNIST's format, NAME-images-idx3-ubyte or NAME-images.idx3-ubyte, plain
+-- or .gz), with labels in NAME-labels-idx1-ubyte beside it. All images are held in memory as bytes and
+-- named by number from 0, with five digits. Options and result are those of data.folder.
 function data.idx(path, options)
     return Arrays.open_idx(path, Source.options(path, options, 2))
 end
 
---- Two concentric circles of points with noise, by the rules of scikit-learn's make_circles: n // 2
--- points evenly on a circle of radius 1, class 0, then the others evenly on one of radius `factor`,
--- class 1; to each coordinate a normal number of standard deviation `noise` is added, from the
--- stream "SEED:circles". Unlike there, the points are not shuffled. options: factor (default 0.8),
--- noise (default 0), seed (default 0). Raises for n below 2, a factor outside [0,1), a noise below 0.
+--- Two concentric circles of noisy points, like scikit-learn's make_circles. The first n // 2 points
+-- are evenly spaced on a circle of radius 1 (class 0), the others on a circle of radius `factor`
+-- (class 1). Normal noise of standard deviation `noise` is added to each coordinate, from the stream
+-- "SEED:circles". Unlike in scikit-learn, the points are not shuffled. options: factor (default
+-- 0.8), noise (default 0), seed (default 0). Raises for n < 2, factor outside [0,1), noise < 0.
 -- Returns the points, f32 [n,2], and the classes, i64 [n].
 function data.circles(n, o)
     o = o or {}
@@ -88,14 +89,14 @@ function data.circles(n, o)
     return points, tensor.from(classes, "i64")
 end
 
---- The part of n pieces of work that is shard i of N: first and last, a run of neighbours, so that
--- the shards' records in order are the whole's.
+--- The range first, last of shard i of N among n pieces of work. Shards are contiguous, so their
+-- records joined in order are those of the whole.
 function data.shard(n, i, N)
     return (i - 1) * n // N + 1, i * n // N
 end
 
---- The place of the largest (sign = 1) or smallest (-1) of z's numbers but the label's, from 0; the
--- lowest class where several tie.
+--- The index from 0 of the largest (sign = 1) or smallest (-1) element of z, except the label's;
+-- the lowest index in a tie.
 local function extreme(z, label, sign)
     local best
     for k, value in ipairs(z) do
@@ -104,23 +105,22 @@ local function extreme(z, label, sign)
     return best
 end
 
---- The rule that --targets names, for a net of K classes and a seed: a function
--- (file, label, z) -> target, or nil where the image is to be left out. z is the image's row of
--- clean logits, f32 [K].
+--- The rule of --targets for a net of K classes and a seed: a function (file, label, z) -> target,
+-- or nil to leave the image out. z is the image's clean logits, f32 [K].
 --
---     random        u("SEED:FILE:target", 0) chooses among the other classes
---     random:SEED   the same by a seed of its own
+--     random        u("SEED:FILE:target", 0) chooses uniformly among the other classes
+--     random:SEED   the same with seed SEED
 --     offset:K      (label + K) mod classes
 --     least-likely  the smallest logit;  second: the largest but the label's
 --     class:K       K; images of class K are left out
 --
--- Returns nil and a message for anything else, and where K leaves no other class.
+-- Returns nil and a message for any other rule, and if K leaves no other class.
 function data.targets(rule, K, seed)
     if K < 2 then
         return nil, ("'%s': a net of %d class has no other class to target"):format(rule, K)
     end
     local name, number = rule:match("^([%a-]+):?(%d*)$")
-    number = math.tointeger(tonumber(number)) -- nil where there is none, or one beyond 64 bits
+    number = math.tointeger(tonumber(number)) -- nil for no number, or one beyond 64 bits
     if name == "random" and (number or rule == "random") then
         return function(file, label)
             local u = tensor.uniform(("%d:%s:target"):format(number or seed, file), {1}):get(1)

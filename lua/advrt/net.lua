@@ -1,4 +1,4 @@
---- Networks: definitions become graphs with weights, and graphs become plans as they are used.
+--- Networks: builds graphs with weights from definitions, and compiles graphs to plans when needed.
 --
 --     local g = net.load("nets/resnet50.lua", {weights = "resnet50.pth"})
 --     local z = g:forward(x)                          -- x [N,C,H,W] f32 in [0,1] -> logits [N,K]
@@ -7,30 +7,30 @@
 -- A definition is a Lua file that returns a table:
 --     name        text
 --     classes     number of logits
---     input       {C, H, W}; or {D}, D features without place, which are channels of one pixel
---     preprocess  {resize = R, crop = S}: what image files go through; {}: their size must fit
---     range       {low, high}: what values an input may have, each a number or a list of one a channel or
---                 feature; may be left out: [0,1]. Attacks stay in it, other data is refused; where low is
---                 high, a feature never changes
---     mean, std   C numbers each: the net's first layer is (x - mean) / std; may be left out
---     weights     a weight file beside the definition, for want of another; may be left out
+--     input       {C, H, W}; or {D}, D features, stored as the channels of one pixel
+--     preprocess  {resize = R, crop = S}: how image files are resized; {}: their size must match
+--     range       {low, high}: allowed input values, each a number or a list with one per channel or
+--                 feature; default: [0,1]. Attacks stay in it; data outside it is an error. If low is
+--                 equal to high, the feature is constant
+--     mean, std   C numbers each: the net's first layer is (x - mean) / std; optional
+--     weights     default weight file, beside the definition; optional
 --     defaults    {alpha =, magnitude =, magnitude_inf =}: step sizes that suit its scale, the last for
---                 --norm inf; may be left out, all or some
---     branch_end  the end of the names of batch norms that close a residual branch; may be left out
---     stems       array of the forms besides its own that build draws where b.stem names one; may be
---                 left out. "small" is the form for small images: an eighth of the width, a first
+--                 --norm inf; all optional
+--     branch_end  suffix of the names of batch norms that end a residual branch; optional
+--     stems       array of other variants of the net that build can make, selected by b.stem;
+--                 optional. "small" is the variant for small images: an eighth of the width, a first
 --                 layer that keeps the resolution, small linear layers
---     build       function(b, x): draws the net with the methods of advrt.nets.builder on the
+--     build       function(b, x): builds the net with the methods of advrt.nets.builder on the
 --                 input x and returns the logits, the layer added last
 --
--- An ONNX model is a definition too, with its weights: net.load("model.onnx") (advrt.nets.onnx). A Lua file
--- adds what the model does not state:
---     onnx        the model's path, from the definition's folder
---     output      the name of the output that the logits are, where the model has several
+-- An ONNX model with its weights is also a definition: net.load("model.onnx") (advrt.nets.onnx). A Lua file
+-- can add what the model does not state:
+--     onnx        the model's path, relative to the definition's folder
+--     output      the name of the logits output, if the model has several outputs
 --     mean, std, range  as above
 --     resize, crop  the same as in preprocess
---     classes     the path of a file with a line for each class, for want of a classes.txt in the images'
---                 folder
+--     classes     the path of a file with one line per class, used if the images' folder has no
+--                 classes.txt
 --     name, defaults  as above
 local count_of = require "advrt.support.count"
 local arguments = require "advrt.support.check"
@@ -68,7 +68,7 @@ local function whole_shape(v)
         or #v == 1 and whole(v[1]))
 end
 
--- One number a channel: a number stands for all of them. Returns nil where v does not fit.
+-- One number per channel; a single number stands for all. Returns nil if v is invalid.
 local function per_channel(v, C)
     if type(v) == "number" then v = {v} end
     if type(v) ~= "table" or #v ~= 1 and #v ~= C then return nil end
@@ -90,10 +90,10 @@ end
 
 -- Definitions ---------------------------------------------------------------
 
--- Whether there is such a file; nil and a message where it is there and cannot be read.
+-- Whether the file exists; nil and a message if it exists but is unreadable.
 local function readable(path)
     local kind = lfs.attributes(path, "mode")
-    if kind and kind ~= "file" and kind ~= "directory" then -- a pipe would be waited for
+    if kind and kind ~= "file" and kind ~= "directory" then -- opening a pipe would block
         return nil, path .. ": is no regular file"
     end
     local f, message, code = io.open(path, "r")
@@ -113,7 +113,7 @@ local function find(path)
     return nil, ("no network definition '%s' (looked there and in %s)"):format(path, nets)
 end
 
--- The fields of a definition and of two of its tables, and the fields of one that names an ONNX model.
+-- The fields of a definition and of two of its tables, and of a definition that names an ONNX model.
 local fields = {
     [""] = {"name", "classes", "input", "preprocess", "mean", "std", "range", "weights", "defaults",
         "branch_end", "stems", "build"},
@@ -123,7 +123,7 @@ local fields = {
 local fields_of_model = {"onnx", "output", "name", "classes", "mean", "std", "range", "resize", "crop",
     "defaults"}
 
--- What a definition needs of a field that it has but might leave out.
+-- Checks of a definition's optional fields.
 local function check_optional(d)
     for _, name in ipairs {"name", "weights", "branch_end", "onnx", "output"} do
         if d[name] ~= nil and type(d[name]) ~= "string" then return ("needs '%s', text"):format(name) end
@@ -175,7 +175,7 @@ local function check_definition(d, path)
     return d
 end
 
---- The reader of ONNX models, sixteen files that only a net of that form needs.
+--- The reader of ONNX models, sixteen files; loaded on demand.
 local function onnx() return require "advrt.nets.onnx" end
 
 --- What an ONNX model says beyond its definition, by that.
@@ -192,8 +192,8 @@ local function of_onnx(path, opts)
     error(d, 0)
 end
 
---- The classes.txt that a definition names, which must have a line for each of K classes: its path, or nil
--- and a message.
+--- The class list of a definition, which must have a line for each of K classes: its path, or nil and a
+-- message.
 local function class_names(path, K, model)
     local ok, list = fail.try(class_lists.read, path, K)
     if not ok and fail.is(list) then return nil, list.message end
@@ -203,8 +203,7 @@ local function class_names(path, K, model)
     return nil, ("%s: names %d classes, but %s has %d logits"):format(path, #list, model, K)
 end
 
---- What a definition says of a model that it names, beside which that lies, joined with what the model
--- says itself.
+--- Merges a definition with the ONNX model it names. The model's path is relative to the definition.
 local function of_model(d, path, opts)
     local folder = path:match("^(.*/)") or ""
     local file = d.onnx:sub(1, 1) == "/" and d.onnx or folder .. d.onnx
@@ -226,9 +225,9 @@ local function of_model(d, path, opts)
     return whole_d
 end
 
---- The definition in a file, as the table described above, and the path it was found at; looked
--- for as given, then in the installation's nets/. nil and a message where it cannot be had. The
--- user's interrupt is raised.
+--- Reads the definition in a file: the table described above, and its path. Searches the path as
+-- given, then the installation's nets/. Returns nil and a message on failure. An interrupt is
+-- raised.
 function M.definition(path, opts)
     arguments.want("definition", 1, "string", path)
     local found, message = find(path)
@@ -251,7 +250,7 @@ end
 
 -- Building ------------------------------------------------------------------
 
--- nil where the definition draws the form `stem` (nil: its own), else what is wrong.
+-- nil if the definition has the variant `stem` (nil: its default), else the problem.
 local function check_stem(d, stem)
     local names = {}
     for _, name in ipairs(d.stems or {}) do
@@ -263,8 +262,8 @@ local function check_stem(d, stem)
         #names > 0 and ", but " .. table.concat(names, ", ") or "")
 end
 
--- What went wrong in `build`, as one line that begins with the path; the lines of build stand in for a
--- position that the message lacks.
+-- The error of `build` as one line that begins with the path. If the message has no position, it gives
+-- the lines of build.
 local function placed(text, path, build)
     text = text:match("^[^\n]*")
     if text:sub(1, #path + 1) == path .. ":" then return text end
@@ -307,7 +306,7 @@ local function draw(g, d, opts, path)
     return graph
 end
 
---- Copies `state` (name -> tensor) into the graph but for the names in `skip`; true, or nil and a
+--- Copies `state` (name -> tensor) into the graph, except the names in `skip`; true, or nil and a
 -- message.
 local function fill(g, state, path, skip)
     for _, p in ipairs(g.graph:parameters()) do
@@ -372,7 +371,7 @@ local function load_weights(g, d, opts)
     return g
 end
 
---- What is said of an ONNX model when it is loaded, an array of lines.
+--- The notes printed when an ONNX model is loaded, an array of lines.
 local function model_notes(g, model)
     local notes = {}
     for i, note in ipairs(model.notes) do notes[i] = ("%s: %s"):format(model.path, note) end
@@ -385,7 +384,7 @@ local PRECISIONS = {f32 = true, mixed = true, bf16 = true, tf32 = true}
 local options_of_load = {"weights", "weights_key", "init", "salt", "seed", "input", "crop", "classes",
     "new_head", "mean", "std", "range", "stem", "output", "plan", "precision"}
 
--- Raises, at the line of the script, for options that load does not take.
+-- Raises, at the script's line, for options unknown to load.
 local function check_options(path, opts, method)
     local problem = type(path) ~= "string" and ("bad argument #1 to '%s' (string expected, got %s)"):format(
             method, arguments.text(path))
@@ -400,7 +399,7 @@ local function check_options(path, opts, method)
     if problem then error(problem, 3) end
 end
 
---- A net from a definition table; opts as for load. `path` names the definition in messages.
+--- Makes a net from a definition table; opts as for load. `path` names the definition in messages.
 function M.build(d, opts, path)
     opts = opts or {}
     if opts.init and opts.init ~= "golden" and opts.init ~= "he" and opts.init ~= "none" then
@@ -456,31 +455,31 @@ function M.build(d, opts, path)
     return load_weights(g, d, opts)
 end
 
---- Loads the definition at `path` (looked for as given, then in the installation's nets/).
+--- Loads the definition at `path` (searched as given, then in the installation's nets/).
 -- opts:
 --   weights   file of weights (.safetensors, .pth, .msgpack, or the .json index of several);
 --             default: the definition's own
---   weights_key  which of the file's dictionaries of tensors, "ema" or "checkpoint.model"; or what
---             stands before the net's names in one, "module.encoder_q". Default: the one that fits,
+--   weights_key  key of a dictionary of tensors in the file, "ema" or "checkpoint.model"; or the
+--             prefix of the net's names in it, "module.encoder_q". Default: the one that fits,
 --             raw weights before averaged ones
 --   init      instead of weights: "golden" (a formula of name and `salt`), "he" (from `seed`), or "none":
---             the net can be looked at, not run
+--             the net can be inspected, not run
 --   input     {C, H, W} instead of the definition's; crop = S is short for {C, S, S}
 --   classes   number of logits instead of the definition's
 --   new_head  true: the last linear layer is He-initialised from `seed`, not read from the weights
---   mean, std a number, or one a channel, instead of the definition's
+--   mean, std a number, or one per channel, instead of the definition's
 --   range     {low, high} instead of the definition's
---   output    of an ONNX model with several outputs: which the logits are
---   stem      one of the definition's `stems`: another form of the net
+--   output    name of the logits output of an ONNX model with several outputs
+--   stem      one of the definition's `stems`: another variant of the net
 --   plan      "fast" or "direct"; default: the command line's
 --   precision "f32", "mixed", "bf16" or, on a GPU, "tf32", for all but training; default: the
 --             command line's
--- Returns the net, or nil and one line that says what is wrong: parameters that are missing,
--- unexpected or misshaped are named. Of what was chosen, left off names or passed over a line goes to
--- the standard error. Fields of a net: name, classes, input, preprocess {resize,
--- crop, mean, std}, defaults, definition (path), weights (path; nil where an ONNX model holds them),
--- weights_key, notes (those lines), range (advrt.support.range); of an ONNX model also class_names (the
--- definition's classes) and unnormalised (a text where nothing normalises images).
+-- Returns the net, or nil and one line that names missing, unexpected or misshaped parameters. Prints a
+-- line to standard error for weights it chose, prefixes it removed and entries it skipped. Fields of a
+-- net: name, classes, input, preprocess {resize, crop, mean, std}, defaults, definition (path), weights
+-- (path; nil for the weights of an ONNX model), weights_key, notes (the printed lines), range
+-- (advrt.support.range); for an ONNX model also class_names (the definition's classes) and unnormalised
+-- (a text if nothing normalises images).
 function M.load(path, opts)
     check_options(path, opts, "load")
     local d, found = M.definition(path, opts)
@@ -490,7 +489,7 @@ end
 
 -- Use -----------------------------------------------------------------------
 
--- The images x as [N,C,H,W]. Raises at the position of the caller of the method that called this.
+-- The images x as [N,C,H,W]. Errors are raised at the line of the caller's caller.
 local function check_batch(g, x, method)
     if getmetatable(g) ~= Net then
         error(("%s is called with a colon: g:%s(x, ...)"):format(method, method), 3)
@@ -508,8 +507,8 @@ local function check_batch(g, x, method)
         :format(method, input[1], input[2], input[3], got), 3)
 end
 
---- The plan for N images and a purpose, "forward" or "gradient", made at its first use and kept.
--- It holds the weights as they were when it was made.
+--- The plan for N images and a purpose, "forward" or "gradient"; made on first use and cached. It
+-- keeps the weights of the time it was made.
 function Net:plan(purpose, N)
     local kept = self.plans[purpose]
     if not kept then
@@ -524,9 +523,9 @@ function Net:plan(purpose, N)
     return plan
 end
 
--- Tensors of the images' shape that an attack keeps beside its plans, with room to spare; the share
--- of what is free that is left to the device's libraries; and the batch of a device without memory of
--- its own.
+-- Memory estimates: image-sized tensors that an attack keeps beside its plans, with a margin; the
+-- fraction of free memory left to the device's libraries; and the batch of a device without its own
+-- memory.
 local BESIDE, SPARE, OF_HOST = 32, 0.1, 32
 
 local function fits(g, N)
@@ -540,8 +539,8 @@ local function fits(g, N)
     return bytes <= (1 - SPARE) * free
 end
 
---- The largest batch, up to `most` images, with which an attack's plans and images fit into what is
--- free of the device's memory; up to 32 where that is the host's. At least 1.
+--- The largest batch, up to `most` images, whose attack fits in the device's free memory; up to 32
+-- on a device that uses host memory. At least 1.
 function Net:largest_batch(most)
     local _, free = self.graph:plan_size {purpose = "forward", batch = 1, direct = self.direct,
         precision = self.precision}
@@ -554,11 +553,11 @@ function Net:largest_batch(most)
     return low
 end
 
---- A new plan for training on N images at a time, which reads the net's weights at every step;
--- `seed` names dropout's random stream, in which the plan goes on behind the first `runs` steps. With
--- `shared`, {first, whole}, the N images are a rank's part of a batch of `whole` images that all ranks
--- (advrt.dist) share, in which they begin at `first`, from 0: batch norm takes the statistics of all of
--- it, dropout is its.
+--- A new training plan for N images, which reads the net's weights at every step. `seed` names
+-- dropout's random stream; the plan continues it after the first `runs` steps. With `shared`, {first,
+-- whole}, the N images are this rank's part of a batch of `whole` images of all ranks (advrt.dist),
+-- starting at index `first` from 0. Batch norm then uses the statistics of the whole batch, and
+-- dropout its random stream.
 function Net:training_plan(N, seed, runs, shared)
     return self.graph:plan {
         purpose = "training", batch = N, direct = self.direct, seed = seed or 0, runs = runs or 0,
@@ -566,20 +565,20 @@ function Net:training_plan(N, seed, runs, shared)
     }
 end
 
---- Drops the plans that have been kept: their memory goes, and new ones read the weights afresh.
+--- Drops the cached plans: frees their memory; new plans read the current weights.
 function Net:forget_plans()
     self.plans = {forward = {}, gradient = {}}
     self.traced = nil
 end
 
---- Logits [N,K] of x [N,C,H,W], or [N,D] of a net of D features, f32; into z where it is given.
+--- Logits [N,K] of x [N,C,H,W], or [N,D] for a net of D features, f32; written to z if given.
 function Net:forward(x, z)
     x = check_batch(self, x, "forward")
     return self:plan("forward", #x):forward(x, z)
 end
 
---- The same, keeping what backward needs, and with it the trace, a value that backward takes. May
--- differ from forward in the last bits. The net keeps one trace for each number of images.
+--- Like forward, but keeps the state for backward; also returns the trace, which backward takes.
+-- The last bits may differ from forward's. The net keeps one trace for each batch size.
 function Net:trace(x, z)
     local images = check_batch(self, x, "trace")
     local plan = self:plan("gradient", #images)
@@ -589,7 +588,7 @@ function Net:trace(x, z)
     return z, self.traced
 end
 
---- Whether a trace is still kept: the net has traced no other images of that number since.
+--- Whether a trace is still valid: the net has traced no other batch of that size since.
 function Net.holds(_, trace)
     if type(trace) ~= "table" or not trace.plan then
         error(("bad argument #1 to 'holds' (a trace expected, got %s)"):format(type(trace)), 2)
@@ -598,9 +597,9 @@ function Net.holds(_, trace)
 end
 
 --- The gradient [N,C,H,W] of sum(dz * z), dz [N,K], with respect to the x of a trace, by default the last
--- one (of trace, gradient or gradients); into q where it is given. One trace serves any number of
--- backwards. Where anything may run the net between the two, as a loss may, give the trace: if it is no
--- longer kept, that is a failure, which names `who`.
+-- one (of trace, gradient or gradients); written to q if given. A trace allows any number of backward
+-- calls. Pass the trace if other code, such as a loss, may run the net in between. An invalid trace is a
+-- failure that names `who`.
 function Net:backward(dz, q, trace, who)
     trace = trace or self.traced
     if not trace then error("backward needs a trace before it", 2) end
@@ -630,8 +629,8 @@ function Net:gradient(x, loss, target)
     return z, loss:direction(self:backward(dz, nil, trace, "loss " .. loss.name))
 end
 
---- Logits z [N,K] and an array of directions [N,C,H,W] that share one forward pass: of each entry of
--- `wanted`, a loss towards `target`, or a class k, counted from 0, for the gradient of every image's z_k.
+--- Logits z [N,K] and an array of directions [N,C,H,W] from one forward pass. Each entry of `wanted` is a
+-- loss (towards `target`) or a class k, counted from 0 (the gradient of z_k).
 function Net:gradients(x, wanted, target)
     local N = #check_batch(self, x, "gradients")
     if type(wanted) ~= "table" or arguments.loss(wanted, self.classes) == nil then
@@ -667,11 +666,11 @@ function Net:gradients(x, wanted, target)
     return z, directions
 end
 
---- g(x): the logits of x as a step that advrt.autograd goes back through.
+--- g(x): the logits of x as a step of advrt.autograd.
 function Net:__call(x) return autograd.net(self, x) end
 
---- Steps first .. last of an attack (advrt.attack's job) by the device alone; false where it has no
--- way of its own.
+--- Runs steps first .. last of an attack (advrt.attack's job) on the device alone; false if
+-- unsupported.
 function Net:ascend(job, first, last)
     return self:plan("gradient", #job.buffers.x):ascend(job, first, last + 1)
 end

@@ -1,4 +1,4 @@
---- The record of one image and loss: what records.msgpack holds, in its order.
+--- The record of one image and loss: the contents of records.msgpack, in order.
 
 local arguments = require "advrt.support.check"
 local attack = require "advrt.attack"
@@ -45,47 +45,49 @@ function record.pack(about, r, i)
     return core.pack(fields)
 end
 
---- Iterates over the records of a finished records.msgpack, or of a records.part as far as it is
--- whole: `for r in record.each(path) do print(r.file, r.loss, r.l2[1]) end`. Each r is a new table,
--- its series arrays whose first element is n = 0. A file that cannot be read, or is damaged, is a
--- failure. Memory is bounded by the largest record, whatever the file claims.
+--- Iterates over the records of a finished records.msgpack, or the valid part of a records.part:
+-- `for r in record.each(path) do print(r.file, r.loss, r.l2[1]) end`. Each r is a new table; its
+-- series are arrays whose first element is n = 0. An unreadable or damaged file is a failure.
+-- Memory is bounded by the largest record.
 record.each = core.each
 
---- Opens a file in which a run keeps its records until it is finished: record.part(path) an empty
--- one, record.part(path, "append") behind what record.recover leaves of the one that is there.
--- Returns the part; or nil and a message, where another process has it open, too. It is a row of
--- frames with checksums, counted from 1; #part is their number. Methods return nil and a message where
--- the disk fails. advrt.run.journal is what a run does with it.
+--- Opens the file of a run's records while it is unfinished: record.part(path) starts an empty one,
+-- record.part(path, "append") continues after the valid records. Returns the part; or nil and a
+-- message, also if another process has it open. A part is a sequence of frames with checksums,
+-- counted from 1; #part is their number. Methods return nil and a message on a disk error.
+-- advrt.run.journal uses it.
 record.part = core.part
 
 --- part:append(bytes) -> true
--- Once a frame of records is on disk.
+-- Adds a frame of records; returns when it is on disk.
 
 --- part:add(kind, bytes) -> true
--- A frame that is on disk after part:sync(). kind: "records"; "note", one record about the run; or
--- "bytes", kept for another file.
+-- Adds a frame; part:sync() writes it to disk. kind: "records"; "note", one record about the run;
+-- or "bytes", data for another file.
 
 --- part:sync() -> true
--- Once all frames are on disk.
+-- Returns when all frames are on disk.
 
 --- part:kind(i), part:bytes(i), part:record(i), part:head(i) -> text, text, table, table
--- A frame's kind, its bytes, its first record, and of that the fields before its first series.
+-- A frame's kind, its bytes, its first record, and the fields of this record before its first
+-- series.
 
 --- part:cut(n) -> true
--- Forgets the frames behind the first n.
+-- Removes the frames after the first n.
 
 --- part:write(path[, order]) -> true
--- The bytes of the frames in the array `order`, or of all frames of records, under that name at once.
+-- Writes the bytes of the frames in the array `order` (default: all frames of records) to a file,
+-- atomically.
 
 --- part:finish(final_path) -> true
--- All records under that name at once, and the part file gone; where it fails the part file is as it
--- was.
+-- Writes all records to a file atomically, and removes the part file; on failure the part file
+-- stays.
 
 --- part:close()
--- Leaves the part file for later; also done by garbage collection.
+-- Closes the part file and keeps it; garbage collection does the same.
 
---- Cuts off what a crash left behind the last whole frame of a part file; returns the bytes of
--- records and the number of frames that are whole, or nil and a message.
+--- Truncates a part file after its last complete frame (after a crash). Returns the bytes of
+-- records and the number of complete frames, or nil and a message.
 record.recover = core.part_recover
 
 return record

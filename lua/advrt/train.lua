@@ -4,8 +4,8 @@
 --     train.run {net = g, images = images, labels = labels, epochs = 20, batch = 128,
 --                optimiser = train.sgd {rate = 0.1, momentum = 0.9, weight_decay = 5e-4}}
 --
--- Everything random (order, augmentation, dropout, initial weights) comes from the project's
--- stream, as a function of the seed, the epoch and the image alone.
+-- Everything random (order, augmentation, dropout, initial weights) comes from the project's random
+-- stream: it depends only on the seed, the epoch and the image.
 
 local check = require "advrt.support.check"
 local checkpoint = require "advrt.paper.checkpoint"
@@ -59,7 +59,7 @@ function train.adam(o)
     return optimiser(with_defaults(o, defaults, "adam"), 2, tensor.adam)
 end
 
-local ALIGNED = 16 -- elements: where each gradient begins
+local ALIGNED = 16 -- elements: alignment of each gradient
 
 local function room(shape)
     local n = 1
@@ -67,8 +67,8 @@ local function room(shape)
     return n, (n + ALIGNED - 1) // ALIGNED * ALIGNED
 end
 
--- The trained parameters of a net, each with its state tensors: zeros at first. Their gradients lie in
--- one tensor.
+-- The trained parameters of a net, each with its state tensors (initially zeros). One tensor holds
+-- their gradients.
 function Optimiser:prepare(g)
     local trained, total, at = {}, 0, 0
     for _, p in ipairs(g:parameters()) do
@@ -90,7 +90,7 @@ function Optimiser:prepare(g)
     end
 end
 
--- Scales all gradients alike, so that their norm as one vector is at most `clip`.
+-- Scales all gradients by one factor, so that their joint norm is at most `clip`.
 function Optimiser:clip(clip)
     local sum = 0
     for _, p in ipairs(self.parameters) do sum = sum + p.row:norms():get(1) ^ 2 end
@@ -99,10 +99,9 @@ function Optimiser:clip(clip)
     for _, p in ipairs(self.parameters) do p.gradient:mul_(clip / norm) end
 end
 
---- One update of every parameter of `g` from the gradients that the training plan has just
--- computed, scaled down where their norm, all taken together, exceeds `clip`. Its state belongs to
--- the net of the first call; another net starts afresh. With `shared` the gradients are summed over
--- the ranks (advrt.dist) first.
+--- One update of every parameter of `g` from the gradients of the training plan, scaled down if
+-- their joint norm exceeds `clip`. The optimiser's state belongs to the first net; another net
+-- resets it. With `shared` the gradients are first summed over the ranks (advrt.dist).
 function Optimiser:step(g, plan, clip, shared)
     if self.net ~= g then self:prepare(g) end
     self.t = self.t + 1
@@ -119,10 +118,11 @@ function Optimiser:step(g, plan, clip, shared)
     end
 end
 
--- Schedules: functions of the step (from 0) and their total number, giving the rate; one that
--- looks at the validation has `observe`, and what it remembers in `memory`, numbers by name ------
+-- Schedules: functions of the step (from 0) and the number of steps that return the rate. A
+-- schedule that uses the validation has `observe`, and keeps numbers by name in `memory` ------
 
---- From `rate` to 0 along half a cosine, after a rise from 0 over the share `warmup` (default 0).
+--- From `rate` to 0 along half a cosine, after a linear warm-up from 0 over the fraction `warmup`
+-- (default 0).
 function train.cosine(rate, warmup)
     warmup = warmup or 0
     return function(step, total)
@@ -132,7 +132,7 @@ function train.cosine(rate, warmup)
     end
 end
 
---- `rate`, multiplied by `factor` (default 0.1) at each of the shares of the run in `at`.
+--- `rate`, multiplied by `factor` (default 0.1) at each fraction of the run in `at`.
 function train.steps(rate, at, factor)
     return function(step, total)
         local now = rate
@@ -147,8 +147,8 @@ local Plateau = {}
 Plateau.__index = Plateau
 Plateau.__call = function(self) return self.memory.rate end
 
---- After an epoch of accuracy `value`: the rate falls where none of the last `patience` was better
--- than the best before them.
+--- After an epoch with accuracy `value`: lowers the rate if none of the last `patience` epochs beat
+-- the best accuracy before them.
 function Plateau:observe(value)
     local m = self.memory
     if value > m.best then
@@ -161,9 +161,8 @@ function Plateau:observe(value)
     end
 end
 
---- `rate`, multiplied by `factor` whenever the accuracy (on the validation images, where there are
--- any, else in training) has not risen for `patience` epochs. o: factor = 0.1, patience = 3,
--- least = rate / 1000.
+--- `rate`, multiplied by `factor` whenever the accuracy (validation if there is one, else training)
+-- has not risen for `patience` epochs. o: factor = 0.1, patience = 3, least = rate / 1000.
 function train.plateau(rate, o)
     o = with_defaults(o, {factor = 0.1, patience = 3, least = rate / 1000}, "plateau")
     return setmetatable({factor = o.factor, patience = o.patience, least = o.least * (1 - 1e-9),
@@ -176,15 +175,15 @@ end
 function train.shuffle(name, n)
     local u, order = tensor.uniform(name, {n}):totable(), {}
     for i = 1, n do order[i] = i - 1 end
-    for i = n, 2, -1 do -- Fisher and Yates
+    for i = n, 2, -1 do -- Fisher-Yates shuffle
         local j = math.floor(u[i] * i) + 1
         order[i], order[j] = order[j], order[i]
     end
     return tensor.from(order, "i64")
 end
 
---- An empty feed (advrt.core.feed) for a net: of its input's shape and range, its image files resized and
--- cropped as the net's are.
+--- An empty feed (advrt.core.feed) with the net's input shape and range, and its resizing and cropping of
+-- image files.
 function train.feed(g)
     local low, high = range.of(g):ends()
     return feed.new {shape = g.input, resize = g.preprocess.resize, crop = g.preprocess.crop, low = low,
@@ -225,22 +224,22 @@ local function all_of(data)
     return tensor.from(numbers, "i64")
 end
 
---- The classes, i64 [n], that the net in inference mode gives the images of the feed `data` whose
--- numbers are in `numbers`, i64 [n] counted from 0; and how many of them are their labels. `size`
--- images at a time (default 100).
+--- The predicted classes, i64 [n], of the images `numbers` (i64 [n], counted from 0) of the feed
+-- `data`, in inference mode; and the number of correct ones. `size` images at a time (default
+-- 100).
 function train.predict(g, data, numbers, size)
     local total = #numbers
     size = math.min(size or 100, total)
     local x, y = tensor.new {size, table.unpack(g.input)}, tensor.new({size}, "i64")
     local z, classes, right = tensor.new {size, g.classes}, tensor.new({total}, "i64"), 0
-    -- The last batch is filled up with the first images, which are not counted again.
+    -- The first images fill the last batch; they are not counted again.
     local order = tensor.new({(total + size - 1) // size * size}, "i64")
     order:narrow(1, total):copy(numbers)
     for i = total + 1, #order do order:set(numbers:get(i - total), i) end
     data:start {order = order, batch = size}
     local done = 0
     while data:next(x, y) do
-        local guess = g:forward(x, z):argmax() -- -1, so never right, where a logit is NaN
+        local guess = g:forward(x, z):argmax() -- -1, so never correct, if a logit is NaN
         for k = 1, math.min(size, total - done) do
             classes:set(guess:get(k), done + k)
             if guess:get(k) == y:get(k) then right = right + 1 end
@@ -250,15 +249,13 @@ function train.predict(g, data, numbers, size)
     return classes, right
 end
 
---- This rank's part of n images that the ranks (advrt.dist) share: how many come before it, and how many
--- it has.
+--- This rank's part of n images shared by the ranks (advrt.dist): the index of the first, and the count.
 function train.share(n)
     local first = dist.rank * n // dist.size
     return first, (dist.rank + 1) * n // dist.size - first
 end
 
---- How many of them are their labels, counted by all ranks (advrt.dist) together: each looks at its
--- part.
+--- The number of correct predictions, counted by all ranks (advrt.dist): each evaluates its part.
 function train.right(g, data, numbers, size)
     local first, count = train.share(#numbers)
     local right = 0
@@ -268,8 +265,8 @@ function train.right(g, data, numbers, size)
     return math.tointeger(dist.sum(tensor.from {right + 0.0}):get(1))
 end
 
---- The share of `images` (u8 or f32 [M,C,H,W]) whose largest logit, in inference mode, is at their
--- label (table or tensor of M classes). `size` images at a time (default 100).
+--- The accuracy on `images` (u8 or f32 [M,C,H,W]) in inference mode, with labels as a table or
+-- tensor of M classes. `size` images at a time (default 100).
 function train.accuracy(g, images, labels, size)
     local data <close> = feed_of(g, images, labels)
     local _, right = train.predict(g, data, all_of(data), size)
@@ -278,7 +275,7 @@ end
 
 -- The loop ------------------------------------------------------------------
 
---- The most threads that read images.
+--- Maximum number of reading threads.
 train.readers = 64
 
 local function check_settings(o, count)
@@ -301,8 +298,8 @@ local function check_settings(o, count)
     end
 end
 
---- The columns of the CSV log, in the order of an entry's row in a checkpoint. validation_accuracy is
--- nan where there is no validation; waited: seconds in which the device waited for images.
+--- The columns of the CSV log, in the order of a checkpoint's rows. validation_accuracy is nan
+-- without validation; waited: seconds in which the device waited for images.
 train.columns = {"epoch", "rate", "loss", "accuracy", "validation_accuracy", "seconds",
     "images_per_second", "waited"}
 
@@ -320,11 +317,11 @@ end
 local Run = {}
 Run.__index = Run
 
--- What is kept beside the tensors: the run's place, in doubles.
+-- The run's position, kept beside the tensors in doubles.
 local places = {"epoch", "step", "sum", "right", "seconds", "waited"}
 
--- What ranks that share a run must have alike: its place and its parameters. Where they have not, one
--- does not see the others' checkpoint, or has other weights.
+-- Ranks of a shared run must have equal positions and parameters. A difference means that a rank does
+-- not see the others' checkpoint, or has other weights.
 function Run:agree()
     local sums = {}
     for _, p in ipairs(self.o.net:parameters()) do
@@ -335,7 +332,7 @@ function Run:agree()
         .. "be the same for all")
 end
 
--- The same for what they were told to do: ranks of which one makes more steps would wait for ever.
+-- The same for their settings: if one rank makes more steps, the others would wait forever.
 function Run:agree_settings()
     local o = self.o
     local text = {self.about, system.options.isa, system.options.plan,
@@ -352,8 +349,7 @@ function Run:agree_settings()
         .. "images, or on another kind of processor")
 end
 
--- The images of an epoch in their order, behind those of the steps that are done; of each batch this
--- process's part.
+-- The remaining images of an epoch in order; this process's part of each batch.
 function Run:open_epoch()
     local o, at = self.o, self.at
     if o.shared then self:agree() end
@@ -381,7 +377,7 @@ function Run:step()
     self.plan:forward(self.x, self.z)
     local loss, correct = tensor.cross_entropy(self.z, self.y, self.dz)
     if o.shared then
-        self.dz:mul_(self.batch / o.batch) -- of the mean over the whole batch
+        self.dz:mul_(self.batch / o.batch) -- scales to the mean over the whole batch
         local sums = dist.sum(tensor.from {loss * self.batch / o.batch, correct + 0.0})
         loss, correct = sums:get(1), math.tointeger(sums:get(2))
     end
@@ -398,7 +394,7 @@ function Run:step()
     at.step, at.sum, at.right = at.step + 1, at.sum + loss, at.right + correct
 end
 
--- Keeps everything that the rest of the run depends on; of ranks that share it the first does.
+-- Saves everything that the rest of the run depends on; of ranks that share a run, rank 0 saves.
 function Run:save()
     local o, numbers = self.o, {}
     self.saved = system.clock()
@@ -413,7 +409,7 @@ function Run:save()
     if not done then fail("%s", message) end
 end
 
--- What the numbers of a checkpoint must be.
+-- Valid numbers of a checkpoint.
 function Run:fields_of_checkpoint(numbers)
     local o, images = self.o, self.steps * self.o.batch
     local done = numbers.epoch == o.epochs + 1
@@ -427,7 +423,7 @@ function Run:fields_of_checkpoint(numbers)
     return list
 end
 
--- Goes on where a checkpoint left off, where there is one.
+-- Resumes from a checkpoint if there is one.
 function Run:take_up()
     local o = self.o
     if not o.checkpoint then return end
@@ -448,7 +444,7 @@ function Run:take_up()
     self.entries = kept.entries
 end
 
--- The validation, the entry, and the schedule's look at it.
+-- The validation, the log entry, and the schedule's update.
 function Run:close_epoch()
     local o, at = self.o, self.at
     local images = self.steps * o.batch
@@ -471,7 +467,7 @@ function Run:close_epoch()
     self.at = {epoch = at.epoch + 1, step = 0, sum = 0, right = 0, seconds = 0, waited = 0}
     if o.csv and self.rank == 0 then write_log(o.csv, self.entries) end
     if o.log then o.log(entry) end
-    collectgarbage() -- plans are small to the collector, and not small
+    collectgarbage() -- the collector sees plans as small, but they are large
 end
 
 function Run:epoch()
