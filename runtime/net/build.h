@@ -51,7 +51,7 @@ typedef struct MapInput {
     int value, param;
     Shape shape;
 } MapInput;
-/* primitives/map.c: an OP_MAP of `text` (net/formula.h), which makes a new value of shape `out`.
+/* primitives/map.c: an OP_MAP of `text` (device/formula.h), which makes a new value of shape `out`.
  * NULL with the error set. */
 Op *build_map(Build *b, const char *text, int n, const MapInput *in, const Shape *out, Error *e);
 /* Maps read parameters where they lie, instead of a value that an op makes of one. */

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
-#include "net/formula.h"
+#include "device/formula.h"
 #include "../plain/formula.h"
 
 static Formula read_formula(const char *text, int operands) {
@@ -248,6 +248,81 @@ static void keeps_what_is_not_finite(void **state) {
         }
 }
 
+/* --- formulas with a loop of their own --- */
+
+/* Numbers of every size, and those that are not finite. */
+static float number_at(int i, int operand) {
+    static const float odd[] = {0, -0.0f, INFINITY, -INFINITY, NAN, 1e-42f, -3e38f, 88.8f, -104.5f};
+    enum { ODD = sizeof odd / sizeof odd[0] };
+    if (i < ODD * ODD) return odd[operand ? i / ODD : i % ODD];
+    return (float)(sin(i * (0.37 + operand)) * exp2(i % 13 - 8));
+}
+
+/* Step by step, and by the loop, to the bit. */
+static void check_loop(const CpuKernels *k, const char *text, const Formula *f, FormulaLoop *loop) {
+    enum { N = 3 * FORMULA_CHUNK + 7 };
+    static float in[MAP_OPERANDS][N], steps[N], own[N];
+    FormulaMap m = {.formula = *f, .ndim = 2, .n = {1, N}};
+    const float *at[MAP_OPERANDS];
+    for (int j = 0; j < f->operands; j++) {
+        for (int i = 0; i < N; i++) in[j][i] = number_at(i, j);
+        m.stride[j][1] = 1, at[j] = in[j];
+    }
+    for (int i = 0; i < f->n; i++) m.reg[i] = (int8_t)i;
+    k->formula(&m, at, steps);
+    m.loop = loop;
+    k->formula(&m, at, own);
+    for (int i = 0; i < N; i++)
+        if (isnan(steps[i]) ? !isnan(own[i]) : memcmp(&steps[i], &own[i], sizeof own[i]) != 0)
+            fail_msg("%s with %s at %.9g: %.9g by steps, %.9g by its loop", text, k->isa,
+                     (double)in[0][i], (double)steps[i], (double)own[i]);
+}
+
+static void loops_give_what_steps_give(void **state) {
+    (void)state;
+    for (int isa = CPU_X86_64; isa <= CPU_AVX512; isa++) {
+        if (!cpu_isa_present((CpuIsa)isa)) continue;
+        const CpuKernels *k = cpu_isa_kernels((CpuIsa)isa);
+        assert_non_null(k->fused->text);
+        for (const FusedFormula *r = k->fused; r->text; r++) {
+            Formula f = read_formula(r->text, r->operands), d;
+            Error e;
+            if (r->value) check_loop(k, r->text, &f, r->value);
+            for (int j = 0; j < r->operands; j++) {
+                assert_int_equal(formula_derivative(&d, &f, j, &e), 0);
+                for (int o = d.operands - 1; o >= 0; o--)
+                    if (!formula_reads(&d, o)) formula_drop_operand(&d, o);
+                if (r->derivative[j]) check_loop(k, r->text, &d, r->derivative[j]);
+            }
+        }
+    }
+}
+
+static int found(const char *text, int operands, const Formula *f) {
+    Error e;
+    int which;
+    assert_int_equal(formula_find(f, text, operands, &which, &e), 0);
+    return which;
+}
+
+static void finds_a_formula_and_its_derivatives(void **state) {
+    Formula f = read_formula("x * sigmoid(y)", 2), d;
+    Error e;
+    (void)state;
+    assert_int_equal(found(" x*sigmoid( y )", 2, &f), FORMULA_ITSELF);
+    assert_int_equal(found("sigmoid(y) * x", 2, &f), FORMULA_OTHER);
+    assert_int_equal(found("x * sigmoid(x)", 1, &f), FORMULA_OTHER);
+    assert_int_equal(found("x * tanh(y)", 2, &f), FORMULA_OTHER);
+    assert_int_equal(formula_derivative(&d, &f, 1, &e), 0);
+    assert_int_equal(found("x * sigmoid(y)", 2, &d), 1);
+    assert_int_equal(formula_derivative(&d, &f, 0, &e), 0);
+    assert_int_equal(found("x * sigmoid(y)", 2, &d), FORMULA_OTHER); /* it reads x no more */
+    formula_drop_operand(&d, 0);
+    assert_int_equal(found("x * sigmoid(y)", 2, &d), 0);
+    f = read_formula("x * 2.5", 1);
+    assert_int_equal(found("x * 2.25", 1, &f), FORMULA_OTHER);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_values),
@@ -257,6 +332,8 @@ int main(void) {
         cmocka_unit_test(halves_the_derivative_at_a_tie),
         cmocka_unit_test(functions_are_right_to_the_last_bits),
         cmocka_unit_test(keeps_what_is_not_finite),
+        cmocka_unit_test(loops_give_what_steps_give),
+        cmocka_unit_test(finds_a_formula_and_its_derivatives),
     };
     return cmocka_run_group_tests_name("formula", tests, NULL, NULL);
 }

@@ -284,11 +284,45 @@ static void test_blocks(void **state) {
     }
 }
 
+/* Where a formula has a loop of its own, and its derivative, a map is made by it: one that is
+ * spelled another way is not. */
+static void test_loops(void **state) {
+    static const struct {
+        const char *text;
+        int forward, back;
+    } cases[] = {
+        {"0.5 * x * (1 + erf(x * 0.7071067811865476))", 1, 1},
+        {"x * sigmoid(x)", 0, 1},
+        {"sigmoid(x) * x", 0, 0},
+        {"x * tanh(x)", 0, 0},
+    };
+    (void)state;
+    if (strcmp(device->name, "cpu") != 0) skip();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Error e = {0};
+        PlanTiming t;
+        int loops[2] = {0};
+        Layer l = {.kind = LAYER_MAP};
+        strcpy(l.text, cases[i].text);
+        Graph *g = start(3, 12, 12);
+        end(g, add(g, l, conv(g, 0, 20, 3, 1, 1, 1), -1));
+        assert_int_equal(graph_init_golden(g, device, "", NULL, &e), 0);
+        Plan *p = make_plan(g, PLAN_GRADIENT, 2);
+        assert_int_equal(plan_time(p, true, &e), 0);
+        for (int k = 0; plan_timing(p, k, &t); k++)
+            loops[t.backward] += !strcmp(t.what, "map in one loop");
+        if (loops[0] != cases[i].forward || loops[1] != cases[i].back)
+            fail_msg("%s: %d forward, %d back", cases[i].text, loops[0], loops[1]);
+        plan_free(p), graph_free(g);
+    }
+}
+
 int main(void) {
     under_test_open();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nets),
         cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_loops),
     };
     int failed = cmocka_run_group_tests_name("layers", tests, NULL, NULL);
     under_test_close();

@@ -34,11 +34,23 @@ typedef struct PoolShape {
     bool count_pad; /* of an average: the padding counts */
 } PoolShape;
 
+/* A loop that computes one formula at once: out [n] of the operands [n]. out may be one of them. */
+typedef void FormulaLoop(const float *const *operand, float *out, int n);
+/* A formula with a loop of its own, and the loops of its derivatives by each operand, whose
+ * operands are those that the derivative reads, and the gradient. NULL: step by step. */
+typedef struct FusedFormula {
+    const char *text;
+    int operands;
+    FormulaLoop *value, *derivative[MAP_OPERANDS];
+} FusedFormula;
+
 /* A formula over dimensions n, the last two of which are rows and columns; out is contiguous.
- * reg: where the result of each step is kept; constants have a register of their own. */
+ * reg: where the result of each step is kept; constants have a register of their own.
+ * loop, where there is one, computes all steps. */
 enum { FORMULA_CHUNK = 256, FORMULA_REGISTERS = 40, MAP_DIMS = SHAPE_DIMS + 3 };
 typedef struct FormulaMap {
     Formula formula;
+    FormulaLoop *loop;
     int8_t reg[FORMULA_STEPS];
     int ndim; /* 2 or more */
     int64_t n[MAP_DIMS], stride[MAP_OPERANDS][MAP_DIMS];
@@ -91,6 +103,7 @@ typedef struct CpuKernels {
 
     /* out may be an operand that is not repeated. */
     void (*formula)(const FormulaMap *m, const float *const *in, float *out);
+    const FusedFormula *fused; /* the last one has no text */
 
     void (*reduce)(const Reduction *r, const float *x, float *out);
 

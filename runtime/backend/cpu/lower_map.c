@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "backend/cpu/lower.h"
+#include "device/formula.h"
 
 /* --- what a map is made in --- */
 
@@ -30,6 +31,18 @@ static int64_t block_of(const Compiler *c, const Op *op) {
     if (first == NO_VALUE) return 1;
     int64_t block = layout_block(layout_of(c, of == NO_VALUE ? first : of));
     return block ? block : cpu_block(c);
+}
+
+/* --- formulas with a loop of their own --- */
+
+static int find_loop(const CpuKernels *k, FormulaMap *m, Error *e) {
+    for (const FusedFormula *f = k->fused; f->text && !m->loop; f++) {
+        int which;
+        if (formula_find(&m->formula, f->text, f->operands, &which, e)) return -1;
+        if (which != FORMULA_OTHER)
+            m->loop = which == FORMULA_ITSELF ? f->value : f->derivative[which];
+    }
+    return 0;
 }
 
 /* --- registers --- */
@@ -186,7 +199,7 @@ int cpu_lower_map(Compiler *c, const Op *op, Error *e) {
     } else
         plain_dimensions(c, op, &job.map);
     merge_dimensions(&job.map);
-    if (give_registers(&job.map, e)) return -1;
+    if (find_loop(cpu_of(c)->kernels, &job.map, e) || give_registers(&job.map, e)) return -1;
     for (int j = 0; j < m->formula.operands; j++) {
         int in = m->operand[j].input, b = buffers[j + 1] = operand_buffer(c, op, j, B, e);
         if (b < 0) return -1;
@@ -195,7 +208,8 @@ int cpu_lower_map(Compiler *c, const Op *op, Error *e) {
             buffers[0] = b;
     }
     if (buffers[0] == NO_BUFFER && (buffers[0] = buffer_of(c, &layout, e)) < 0) return -1;
-    if (!step_new(c, "map", run_map, m->formula.operands + 1, buffers, &job, sizeof job, e))
+    if (!step_new(c, job.map.loop ? "map in one loop" : "map", run_map, m->formula.operands + 1,
+                  buffers, &job, sizeof job, e))
         return -1;
     return deliver(c, op, &layout, buffers[0], (Done){0}, e);
 }

@@ -1,7 +1,7 @@
 /* A formula of one to four values, element by element; values of fewer elements are repeated. */
 #include <stdio.h>
 
-#include "net/formula.h"
+#include "device/formula.h"
 #include "net/layer.h"
 
 enum { MOST_VALUES = 4 };

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "net/build.h"
-#include "net/formula.h"
+#include "device/formula.h"
 
 /* --- shapes that repeat --- */
 

@@ -1,4 +1,4 @@
-#include "net/formula.h"
+#include "device/formula.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -428,5 +428,32 @@ int formula_derivative(Formula *out, const Formula *f, int operand, Error *e) {
     if (result == TOO_LONG)
         return error_set(e, "the derivative of this formula has more than %d steps", FORMULA_STEPS);
     finish(out, result);
+    return 0;
+}
+
+/* --- formulas that are the same --- */
+
+static bool same(const Formula *f, const Formula *g) {
+    if (f->operands != g->operands || f->n != g->n) return false;
+    for (int i = 0; i < f->n; i++) {
+        const FormulaStep *s = &f->step[i], *t = &g->step[i];
+        if (s->code != t->code || s->a != t->a || s->b != t->b || s->c != t->c ||
+            s->constant != t->constant)
+            return false;
+    }
+    return true;
+}
+
+int formula_find(const Formula *f, const char *text, int operands, int *which, Error *e) {
+    Formula itself, derivative;
+    *which = FORMULA_OTHER;
+    if (formula_read(&itself, text, operands, e)) return -1;
+    if (same(f, &itself)) *which = FORMULA_ITSELF;
+    for (int j = 0; j < operands && *which == FORMULA_OTHER; j++) {
+        if (formula_derivative(&derivative, &itself, j, e)) return -1;
+        for (int k = derivative.operands - 1; k >= 0; k--)
+            if (!formula_reads(&derivative, k)) formula_drop_operand(&derivative, k);
+        if (same(f, &derivative)) *which = j;
+    }
     return 0;
 }

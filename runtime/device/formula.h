@@ -6,8 +6,8 @@
  * Operands are x, y, z, u, v, w, p, q in this order. Operators, the loosest first: > >= < <= ==,
  * + -, * /, unary -, ^ (to the right). The functions are listed in formula.c.
  */
-#ifndef ADVRT_NET_FORMULA_H
-#define ADVRT_NET_FORMULA_H
+#ifndef ADVRT_DEVICE_FORMULA_H
+#define ADVRT_DEVICE_FORMULA_H
 
 #include "device/program.h"
 
@@ -24,6 +24,10 @@ bool formula_reads(const Formula *f, int operand);
 int formula_is_operand(const Formula *f);
 /* Takes out an operand that no step reads; those after it move up. */
 void formula_drop_operand(Formula *f, int operand);
+/* Whether f is the formula that the text says (*which = FORMULA_ITSELF), or its derivative by an
+ * operand without what that does not read (*which = the operand), step by step. */
+enum { FORMULA_OTHER = -2, FORMULA_ITSELF = -1 };
+int formula_find(const Formula *f, const char *text, int operands, int *which, Error *e);
 /* How many of a, b and c a step of the code reads. */
 int formula_arity(FormulaCode code);
 
