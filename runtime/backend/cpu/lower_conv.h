@@ -41,12 +41,17 @@ ConvShape conv_forward_shape(const Compiler *c, const Op *forward);
 int conv_emit_data(Compiler *c, const char *what, dnnl_primitive_desc_t pd, const Layout *from,
                    int dy, int weights, int out, Error *e);
 
-/* The device's own kernels (lower_convolve.c). conv_own: whether there is one for the shape (its N
- * and threads are not looked at) between these layouts; conv_emit_own then emits it, with weights
- * w [K,C,taps,taps] and bias [K] or NULL, and with it what it can of the work fused into `op`,
- * which may be NULL: *done says what. */
-bool conv_own(const Compiler *c, const Convolution *shape, const Layout *x, const Layout *y);
-int conv_emit_own(Compiler *c, const Op *op, bool backward, const Convolution *shape,
+/* The device's own kernels (lower_convolve.c). conv_own decides, once for a step, which kernel
+ * computes the shape (whose N and threads it fills in) between these layouts; NULL where none does.
+ * conv_emit_own then emits it, with weights w [K,C,taps,taps] and bias [K] or NULL, and with it
+ * what it can of the work fused into `op`, which may be NULL: *done says what. */
+typedef struct OwnConvolution {
+    const ConvolutionKernel *kernel;
+    Convolution shape;
+} OwnConvolution;
+OwnConvolution conv_own(const Compiler *c, const Convolution *shape, const Layout *x,
+                        const Layout *y);
+int conv_emit_own(Compiler *c, const Op *op, bool backward, const OwnConvolution *own,
                   const float *w, const float *bias, int x, int y, Done *done, Error *e);
 /* An op on them. *taken is false, and nothing is emitted, where there is none; of a layer's ops
  * they take none or all. */

@@ -85,8 +85,7 @@ static const ConvolutionKernel *kernel_for(const Compiler *c, const Convolution 
 
 /* at: y, x, weights, scratch, and the bits that are saved or masked by. */
 typedef struct ConvJob {
-    const ConvolutionKernel *kernel;
-    Convolution shape;
+    OwnConvolution own;
     bool opens, masks;
     bool turned; /* of a step that packs: the weights are those of the gradient */
 } ConvJob;
@@ -94,35 +93,33 @@ typedef struct ConvJob {
 static int run_convolution(Plan *p, const Step *s, Error *e) {
     const ConvJob *job = s->job;
     (void)p, (void)e;
-    job->kernel->run(&job->shape, &(ConvolutionBuffers){.x = s->at[1],
-                                                        .weights = s->at[2],
-                                                        .y = s->at[0],
-                                                        .scratch = s->at[3],
-                                                        .opened = job->opens ? s->at[4] : NULL,
-                                                        .open = job->masks ? s->at[4] : NULL});
+    job->own.kernel->run(&job->own.shape,
+                         &(ConvolutionBuffers){.x = s->at[1],
+                                               .weights = s->at[2],
+                                               .y = s->at[0],
+                                               .scratch = s->at[3],
+                                               .opened = job->opens ? s->at[4] : NULL,
+                                               .open = job->masks ? s->at[4] : NULL});
     return 0;
 }
 
-bool conv_own(const Compiler *c, const Convolution *shape, const Layout *x, const Layout *y) {
+OwnConvolution conv_own(const Compiler *c, const Convolution *shape, const Layout *x,
+                        const Layout *y) {
+    OwnConvolution own = {.shape = *shape};
     Layout in = blocked_layout(c, shape->C, shape->H, shape->W),
            out = blocked_layout(c, shape->K, shape->OH, shape->OW);
-    return kernel_for(c, shape) && layout_same(&in, x) && layout_same(&out, y);
+    if (layout_same(&in, x) && layout_same(&out, y)) own.kernel = kernel_for(c, shape);
+    own.shape.N = c->request->N;
+    own.shape.threads = cpu_of(c)->threads;
+    return own;
 }
 
-static Convolution on_batch(const Compiler *c, const Convolution *shape) {
-    Convolution s = *shape;
-    s.N = c->request->N;
-    s.threads = cpu_of(c)->threads;
-    return s;
-}
-
-static int pack(Compiler *c, const Convolution *shape, const float *w, const float *bias,
+static int pack(Compiler *c, const OwnConvolution *own, const float *w, const float *bias,
                 Error *e) {
-    const ConvolutionKernel *kernel = kernel_for(c, shape);
-    Convolution s = on_batch(c, shape);
     void *packed;
-    int buffer = buffer_owned(c, kernel->weights(&s) * sizeof(float), "weights", &packed, e);
-    if (buffer >= 0) kernel->pack(&s, w, false, bias, packed);
+    int buffer =
+        buffer_owned(c, own->kernel->weights(&own->shape) * sizeof(float), "weights", &packed, e);
+    if (buffer >= 0) own->kernel->pack(&own->shape, w, false, bias, packed);
     return buffer;
 }
 
@@ -130,52 +127,49 @@ static int pack(Compiler *c, const Convolution *shape, const float *w, const flo
 static int run_pack(Plan *p, const Step *s, Error *e) {
     const ConvJob *job = s->job;
     (void)p, (void)e;
-    job->kernel->pack(&job->shape, s->at[1], job->turned, s->buffers > 2 ? s->at[2] : NULL,
-                      s->at[0]);
+    job->own.kernel->pack(&job->own.shape, s->at[1], job->turned, s->buffers > 2 ? s->at[2] : NULL,
+                          s->at[0]);
     return 0;
 }
 
-static ConvJob job_of(const Compiler *c, const Convolution *shape) {
-    return (ConvJob){.kernel = kernel_for(c, shape), .shape = on_batch(c, shape)};
-}
-
 /* A step that packs a layer's parameters as they then are; the buffer, or -1. */
-static int pack_live(Compiler *c, const Op *op, const Convolution *shape, bool turned, Error *e) {
-    ConvJob job = job_of(c, shape);
+static int pack_live(Compiler *c, const Op *op, const OwnConvolution *own, bool turned, Error *e) {
+    ConvJob job = {.own = *own, .turned = turned};
     bool bias = !turned && op->param[1] >= 0;
-    job.turned = turned;
-    int at[3] = {buffer_new(c, job.kernel->weights(&job.shape) * sizeof(float), e),
+    int at[3] = {buffer_new(c, own->kernel->weights(&own->shape) * sizeof(float), e),
                  buffer_param(c, op->param[0], e), bias ? buffer_param(c, op->param[1], e) : 0};
     if (at[0] < 0 || at[1] < 0 || at[2] < 0) return -1;
     return step_new(c, "pack", run_pack, bias ? 3 : 2, at, &job, sizeof job, e) ? at[0] : -1;
 }
 
 /* Bits are saved of an activation, and masked by where the sum, if there is one, is in the pass. */
-static int emit(Compiler *c, const Op *op, bool backward, const Convolution *shape, int packed,
+static int emit(Compiler *c, const Op *op, bool backward, const OwnConvolution *own, int packed,
                 int x, int y, Done *done, Error *e) {
-    ConvJob job = job_of(c, shape);
+    const ConvolutionKernel *kernel = own->kernel;
+    const Convolution *shape = &own->shape;
+    ConvJob job = {.own = *own};
     const char *direct = backward ? "conv back" : "conv",
                *winograd = backward ? "winograd back" : "winograd";
     bool summed = !op || op->add == NO_VALUE || shape->sum;
     job.opens = op && op->open != NO_VALUE && shape->relu;
     job.masks = op && op->mask != NO_VALUE && summed;
-    int at[5] = {y, x, packed, buffer_new(c, job.kernel->scratch(&job.shape) * sizeof(float), e)};
+    int at[5] = {y, x, packed, buffer_new(c, kernel->scratch(shape) * sizeof(float), e)};
     Layout out = blocked_layout(c, shape->K, shape->OH, shape->OW);
     if (job.opens) at[4] = place_open(c, op, &out, e);
     if (job.masks) at[4] = c->buffer[op->mask];
     if (at[3] < 0 || at[4] < 0) return -1;
     *done = (Done){
         .added = shape->sum, .activated = shape->relu, .opened = job.opens, .masked = job.masks};
-    return step_new(c, job.kernel->tile ? winograd : direct, run_convolution,
+    return step_new(c, kernel->tile ? winograd : direct, run_convolution,
                     job.opens || job.masks ? 5 : 4, at, &job, sizeof job, e)
                ? 0
                : -1;
 }
 
-int conv_emit_own(Compiler *c, const Op *op, bool backward, const Convolution *shape,
+int conv_emit_own(Compiler *c, const Op *op, bool backward, const OwnConvolution *own,
                   const float *w, const float *bias, int x, int y, Done *done, Error *e) {
-    int packed = pack(c, shape, w, bias, e);
-    return packed < 0 ? -1 : emit(c, op, backward, shape, packed, x, y, done, e);
+    int packed = pack(c, own, w, bias, e);
+    return packed < 0 ? -1 : emit(c, op, backward, own, packed, x, y, done, e);
 }
 
 /* That of an op, forward; taps is 0, which no kernel has, where it is none of theirs. */
@@ -201,9 +195,10 @@ static Convolution forward_shape(const Compiler *c, const Op *op) {
  * where a plan's memory would be mostly these: in a direct plan, which is to be the smaller one,
  * and with many channels on a small grid, if the batch has enough tiles for turning them to cost no
  * more than a third of the layer's time. */
-static bool shares_weights(const Compiler *c, const Convolution *forward) {
+static bool shares_weights(const Compiler *c, const OwnConvolution *own) {
     enum { LARGE = 16 << 20, GRID = 8, FEWEST_IMAGES = 4 };
-    const ConvolutionKernel *kernel = kernel_for(c, forward);
+    const ConvolutionKernel *kernel = own->kernel;
+    const Convolution *forward = &own->shape;
     Convolution back = reversed(forward);
     if (kernel_for(c, &back) != kernel || kernel->backward_taps < forward->taps ||
         c->request->precision == PLAN_MIXED)
@@ -213,10 +208,10 @@ static bool shares_weights(const Compiler *c, const Convolution *forward) {
             forward->OW <= GRID && kernel->weights(forward) * sizeof(float) >= LARGE);
 }
 
-static int pack_folded(Compiler *c, const Op *op, const Convolution *shape, Error *e) {
+static int pack_folded(Compiler *c, const Op *op, const OwnConvolution *own, Error *e) {
     HostWeights w;
     if (conv_host_weights(c, op, op, &w, e)) return -1;
-    int packed = pack(c, shape, w.weight, w.bias, e);
+    int packed = pack(c, own, w.weight, w.bias, e);
     conv_free_host_weights(&w);
     return packed;
 }
@@ -227,30 +222,31 @@ int conv_own_forward(Compiler *c, const Op *op, bool *taken, Error *e) {
     int of = value_of(c, op->out[0])->gradient_of;
     Layout dst = of == NO_VALUE ? blocked_layout(c, s.K, s.OH, s.OW) : *layout_of(c, of);
     bool training = c->request->purpose == PLAN_TRAINING, sum = op->add != NO_VALUE;
-    *taken = (!sum || value_dies(c, op->add)) &&
-             conv_own(c, &s, layout_of(c, op->in[0]), sum ? layout_of(c, op->add) : &dst);
+    OwnConvolution own =
+        conv_own(c, &s, layout_of(c, op->in[0]), sum ? layout_of(c, op->add) : &dst);
+    *taken = own.kernel && (!sum || value_dies(c, op->add));
     if (!*taken) return 0;
-    s.sum = sum;
-    s.relu = op->relu;
-    s.cap = (float)op->cap;
+    own.shape.sum = sum;
+    own.shape.relu = op->relu;
+    own.shape.cap = (float)op->cap;
     int x = c->buffer[op->in[0]], y = sum ? c->buffer[op->add] : buffer_of(c, &dst, e);
     if (y < 0) return -1;
-    int packed = training ? pack_live(c, op, &s, false, e) : pack_folded(c, op, &s, e);
+    int packed = training ? pack_live(c, op, &own, false, e) : pack_folded(c, op, &own, e);
     Done done;
-    if (packed < 0 || emit(c, op, false, &s, packed, x, y, &done, e)) return -1;
+    if (packed < 0 || emit(c, op, false, &own, packed, x, y, &done, e)) return -1;
     note->source = x;
-    note->packed = !training && shares_weights(c, &s) ? packed : NO_BUFFER;
+    note->packed = !training && shares_weights(c, &own) ? packed : NO_BUFFER;
     return deliver(c, op, &dst, y, done, e);
 }
 
 /* Packed weights for the gradient's convolution; the buffer, or -1. */
-static int pack_back(Compiler *c, const Op *op, const Convolution *shape, Error *e) {
+static int pack_back(Compiler *c, const Op *op, const OwnConvolution *own, Error *e) {
     HostWeights w;
-    if (shape->backward) return note_of(c, op->twin)->packed;
-    if (c->request->purpose == PLAN_TRAINING) return pack_live(c, op, shape, true, e);
+    if (own->shape.backward) return note_of(c, op->twin)->packed;
+    if (c->request->purpose == PLAN_TRAINING) return pack_live(c, op, own, true, e);
     const Op forward = conv_forward_of(c, op);
     if (conv_host_weights(c, op, &forward, &w, e)) return -1;
-    int packed = conv_rotate(&w, e) ? -1 : pack(c, shape, w.weight, NULL, e);
+    int packed = conv_rotate(&w, e) ? -1 : pack(c, own, w.weight, NULL, e);
     conv_free_host_weights(&w);
     return packed;
 }
@@ -259,17 +255,20 @@ int conv_own_data(Compiler *c, const Op *op, bool *taken, Error *e) {
     const Op forward = conv_forward_of(c, op);
     const Layout *dx = layout_of(c, forward.in[0]), *dy = layout_of(c, forward.out[0]);
     Convolution f = forward_shape(c, &forward), s = reversed(&f);
-    *taken = conv_own(c, &s, dy, dx);
+    OwnConvolution own = conv_own(c, &s, dy, dx);
+    *taken = own.kernel;
     if (!*taken) return 0;
-    s.sum = op->add != NO_VALUE && value_dies(c, op->add) && layout_same(layout_of(c, op->add), dx);
-    s.backward = op->backward && note_of(c, op->twin)->packed != NO_BUFFER;
-    s.relu = op->relu;
-    s.cap = (float)op->cap;
-    int in = value_as(c, op->in[0], dy, e), out = s.sum ? c->buffer[op->add] : buffer_of(c, dx, e);
+    own.shape.sum =
+        op->add != NO_VALUE && value_dies(c, op->add) && layout_same(layout_of(c, op->add), dx);
+    own.shape.backward = op->backward && note_of(c, op->twin)->packed != NO_BUFFER;
+    own.shape.relu = op->relu;
+    own.shape.cap = (float)op->cap;
+    int in = value_as(c, op->in[0], dy, e),
+        out = own.shape.sum ? c->buffer[op->add] : buffer_of(c, dx, e);
     if (in < 0 || out < 0) return -1;
-    int packed = pack_back(c, op, &s, e);
+    int packed = pack_back(c, op, &own, e);
     Done done;
-    if (packed < 0 || emit(c, op, op->backward, &s, packed, in, out, &done, e)) return -1;
+    if (packed < 0 || emit(c, op, op->backward, &own, packed, in, out, &done, e)) return -1;
     return deliver(c, op, dx, out, done, e);
 }
 
@@ -277,8 +276,8 @@ int conv_own_data(Compiler *c, const Op *op, bool *taken, Error *e) {
 static int run_gradient(Plan *p, const Step *s, Error *e) {
     const ConvJob *job = s->job;
     (void)p, (void)e;
-    job->kernel->gradient(&job->shape, s->at[1], s->at[2], s->at[3], s->at[0],
-                          s->buffers > 4 ? s->at[4] : NULL);
+    job->own.kernel->gradient(&job->own.shape, s->at[1], s->at[2], s->at[3], s->at[0],
+                              s->buffers > 4 ? s->at[4] : NULL);
     return 0;
 }
 
@@ -287,12 +286,13 @@ int conv_own_weights(Compiler *c, const Op *op, bool *taken, Error *e) {
     const Layout *x = layout_of(c, forward.in[0]), *dy = layout_of(c, forward.out[0]);
     Convolution s = forward_shape(c, &forward);
     bool bias = op->param[1] >= 0;
-    *taken = conv_own(c, &s, x, dy);
+    ConvJob job = {.own = conv_own(c, &s, x, dy)};
+    const ConvolutionKernel *kernel = job.own.kernel;
+    *taken = kernel;
     if (!*taken) return 0;
-    ConvJob job = job_of(c, &s);
     int at[5] = {buffer_param_gradient(c, op->param[0], e), value_as(c, op->in[0], x, e),
                  value_as(c, op->in[1], dy, e),
-                 buffer_new(c, job.kernel->gradient_scratch(&job.shape) * sizeof(float), e),
+                 buffer_new(c, kernel->gradient_scratch(&job.own.shape) * sizeof(float), e),
                  bias ? buffer_param_gradient(c, op->param[1], e) : 0};
     for (int i = 0; i < 5; i++)
         if (at[i] < 0) return -1;

@@ -145,14 +145,14 @@ static Convolution phase_shape(int64_t C, int64_t K, const Phase *y, const Phase
 }
 
 /* The weights as one of the two ways has them, and the step that multiplies by them. */
-static int emit_phase_conv(Compiler *c, const Op *op, const Convolution *shape, const float *made,
+static int emit_phase_conv(Compiler *c, const Op *op, const OwnConvolution *own, const float *made,
                            dnnl_primitive_desc_t pd, const Layout *plain, int phases, Error *e) {
     const Op *forward = twin_of(c, op);
     const Layout *from = layout_of(c, forward->out[0]);
     int weights, dy = value_as(c, op->in[0], from, e);
     Done done;
     if (dy < 0) return -1;
-    if (!pd) return conv_emit_own(c, NULL, true, shape, made, NULL, dy, phases, &done, e);
+    if (!pd) return conv_emit_own(c, NULL, true, own, made, NULL, dy, phases, &done, e);
     if (conv_keep_weights(c, plain, made, pd, &weights, e)) return -1;
     return conv_emit_data(c, "conv back", pd, from, dy, weights, phases, e);
 }
@@ -172,11 +172,11 @@ int conv_image_data(Compiler *c, const Op *op, bool *taken, Error *e) {
                    .pad = {y.before, x.before, y.after, x.after}};
     Convolution shape = phase_shape(out->C, channels, &y, &x);
     shape.H = out->H, shape.W = out->W, shape.OH = y.rows, shape.OW = x.rows;
-    bool own = conv_own(c, &shape, &s.src, &s.dst);
+    OwnConvolution own = conv_own(c, &shape, &s.src, &s.dst);
     dnnl_primitive_desc_t pd = NULL;
-    if (!own && conv_descriptor(cpu_engine(), &s, CONV_FORWARD, NULL, NULL, false, &pd, e))
+    if (!own.kernel && conv_descriptor(cpu_engine(), &s, CONV_FORWARD, NULL, NULL, false, &pd, e))
         return -1;
-    *taken = (own || pd) && claim_output(c, op, &scale);
+    *taken = (own.kernel || pd) && claim_output(c, op, &scale);
     HostWeights w = {0};
     float *made = NULL;
     int status = 0;
@@ -189,7 +189,7 @@ int conv_image_data(Compiler *c, const Op *op, bool *taken, Error *e) {
     made = memory_take((size_t)(channels * out->C * y.taps * x.taps) * sizeof(float), "weights", e);
     if (!made) goto done;
     phase_weights(&w, &y, &x, made);
-    if (!emit_phase_conv(c, op, &shape, made, pd, &plain, phases, e) &&
+    if (!emit_phase_conv(c, op, &own, made, pd, &plain, phases, e) &&
         step_new(c, "shuffle", run_shuffle, 3, (int[]){phases, c->buffer[VALUE_DX], scales}, &job,
                  sizeof job, e))
         status = 0;
@@ -249,16 +249,16 @@ static Phase input_phase(int64_t out, int64_t kernel, int64_t stride, int64_t pa
     return p;
 }
 
-/* Of the weights `made` and the phases: the value. pd is NULL where `shape` goes to an own
- * kernel. */
+/* Of the weights `made` and the phases: the value. pd is NULL where an own kernel takes
+ * them. */
 static int emit_from_phases(Compiler *c, const Op *op, dnnl_primitive_desc_t pd,
-                            const Convolution *shape, const Layout *plain, const float *made,
+                            const OwnConvolution *own, const Layout *plain, const float *made,
                             const float *host_bias, int phases, const Layout *dst, Error *e) {
     Done done = {0};
     int weights, bias, y = buffer_of(c, dst, e);
     if (y < 0) return -1;
     if (!pd) {
-        if (conv_emit_own(c, op, false, shape, made, host_bias, phases, y, &done, e)) return -1;
+        if (conv_emit_own(c, op, false, own, made, host_bias, phases, y, &done, e)) return -1;
         return deliver(c, op, dst, y, done, e);
     }
     if (conv_keep_weights(c, plain, made, pd, &weights, e) ||
@@ -273,8 +273,8 @@ static int emit_from_phases(Compiler *c, const Op *op, dnnl_primitive_desc_t pd,
 
 /* The image comes in plain order. */
 static int emit_phases(Compiler *c, const Op *op, dnnl_primitive_desc_t pd,
-                       const Convolution *shape, const ConvShape *s, const Phase *y, const Phase *x,
-                       Error *e) {
+                       const OwnConvolution *own, const ConvShape *s, const Phase *y,
+                       const Phase *x, Error *e) {
     const Value *image = value_of(c, op->in[0]);
     Layout planes = layout_plain(c->request->N, image->C, image->H, image->W);
     int64_t taps[2] = {y->taps, x->taps}, C = s->src.dims[1], K = s->dst.dims[1];
@@ -287,7 +287,7 @@ static int emit_phases(Compiler *c, const Op *op, dnnl_primitive_desc_t pd,
     if (made) {
         forward_weights(&w, y, x, made);
         if (step_new(c, "unshuffle", run_unshuffle, 2, (int[]){in, phases}, &job, sizeof job, e))
-            status = emit_from_phases(c, op, pd, shape, &plain, made, w.bias, phases, &s->dst, e);
+            status = emit_from_phases(c, op, pd, own, &plain, made, w.bias, phases, &s->dst, e);
     }
     memory_free(made);
     conv_free_host_weights(&w);
@@ -317,12 +317,12 @@ int conv_image_forward(Compiler *c, const Op *op, bool *taken, Error *e) {
     Convolution shape = phase_shape(channels, out->C, &y, &x);
     shape.H = y.rows, shape.W = x.rows, shape.OH = out->H, shape.OW = out->W;
     shape.relu = op->relu, shape.cap = (float)op->cap;
-    bool own = conv_own(c, &shape, &s.src, &s.dst);
+    OwnConvolution own = conv_own(c, &shape, &s.src, &s.dst);
     pd = NULL;
-    if (!own && conv_descriptor(cpu_engine(), &s, CONV_FORWARD, NULL, NULL, false, &pd, e))
+    if (!own.kernel && conv_descriptor(cpu_engine(), &s, CONV_FORWARD, NULL, NULL, false, &pd, e))
         return -1;
-    *taken = own || pd;
-    int status = *taken ? emit_phases(c, op, pd, &shape, &s, &y, &x, e) : 0;
+    *taken = own.kernel || pd;
+    int status = *taken ? emit_phases(c, op, pd, &own, &s, &y, &x, e) : 0;
     if (pd) dnnl_primitive_desc_destroy(pd);
     return status;
 }
