@@ -14,16 +14,9 @@ local fail = require "advrt.support.fail"
 local report = require "advrt.results.attacks"
 local schema = require "advrt.run.schema"
 local units = require "advrt.run.units"
+local waiting = require "advrt.run.waiting"
 
-local MOST_BATCHES, MOST_BYTES = 16, 1 << 28 -- of the images that wait together
-
-local Attacks = {}
-
-function Attacks:room()
-    local bytes = 4 * self.o.batch
-    for _, n in ipairs(self.net.input) do bytes = bytes * n end
-    return self.o.batch * math.max(1, math.min(MOST_BATCHES, MOST_BYTES // bytes))
-end
+local Attacks = waiting()
 
 --- Makes what the run knows of its attacks: spent, by name what each has taken; known, how many images it
 -- finished and in how many evaluations; of the images that wait, the frames of their records and kept
@@ -122,9 +115,7 @@ function Attacks:take_up(first)
         self:learn(unit)
         if unit.next then
             first = unit.next
-            for _, name in ipairs {"found", "wrong", "left_out", "bad"} do
-                self.counts[name] = unit[name] or 0
-            end
+            self:take_counts(unit)
             self:close()
         end
     end
@@ -140,10 +131,6 @@ function Attacks:pixels(a)
         return self.kept[a][i] and self.journal:bytes(self.kept[a][i])
     end
 end
-
--- What is to be done is foretold from what was measured (Attacks:show), not counted image by image.
-function Attacks.image_work() return 0 end
-function Attacks.spare() end
 
 --- Shows how far the run is, in evaluations: of each attack as many an image as it took so far in the
 -- mean, or before any is finished as the attack itself foretells.

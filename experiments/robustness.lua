@@ -13,19 +13,12 @@ local experiment = require "advrt.run.experiment"
 local report = require "advrt.results.robustness"
 local schema = require "advrt.run.schema"
 local units = require "advrt.run.units"
-
-local MOST_BATCHES, MOST_BYTES = 16, 1 << 28 -- of the images that wait together
+local waiting = require "advrt.run.waiting"
 
 local EPS = {inf = {"0", "1/255", "2/255", "4/255", "8/255"}, [2] = {"0", "0.1", "0.25", "0.5", "1"}}
 local MATRIX = {"ce", "logit", "m_logit", "dlr"}
 
-local Robust = {}
-
-function Robust:room()
-    local bytes = 4 * self.o.batch
-    for _, n in ipairs(self.net.input) do bytes = bytes * n end
-    return self.o.batch * math.max(1, math.min(MOST_BATCHES, MOST_BYTES // bytes))
-end
+local Robust = waiting()
 
 --- Makes what the run knows of its turns: tried[turn], how many images have had it, and the evaluations
 -- that they took. Of the images that wait, by place: frames of their records; done[turn]; broken[chain],
@@ -129,19 +122,13 @@ function Robust:take_up(first)
         self:learn(unit)
         if unit.next then
             first = unit.next
-            for _, name in ipairs {"found", "wrong", "left_out", "bad"} do
-                self.counts[name] = unit[name] or 0
-            end
+            self:take_counts(unit)
         end
     end
     return first
 end
 
 function Robust:order() return self.frames end
-
--- What is to be done is foretold from what was measured (Robust:show), not counted image by image.
-function Robust.image_work() return 0 end
-function Robust.spare() end
 
 --- How many evaluations an image that has turn t takes in the mean: as measured; before any has had it as
 -- at the eps before, or as its attack foretells.
@@ -158,10 +145,10 @@ end
 
 --- How many more images have turn t: of those that wait, and of the `later` ones behind them.
 function Robust:open(t, later)
-    local waiting, chain = self.count_waiting, self.turns[t].chain
-    local here = waiting - (self.met[t] or self.lost[chain])
+    local count, chain = self.count_waiting, self.turns[t].chain
+    local here = count - (self.met[t] or self.lost[chain])
     local seen = self.counts.attacked + (self.met[t] or 0)
-    return math.max(0, here) + later * (seen > 0 and self.tried[t] / seen or 1 - self.lost[chain] / waiting)
+    return math.max(0, here) + later * (seen > 0 and self.tried[t] / seen or 1 - self.lost[chain] / count)
 end
 
 --- Shows how far the run is, in evaluations.

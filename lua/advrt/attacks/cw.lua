@@ -74,17 +74,12 @@ end
 function cw:evaluations() return self.starts * self.searches * (self.iterations + 1) end
 
 function cw:attack(image)
-    local best = math.huge
     local weights, check = image.batch.adam.c, math.max(1, self.iterations // 10)
 
     -- Whether the image succeeds with the margin; the nearest such image is the result.
     local function look()
-        if not image.success then return false end
-        if image.l2 < best then
-            best = image.l2
-            image:keep()
-        end
-        return true
+        image:keep_nearest(2)
+        return image.success
     end
 
     -- Runs Adam for one c; returns whether any iterate, first to last, has the margin.
@@ -109,7 +104,7 @@ function cw:attack(image)
 
     for start = 1, self.starts do
         local point = start == 1 and image.x0
-            or image:around("start" .. start, 2, best < math.huge and best or self.radius)
+            or image:around("start" .. start, 2, image.nearest < math.huge and image.nearest or self.radius)
         local c, low, high = self.c, 0, math.huge
         for _ = 1, self.searches do
             if descend(point, c) then high = math.min(high, c) else low = math.max(low, c) end

@@ -53,23 +53,14 @@ end
 function ddn:evaluations() return self.steps + 1 end
 
 function ddn:attack(image)
-    local best = math.huge
-
-    local function note()
-        if image.success and image.l2 < best then
-            best = image.l2
-            image:keep()
-        end
-    end
-
     image:begin(image.x0)
     image.radius = self.radius
     for k = 1, self.steps do
-        note()
+        image:keep_nearest(2)
         image.radius = image.radius * (1 + (image.success and -self.gamma or self.gamma))
         image:step(LAST + (FIRST - LAST) * (1 + math.cos(math.pi * (k - 1) / self.steps)) / 2)
     end
-    note()
+    image:keep_nearest(2)
 end
 
 return ddn

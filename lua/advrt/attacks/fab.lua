@@ -104,20 +104,15 @@ local function search(self, image, m0, m1, note)
 end
 
 function fab:attack(image)
-    local best, best_margin = math.huge, nil
+    local best_margin
 
     -- Whether the point succeeds; the nearest success is the result.
     local function note()
-        if not image.success then return false end
-        local far = self.norm == 2 and image.l2 or image.linf
-        if far < best then
-            best, best_margin = far, image.margin
-            image:keep()
-        end
-        return true
+        if image:keep_nearest(self.norm) then best_margin = image.margin end
+        return image.success
     end
 
-    local function done() return self.eps and best <= self.eps end
+    local function done() return self.eps and image.nearest <= self.eps end
 
     local function descend(point)
         image:begin(point)
@@ -139,11 +134,12 @@ function fab:attack(image)
         for _, class in ipairs(classes) do
             image:aim(class)
             descend(restart == 1 and image.x0 or image:around(("start%d:%d"):format(restart, class),
-                self.norm, math.min(best, self.eps or math.huge, self.norm == 2 and 1 or 8 / 255) / 2))
+                self.norm, math.min(image.nearest, self.eps or math.huge,
+                    self.norm == 2 and 1 or 8 / 255) / 2))
             if done() then return end
         end
     end
-    if best < math.huge then search(self, image, m0, best_margin, note) end
+    if image.nearest < math.huge then search(self, image, m0, best_margin, note) end
     if self.eps and not done() then
         image.kept = false -- a point beyond eps is not a result
         ball.project(image.x, image.x0, self.norm, self.eps)

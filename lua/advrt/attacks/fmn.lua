@@ -64,31 +64,21 @@ end
 function fmn:evaluations() return self.steps + 1 end
 
 function fmn:attack(image)
-    local best = math.huge
-
-    local function note()
-        local far = self.norm == 2 and image.l2 or image.linf
-        if image.success and far < best then
-            best = far
-            image:keep()
-        end
-    end
-
     image:begin(image.x0)
     image.radius = math.huge
     for k = 1, self.steps do
-        note()
+        image:keep_nearest(self.norm)
         local share = (1 + math.cos(math.pi * (k - 1) / self.steps)) / 2
         local gamma = LAST_GAMMA + (self.gamma - LAST_GAMMA) * share
-        image.found = best < math.huge
+        image.found = image.nearest < math.huge
         if image.success then
-            image.radius = math.min(image.radius * (1 - gamma), best)
+            image.radius = math.min(image.radius * (1 - gamma), image.nearest)
         elseif image.found then
             image.radius = image.radius * (1 + gamma)
         end
         image:step(self.alpha * (LAST_ALPHA + (1 - LAST_ALPHA) * share))
     end
-    note()
+    image:keep_nearest(self.norm)
 end
 
 return fmn

@@ -54,16 +54,11 @@ end
 function lbfgs:evaluations() return (self.searches + 3) * self.iterations end
 
 function lbfgs:attack(image)
-    local best = math.huge
-
     -- Minimises for one c; whether the minimiser flips.
     local function flips(c)
         image:begin(image.x0)
         for n = 1, self.iterations do
-            if image.success and image.l2 < best then
-                best = image.l2
-                image:keep()
-            end
+            image:keep_nearest(2)
             if n == self.iterations or image.batch.state:get(image.k) ~= RUNNING then break end
             image:step(c)
         end

@@ -230,6 +230,16 @@ function Image:keep()
     self.kept = true
 end
 
+--- Sets it aside where it succeeds nearer to x0, in the norm 2 or "inf", than what was set aside so before;
+-- whether it does. image.nearest is the least such distance, infinite before the first.
+function Image:keep_nearest(norm)
+    local far = norm == 2 and self.l2 or self.linf
+    if not (self.success and far < self.nearest) then return false end
+    self.nearest = far
+    self:keep()
+    return true
+end
+
 --- The name of the image's random stream for a purpose: a function of seed, file and purpose.
 function Image:stream(purpose)
     return ("%d:%s:%s:%s"):format(self.batch.seed, self.name, self.batch.attack.kind, purpose)
@@ -320,7 +330,8 @@ function Batch:fill(k, queue)
     if not item then return end
     local image = setmetatable({batch = self, k = k, item = item, x = self.x[k], x0 = self.x0[k],
         best = self.best[k], label = item.label, target = item.target, name = item.name, a = 0,
-        forward = 0, backward = 0, flat = 0, turn = coroutine.create(self.attack.attack)}, Image)
+        forward = 0, backward = 0, flat = 0, nearest = math.huge,
+        turn = coroutine.create(self.attack.attack)}, Image)
     image.x0:copy(item.image)
     self.goals:set(item.target or item.label, k)
     self.aims:set(item.target or item.label, k)

@@ -311,9 +311,14 @@ function Run:take_up(first)
         local unit = done[i]
         self.units, first = i, unit.next
         self.counts.attacked = self.counts.attacked + unit.images
-        for _, name in ipairs {"found", "wrong", "left_out", "bad"} do self.counts[name] = unit[name] or 0 end
+        self:take_counts(unit)
     end
     return first
+end
+
+--- Takes over the counts of images that a unit closes a batch with.
+function Run:take_counts(unit)
+    for _, name in ipairs {"found", "wrong", "left_out", "bad"} do self.counts[name] = unit[name] or 0 end
 end
 
 --- Leaves an image out and records the reason.
