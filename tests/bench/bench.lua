@@ -31,10 +31,13 @@ local work = require "work"
 local WORKS = "resnet50:8:gradient,resnet50:1:gradient,resnet18:8:gradient,vgg16:4:gradient,"
     .. "alexnet:16:gradient,efficientnet_lite0:8:gradient,resnet18:16:training,"
     .. "resnet50:8:gradient:mixed,resnet50:8:gradient:bf16,"
+    .. "mobilenet_v3_large:8:gradient,efficientnet_b0:8:gradient,regnet_y_400mf:8:gradient,"
+    .. "densenet121:8:gradient,convnext_tiny:8:gradient,vit_b_16:8:gradient,"
     .. "fashion:32:gradient,fashion:32:attack,fashion:32:experiment"
 -- Every net at two batches, for --full.
 local NETS = {"alexnet", "vgg16", "resnet18", "resnet34", "resnet50", "resnet152",
-    "efficientnet_lite0", "fashion"}
+    "efficientnet_lite0", "mobilenet_v3_large", "efficientnet_b0", "regnet_y_400mf", "densenet121",
+    "convnext_tiny", "vit_b_16", "fashion"}
 local BATCHES, WHATS = {1, 8}, {"forward", "gradient", "training"}
 local PROFILED = "resnet50:8:gradient"
 local MODES = {"eager", "channels_last", "channels_last_folded"}
