@@ -200,6 +200,41 @@ static void functions_are_right_to_the_last_bits(void **state) {
                 check_accuracy(cpu_isa_kernels((CpuIsa)isa), &cases[i]);
 }
 
+/* What a sigmoid's derivative holds, made of one exp as the CPU does, beside two made alone. */
+static void makes_both_sigmoids_at_once(void **state) {
+    static const char *const texts[] = {"sigmoid(x) * sigmoid(-x)", "sigmoid(-x) + 2 * sigmoid(x)"};
+    static const float ends[] = {INFINITY, -INFINITY, NAN, 0, -0.0f};
+    enum { N = 3001, ENDS = sizeof ends / sizeof *ends };
+    static float x[N], alone[N], paired[N];
+    (void)state;
+    for (int i = 0; i < N; i++) x[i] = -100 + 200 * (float)i / (N - 1);
+    memcpy(x, ends, sizeof ends);
+    for (int isa = CPU_X86_64; isa <= CPU_AVX512; isa++)
+        for (int t = 0; t < 2; t++) {
+            if (!cpu_isa_present((CpuIsa)isa)) continue;
+            FormulaMap m = {
+                .formula = read_formula(texts[t], 1), .ndim = 2, .n = {1, N}, .stride = {{0, 1}}};
+            int first = 0, second = 0;
+            for (int i = 0; i < m.formula.n; i++) {
+                m.reg[i] = (int8_t)i;
+                if (m.formula.step[i].code != FORMULA_SIGMOID) continue;
+                *(first ? &second : &first) = i;
+            }
+            assert_true(first && second);
+            cpu_isa_kernels((CpuIsa)isa)->formula(&m, (const float *const[]){x}, alone);
+            m.pair[first] = (int8_t)second, m.pair[second] = FORMULA_MADE;
+            cpu_isa_kernels((CpuIsa)isa)->formula(&m, (const float *const[]){x}, paired);
+            for (int i = 0; i < N; i++) {
+                double off = fabs((double)paired[i] - (double)alone[i]);
+                bool same =
+                    isnan(alone[i]) ? isnan(paired[i]) != 0 : off <= 3 * unit((double)alone[i]);
+                if (!same)
+                    fail_msg("%s of %g: %.9g, alone %.9g", texts[t], (double)x[i],
+                             (double)paired[i], (double)alone[i]);
+            }
+        }
+}
+
 static void keeps_what_is_not_finite(void **state) {
     static const struct {
         const char *text;
@@ -331,6 +366,7 @@ int main(void) {
         cmocka_unit_test(has_the_derivatives_of_differences),
         cmocka_unit_test(halves_the_derivative_at_a_tie),
         cmocka_unit_test(functions_are_right_to_the_last_bits),
+        cmocka_unit_test(makes_both_sigmoids_at_once),
         cmocka_unit_test(keeps_what_is_not_finite),
         cmocka_unit_test(loops_give_what_steps_give),
         cmocka_unit_test(finds_a_formula_and_its_derivatives),

@@ -696,6 +696,49 @@ static void test_maxpool(void **state) {
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) want_maxpool(&shapes[i]);
 }
 
+/* Against sums in double, where cells divide the image and where they overlap; added to what is
+ * there and not. */
+static void want_average(const PoolShape *s, bool add) {
+    int64_t in = s->planes * s->H * s->W * s->B, out = s->planes * s->OH * s->OW * s->B;
+    float *x = floats(33, in), *dx = floats(34, in), *y = floats(35, out), *dy = floats(36, out);
+    double *wanted = calloc((size_t)in, sizeof *wanted);
+    for (int64_t i = 0; i < in && add; i++) wanted[i] = (double)dx[i];
+    kernels->average(s, x, y);
+    for (int64_t o = 0; o < out; o++) {
+        int64_t b = o % s->B, j = o / s->B % s->OW, i = o / s->B / s->OW % s->OH;
+        int64_t plane = o / s->B / s->OW / s->OH * s->H * s->W, h1, w1;
+        int64_t h0 = i * s->H / s->OH, w0 = j * s->W / s->OW;
+        h1 = ((i + 1) * s->H + s->OH - 1) / s->OH, w1 = ((j + 1) * s->W + s->OW - 1) / s->OW;
+        double sum = 0, count = (double)((h1 - h0) * (w1 - w0));
+        for (int64_t h = h0; h < h1; h++)
+            for (int64_t w = w0; w < w1; w++) {
+                int64_t at = (plane + h * s->W + w) * s->B + b;
+                sum += (double)x[at];
+                wanted[at] += (double)dy[o] / count;
+            }
+        want_within("average", o, (double)y[o], sum / count, 1e-6);
+    }
+    kernels->average_data(s, dy, add, dx);
+    for (int64_t i = 0; i < in; i++) want_within("average_data", i, (double)dx[i], wanted[i], 1e-6);
+    free(x), free(dx), free(y), free(dy), free(wanted);
+}
+
+static void test_average(void **state) {
+    (void)state;
+    want_isa();
+    static const int64_t grids[][4] = {{7, 7, 1, 1},  {56, 55, 1, 1}, {12, 8, 3, 2},
+                                       {7, 10, 3, 4}, {5, 5, 5, 5},   {2, 3, 5, 7}};
+    static const int64_t blocks[] = {1, 3, 8, 16, 21, 40};
+    for (size_t i = 0; i < sizeof grids / sizeof *grids; i++)
+        for (size_t b = 0; b < sizeof blocks / sizeof *blocks; b++) {
+            const int64_t *n = grids[i];
+            PoolShape s = {
+                .planes = 3, .B = blocks[b], .H = n[0], .W = n[1], .OH = n[2], .OW = n[3]};
+            want_average(&s, false);
+            want_average(&s, true);
+        }
+}
+
 /* Everything whose order of operations could differ, into one digest. */
 static uint64_t digest(const CpuKernels *k, int threads, int offset) {
     enum { N = 3, D = 20011 };
@@ -740,6 +783,9 @@ static uint64_t digest(const CpuKernels *k, int threads, int offset) {
     PoolShape average = {N, 16, 35, 35, 18, 18, {3, 3}, {2, 2}, {1, 1, 1, 1}, true};
     k->avgwindow(&average, v[2], v[4]);
     k->avgwindow_data(&average, v[4], v[0]);
+    PoolShape adaptive = {.planes = N, .B = 16, .H = 35, .W = 35, .OH = 6, .OW = 1};
+    k->average(&adaptive, v[2], v[4]);
+    k->average_data(&adaptive, v[4], true, v[0]);
     MoveShape turn_round = {3, {N, 100, 200}, {D, 1, 100}, {D, 200, 1}, 0, 0};
     k->move(&turn_round, v[2], v[3], true);
     uint64_t hash = random_hash(RANDOM_EMPTY, f, sizeof f);
@@ -832,6 +878,7 @@ int main(void) {
         ISAS(test_batchnorm),
         ISAS(test_masks),
         ISAS(test_maxpool),
+        ISAS(test_average),
         ISAS(test_same_bits),
         ISAS(test_neighbours),
         cmocka_unit_test(test_choice),

@@ -45,13 +45,15 @@ typedef struct FusedFormula {
 } FusedFormula;
 
 /* A formula over dimensions n, the last two of which are rows and columns; out is contiguous.
- * reg: where the result of each step is kept; constants have a register of their own.
- * loop, where there is one, computes all steps. */
-enum { FORMULA_CHUNK = 256, FORMULA_REGISTERS = 40, MAP_DIMS = SHAPE_DIMS + 3 };
+ * reg: where the result of each step is kept; constants have a register of their own. pair: the
+ * later step whose result this one, sigmoid(a), makes too, that of -a; FORMULA_MADE: nothing is
+ * left to do for this step. loop, where there is one, computes all steps. */
+enum { FORMULA_ALONE = 0, FORMULA_MADE = -1 };
+enum { FORMULA_CHUNK = 512, FORMULA_REGISTERS = 40, MAP_DIMS = SHAPE_DIMS + 3 };
 typedef struct FormulaMap {
     Formula formula;
     FormulaLoop *loop;
-    int8_t reg[FORMULA_STEPS];
+    int8_t reg[FORMULA_STEPS], pair[FORMULA_STEPS];
     int ndim; /* 2 or more */
     int64_t n[MAP_DIMS], stride[MAP_OPERANDS][MAP_DIMS];
 } FormulaMap;
@@ -167,6 +169,10 @@ typedef struct CpuKernels {
      * the sum of dy, each divided by its window's count, over the windows that an input is in. */
     void (*avgwindow)(const PoolShape *s, const float *x, float *y);
     void (*avgwindow_data)(const PoolShape *s, const float *dy, float *dx);
+    /* The same of the cells from floor(i H / OH) to ceil((i + 1) H / OH) and of columns so; what
+     * else is in s is not read. add: to what is in dx. */
+    void (*average)(const PoolShape *s, const float *x, float *y);
+    void (*average_data)(const PoolShape *s, const float *dy, bool add, float *dx);
 
     /* x [planes,H,W,B], y [planes,OH,OW,B], of which s has the sizes alone: interpolation between
      * the cells that rows [OH] and columns [OW] name. resize_data is its gradient; down [H], across

@@ -47,6 +47,27 @@ static int find_loop(const CpuKernels *k, FormulaMap *m, Error *e) {
 
 /* --- registers --- */
 
+/* The later step that is sigmoid(-a), where step i is sigmoid(a) and that one is not the last; 0
+ * where there is none. The derivative of a sigmoid is their product. */
+static int negated_sigmoid(const Formula *f, int i) {
+    for (int k = i + 1; k < f->n - 1 && f->step[i].code == FORMULA_SIGMOID; k++) {
+        const FormulaStep *s = &f->step[k], *of = &f->step[s->a];
+        if (s->code == FORMULA_SIGMOID && of->code == FORMULA_NEG && of->a == f->step[i].a)
+            return k;
+    }
+    return 0;
+}
+
+static void pair_sigmoids(FormulaMap *m) {
+    memset(m->pair, FORMULA_ALONE, sizeof m->pair);
+    for (int i = 0; i < m->formula.n; i++) {
+        int k = m->pair[i] == FORMULA_ALONE ? negated_sigmoid(&m->formula, i) : 0;
+        if (!k || m->pair[k] != FORMULA_ALONE) continue;
+        m->pair[i] = (int8_t)k;
+        m->pair[k] = FORMULA_MADE;
+    }
+}
+
 /* A register of its own for each constant; for the others one that no later step reads. */
 static int give_registers(FormulaMap *m, Error *e) {
     const Formula *f = &m->formula;
@@ -60,16 +81,18 @@ static int give_registers(FormulaMap *m, Error *e) {
         until[s->c] = until[s->c] > i ? until[s->c] : i;
     }
     for (int i = 0; i < f->n; i++) {
-        int r = 0;
-        m->reg[i] = 0;
-        if (f->step[i].code == FORMULA_OPERAND) continue;
-        while (r < used && busy[r] > i) r++;
-        if (f->step[i].code == FORMULA_CONSTANT) r = used; /* it is filled before all steps */
-        if (r == FORMULA_REGISTERS)
-            return error_set(e, "a formula needs more than %d numbers at once", FORMULA_REGISTERS);
-        used += r == used;
-        busy[r] = until[i];
-        m->reg[i] = (int8_t)r;
+        if (f->step[i].code == FORMULA_OPERAND || m->pair[i] == FORMULA_MADE) continue;
+        for (int made = i; made >= i; made = made == i && m->pair[i] ? m->pair[i] : -1) {
+            int r = 0;
+            while (r < used && busy[r] > i) r++;
+            if (f->step[i].code == FORMULA_CONSTANT) r = used; /* it is filled before all steps */
+            if (r == FORMULA_REGISTERS)
+                return error_set(e, "a formula needs more than %d numbers at once",
+                                 FORMULA_REGISTERS);
+            used += r == used;
+            busy[r] = until[made];
+            m->reg[made] = (int8_t)r;
+        }
     }
     return 0;
 }
@@ -199,6 +222,7 @@ int cpu_lower_map(Compiler *c, const Op *op, Error *e) {
     } else
         plain_dimensions(c, op, &job.map);
     merge_dimensions(&job.map);
+    pair_sigmoids(&job.map);
     if (find_loop(cpu_of(c)->kernels, &job.map, e) || give_registers(&job.map, e)) return -1;
     for (int j = 0; j < m->formula.operands; j++) {
         int in = m->operand[j].input, b = buffers[j + 1] = operand_buffer(c, op, j, B, e);

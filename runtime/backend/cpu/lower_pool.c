@@ -126,93 +126,56 @@ int cpu_lower_avgwindow_back(Compiler *c, const Op *op, Error *e) {
 
 /* --- adaptive average --- */
 
-/* planes: images times channel blocks; B: channels of a block. */
-typedef struct AverageJob {
-    int64_t planes, B, H, W, OH, OW;
-} AverageJob;
-
-/* Output cell i of n averages the rows from floor(i H / n) to ceil((i + 1) H / n). */
-typedef struct Span {
-    int64_t first, end;
-} Span;
-
-static Span span(int64_t i, int64_t size, int64_t out) {
-    return (Span){i * size / out, ((i + 1) * size + out - 1) / out};
-}
-
+/* at: x, y. */
 static int run_average(Plan *p, const Step *s, Error *e) {
-    const AverageJob *job = s->job;
-    int64_t B = job->B, H = job->H, W = job->W, OH = job->OH, OW = job->OW;
-    const float *in = s->at[0];
-    float *out = s->at[1];
-    (void)p, (void)e;
-#pragma omp parallel for
-    for (int64_t q = 0; q < job->planes; q++)
-        for (int64_t i = 0; i < OH; i++)
-            for (int64_t j = 0; j < OW; j++) {
-                Span y = span(i, H, OH), x = span(j, W, OW);
-                float *cell = out + ((q * OH + i) * OW + j) * B;
-                float count = (float)((y.end - y.first) * (x.end - x.first));
-                memset(cell, 0, (size_t)B * sizeof *cell);
-                for (int64_t h = y.first; h < y.end; h++)
-                    for (int64_t w = x.first; w < x.end; w++)
-                        for (int64_t b = 0; b < B; b++)
-                            cell[b] += in[((q * H + h) * W + w) * B + b];
-                for (int64_t b = 0; b < B; b++) cell[b] /= count;
-            }
+    (void)e;
+    kernels_of(p)->average(s->job, s->at[0], s->at[1]);
     return 0;
 }
 
+typedef struct AverageBackJob {
+    PoolShape shape;
+    bool add;
+} AverageBackJob;
+
+/* at: dy, dx. */
 static int run_average_back(Plan *p, const Step *s, Error *e) {
-    const AverageJob *job = s->job;
-    int64_t B = job->B, H = job->H, W = job->W, OH = job->OH, OW = job->OW;
-    const float *dy = s->at[0];
-    float *dx = s->at[1];
-    (void)p, (void)e;
-#pragma omp parallel for
-    for (int64_t q = 0; q < job->planes; q++) {
-        memset(dx + q * H * W * B, 0, (size_t)(H * W * B) * sizeof *dx);
-        for (int64_t i = 0; i < OH; i++)
-            for (int64_t j = 0; j < OW; j++) {
-                Span y = span(i, H, OH), x = span(j, W, OW);
-                const float *cell = dy + ((q * OH + i) * OW + j) * B;
-                float count = (float)((y.end - y.first) * (x.end - x.first));
-                for (int64_t h = y.first; h < y.end; h++)
-                    for (int64_t w = x.first; w < x.end; w++)
-                        for (int64_t b = 0; b < B; b++)
-                            dx[((q * H + h) * W + w) * B + b] += cell[b] / count;
-            }
-    }
+    const AverageBackJob *job = s->job;
+    (void)e;
+    kernels_of(p)->average_data(&job->shape, s->at[0], job->add, s->at[1]);
     return 0;
 }
 
 /* The layouts of the input, as the kernels read it, and of the output, in the same blocks. */
-static AverageJob average_job(const Compiler *c, const Op *forward, Layout *in, Layout *out) {
+static PoolShape adaptive_shape(const Compiler *c, const Op *forward, Layout *in, Layout *out) {
     const Value *x = value_of(c, forward->in[0]), *y = value_of(c, forward->out[0]);
     int64_t N = c->request->N, B;
     *in = channels_layout(c, forward->in[0]);
     B = layout_block(in);
     *out = layout_blocked((int)B, N, y->C, y->H, y->W);
-    return (AverageJob){N * ((y->C + B - 1) / B), B, x->H, x->W, y->H, y->W};
+    return (PoolShape){
+        .planes = N * ((y->C + B - 1) / B), .H = x->H, .W = x->W, .B = B, .OH = y->H, .OW = y->W};
 }
 
 int cpu_lower_avgpool(Compiler *c, const Op *op, Error *e) {
     Layout in, out;
-    AverageJob job = average_job(c, op, &in, &out);
+    PoolShape shape = adaptive_shape(c, op, &in, &out);
     int x = value_as(c, op->in[0], &in, e), y = buffer_of(c, &out, e);
     if (x < 0 || y < 0 ||
-        !step_new(c, "average pool", run_average, 2, (int[]){x, y}, &job, sizeof job, e))
+        !step_new(c, "average pool", run_average, 2, (int[]){x, y}, &shape, sizeof shape, e))
         return -1;
     return deliver(c, op, &out, y, (Done){0}, e);
 }
 
 int cpu_lower_avgpool_back(Compiler *c, const Op *op, Error *e) {
     Layout in, out;
-    AverageJob job = average_job(c, twin_of(c, op), &in, &out);
-    int dy = value_as(c, op->in[0], &out, e), dx = buffer_of(c, &in, e);
+    bool add = op->add != NO_VALUE;
+    AverageBackJob job = {adaptive_shape(c, twin_of(c, op), &in, &out), add};
+    int dy = value_as(c, op->in[0], &out, e);
+    int dx = add ? value_to_overwrite(c, op->add, &in, e) : buffer_of(c, &in, e);
     if (dy < 0 || dx < 0 ||
         !step_new(c, "average pool back", run_average_back, 2, (int[]){dy, dx}, &job, sizeof job,
                   e))
         return -1;
-    return deliver(c, op, &in, dx, (Done){0}, e);
+    return deliver(c, op, &in, dx, (Done){.added = add}, e);
 }
