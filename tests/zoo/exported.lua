@@ -1,7 +1,7 @@
 -- `make zoo-onnx BENCH_PYTHON=...`: torchvision's classifiers, exported by both of PyTorch's exporters,
--- against PyTorch. advrt tests/zoo/exported.lua PYTHON [all] [NET ...]: the smallest net of each family, all below
--- 100 M parameters, or those named. tests/zoo/exported.py makes the models and the numbers. The exit status
--- is 1 where a net differs by more than it may.
+-- against PyTorch. advrt tests/zoo/exported.lua PYTHON [all] [NET ...]: the smallest net of each family,
+-- all below 100 M parameters, or those named. tests/zoo/exported.py makes the models and the numbers. The
+-- exit status is 1 where a net differs by more than it may.
 
 local lfs = require "lfs"
 local net = require "advrt.net"
