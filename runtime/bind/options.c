@@ -35,7 +35,7 @@ static const Row rows[] = {
      .value = "cpu|cuda[:N]|NAME",
      .choices = {"cpu", "cuda"},
      .usual = "a GPU that answers, else cpu",
-     .help = "where networks run; NAME is that of a plugin advrt_NAME.so beside advrt or in the "
+     .help = "device of networks; NAME is a plugin advrt_NAME.so beside advrt or in the "
              "folder ADVRT_PLUGINS"},
     {.name = "--threads",
      .kind = COUNT,
@@ -43,9 +43,9 @@ static const Row rows[] = {
      .key = "threads",
      .recorded = true,
      .value = "N",
-     .usual = "the cores that this process may use",
+     .usual = "the cores available to this process",
      .environment = "OMP_NUM_THREADS",
-     .help = "threads of the CPU"},
+     .help = "number of CPU threads"},
     {.name = "--precision",
      .kind = CHOICE,
      .at = offsetof(Options, precision),
@@ -63,23 +63,22 @@ static const Row rows[] = {
      .recorded = true,
      .choices = {"fast", "direct"},
      .usual = "fast",
-     .help = "how convolutions are computed: the fastest way, or directly only, for the tightest "
-             "numbers"},
+     .help = "convolutions: the fastest algorithm, or direct only, for the smallest rounding "
+             "errors"},
     {.name = "-e",
      .kind = CODE,
      .value = "CODE",
-     .help =
-         "run CODE before the script; may be given again; without SCRIPT or -i that is all, and "
-         "'-e CODE -- ARGS' gives CODE arguments"},
+     .help = "run CODE before the script; repeatable; exits afterwards without SCRIPT or -i; "
+             "'-e CODE -- ARGS' gives CODE arguments"},
     {.name = "-i",
      .kind = FLAG,
      .at = offsetof(Options, session),
-     .help = "a session after SCRIPT or CODE"},
+     .help = "start a session after SCRIPT or CODE"},
     {.name = "-q",
      .kind = FLAG,
      .at = offsetof(Options, quiet),
      .key = "quiet",
-     .help = "no greeting"},
+     .help = "print no greeting"},
     {.name = "--version",
      .kind = FLAG,
      .at = offsetof(Options, version),
@@ -99,7 +98,7 @@ static const char synopsis[] =
 
 static const char rest[] =
     "\n"
-    "A SCRIPT that is not there as given is looked for among advrt's own: experiments/NAME.lua, "
+    "If SCRIPT does not exist, advrt searches its own files: experiments/NAME.lua, "
     "or\n"
     "NAME. The environment's LUA_PATH, LUA_CPATH and LUA_INIT are as in lua(1).\n"
     "\n"

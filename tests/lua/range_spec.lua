@@ -155,7 +155,8 @@ describe("a net of features", function()
         x:set(5.5, 3, 2)
         assert.error_matches(function()
             attacks.run {attack = attacks.fgs {}, net = g, images = x, labels = g:forward(x):argmax()}
-        end, "attacks.run: image 3 must lie in %[%-5,5%], but its values range .*: feature 2 is 5.5, outside of "
+        end, "attacks.run: image 3 must lie in %[%-5,5%], but its values range .*: "
+            .. "feature 2 is 5.5, outside of "
             .. "%[%-5,5%]")
         local labels = g:forward(x):argmax():totable()
         local targets = {}

@@ -1,6 +1,6 @@
 --- Auto-PGD (Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
--- parameter-free attacks", ICML 2020, arXiv:2003.01690), Algorithm 1: the iterative step with momentum,
--- whose size follows from the budget and from how the loss has grown.
+-- parameter-free attacks", ICML 2020, arXiv:2003.01690), Algorithm 1: PGD with momentum and an
+-- adaptive step size, which depends on the budget and on the progress of the loss.
 --
 --     z_{n+1} = P(x_n + eta_n d_n)
 --     x_{n+1} = P(x_n + 0.75 (z_{n+1} - x_n) + 0.25 (x_n - x_{n-1})),   x_1 = P(x_0 + eta_0 d_0)
@@ -9,8 +9,8 @@
 -- the norm inf and the direction over its length for 2, and eta_0 = 2 eps. At each checkpoint w_j the
 -- step is halved and the image goes back to the best point so far where one of these holds:
 --
---     1. of the steps since w_{j-1} fewer than a share rho raised the loss;
---     2. the step was not halved at w_{j-1}, and the best loss has not grown since
+--     1. fewer than a fraction rho of the steps since w_{j-1} raised the loss;
+--     2. the step was not halved at w_{j-1}, and the best loss has not increased since
 --
 --     w_j = ceil(p_j N),   p_0 = 0, p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06)
 --
@@ -20,12 +20,12 @@
 -- @param norm      "inf" or 2
 -- @param eps       the ball's radius in that norm; default: 8/255, or 1 for norm 2
 -- @param steps     number of steps N
--- @param restarts  most starts; the first that succeeds is the last
+-- @param restarts  maximum number of starts; stops at the first success
 -- @param classes   untargeted: 0, away from the label; or how many classes are tried one after another
 --                  as the loss's target, from the one with the largest logit at x0 (their Section 4.2)
--- @param rho       the share of steps that must raise the loss
--- @param early     whether an image is done at its first success, not after all steps
--- @param loss      what is ascended; the paper's are ce and dlr
+-- @param rho       the fraction of steps that must raise the loss
+-- @param early     whether an image stops at its first success
+-- @param loss      the loss to ascend; the paper uses ce and dlr
 
 local ball = require "advrt.attacks.ball"
 local losses = require "advrt.loss"
@@ -34,7 +34,7 @@ local tensor = require "advrt.tensor"
 
 local MOMENTUM = 0.75
 
---- The checkpoints of N steps, Section 3.2; p in whole per cent, whose ceiling has no rounding.
+--- The checkpoints of N steps, Section 3.2; p in whole per cent, so that the ceiling is exact.
 local function marks_of(N)
     local list, before, p = {}, 0, 22
     while p <= 100 do
@@ -63,7 +63,7 @@ function apgd:prepare(batch)
     batch.moving = tensor.new({B}, "f64")
 end
 
---- Notes the points of the largest loss with their gradients, and goes back to them where it is due.
+--- Saves the points of the largest loss with their gradients, and returns to them when required.
 local function remember(batch)
     local back = false
     for k, image in pairs(batch.places) do
@@ -100,7 +100,7 @@ function apgd:advance(batch)
     ball.hold(self, batch, x)
 end
 
---- Aimed at classes, the loss itself.
+--- Aimed at a class: the loss itself.
 function apgd:ascends(targeted)
     if targeted or self.classes > 0 then return self.loss end
     return losses.untargeted(self.loss)
@@ -110,7 +110,8 @@ function apgd:evaluations()
     return self.restarts * math.max(1, self.classes) * (self.steps + 1) + (self.classes > 0 and 1 or 0)
 end
 
---- Algorithm 1 from where the image is; whether it succeeded. `found` is called at each point.
+--- Algorithm 1 from the image's present point; returns whether it succeeded. `found` is called at
+-- each point.
 local function ascend(self, image, found)
     local marks, j, last_mark = self.marks, 1, 0
     local eta, highest, before, rises = 2 * self.eps, -math.huge, nil, 0
@@ -139,7 +140,7 @@ end
 function apgd:attack(image)
     local best, won = -math.huge, false
 
-    -- Sets the point aside where it is the best; whether the image is done.
+    -- Saves the point if it is the best so far; returns whether the image is done.
     local function found()
         if (image.success and not won) or (image.success == won and image.value > best) then
             best, won = image.value, image.success

@@ -16,15 +16,15 @@
 -- @param kappa       the margin that counts as success
 -- @param c           the first c: ten times as much after a failure, half-way after a success
 -- @param searches    number of values of c
--- @param iterations  most steps for each
+-- @param iterations  maximum steps for each
 -- @param rate        Adam's step size, in w
--- @param hair        how far x0 is drawn in from 0 and 1 before atanh, so that such pixels can move
+-- @param hair        epsilon: x0 is clamped to hair .. 1 - hair before atanh, so that such pixels can move
 -- @param starts      the first is x0, the others uniform in the ball around it that the best image
 --                    so far lies on
--- @param radius      of that ball where there is no such image
--- @param early       whether a c is given up where a tenth of the iterations did not lower the
---                    objective by a part in 10^4
--- @param loss        instead of the margin: f is minus it, and does not end at kappa
+-- @param radius      of that ball if there is no such image
+-- @param early       whether to abandon a c when a tenth of the iterations did not lower the
+--                    objective by a fraction of 1e-4
+-- @param loss        instead of the margin: f is minus it, and has no cap at kappa
 
 local method = require "advrt.attacks.method"
 local tensor = require "advrt.tensor"

@@ -12,9 +12,9 @@
 --     attacks.ddn {steps = 100, gamma = 0.05, radius = 1, loss = loss.ce}
 --
 -- @param steps   number of steps
--- @param gamma   by how much the norm changes in a step
+-- @param gamma   relative change of the norm per step
 -- @param radius  eps_0
--- @param loss    what is ascended; its untargeted form (advrt.loss) where there is no target
+-- @param loss    the loss to ascend; without a target its untargeted form (advrt.loss)
 
 local method = require "advrt.attacks.method"
 local tensor = require "advrt.tensor"

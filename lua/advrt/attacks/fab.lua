@@ -17,14 +17,14 @@
 --     attacks.fab {norm = "inf", eps = nil, steps = 100, restarts = 1, classes = 9, alpha = 0.1,
 --                  eta = 1.05, beta = 0.9, searches = 3}
 --
--- @param norm      "inf" or 2: whose distance is made small
--- @param eps       optional: an image is done at its first success within eps, and fails without one
+-- @param norm      "inf" or 2: the norm to minimise
+-- @param eps       optional: an image stops at its first success within eps, and fails without one
 -- @param steps     number of steps for each class and restart
 -- @param restarts  the first starts at x0, the others at random points around it
 -- @param classes   untargeted: how many classes are tried, from the one with the largest logit at x0
--- @param alpha     most of the way that a step is drawn towards x0
--- @param eta       how far beyond the plane a step leads: 1 is onto it
--- @param beta      how far back towards x0 the search goes after a success: 1 is not at all
+-- @param alpha     maximum weight of the pull towards x0
+-- @param eta       overshoot of a step: 1 ends on the plane
+-- @param beta      pull back towards x0 after a success: 1 is none
 -- @param searches  evaluations of the final search on the line from x0 to the result (Section 2.5)
 
 local ball = require "advrt.attacks.ball"

@@ -5,7 +5,7 @@
 --     attacks.fgs {eps = 8/255, loss = loss.ce}
 --
 -- @param eps   the step, and so the bound on ||x' - x0||_inf
--- @param loss  what is ascended; its untargeted form (advrt.loss) where there is no target
+-- @param loss  the loss to ascend; without a target its untargeted form (advrt.loss)
 
 local ball = require "advrt.attacks.ball"
 local method = require "advrt.attacks.method"

@@ -11,11 +11,11 @@
 --
 --     attacks.fmn {norm = 2, steps = 100, alpha = 1, gamma = 0.05, loss = nil}
 --
--- @param norm   2 or "inf": whose distance is made small
+-- @param norm   2 or "inf": the norm to minimise
 -- @param steps  number of steps
--- @param alpha  the first step's length in the norm 2, whatever p is
--- @param gamma  by how much the radius changes at first
--- @param loss   instead of the margin, which is the paper's
+-- @param alpha  the first step's length in the norm 2, for every p
+-- @param gamma  relative change of the radius at first
+-- @param loss   replaces the paper's margin
 
 local method = require "advrt.attacks.method"
 local tensor = require "advrt.tensor"

@@ -7,7 +7,7 @@
 -- @param eps    bound on ||x - x0||_inf
 -- @param alpha  size of a step; default: 2.5 eps / steps
 -- @param steps  number of steps; all are taken
--- @param loss   what is ascended; its untargeted form (advrt.loss) where there is no target
+-- @param loss   the loss to ascend; without a target its untargeted form (advrt.loss)
 
 local ball = require "advrt.attacks.ball"
 local method = require "advrt.attacks.method"

@@ -1,32 +1,33 @@
---- L-BFGS (Szegedy et al. 2014): the smallest distortion, by the penalty that barely allows a flip.
+--- L-BFGS (Szegedy et al. 2014): the smallest distortion, with the largest penalty weight that
+-- still flips.
 --
 --     minimise c ||x - x0||_2^2 + J(g(x), t)  subject to x in the range of the net, [0,1] by default
 --
--- with box-constrained L-BFGS from x0; the largest c whose minimiser still flips is found by
--- bisection, and the flipped image of the smallest distortion met on the way is the result.
+-- with box-constrained L-BFGS from x0. Bisection finds the largest c whose minimiser still flips.
+-- The result is the flipped image of smallest distortion found on the way.
 --
 --     attacks.lbfgs {c = 1, searches = 8, iterations = 60, memory = 5, tolerance = 1e-7,
 --                    loss = loss.ce, or loss.m_logit untargeted}
 --
--- @param c           the first c; it is changed tenfold until a flip and none are on its two sides
+-- @param c           the first c; it changes by factors of ten until it is bracketed by a flip and a failure
 -- @param searches    halvings of that interval (of log c)
--- @param iterations  most evaluations of the network for a minimisation
+-- @param iterations  maximum evaluations of the network per minimisation
 -- @param memory      corrections that L-BFGS keeps, at most 100
--- @param tolerance   a minimisation ends where a step lowers the objective F by less than this part
---                    of max(F, 1); 1e-7 is what a float of that size can tell
+-- @param tolerance   a minimisation stops when a step lowers the objective F by less than this fraction
+--                    of max(F, 1); 1e-7 is the resolution of a float of that size
 -- @param loss        J is minus this loss; its untargeted form (advrt.loss) where there is no target
 --
--- Untargeted, the default is m_logit. Where the net is sure of the label, ce is a number such as 3e-6 and
--- its gradient as small: the first step lowers F by less than the tolerance, and the image stays. On the
--- bundled net ce flips 87 of 89 images at a median L2 of 0.390, m_logit all of them at 0.238, cw at 0.236.
--- ce with tolerance=1e-10 flips the two others as well.
+-- The default for untargeted attacks is m_logit. Where the net is confident, ce and its gradient are tiny
+-- (3e-6): the first step lowers F by less than the tolerance, and the image does not move. On the bundled
+-- net ce flips 87 of 89 images at a median L2 of 0.390, m_logit flips all at 0.238, cw at 0.236. ce with
+-- tolerance=1e-10 flips the two others as well.
 
 local core = require "advrt.core.lbfgsb"
 local method = require "advrt.attacks.method"
 local tensor = require "advrt.tensor"
 
-local TENFOLDS = 12 -- of c, up or down, before the search is given up
-local GRADIENT = 1e-8 -- of the projected gradient's largest element, at which it counts as zero
+local TENFOLDS = 12 -- factors of ten for c, up or down, before the search stops
+local GRADIENT = 1e-8 -- largest element of the projected gradient that counts as zero
 local RUNNING = 1
 
 local lbfgs = method.new("lbfgs", {
@@ -50,11 +51,11 @@ function lbfgs:advance(batch)
     batch.solvers:advance(batch.x, batch.q, batch.value, batch.a, batch.l2, batch.state)
 end
 
---- Two tenfolds of c bracket it, as a rule.
+--- Typically two factors of ten bracket c.
 function lbfgs:evaluations() return (self.searches + 3) * self.iterations end
 
 function lbfgs:attack(image)
-    -- Minimises for one c; whether the minimiser flips.
+    -- Minimises for one c; returns whether the minimiser flips.
     local function flips(c)
         image:begin(image.x0)
         for n = 1, self.iterations do

@@ -1,5 +1,5 @@
---- What the attacks of this folder stand on: an attack is written for one image, as its paper has
--- it, and many of them run side by side, so that every pass of the network takes a full batch.
+--- The common base of the attacks in this folder. An attack is written for one image, as in its
+-- paper. Many of them run side by side, so that every pass of the network takes a full batch.
 --
 --     local ifgs = method.new("ifgs", {eps = method.positive(8 / 255), ...})
 --     function ifgs:attack(image)
@@ -7,14 +7,14 @@
 --         for _ = 1, self.steps do image:step(self.alpha) end   -- x moves, and again
 --     end
 --
--- attack(image) is a coroutine over numbers. begin, step and stay end the image's turn; when all
--- images had theirs the network is evaluated once for all, and each goes on with what it found.
--- What is image-sized happens for all at once, in these functions of an attack:
+-- attack(image) is a coroutine over numbers. begin, step and stay yield; when all images have
+-- yielded, the network is evaluated once for all, and each attack resumes. Image-sized work is done
+-- for the whole batch in these functions of an attack:
 --
---     evaluations()          optional: how many evaluations an image takes where nothing ends its attack
---                            early; default 1. Progress is foretold by it before any is measured
---     prepare(batch)         optional: makes what it keeps beside the batch's own tensors
---     enter(batch, k)        optional: image k begins anew at x[k]
+--     evaluations()          optional: the expected number of evaluations per image without an early
+--                            stop; default 1. Used for progress before any measurement
+--     prepare(batch)         optional: allocates its own tensors beside the batch's
+--     enter(batch, k)        optional: image k restarts at x[k]
 --     advance(batch)         moves each image k that asked for a step: batch.a [k] is the number
 --                            it gave, 0 where it stays; the gradient of what it ascends is batch.q.
 --                            Leaves in batch.l2, and in batch.linf where the attack reads it, the
@@ -25,12 +25,13 @@
 --     differentiate(batch)   optional: batch.q from batch.dz; default: one backward pass. Where it
 --                            takes several, batch.backwards tells how many
 --
--- An attack always ascends: batch.value and batch.q are of batch.loss, which leads to the target, or
--- is the loss's untargeted form and leads away from the label. No attack turns a sign itself.
+-- An attack always ascends: batch.value and batch.q belong to batch.loss, which leads to the target,
+-- or to the loss's untargeted form, which leads away from the label. No attack negates anything
+-- itself.
 --
--- An image whose attack returns is finished: its result is what image:keep() has set aside, else x.
--- Where logits, value or gradient are not finite the image is finished too, and its attack is not
--- resumed: its result is what was kept, else x0. Its place goes to the next image of the queue, so the
+-- An image whose attack returns is finished: its result is the image saved by image:keep(), else x. An
+-- image with logits, value or gradient that are not finite is finished too, and its attack is not
+-- resumed: its result is the saved image, else x0. The next image of the queue takes its slot, so the
 -- shapes never change, and an image has the same bits whatever else runs.
 
 local ball = require "advrt.attacks.ball"
@@ -44,14 +45,14 @@ local tensor = require "advrt.tensor"
 
 local method = {}
 
---- The margin, z_t less the largest of the others, as a loss that is never cut off.
+--- The margin z_t - max_{i != t} z_i, as a loss without a cap.
 method.margin = losses.m_logit {kappa = math.huge}
 
 -- Parameters ----------------------------------------------------------------------------------
 
 local function finite(v) return math.type(v) ~= nil and v == v and math.abs(v) < math.huge end
 
---- A kind of parameter: its default, what is wanted, and value -> value as kept, or nil.
+--- A kind of parameter: its default, the expected form, and value -> stored value, or nil.
 local function kind(default, wanted, read)
     return {default = default, wanted = wanted, read = read}
 end
@@ -112,9 +113,9 @@ function method.choice(...)
     end)
 end
 
---- A loss of advrt.loss, by name or as an object; also one of those that lua/advrt/losses/ holds. What
--- an untargeted attack ascends is that loss's own untargeted form (advrt.loss). untargeted: optional, the
--- default of an untargeted attack.
+--- A loss of advrt.loss, by name or as an object, including those of lua/advrt/losses/. An untargeted
+-- attack ascends the loss's untargeted form (advrt.loss). untargeted: optional, the default for
+-- untargeted attacks.
 function method.loss(default, untargeted)
     local parameter = kind(default, "a loss", function(v)
         if type(v) == "string" then v = losses.get(v) or losses.shipped(v) end
@@ -125,7 +126,7 @@ function method.loss(default, untargeted)
 end
 
 --- A kind of attack: calling it with a table of parameters makes one. `complete`, optional, sets
--- what follows from the others. Unknown parameters and bad values raise at the caller's line.
+-- parameters that depend on others. Unknown parameters and bad values raise at the caller's line.
 function method.new(name, parameters, complete)
     local class = {kind = name, parameters = parameters}
     class.__index = class
@@ -180,13 +181,12 @@ end
 
 -- One image -----------------------------------------------------------------------------------
 
--- Fields an attack reads: x, x0 [C,H,W]; label, target (nil: untargeted); name; and of the network
--- at x: value, what it ascends; margin and success, as method.judge has them; l2, linf, the norms of
--- x - x0.
+-- Fields an attack reads: x, x0 [C,H,W]; label, target (nil: untargeted); name; and from the network
+-- at x: value, to ascend; margin and success, see method.judge; l2, linf, the norms of x - x0.
 local Image = {}
 Image.__index = Image
 
---- Moves to `point` [C,H,W] and has the network evaluated there.
+--- Moves to `point` [C,H,W] and evaluates the network there.
 function Image:begin(point)
     local batch = self.batch
     self.x:copy(point)
@@ -197,24 +197,24 @@ function Image:begin(point)
     coroutine.yield()
 end
 
---- Asks for a step, `a` what advance() reads as batch.a, and has the network evaluated after it.
+--- Requests a step, with `a` for advance() as batch.a, and evaluates the network after it.
 function Image:step(a)
     self:last_step(a)
     coroutine.yield()
 end
 
---- The same without an evaluation: the attack ends with it.
+--- The same without an evaluation; the attack ends with it.
 function Image:last_step(a)
     self.a = a
     self.backward = self.backward + self.batch.backwards
 end
 
---- From the next evaluation on the loss is of `class`; what counts as success stays. An attack that aims
--- at classes other than its goal ascends the loss itself (ascends), not its untargeted form.
+--- From the next evaluation on the loss uses `class`; the goal stays. An attack that aims at other
+-- classes than its goal ascends the loss itself (ascends), not its untargeted form.
 function Image:aim(class) self.batch.aims:set(class, self.k) end
 
---- The `count` classes, the image's own goal aside, whose logits were largest at the last evaluation,
--- in falling order.
+--- The `count` classes with the largest logits at the last evaluation, in descending order, without
+-- the image's own goal.
 function Image:rivals(count)
     local goal, list = self.target or self.label, {}
     local _, classes = self.batch.z:narrow(self.k, 1):topk(math.min(count + 1, self.batch.net.classes), 2)
@@ -224,7 +224,7 @@ function Image:rivals(count)
     return list
 end
 
---- Sets the image as it is aside as the result.
+--- Saves the present image as the result.
 function Image:keep()
     self.best:copy(self.x)
     self.kept = true
@@ -245,9 +245,9 @@ function Image:stream(purpose)
     return ("%d:%s:%s:%s"):format(self.batch.seed, self.name, self.batch.attack.kind, purpose)
 end
 
---- A random point of the ball around x0, projected into the range and the ball; norm 2 or "inf". Uniform in
--- the ball, which in many dimensions is almost on its surface; or, by_radius, in a ball of a radius that is
--- uniform between 0 and `radius`.
+--- A random point of the ball around x0, projected onto the range and the ball; norm 2 or "inf". Uniform in
+-- the ball, which in many dimensions is almost on its surface; or, by_radius, uniform in a ball whose
+-- radius is uniform between 0 and `radius`.
 function Image:around(purpose, norm, radius, by_radius)
     local shape, stream = self.x0:shape(), self:stream(purpose)
     local d
@@ -264,14 +264,14 @@ end
 
 -- Success ---------------------------------------------------------------------------------------
 
---- Decides which images have succeeded, for all attacks: on the way, and in the end by the image as it is
--- returned. An image's class is its largest logit, of several that tie the first. It has to be the
--- target, or, untargeted, any class but the label; and an attack with a `kappa` above 0 asks for that
--- margin besides. Logits of which one is NaN are no success.
+--- Decides which images have succeeded, for all attacks: during the attack, and at the end from the
+-- returned image. An image's class is the first largest logit. It must be the target or, untargeted, any
+-- class but the label. An attack with `kappa` above 0 also requires that margin. Logits with NaN are no
+-- success.
 --
 -- z f32 [N,K]; goals i64 [N], targets or labels; margin f32 [N] and dz f32 [N,K] are overwritten.
--- Returns arrays of N: prediction (-1: a logit is NaN), margin, by how much the logit that is to win
--- leads the others (untargeted: the best of the others leads the label's), and success.
+-- Returns arrays of N: prediction (-1: a logit is NaN), margin, the lead of the target's logit over
+-- the others (untargeted: of the best other logit over the label's), and success.
 function method.judge(attack, targeted, z, goals, margin, dz)
     method.margin:evaluate(z, goals, margin, dz)
     if not targeted then margin:mul_(-1) end
@@ -291,7 +291,7 @@ Batch.__index = Batch
 
 local function rows(B, dtype) return tensor.new({B}, dtype) end
 
---- B places for images of the net's input shape. targeted: whether images come with targets.
+--- B slots for images of the net's input shape. targeted: whether images have targets.
 function method.batch(g, attack, B, targeted, seed)
     local shape = {B, table.unpack(g.input)}
     local batch = setmetatable({
@@ -308,25 +308,25 @@ function method.batch(g, attack, B, targeted, seed)
     return batch
 end
 
---- Moves the images x [B,C,H,W], which are the batch's own or like them, by a_k q_k, held in the range of
--- the net; batch.l2 and batch.linf are then their distances from x0.
+--- Moves the images x [B,C,H,W] (the batch's or similar ones) by a_k q_k, clipped to the range of the
+-- net; sets batch.l2 and batch.linf to their distances from x0.
 function Batch:step(x, q, a)
     return x:step_(q, a, self.x0, self.l2, self.linf, self.range:sides())
 end
 
---- Lets an image's attack go on until it wants the network, or ends.
+--- Resumes an image's attack until it needs the network, or ends.
 local function resume(image)
     local ok, problem = coroutine.resume(image.turn, image.batch.attack, image)
     if ok then return end
     error(type(problem) == "string" and debug.traceback(image.turn, problem) or problem, 0)
 end
 
---- Puts the next item of the queue into place k; the place stays empty where there is none.
+--- Puts the next item of the queue into slot k; the slot stays empty at the end of the queue.
 function Batch:fill(k, queue)
     local item = not self.dry and queue() or nil
     self.places[k] = nil
     self.a:set(0, k)
-    self.dry = not item -- an iterator is not to be asked again
+    self.dry = not item -- an iterator must not be called again after its end
     if not item then return end
     local image = setmetatable({batch = self, k = k, item = item, x = self.x[k], x0 = self.x0[k],
         best = self.best[k], label = item.label, target = item.target, name = item.name, a = 0,
@@ -342,15 +342,15 @@ function Batch:fill(k, queue)
     end
 end
 
---- Ends the attack of image k, which met `what`, such as "gradient", that is not finite or too large to go on
--- with. own: optional, the loss's numbers of this image behind it, as in losses.blame.
+--- Ends the attack of image k because `what`, such as "gradient", is not finite or too large. own: optional,
+-- the image's values of the loss that caused it, as in losses.blame.
 function Batch:stop(k, what, own)
     self.a:set(0, k)
     local culprit = losses.blame(self.loss, own)
     self.places[k].not_finite = culprit and ("%s of loss %s"):format(what, culprit) or what
 end
 
---- z = g(x), and what the images read of it.
+--- z = g(x), and the values that the images read from it.
 function Batch:forward()
     local _, trace = self.net:trace(self.x, self.z)
     self.trace = trace
@@ -373,8 +373,8 @@ function Batch:forward()
     end
 end
 
---- The gradient of what the images ascend, at the points of the last forward. An image of which it is not
--- finite takes no step.
+--- The gradient that the images ascend, at the points of the last forward pass. An image with a gradient
+-- that is not finite takes no step.
 function Batch:backward()
     self.attack:differentiate(self)
     self.q:norms(self.q_l2, self.q_linf, self.q_zero)

@@ -1,5 +1,5 @@
---- Projected gradient descent (Madry et al. 2018): the iterative step from random points of the
--- ball, until one of the restarts succeeds.
+--- Projected gradient descent (Madry et al. 2018): iterative steps from random points of the ball,
+-- until a restart succeeds.
 --
 --     x_0 uniform in the ball;   x_{n+1} = clip_{x0,eps}(x_n + alpha d_n)
 --
@@ -12,13 +12,13 @@
 -- @param eps       the ball's radius in that norm; default: 8/255, or 1 for norm 2
 -- @param alpha     size of a step in that norm; default: 2.5 eps / steps
 -- @param steps     number of steps
--- @param restarts  most starts; the first whose last image succeeds is the last
--- @param random    whether starts are random; else the first is x0 itself
+-- @param restarts  maximum number of starts; stops at the first whose last image succeeds
+-- @param random    whether starts are random; otherwise the first is x0
 -- @param start     random starts: "ball", uniform in it, which in norm 2 and many dimensions is almost on
 --                  its surface; or "radius", in a ball of a radius uniform in 0 .. eps. Default: "ball",
 --                  or "radius" for norm 2, where it breaks more images
--- @param early     whether an image is done at its first success, not after all steps
--- @param loss      what is ascended; its untargeted form (advrt.loss) where there is no target
+-- @param early     whether an image stops at its first success
+-- @param loss      the loss to ascend; without a target its untargeted form (advrt.loss)
 
 local ball = require "advrt.attacks.ball"
 local method = require "advrt.attacks.method"

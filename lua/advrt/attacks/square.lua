@@ -1,6 +1,6 @@
 --- Square Attack (Andriushchenko, Croce, Flammarion, Hein, "Square Attack: a query-efficient black-box
--- adversarial attack via random search", ECCV 2020, arXiv:1912.00049): random search by squares, which
--- asks the network for its logits alone (Algorithm 1).
+-- adversarial attack via random search", ECCV 2020, arXiv:1912.00049): random search by squares,
+-- which uses only the network's logits (Algorithm 1).
 --
 --     x' = P(x + delta);   x = x' where the loss grows
 --
@@ -17,8 +17,8 @@
 -- @param norm     "inf" or 2
 -- @param eps      the ball's radius in that norm; default: 8/255, or 1 for norm 2
 -- @param queries  most evaluations of the network; an image is done at its first success
--- @param p        share of the image's pixels that a square covers at first
--- @param loss     what is to grow; default: untargeted the margin, towards a target ce, the paper's
+-- @param p        initial fraction of the image's pixels in a square
+-- @param loss     the loss to increase; default: the margin (untargeted) or ce (targeted), as in the paper
 
 local ball = require "advrt.attacks.ball"
 local method = require "advrt.attacks.method"
@@ -33,7 +33,7 @@ local square = method.new("square", {
     p = method.share(0.8), loss = method.loss("ce", margin),
 }, function(self) self.eps = self.eps or (self.norm == 2 and 1 or 8 / 255) end)
 
-function square.advance() end -- no step follows a gradient
+function square.advance() end -- the attack uses no gradient
 
 function square:evaluations() return self.queries end
 
@@ -109,7 +109,7 @@ function Search:signs(u, first)
     return numbers(self.C, {self.C, 1, 1}, function(i) return u[first + i] < 0.5 and -1 or 1 end)
 end
 
---- P of a point [C,H,W], which is overwritten.
+--- Projects a point [C,H,W] in place.
 function Search:project(x)
     return ball.project(self.image.batch.range:clamp_(x), self.x0, self.attack.norm, self.eps)
 end

@@ -1,13 +1,13 @@
---- Cross-entropy, log p_t as loss.ce ascends (the paper's Eq. 5), with the target's part of the
--- gradient made from the other classes:
+--- Cross-entropy, log p_t as in loss.ce (the paper's Eq. 5), with the target's gradient computed
+-- from the other classes:
 --
 --     m = log sum_{i != t} exp(z_i) - z_t,   log p_t = -log(1 + e^m)
 --     d/dz_t = sigmoid(m) = sum_{i != t} p_i,   d/dz_i = -p_i
 --
--- loss.ce takes 1 - p_t from p_t, as frameworks do: in float that is 0 past a margin of about 16.7
--- (few classes) to 23 (1000). Here it lives as long as the p_i do, to about 104. The larger of m and
--- 0 is taken out of log(1 + e^m), so that it is a number for every m; at m = 0 both halves' ties
--- leave the slope 1/2.
+-- loss.ce computes 1 - p_t from p_t, as frameworks do: in float that is 0 beyond a margin of about
+-- 16.7 (few classes) to 23 (1000). Here it stays nonzero as long as the p_i, up to about 104. max(m,
+-- 0) is factored out of log(1 + e^m), so that it is finite for every m. At m = 0 the ties of both
+-- halves give the slope 1/2.
 
 local loss = require "advrt.loss"
 

@@ -3,9 +3,9 @@
 --
 --     log softmax(z / T)_t
 --
--- Above 1 the temperature moves the margins at which the softmax saturates out by its factor: what
--- Carlini & Wagner do to networks whose logits are large ("Defensive Distillation is Not Robust to
--- Adversarial Examples", 2016). loss.ce_temperature{temperature = 10} is a variant.
+-- A temperature above 1 multiplies the margins at which the softmax saturates. Carlini & Wagner do
+-- this for networks with large logits ("Defensive Distillation is Not Robust to Adversarial
+-- Examples", 2016). loss.ce_temperature{temperature = 10} is a variant.
 
 local loss = require "advrt.loss"
 

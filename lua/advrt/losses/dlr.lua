@@ -3,10 +3,10 @@
 --
 --     -(z_y - z_t) / (z_pi1 - (z_pi3 + z_pi4) / 2),   pi: the classes by falling logit
 --
--- which neither shifting nor scaling the logits changes, so it does not saturate as CE does. It
--- needs four classes. y is the image's own class there; a loss here knows the target alone, and y is
--- the largest of the other logits: the same until another class than the target overtakes y. Where
--- all four logits tie, 1e-12, the authors' own, keeps the ratio a number.
+-- Shifting or scaling the logits does not change it, so it does not saturate as CE does. It needs
+-- four classes. y is the image's own class in the paper. A loss here knows only the target, so y is
+-- the largest other logit: the same until a third class overtakes y. If all four logits tie, 1e-12
+-- (as in the authors' code) keeps the ratio finite.
 --
 -- Away from the label y an attack ascends the authors' untargeted form:
 --

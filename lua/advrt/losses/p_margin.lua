@@ -3,8 +3,8 @@
 --
 --     p_t - max_{i != t} p_i,   p = softmax(z)
 --
--- Its gradient is that of the logits' margin where both classes are likely, and vanishes with p_t:
--- where another class is certain there is little to follow.
+-- Its gradient is that of the logits' margin if both classes are likely, and vanishes with p_t: if
+-- another class is certain, the gradient is nearly zero.
 
 local loss = require "advrt.loss"
 
