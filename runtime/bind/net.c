@@ -165,7 +165,8 @@ static void set_pair(lua_State *L, const char *name, const int64_t pair[2]) {
 }
 
 /* layers() -> array of {kind =, name =, shape =, C =, H =, W =, inputs = {values}}, in order; [i]
- * made value i. Convolutions have kernel = {R, S}, stride = {y, x} and groups = too. */
+ * made value i. Convolutions have kernel = {R, S}, stride = {y, x} and groups = too, maps their
+ * formula =. */
 static int graph_layers(lua_State *L) {
     const Graph *g = check_graph(L);
     lua_createtable(L, g->n_layers, 0);
@@ -195,6 +196,10 @@ static int graph_layers(lua_State *L) {
             set_pair(L, "stride", l.stride);
             lua_pushinteger(L, l.groups);
             lua_setfield(L, -2, "groups");
+        }
+        if (l.kind == LAYER_MAP) {
+            lua_pushstring(L, l.text);
+            lua_setfield(L, -2, "formula");
         }
         lua_seti(L, -2, i + 1);
     }

@@ -47,6 +47,27 @@ describe("the commands on nets", function()
         assert.matches("^advrt: no network definition 'nets/none.onnx' %(looked there and in .*\n$", err)
     end)
 
+    it("name an activation, and print the formula of another layer", function()
+        local function node(op, inputs, output) return onnx.node(op, inputs, {output}) end
+        local path = support.write(folder .. "/formulas.onnx", onnx.model {graph = {
+            nodes = {
+                node("Sigmoid", {"x"}, "s"), node("Mul", {"x", "s"}, "silu"), node("Relu", {"silu"}, "r"),
+                node("Mul", {"r", "half"}, "h"), node("Abs", {"h"}, "a"), node("Add", {"a", "tiny"}, "t"),
+                node("Div", {"r", "t"}, "d"), node("Relu", {"d"}, "e"), node("Selu", {"e"}, "f"),
+                node("Mul", {"f", "half"}, "g"), node("Gemm", {"g", "w"}, "z"),
+            },
+            initializers = {onnx.reals("half", {}, {0.5}), onnx.reals("tiny", {}, {1e-12}),
+                onnx.reals("w", {2, 2}, {1, 2, 3, 4})},
+            inputs = {onnx.value("x", {"N", 2})}, outputs = {onnx.value("z", {"N", 2})},
+        }})
+        local status, out = support.advrt {"show", "--net", path}
+        assert.equal(0, status)
+        local seen = {}
+        for line in out:gmatch "[^\n]+" do seen[#seen + 1] = line:match "^ +(%S.-)  +%[2%]" end
+        assert.same({"reshape", "silu", "relu", "x / (abs(x * 0.5) + 1e-12)", "relu",
+            "(1.051 * select(x > 0, x, 1.673 *..."}, seen)
+    end)
+
     --- Writes what check compares with: the net's own logits and gradients, changed by `change`.
     local function expected(change)
         local g = assert(net.load(model))

@@ -3,7 +3,11 @@
 -- FLOPs are those of products: two for each multiplication of an input with a weight, or of two inputs
 -- (convolutions, linear layers, matrix products, attention), for one image. Other layers have none.
 
+local activations = require "advrt.nets.activations"
+
 local summary = {}
+
+local LONGEST = 36 -- letters of a formula
 
 local function count(shape)
     local n = 1
@@ -28,6 +32,36 @@ local function window(l)
         .. (l.groups > 1 and (", %d groups"):format(l.groups) or "")
 end
 
+--- A formula without parentheses around a number, an operand or another pair of them, and with numbers of
+-- four digits.
+local function plain(formula)
+    local function short(number) return ("%.4g"):format(number) end
+    local text = formula:gsub("%d+%.?%d*e[-+]?%d+", short):gsub("%d+%.?%d*", short)
+    repeat
+        local before = text
+        for _, single in ipairs {"%-?[%w.]+", "[%d.]+e%-?%d+"} do
+            text = text:gsub("([^%w])%((" .. single .. ")%)", "%1%2")
+        end
+        text = text:gsub("%((%b())%)", "%1"):gsub("^%b()$", function(all) return all:sub(2, -2) end)
+    until text == before
+    return text
+end
+
+local named = {[plain "(x * (erf(x / 1.4142135381698608) + 1)) * 0.5"] = "gelu"} -- as PyTorch exports it
+for name, formula in pairs(activations) do named[plain(formula)] = name end
+
+--- What a map computes: an activation's name, or the formula, cut where it is long.
+local function of_map(formula)
+    local text = plain(formula)
+    if named[text] then return named[text] end
+    return #text <= LONGEST and text or text:sub(1, LONGEST - 3) .. "..."
+end
+
+local function operation(l)
+    if l.formula then return of_map(l.formula) end
+    return l.kind .. (l.kernel and " " .. window(l) or "")
+end
+
 --- An array of {name =, operation =, shape =, parameters =, flops =} of a net's layers, in order; and
 -- {parameters =, flops =, layers =}, the totals. Running statistics are no parameters.
 function summary.of(net)
@@ -41,7 +75,7 @@ function summary.of(net)
         local l, x = layers[i], layers[layers[i].inputs[1]]
         local multiplications = products[l.kind]
         local row = {
-            name = l.name, operation = l.kind .. (l.kernel and " " .. window(l) or ""), shape = l.shape,
+            name = l.name, operation = operation(l), shape = l.shape,
             parameters = held[i] or 0,
             flops = multiplications and 2 * multiplications(l.shape, x and x.shape, weights[i]) or 0,
         }

@@ -110,22 +110,12 @@ function Builder:constant(t)
 end
 
 --- Activations of one value, by name.
-local activations = {
-    sigmoid = "sigmoid(x)",
-    silu = "x * sigmoid(x)",
-    tanh = "tanh(x)",
-    softplus = "softplus(x)",
-    mish = "x * tanh(softplus(x))",
-    hardsigmoid = "select(x >= 3, 1, select(x <= -3, 0, x / 6 + 0.5))",
-    hardswish = "select(x > 3, x, select(x < -3, 0, x * (x / 6 + 0.5)))",
-    -- exp(t) - 1 = tanh(t / 2) (exp(t) + 1), which loses nothing near 0
-    selu = "1.0507009873554805 * select(x > 0, x, 1.6732632423543772"
-        .. " * (tanh(select(x > 0, 0, x) / 2) * (exp(select(x > 0, 0, x)) + 1)))",
-}
+local activations = require "advrt.nets.activations"
 
 local function activation(self, formula, x) return layer.add(self, {kind = "map", text = formula}, x) end
 
 for name in pairs(activations) do takes[name] = {} end
+local gelu_by_tanh = "0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x^3)))"
 --- 1 / (1 + exp(-x)).
 function Builder:sigmoid(x) return activation(self, activations.sigmoid, x) end
 --- x sigmoid(x), also called swish (arXiv:1702.03118).
@@ -156,8 +146,7 @@ function Builder:gelu(x, o)
     if how ~= "none" and how ~= "tanh" then
         layer.wrong("gelu: approximate must be 'none' or 'tanh', got %s", arguments.text(how))
     end
-    return activation(self, how == "none" and "0.5 * x * (1 + erf(x * 0.7071067811865476))"
-        or "0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x^3)))", x)
+    return activation(self, how == "none" and activations.gelu or gelu_by_tanh, x)
 end
 
 takes.leakyrelu = {{"slope"}}
