@@ -177,6 +177,21 @@ describe("completion", function()
     end)
 end)
 
+describe("the page of layers and operators", function()
+    it("is what the source gives", function()
+        local status, out = support.advrt {root .. "/packaging/layers.lua"}
+        assert.equal(0, status)
+        local file = assert(io.open(root .. "/docs/layers.md"))
+        local page = file:read "a"
+        file:close()
+        assert.equal(page, out, "build/advrt packaging/layers.lua > docs/layers.md writes it anew")
+        for _, line in ipairs {"| `b:conv(x, name, o)` | Convolution",
+            "| MaxPool | with dilations; with indices |", " Gelu, Gemm, ", " ScatterND, Shape, "} do
+            assert.truthy(page:find(line, 1, true), line)
+        end
+    end)
+end)
+
 describe("values", function()
     it("are shown on one line where they are short", function()
         assert.equal("{1, 2, a = \"b\", [true] = {3}}", show.value {1, 2, a = "b", [true] = {3}})
