@@ -80,7 +80,7 @@ if good > 0 and broken == good then
 end
 if o.write_labels then
     if good < count then
-        fail("no labels written: %d of %d images cannot be read; remove them", #bad_files, count)
+        fail("no labels written: %d of %d images cannot be read; fix or remove them", #bad_files, count)
     end
     if broken > 0 then fail("no labels written: the logits of %s are not finite", first) end
     write_labels(images, count, predicted)

@@ -108,8 +108,9 @@ lists what a net is made of. This page lists what a net can be made of. It is wr
 
 ## Layers of a definition
 
-A definition's `build(b, x)` calls these methods ([own-network.md](own-network.md#from-a-checkpoint)). Shapes leave the
-batch out. `name` is what the parameters' names begin with. `o` is a table of attributes, with their defaults.]]
+A definition's `build(b, x)` calls these methods ([own-network.md](own-network.md#from-a-checkpoint)). Shapes
+leave the batch out. `name` is what the parameters' names begin with. `o` is a table of attributes, with their
+defaults.]]
 print_layers()
 print [[
 

@@ -371,11 +371,14 @@ local function load_weights(g, d, opts)
     return g
 end
 
---- The notes printed when an ONNX model is loaded, an array of lines.
-local function model_notes(g, model)
+--- The notes printed when an ONNX model is loaded, an array of lines. A net that is loaded without weights
+-- gets no images, so there is no note on their normalisation.
+local function model_notes(g, model, init)
     local notes = {}
     for i, note in ipairs(model.notes) do notes[i] = ("%s: %s"):format(model.path, note) end
-    if g.unnormalised then notes[#notes + 1] = ("%s: %s"):format(model.path, g.unnormalised) end
+    if g.unnormalised and init ~= "none" then
+        notes[#notes + 1] = ("%s: %s"):format(model.path, g.unnormalised)
+    end
     return notes
 end
 
@@ -447,7 +450,7 @@ function M.build(d, opts, path)
         if not model.normalises and not g.preprocess.mean then
             g.unnormalised = onnx().no_normalisation(g.input)
         end
-        g.notes = model_notes(g, model)
+        g.notes = model_notes(g, model, opts.init)
         weights.say(g.notes)
     end
     initialise(g, d, opts)

@@ -396,7 +396,7 @@ describe("the experiments", function()
         support.write(there .. "/bad.png", "no image")
         local status, _, err = label()
         assert.equal(1, status)
-        assert.matches("no labels written: 1 of 5 images cannot be read; remove them\n$", err)
+        assert.matches("no labels written: 1 of 5 images cannot be read; fix or remove them\n$", err)
         assert.is_false(support.exists(there .. "/labels.csv"))
         os.remove(there .. "/bad.png")
         local out

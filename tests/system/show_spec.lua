@@ -27,8 +27,9 @@ describe("the commands on nets", function()
     teardown(function() support.remove(folder) end)
 
     it("list layers, parameters and FLOPs", function()
-        local status, out = support.advrt {"show", "--net", model}
+        local status, out, err = support.advrt {"show", "--net", model}
         assert.equal(0, status)
+        assert.equal("", err) -- nothing of images, which do not go through the net
         assert.equal(table.concat({
             "tiny: input [1,2,2]",
             "layer     operation  output   parameters  MFLOPs",
@@ -41,7 +42,6 @@ describe("the commands on nets", function()
         assert.equal(0, status)
         assert.matches("\nconv1 +conv 7x7/2 +%[64,112,112%] +9 408 +236%.03\n", out)
         assert.matches("\n69 layers +%[1000%] +11 689 512 +3628%.15\n$", out)
-        local err
         status, out, err = support.advrt {"show", "--net", "nets/none.onnx"}
         assert.equal(1, status, out)
         assert.matches("^advrt: no network definition 'nets/none.onnx' %(looked there and in .*\n$", err)

@@ -217,7 +217,8 @@ local function refuse(dir, found, count, word)
     local folders = found.folders
     if #folders == 0 then
         fail("%s: cannot tell the classes of its images: there is neither a labels.csv (lines "
-            .. "file,label) nor a subfolder for each class", dir)
+            .. "file,label) nor a subfolder for each class; `evaluate --write-labels %s/labels.csv` writes "
+            .. "the net's predictions as labels", dir, dir)
     end
     fail("%s: cannot tell the classes of its images: there is no labels.csv (lines file,label) and no "
         .. "classes.txt, '%s' is no class number, and %d subfolders have images%s, %s", dir, word,

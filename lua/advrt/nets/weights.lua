@@ -355,7 +355,8 @@ local function notes_on(o, taken, list, passed)
         table.sort(passed.names)
         table.sort(passed.differences)
         notes[#notes + 1] = ("passed over %s%s"):format(some(passed.names),
-            #passed.differences > 0 and "; " .. table.concat(passed.differences, "; ") or "")
+            #passed.differences > 0 and "; " .. table.concat(passed.differences, "; ")
+                .. " (--mean and --std state other ones)" or "")
     end
     for i, note in ipairs(notes) do notes[i] = ("%s: %s"):format(o.path, note) end
     return notes, #others > 0
