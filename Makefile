@@ -128,6 +128,10 @@ weights: deps-dev ## train the bundled net anew on Fashion-MNIST
 test: deps-dev ## every test, in under five minutes
 	@$(MAKE) --no-print-directory all programs
 	@tests/run $(BUILD)
+.PHONY: test-docs
+test-docs: deps-dev ## the commands of README and docs that take longer than `make test` may; 15 minutes
+	@$(MAKE) --no-print-directory all programs
+	@ADVRT_DOCS=slow TEST_LIMIT=3600 tests/run $(BUILD) system/pages system/own_pages
 .PHONY: check-cpu
 check-cpu: deps-dev ## the sweep over every shape of convolution, on each instruction set here; 15 minutes
 	@$(MAKE) --no-print-directory all programs
@@ -223,11 +227,12 @@ instructions: all ## write anew the counts of instructions that the check holds 
 	@$(BUILD)/advrt tests/bench/instructions.lua --write
 format: ## lay out the C sources
 	@clang-format -i $(SOURCES) $(HEADERS) $(TESTS) $(CUDA_SOURCES) $(MPI_C)
-lint: ## layout, the order of the rooms, luacheck, shellcheck
+lint: $(BUILD)/advrt ## layout, the order of the rooms, luacheck, shellcheck, the tags of commands in the pages
 	@clang-format --dry-run -Werror $(SOURCES) $(HEADERS) $(TESTS) $(CUDA_SOURCES) $(MPI_C)
 	@tests/order
 	@luacheck --quiet .
 	@shellcheck $(SCRIPTS)
+	@$(BUILD)/advrt tests/pages.lua
 
 # Stages of the check: name, the seconds it may take on two cores, command.
 check: deps-dev ## what CI runs: build, lint, tests, tests under the sanitizers; 30 minutes at most
@@ -271,8 +276,9 @@ install: check-prefix all docs ## into $(DESTDIR)$(PREFIX): bin/advrt and what i
 	@for f in $(INSTALLED); do install -D -m 644 $$f $(SHARE)/advrt/$$f || exit 1; done
 	@for f in $(FILLED); do \
 	  install -D -m 644 $(BUILD)/packaging/$${f%%:*} $(SHARE)/$${f#*:} || exit 1; done
-	@install -D -m 644 -t $(SHARE)/doc/advrt README.md LICENSE
+	@install -D -m 644 -t $(SHARE)/doc/advrt *.md LICENSE CITATION.cff
 	@install -D -m 644 -t $(SHARE)/doc/advrt/docs docs/*.md
+	@install -D -m 644 -t $(SHARE)/doc/advrt/docs/pictures docs/pictures/*
 	@install -D -m 644 -t $(SHARE)/doc/advrt/reference $(BUILD)/docs/*
 	@echo "  installed $(DESTDIR)$(PREFIX)/bin/advrt and $(SHARE)/advrt"
 uninstall: check-prefix ## remove what install has installed, and folders that are empty then

@@ -11,10 +11,10 @@ local tensor = require "advrt.tensor"
 
 local shipped = {"dlr", "p_margin", "ce_temperature", "ce_stable"}
 
-local function readme_text()
-    local readme = support.read(system.options.root .. "/README.md")
-    local text = readme:match("\n(    loss%.define%(.-\n    end%)\n)")
-    assert(text, "README has no loss")
+local function page_text()
+    local page = support.read(system.options.root .. "/docs/own-loss.md")
+    local text = page:match("\n(loss%.define%(.-\nend%)\n)")
+    assert(text, "docs/own-loss.md has no loss")
     return text
 end
 
@@ -23,12 +23,12 @@ describe("a defined loss", function()
         for _, name in ipairs(shipped) do assert(loss.load(name)) end
     end)
 
-    it("of three lines, as README has it, runs as its text stands there", function()
-        local text = readme_text()
+    it("of three lines, as docs/own-loss.md has it, runs as its text stands there", function()
+        local text = page_text()
         local _, lines = text:gsub("\n", "\n")
         assert.equal(3, lines)
         local name = text:match('define%("([%w_]+)"')
-        assert(load(text, "README", "t", {loss = loss}))()
+        assert(load(text, "own-loss.md", "t", {loss = loss}))()
         local g = assert(net.load("nets/fashion.lua", {init = "golden"}))
         local x = tensor.uniform("readme", {2, 1, 28, 28})
         local labels = g:forward(x):argmax():totable()
@@ -375,7 +375,7 @@ describe("files of losses", function()
     teardown(function() support.remove(folder) end)
 
     it("define what the session's text defines, with loss at hand", function()
-        local path = support.write(folder .. "/mine.lua", readme_text())
+        local path = support.write(folder .. "/mine.lua", page_text())
         assert.is_true(loss.load(path))
         assert.is_nil(rawget(_G, "loss"))
         support.write(folder .. "/local.lua", "leaked = 1\nlocal tensor = require 'advrt.tensor'\n"

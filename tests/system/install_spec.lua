@@ -1,9 +1,9 @@
--- What make install, make docs and the pages of docs/ promise: everything is there, works from another
--- folder, and goes again.
+-- What make install and make docs promise: everything is there, works from another folder, and goes again.
 
 local docs = require "advrt.session.docs"
 local lfs = require "lfs"
 local names = require "advrt.session.names"
+local pages = require "tests.pages"
 local support = require "tests.support"
 local system = require "advrt.core.system"
 
@@ -44,6 +44,13 @@ describe("an installation", function()
             sure(("diff -r -x '* *' %s %s"):format(support.quote(root .. "/" .. part),
                 support.quote(share .. "advrt/" .. part)))
         end
+    end)
+
+    it("holds README, the pages and their pictures, and each link between them leads somewhere", function()
+        local doc = share .. "doc/advrt"
+        assert.same(pages.list(root), pages.list(doc))
+        assert.same(files_below(root .. "/docs"), files_below(doc .. "/docs"))
+        for _, name in ipairs(pages.list(doc)) do assert.same({}, pages.dead(doc, name)) end
     end)
 
     it("is refused where make and the shell would take the name of its folder apart", function()
@@ -165,14 +172,14 @@ describe("the documentation", function()
     end
 
     it("has every public function on a page, with what its docstring says", function()
-        local pages = folder .. "/reference"
-        sure(("%s %s/packaging/reference.lua %s"):format(system.options.executable, root, pages))
-        local index, count = support.read(pages .. "/index.html"), 0
+        local made = folder .. "/reference"
+        sure(("%s %s/packaging/reference.lua %s"):format(system.options.executable, root, made))
+        local index, count = support.read(made .. "/index.html"), 0
         local found = sure(("cd %s/lua/advrt && find . -name '*.lua'"):format(root))
         for path in found:gmatch("%./([^\n]+)%.lua") do
             local name = path:gsub("/", ".")
             assert.truthy(index:find(('href="%s.html"'):format(name), 1, true), name)
-            local page = unescape(support.read(pages .. "/" .. name .. ".html"))
+            local page = unescape(support.read(made .. "/" .. name .. ".html"))
             for _, entry in ipairs(docs.module(name).entries) do
                 local owner = entry.owner and entry.owner .. entry.separator or ""
                 local id = ('id="%s%s"'):format(owner, entry.last)
@@ -191,48 +198,9 @@ describe("the documentation", function()
             end
         end
         assert.is_true(count > 80, count .. " functions")
-        local tensors = support.read(pages .. "/tensor.html")
+        local tensors = support.read(made .. "/tensor.html")
         for method in pairs(names.fields(require "advrt.tensor".new {1}, true)) do
             assert.truthy(method:find("^__") or tensors:find(('id="%%a+:%s"'):format(method)), method)
         end
     end)
-
-    -- Writes the blocks of a page whose first line names a file, and runs those of the shell, in order.
-    local function try(page)
-        local text = support.read(("%s/docs/%s.md"):format(root, page))
-        local runs = 0
-        for language, block in text:gmatch("\n```(%a+)\n(.-)\n```") do
-            local file = block:match("^[-#]+ ([%w_.]+%.%a+)\n")
-            if file then
-                support.write(folder .. "/" .. file, block .. "\n")
-            elseif language == "sh" then
-                runs = runs + 1
-                local said = sure(("cd %s; PATH=$PWD/bin:$PATH; set -e\n%s"):format(folder, block))
-                assert.falsy(said:find("traceback", 1, true), said)
-            end
-        end
-        assert.is_true(runs > 0)
-    end
-
-    for _, page in ipairs {"first-experiment", "own-images", "own-network", "own-layer", "own-loss",
-        "own-device", "attacks", "figures", "statistics"} do
-        it("keeps its word in docs/" .. page .. ".md", function()
-            assert(lfs.mkdir(folder .. "/bin"))
-            assert(lfs.link(system.options.executable, folder .. "/bin/advrt", true))
-            support.write(folder .. "/bin/pkg-config", ("#!/bin/sh\necho %s/nets\n"):format(root))
-            sure("chmod +x " .. folder .. "/bin/pkg-config")
-            -- in the place of PyTorch's file, which carries the same names
-            if page == "own-network" then
-                support.write(folder .. "/lenet.lua", support.read(root .. "/docs/own-network.md")
-                    :match("```lua\n(%-%- lenet.lua\n.-)\n```"))
-                local g = assert(require "advrt.net".load(folder .. "/lenet.lua", {init = "he"}))
-                assert(require "advrt.tensor".save(folder .. "/lenet.safetensors", g:state()))
-                assert(os.rename(folder .. "/lenet.safetensors", folder .. "/lenet.pth"))
-                local x = require "advrt.tensor".uniform("lenet", {4, 1, 28, 28})
-                assert(require "advrt.tensor".save(folder .. "/expect.safetensors",
-                    {x = x, logits = g:forward(x)}))
-            end
-            try(page)
-        end)
-    end
 end)
