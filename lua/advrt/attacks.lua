@@ -25,6 +25,7 @@
 
 local arguments = require "advrt.support.check"
 local fail = require "advrt.support.fail"
+local lfs = require "lfs"
 local method = require "advrt.attacks.method"
 local nearest = require "advrt.support.nearest"
 local range = require "advrt.support.range"
@@ -33,9 +34,24 @@ local tensor = require "advrt.tensor"
 
 local attacks = {}
 
+-- The order in which messages list the attacks; other files of attacks/ follow by name.
 local order = {"fgs", "ifgs", "pgd", "apgd", "square", "fab", "autoattack", "lbfgs",
     "cw", "deepfool", "ddn", "fmn"}
-for _, name in ipairs(order) do attacks[name] = require("advrt.attacks." .. name) end
+do
+    local others = {}
+    for file in lfs.dir(system.options.root .. "/lua/advrt/attacks") do
+        local name = file:match("^([%w_]+)%.lua$")
+        local module = name and require("advrt.attacks." .. name)
+        if type(module) == "table" and module.parameters then attacks[name] = module end
+    end
+    local listed = {}
+    for _, name in ipairs(order) do listed[name] = true end
+    for name in pairs(attacks) do
+        if not listed[name] then others[#others + 1] = name end
+    end
+    table.sort(others)
+    table.move(others, 1, #others, #order + 1, order)
+end
 
 --- The names of the attacks.
 function attacks.names() return table.move(order, 1, #order, 1, {}) end
