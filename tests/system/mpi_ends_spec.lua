@@ -109,7 +109,7 @@ describe("a run of two processes", function()
         table.move({"-e", soon}, 1, 2, 1, table.move(other, 1, #other, 3))
         one.of, other.of = "-wdir " .. base .. "/here", "-wdir " .. base .. "/there"
         refused(base .. "/here/run", 1, "^advrt: rank 1 of 2 on [^ ]+: %-%-out run: this process does not "
-            .. "see there what rank 0 has written; all of them need to see the same folder$",
+            .. "see the files of rank 0; all processes must see the same folder$",
             ranks.apart(one, other))
         assert.same({}, support.list(base .. "/here"))
         assert.same({}, support.list(base .. "/there"))
