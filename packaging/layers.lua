@@ -99,7 +99,7 @@ end
 print [[
 # Layers and operators
 
-```console
+```console needs=pip
 $ advrt show --net mynet.onnx
 ```
 
