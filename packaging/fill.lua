@@ -35,14 +35,6 @@ for file in lfs.dir(system.options.root .. "/experiments") do
 end
 table.sort(scripts)
 
-local cases, sections = {}, {}
-for i, name in ipairs(scripts) do
-    local help = help_of("experiments/" .. name .. ".lua")
-    cases[i] = ("    %s) echo '%s' ;;"):format(name, options_of(help))
-    local about = help:match("\n\n(.-)\n\n"):gsub("\n", " "):gsub("^%u", string.lower):gsub("%.$", "")
-    sections[i] = (".TP\n.B %s\n%s"):format(name, about:gsub("\\", "\\e"):gsub("-", "\\-"))
-end
-
 --- A text as mandoc reads it, in lines of at most 78 bytes, a clause each.
 local function page_text(text)
     local lines = {}
@@ -58,6 +50,14 @@ local function page_text(text)
     end
     lines[#lines] = lines[#lines]:sub(1, -2)
     return (table.concat(lines, "\n"):gsub("\n(['.])", "\n\\&%1"))
+end
+
+local cases, sections = {}, {}
+for i, name in ipairs(scripts) do
+    local help = help_of("experiments/" .. name .. ".lua")
+    cases[i] = ("    %s) echo '%s' ;;"):format(name, options_of(help))
+    local about = help:match("\n\n(.-)\n\n"):gsub("\n", " "):gsub("^%u", string.lower):gsub("%.$", "")
+    sections[i] = (".TP\n.B %s\n%s"):format(name, page_text(about))
 end
 
 --- An option of advrt itself as the manual page has it.
