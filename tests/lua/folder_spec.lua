@@ -85,7 +85,7 @@ describe("kept images", function()
             assert.equal(not lost, support.exists(path .. "/adversarial.safetensors"))
             assert.is_false(support.exists(path .. "/adversarial.safetensors.part"))
             if lost then
-                assert.matches("not all there", problem.message)
+                assert.matches("are missing from the journal", problem.message)
             else
                 local back = assert(tensor.load(path .. "/adversarial.safetensors"))
                 assert.is_true(x:equal(back.ce))

@@ -28,6 +28,7 @@ local of_experiments = {
     ["--no-figures"] = "changes no number", ["--figure-size"] = "changes no number",
     ["--bands"] = "changes no number", ["--no-titles"] = "changes no number", ["--help"] = "ends at once",
     ["--weights-key"] = "chooses among the weights of a checkpoint that has several",
+    ["--range"] = {"-0.25,1.5"},
     ["--output"] = "chooses among the outputs of an ONNX model that has several",
 }
 
