@@ -17,8 +17,10 @@ local function define(name, input, body)
     end}
 end
 
-for _, name in ipairs {"sigmoid", "silu", "tanh", "softplus", "mish", "hardsigmoid", "hardswish", "selu",
-    "gelu", "leakyrelu", "elu"} do
+local elementwise = {"leakyrelu", "elu"}
+for name in pairs(require "advrt.nets.activations") do elementwise[#elementwise + 1] = name end
+table.sort(elementwise)
+for _, name in ipairs(elementwise) do
     define(name, {3, 9, 7}, function(b, x)
         return b[name](b, b:conv(x, "c", {out = 20, kernel = 3, pad = 1}))
     end)

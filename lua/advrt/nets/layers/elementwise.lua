@@ -114,8 +114,14 @@ local activations = require "advrt.nets.activations"
 
 local function activation(self, formula, x) return layer.add(self, {kind = "map", text = formula}, x) end
 
-for name in pairs(activations) do takes[name] = {} end
+-- Each is a layer of its own; a function below gives one a docstring.
+for name, formula in pairs(activations) do
+    takes[name] = {}
+    Builder[name] = function(self, x) return activation(self, formula, x) end
+end
+
 local gelu_by_tanh = "0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x^3)))"
+
 --- 1 / (1 + exp(-x)).
 function Builder:sigmoid(x) return activation(self, activations.sigmoid, x) end
 --- x sigmoid(x), also called swish (arXiv:1702.03118).
