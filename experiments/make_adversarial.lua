@@ -19,7 +19,7 @@ local o = options.parse(arg, {
     options = takes,
     ranks = true,
     flags = {adversarial.skip_bad, {"resume", "go on with the set in --out, where it stopped"},
-        {"dry-run", "say what it would take in time and on the disk, and end"}},
+        {"dry-run", "print the expected time and disk space, and exit"}},
 })
 if o.dry_run then
     local e = adversarial.estimate(o)

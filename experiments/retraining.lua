@@ -49,7 +49,7 @@ local function read_options()
             {"augment", "mirror and move the training images at random"},
             adversarial.skip_bad,
             {"resume", "go on with the run in --out, where it stopped"},
-            {"dry-run", "say what it would take in time and on the disk, and end"}},
+            {"dry-run", "print the expected time and disk space, and exit"}},
         figures = true,
     })
     if o.images == "Fashion-MNIST's test images" then

@@ -182,7 +182,7 @@ end
 
 experiment.run({
     setting = "theorem",
-    description = "Tests Theorem IV.2 along attacks, and at which margin float32's gradients end.",
+    description = "Tests Theorem IV.2 along attacks, and the margin at which float32 gradients underflow.",
     takes = {"targets", "losses", "require", "iterations", "magnitude", "kappa", "every", "cut",
         "margin-step", "seed"},
     step = "magnitude", methods = Theorem,

@@ -106,7 +106,7 @@ describe("the classes of a folder of images", function()
         os.remove(dir .. "/classes.txt")
         local folder = open(11)
         assert.equal("1 10 2", labels(folder))
-        assert.truthy(folder:about():find("of 3 classes (told by subfolders' numbers; torchvision's "
+        assert.truthy(folder:about():find("of 3 classes (from subfolders' numbers; torchvision's "
             .. "ImageFolder sorts them as text, 10 before 2)", 1, true), folder:about())
         assert.matches("/10: the folder's name is no class of the net %(0 .. 9%); .*classes.txt", failure())
         support.remove(dir .. "/10")
@@ -123,7 +123,7 @@ describe("the classes of a folder of images", function()
         support.write(dir .. "/__MACOSX/a/._1.png", "resource fork")
         local folder = open(2)
         assert.equal("0 1", labels(folder))
-        assert.equal(("Images: 2 of the 2 in %s, of 2 classes (told by subfolders in sorted order, a is 0 "
+        assert.equal(("Images: 2 of the 2 in %s, of 2 classes (from subfolders in sorted order, a is 0 "
             .. "and b is 1)\nPassed over: 1 folder without images (__MACOSX)"):format(dir), folder:about())
         list("a\nb\n")
         assert.equal("0 1", labels(open(2)))

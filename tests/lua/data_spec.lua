@@ -226,7 +226,7 @@ describe("a sample of images", function()
         local sorted = first(images, 14)
         table.sort(sorted)
         assert.same(sorted, chosen)
-        assert.equal(("Images: 14 of the 35 in %s, of 4 classes (told by subfolders' numbers)"):format(dir),
+        assert.equal(("Images: 14 of the 35 in %s, of 4 classes (from subfolders' numbers)"):format(dir),
             images:about(14))
         local all = first(images, 35) -- the others follow, none is lost
         table.sort(all)

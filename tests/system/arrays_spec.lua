@@ -53,7 +53,7 @@ describe("a net of features", function()
 
     it("is looked at and attacked without a picture", function()
         local out = run(table.unpack(with("evaluate")))
-        assert.matches("Images: 60 of the 60 in [^\n]*, of 3 classes %(told by its array y%)\n", out)
+        assert.matches("Images: 60 of the 60 in [^\n]*, of 3 classes %(from its array y%)\n", out)
         local folder = dir .. "/run"
         out = run(table.unpack(with("equal_perturbation", "--iterations", "30", "--save-adversarial", "last",
             "--out", folder)))
@@ -178,7 +178,7 @@ describe("images of four channels, and CIFAR's batches", function()
         assert.matches("test images: %d", out)
         out = run(scripts .. "evaluate.lua", net[1], net[2], "--weights", dir .. "/c.safetensors", "--images",
             folder)
-        assert.matches("Images: 60 of the 60 in [^\n]*, of 10 classes %(told by the records of CIFAR%-10%)",
+        assert.matches("Images: 60 of the 60 in [^\n]*, of 10 classes %(from the records of CIFAR%-10%)",
             out)
         run(scripts .. "equal_perturbation.lua", net[1], net[2], "--weights", dir .. "/c.safetensors",
             "--images", folder .. "/test_batch.bin", "--iterations", "2", "--no-figures", "--out",

@@ -250,7 +250,7 @@ describe("the experiments", function()
             local out = run_well("equal_perturbation.lua", {"--no-figures", "--sample", "4", "--seed", "3",
                 "--losses", "ce", "--out", dir, ...})
             local classes = out:match("^Images: 4 of the 7 in [^\n]+, of (%d) class[es]* "
-                .. "%(told by labels.csv%)\n")
+                .. "%(from labels.csv%)\n")
             local about = json.decode(support.read(dir .. "/run.json"))
             assert.equal(math.tointeger(tonumber(classes)), about.classes_listed)
             return support.read(dir .. "/records.msgpack"), about

@@ -143,7 +143,7 @@ function Source:about(n)
     local count = self.told_by and self:classes(n)
     local line = ("Images: %d of the %d in %s"):format(n, #self.files, self.dir)
     if count then
-        line = ("%s, of %d class%s (told by %s)"):format(line, count, count == 1 and "" or "es", self.told_by)
+        line = ("%s, of %d class%s (from %s)"):format(line, count, count == 1 and "" or "es", self.told_by)
     end
     return system.printable(line) .. (self.passed_over
         and "\nPassed over: " .. system.printable(self.passed_over) or "")

@@ -1,5 +1,5 @@
 --- The pictures of experiments/theorem.lua as gnuplot scripts (see advrt.plot): how far the
--- theorem's approximations are from the gradient, and where float32's gradients end.
+-- theorem's approximations are from the gradient, and where float32 gradients underflow.
 
 local plot = require "advrt.plot"
 local sheet = require "advrt.plot.sheet"

@@ -159,7 +159,7 @@ local function range_of(list, name, what)
 end
 
 local function print_precision(list, losses)
-    print("Margin z_t - max of the others at which float32 loses: median (least to most) of the images")
+    print("Margin z_t - max of the others at which float32 gradients underflow: median (least to most)")
     local rows = {{"loss", "target's own term", "a first element", "half of the elements", "all"}}
     for _, one in ipairs(losses) do
         local columns = {}
