@@ -23,7 +23,7 @@ local net = experiment.load_net(o)
 local function check_labels()
     if lfs.attributes(o.write_labels, "mode") then
         fail("--write-labels: %s is there already; name a new file, or remove it", o.write_labels)
-    elseif lfs.attributes(o.images, "mode") == "file" then
+    elseif o.images and lfs.attributes(o.images, "mode") == "file" then
         fail("--write-labels wants a folder of image files as --images, got the file %s", o.images)
     end
 end
@@ -42,7 +42,7 @@ local function write_labels(images, count, predicted)
         count_of(count, "image"), count_of(classes, "class", "classes")))
 end
 
-if o.write_labels and o.images then check_labels() end
+if o.write_labels then check_labels() end
 local images, count = experiment.open_images(o, net)
 print(images:about(count))
 images:on_bad(true) -- all of them are named

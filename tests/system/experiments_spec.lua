@@ -416,6 +416,11 @@ describe("the experiments", function()
             "--write-labels", base .. "/new.csv"}
         assert.equal(1, status)
         assert.matches("wants a folder of image files", err)
+        -- The bundled images, too.
+        status, _, err = support.advrt {scripts .. "evaluate.lua", "--write-labels", there .. "/labels.csv"}
+        assert.equal(1, status)
+        assert.matches("labels.csv is there already", err)
+        assert.equal(labels, support.read(there .. "/labels.csv"))
     end)
 
     it("say how many images have logits that are not finite, and fail where all have", function()
