@@ -5,7 +5,7 @@
 -- weight decay, half of the images mirrored and each moved by up to one pixel.
 -- The data are the four IDX files of a data set like MNIST; folders `train` and `val` of PNG and JPEG with a
 -- folder for each class, read ahead and decoded by threads of their own; files of arrays, train.npz and
--- val.npz; or CIFAR's binary batches. What is no image is neither mirrored nor moved.
+-- val.npz; or CIFAR's binary batches. Features are neither mirrored nor moved.
 -- Started by mpirun, the processes share every batch: the same training, but for the order of sums.
 -- With --images DIR it writes instead the hundred test images that come with the net: the first
 -- ten of each class, in the order of the test set.

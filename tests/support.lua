@@ -219,6 +219,13 @@ function support.linear_net(rows, bias, input)
     return g
 end
 
+--- Fails where ||got - wanted|| is more than `limit` times ||wanted||, of tensors; `what` names them.
+function support.near(got, wanted, limit, what)
+    local d = got - wanted
+    local apart = math.sqrt((d * d):sum() / (wanted * wanted):sum())
+    assert(apart <= limit, ("%s: %g, at most %g allowed"):format(what, apart, limit))
+end
+
 --- Whether this advrt is one under AddressSanitizer, which takes several times as long and whose shadow
 -- needs more memory than any bound.
 function support.sanitized() return support.read("/proc/self/maps"):find("libasan", 1, true) ~= nil end

@@ -68,8 +68,8 @@ local function value_of(x)
     return x
 end
 
--- A step: its value, the function from its gradient to those of a and b, and the tracked operands a
--- and b (nil: none).
+-- Records a step. value: its result; back: maps its gradient to the gradients of a and b; a, b: its tracked
+-- operands (nil: none).
 local function step(value, back, a, b)
     steps = steps + 1
     return setmetatable({value = value, back = back, a = a, b = b, order = steps}, Tracked)
@@ -278,7 +278,7 @@ function Tracked.softmax(x, dim)
     return step(y, function(dy) return y * (dy - (dy * y):sum(dim, true)) end, x)
 end
 
--- Value and gradient of log_softmax(z)_t equal those of loss.ce in every bit.
+-- log_softmax(z)_t has the value and the gradient of loss.ce, bit for bit.
 function Tracked.log_softmax(x, dim)
     local v = x.value
     return step(call("log_softmax", v, dim), function(dy)

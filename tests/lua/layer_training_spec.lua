@@ -3,6 +3,7 @@
 
 local core = require "advrt.core.tensor"
 local net = require "advrt.net"
+local support = require "tests.support"
 local tensor = require "advrt.tensor"
 local train = require "advrt.train"
 local weights = require "advrt.core.weights"
@@ -101,12 +102,6 @@ end
 
 local function numbers(name) return tensor.uniform(name, {N, 2, 6, 6}) end
 
-local function near(got, wanted, limit, what)
-    local d = got - wanted
-    local apart = math.sqrt((d * d):sum() / (wanted * wanted):sum())
-    assert.is_true(apart <= limit, ("%s: %g, at most %g allowed"):format(what, apart, limit))
-end
-
 describe("ten training steps of a net with a layer", function()
     local golden = assert(weights.load "tests/golden/kinds.safetensors")
 
@@ -122,12 +117,12 @@ describe("ten training steps of a net with a layer", function()
                 optimiser:step(g, plan)
             end
             g:forget_plans()
-            near(tensor.from(losses), golden[name .. ":losses"], FOLLOWED, "losses")
-            near(g:forward(numbers "batch0"), golden[name .. ":logits"], FOLLOWED, "logits")
+            support.near(tensor.from(losses), golden[name .. ":losses"], FOLLOWED, "losses")
+            support.near(g:forward(numbers "batch0"), golden[name .. ":logits"], FOLLOWED, "logits")
             local compared = 0
             for key, value in pairs(g:state()) do
                 if key ~= "head.weight" then
-                    near(value, golden[name .. ":" .. key], FOLLOWED, key)
+                    support.near(value, golden[name .. ":" .. key], FOLLOWED, key)
                     compared = compared + 1
                 end
             end

@@ -3,6 +3,7 @@
 local core = require "advrt.core.tensor"
 local loss = require "advrt.loss"
 local net = require "advrt.net"
+local support = require "tests.support"
 local tensor = require "advrt.tensor"
 local train = require "advrt.train"
 local weights = require "advrt.core.weights"
@@ -31,12 +32,6 @@ end
 
 local function numbers(name) return tensor.uniform(name, {N, 3, 6, 10}) end
 
-local function near(got, wanted, limit, what)
-    local d = got - wanted
-    local apart = math.sqrt((d * d):sum() / (wanted * wanted):sum())
-    assert.is_true(apart <= limit, ("%s: %g, at most %g allowed"):format(what, apart, limit))
-end
-
 describe("a transformer's encoder", function()
     local golden
 
@@ -44,8 +39,8 @@ describe("a transformer's encoder", function()
 
     it("has PyTorch's logits and gradient", function()
         local z, q = encoder():gradient(numbers("input"), loss.ce, {0, 1, 2, 3})
-        near(z, golden.logits, 1e-6, "logits")
-        near(q, golden.gradient, 2e-6, "gradient")
+        support.near(z, golden.logits, 1e-6, "logits")
+        support.near(q, golden.gradient, 2e-6, "gradient")
     end)
 
     it("learns as PyTorch's does", function()
@@ -59,10 +54,10 @@ describe("a transformer's encoder", function()
             optimiser:step(g, plan)
         end
         g:forget_plans()
-        near(g:forward(numbers("input")), golden["trained.logits"], TRAINED, "logits")
+        support.near(g:forward(numbers("input")), golden["trained.logits"], TRAINED, "logits")
         for name, value in pairs(g:state()) do
             local wanted = golden["trained." .. name]
-            if wanted then near(value, wanted, TRAINED, name) end
+            if wanted then support.near(value, wanted, TRAINED, name) end
         end
     end)
 end)

@@ -19,9 +19,9 @@
 -- @param iterations  maximum steps for each
 -- @param rate        Adam's step size, in w
 -- @param hair        epsilon: x0 is clamped to hair .. 1 - hair before atanh, so that such pixels can move
--- @param starts      the first is x0, the others uniform in the ball around it that the best image
---                    so far lies on
--- @param radius      of that ball if there is no such image
+-- @param starts      number of starts: the first is x0; the others are uniform in a ball around x0, as
+--                    large as the distance of the best image so far
+-- @param radius      radius of the ball before there is a best image
 -- @param early       whether to abandon a c when a tenth of the iterations did not lower the
 --                    objective by a fraction of 1e-4
 -- @param loss        instead of the margin: f is minus it, and has no cap at kappa

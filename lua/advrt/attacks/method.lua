@@ -113,7 +113,7 @@ function method.choice(...)
     end)
 end
 
---- A loss of advrt.loss, by name or as an object, including those of lua/advrt/losses/. An untargeted
+--- A loss, by name or as an object: one of advrt.loss or of lua/advrt/losses/. An untargeted
 -- attack ascends the loss's untargeted form (advrt.loss). untargeted: optional, the default for
 -- untargeted attacks.
 function method.loss(default, untargeted)

@@ -48,7 +48,7 @@ function Builder:concat(values, dim)
 end
 
 takes.reshape = {"shape"}
---- The same numbers in another shape, a list of sizes, one of which may be -1: what the others leave.
+--- The same numbers in another shape. shape: a list of sizes; at most one may be -1 and is inferred.
 function Builder:reshape(x, shape)
     return layer.add(self, {kind = "reshape", sizes = list("reshape", "sizes", shape)}, x)
 end
@@ -199,7 +199,7 @@ function Builder:flip(x, dims)
 end
 
 takes.expand = {"shape"}
---- Dimensions of 1 repeated, so that the shape is a list of sizes; -1 leaves a dimension as it is.
+--- Repeats dimensions of size 1. shape: a list of sizes; -1 keeps a dimension.
 function Builder:expand(x, shape)
     return layer.add(self, {kind = "expand", sizes = list("expand", "sizes", shape)}, x)
 end
