@@ -120,9 +120,16 @@ int step_sum_over_ranks(Compiler *c, int buffer, int64_t n, Error *e) {
 
 /* --- values --- */
 
-static int whole_buffer(const Plan *p, int buffer) {
-    while (p->buffers[buffer].parent != NO_BUFFER) buffer = p->buffers[buffer].parent;
+/* The buffer that `buffer` is a view of, or itself, and the bytes before the view in it. */
+static int whole_at(const Plan *p, int buffer, size_t *offset) {
+    for (*offset = 0; p->buffers[buffer].parent != NO_BUFFER; buffer = p->buffers[buffer].parent)
+        *offset += p->buffers[buffer].offset;
     return buffer;
+}
+
+static int whole_buffer(const Plan *p, int buffer) {
+    size_t offset;
+    return whole_at(p, buffer, &offset);
 }
 
 void value_place(Compiler *c, int value, int buffer) {
@@ -233,10 +240,8 @@ static int read_copy(Compiler *c, int outside, int copy, Error *e) {
     for (int i = p->n_forward; i < p->n_steps; i++) {
         for (int j = 0; j < p->steps[i].buffers; j++) {
             int b = p->steps[i].buffer[j], at = copy;
-            size_t offset = 0;
-            if (b == NO_BUFFER || whole_buffer(p, b) != outside) continue;
-            for (int up = b; up != outside; up = p->buffers[up].parent)
-                offset += p->buffers[up].offset;
+            size_t offset;
+            if (b == NO_BUFFER || whole_at(p, b, &offset) != outside) continue;
             if (b != outside) at = buffer_view(c, copy, offset, p->buffers[b].bytes, e);
             if (at < 0) return -1;
             p->steps[i].buffer[j] = at;
@@ -311,11 +316,9 @@ static int set_address(Step *s, int slot, void *address, Error *e) {
 }
 
 static int bind_slot(Plan *p, int step, int slot, Error *e) {
-    int whole = p->steps[step].buffer[slot];
-    size_t offset = 0;
-    if (whole == NO_BUFFER) return 0;
-    for (; p->buffers[whole].parent != NO_BUFFER; whole = p->buffers[whole].parent)
-        offset += p->buffers[whole].offset;
+    size_t offset;
+    if (p->steps[step].buffer[slot] == NO_BUFFER) return 0;
+    int whole = whole_at(p, p->steps[step].buffer[slot], &offset);
     const Buffer *b = &p->buffers[whole];
     if (whole >= VALUES_OUTSIDE) {
         char *start = b->lasts ? b->fixed : (char *)p->arena + b->offset;
