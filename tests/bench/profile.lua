@@ -11,7 +11,7 @@ local work = require "work"
 local profile = {}
 
 -- Steps that do their layer's FLOPs, by the start of their name.
-local COMPUTES = {"^conv", "^winograd", "^linear"}
+local COMPUTES = {"^conv", "^winograd", "^linear", "^matmul"}
 
 local function computes(what)
     for _, pattern in ipairs(COMPUTES) do

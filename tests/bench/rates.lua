@@ -10,6 +10,7 @@ local rates = {}
 
 local BATCH, LAYERS, RUNS = 8, 3, 5
 local LINEAR = 4096            -- inputs and outputs
+local TOKENS, TOKEN = 196, 768 -- of an image, and numbers in each
 local LONG_RUN = 5e-3          -- seconds, beside which a launch is nothing
 local MEMORY = 1 << 24         -- floats in each of two tensors, beyond any cache
 
@@ -27,7 +28,8 @@ local SHAPES = {
 
 --- The kind of a layer of graph:layers() that has FLOPs.
 function rates.kind(layer)
-    if layer.kind == "linear" then return "linear" end
+    if layer.kind == "linear" and #layer.shape == 1 then return "linear" end
+    if not layer.kernel then return "matmul" end
     local R, S, stride = layer.kernel[1], layer.kernel[2], layer.stride
     if layer.groups > 1 then return "grouped" end
     if R == 1 and S == 1 then return "1x1" end
@@ -111,6 +113,24 @@ function rates.product(precision)
     return best
 end
 
+--- FLOP/s of a linear layer on tokens, TOKENS an image.
+function rates.tokens(N)
+    local g = assert(net.build({
+        classes = TOKEN, input = {1, TOKENS, TOKEN},
+        build = function(b, x)
+            return b:mean(b:linear(b:reshape(x, {TOKENS, TOKEN}), "linear", TOKEN), {1})
+        end,
+    }, {init = "he"}))
+    local x, z, best = tensor.uniform("bench:rate", {N, 1, TOKENS, TOKEN}), tensor.new {N, TOKEN}, 0
+    local _, flops = work.forward_flops(g.graph)
+    g:forward(x, z)
+    for _ = 1, RUNS do
+        local seconds = rates.run(g:plan("forward", N), function() g:forward(x, z) end)
+        best = math.max(best, N * flops.linear / seconds.linear)
+    end
+    return best
+end
+
 --- FLOP/s of a linear layer on a batch of N: its weights are read once for all of them, which
 -- bounds small batches.
 function rates.linear(N)
@@ -129,7 +149,7 @@ end
 
 --- All of them for a plan "fast" or "direct" and a batch of N: kind -> FLOP/s, and memory: bytes/s.
 function rates.all(plan, N)
-    local result = {linear = rates.linear(N), memory = rates.memory()}
+    local result = {linear = rates.linear(N), matmul = rates.tokens(N), memory = rates.memory()}
     for _, entry in ipairs(SHAPES) do result[entry[1]] = rates.convolution(entry[1], plan) end
     return result
 end

@@ -28,21 +28,48 @@ work.PASSES = {
 
 -- Counting -------------------------------------------------------------------
 
---- FLOPs of a forward pass of one image, 2 per multiply-add of convolutions and linear layers: the
--- sum, and by the layers' names.
+local function product(dims)
+    local n = 1
+    for _, d in ipairs(dims) do n = n * d end
+    return n
+end
+
+-- Multiply-adds of a layer for one image, by its kind. weight: the shape of its weight; from: the
+-- shapes of its inputs.
+local multiplies = {}
+
+-- Each element of the output reads one row of the weight [K, ...].
+function multiplies.conv(layer, weight) return product(layer.shape) * product(weight) / weight[1] end
+multiplies.linear = multiplies.conv
+
+-- Each element of the input reads one row of the weight [C, ...].
+function multiplies.conv_transpose(_, weight, from) return product(from[1]) * product(weight) / weight[1] end
+
+-- [.., M, K] times [.., K, N], either of them transposed.
+function multiplies.matmul(layer, _, from)
+    local first, M = from[1], layer.shape[#layer.shape - 1]
+    return product(layer.shape) * (first[#first - 1] * first[#first] // M)
+end
+
+-- Every token's query times every key, and the weights times the values.
+function multiplies.attention(layer)
+    return 2 * layer.shape[#layer.shape - 1] * product(layer.shape)
+end
+
+--- FLOPs of a forward pass of one image, 2 per multiply-add: the sum, and by the layers' names.
+-- Convolutions, linear layers, attention and products of matrices count.
 function work.forward_flops(graph)
-    local size, total, by_layer = {}, 0, {}
+    local layers, weights, total, by_layer = graph:layers(), {}, 0, {}
     for _, p in ipairs(graph:parameters()) do
-        if p.role == "weight" then
-            local n = 1
-            for _, d in ipairs(p.shape) do n = n * d end
-            size[p.name] = n
-        end
+        if #p.shape > 1 then weights[p.layer] = p.shape end
     end
-    for _, layer in ipairs(graph:layers()) do
-        if layer.kind == "conv" or layer.kind == "linear" then
-            by_layer[layer.name] = 2 * size[layer.name .. ".weight"] * layer.H * layer.W
-            total = total + by_layer[layer.name]
+    for i, layer in ipairs(layers) do
+        if multiplies[layer.kind] then
+            local from = {}
+            for j, input in ipairs(layer.inputs) do from[j] = layers[input].shape end
+            local flops = 2 * math.tointeger(multiplies[layer.kind](layer, weights[i], from))
+            if layer.name ~= "" then by_layer[layer.name] = flops end
+            total = total + flops
         end
     end
     return total, by_layer

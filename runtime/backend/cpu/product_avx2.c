@@ -9,5 +9,6 @@
 #define ROWS 6
 #define KERNEL cpu_product_avx2
 typedef float Vec __attribute__((vector_size(32)));
+typedef int32_t Bits __attribute__((vector_size(32)));
 
 #include "backend/cpu/product.inc"

@@ -9,5 +9,6 @@
 #define ROWS 12
 #define KERNEL cpu_product_avx512
 typedef float Vec __attribute__((vector_size(64)));
+typedef int32_t Bits __attribute__((vector_size(64)));
 
 #include "backend/cpu/product.inc"

@@ -7,5 +7,6 @@
 #define ROWS 6
 #define KERNEL cpu_product_x86_64
 typedef float Vec __attribute__((vector_size(16)));
+typedef int32_t Bits __attribute__((vector_size(16)));
 
 #include "backend/cpu/product.inc"
