@@ -34,8 +34,6 @@ typedef struct PoolShape {
     bool count_pad; /* of an average: the padding counts */
 } PoolShape;
 
-/* A loop that computes one formula at once: out [n] of the operands [n]. out may be one of them. */
-typedef void FormulaLoop(const float *const *operand, float *out, int n);
 /* A formula with a loop of its own, and the loops of its derivatives by each operand, whose
  * operands are those that the derivative reads, and the gradient. NULL: step by step. */
 typedef struct FusedFormula {

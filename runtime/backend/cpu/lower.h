@@ -18,6 +18,7 @@ typedef struct CpuNote {
     int packed;                       /* an own kernel's weights, where both directions use them */
     int source;                       /* a convolution's or linear layer's input as it reads it */
     int weights;
+    FormulaLoop *loop; /* of a map that the product which reads it computes */
 } CpuNote;
 
 /* Compiler.own. */
@@ -108,6 +109,13 @@ int buffer_of(Compiler *c, const Layout *layout, Error *e);
 /* A buffer that holds what the value does, in `layout`, and may be written over: the value's own
  * where it dies here, else a copy. */
 int value_to_overwrite(Compiler *c, int value, const Layout *layout, Error *e);
+
+/* *loop = the loop of its own that a map's formula has, where the map runs along rows in plain
+ * order and every operand is a whole value; else NULL. */
+int map_in_rows(const Compiler *c, const Op *op, FormulaLoop **loop, Error *e);
+/* Whether a product can compute a formula of its operand `value` as it reads it, and does so
+ * cheaply. */
+bool product_computes(const Compiler *c, const Op *matmul, int value);
 
 /* What an op's own step has done of the work that is fused into the op. */
 typedef struct Done {

@@ -115,15 +115,20 @@ static Layout with_channels_last(const Layout *l) {
     return layout_channels_last(l->dims[0], l->dims[1], l->dims[2], l->dims[3]);
 }
 
-/* The layouts wanted where there is a fast implementation for them; else with the input's left to
- * oneDNN, which keeps the output in blocks (AVX-512 reads fewer than 16 channels in plain order
- * only); else with both left to oneDNN; and only then a reference implementation. *out is NULL
- * where there is none. */
-static int seek_descriptor(ConvShape s, ConvWhat what, const PostOps *post,
+/* The layouts wanted where there is a fast implementation for them; else, of groups, with the input
+ * in blocks too (left to itself oneDNN reads and makes some with channels last, which the values
+ * around them are not); else with the input's left to oneDNN, which keeps the output in blocks
+ * (AVX-512 reads fewer than 16 channels in plain order only); else with both left to oneDNN; and
+ * only then a reference implementation. *out is NULL where there is none. */
+static int seek_descriptor(const Compiler *c, ConvShape s, ConvWhat what, const PostOps *post,
                            dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *out, Error *e) {
-    enum { AS_WANTED, OPEN_INPUT, OPEN_BOTH, ANY_IMPLEMENTATION, ATTEMPTS };
+    enum { AS_WANTED, IN_BLOCKS, OPEN_INPUT, OPEN_BOTH, ANY_IMPLEMENTATION, ATTEMPTS };
+    bool groups = s.weights.ndims == 5;
     *out = NULL;
     for (int attempt = AS_WANTED; attempt < ATTEMPTS && !*out; attempt++) {
+        if (attempt == IN_BLOCKS && !groups) continue;
+        if (attempt == IN_BLOCKS)
+            s.src = blocked_layout(c, s.src.dims[1], s.src.dims[2], s.src.dims[3]);
         if (attempt == OPEN_INPUT) s.src = layout_open(&s.src);
         if (attempt == OPEN_BOTH) s.dst = layout_open(&s.dst);
         bool any = attempt == ANY_IMPLEMENTATION;
@@ -134,7 +139,7 @@ static int seek_descriptor(ConvShape s, ConvWhat what, const PostOps *post,
 
 static int seek_forward(const Compiler *c, const Op *op, ConvShape s, ConvWhat what,
                         const PostOps *post, dnnl_primitive_desc_t *out, Error *e) {
-    if (!channels_last(c, op)) return seek_descriptor(s, what, post, NULL, out, e);
+    if (!channels_last(c, op)) return seek_descriptor(c, s, what, post, NULL, out, e);
     s.src = with_channels_last(&s.src);
     s.dst = with_channels_last(&s.dst);
     if (conv_descriptor(cpu_engine(), &s, what, post, NULL, false, out, e)) return -1;
@@ -323,7 +328,7 @@ static int onednn_data(Compiler *c, const Op *op, const Op *forward, Error *e) {
     ConvShape s = conv_forward_shape(c, forward);
     dnnl_primitive_desc_t pd, hint = op->backward ? note_of(c, op->twin)->descriptor : NULL;
     s.dst = *from;
-    if (seek_descriptor(s, CONV_DATA, NULL, hint, &pd, e)) return -1;
+    if (seek_descriptor(c, s, CONV_DATA, NULL, hint, &pd, e)) return -1;
     if (!pd) return no_implementation(e);
     Layout dx = descriptor_layout(pd, DNNL_ARG_DIFF_SRC),
            dy = descriptor_layout(pd, DNNL_ARG_DIFF_DST);
@@ -397,7 +402,8 @@ int cpu_lower_conv_weights(Compiler *c, const Op *op, Error *e) {
     if (s.src.ndims == 2) s.src = conv_forward_shape(c, &forward).src;
     s.dst = *layout_of(c, forward.out[0]);
     s.has_bias = op->param[1] >= 0;
-    if (seek_descriptor(s, CONV_WEIGHTS, NULL, note_of(c, op->twin)->descriptor, &pd, e)) return -1;
+    if (seek_descriptor(c, s, CONV_WEIGHTS, NULL, note_of(c, op->twin)->descriptor, &pd, e))
+        return -1;
     if (!pd) return no_implementation(e);
     int status = weights_steps(c, op, &forward, pd, e);
     dnnl_primitive_desc_destroy(pd);

@@ -35,14 +35,24 @@ static int64_t block_of(const Compiler *c, const Op *op) {
 
 /* --- formulas with a loop of their own --- */
 
-static int find_loop(const CpuKernels *k, FormulaMap *m, Error *e) {
-    for (const FusedFormula *f = k->fused; f->text && !m->loop; f++) {
+static int find_loop(const CpuKernels *k, const Formula *formula, FormulaLoop **loop, Error *e) {
+    *loop = NULL;
+    for (const FusedFormula *f = k->fused; f->text && !*loop; f++) {
         int which;
-        if (formula_find(&m->formula, f->text, f->operands, &which, e)) return -1;
+        if (formula_find(formula, f->text, f->operands, &which, e)) return -1;
         if (which != FORMULA_OTHER)
-            m->loop = which == FORMULA_ITSELF ? f->value : f->derivative[which];
+            *loop = which == FORMULA_ITSELF ? f->value : f->derivative[which];
     }
     return 0;
+}
+
+int map_in_rows(const Compiler *c, const Op *op, FormulaLoop **loop, Error *e) {
+    const MapSpec *m = op->map;
+    *loop = NULL;
+    if (block_of(c, op) > 1) return 0;
+    for (int j = 0; j < m->formula.operands; j++)
+        if (m->operand[j].input < 0 || !map_reads_whole(m, j)) return 0;
+    return find_loop(cpu_of(c)->kernels, &m->formula, loop, e);
 }
 
 /* --- registers --- */
@@ -208,8 +218,24 @@ static int operand_buffer(Compiler *c, const Op *op, int j, int64_t B, Error *e)
     return value_as(c, value, &layout, e);
 }
 
+/* Leaves the map to the product that alone reads it, and does so next: until then nothing writes
+ * over what the map reads. */
+static int leave_to_product(Compiler *c, const Op *op, Error *e) {
+    int next = value_only_reader(c, op->out[0], OP_MATMUL);
+    bool plain = op->map->formula.operands == 1 && !op->relu && op->add == NO_VALUE &&
+                 op->mask == NO_VALUE && op->open == NO_VALUE;
+    FormulaLoop **loop = &note_of(c, c->op)->loop;
+    if (next != c->op + 1 || !plain || !product_computes(c, &c->program->ops[next], op->out[0]))
+        return 0;
+    if (map_in_rows(c, op, loop, e)) return -1;
+    *layout_of(c, op->out[0]) = plain_layout(c, op->out[0]);
+    return 0;
+}
+
 int cpu_lower_map(Compiler *c, const Op *op, Error *e) {
     const MapSpec *m = op->map;
+    if (leave_to_product(c, op, e)) return -1;
+    if (note_of(c, c->op)->loop) return 0;
     const Value *v = value_of(c, op->out[0]);
     int64_t B = block_of(c, op);
     Layout layout = B > 1 ? layout_blocked((int)B, c->request->N, v->C, v->H, v->W)
@@ -223,7 +249,8 @@ int cpu_lower_map(Compiler *c, const Op *op, Error *e) {
         plain_dimensions(c, op, &job.map);
     merge_dimensions(&job.map);
     pair_sigmoids(&job.map);
-    if (find_loop(cpu_of(c)->kernels, &job.map, e) || give_registers(&job.map, e)) return -1;
+    if (find_loop(cpu_of(c)->kernels, &m->formula, &job.map.loop, e) || give_registers(&job.map, e))
+        return -1;
     for (int j = 0; j < m->formula.operands; j++) {
         int in = m->operand[j].input, b = buffers[j + 1] = operand_buffer(c, op, j, B, e);
         if (b < 0) return -1;

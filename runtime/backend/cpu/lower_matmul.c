@@ -1,5 +1,7 @@
 /* Products of matrices on the device's own kernel (product.h): it reads values and the graph's
- * weights where they lie, by their strides. */
+ * weights where they lie, by their strides. A formula between two linear layers, as a transformer
+ * has, becomes part of a product: forward, of the one that reads it; backward, of the one that it
+ * reads. So its values never go to memory and back. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -10,17 +12,20 @@ typedef struct ProductJob {
     int64_t a_at, b_at, out_at;
     int64_t clear; /* elements of out that become 0 before */
     bool turned;   /* computed as out' = b' a' */
+    bool biased;
 } ProductJob;
 
-/* at: a, b, out, scratch, and the bias where there is one. */
+/* at: a, b, out, scratch, the bias where there is one, and what the formula of out reads besides.
+ */
 static int run_product(Plan *p, const Step *s, Error *e) {
     const ProductJob *job = s->job;
     const float *a = (const float *)s->at[0] + job->a_at, *b = (const float *)s->at[1] + job->b_at;
     float *out = s->at[2];
     (void)e;
     if (job->clear) memset(out, 0, (size_t)job->clear * sizeof *out);
-    kernels_of(p)->product->run(&job->product, job->turned ? b : a, job->turned ? a : b,
-                                s->buffers > 4 ? s->at[4] : NULL, out + job->out_at, s->at[3]);
+    kernels_of(p)->product->run(
+        &job->product, job->turned ? b : a, job->turned ? a : b, job->biased ? s->at[4] : NULL,
+        s->buffers > 4 + job->biased ? s->at[4 + job->biased] : NULL, out + job->out_at, s->at[3]);
     return 0;
 }
 
@@ -93,15 +98,53 @@ static bool makes_all(const MatmulSpec *s, int64_t elements) {
     return made >= elements;
 }
 
-static int emit_product(Compiler *c, const char *what, const ProductJob *job, int a, int b, int out,
-                        int bias, Error *e) {
+/* What a product's step reads and writes. bias and beside may be NO_BUFFER. */
+typedef struct ProductBuffers {
+    int a, b, out, bias, beside;
+} ProductBuffers;
+
+static int emit_product(Compiler *c, const char *what, ProductJob *job, const ProductBuffers *at,
+                        Error *e) {
     const ProductKernel *kernel = cpu_of(c)->kernels->product;
-    int scratch = buffer_new(c, kernel->scratch(&job->product) * sizeof(float), e);
+    int scratch = buffer_new(c, kernel->scratch(&job->product) * sizeof(float), e), n = 4;
+    int buffers[6] = {at->a, at->b, at->out, scratch};
     if (scratch < 0) return -1;
-    return step_new(c, what, run_product, bias == NO_BUFFER ? 4 : 5,
-                    (int[]){a, b, out, scratch, bias}, job, sizeof *job, e)
-               ? 0
-               : -1;
+    job->biased = at->bias != NO_BUFFER;
+    if (job->biased) buffers[n++] = at->bias;
+    if (at->beside != NO_BUFFER) buffers[n++] = at->beside;
+    return step_new(c, what, run_product, n, buffers, job, sizeof *job, e) ? 0 : -1;
+}
+
+/* --- formulas that become part of a product --- */
+
+/* Whether the whole of an op is one product, whose out is written in rows. */
+static bool is_one(const MatrixProduct *p) {
+    return p->n[0] * p->n[1] * p->n[2] == 1 && p->out.column == 1;
+}
+
+bool product_computes(const Compiler *c, const Op *matmul, int value) {
+    ProductJob job = product_job(c, matmul);
+    const MatrixProduct *p = &job.product;
+    return is_one(p) && matmul->in[0] == value && matmul->in[1] == NO_VALUE && !job.turned &&
+           p->a.column == 1 && p->N <= 2 * PRODUCT_COLUMNS && !op_rounds(c, matmul);
+}
+
+/* The map of a product's result that the product's step can compute, by its index; else -1. */
+static int map_behind(const Compiler *c, const Op *op, const ProductJob *job, FormulaLoop **loop,
+                      Error *e) {
+    int next = value_only_reader(c, op->out[0], OP_MAP);
+    const Op *map = next < 0 ? NULL : &c->program->ops[next];
+    bool alone = op->add == NO_VALUE && !op->relu && op->mask == NO_VALUE && op->open == NO_VALUE;
+    *loop = NULL;
+    if (!map || map->map->formula.operands > 2 || !alone || !is_one(&job->product) || job->turned ||
+        !makes_all(op->matmul, image_of(c, op->out[0])))
+        return 0;
+    for (int j = 0; j < map->map->formula.operands; j++) {
+        int input = map->map->operand[j].input, value = input < 0 ? NO_VALUE : map->in[input];
+        bool there = value != NO_VALUE && c->buffer[value] != NO_BUFFER;
+        if (value != op->out[0] && !there) return 0;
+    }
+    return map_in_rows(c, map, loop, e);
 }
 
 /* --- the lowerings --- */
@@ -123,10 +166,21 @@ static int run_round(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
+/* The map that was left to this product, by the value that it makes; NULL where there is none. */
+static const Op *map_before(const Compiler *c, int value) {
+    int maker = value_of(c, value)->made_by;
+    return maker >= 0 && note_of(c, maker)->loop ? &c->program->ops[maker] : NULL;
+}
+
 /* Forward's values are rounded in the program, but not where forward is of f32. */
-static int operand(Compiler *c, const Op *op, int i, Error *e) {
+static int operand(Compiler *c, const Op *op, int i, ProductJob *job, Error *e) {
     if (op->in[i] == NO_VALUE) return weights_of(c, op, e);
     Layout layout = plain_layout(c, op->in[i]);
+    const Op *map = map_before(c, op->in[i]);
+    if (map) {
+        job->product.of_a = note_of(c, value_of(c, op->in[i])->made_by)->loop;
+        return value_as(c, map->in[map->map->operand[0].input], &layout, e);
+    }
     int in = value_as(c, op->in[i], &layout, e);
     bool gradient = value_of(c, op->in[i])->gradient_of != NO_VALUE;
     if (in < 0 || gradient || !op_rounds(c, op) || c->request->precision != PLAN_MIXED) return in;
@@ -137,28 +191,52 @@ static int operand(Compiler *c, const Op *op, int i, Error *e) {
     return rounded;
 }
 
+/* The result of the map behind op, in op's step: what it reads besides, and where it goes. */
+static int take_map(Compiler *c, const Op *op, const Op *map, ProductJob *job, ProductBuffers *at,
+                    Error *e) {
+    Layout layout = plain_layout(c, map->out[0]);
+    for (int j = 0; j < map->map->formula.operands; j++) {
+        int value = map->in[map->map->operand[j].input];
+        if (value == op->out[0])
+            job->product.out_operand = j;
+        else if ((at->beside = value_as(c, value, &layout, e)) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 int cpu_lower_matmul(Compiler *c, const Op *op, Error *e) {
     Layout layout = plain_layout(c, op->out[0]);
     ProductJob job = product_job(c, op);
     Done done = {.added = op->add != NO_VALUE};
-    int bias = op->param[1] < 0 ? NO_BUFFER : buffer_param(c, op->param[1], e);
-    int a = operand(c, op, 0, e), b = a < 0 ? -1 : operand(c, op, 1, e);
-    if (b < 0 || (op->param[1] >= 0 && bias < 0)) return -1;
-    int out = done.added ? value_to_overwrite(c, op->add, &layout, e) : buffer_of(c, &layout, e);
-    if (out < 0) return -1;
+    ProductBuffers at = {.beside = NO_BUFFER};
+    at.bias = op->param[1] < 0 ? NO_BUFFER : buffer_param(c, op->param[1], e);
+    at.a = operand(c, op, 0, &job, e), at.b = at.a < 0 ? -1 : operand(c, op, 1, &job, e);
+    if (at.b < 0 || (op->param[1] >= 0 && at.bias < 0)) return -1;
+    if (map_behind(c, op, &job, &job.product.of_out, e)) return -1;
+    if (job.product.of_out) {
+        int next = value_only_reader(c, op->out[0], OP_MAP);
+        const Op *map = &c->program->ops[next];
+        if (take_map(c, op, map, &job, &at, e)) return -1;
+        c->claimed[next] = true;
+        done.added = false;
+        op = map;
+    }
+    at.out = done.added ? value_to_overwrite(c, op->add, &layout, e) : buffer_of(c, &layout, e);
+    if (at.out < 0) return -1;
     job.product.add = done.added;
-    if (!done.added && !makes_all(op->matmul, image_of(c, op->out[0]))) {
+    if (op->kind == OP_MATMUL && !done.added && !makes_all(op->matmul, image_of(c, op->out[0]))) {
         job.clear = layout_elements(&layout);
         job.product.add = true;
     }
-    if (emit_product(c, op->backward ? "matmul back" : "matmul", &job, a, b, out, bias, e))
-        return -1;
-    return deliver(c, op, &layout, out, done, e);
+    if (emit_product(c, op->backward ? "matmul back" : "matmul", &job, &at, e)) return -1;
+    return deliver(c, op, &layout, at.out, done, e);
 }
 
 int cpu_lower_matmul_param(Compiler *c, const Op *op, Error *e) {
     ProductJob job = product_job(c, op);
-    int a = operand(c, op, 0, e), b = a < 0 ? -1 : operand(c, op, 1, e);
-    int out = b < 0 ? -1 : buffer_param_gradient(c, op->param[0], e);
-    return out < 0 ? -1 : emit_product(c, "matmul weights", &job, a, b, out, NO_BUFFER, e);
+    ProductBuffers at = {.bias = NO_BUFFER, .beside = NO_BUFFER};
+    at.a = operand(c, op, 0, &job, e), at.b = at.a < 0 ? -1 : operand(c, op, 1, &job, e);
+    at.out = at.b < 0 ? -1 : buffer_param_gradient(c, op->param[0], e);
+    return at.out < 0 ? -1 : emit_product(c, "matmul weights", &job, &at, e);
 }

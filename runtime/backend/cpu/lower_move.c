@@ -1,6 +1,7 @@
 /* Views, moves and inserts. Between two values in this device's blocks of channels a move stays
  * there where it takes whole blocks to whole blocks: so concatenations and slices of channels, and
- * padding, of nets with convolutions cost a copy and no reorder. All others are in plain order. */
+ * padding, of nets with convolutions cost a copy and no reorder. A move between an image's channels
+ * and the numbers of tokens reads or writes the image's blocks. All others are in plain order. */
 #include <string.h>
 
 #include "backend/cpu/lower.h"
@@ -71,6 +72,63 @@ static bool in_blocks(const MoveSpec *m, const Value *x, const Value *y, int64_t
     return true;
 }
 
+/* One side of a move, x or y, as an image. */
+typedef struct Side {
+    const Value *v;
+    const int64_t *stride; /* of the move's dimensions */
+    int64_t at;
+} Side;
+
+/* The move's dimension that is a range of whole blocks of B channels on this side, none of the
+ * others leaving a plane; -1 where there is none. */
+static int blocks_of(const MoveSpec *m, const Side *s, int64_t B) {
+    int64_t cells = s->v->H * s->v->W;
+    int found = -1;
+    for (int d = 0; d < m->ndim; d++)
+        if (m->n[d] > 1 && s->stride[d] == cells && found < 0) found = d;
+    if (found < 0 || cells == 1 || m->n[found] % B || s->at / cells % B ||
+        !stays_in_plane(m, s->stride, s->at, cells, found))
+        return -1;
+    return found;
+}
+
+/* The move of which `image` lies in blocks of B channels, and the other side in plain order. */
+static bool between_orders(const MoveSpec *m, const Side *image, const Side *plain, int64_t N,
+                           int64_t B, MoveShape *out) {
+    int channels = blocks_of(m, image, B);
+    if (channels < 0) return false;
+    int64_t cells = image->v->H * image->v->W, blocks = (image->v->C + B - 1) / B;
+    int64_t at[2] = {image->at / cells * cells + image->at % cells * B, plain->at};
+    int64_t whole[2] = {blocks * B * cells, elements(plain->v)};
+    bool reads = image->stride == m->from; /* the image, and writes in plain order */
+    *out = start(N, whole[!reads], whole[reads]);
+    out->from_at = at[!reads], out->to_at = at[reads];
+    for (int d = 0; d < m->ndim; d++) {
+        bool blocked = d == channels;
+        int64_t n = blocked ? m->n[d] / B : m->n[d];
+        int64_t step[2] = {B * image->stride[d], blocked ? B * plain->stride[d] : plain->stride[d]};
+        append(out, n, step[!reads], step[reads]);
+    }
+    int64_t step[2] = {1, plain->stride[channels]};
+    append(out, B, step[!reads], step[reads]);
+    return true;
+}
+
+/* Channels that lie together in an image's layout: those of a block, or all where they come last;
+ * 1 in plain order, 0 where nothing is known. */
+static int64_t together(const Layout *l) {
+    int64_t block = layout_block(l);
+    if (block || l->ndims != 4) return block;
+    Layout last = layout_channels_last(l->dims[0], l->dims[1], l->dims[2], l->dims[3]);
+    return layout_same(l, &last) ? l->dims[1] : 0;
+}
+
+/* The layout of an image with B channels together. */
+static Layout layout_together(int64_t B, int64_t N, const Value *v) {
+    return B == 1 || B == 8 || B == 16 ? layout_blocked((int)B, N, v->C, v->H, v->W)
+                                       : layout_channels_last(N, v->C, v->H, v->W);
+}
+
 static int64_t size(int64_t v) {
     return v < 0 ? -v : v;
 }
@@ -128,9 +186,9 @@ static int run_zeros(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
+/* The shape is settled. */
 static int emit_move(Compiler *c, const MoveShape *shape, int x, int y, bool sum, Error *e) {
     MoveJob job = {.shape = *shape, .sum = sum};
-    settle(&job.shape);
     return step_new(c, "move", run_move, 2, (int[]){x, y}, &job, sizeof job, e) ? 0 : -1;
 }
 
@@ -141,15 +199,26 @@ static Layout plain_of(const Compiler *c, int value) {
     return layout_plain(c->request->N, v->C, v->H, v->W);
 }
 
-/* Work that is fused into the view is done in place, which the value may not see. */
+/* Out is the same memory as what is read. Work that is fused into the view is done in place, which
+ * the value may not see. */
+static int lower_view(Compiler *c, const Op *op, const Layout *in, const Layout *out, Error *e) {
+    bool changes = op->add != NO_VALUE || op->relu || op->mask != NO_VALUE;
+    int x = changes ? value_to_overwrite(c, op->in[0], in, e) : value_as(c, op->in[0], in, e);
+    return x < 0 ? -1 : deliver(c, op, out, x, (Done){0}, e);
+}
+
 int cpu_lower_view(Compiler *c, const Op *op, Error *e) {
     Layout in = plain_of(c, op->in[0]), out = plain_of(c, op->out[0]);
-    bool changes = op->add != NO_VALUE || op->relu || op->mask != NO_VALUE;
-    int x = changes ? value_to_overwrite(c, op->in[0], &in, e) : value_as(c, op->in[0], &in, e);
-    return x < 0 ? -1 : deliver(c, op, &out, x, (Done){0}, e);
+    return lower_view(c, op, &in, &out, e);
 }
 
 /* --- moves and inserts --- */
+
+/* Whether a settled move of a whole value leaves every element in its place. */
+static bool moves_nothing(const MoveShape *s) {
+    return s->ndim == 2 && s->n[0] == 1 && s->from[1] == 1 && s->to[1] == 1 && s->from_at == 0 &&
+           s->to_at == 0;
+}
 
 /* How a move is done: between which layouts, and which elements of memory. */
 typedef struct Way {
@@ -157,18 +226,24 @@ typedef struct Way {
     MoveShape shape;
 } Way;
 
+/* block: channels of out that lie together. */
 static Way way_of(const Compiler *c, const Op *op, int64_t block) {
+    const MoveSpec *m = op->move;
     const Value *x = value_of(c, op->in[0]), *y = value_of(c, op->out[0]);
-    int64_t N = c->request->N;
-    Way w;
+    Side from = {x, m->from, m->from_at}, to = {y, m->to, m->to_at};
+    int64_t N = c->request->N, given = together(layout_of(c, op->in[0]));
+    Way w = {.in = plain_of(c, op->in[0]), .out = plain_of(c, op->out[0])};
     if (block > 1 && in_blocks(op->move, x, y, N, block, &w.shape)) {
         w.in = layout_blocked((int)block, N, x->C, x->H, x->W);
         w.out = layout_blocked((int)block, N, y->C, y->H, y->W);
         return w;
     }
-    w.shape = in_plain_order(op->move, x, y, N);
-    w.in = plain_of(c, op->in[0]);
-    w.out = plain_of(c, op->out[0]);
+    if (block > 1 && between_orders(m, &to, &from, N, block, &w.shape))
+        w.out = layout_together(block, N, y);
+    else if (given > 1 && between_orders(m, &from, &to, N, given, &w.shape))
+        w.in = layout_together(given, N, x);
+    else
+        w.shape = in_plain_order(m, x, y, N);
     return w;
 }
 
@@ -191,6 +266,31 @@ static int64_t block_for(const Compiler *c, const Op *op) {
                        &shape))
             block = 1;
     return block;
+}
+
+/* Whether an op reads the value that works on channels in blocks, or one that leaves a value in its
+ * operand's order does and such an op reads that, over at most `far` of them. */
+static bool read_in_blocks(const Compiler *c, int value, int far) {
+    for (int i = value_of(c, value)->made_by + 1; i <= value_of(c, value)->last; i++) {
+        const Op *op = &c->program->ops[i];
+        bool reads = op->add == value, passes = op->kind == OP_MAP || op->kind == OP_ADD;
+        for (int j = 0; j < OP_INPUTS; j++) reads = reads || op->in[j] == value;
+        if (!reads || op->backward) continue;
+        if (op->kind == OP_CONV || op->kind == OP_MAXPOOL || op->kind == OP_AVGWINDOW) return true;
+        if (passes && far > 0 && read_in_blocks(c, op->out[0], far - 1)) return true;
+    }
+    return false;
+}
+
+/* Channels that lie one after the other in x, as those of tokens do, are made in the blocks that
+ * this device's convolutions read. */
+static int64_t block_of_tokens(const Compiler *c, const Op *op) {
+    enum { FAR = 4 };
+    const MoveSpec *m = op->move;
+    Side to = {value_of(c, op->out[0]), m->to, m->to_at};
+    int channels = blocks_of(m, &to, cpu_block(c));
+    bool together = channels >= 0 && m->from[channels] == 1;
+    return together && read_in_blocks(c, op->out[0], FAR) ? cpu_block(c) : 1;
 }
 
 static int64_t moved(const MoveSpec *m) {
@@ -222,10 +322,13 @@ static int destination(Compiler *c, const Op *op, const Layout *out, bool sum, E
 static int lower_move(Compiler *c, const Op *op, Error *e) {
     int of = value_of(c, op->out[0])->gradient_of;
     bool goes_on = op->kind == OP_INSERT && op->in[1] != NO_VALUE;
-    int64_t block = of != NO_VALUE ? layout_block(layout_of(c, of))
+    int64_t block = of != NO_VALUE ? together(layout_of(c, of))
                     : goes_on      ? layout_block(layout_of(c, op->in[1]))
                                    : block_for(c, op);
+    if (of == NO_VALUE && op->kind == OP_MOVE && block < 2) block = block_of_tokens(c, op);
     Way w = way_of(c, op, block);
+    settle(&w.shape);
+    if (op->kind == OP_MOVE && moves_nothing(&w.shape)) return lower_view(c, op, &w.in, &w.out, e);
     bool sum =
         op->add != NO_VALUE && !goes_on && of != NO_VALUE && layout_same(&w.out, layout_of(c, of));
     int x = value_as(c, op->in[0], &w.in, e), y = x < 0 ? -1 : destination(c, op, &w.out, sum, e);

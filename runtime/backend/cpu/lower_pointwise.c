@@ -63,9 +63,16 @@ static int run_sum(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
+/* A sum's layout: blocks of channels where either operand has them, for the convolutions behind it.
+ */
+static const Layout *sum_layout(const Compiler *c, const Op *op) {
+    const Layout *first = layout_of(c, op->in[0]), *second = layout_of(c, op->in[1]);
+    return layout_block(first) == 1 && layout_block(second) > 1 ? second : first;
+}
+
 int cpu_lower_add(Compiler *c, const Op *op, Error *e) {
     int of = value_of(c, op->out[0])->gradient_of;
-    const Layout *layout = layout_of(c, of == NO_VALUE ? op->in[0] : of);
+    const Layout *layout = of == NO_VALUE ? sum_layout(c, op) : layout_of(c, of);
     int in[2];
     for (int i = 0; i < 2; i++)
         if ((in[i] = value_as(c, op->in[i], layout, e)) < 0) return -1;

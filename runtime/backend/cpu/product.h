@@ -20,6 +20,9 @@ typedef struct ProductFactor {
     int64_t step[PRODUCT_DIMS], row, column;
 } ProductFactor;
 
+/* out[i] = a formula of the operands' elements i, for i < n; out may be an operand. */
+typedef void FormulaLoop(const float *const *operand, float *out, int n);
+
 /* out [M,N] = scale a [M,K] b [K,N] + bias [N], for i below n[0], j below n[1], k below n[2]. Where
  * out's step is 0 the products are added up. */
 typedef struct MatrixProduct {
@@ -28,14 +31,23 @@ typedef struct MatrixProduct {
     float scale;
     bool add; /* to what is in out */
     int threads;
+    /* NULL, or a formula of a's elements, whose results are multiplied; a.column is 1. */
+    FormulaLoop *of_a;
+    /* NULL, or a formula of the finished product and of what lies `beside` it in out's order; the
+     * product is operand out_operand of the two. out.column is 1. */
+    FormulaLoop *of_out;
+    int out_operand;
 } MatrixProduct;
+
+/* Columns of out for which a thread reads a once; of_a is computed anew for as many more. */
+enum { PRODUCT_COLUMNS = 256 };
 
 typedef struct ProductKernel {
     /* Floats that a run wants as scratch. */
     size_t (*scratch)(const MatrixProduct *p);
-    /* bias may be NULL. out overlaps no other. scratch is aligned to 64 bytes. */
+    /* bias and beside may be NULL. out overlaps no other. scratch is aligned to 64 bytes. */
     void (*run)(const MatrixProduct *p, const float *a, const float *b, const float *bias,
-                float *out, float *scratch);
+                const float *beside, float *out, float *scratch);
 } ProductKernel;
 
 extern const ProductKernel cpu_product_x86_64, cpu_product_avx2, cpu_product_avx512;
