@@ -401,7 +401,7 @@ static int bind_plan_backward(lua_State *L) {
     Error e;
     int64_t in[4] = {p->request.N, p->C, p->H, p->W}, out[2] = {p->request.N, p->K};
     if (p->request.purpose != PLAN_GRADIENT)
-        return luaL_error(L, "only a gradient plan goes back to the image");
+        return luaL_error(L, "backward to the image needs a gradient plan");
     luaL_argcheck(L, luaL_checkinteger(L, 2) == b->trace && b->trace, 2,
                   "the plan has gone forward with other images since this trace");
     Tensor *dz = check_shaped(L, 3, 2, out, "net");

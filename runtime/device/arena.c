@@ -8,7 +8,8 @@ static bool lives_overlap(const ArenaPiece *a, const ArenaPiece *b) {
     return a->first <= b->last && b->first <= a->last;
 }
 
-/* order holds those placed so far, sorted by offset. */
+/* Places piece id at the lowest free offset and returns its end. order: the pieces placed so far,
+ * sorted by offset. */
 static size_t place(ArenaPiece *all, int *order, int placed, int id) {
     ArenaPiece *p = &all[id];
     size_t at = 0;

@@ -1,5 +1,5 @@
-/* Where the buffers of a plan lie in its one block of memory: those whose lives do not overlap may
- * share it. */
+/* Places the buffers of a plan in one block of memory. Buffers that are never in use at the same
+ * step may share memory. */
 #ifndef ADVRT_DEVICE_ARENA_H
 #define ADVRT_DEVICE_ARENA_H
 
@@ -9,13 +9,13 @@
 
 typedef struct ArenaPiece {
     size_t bytes;
-    int first, last; /* steps of the plan that use it */
+    int first, last; /* the steps of the plan that use the buffer */
     size_t offset;   /* set by arena_place */
 } ArenaPiece;
 
-/* Places the largest first, each at the lowest offset, a multiple of `alignment`, where nothing
- * lies that is alive at the same time. Sizes are rounded up to the alignment. *bytes is the block's
- * size.
+/* Places the largest piece first. Each piece gets the lowest free offset that is a multiple of
+ * `alignment`. Two pieces overlap only if no step lies in both their intervals. Rounds sizes up to
+ * the alignment. *bytes is the size of the block.
  */
 int arena_place(ArenaPiece *pieces, int n, size_t alignment, size_t *bytes, Error *e);
 

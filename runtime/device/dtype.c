@@ -1,6 +1,6 @@
-/* Every conversion goes through one of two wide forms, int64_t for integers and
- * double for floating point, a block at a time, so that a type costs one load and
- * one store and no pair of types needs code of its own. */
+/* Every conversion goes through a wide form, int64_t for integers or double for floating point, one
+ * block at a time. So each type needs one load and one store, and no pair of types needs its own
+ * code. */
 #include "device/dtype.h"
 
 #include <math.h>
@@ -33,8 +33,8 @@ int dtype_of(const char *name, Dtype *out) {
     return -1;
 }
 
-/* A binary format narrower than double: stored mantissa bits and the exponents of
- * its least and greatest normal numbers. */
+/* A binary format narrower than double: the stored mantissa bits, and the exponents of its least
+ * and greatest normal numbers. */
 typedef struct Format {
     int mantissa, least, greatest;
 } Format;
@@ -49,9 +49,9 @@ static uint16_t format_bits(Format f, double v) {
     int e = isinf(v) ? f.greatest + 1 : ilogb(v);
     if (e > f.greatest) return sign | infinite;
     if (e < f.least) e = f.least;
-    /* In units of the last place the number has its hidden bit, if any, just above the mantissa:
-     * adding it to the exponent's field carries where rounding reaches the next power of two,
-     * the least normal number and infinity included. Scaling by a power of two is exact. */
+    /* The number in units of the last place. A hidden bit lies just above the mantissa. When
+     * rounding reaches the next power of two, adding it to the exponent field carries; the least
+     * normal number and infinity come out right too. Scaling by a power of two is exact. */
     double units = nearbyint(scalbn(fabs(v), f.mantissa - e));
     return (uint16_t)(sign | (uint16_t)(((e - f.least) << f.mantissa) + (int)units));
 }
@@ -151,9 +151,9 @@ static int64_t truncated(double v) {
     return (int64_t)v;
 }
 
-/* An integer as a double that rounds to any narrower format as the integer itself
- * does: bits that do not fit are gathered into the last one that does (rounding to
- * odd), so that rounding twice equals rounding once. */
+/* An integer as a double that rounds to any narrower format as the integer itself does. The bits
+ * that do not fit are combined into the last bit that fits (rounding to odd). So rounding twice
+ * equals rounding once. */
 static double odd_double(int64_t v) {
     uint64_t m = v < 0 ? -(uint64_t)v : (uint64_t)v;
     if (m >> 53) m = (m & ~UINT64_C(0x7ff)) | (uint64_t)((m & 0x7ff) != 0) << 11;

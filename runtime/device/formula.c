@@ -8,7 +8,7 @@
 
 static const char operand_names[] = "xyzuvwpq";
 
-/* Functions by name; a formula may call those. */
+/* The functions that a formula may call. */
 static const struct {
     const char *name;
     FormulaCode code;
@@ -40,7 +40,7 @@ int formula_arity(FormulaCode code) {
     }
 }
 
-/* --- formulas in the making: equal steps are one, constants are folded --- */
+/* --- building formulas: equal steps are merged, constants are folded --- */
 
 enum { TOO_LONG = -1 };
 
@@ -79,7 +79,7 @@ static bool is_arithmetic(FormulaCode code) {
            code == FORMULA_DIV || code == FORMULA_NEG;
 }
 
-/* A step on registers a and b, either of which may be TOO_LONG. x * 1, x / 1 and x - 0 are x. */
+/* A step on registers a and b; either may be TOO_LONG. Simplifies x * 1, x / 1 and x - 0 to x. */
 static int step(Formula *f, FormulaCode code, int a, int b, int c) {
     int arity = formula_arity(code);
     if (a < 0 || (arity > 1 && b < 0) || (arity > 2 && c < 0)) return TOO_LONG;
@@ -149,7 +149,7 @@ static int name(Reader *r) {
         }
     const char *operand = n == 1 ? strchr(operand_names, *r->at) : NULL;
     if (!operand) return fail(r, "unknown name");
-    if (operand - operand_names >= r->f->operands) return fail(r, "an operand that is not given");
+    if (operand - operand_names >= r->f->operands) return fail(r, "no input for the operand");
     r->at++;
     return made(r, append(r->f, (FormulaStep){.code = FORMULA_OPERAND,
                                               .a = (int16_t)(operand - operand_names)}));
@@ -174,7 +174,7 @@ static int primary(Reader *r) {
 
 static int unary(Reader *r);
 
-/* Whole powers up to 4 are products. */
+/* Integer powers up to 4 become products. */
 static int power(Reader *r) {
     int base = primary(r);
     if (r->failed || !take(r, "^")) return base;
@@ -223,7 +223,7 @@ static int sum(Reader *r) {
     return value;
 }
 
-/* a < b is b > a. */
+/* a < b is stored as b > a. */
 static int expression(Reader *r) {
     static const struct {
         const char *token;
@@ -245,7 +245,7 @@ static int expression(Reader *r) {
     return left;
 }
 
-/* Keeps the steps that register `result` needs, and makes it the last one. */
+/* Keeps only the steps that register `result` needs, and makes `result` the last one. */
 static void finish(Formula *f, int result) {
     bool needed[FORMULA_STEPS] = {false};
     int place[FORMULA_STEPS], n = 0;
@@ -277,7 +277,7 @@ int formula_read(Formula *out, const char *text, int operands, Error *e) {
     if (operands < 1 || operands > MAP_OPERANDS - 1)
         return error_set(e, "a formula has 1 to %d operands, got %d", MAP_OPERANDS - 1, operands);
     int result = expression(&r);
-    if (!r.failed && (take(&r, ""), *r.at)) fail(&r, "something is left");
+    if (!r.failed && (take(&r, ""), *r.at)) fail(&r, "unexpected text");
     if (r.failed) return -1;
     finish(out, result);
     for (int i = 0; i < operands; i++)
@@ -286,7 +286,7 @@ int formula_read(Formula *out, const char *text, int operands, Error *e) {
     return 0;
 }
 
-/* --- what a formula reads --- */
+/* --- operands that a formula reads --- */
 
 bool formula_reads(const Formula *f, int operand) {
     for (int i = 0; i < f->n; i++)
@@ -304,11 +304,12 @@ void formula_drop_operand(Formula *f, int operand) {
     f->operands--;
 }
 
-/* --- derivatives, in reverse: each step hands its own to those that it reads --- */
+/* --- derivatives in reverse mode: each step passes its derivative to the steps that it reads
+ * --- */
 
 typedef struct Derivative {
     Formula *f;
-    int of[FORMULA_STEPS]; /* the derivative by each step: a register, NONE where it is zero */
+    int of[FORMULA_STEPS];       /* register with the derivative by each step; NONE: it is zero */
     bool depends[FORMULA_STEPS]; /* the step depends on the operand */
 } Derivative;
 enum { NONE = -2 };
@@ -319,12 +320,12 @@ static void hand(Derivative *d, int to, int contribution) {
     d->of[to] = known == NONE ? contribution : step(d->f, FORMULA_ADD, known, contribution, 0);
 }
 
-/* g times the register, handed to step `to`. */
+/* Adds g times register `factor` to the derivative by step `to`. */
 static void scale(Derivative *d, int to, int g, int factor) {
     hand(d, to, step(d->f, FORMULA_MUL, g, factor, 0));
 }
 
-/* Half of g where both are equal. */
+/* The derivative of min and max. If both operands are equal, each gets half of g. */
 static void hand_extreme(Derivative *d, const FormulaStep *s, int g, bool greatest) {
     Formula *f = d->f;
     int half = constant(f, 0.5), one = constant(f, 1), zero = constant(f, 0);
@@ -338,7 +339,7 @@ static void hand_extreme(Derivative *d, const FormulaStep *s, int g, bool greate
     scale(d, s->b, g, step(f, FORMULA_SELECT, b_wins, one, lost));
 }
 
-/* The derivatives of functions of one operand, the register of a; y is the step's own. */
+/* The derivative of a function of one operand. a is the operand's register, y the result's. */
 static int factor_of(Derivative *d, FormulaCode code, int a, int y) {
     Formula *f = d->f;
     int one = constant(f, 1);
@@ -352,7 +353,7 @@ static int factor_of(Derivative *d, FormulaCode code, int a, int y) {
         return step(f, FORMULA_MUL, constant(f, M_2_SQRTPI), step(f, FORMULA_EXP, square, 0, 0), 0);
     }
     case FORMULA_SQRT: return step(f, FORMULA_DIV, constant(f, 0.5), y, 0);
-    case FORMULA_SIGMOID: /* y sigmoid(-a): 1 - y would lose y near 1 */
+    case FORMULA_SIGMOID: /* y sigmoid(-a): near y = 1, 1 - y would lose precision */
         return step(f, FORMULA_MUL, y,
                     step(f, FORMULA_SIGMOID, step(f, FORMULA_NEG, a, 0, 0), 0, 0), 0);
     case FORMULA_SOFTPLUS: return step(f, FORMULA_SIGMOID, a, 0, 0);
@@ -431,7 +432,7 @@ int formula_derivative(Formula *out, const Formula *f, int operand, Error *e) {
     return 0;
 }
 
-/* --- formulas that are the same --- */
+/* --- comparison of formulas --- */
 
 static bool same(const Formula *f, const Formula *g) {
     if (f->operands != g->operands || f->n != g->n) return false;

@@ -35,7 +35,8 @@ int buffer_fixed(Compiler *c, void *memory, Error *e) {
     return b;
 }
 
-/* Memory of the device's, zeroed where it is the host's: block padding has to be 0 there. */
+/* Takes device memory. Memory on the host is set to zero, because the padding of blocked layouts
+ * must be 0. */
 static int take(Compiler *c, size_t bytes, const char *what, void **out, Error *e) {
     Device *d = c->device;
     *out = NULL;
@@ -103,7 +104,7 @@ Step *step_new(Compiler *c, const char *what, int (*run)(Plan *, const Step *, E
         if (!s->job) return NULL;
         memcpy(s->job, job, bytes);
     }
-    p->n_steps++; /* from here on the plan frees it */
+    p->n_steps++; /* now plan_free frees the step */
     for (int i = 0; i < n; i++) step_uses(c, s, buffers[i]);
     return s;
 }
@@ -120,7 +121,8 @@ int step_sum_over_ranks(Compiler *c, int buffer, int64_t n, Error *e) {
 
 /* --- values --- */
 
-/* The buffer that `buffer` is a view of, or itself, and the bytes before the view in it. */
+/* Returns the whole buffer that `buffer` is a view of, or `buffer` itself. *offset is the view's
+ * position in bytes. */
 static int whole_at(const Plan *p, int buffer, size_t *offset) {
     for (*offset = 0; p->buffers[buffer].parent != NO_BUFFER; buffer = p->buffers[buffer].parent)
         *offset += p->buffers[buffer].offset;
@@ -138,7 +140,7 @@ void value_place(Compiler *c, int value, int buffer) {
     if (c->program->values[value].last > b->last_op) b->last_op = c->program->values[value].last;
 }
 
-/* How many operands of the op that is being lowered lie in a buffer. */
+/* The number of operands of the present op that lie in a buffer. */
 static int operands_in(const Compiler *c, int whole) {
     const Op *op = &c->program->ops[c->op];
     int n = 0;
@@ -232,8 +234,8 @@ static int run_copy(Plan *p, const Step *s, Error *e) {
     return p->device->copy(p->device, s->at[1], s->at[0], *(const size_t *)s->job, e);
 }
 
-/* Lets every backward step that reads the caller's buffer `outside` read `copy` instead: whether
- * there was one, or -1. */
+/* Redirects every backward step from the caller's buffer `outside` to `copy`. Returns 1 if a step
+ * read `outside`, 0 if none did, or -1 on failure. */
 static int read_copy(Compiler *c, int outside, int copy, Error *e) {
     Plan *p = c->plan;
     int found = 0;
@@ -264,8 +266,8 @@ static void end_forward_with_last(Plan *p) {
     }
 }
 
-/* The caller may change or free images and logits between forward and backward. Where the backward
- * half reads one of them, it reads a copy that the forward half makes. */
+/* The caller may change or free images and logits between forward and backward. If the backward
+ * half reads one of them, the forward half copies it first. */
 static int keep_outside(Compiler *c, int outside, Error *e) {
     Plan *p = c->plan;
     size_t bytes = p->buffers[outside].bytes;
@@ -280,8 +282,8 @@ static int keep_outside(Compiler *c, int outside, Error *e) {
     return 0;
 }
 
-/* What a gradient plan's backward reads of its forward (masks, winners: little) stays to the end,
- * so that one forward serves any number of backwards. */
+/* Extends the life of the buffers that a gradient plan's forward half leaves to its backward half
+ * (masks and indices, which are small). So one forward serves any number of backwards. */
 static void keep_trace(Plan *p) {
     if (p->request.purpose != PLAN_GRADIENT) return;
     for (int i = VALUES_OUTSIDE; i < p->n_buffers; i++)
@@ -422,7 +424,7 @@ int plan_forward(Plan *p, const float *x, float *z, Error *e) {
 }
 
 static int run_backward(Plan *p, const float *dz, float *dx, Error *e) {
-    if (!p->traced) return error_set(e, "a backward needs a forward before it");
+    if (!p->traced) return error_set(e, "run forward before backward");
     if (give_outside(p, VALUE_DZ, (void *)dz, e) || give_outside(p, VALUE_DX, dx, e)) return -1;
     if (p->request.purpose == PLAN_TRAINING) p->traced = false;
     return run_steps(p, p->n_forward, p->n_steps, e);
@@ -430,13 +432,13 @@ static int run_backward(Plan *p, const float *dz, float *dx, Error *e) {
 
 int plan_backward(Plan *p, const float *dz, float *dx, Error *e) {
     if (p->request.purpose != PLAN_GRADIENT)
-        return error_set(e, "only a gradient plan goes back to the image");
+        return error_set(e, "backward to the image needs a gradient plan");
     return run_backward(p, dz, dx, e);
 }
 
 int plan_train_backward(Plan *p, const float *dz, Error *e) {
     if (p->request.purpose != PLAN_TRAINING)
-        return error_set(e, "only a training plan goes back to the parameters");
+        return error_set(e, "backward to the parameters needs a training plan");
     return run_backward(p, dz, NULL, e);
 }
 
@@ -457,7 +459,7 @@ int plan_time(Plan *p, bool on, Error *e) {
     return 0;
 }
 
-/* Each of a step's buffers once. */
+/* The bytes of the buffers of a step; each buffer counts once. */
 static int64_t bytes_of(const Plan *p, const Step *s) {
     int64_t bytes = 0;
     for (int i = 0; i < s->buffers; i++) {

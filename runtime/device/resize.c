@@ -4,7 +4,8 @@
 
 #include "base/memory.h"
 
-/* Where output cell i lies among the input's. A place is next to no whole number but by rounding.
+/* The input coordinate of output cell i. A coordinate within rounding error of an integer becomes
+ * that integer.
  */
 static double place_of(const ResizeSpec *s, int axis, int64_t in, int64_t out, int64_t i) {
     double x = (double)i * s->step[axis];
@@ -40,7 +41,7 @@ void resize_cells(const ResizeSpec *s, int axis, int64_t in, int64_t out, Resize
     }
 }
 
-/* Of cells in their order, low never falls. */
+/* Uses that low never decreases along the cells. */
 void resize_reaches(const ResizeCell *cells, int64_t in, int64_t out, ResizeReach *reaches) {
     int64_t first = 0, end = 0;
     for (int64_t h = 0; h < in; h++) {

@@ -1,13 +1,13 @@
-/* A program in the making, for the layers' rules, the gradient and the passes. */
+/* Builds a program: the functions that layers' rules, the gradient and the passes share. */
 #ifndef ADVRT_NET_BUILD_H
 #define ADVRT_NET_BUILD_H
 
 #include "net/program.h"
 
-/* Of a value, while the gradient is made. */
+/* Facts about a value, used while the gradient is made. */
 typedef struct ValueFlags {
-    bool wanted; /* its gradient is needed */
-    bool masked; /* the mask of its ReLU has been applied behind the pool that reads it */
+    bool wanted; /* the value's gradient is needed */
+    bool masked; /* the mask of its ReLU has been applied after the pool that reads it */
 } ValueFlags;
 
 typedef struct Build {
@@ -16,69 +16,72 @@ typedef struct Build {
     const Graph *graph;
     const PlanRequest *request;
     bool training;
-    bool rounds_forward, rounds_backward; /* with OP_ROUND */
-    int layer;                            /* being emitted */
-    int emitted;                          /* layers so far that were no identity */
-    int *value_of;                        /* [n_layers] */
-    int *gradient;                        /* [n_values] of a value, NO_VALUE until one is known */
-    ValueFlags *flags;                    /* [n_values] */
+    bool rounds_forward, rounds_backward; /* whether each half contains OP_ROUND */
+    int layer;                            /* the layer that is being emitted */
+    int emitted;                          /* layers emitted so far, without identities */
+    int *value_of;                        /* [n_layers] the value of each layer */
+    int *gradient;     /* [n_values] the gradient of each value; NO_VALUE until one is known */
+    ValueFlags *flags; /* [n_values] */
 } Build;
 
-/* A new value, of a kind and shape, or the image [C,H,W]. -1 with the error set. */
+/* Adds a value of a kind and a shape; build_value takes the image shape [C,H,W]. Returns -1 with
+ * the error set. */
 int build_value(Build *b, ValueKind kind, int64_t C, int64_t H, int64_t W, Error *e);
 int build_shaped(Build *b, ValueKind kind, const Shape *shape, Error *e);
-/* A copy of what an op points to, in the program's memory. NULL with the error set. */
+/* Copies a struct that an op points to into the program's memory. NULL with the error set. */
 const void *build_spec(Build *b, const void *spec, size_t bytes, Error *e);
-/* Appends an op of the layer that is being emitted, or a copy of `like`'s attributes; it reads
- * in[0 .. n-1]. NULL with the error set. The pointer lasts until the next op. */
+/* Appends an op of the present layer that reads in[0 .. n-1]. If `like` is not NULL, the op copies
+ * its attributes. NULL with the error set. The pointer is valid until the next op is added. */
 Op *build_op(Build *b, OpKind kind, const Op *like, int n, const int *in, Error *e);
 
-/* passes.c: folds and fuses in the forward half; puts OP_ROUND behind what is a bf16 number; fuses
- * in the backward half; works lives out. close_gaps takes out the ops that are of kind OP_KINDS. */
+/* passes.c. fuse_forward: folds batch norms and fuses ops in the forward half. round_forward:
+ * OP_ROUND after each bf16 number. fuse_backward: fuses ops in the backward half. finish_program:
+ * finds each value's last reader. close_gaps removes the ops of kind OP_KINDS. */
 void close_gaps(Program *p);
 void fuse_forward(Build *b);
 int round_forward(Build *b, Error *e);
 void fuse_backward(Build *b);
 void finish_program(Build *b);
-/* How many times ops read a value; the op that makes it, -1 for the caller's. */
+/* How many times ops read a value; the op that makes it, -1 for the caller's tensors. */
 int count_readers(const Program *p, int value);
 int maker_of(const Program *p, int value);
 
-/* Of what a map is made: a value, or, where that is NO_VALUE, a parameter of the layer's op. Its
- * shape meets the map's at the last dimension; dimensions of 1, and those it lacks, are repeated.
- */
+/* An operand of a map: a value, or, if value is NO_VALUE, a parameter of the layer's op. Its shape
+ * is aligned with the map's at the last dimension. Dimensions of size 1 and missing dimensions are
+ * repeated. */
 typedef struct MapInput {
     int value, param;
     Shape shape;
 } MapInput;
-/* primitives/map.c: an OP_MAP of `text` (device/formula.h), which makes a new value of shape `out`.
- * NULL with the error set. */
+/* primitives/map.c: adds an OP_MAP of the formula `text` (device/formula.h), which makes a new
+ * value of shape `out`. NULL with the error set. */
 Op *build_map(Build *b, const char *text, int n, const MapInput *in, const Shape *out, Error *e);
-/* Maps read parameters where they lie, instead of a value that an op makes of one. */
+/* Lets maps read parameters directly, and removes the ops that copy a parameter into a value. */
 int inline_parameters(Build *b, Error *e);
-/* Whether a shape fits into another one so, and the shape that two make together; false where they
- * make none. */
+/* shape_repeats: whether s can be broadcast to `whole`. shape_join: the shape that a and b
+ * broadcast to; false if there is none. */
 bool shape_repeats(const Shape *s, const Shape *whole);
 bool shape_join(const Shape *a, const Shape *b, Shape *out);
 
-/* gradient.c: the gradient's ops of everything that is in the program. */
+/* gradient.c: adds the gradient's ops of the whole program. */
 int emit_gradient(Build *b, Error *e);
 
-/* For the rules of primitives: i is the op, g the gradient of its output. */
+/* The gradient rule of a primitive: i is the op, g the gradient of its output. */
 typedef int GradientRule(Build *b, int i, int g, Error *e);
 /* Whether the gradient of a value is needed. */
 bool gradient_wanted(const Build *b, int value);
-/* A new op of the backward half, with the attributes of its twin; its output is a contribution to
- * the gradient of value `of`. The caller changes what differs. NULL with the error set. */
+/* Adds an op of the backward half with the attributes of its twin. Its output is a contribution to
+ * the gradient of value `of`. The caller changes the attributes that differ. NULL with the error
+ * set. */
 Op *gradient_op(Build *b, OpKind kind, int twin, int of, int n, const int *in, Error *e);
-/* An op of the backward half that has no output: it writes gradients of parameters. */
+/* Adds an op of the backward half without an output: it writes gradients of parameters. */
 Op *gradient_to_params(Build *b, OpKind kind, int twin, int n, const int *in, Error *e);
 /* Adds a contribution to a value's gradient. */
 int gradient_add(Build *b, int twin, int value, int contribution, Error *e);
-/* Makes the op keep something more of what it computes, for the gradient, as out[slot]. */
+/* Gives op i one more output, out[slot], which the gradient reads. */
 int gradient_keep(Build *b, int i, int slot, ValueKind kind, const Shape *shape, Error *e);
 
-/* primitives/NAME.c: the rules. */
+/* primitives/NAME.c: the gradient rules. */
 GradientRule gradient_map, gradient_reduce;
 GradientRule gradient_view;
 GradientRule gradient_move;

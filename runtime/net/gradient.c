@@ -1,13 +1,15 @@
-/* The gradient of a program, as more of the same program: from the last op back, each primitive's
- * rule emits the primitives that take the gradient of its output to its inputs.
+/* Adds the gradient of a program to the same program. From the last op to the first, each
+ * primitive's rule emits primitives that turn the gradient of its output into the gradients of its
+ * inputs.
  *
- * A value's gradient is the sum of what its readers contribute. When the maker of the value is
- * reached all have, and only then is the sum masked by the ReLU that made the value, and, where
- * bf16's numbers are made with f32's instructions, rounded. */
+ * A value's gradient is the sum of its readers' contributions. All of them are known when the walk
+ * reaches the op that makes the value. Only then is the sum masked by the value's ReLU and, for
+ * emulated bf16, rounded. */
 #include "net/build.h"
 
 Op *gradient_op(Build *b, OpKind kind, int twin, int of, int n, const int *in, Error *e) {
-    const Shape shape = b->program->values[of].shape; /* new values may move the old */
+    const Shape shape =
+        b->program->values[of].shape; /* a copy: adding a value may move the array */
     int made = build_shaped(b, VALUE_REAL, &shape, e);
     Op like = b->program->ops[twin];
     Op *op = made < 0 ? NULL : build_op(b, kind, &like, n, in, e);
@@ -24,7 +26,7 @@ bool gradient_wanted(const Build *b, int value) {
     return b->flags[value].wanted;
 }
 
-/* Where a contribution is the only one, it is the gradient. */
+/* A single contribution is the gradient itself, so no sum is needed. */
 int gradient_add(Build *b, int twin, int value, int contribution, Error *e) {
     if (!gradient_wanted(b, value)) return 0;
     int known = b->gradient[value];
@@ -38,7 +40,8 @@ int gradient_add(Build *b, int twin, int value, int contribution, Error *e) {
     return 0;
 }
 
-/* An op that takes in[0 .. n-1] to a contribution to the gradient of the twin's first input. */
+/* Adds an op that computes, from in[0 .. n-1], a contribution to the gradient of the twin's first
+ * input. */
 static int pass_on(Build *b, OpKind kind, int twin, int n, const int *in, Error *e) {
     int x = b->program->ops[twin].in[0];
     if (!gradient_wanted(b, x)) return 0;
@@ -57,7 +60,7 @@ Op *gradient_to_params(Build *b, OpKind kind, int twin, int n, const int *in, Er
     return op;
 }
 
-/* Training's gradients of the parameters. */
+/* The gradients of parameters, for training. */
 static int to_params(Build *b, OpKind kind, int i, int g, Error *e) {
     int in[2] = {b->program->ops[i].in[0], g};
     return !b->training || gradient_to_params(b, kind, i, 2, in, e) ? 0 : -1;
@@ -83,7 +86,7 @@ static int affine_rule(Build *b, int i, int g, Error *e) {
     return pass_on(b, OP_AFFINE, i, 1, &g, e);
 }
 
-/* ReLU, once the mask has been applied, and rounding, which counts as the identity. */
+/* ReLU, whose mask is already applied, and rounding, which counts as the identity. */
 static int identity_rule(Build *b, int i, int g, Error *e) {
     return gradient_add(b, i, b->program->ops[i].in[0], g, e);
 }
@@ -94,7 +97,7 @@ int gradient_keep(Build *b, int i, int slot, ValueKind kind, const Shape *shape,
     return kept;
 }
 
-/* Of each element of the output. */
+/* Adds an output with one number per element of the op's output. */
 static int keep(Build *b, int i, ValueKind kind, Error *e) {
     const Shape shape = b->program->values[b->program->ops[i].out[0]].shape;
     return gradient_keep(b, i, 1, kind, &shape, e);
@@ -152,21 +155,21 @@ static GradientRule *const rules[OP_KINDS] = {
 
 /* --- masks and rounding --- */
 
-/* The op that applied a ReLU to the value, -1 where none did; rounding may have followed. */
+/* The op that applied a ReLU to the value, possibly before a rounding; -1 if none did. */
 static int activated_by(const Program *p, int value) {
     int i = maker_of(p, value);
     if (i >= 0 && p->ops[i].kind == OP_ROUND) i = maker_of(p, p->ops[i].in[0]);
     return i >= 0 && (p->ops[i].relu || p->ops[i].kind == OP_RELU) ? i : -1;
 }
 
-/* What readers have of a value: it, or what it was rounded to. */
+/* The value that readers see: the value itself, or its rounded copy. */
 static int seen_as(const Program *p, int value) {
     for (int i = 0; i < p->n_forward; i++)
         if (p->ops[i].kind == OP_ROUND && p->ops[i].in[0] == value) return p->ops[i].out[0];
     return value;
 }
 
-/* The bits of a value: whether it lies in (0, cap). Its maker has them as one more output. */
+/* The bits of a value: whether it lies in (0, cap). They become an extra output of its maker. */
 static int bits_of(Build *b, int value, double cap, Error *e) {
     Program *p = b->program;
     int maker = maker_of(p, value);
@@ -186,9 +189,9 @@ static int emit_mask(Build *b, int i, int value, double cap, int *g, Error *e) {
     return 0;
 }
 
-/* max(relu(x)) = relu(max(x)): where a pool alone reads a ReLU's output the gradient is masked
- * behind the pool, where there is less of it. The largest element of a window is active exactly
- * if the pooled value is. */
+/* max(relu(x)) = relu(max(x)). If only a pool reads a ReLU's output, mask the gradient of the
+ * pool's output, which is smaller. The largest element of a window is active exactly if the pooled
+ * value is. */
 static int mask_pooled(Build *b, int i, int *g, Error *e) {
     const Program *p = b->program;
     const Op *pool = &p->ops[i];
@@ -215,7 +218,7 @@ static int complete(Build *b, int i, int *g, Error *e) {
     return 0;
 }
 
-/* --- the walk back --- */
+/* --- the walk from the last op to the first --- */
 
 static void want(Build *b) {
     const Program *p = b->program;

@@ -82,7 +82,7 @@ bool shape_same(const Shape *a, const Shape *b) {
     return true;
 }
 
-/* A rule sets the shape, or C, H and W of an image. */
+/* A rule sets either the shape, or C, H and W of an image; this sets the other. */
 static void shape_settle(Layer *l) {
     if (l->shape.ndim)
         shape_as_image(&l->shape, &l->C, &l->H, &l->W);
@@ -144,7 +144,8 @@ int layer_check_pool(const Layer *l, Error *e) {
     return 0;
 }
 
-/* torch's rule: rounding up adds a window only where it starts inside the padded input. */
+/* torch's rule: with ceil_mode, the extra window counts only if it starts inside the padded
+ * input. */
 int64_t layer_windows(const Layer *l, int axis, int64_t in) {
     int64_t stride = l->stride[axis], before = l->pad[axis];
     int64_t room = in + before + l->pad[axis + 2] - l->kernel[axis], n = room / stride + 1;
@@ -164,7 +165,7 @@ int graph_add(Graph *g, const Layer *layer, int *value, Error *e) {
                          rule->inputs, layer->inputs);
     for (int i = 0; i < layer->inputs; i++)
         if (layer->input[i] < 0 || layer->input[i] >= g->n_layers)
-            return layer_fail(layer, e, "reads a value that has not been made yet");
+            return layer_fail(layer, e, "reads the value of a later layer");
     if (memory_grow((void **)&g->layers, g->n_layers, &g->layers_room, sizeof *g->layers,
                     "network graph", e))
         return -1;
@@ -176,7 +177,7 @@ int graph_add(Graph *g, const Layer *layer, int *value, Error *e) {
     int failed = rule->add(g, l, e);
     if (!failed) shape_settle(l);
     if (!failed && l->C > MOST_ELEMENTS / (l->H * l->W))
-        failed = layer_fail(l, e, "its value has more than 2^40 elements an image");
+        failed = layer_fail(l, e, "its value has more than 2^40 elements per image");
     if (failed) {
         g->n_params = params;
         return -1;

@@ -1,4 +1,4 @@
-/* Parameters made from nothing: the golden formula, and He's initialisation. */
+/* Initial parameters: the golden formula, and He's initialisation. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,9 +9,9 @@
 
 typedef struct Filler {
     const Graph *graph;
-    uint64_t seed;          /* He */
-    const char *salt;       /* golden */
-    const char *branch_end; /* golden */
+    uint64_t seed;          /* He: seed of the random numbers */
+    const char *salt;       /* golden: follows the parameter's name */
+    const char *branch_end; /* golden: see graph_init_golden */
 } Filler;
 
 typedef void (*FillParam)(const Filler *f, const Param *p, float *out, int64_t n);
@@ -25,8 +25,8 @@ static bool ends_with(const char *text, const char *end) {
     return n >= m && !strcmp(text + n - m, end);
 }
 
-/* value = (2u - 1) reach, or, where `spread` is not 0, (base + u) spread: in the order in which the
- * formula states it, so that the rounding agrees. */
+/* value = (2u - 1) reach; if `spread` is not 0, value = (base + u) spread. The operations keep the
+ * formula's order, so that rounding agrees. */
 typedef struct Range {
     double reach, base, spread;
 } Range;
@@ -60,7 +60,8 @@ static void golden(const Filler *f, const Param *p, float *out, int64_t n) {
     }
 }
 
-/* A parameter is drawn with a deviation, or, where that is 0, is a constant. */
+/* A parameter's initial values: normal with this standard deviation or, if that is 0, a
+ * constant. */
 typedef struct Start {
     double deviation;
     float constant;
@@ -74,7 +75,7 @@ static Start he_start(const Param *p, int64_t n) {
     case PARAM_NORM_WEIGHT:
     case PARAM_RUNNING_VAR: return (Start){0, 1};
     case PARAM_LAYER_SCALE: return (Start){0, 1e-6F};
-    case PARAM_LOGIT_SCALE: return (Start){0, 2.30258509F}; /* a factor of 10 */
+    case PARAM_LOGIT_SCALE: return (Start){0, 2.30258509F}; /* exp of this is 10 */
     case PARAM_SLOPE: return (Start){0, 0.25F};
     default: return (Start){0, 0};
     }
@@ -100,7 +101,7 @@ static int fill(Graph *g, Device *d, FillParam rule, const Filler *f, Error *e) 
         if (host) rule(f, p, host, tensor_count(&made));
         int failed = !host || tensor_from_host(&made, host, e);
         memory_free(host);
-        /* What is there already is written over: plans may read it where it lies. */
+        /* Overwrite existing memory in place: plans may read it there. */
         bool there = p->value.storage != NULL;
         failed = failed || (there && tensor_copy(&p->value, &made, e));
         if (there || failed) tensor_free(&made);

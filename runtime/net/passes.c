@@ -1,5 +1,5 @@
-/* The passes over a program in the making. A pass that fuses an op into another takes it out and
- * gives its output to the other; such an op is of kind OP_KINDS until the pass ends. */
+/* The passes over a new program. A pass that fuses an op into another one marks it with kind
+ * OP_KINDS and gives its output to the other op. The end of the pass removes marked ops. */
 #include "net/build.h"
 
 static bool reads(const Op *op, int value) {
@@ -30,19 +30,19 @@ int maker_of(const Program *p, int value) {
     return -1;
 }
 
-/* Op `into` makes what op `gone` did. */
+/* Op `into` now makes the output of op `gone`. */
 static void take_over(Program *p, int into, int gone) {
     p->ops[into].out[0] = p->ops[gone].out[0];
     p->ops[gone].kind = OP_KINDS;
 }
 
-/* The op that makes input j of op i, where nothing else reads it; -1 else. */
+/* The op that makes input j of op i, if op i is the only reader; else -1. */
 static int sole_maker(const Program *p, int i, int j) {
     int value = p->ops[i].in[j];
     return count_readers(p, value) == 1 ? maker_of(p, value) : -1;
 }
 
-/* Takes out the ops that are gone; twins are told by their new places. */
+/* Removes the marked ops and renumbers twins. */
 void close_gaps(Program *p) {
     int n = 0, forward = 0, half = p->n_forward;
     for (int i = 0; i < p->n_ops; i++) {
@@ -70,7 +70,7 @@ static bool fold_batchnorm(Program *p, int i) {
     return true;
 }
 
-/* Ops that nothing is fused into: those of the image, and those whose gradient reads their bare
+/* Ops that accept no fused ReLU: those on the image, and those whose gradient reads their plain
  * result. */
 static bool keeps_result(OpKind kind) {
     return kind == OP_NORMALIZE || kind == OP_RELU || kind == OP_SOFTMAX || kind == OP_STANDARDIZE;
@@ -85,9 +85,9 @@ static bool fuse_relu(Program *p, int i) {
     return true;
 }
 
-/* A sum of a convolution's bare result, which nothing else reads, and of a value that is made
- * earlier and read by nothing after that convolution: the convolution may then add to it in
- * place. */
+/* Fuses a sum into a convolution that then adds the other value in place. Only this sum reads the
+ * convolution's result. The other value is made before the convolution, and nothing reads it after
+ * the convolution but the sum. */
 static bool fuse_sum(Program *p, int i, int j) {
     int conv = sole_maker(p, i, j), other = p->ops[i].in[1 - j], made = maker_of(p, other);
     if (conv < 0 || made < 0 || made >= conv || p->ops[made].kind == OP_NORMALIZE) return false;
@@ -127,7 +127,7 @@ static void redirect(Program *p, int from, int value, int rounded) {
     }
 }
 
-/* The image is an operand where anything but its normalisation reads it. */
+/* Whether an op other than the normalisation reads the image. The image is then rounded too. */
 static bool image_is_operand(const Program *p) {
     for (int i = 0; i < p->n_ops; i++)
         if (p->ops[i].kind != OP_NORMALIZE && reads(&p->ops[i], VALUE_X)) return true;
@@ -136,7 +136,7 @@ static bool image_is_operand(const Program *p) {
 
 static int insert_round(Build *b, int at, int value, const Op *like, Error *e) {
     Program *p = b->program;
-    const Shape shape = p->values[value].shape; /* new values may move the old */
+    const Shape shape = p->values[value].shape; /* a copy: adding a value may move the array */
     int rounded = build_shaped(b, VALUE_REAL, &shape, e);
     Op copy = *like;
     if (rounded < 0 || !build_op(b, OP_ROUND, &copy, 1, &value, e)) return -1;
@@ -148,12 +148,12 @@ static int insert_round(Build *b, int at, int value, const Op *like, Error *e) {
     return 0;
 }
 
-/* Numbers that are only put elsewhere are rounded already. */
+/* Ops that only move elements: their results are already rounded. */
 static bool only_moves(const Op *op) {
     return (op->kind == OP_VIEW || op->kind == OP_MOVE || op->kind == OP_INSERT) && !op->relu;
 }
 
-/* Every value but the logits, after what was fused into its op. */
+/* Rounds every value but the logits, after the work that is fused into its op. */
 int round_forward(Build *b, Error *e) {
     Program *p = b->program;
     int logits = b->value_of[b->graph->n_layers - 1];
@@ -169,7 +169,8 @@ int round_forward(Build *b, Error *e) {
 
 /* --- the backward half --- */
 
-/* A contribution to a gradient, into which what is added to it, or its mask, may be fused. */
+/* Whether an op makes a contribution to a gradient. A sum or a mask may be fused into such an
+ * op. */
 static bool contributes(const Op *op) {
     switch (op->kind) {
     case OP_CONV:

@@ -5,14 +5,14 @@
 
 #include "net/program.h"
 
-/* The program of a request that can be met. */
+/* Checks a request and makes its program. */
 static int program_of(const Graph *g, const Device *d, const PlanRequest *r, Program **out,
                       Error *e) {
     const Layer *last = &g->layers[g->n_layers - 1];
     if (r->N < 1 || r->N > 1 << 20)
         return error_set(e, "a batch has 1 to 2^20 images, got %lld", (long long)r->N);
     if (r->purpose == PLAN_TRAINING && r->precision != PLAN_F32)
-        return error_set(e, "training is in f32");
+        return error_set(e, "training computes in f32 only");
     if (r->precision != PLAN_F32 && !(r->precision == PLAN_TF32 ? d->tf32 : d->bf16))
         return error_set(e, "device %s does not compute in %s; use --precision f32", d->name,
                          r->precision == PLAN_TF32 ? "tf32" : "bf16");
@@ -35,8 +35,8 @@ static int size_of(Device *d, const Program *program, const PlanRequest *r, size
     return 0;
 }
 
-/* Whether a plan for N images fits into the device's memory. A program is the same for every batch
- * size. */
+/* Whether a plan for N images fits into the device's memory. The program does not depend on the
+ * batch size. */
 static bool fits(Device *d, const Program *program, const PlanRequest *r, int64_t N) {
     PlanRequest smaller = *r;
     size_t bytes;
@@ -45,7 +45,7 @@ static bool fits(Device *d, const Program *program, const PlanRequest *r, int64_
     return !size_of(d, program, &smaller, &bytes, &lost) && bytes <= d->free_bytes(d);
 }
 
-/* The most images below r->N for which a plan fits; 0 where none does. */
+/* The largest batch below r->N whose plan fits; 0 if none does. */
 static int64_t largest_batch(Device *d, const Program *program, const PlanRequest *r) {
     int64_t low = 0, high = r->N - 1;
     while (low < high) {

@@ -97,7 +97,7 @@ static int read_param(const Graph *g, int index, float *out, Error *e) {
     return tensor_to_host(&q->value, out, e);
 }
 
-/* The affine map y = scale x + shift that a batch norm is at inference, in double. */
+/* Batch norm at inference as the affine map y = scale x + shift, in double. */
 static int batchnorm_map(const Graph *g, const Layer *bn, double *scale, double *shift, Error *e) {
     size_t C = (size_t)bn->C;
     float *four = memory_take(4 * C * sizeof *four, bn->name, e);
@@ -192,7 +192,7 @@ static int emit_layers(Build *b, Error *e) {
     return 0;
 }
 
-/* The last layer makes the logits, and everything else is read. */
+/* Fails unless the last layer makes the logits and every other layer is read. */
 static int check_uses(const Build *b, Error *e) {
     const Program *p = b->program;
     const Graph *g = b->graph;
@@ -202,7 +202,7 @@ static int check_uses(const Build *b, Error *e) {
     for (int i = 0; i < last; i++) {
         const Op *op = &p->ops[i];
         if (count_readers(p, op->out[0])) continue;
-        return error_set(e, "layer '%s' (%s) is read by no other", op->layer,
+        return error_set(e, "no layer reads layer '%s' (%s)", op->layer,
                          layer_kind_name(g->layers[op->layer_index].kind));
     }
     return 0;

@@ -1,9 +1,9 @@
-/* From a network's graph to the program that a plan computes (device/program.h).
+/* Turns a network's graph into the program that a plan computes (device/program.h).
  *
- * Each layer's rule emits its primitives. For inference a batch norm is then folded into the
- * convolution or linear layer before it, and sums and ReLUs are fused into what makes their input.
- * The gradient's primitives follow: each primitive's rule emits them, from the last one back, and
- * sums and masks are fused there too. Nothing here knows a device.
+ * Each layer's rule emits its primitives. For inference, a batch norm is then folded into the
+ * convolution or linear layer before it; sums and ReLUs are fused into the op that makes their
+ * input. Each primitive's rule then emits its gradient, from the last primitive to the first. Sums
+ * and masks are fused there too. This module does not depend on a device.
  */
 #ifndef ADVRT_NET_PROGRAM_H
 #define ADVRT_NET_PROGRAM_H
@@ -11,8 +11,8 @@
 #include "device/plan.h"
 #include "net/graph.h"
 
-/* The program keeps pointers into the graph. `rounds`: the device makes bf16's numbers with f32's
- * instructions, so the program says where numbers are rounded (OP_ROUND). */
+/* The program keeps pointers into the graph. `rounds`: the device emulates bf16 with f32
+ * instructions, so the program says where to round (OP_ROUND). */
 int program_new(Program **out, const Graph *g, const PlanRequest *r, bool rounds, Error *e);
 void program_free(Program *p);
 

@@ -1,4 +1,4 @@
-/* What layers that are made of products and rows share. */
+/* Functions that layers made of products and rows share. */
 #include "net/layer.h"
 
 int emit_matmul(Build *b, const Layer *l, const Shape *shape, const int in[2],
@@ -20,7 +20,7 @@ RowsSpec rows_along(const Shape *s, int first, int end) {
 }
 
 int emit_rows(Build *b, OpKind kind, const Layer *l, int x, RowsSpec rows, Error *e) {
-    const Shape shape = b->program->values[x].shape; /* new values may move the old */
+    const Shape shape = b->program->values[x].shape; /* a copy: adding a value may move the array */
     Op *op = layer_op_shaped(b, kind, l, &shape, 1, &x, e);
     if (!op) return -1;
     op->rows = rows;
@@ -37,7 +37,8 @@ int layer_norm_params(Graph *g, Layer *l, int ndim, const int64_t *shape, Error 
                : 0;
 }
 
-/* A parameter of dimensions first .. end - 1 as it meets the whole shape from the last one on. */
+/* The shape of a parameter of dimensions first .. end - 1, extended so that it broadcasts to s from
+ * the last dimension. */
 static Shape repeated(const Shape *s, int first, int end) {
     Shape p = {.ndim = s->ndim - first};
     for (int d = 0; d < p.ndim; d++) p.dim[d] = first + d < end ? s->dim[first + d] : 1;

@@ -2,7 +2,7 @@
 
 #include <inttypes.h>
 
-/* Wants n elements of t. */
+/* Fails unless t has n elements. */
 static int want_count(const char *operation, const char *name, const Tensor *t, int64_t n,
                       Error *e) {
     char text[128];
@@ -27,7 +27,7 @@ int tensor_map(MapOp op, const Tensor *a, const Tensor *out, Error *e) {
     return d->map(d, op, a->data, out->data, tensor_count(a), e);
 }
 
-/* The size of t in dimension i of a shape of ndim dimensions. */
+/* The size of t in dimension i after t is extended to ndim dimensions. */
 static int64_t lined_up(const Tensor *t, int ndim, int i) {
     int own = i - (ndim - t->ndim);
     return own < 0 ? 1 : t->shape[own];
@@ -40,15 +40,15 @@ int tensor_broadcast_shape(const Tensor *a, const Tensor *b, int *ndim, int64_t 
     for (int i = 0; i < *ndim; i++) {
         int64_t p = lined_up(a, *ndim, i), q = lined_up(b, *ndim, i);
         if (p != q && p != 1 && q != 1)
-            return error_set(e, "shapes %s and %s do not fit each other",
+            return error_set(e, "shapes %s and %s cannot be broadcast together",
                              tensor_shape_text(a, left), tensor_shape_text(b, right));
         shape[i] = p == 1 ? q : p;
     }
     return 0;
 }
 
-/* Dimensions of one element are left out, and neighbours along which both operands go on or both
- * stand still become one. */
+/* Drops dimensions of one element. Merges neighbouring dimensions where each operand advances
+ * contiguously or is repeated in both. */
 static Broadcast broadcast_of(const Tensor *a, const Tensor *b, const Tensor *out) {
     int64_t a_step = 1, b_step = 1;
     Broadcast s = {0}, backwards = {0};
@@ -164,7 +164,7 @@ static int want_indices(const char *name, const Tensor *index, int64_t K, Error 
     return 0;
 }
 
-/* What gather and scatter have in common: `whole` [outer,K,inner] and `part` [outer,J,inner]. */
+/* The checks that gather and scatter share: `whole` [outer,K,inner] and `part` [outer,J,inner]. */
 static int want_selection(const char *name, bool others, const Tensor *whole, int dim,
                           const Tensor *index, const Tensor *part, int64_t *J, Error *e) {
     if (tensor_want(name, "a", whole, DTYPE_F32, whole, e) || want_dim(name, whole, dim, e) ||
@@ -173,7 +173,8 @@ static int want_selection(const char *name, bool others, const Tensor *whole, in
         return -1;
     RowShape r = tensor_rows(whole, dim);
     int64_t rows = r.outer * r.inner;
-    if (others && r.K < 1) return error_set(e, "%s: there is nothing to leave out", name);
+    if (others && r.K < 1)
+        return error_set(e, "%s: a row without elements has none to leave out", name);
     *J = others ? r.K - 1 : rows ? tensor_count(index) / rows : 0;
     return want_count(name, "index", index, others ? rows : rows * *J, e) ||
                    want_count(name, "part", part, rows * *J, e) || want_indices(name, index, r.K, e)
@@ -202,9 +203,8 @@ int tensor_matmul_shape(MatmulKind kind, const Tensor *a, const Tensor *b, int64
     char left[128], right[128];
     bool a_turned = kind == MATMUL_TN, b_turned = kind == MATMUL_NT;
     if (a->ndim != 2 || b->ndim != 2 || a->shape[!a_turned] != b->shape[b_turned])
-        return error_set(e, "matmul: %s%s and %s%s are no factors of a product",
-                         tensor_shape_text(a, left), a_turned ? "'" : "",
-                         tensor_shape_text(b, right), b_turned ? "'" : "");
+        return error_set(e, "matmul: cannot multiply %s%s by %s%s", tensor_shape_text(a, left),
+                         a_turned ? "'" : "", tensor_shape_text(b, right), b_turned ? "'" : "");
     shape[0] = a->shape[a_turned];
     shape[1] = b->shape[!b_turned];
     return 0;

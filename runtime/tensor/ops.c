@@ -5,7 +5,8 @@
 
 #include "tensor/loss.h"
 
-/* Wants t to be of the type, on the device of `like`, and, where `shape` is given, of its shape. */
+/* Fails unless t has the type, is on the device of `like` and has the shape of `shape` (NULL:
+ * any). */
 static int want(const char *operation, const char *name, const Tensor *t, Dtype type,
                 const Tensor *like, const Tensor *shape, Error *e) {
     char wanted[128], got[128];
@@ -16,7 +17,7 @@ static int want(const char *operation, const char *name, const Tensor *t, Dtype 
     return 0;
 }
 
-/* Wants t to be [N] where N is `rows`. */
+/* Fails unless t is [N], where N is the first dimension of `rows`. */
 static int want_row(const char *operation, const char *name, const Tensor *t, Dtype type,
                     const Tensor *like, int64_t rows, Error *e) {
     Tensor shape = {.ndim = 1, .shape = {rows}};
@@ -84,7 +85,7 @@ static int want_logits(const char *operation, const Tensor *z, Error *e) {
     return 0;
 }
 
-/* Wants t to be i64 [N] with every class in 0 .. K-1, N and K those of z. */
+/* Fails unless t is i64 [N] with every class in 0 .. K-1, for the N and K of z. */
 static int want_classes(const char *operation, const char *name, const Tensor *t, const Tensor *z,
                         Error *e) {
     enum { BLOCK = 512 };
@@ -147,7 +148,7 @@ int tensor_cross_entropy(const Tensor *z, const Tensor *label, double *loss, int
                             dz->data, e);
 }
 
-/* Wants t to be [N,...], f32; *D is the number of elements of one image. */
+/* Fails unless t is f32 [N,...]. *D is the number of elements of one image. */
 static int want_images(const char *operation, const char *name, const Tensor *t, int64_t *D,
                        Error *e) {
     if (want_f32(operation, name, t, t, NULL, e) != 0) return -1;
@@ -171,7 +172,7 @@ int tensor_norms(const Tensor *q, const Tensor *l2, const Tensor *linf, const Te
     return d->norms(d, q->data, N, D, l2->data, linf->data, zero_share->data, e);
 }
 
-/* Wants both sides of a box, or neither, of D elements each on the device of `like`. */
+/* Fails unless the box has both sides or neither. A side has D elements on the device of `like`. */
 static int want_box(const char *operation, TensorBox box, const Tensor *like, int64_t D, Box *out,
                     Error *e) {
     const struct {

@@ -8,7 +8,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 
-/* Device memory with the number of tensors that share it. */
+/* Device memory and the number of tensors that share it. */
 struct Storage {
     atomic_int shares;
     Device *device;
@@ -61,7 +61,7 @@ int tensor_want(const char *operation, const char *name, const Tensor *t, Dtype 
     return 0;
 }
 
-/* Checks a shape from outside and works out how many bytes it takes. */
+/* Checks an untrusted shape and computes its bytes. */
 static int shape_bytes(Dtype t, int ndim, const int64_t *shape, size_t *bytes, Error *e) {
     char text[128];
     if (ndim < 0 || ndim > TENSOR_DIMS)
@@ -74,8 +74,8 @@ static int shape_bytes(Dtype t, int ndim, const int64_t *shape, size_t *bytes, E
     bool fits = true, empty = false;
     for (int i = 0; i < ndim; i++) {
         if (shape[i] == 0) empty = true;
-        /* Zeros are left out, so that a product that overflows is found on either side of one:
-         * later code may multiply the dimensions in any order. */
+        /* Skip zeros, so that an overflow is found whether the zero comes before or after it. Later
+         * code may multiply the dimensions in any order. */
         if (shape[i] != 0 && size_mul(all, (size_t)shape[i], &all) != 0) fits = false;
     }
     if (!fits || all > (size_t)INT64_MAX)
@@ -142,7 +142,7 @@ int tensor_reshape(Tensor *out, const Tensor *t, int ndim, const int64_t *shape,
     char from[128], to[128];
     if (shape_bytes(t->dtype, ndim, shape, &bytes, e) != 0) return -1;
     if (bytes != tensor_bytes(t))
-        return error_set(e, "%s cannot be reshaped to %s: another number of elements",
+        return error_set(e, "%s cannot be reshaped to %s: the numbers of elements differ",
                          tensor_shape_text(t, from), shape_text(ndim, shape, to));
     Tensor view = tensor_share(t);
     view.ndim = ndim;
@@ -201,7 +201,7 @@ int tensor_from_host(const Tensor *t, const void *host, Error *e) {
 
 int tensor_convert(Tensor *out, const Tensor *t, Dtype type, Error *e) {
     enum { BLOCK = 1024 };
-    double in[BLOCK], converted[BLOCK]; /* room for a block of any type */
+    double in[BLOCK], converted[BLOCK]; /* blocks of the widest type */
     Device *d = tensor_device(t);
     size_t from_size = dtype_size(t->dtype), to_size = dtype_size(type);
     if (tensor_new(out, d, type, t->ndim, t->shape, e) != 0) return -1;
@@ -223,8 +223,8 @@ int tensor_convert(Tensor *out, const Tensor *t, Dtype type, Error *e) {
     return 0;
 }
 
-/* Copies elements of `width` bytes in the order of out's indices; steps[d] is how far dimension d
- * of out moves in `from`, in elements. */
+/* Copies elements of `width` bytes in the order of out's indices. steps[d] is the stride in `from`,
+ * in elements, of dimension d of out. */
 static void copy_strided(const Tensor *out, const int64_t *steps, size_t width, char *to,
                          const char *from) {
     int64_t index[TENSOR_DIMS] = {0}, at = 0;

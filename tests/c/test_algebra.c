@@ -230,8 +230,8 @@ static void test_door(void **state) {
     want_refused(tensor_map(MAP_EXP, &a, &n, &e), &e, "out must have 6 elements, got [2]");
     want_refused(tensor_map(MAP_EXP, &a, &empty, &e), &e, "out is an emptied tensor");
     want_refused(tensor_broadcast_shape(&a, &b, &ndim, got, &e), &e,
-                 "shapes [2,3] and [3,2] do not fit each other");
-    want_refused(tensor_broadcast(BINARY_ADD, &a, &b, &a, &e), &e, "do not fit");
+                 "shapes [2,3] and [3,2] cannot be broadcast together");
+    want_refused(tensor_broadcast(BINARY_ADD, &a, &b, &a, &e), &e, "cannot be broadcast");
     want_refused(tensor_broadcast(BINARY_ADD, &a, &a, &n, &e), &e, "shape [2,3], got [2]");
     want_refused(tensor_broadcast(BINARY_ADD, &a, &wide, &a, &e), &e, "b must be f32");
     want_refused(tensor_reduce(REDUCE_SUM, &a, tensor_rows(&a, 0), &n, &e), &e, "3 elements");

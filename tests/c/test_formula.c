@@ -69,9 +69,9 @@ static void refuses_what_is_wrong(void **state) {
     } cases[] = {
         {"", 1, "formula '': expected a number, an operand or a function at 'the end'"},
         {"x +", 1, "formula 'x +': expected a number, an operand or a function at 'the end'"},
-        {"x y", 2, "formula 'x y': something is left at 'y'"},
+        {"x y", 2, "formula 'x y': unexpected text at 'y'"},
         {"(x", 1, "formula '(x': expected ')' at 'the end'"},
-        {"y", 1, "formula 'y': an operand that is not given at 'y'"},
+        {"y", 1, "formula 'y': no input for the operand at 'y'"},
         {"relu(x)", 1, "formula 'relu(x)': unknown name at 'relu(x)'"},
         {"max(x)", 1, "formula 'max(x)': expected ',' at ')'"},
         {"exp x", 1, "formula 'exp x': expected '(' at 'x'"},

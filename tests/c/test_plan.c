@@ -654,7 +654,7 @@ static void test_misfits(void **state) {
                   .name = "many"};
     assert_int_not_equal(graph_add(g, &many, &value, &e), 0);
     assert_string_equal(e.text,
-                        "layer 'many' (conv): its value has more than 2^40 elements an image");
+                        "layer 'many' (conv): its value has more than 2^40 elements per image");
     Layer ahead = {.kind = LAYER_RELU, .inputs = 1, .input = {50}, .cap = 1, .name = "r"};
     assert_int_not_equal(graph_add(g, &ahead, &value, &e), 0);
     Plan *p;

@@ -159,7 +159,7 @@ describe("the builder", function()
                 .. "got 'tf_crop_and_resize'",
             ["b:resize(x, {size = 4, mode = true})"] = "resize: mode must be 'linear' or 'nearest', got true",
             ["b:conv_transpose(b:maxpool(x, {kernel = 8}), 'c', {out = 2, kernel = 3, pad = 2})"] =
-                "layer 'c' (conv_transpose): the padding leaves nothing of its output",
+                "layer 'c' (conv_transpose): the padding removes its whole output",
             ["b:batchnorm(x, 'n', {eps = '1e-3'})"] = "batchnorm: eps must be a number, got '1e-3'",
             ["b:batchnorm(x)"] = "batchnorm needs the name of its parameters, got nil",
             ["b:linear(x, 2)"] = "linear needs the name of its parameters, got 2",

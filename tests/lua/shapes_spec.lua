@@ -64,8 +64,8 @@ describe("a layer that puts numbers elsewhere", function()
                 "concat: [2,3,4] and [2,1,4] differ in more than dimension 3",
             ["b:concat({x, x}, 4)"] =
                 "concat: dim must be a dimension of [2,3,4], 1 to 3 or -1 for the last, got 4",
-            ["b:reshape(x, {5, -1})"] = "reshape: cannot make [5,-1] of [2,3,4]",
-            ["b:reshape(x, {-1, -1})"] = "reshape: cannot make [-1,-1] of [2,3,4]",
+            ["b:reshape(x, {5, -1})"] = "reshape: cannot make shape [5,-1] from [2,3,4]",
+            ["b:reshape(x, {-1, -1})"] = "reshape: cannot make shape [-1,-1] from [2,3,4]",
             ["b:reshape(x, 24)"] = "reshape takes a list of sizes, got 24",
             ["b:reshape(x, {2.5})"] = "reshape takes a list of sizes, got {2.5}",
             ["b:reshape(x, {1, 1, 1, 1, 1, 1, 24})"] = "reshape: a shape has 1 to 6 dimensions",

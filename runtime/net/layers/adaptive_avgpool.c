@@ -1,4 +1,4 @@
-/* torch's adaptive average onto a grid of the given size. */
+/* torch's adaptive average pooling to a grid of a given size. */
 #include "net/layer.h"
 
 static int add(Graph *g, Layer *l, Error *e) {

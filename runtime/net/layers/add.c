@@ -1,4 +1,4 @@
-/* The sum of two values of one shape. */
+/* The sum of two values of equal shape. */
 #include <stdio.h>
 
 #include "net/layer.h"

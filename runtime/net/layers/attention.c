@@ -1,5 +1,5 @@
-/* Attention between the rows of [.., L, 3 D], each a query, a key and a value for each of `groups`
- * heads: softmax(scale q k') v, [.., L, D]. A scale of 0 stands for 1 / sqrt(D / heads). */
+/* Attention over the rows of [.., L, 3 D]: softmax(scale q k') v, [.., L, D]. A row holds a query,
+ * a key and a value for each of `groups` heads. A scale of 0 means 1 / sqrt(D / heads). */
 #include <math.h>
 
 #include "net/layer.h"
@@ -15,7 +15,7 @@ static int add(Graph *g, Layer *l, Error *e) {
     return 0;
 }
 
-/* One product for each window and head, the factors where they lie in the packed rows. */
+/* One product per window and head. The factors stay in the packed rows. */
 static int emit(Build *b, const Layer *l, const int *in, Error *e) {
     int n = l->shape.ndim;
     int64_t L = l->shape.dim[n - 2], D = l->shape.dim[n - 1], H = l->groups, d = D / H;

@@ -1,5 +1,5 @@
-/* The average of a window, as torch's: of what lies in the image, or, flags[0], of the padding too,
- * whose zeros count up to where the padded image ends. */
+/* Average pooling as in torch. It averages the image's elements in a window. With flags[0] the
+ * zeros of the padding count too, up to the end of the padded image. */
 #include "net/layer.h"
 
 static int add(Graph *g, Layer *l, Error *e) {

@@ -12,7 +12,7 @@ static int add(Graph *g, Layer *l, Error *e) {
     return layer_param(g, l, 3, "running_var", PARAM_RUNNING_VAR, 1, &l->C, e);
 }
 
-/* With the batch's statistics in training, with the running ones, an affine map, else. */
+/* In training: uses the batch's statistics. Else: an affine map from the running statistics. */
 static int emit(Build *b, const Layer *l, const int *in, Error *e) {
     Op *op = layer_op(b, b->training ? OP_BATCHNORM : OP_AFFINE, l, 1, in, e);
     if (!op) return -1;

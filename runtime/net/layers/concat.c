@@ -1,4 +1,4 @@
-/* Values one after another along a dimension, sizes[0], in which alone they may differ. */
+/* Concatenates values along dimension sizes[0]. All other dimensions must be equal. */
 #include <stdio.h>
 
 #include "net/layer.h"

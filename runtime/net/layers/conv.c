@@ -1,7 +1,7 @@
 /* A convolution: weight [K, C/groups, R, S], bias [K]. */
 #include "net/layer.h"
 
-/* Output size of a window that slides over `in` padded elements; -1 where it never fits. */
+/* Output size of a window that slides over `in` padded elements; -1 if it does not fit. */
 static int64_t slide(int64_t in, int64_t before, int64_t after, int64_t kernel, int64_t stride) {
     int64_t room = in + before + after - kernel;
     return room < 0 ? -1 : room / stride + 1;

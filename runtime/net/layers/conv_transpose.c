@@ -1,5 +1,5 @@
-/* A transposed convolution: weight [C, K/groups, R, S], bias [K]; sizes: rows and columns more at
- * the bottom and on the right. */
+/* A transposed convolution: weight [C, K/groups, R, S], bias [K]. sizes: the output padding, rows
+ * added at the bottom and columns added on the right. */
 #include "net/layer.h"
 
 static int add(Graph *g, Layer *l, Error *e) {
@@ -14,7 +14,7 @@ static int add(Graph *g, Layer *l, Error *e) {
             return layer_fail(l, e, "output_padding must be 0 or more and less than the stride");
         out[i] = (in[i] - 1) * l->stride[i] + (l->kernel[i] - 1) * l->dilation[i] + 1 +
                  l->sizes[i] - l->pad[i] - l->pad[i + 2];
-        if (out[i] < 1) return layer_fail(l, e, "the padding leaves nothing of its output");
+        if (out[i] < 1) return layer_fail(l, e, "the padding removes its whole output");
     }
     l->H = out[0], l->W = out[1];
     int64_t shape[4] = {x->C, l->C / l->groups, l->kernel[0], l->kernel[1]};

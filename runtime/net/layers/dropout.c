@@ -1,4 +1,4 @@
-/* Dropout: in training x / (1 - p) where it is kept, else 0. */
+/* Dropout: in training, x / (1 - p) for the elements that are kept, else 0. */
 #include <string.h>
 
 #include "base/random.h"
@@ -14,7 +14,8 @@ static bool vanishes(const Graph *g, const Layer *l, bool training) {
     return !training || l->p == 0;
 }
 
-/* The stream is the layer's own: its name, the plan's seed, and its place among the layers. */
+/* Each layer has its own random stream, made from its name, the plan's seed, and its index among
+ * the layers. */
 static int emit(Build *b, const Layer *l, const int *in, Error *e) {
     Op *op = layer_op(b, OP_DROPOUT, l, 1, in, e);
     if (!op) return -1;

@@ -1,4 +1,5 @@
-/* Dimensions of 1 repeated, so that the shape is `sizes`; -1 leaves a dimension as it is. */
+/* Repeats dimensions of size 1, so that the shape becomes `sizes`. A size of -1 keeps a
+ * dimension. */
 #include <stdio.h>
 
 #include "net/layer.h"

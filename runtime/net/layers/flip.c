@@ -1,10 +1,10 @@
-/* The input with the order of its elements turned round along the dimensions `sizes`. */
+/* Reverses the order of the input's elements along the dimensions `sizes`. */
 #include "net/layer.h"
 
 static int add(Graph *g, Layer *l, Error *e) {
     const Shape *x = &layer_input_of(g, l, 0)->shape;
     bool taken[SHAPE_DIMS] = {false};
-    if (l->n_sizes < 1) return layer_fail(l, e, "needs the dimensions to turn round");
+    if (l->n_sizes < 1) return layer_fail(l, e, "needs the dimensions to flip");
     for (int i = 0; i < l->n_sizes; i++) {
         if (layer_check_dim(l, x, l->sizes[i], &l->sizes[i], e)) return -1;
         if (taken[l->sizes[i]]) return layer_fail(l, e, "a dimension is named twice");

@@ -1,5 +1,5 @@
-/* Group norm: the channels, dimension 0, in groups that are normalised together with all that lies
- * below them; weight, bias [C]. */
+/* Group norm: splits the channels (dimension 0) into groups and normalises each group over all its
+ * elements; weight, bias [C]. */
 #include "net/layer.h"
 
 static int add(Graph *g, Layer *l, Error *e) {

@@ -1,4 +1,4 @@
-/* The image, [C,H,W]: the caller's x, so no primitive. */
+/* The image [C,H,W]. It is the caller's x, so there is no primitive. */
 #include "net/layer.h"
 
 static int add(Graph *g, Layer *l, Error *e) {

@@ -1,4 +1,5 @@
-/* Instance norm: each channel, dimension 0, by itself; weight, bias [C] where `bias` is set. */
+/* Instance norm: normalises each channel (dimension 0) separately; weight, bias [C] if `bias` is
+ * set. */
 #include "net/layer.h"
 
 static int add(Graph *g, Layer *l, Error *e) {

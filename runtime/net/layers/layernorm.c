@@ -1,5 +1,5 @@
-/* Layer norm over the last sizes[0] dimensions, or, where that is 0, over the first, as ConvNeXt's
- * over channels: weight and bias of the shape that is normalised. */
+/* Layer norm over the last sizes[0] dimensions; with 0 over the first dimension, as in ConvNeXt
+ * (its channels). weight and bias have the normalised shape. */
 #include "net/layer.h"
 
 static int add(Graph *g, Layer *l, Error *e) {

@@ -1,6 +1,6 @@
-/* A linear layer: weight [K, D], bias [K]. On the flattened input, or, where flags[0] is set, along
- * its last dimension. `text` comes before the parameters' own names, as torch's "in_proj_";
- * flags[1]: they are attention's. */
+/* A linear layer: weight [K, D], bias [K]. It takes the flattened input; with flags[0] it works
+ * along the last dimension. `text` is a prefix of the parameters' names, such as torch's
+ * "in_proj_". With flags[1] the parameters belong to attention. */
 #include <stdio.h>
 
 #include "net/layer.h"
@@ -10,7 +10,7 @@ static bool along_last(const Graph *g, const Layer *l) {
 }
 
 static int add(Graph *g, Layer *l, Error *e) {
-    const Shape x = layer_input_of(g, l, 0)->shape; /* new layers may move the old */
+    const Shape x = layer_input_of(g, l, 0)->shape; /* a copy: adding a layer may move the array */
     char weight[LAYER_TEXT + 8], bias[LAYER_TEXT + 8];
     if (l->C < 1 || l->C > 1 << 24) return layer_fail(l, e, "needs 1 to 2^24 outputs");
     int64_t shape[2] = {l->C, along_last(g, l) ? x.dim[x.ndim - 1] : shape_count(&x)};
@@ -27,7 +27,7 @@ static int add(Graph *g, Layer *l, Error *e) {
     return l->bias ? layer_param(g, l, 1, bias, PARAM_BIAS, 1, shape, e) : 0;
 }
 
-/* One product for all that comes before the last dimension. */
+/* One product over all dimensions before the last. */
 static int emit(Build *b, const Layer *l, const int *in, Error *e) {
     if (!along_last(b->graph, l)) return layer_op(b, OP_LINEAR, l, 1, in, e) ? 0 : -1;
     const Shape *x = &layer_input_of(b->graph, l, 0)->shape;

@@ -1,5 +1,5 @@
-/* Local response normalisation: x / (k + alpha m)^beta, where m is the mean of x^2 over sizes[0]
- * channels around; k is `scale`, alpha `eps`, beta `p`. */
+/* Local response normalisation: x / (k + alpha m)^beta. m is the mean of x^2 over the sizes[0]
+ * nearest channels; k is `scale`, alpha `eps`, beta `p`. */
 #include <math.h>
 #include <stdio.h>
 
@@ -14,12 +14,13 @@ static int add(Graph *g, Layer *l, Error *e) {
     return layer_keep_shape(g, l);
 }
 
-/* The values of the layer's ops; -1 where one could not be made. */
+/* The value that an op makes; -1 if the op could not be made. */
 static int value_made(const Op *op) {
     return op ? op->out[0] : -1;
 }
 
-/* The mean over channels, which are rows of a plane that has the cells as its columns. */
+/* The mean over neighbouring channels. A plane holds the channels as rows and the pixels as
+ * columns. */
 static int mean_around(Build *b, const Layer *l, int square, Error *e) {
     const Shape plane = {3, {1, l->C, l->H * l->W}};
     int64_t n = l->sizes[0];

@@ -1,4 +1,4 @@
-/* A formula of one to four values, element by element; values of fewer elements are repeated. */
+/* An elementwise formula of one to four values. Smaller values are broadcast. */
 #include <stdio.h>
 
 #include "device/formula.h"
@@ -16,7 +16,7 @@ static int add(Graph *g, Layer *l, Error *e) {
         const Shape whole = l->shape, *s = &layer_input_of(g, l, i)->shape;
         char what[2 * SHAPE_TEXT + 64], one[SHAPE_TEXT], other[SHAPE_TEXT];
         if (shape_join(&whole, s, &l->shape)) continue;
-        snprintf(what, sizeof what, "%s and %s do not fit together",
+        snprintf(what, sizeof what, "%s and %s cannot be broadcast together",
                  shape_text(whole.ndim, whole.dim, one), shape_text(s->ndim, s->dim, other));
         return layer_fail(l, e, what);
     }

@@ -1,10 +1,11 @@
-/* torch.matmul of two values: the last two dimensions are matrices, those before are broadcast.
- * flags: the first, the second matrix is transposed; scale: of the result. */
+/* torch.matmul of two values: the last two dimensions are matrices, the earlier ones are broadcast.
+ * flags: whether the first and the second matrix is transposed. scale multiplies the result. */
 #include <stdio.h>
 
 #include "net/layer.h"
 
-/* Rows and columns as the product takes them, and the dimensions before, from the last. */
+/* One factor: its rows and columns after transposition, and its earlier dimensions, counted from
+ * the last. */
 typedef struct Side {
     int64_t row, column, rows, columns, before[2], step[2];
     bool fits;

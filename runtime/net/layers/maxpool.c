@@ -1,4 +1,4 @@
-/* The maximum of a window; padding never wins. */
+/* Max pooling; the padding is never the maximum. */
 #include "net/layer.h"
 
 static int add(Graph *g, Layer *l, Error *e) {

@@ -1,5 +1,5 @@
 /* The mean, or with `flag` the sum, over the dimensions in `sizes`, counted from 0. With
- * `second_flag` they stay, with one element each. */
+ * `second_flag` these dimensions stay, with size 1. */
 #include "net/layer.h"
 
 static int add(Graph *g, Layer *l, Error *e) {

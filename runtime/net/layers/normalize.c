@@ -1,4 +1,4 @@
-/* (x - mean) / std for each channel. */
+/* (x - mean) / std per channel. */
 #include <math.h>
 
 #include "net/layer.h"

@@ -1,4 +1,4 @@
-/* Zeros around the input: sizes[2 d] before and sizes[2 d + 1] behind dimension d. */
+/* Pads the input with zeros: sizes[2 d] before and sizes[2 d + 1] after dimension d. */
 #include "net/layer.h"
 
 static int add(Graph *g, Layer *l, Error *e) {
@@ -8,7 +8,7 @@ static int add(Graph *g, Layer *l, Error *e) {
     l->shape = *x;
     for (int i = 0; i < l->n_sizes; i++) {
         if (l->sizes[i] < 0 || l->sizes[i] > 65536)
-            return layer_fail(l, e, "padding must be 0 to 65536; slice cuts off");
+            return layer_fail(l, e, "padding must be 0 to 65536; use slice to crop");
         l->shape.dim[i / 2] += l->sizes[i];
     }
     return 0;

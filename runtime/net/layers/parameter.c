@@ -1,5 +1,5 @@
-/* A parameter as a value, the same for every image: its name is the layer's, its shape is `sizes`,
- * its role (graph.h) is `text`. With `flag` the parameter's own shape lacks the last sizes of 1. */
+/* A parameter as a value, equal for every image. Its name is the layer's, its shape is `sizes`, its
+ * role (graph.h) is `text`. With `flag` the parameter's own shape omits trailing sizes of 1. */
 #include "net/layer.h"
 
 static int add(Graph *g, Layer *l, Error *e) {

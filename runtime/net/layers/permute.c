@@ -1,4 +1,4 @@
-/* The dimensions in another order: dimension i of the output is sizes[i] of the input. */
+/* Permutes the dimensions: dimension i of the output is dimension sizes[i] of the input. */
 #include "net/layer.h"
 
 static int add(Graph *g, Layer *l, Error *e) {

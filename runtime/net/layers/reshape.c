@@ -1,12 +1,13 @@
-/* The same numbers in the shape `sizes`, of which one may be -1: what the others leave. */
+/* The same elements in the shape `sizes`. One size may be -1: it follows from the number of
+ * elements. */
 #include <stdio.h>
 
 #include "net/layer.h"
 
 static int misfit(const Layer *l, const Shape *x, Error *e) {
     char what[2 * SHAPE_TEXT + 64], from[SHAPE_TEXT], to[SHAPE_TEXT];
-    snprintf(what, sizeof what, "cannot make %s of %s", shape_text(l->n_sizes, l->sizes, to),
-             shape_text(x->ndim, x->dim, from));
+    snprintf(what, sizeof what, "cannot make shape %s from %s",
+             shape_text(l->n_sizes, l->sizes, to), shape_text(x->ndim, x->dim, from));
     return layer_fail(l, e, what);
 }
 

@@ -1,6 +1,6 @@
-/* An image interpolated onto a grid `out`, or, where that is 0, by `factor`. flag: between two
- * cells, else the nearest. text: where an output cell lies, and sizes[0], how the nearest is
- * rounded. */
+/* Interpolates an image onto the grid `out`, or, if that is 0, scales it by `factor`. flag: linear
+ * interpolation, else nearest. text: how output cells map to input coordinates. sizes[0]: how the
+ * nearest cell is rounded. */
 #include <math.h>
 #include <string.h>
 

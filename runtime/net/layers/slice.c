@@ -1,5 +1,5 @@
-/* A part of the input: along dimension sizes[0] the elements from sizes[1] on, sizes[2] of them,
- * sizes[3] apart. */
+/* A slice of the input: in dimension sizes[0], sizes[2] elements from index sizes[1], in steps of
+ * sizes[3]. */
 #include <stdio.h>
 
 #include "net/layer.h"
@@ -13,7 +13,7 @@ static int add(Graph *g, Layer *l, Error *e) {
         start >= x->dim[dim] || last >= x->dim[dim] - start) {
         char what[160], shape[SHAPE_TEXT];
         snprintf(what, sizeof what,
-                 "%lld elements from %lld on in steps of %lld are not in dimension %lld of %s",
+                 "%lld elements from element %lld in steps of %lld exceed dimension %lld of %s",
                  (long long)count, (long long)start + 1, (long long)step, (long long)dim + 1,
                  shape_text(x->ndim, x->dim, shape));
         return layer_fail(l, e, what);

@@ -1,4 +1,4 @@
-/* The gradient of averages over windows. */
+/* The gradient of average pooling. */
 #include "net/build.h"
 
 int gradient_avgwindow(Build *b, int i, int g, Error *e) {

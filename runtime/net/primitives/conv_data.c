@@ -1,5 +1,5 @@
-/* The gradients of a transposed convolution: the convolution itself, and that of its weights, for
- * which the output's gradient is what the convolution reads. */
+/* The gradients of a transposed convolution. The data gradient is the plain convolution. The weight
+ * gradient is the convolution's, which reads the output's gradient as its input. */
 #include "net/build.h"
 
 int gradient_conv_data(Build *b, int i, int g, Error *e) {

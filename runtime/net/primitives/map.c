@@ -1,13 +1,14 @@
-/* Maps and the sums that undo their repeating: a formula of several operands, element by element.
+/* Maps, elementwise formulas of several operands, and their gradients. The gradient of a broadcast
+ * operand is a sum.
  */
 #include <string.h>
 
 #include "net/build.h"
 #include "device/formula.h"
 
-/* --- shapes that repeat --- */
+/* --- shapes that broadcast --- */
 
-/* Dimension i of s, seen as one of `ndim` dimensions. */
+/* The size of dimension i of s after s is extended to `ndim` dimensions. */
 static int64_t aligned(const Shape *s, int ndim, int i) {
     int own = i - (ndim - s->ndim);
     return own < 0 ? 1 : s->dim[own];
@@ -33,7 +34,7 @@ bool shape_join(const Shape *a, const Shape *b, Shape *out) {
     return true;
 }
 
-/* The strides at which elements of s meet those of `whole`. */
+/* The strides that broadcast s to `whole`. */
 static void repeat_strides(const Shape *s, const Shape *whole, int64_t *stride) {
     int64_t step = 1;
     for (int i = whole->ndim - 1; i >= 0; i--) {
@@ -75,14 +76,14 @@ Op *build_map(Build *b, const char *text, int n, const MapInput *in, const Shape
 
 /* --- the gradient --- */
 
-/* The derivative by an operand, as a map of the same shape; what it does not read is left out.
- * Its value, or g where it is just that. NO_VALUE with the error set. */
+/* Emits the derivative by an operand, as a map of the same shape without the operands that it does
+ * not read. Returns its value, or g if the derivative is g itself. NO_VALUE with the error set. */
 static int derivative(Build *b, int i, int operand, int of, int g, Error *e) {
     const Op f = b->program->ops[i];
     MapSpec spec = *f.map;
     int in[OP_INPUTS], params[OP_PARAMS] = {-1, -1, -1, -1}, n = 0, n_params = 0;
     if (formula_derivative(&spec.formula, &f.map->formula, operand, e)) return NO_VALUE;
-    MapOperand *last = &spec.operand[f.map->formula.operands]; /* g, marked by its input */
+    MapOperand *last = &spec.operand[f.map->formula.operands]; /* g; the input OP_INPUTS marks it */
     *last = (MapOperand){.input = OP_INPUTS, .param = -1};
     repeat_strides(&spec.shape, &spec.shape, last->stride);
     for (int j = spec.formula.operands - 1; j >= 0; j--) {
@@ -110,7 +111,7 @@ static int derivative(Build *b, int i, int operand, int of, int g, Error *e) {
     return op->out[0];
 }
 
-/* Sums over the dimensions in which an operand was repeated. */
+/* Sums over the dimensions in which the operand was repeated. */
 static const ReduceSpec *repeats_of(Build *b, const MapSpec *map, const MapOperand *o, Error *e) {
     ReduceSpec spec = {.shape = map->shape, .scale = 1};
     for (int d = 0; d < spec.shape.ndim; d++)
@@ -159,7 +160,7 @@ int gradient_map(Build *b, int i, int g, Error *e) {
 
 /* --- parameters as values --- */
 
-/* The parameter that an op hands on as a value, element by element; -1 where it does not. */
+/* The parameter that an op copies, element by element, into a value; -1 if it does not. */
 static int handed_on(const Op *op) {
     if (op->kind != OP_MAP || formula_is_operand(&op->map->formula) != 0) return -1;
     const MapOperand *o = &op->map->operand[0];
@@ -172,7 +173,7 @@ static int free_param(const Op *op) {
     return -1;
 }
 
-/* Operand j of map i becomes the parameter itself. */
+/* Makes operand j of map i read the parameter itself. */
 static int inline_operand(Build *b, int i, int j, int param, Error *e) {
     Op *op = &b->program->ops[i];
     MapSpec spec = *op->map;
@@ -203,7 +204,7 @@ int inline_parameters(Build *b, Error *e) {
     return 0;
 }
 
-/* Each element that was summed has the sum's gradient, scaled. */
+/* Each element of a sum gets the sum's gradient, scaled. */
 int gradient_reduce(Build *b, int i, int g, Error *e) {
     const Op f = b->program->ops[i];
     const ReduceSpec *sum = f.reduce;

@@ -1,12 +1,12 @@
-/* The gradient of a product: out = scale a b gives a's as scale dout b', b's as scale a' dout, each
- * a product over the same memory seen with other strides. */
+/* The gradient of out = scale a b: for a it is scale dout b', for b it is scale a' dout. Both are
+ * products over the same memory with other strides. */
 #include "net/build.h"
 
 static MatmulOperand transposed(MatmulOperand m) {
     return (MatmulOperand){{m.step[0], m.step[1]}, m.column, m.row, m.at};
 }
 
-/* What makes the gradient of the first operand, or of the second. */
+/* The product that computes the gradient of the first operand or of the second. */
 static MatmulSpec gradient_spec(const MatmulSpec *s, bool first) {
     MatmulSpec g = *s;
     if (first) {
@@ -19,7 +19,7 @@ static MatmulSpec gradient_spec(const MatmulSpec *s, bool first) {
     return g;
 }
 
-/* The gradient of a value, or of the parameter that stands in its place. */
+/* The gradient of an operand: a value, or the parameter in its place. */
 static int operand_rule(Build *b, int i, int g, int operand, Error *e) {
     const Op *f = &b->program->ops[i];
     int value = f->in[operand], other = f->in[1 - operand];

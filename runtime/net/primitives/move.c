@@ -1,4 +1,4 @@
-/* The gradients of moves and inserts: moves the other way. */
+/* The gradients of moves and inserts: moves in the opposite direction. */
 #include "net/build.h"
 #include "net/graph.h"
 
@@ -8,7 +8,7 @@ static int64_t moved(const MoveSpec *m) {
     return n;
 }
 
-/* The way back to a value of `count` elements, where the move reads none of them twice. */
+/* The opposite move, into a value of `count` elements. The move must read no element twice. */
 static MoveSpec reversed(const MoveSpec *m, int64_t count) {
     MoveSpec back = *m;
     for (int d = 0; d < m->ndim; d++) back.from[d] = m->to[d], back.to[d] = m->from[d];
@@ -18,7 +18,7 @@ static MoveSpec reversed(const MoveSpec *m, int64_t count) {
     return back;
 }
 
-/* From the gradient of out to that of x. What the move did not read gets 0. */
+/* Moves the gradient of out to the gradient of x. Elements that the move did not read get 0. */
 static int move_back(Build *b, int i, int g, Error *e) {
     int x = b->program->ops[i].in[0];
     if (!gradient_wanted(b, x)) return 0;
@@ -34,8 +34,8 @@ int gradient_move(Build *b, int i, int g, Error *e) {
     return move_back(b, i, g, e);
 }
 
-/* What the base has where x was put does not count: it is 0, or was not written (program.h). So
- * the base's gradient is that of out, whose other elements nothing reads. */
+/* The base's elements under x have no effect: they are 0 or were not written (program.h). So the
+ * base's gradient is the gradient of out; nothing reads its elements under x. */
 int gradient_insert(Build *b, int i, int g, Error *e) {
     int base = b->program->ops[i].in[1];
     if (move_back(b, i, g, e)) return -1;

@@ -1,4 +1,4 @@
-/* The gradients of softmax and standardisation, which read their results. */
+/* The gradients of softmax and standardisation; both read the op's result. */
 #include "net/build.h"
 
 int gradient_softmax(Build *b, int i, int g, Error *e) {

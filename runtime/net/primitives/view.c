@@ -1,4 +1,4 @@
-/* The gradient of a view: the same numbers in the shape of what was viewed. */
+/* The gradient of a view: the same elements in the original shape. */
 #include "net/build.h"
 
 int gradient_view(Build *b, int i, int g, Error *e) {

@@ -1,4 +1,4 @@
-/* Cross-entropy (Eq. 5), of which the attack ascends the negative: log p_t. */
+/* Cross-entropy (Eq. 5). The attack ascends its negative: log p_t. */
 #include <math.h>
 
 #include "device/loss.h"

@@ -1,11 +1,11 @@
-/* The margin loss (Eq. 7): min(z_t - max of the others, kappa). */
+/* The margin loss (Eq. 7): min(z_t - max over the other classes, kappa). */
 #include <math.h>
 
 #include "device/loss.h"
 
 extern const Loss loss_m_logit;
 
-/* The class of the greatest logit but t's, the lowest of a tie. */
+/* The class with the greatest logit except t; the lowest index of a tie. */
 static int64_t rival(const double *z, int64_t t, int64_t K) {
     int64_t best = -1;
     for (int64_t k = 0; k < K; k++)
@@ -18,7 +18,7 @@ static double value(const double *z, int64_t t, int64_t K, const double *p) {
     return margin > p[0] ? p[0] : margin;
 }
 
-/* At kappa itself the gradient still passes, as in torch.clamp. */
+/* The gradient is not cut off at a value of exactly kappa, as in torch.clamp. */
 static void gradient(const double *z, int64_t t, int64_t K, const double *p, double *dz) {
     int64_t other = rival(z, t, K);
     double margin = z[t] - z[other];
