@@ -1,13 +1,13 @@
-/* What autograd is made of: functions of one operand, broadcasting, reductions, selections and
- * products. Logits and images are small beside the network's work, so these are plain loops over
- * rows, the C library's functions and sums in double; what is elementwise over two operands goes
- * to the vector code run by run. */
+/* The operations of autograd: functions of one operand, broadcasting, reductions, selections and
+ * products. Logits and images are small beside the network's work. So these are plain loops over
+ * rows, with the C library's functions and sums in double. Elementwise work on two operands uses
+ * the vector code. */
 #include <math.h>
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
 
-/* Elements below which threads cost more than they save. */
+/* SERIAL: with fewer elements, threads cost more than they save. */
 enum { SERIAL = 16384, LANES = 8 };
 
 #define EACH                                                                                       \
@@ -53,7 +53,7 @@ int cpu_broadcast(Device *d, BinaryOp op, const Broadcast *s, const float *a, co
     return 0;
 }
 
-/* Sums in a fixed number of lanes, so that additions do not wait for each other. */
+/* Sums in a fixed number of lanes, so that one addition does not wait for the last. */
 #define ROW_SUM(TERM)                                                                              \
     double lane[LANES] = {0}, all = 0;                                                             \
     int64_t k = 0;                                                                                 \
@@ -81,7 +81,7 @@ static double row_norm(const float *a, int64_t K, int64_t apart) {
     ROW_SUM(v * v);
 }
 
-/* NaN where an element is. */
+/* NaN if an element is NaN. */
 static double row_abs_max(const float *a, int64_t K, int64_t apart) {
     double most = 0;
     for (int64_t k = 0; k < K; k++) {
@@ -126,7 +126,7 @@ static bool before(float a, float b) {
     return a > b || (isnan(a) && !isnan(b));
 }
 
-/* Keeps the k largest so far in order, `apart` from each other. */
+/* Keeps the k largest elements so far, in order, `apart` from each other. */
 static void top_row(const float *a, int64_t K, int64_t apart, int64_t k, float *value,
                     int64_t *index) {
     for (int64_t i = 0; i < K; i++) {

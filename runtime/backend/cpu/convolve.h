@@ -1,14 +1,12 @@
-/* Own convolutions, and their gradients, over activations in blocks of channels: 1x1 as a
- * matrix product that reads the image where it lies, those of a stride above 1 as products
- * of gathered pixels, 3x3, 4x4 and 5x5 of stride 1 by Winograd's minimal filtering in
- * tiles of 6x6 inputs, which needs a quarter of the products (9 of 25 for 5x5), and 3x3 of
- * stride 2 by the same in phases, with 9 of 16.
+/* The project's own convolutions and their gradients, over activations in blocks of channels. 1x1:
+ * a matrix product that reads the image in place. Stride above 1: products of gathered pixels. 3x3,
+ * 4x4 and 5x5 of stride 1: Winograd's minimal filtering in tiles of 6x6 inputs, with a quarter of
+ * the products (9 of 25 for 5x5). 3x3 of stride 2: the same in phases, with 9 of 16 products.
  *
- * All gather a group of pixels (of tiles) and two blocks of output channels in
- * registers and sum over the input channels in order, so a figure depends neither on
- * the grouping nor on the threads nor on the image's place in the batch. Unlike
- * kernels.h's functions these contract products and sums, as oneDNN's do, and there
- * is none for plain x86-64.
+ * Each kernel holds the sums of a group of pixels (or tiles) and of two blocks of output channels
+ * in registers. It sums over the input channels in order. So a result depends neither on the
+ * grouping, nor on the threads, nor on the image's index in the batch. Unlike the functions of
+ * kernels.h, these contract products and sums (FMA), as oneDNN's do. Plain x86-64 has none.
  *
  * Letters: N images, C and K input and output channels, H W and OH OW the grids.
  */
@@ -21,44 +19,47 @@
 
 typedef struct Convolution {
     int64_t N, C, K, H, W, OH, OW;
-    int64_t taps;      /* rows and columns of the filter: 1 to 5 */
-    int64_t top, left; /* padding; what the other sides have follows from the grids */
-    int64_t stride;    /* inputs from an output's to the next one's */
-    int64_t spread;    /* inputs lie so far apart, zeros between; stride or spread is 1 */
-    bool sum, relu;    /* y = relu(y_before + result), each where set */
+    int64_t taps;      /* rows and columns of the filter, 1 to 5 */
+    int64_t top, left; /* padding; the grids determine the other two sides */
+    int64_t stride;    /* distance between the inputs of neighbouring outputs */
+    int64_t spread;    /* distance between inputs, with zeros between them; stride or spread is 1 */
+    bool sum, relu;    /* y = relu(y_before + result), each part where set */
     float cap;         /* of the ReLU; may be infinite */
-    bool backward;     /* the weights are those packed for the convolution whose gradient this is:
-                          K and C exchanged, the filter rotated; its bias is not used */
+    bool backward;     /* the weights were packed for the forward convolution, and this run is its
+                          gradient: K and C exchanged, the filter rotated, the bias unused */
     int threads;
 } Convolution;
 
-/* x [N, C/B, H, W, B] and y [N, K/B, OH, OW, B] in blocks of B = lanes channels, of which those
- * past C hold zeros and those past K are given zeros. y is not x. Memory is aligned to 64 bytes. */
+/* x [N, C/B, H, W, B] and y [N, K/B, OH, OW, B] are in blocks of B = lanes channels. Channels of x
+ * from C on must be zero; those of y from K on become zero. y is not x. Memory is aligned to 64
+ * bytes. */
 typedef struct ConvolutionBuffers {
-    const float *x, *weights; /* packed ones */
+    const float *x, *weights; /* packed weights */
     float *y, *scratch;
-    /* Bits as relu_mask (kernels.h) has them, or NULL: opened is given those of y, y becomes +0
-     * where open has none. */
+    /* Bits as of relu_mask (kernels.h), or NULL. opened receives the bits of y. Where a bit of
+     * `open` is clear, y becomes +0. */
     void *opened;
     const void *open;
 } ConvolutionBuffers;
 
 typedef struct ConvolutionKernel {
     int lanes;
-    int64_t backward_taps; /* up to how many a run may be `backward`: it costs a little time, and
-                              saves the memory of weights of its own */
-    /* Outputs of a tile, in each direction, for filters of that many taps; of those in tiles. */
+    int64_t backward_taps; /* the largest filter for which a run may be `backward`; that takes more
+                              time but needs no second copy of the weights */
+    /* Outputs of a tile in each direction, for filters of that many taps. Only kernels in tiles
+     * have this. */
     int64_t (*tile)(int64_t taps);
-    /* Floats of the packed weights, and of a run's scratch (which may be 0). */
+    /* Floats of the packed weights; floats of a run's scratch memory (may be 0). */
     size_t (*weights)(const Convolution *c);
     size_t (*scratch)(const Convolution *c);
-    /* w [K,C,taps,taps] and bias [K], which may be NULL, become the kernel's own form. turned: w is
-     * [C,K,taps,taps] of the convolution whose gradient this is. All of packed is written. */
+    /* Packs w [K,C,taps,taps] and bias [K] (may be NULL) into the kernel's own form. turned: this
+     * convolution is the gradient of another one, and w is the other's, [C,K,taps,taps]. Writes all
+     * of packed. */
     void (*pack)(const Convolution *c, const float *w, bool turned, const float *bias,
                  float *packed);
     void (*run)(const Convolution *c, const ConvolutionBuffers *b);
-    /* The gradients dw [K,C,taps,taps] and dbias [K], which may be NULL, from x and dy, in blocks
-     * as x and y of a run; NULL where there is none. */
+    /* Computes the gradients dw [K,C,taps,taps] and dbias [K] (may be NULL) from x and dy, which
+     * have the layout of x and y of a run. NULL if the kernel has no gradient. */
     size_t (*gradient_scratch)(const Convolution *c);
     void (*gradient)(const Convolution *c, const float *x, const float *dy, float *scratch,
                      float *dw, float *dbias);
@@ -67,7 +68,7 @@ typedef struct ConvolutionKernel {
 typedef struct ConvolutionKernels {
     ConvolutionKernel pointwise; /* 1 tap, stride and spread 1, as many outputs as inputs */
     ConvolutionKernel strided;   /* up to 5 taps, any stride or spread */
-    ConvolutionKernel phased;    /* 3 taps, stride 2, or spread 2 with padding of 1 */
+    ConvolutionKernel phased;    /* 3 taps; stride 2, or spread 2 with padding 1 */
     ConvolutionKernel winograd;  /* 3 to 5 taps, stride and spread 1 */
 } ConvolutionKernels;
 

@@ -57,8 +57,8 @@ int cpu_isa_choose(CpuIsa *out, Error *e) {
     return error_set(e, "ADVRT_ISA=%s: must be x86-64, avx2 or avx512", name);
 }
 
-/* Keeps oneDNN from instructions beyond the set that the environment asked for. It takes this
- * only before its first other call. */
+/* Limits oneDNN to the instruction set of the environment variable. oneDNN accepts this only before
+ * its first other call. */
 static int limit_onednn(CpuIsa isa, Error *e) {
     const char *name = getenv("ADVRT_ISA");
     if (!name || !*name || isa == CPU_AVX512) return 0;
@@ -69,7 +69,7 @@ static int limit_onednn(CpuIsa isa, Error *e) {
 
 /* Threads ---------------------------------------------------------------------------------- */
 
-/* Cores' worth of processor time that the control group grants, rounded down; 0: no limit. */
+/* The processor time that the control group grants, in cores, rounded down; 0: no limit. */
 static int quota_of_group(void) {
     long long quota = 0, period = 0;
     FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
@@ -97,8 +97,8 @@ int cpu_threads_default(void) {
 
 /* The device's functions ------------------------------------------------------------------- */
 
-/* The one host: it lives as long as the process. Its functions do not look at the Device that they
- * are called with, since another one whose memory is the host's may borrow them. */
+/* The only host device; it lives as long as the process. Its functions ignore their Device
+ * argument, because another device with host memory may borrow them. */
 static CpuDevice cpu;
 
 const CpuKernels *cpu_kernels(void) {

@@ -1,6 +1,5 @@
-/* The CPU device: host memory, its own vector code for elementwise work and losses,
- * and plans on oneDNN. What the files of this folder share; the way in from outside
- * is device/device.h.
+/* The CPU device: host memory, its own vector code for elementwise work and losses, and plans on
+ * oneDNN. The files of this folder share this header; other code uses device/device.h.
  */
 #ifndef ADVRT_DEVICE_CPU_CPU_H
 #define ADVRT_DEVICE_CPU_CPU_H
@@ -10,24 +9,23 @@
 typedef enum CpuIsa { CPU_X86_64, CPU_AVX2, CPU_AVX512, CPU_ISAS } CpuIsa;
 
 typedef struct CpuDevice {
-    Device base; /* first, so that a Device * of this kind is a CpuDevice * */
+    Device base; /* first, so that a CPU Device * can be cast to CpuDevice * */
     int threads;
     CpuIsa isa;
     const CpuKernels *kernels;
-    KernelPartial *partial; /* scratch of norms and step, grown when a batch needs more */
+    KernelPartial *partial; /* scratch memory of norms and step; grows for larger batches */
     size_t partials;
 } CpuDevice;
 
-/* The best instruction set that this processor has and the environment allows:
- * ADVRT_ISA=x86-64|avx2|avx512. An unknown name, or one that the processor lacks,
- * is an error. */
+/* The best instruction set that the processor has and the environment allows:
+ * ADVRT_ISA=x86-64|avx2|avx512. An unknown name, or a set that the processor lacks, is an error. */
 int cpu_isa_choose(CpuIsa *out, Error *e);
 bool cpu_isa_present(CpuIsa isa);
 const CpuKernels *cpu_isa_kernels(CpuIsa isa);
-/* Those of the CPU device, once it is open. */
+/* The kernels of the CPU device, once it is open. */
 const CpuKernels *cpu_kernels(void);
-/* Cores this process may use: the least of its affinity, OMP_NUM_THREADS where that
- * is set, and the processor time its control group grants. */
+/* Cores this process may use: the least of its affinity, OMP_NUM_THREADS if set, and the processor
+ * time that its control group grants. */
 int cpu_threads_default(void);
 
 /* The Device's functions on logits (losses.c). */
@@ -40,7 +38,7 @@ int cpu_cross_entropy(Device *d, const float *z, const int64_t *label, int64_t N
 
 int cpu_softmax(Device *d, SoftmaxKind kind, const float *a, RowShape r, float *out, Error *e);
 
-/* The Device's functions that autograd is made of (algebra.c). */
+/* The Device's functions for autograd (algebra.c). */
 int cpu_map(Device *d, MapOp op, const float *a, float *out, int64_t n, Error *e);
 int cpu_broadcast(Device *d, BinaryOp op, const Broadcast *s, const float *a, const float *b,
                   float *out, Error *e);

@@ -1,12 +1,10 @@
-/* The CPU device's own vector code: one table of functions over plain arrays for
- * each instruction set, made from one source (kernels.inc) and chosen when the
- * device is made.
+/* The CPU device's own vector code: one table of functions over plain arrays per instruction set.
+ * All tables come from one source (kernels.inc). The device chooses one when it is made.
  *
- * Every function is threaded by OpenMP over the whole of its arrays, and gives the
- * same bits for any number of threads, any alignment of its arrays, and any of the
- * instruction sets: work is cut into pieces whose size does not depend on the
- * threads, sums are kept in a fixed number of lanes, pieces are added in order, and
- * products and sums are not contracted. `formula` alone contracts some where the
+ * OpenMP threads each function over its whole arrays. A function gives the same bits for any number
+ * of threads, any alignment and any instruction set. For that, work is cut into pieces whose size
+ * does not depend on the threads. Sums have a fixed number of lanes, pieces are added in order, and
+ * products and sums are not contracted. The exception is `formula`: it contracts some where the
  * processor can, so the last bits of exp, log, tanh and erf depend on the instruction set.
  *
  * Letters: N images, D elements of an image, C channels, HW pixels of a channel.
@@ -20,32 +18,32 @@
 #include "device/resize.h"
 #include "device/program.h"
 
-/* What norms and step keep of one piece of an image until the pieces are added up. */
+/* The partial sums of norms and step over one piece of an image. */
 typedef struct KernelPartial {
     double square, largest;
     int64_t zeros;
 } KernelPartial;
 
-/* A pooling over planes of H x W cells of B channels, a multiple of 8 but for averages. A window
- * has a place in the image, and of a maximum at most 65536. */
+/* Pooling over planes of H x W cells of B channels. B is a multiple of 8, except for averages. Each
+ * window overlaps the image. A window of max pooling has at most 65536 cells. */
 typedef struct PoolShape {
     int64_t planes, B, H, W, OH, OW, kernel[2], stride[2];
     int64_t pad[4]; /* top, left, bottom, right */
-    bool count_pad; /* of an average: the padding counts */
+    bool count_pad; /* averages: the padding counts */
 } PoolShape;
 
-/* A formula with a loop of its own, and the loops of its derivatives by each operand, whose
- * operands are those that the derivative reads, and the gradient. NULL: step by step. */
+/* A formula with its own loop, and loops for its derivatives by each operand. The operands of a
+ * derivative's loop are those that it reads, then the gradient. NULL: computed step by step. */
 typedef struct FusedFormula {
     const char *text;
     int operands;
     FormulaLoop *value, *derivative[MAP_OPERANDS];
 } FusedFormula;
 
-/* A formula over dimensions n, the last two of which are rows and columns; out is contiguous.
- * reg: where the result of each step is kept; constants have a register of their own. pair: the
- * later step whose result this one, sigmoid(a), makes too, that of -a; FORMULA_MADE: nothing is
- * left to do for this step. loop, where there is one, computes all steps. */
+/* A formula over dimensions n; the last two are rows and columns. out is contiguous. reg: the
+ * register of each step's result; each constant has its own. pair: if this step is sigmoid(a), the
+ * later step sigmoid(-a) that it computes too. FORMULA_MADE: an earlier step computes this one.
+ * loop: if not NULL, computes all steps. */
 enum { FORMULA_ALONE = 0, FORMULA_MADE = -1 };
 enum { FORMULA_CHUNK = 512, FORMULA_REGISTERS = 40, MAP_DIMS = SHAPE_DIMS + 3 };
 typedef struct FormulaMap {
@@ -56,8 +54,7 @@ typedef struct FormulaMap {
     int64_t n[MAP_DIMS], stride[MAP_OPERANDS][MAP_DIMS];
 } FormulaMap;
 
-/* Sums of x over the dimensions `over`, one for each place of the dimensions `kept`, times scale.
- */
+/* Sums of x over the dimensions `over`, times scale: one sum per index of the dimensions `kept`. */
 enum { REDUCE_STRIP = 64 };
 typedef struct Reduction {
     int kept, over;
@@ -65,7 +62,7 @@ typedef struct Reduction {
     double scale;
 } Reduction;
 /* out[to_at + i . to] = x[from_at + i . from] for every i below n; no element is written twice.
- * ndim is 2 or more, and the inner two dimensions are the last ones. */
+ * ndim is at least 2, and the inner two dimensions come last. */
 enum { MOVE_LEVELS = 10 };
 typedef struct MoveShape {
     int ndim;
@@ -77,14 +74,15 @@ typedef struct CpuKernels {
 
     /* Elementwise over n floats; out may be an input. */
     void (*fill)(float *out, float value, int64_t n);
-    /* min and max: NaN where either is. */
+    /* min and max: NaN if either operand is NaN. */
     void (*binary)(BinaryOp op, const float *a, const float *b, float *out, int64_t n);
     void (*binary_scalar)(BinaryOp op, const float *a, float b, float *out, int64_t n);
     void (*scalar_binary)(BinaryOp op, float a, const float *b, float *out, int64_t n);
     void (*clamp)(const float *a, float low, float high, float *out, int64_t n);
     void (*quantize)(const float *a, float levels, float *out, int64_t n);
     void (*sign)(const float *a, float *out, int64_t n);
-    /* To the nearest bf16 number, ties to even; beyond its largest infinity; NaN stays NaN. */
+    /* Rounds to the nearest bf16 number, ties to even. Beyond bf16's largest number: infinity. NaN
+     * stays NaN. */
     void (*round_bf16)(const float *a, float *out, int64_t n);
     /* out += b */
     void (*add)(float *out, const float *b, int64_t n);
@@ -103,22 +101,23 @@ typedef struct CpuKernels {
 
     /* out may be an operand that is not repeated. */
     void (*formula)(const FormulaMap *m, const float *const *in, float *out);
-    const FusedFormula *fused; /* the last one has no text */
+    const FusedFormula *fused; /* ends with an entry whose text is NULL */
 
     void (*reduce)(const Reduction *r, const float *x, float *out);
 
     void (*sgd)(const SgdStep *s, float *p, const float *g, float *m, int64_t P);
     void (*adam)(const AdamStep *s, float *p, const float *g, float *m, float *v, int64_t P);
 
-    /* x, out [N,C,HW]: out = (x - mean[c]) / std[c] in double, rounded once: a mean rounded to
+    /* x, out [N,C,HW]: out = (x - mean[c]) / std[c], in double and rounded once. A mean rounded to
      * float would shift a whole channel. out may be x. */
     void (*normalize)(const float *x, const double *mean, const double *std, float *out, int64_t N,
                       int64_t C, int64_t HW);
     /* dx [N,C,HW]: dx *= scale[c]. */
     void (*scale_channels)(float *dx, const float *scale, int64_t N, int64_t C, int64_t HW);
-    /* Batch norm with the statistics of the batch, or of several that are parts of one, in double
-     * and rounded once. x, y, dy, dx [N, blocks, cells, B] in blocks of B = 1, 8 or 16 channels, of
-     * which those from C on hold zeros; doubles are [blocks B], one for each channel.
+    /* Batch norm with the statistics of the batch, or of a batch of which these images are a part;
+     * in double, rounded once. x, y, dy, dx [N, blocks, cells, B] are in blocks of B = 1, 8 or 16
+     * channels; channels from C on hold zeros. Arrays of doubles are [blocks B], one number per
+     * channel.
      *   norm_moment    sum = sum of (x - mean)^power, power 1 or 2; part [N, blocks B]
      *   norm_apply     y = (x - mean) factor + shift; y may be x
      *   norm_products  sum = sum of dy, product = sum of dy (x - mean); part [2, N, blocks B]
@@ -135,19 +134,18 @@ typedef struct CpuKernels {
                       const double *shift, const double *slope, float *dx, int64_t N, int64_t C,
                       int64_t cells, int64_t B);
 
-    /* y = min(max(x, 0), cap), where cap may be infinite; NaN stays NaN. y may be x. */
+    /* y = min(max(x, 0), cap); cap may be infinite; NaN stays NaN. y may be x. */
     void (*relu)(const float *x, float cap, float *y, int64_t n);
-    /* One bit per element, element i in bit i % 8 of bits[i / 8]; n is a multiple of 8.
-     * relu_mask: the bit is set where 0 < y < cap (cap may be infinite), and where y is NaN.
-     * relu_save: relu and relu_mask in one pass.
-     * apply_mask: g becomes +0 where the bit is clear, whatever it was, NaN too. */
+    /* One bit per element, element i in bit i % 8 of bits[i / 8]; n is a multiple of 8. relu_mask:
+     * the bit is set if 0 < y < cap (cap may be infinite) or y is NaN. relu_save: relu and
+     * relu_mask in one pass. apply_mask: g becomes +0 where the bit is clear, even if g is NaN. */
     void (*relu_mask)(const float *y, float cap, uint8_t *bits, int64_t n);
     void (*relu_save)(const float *x, float cap, float *y, uint8_t *bits, int64_t n);
     void (*apply_mask)(float *g, const uint8_t *bits, int64_t n);
 
-    /* Linear layers of C inputs and K outputs: x [N,C], w [K,C], bias [K] or NULL, y [N,K].
-     * linear: y = x w' + bias. linear_data: dx = dy w. linear_weights: dw = dy' x, and db, where
-     * it is not NULL, the sum of dy over images. */
+    /* Linear layers of C inputs and K outputs: x [N,C], w [K,C], bias [K] or NULL, y [N,K]. linear:
+     * y = x w' + bias. linear_data: dx = dy w. linear_weights: dw = dy' x, and db (unless NULL) is
+     * the sum of dy over images. */
     void (*linear)(const float *x, const float *w, const float *bias, float *y, int64_t N,
                    int64_t C, int64_t K);
     void (*linear_data)(const float *dy, const float *w, float *dx, int64_t N, int64_t C,
@@ -155,42 +153,40 @@ typedef struct CpuKernels {
     void (*linear_weights)(const float *dy, const float *x, float *dw, float *db, int64_t N,
                            int64_t C, int64_t K);
 
-    /* x [planes,H,W,B], y and winner [planes,OH,OW,B]: y is the largest of each window, NaN where
-     * one is in it, winner the place in the window, row after row, of the first that is as large,
-     * or of the last NaN. winner may be NULL. maxpool_data: dx is the sum of dy over the windows
-     * that each input won.
-     */
+    /* x [planes,H,W,B]; y, winner [planes,OH,OW,B]. y is the maximum of each window, NaN if the
+     * window contains NaN. winner is the row-major index in the window of the first maximum, or of
+     * the last NaN. winner may be NULL. maxpool_data: dx is the sum of dy over the windows that
+     * each input won. */
     void (*maxpool)(const PoolShape *s, const float *x, float *y, uint16_t *winner);
     void (*maxpool_data)(const PoolShape *s, const float *dy, const uint16_t *winner, float *dx);
 
-    /* x [planes,H,W,B], y [planes,OH,OW,B]: y is the average of each window. avgwindow_data: dx is
-     * the sum of dy, each divided by its window's count, over the windows that an input is in. */
+    /* x [planes,H,W,B], y [planes,OH,OW,B]: y is the average of each window. avgwindow_data: dx
+     * sums dy, divided by the window's count, over the windows that contain an input. */
     void (*avgwindow)(const PoolShape *s, const float *x, float *y);
     void (*avgwindow_data)(const PoolShape *s, const float *dy, float *dx);
-    /* The same of the cells from floor(i H / OH) to ceil((i + 1) H / OH) and of columns so; what
-     * else is in s is not read. add: to what is in dx. */
+    /* Adaptive average: cell i averages rows floor(i H / OH) to ceil((i + 1) H / OH), and columns
+     * in the same way. Reads only the sizes in s. add: adds to dx. */
     void (*average)(const PoolShape *s, const float *x, float *y);
     void (*average_data)(const PoolShape *s, const float *dy, bool add, float *dx);
 
-    /* x [planes,H,W,B], y [planes,OH,OW,B], of which s has the sizes alone: interpolation between
-     * the cells that rows [OH] and columns [OW] name. resize_data is its gradient; down [H], across
-     * [W].
-     */
+    /* x [planes,H,W,B], y [planes,OH,OW,B]: interpolates between the cells that rows [OH] and
+     * columns [OW] name. Reads only the sizes in s. resize_data is the gradient; down [H], across
+     * [W]. */
     void (*resize)(const PoolShape *s, bool linear, const ResizeCell *rows,
                    const ResizeCell *columns, const float *x, float *y);
     void (*resize_data)(const PoolShape *s, bool linear, const ResizeCell *rows,
                         const ResizeCell *columns, const ResizeReach *down,
                         const ResizeReach *across, const float *dy, float *dx);
 
-    /* x and y are at from_at and to_at. Added to what is there where `sum`. */
+    /* x and y start at from_at and to_at. With `sum`, adds to y. */
     void (*move)(const MoveShape *s, const float *x, float *y, bool sum);
 
-    /* Rows of [outer,K,inner]: the K elements at one place of outer and inner. Results may lie over
-     * any of the inputs of their size.
+    /* Rows of [outer,K,inner]: K elements per pair of outer and inner index. A result may overwrite
+     * any input of its size.
      *   softmax           y = exp(x - max) / sum
      *   softmax_back      dx = y (dy - sum of dy y)
-     *   standardize       y = (x - mean) f, and, where factors is not NULL, f = 1 / sqrt(variance +
-     *                     eps) [outer,inner]
+     *   standardize       y = (x - mean) f; factors [outer,inner], unless NULL, receives
+     *                     f = 1 / sqrt(variance + eps)
      *   standardize_back  dx = f (dy - mean of dy - y mean of dy y) */
     void (*softmax)(const float *x, float *y, int64_t outer, int64_t K, int64_t inner);
     void (*softmax_back)(const float *dy, const float *y, float *dx, int64_t outer, int64_t K,
@@ -204,7 +200,7 @@ typedef struct CpuKernels {
     const ConvolutionKernels *convolutions; /* or NULL */
 } CpuKernels;
 
-/* Elements of an image that one thread takes at a time where sums are made. */
+/* Elements of an image per piece when sums are made; one thread takes one piece. */
 enum { KERNEL_PIECE = 8192 };
 
 /* The number of partial results that norms and step need. */

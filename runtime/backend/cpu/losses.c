@@ -1,18 +1,18 @@
-/* The losses on logits. A row is a thousand numbers at most against the network's
- * milliseconds, so these are plain loops; exp and log are the C library's, which keep
- * the subnormal numbers that gradients live on when the softmax saturates. */
+/* The losses on logits. A row has at most about a thousand numbers, which is little beside the
+ * network's work, so these are plain loops. exp and log are the C library's: they keep subnormal
+ * numbers, which are the gradients when the softmax saturates. */
 #include <math.h>
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
 #include "base/memory.h"
 
-/* Rows times classes below which threads cost more than they save. */
+/* With fewer rows times classes, threads cost more than they save. */
 enum { SERIAL = 4096 };
 
 static const double tau = 0.9; /* of Definition IV.1 */
 
-/* The greatest of K elements that are `apart` from each other, NaN where one is. */
+/* The maximum of K elements `apart` from each other; NaN if one is NaN. */
 static float row_max(const float *z, int64_t K, int64_t apart) {
     float m = z[0];
     for (int64_t k = 1; k < K; k++)
@@ -20,8 +20,8 @@ static float row_max(const float *z, int64_t K, int64_t apart) {
     return m;
 }
 
-/* The index of the greatest, the lowest where several tie, leaving out class `without`
- * (-1: none); -1 where an element that counts is NaN. */
+/* The index of the maximum, the lowest of a tie, without class `without` (-1: none). -1 if one of
+ * these elements is NaN. */
 static int64_t row_argmax(const float *z, int64_t K, int64_t without) {
     int64_t best = -1;
     for (int64_t k = 0; k < K; k++) {
@@ -32,8 +32,8 @@ static int64_t row_argmax(const float *z, int64_t K, int64_t without) {
     return best;
 }
 
-/* log sum exp(z - m) in double, by log1p of all but the greatest: where one class is nearly certain
- * its log p is minus what the others add up to, which a sum of about 1 would lose. */
+/* log sum exp(z - m) in double, by log1p over all but the maximum. When one class is nearly
+ * certain, its log p is minus the sum of the others, which a sum near 1 would lose. */
 static double row_log_rest(const float *z, int64_t K, int64_t apart, float m) {
     double rest = 0;
     int64_t greatest = 0;
@@ -46,13 +46,13 @@ static double row_log_rest(const float *z, int64_t K, int64_t apart, float m) {
     return isinf(m) ? NAN : log1p(rest + (double)(greatest - 1));
 }
 
-/* log p of the element a of a row. */
+/* log p of element a of a row. */
 static float log_p(float a, float m, double log_rest) {
     return (float)(((double)a - (double)m) - log_rest);
 }
 
-/* log sum exp(z - m), summed in float over a vector's lanes as frameworks do: its last bit decides
- * at which margin p_t - 1 becomes 0. */
+/* log sum exp(z - m), summed in float over the lanes of a vector, as frameworks do. Its last bit
+ * decides at which margin p_t - 1 becomes 0. */
 static float row_log_sum(const float *z, int64_t K, int64_t apart, float m) {
     float lane[8] = {0};
     for (int64_t k = 0; k < K; k++) lane[k % 8] += expf(z[k * apart] - m);
@@ -61,9 +61,9 @@ static float row_log_sum(const float *z, int64_t K, int64_t apart, float m) {
     return logf(lane[0]);
 }
 
-/* Eq. 5 ascended: log p_t, with gradient onehot - softmax. The gradient is made in float: p_t
- * rounds to 1 past a margin of about 16.7 and the target's element is then exactly 0, as frameworks
- * have it. The value is finer, so that a line search sees it fall however close to 0 it is. */
+/* Eq. 5 ascended: log p_t, with gradient onehot - softmax. The gradient is computed in float, as in
+ * frameworks: beyond a margin of about 16.7, p_t rounds to 1 and the target's element is exactly 0.
+ * The value is computed in double, so that a line search sees it change even near 0. */
 static void ce_row(const float *z, int64_t t, int64_t K, float *value, float *dz) {
     float m = row_max(z, K, 1), log_sum = row_log_sum(z, K, 1, m);
     *value = log_p(z[t], m, row_log_rest(z, K, 1, m));
@@ -71,7 +71,7 @@ static void ce_row(const float *z, int64_t t, int64_t K, float *value, float *dz
     dz[t] += 1.0f;
 }
 
-/* The functions of the losses: of one row, parameters p as in the loss's record. */
+/* The loss functions for one row; p holds the parameters as in the loss's record. */
 static void ce_loss(const float *z, int64_t t, int64_t K, const double *p, float *value,
                     float *dz) {
     (void)p;
@@ -107,14 +107,14 @@ static const struct {
     LossRow row;
 } own_losses[] = {{"ce", ce_loss}, {"logit", logit_loss}, {"m_logit", m_logit_loss}};
 
-/* NULL: there is none. */
+/* The device's own function for a loss; NULL if it has none. */
 static LossRow own_loss(const char *name) {
     for (size_t i = 0; i < sizeof own_losses / sizeof own_losses[0]; i++)
         if (strcmp(own_losses[i].name, name) == 0) return own_losses[i].row;
     return NULL;
 }
 
-/* A loss that has no function here, from its record: in double, rounded once. */
+/* Computes a loss without its own function from its record: in double, rounded once. */
 static int loss_of_record(const LossCall *call, const float *z, const int64_t *target, int64_t N,
                           int64_t K, float *value, float *dz, Error *e) {
     double *row = memory_take(2 * (size_t)K * sizeof *row, call->loss->name, e);
@@ -139,8 +139,8 @@ int cpu_loss(Device *d, const LossCall *call, const float *z, const int64_t *tar
     return 0;
 }
 
-/* One image's line of the record; the probabilities are made in double and rounded once, and
- * the subspace is told from the rounded ones, so that the record agrees with itself. */
+/* The recorded numbers of one image. Probabilities are computed in double and rounded once. The
+ * subspace follows from the rounded ones, so that the record is consistent. */
 static void stats_row(const float *z, int64_t c, int64_t t, int64_t K, const LogitStats *out,
                       int64_t n) {
     double m = (double)row_max(z, K, 1), sum = 0;

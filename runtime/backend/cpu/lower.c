@@ -1,4 +1,4 @@
-/* Emitting a CPU plan's steps: primitives, reorders, and what is fused into ops. */
+/* Emits the steps of a CPU plan: primitives, reorders, and work that is fused into ops. */
 #include "backend/cpu/lower.h"
 
 #include <string.h>
@@ -163,7 +163,7 @@ int emit_convolution(Compiler *c, const char *name, dnnl_primitive_desc_t pd, co
     return status;
 }
 
-/* A flat [N,C] layout as the [N,C,1,1] of the same bytes, so that both can be reordered. */
+/* A flat layout [N,C] as [N,C,1,1] of the same bytes, so that both can be reordered. */
 static Layout as_grid(const Layout *l) {
     return l->ndims == 2 ? layout_plain(l->dims[0], l->dims[1], 1, 1) : *l;
 }
@@ -231,7 +231,7 @@ static int run_copy(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* Bits are of whole bytes, and the caller's memory ends where its elements do. */
+/* Bits need whole bytes, and the caller's memory ends with its elements. */
 int emit_relu(Compiler *c, const Op *op, const Layout *l, int in, int out, Done *done, Error *e) {
     CapJob job = {layout_elements(l), (float)op->cap};
     done->activated = true;
@@ -314,7 +314,7 @@ int deliver(Compiler *c, const Op *op, const Layout *layout, int buffer, Done do
     return op->open == NO_VALUE || done.opened ? 0 : emit_open(c, op, own, buffer, e);
 }
 
-/* --- bf16 with f32's instructions --- */
+/* --- bf16 emulated with f32 --- */
 
 bool op_rounds(const Compiler *c, const Op *op) {
     PlanPrecision precision = c->request->precision;

@@ -1,9 +1,8 @@
-/* Lowering a program for the CPU (device/plan.h): what the files on each primitive, lower_*.c,
- * share. A step is a oneDNN primitive or one of the device's own kernels.
+/* Lowers a program for the CPU (device/plan.h): what the files lower_*.c, one per primitive, share.
+ * A step is a oneDNN primitive or one of the device's own kernels.
  *
- * A value has a buffer and a layout; its gradient gets the same layout, whoever makes it. A
- * lowering that looks into a value asks for the layout that it can read (value_as,
- * channels_layout): what oneDNN leaves behind may be any.
+ * A value has a buffer and a layout; its gradient has the same layout. oneDNN may leave any layout.
+ * So a lowering that reads a value asks for a layout that it can read (value_as, channels_layout).
  */
 #ifndef ADVRT_DEVICE_CPU_LOWER_H
 #define ADVRT_DEVICE_CPU_LOWER_H
@@ -12,11 +11,11 @@
 #include "backend/cpu/primitive.h"
 #include "device/plan.h"
 
-/* What an op leaves for the ops of its gradient. */
+/* What an op records for the ops of its gradient. */
 typedef struct CpuNote {
-    dnnl_primitive_desc_t descriptor; /* the forward one, as a hint for backward */
-    int packed;                       /* an own kernel's weights, where both directions use them */
-    int source;                       /* a convolution's or linear layer's input as it reads it */
+    dnnl_primitive_desc_t descriptor; /* the forward descriptor, as a hint for backward */
+    int packed;                       /* an own kernel's weights, if both directions use them */
+    int source; /* the input of a convolution or linear layer, in the layout it reads */
     int weights;
     FormulaLoop *loop; /* of a map that the product which reads it computes */
 } CpuNote;
@@ -50,22 +49,22 @@ static inline const Op *twin_of(const Compiler *c, const Op *op) {
 dnnl_engine_t cpu_engine(void);
 dnnl_stream_t cpu_stream(void);
 
-/* Channels of a block in this device's activations: 16 with AVX-512, else 8. */
+/* Channels per block in this device's activations: 16 with AVX-512, else 8. */
 int cpu_block(const Compiler *c);
-/* Plain order. */
+/* The contiguous layout of a value. */
 Layout plain_layout(const Compiler *c, int value);
 Layout blocked_layout(const Compiler *c, int64_t C, int64_t H, int64_t W);
-/* The layout in which own kernels read the value's channels: its own where that is plain or in this
- * device's blocks, else these blocks. */
+/* The layout in which own kernels read the value's channels: its own layout if that is contiguous
+ * or in this device's blocks, else these blocks. */
 Layout channels_layout(const Compiler *c, int value);
-/* Elements of a shape. */
+/* The number of elements of a shape. */
 int64_t shape_elements(const Shape *s);
-/* Elements of a layout, block padding included; rounded up to whole bytes of bits, for which the
- * arena's alignment has the room. */
+/* The number of elements of a layout with its block padding, rounded up to whole bytes of bits. The
+ * arena's alignment leaves room for that. */
 int64_t layout_elements(const Layout *l);
 int64_t layout_elements_of_bits(const Layout *l);
 
-/* The lowerings, one for each kind of op. */
+/* The lowerings, one per kind of op. */
 typedef int Lower(Compiler *c, const Op *op, Error *e);
 Lower cpu_lower_input, cpu_lower_output, cpu_lower_normalize, cpu_lower_affine, cpu_lower_conv,
     cpu_lower_conv_data, cpu_lower_conv_weights, cpu_lower_linear, cpu_lower_linear_data,
@@ -84,54 +83,53 @@ Lower cpu_lower_standardize, cpu_lower_standardize_back;
 Lower cpu_lower_resize;
 Lower cpu_lower_resize_back;
 
-/* A step that runs a primitive made from pd (not consumed); a scratchpad is added where it wants
- * one. */
+/* Adds a step that runs a primitive made from pd (pd is not consumed). Adds a scratchpad if the
+ * primitive needs one. */
 typedef struct Arg {
     int arg, buffer;
 } Arg;
 int emit_primitive(Compiler *c, const char *what, dnnl_primitive_desc_t pd, int n, const Arg *args,
                    Error *e);
-/* A convolution on a batch, in steps of one image each where its implementation would let an
- * image's bits depend on its place. s, what and post are those that pd was made with. */
+/* Adds a convolution on a batch. If the implementation would let an image's bits depend on its
+ * index, adds one step per image instead. s, what and post are those that pd was made with. */
 int emit_convolution(Compiler *c, const char *name, dnnl_primitive_desc_t pd, const ConvShape *s,
                      ConvWhat what, const PostOps *post, int n, const Arg *args, Error *e);
 /* Copies a buffer into another layout. */
 int emit_reorder(Compiler *c, const Layout *from, int in, const Layout *to, int out, Error *e);
-/* out = in + out, out = in: for whole layouts, block padding included. */
+/* out = in + out; out = in. Both work on whole layouts, with block padding. */
 int emit_add(Compiler *c, const Layout *l, int in, int out, Error *e);
 int emit_copy(Compiler *c, const Layout *l, int in, int out, Error *e);
 
-/* The buffer of a value in `layout`: its own, or a new one with a reorder emitted. -1 with the
- * error set. */
+/* The buffer of a value in `layout`: its own, or a new one that a reorder fills. -1 with the error
+ * set. */
 int value_as(Compiler *c, int value, const Layout *layout, Error *e);
 /* A new buffer for a value of this layout. */
 int buffer_of(Compiler *c, const Layout *layout, Error *e);
-/* A buffer that holds what the value does, in `layout`, and may be written over: the value's own
- * where it dies here, else a copy. */
+/* A buffer with the value in `layout` that may be overwritten: the value's own if this op is its
+ * last reader, else a copy. */
 int value_to_overwrite(Compiler *c, int value, const Layout *layout, Error *e);
 
-/* *loop = the loop of its own that a map's formula has, where the map runs along rows in plain
- * order and every operand is a whole value; else NULL. */
+/* Sets *loop to the formula's own loop if the map runs along rows in plain order and every operand
+ * is a whole value, else to NULL. */
 int map_in_rows(const Compiler *c, const Op *op, FormulaLoop **loop, Error *e);
-/* Whether a product can compute a formula of its operand `value` as it reads it, and does so
- * cheaply. */
+/* Whether the product can compute a formula of its operand `value` cheaply while it reads it. */
 bool product_computes(const Compiler *c, const Op *matmul, int value);
 
-/* What an op's own step has done of the work that is fused into the op. */
+/* Which parts of the fused work an op's own step has done. */
 typedef struct Done {
     bool added, activated, opened, masked;
 } Done;
-/* out = the op's activation of in, with op->open in the same pass where it can be: *done says so.
- */
+/* out = the op's activation of in. Also makes op->open, in the same pass if possible; *done records
+ * that. */
 int emit_relu(Compiler *c, const Op *op, const Layout *l, int in, int out, Done *done, Error *e);
-/* The op's result lies in `buffer`, in `layout`: emits the rest of the fused work and places
- * out[0], a gradient in the layout of the value that it is the gradient of. */
+/* The op's result is in `buffer` in `layout`. Emits the remaining fused work and places out[0]. A
+ * gradient gets the layout of its value. */
 int deliver(Compiler *c, const Op *op, const Layout *layout, int buffer, Done done, Error *e);
-/* A new buffer of bits for op->open, of out[0] in `layout`, which is placed. */
+/* Places a new buffer of bits for op->open, whose out[0] has `layout`. */
 int place_open(Compiler *c, const Op *op, const Layout *layout, Error *e);
 
-/* bf16 with f32's instructions: whether this op's products are of bf16 numbers; if so, the weights
- * that it is about to keep are rounded. What else is rounded the program says (OP_ROUND). */
+/* bf16 emulated with f32: whether this op's products are of bf16 numbers. If so, round the weights
+ * that the plan keeps. The program shows all other roundings (OP_ROUND). */
 bool op_rounds(const Compiler *c, const Op *op);
 void round_weights(const Compiler *c, const Op *op, float *weights, size_t n);
 

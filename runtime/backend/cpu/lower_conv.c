@@ -1,10 +1,10 @@
-/* Convolutions. The device's own kernels do those that they can (lower_convolve.c); the others are
- * oneDNN's. Forward: one oneDNN primitive with the bias and the residual sum in it, and the ReLU as
- * a step of its own, because oneDNN's makes 0 of NaN. The gradient with respect to the input, by
- * the layer's shape:
+/* Convolutions. The device's own kernels do those that they can (lower_convolve.c); oneDNN does the
+ * others. Forward: one oneDNN primitive with the bias and the residual sum. The ReLU is a separate
+ * step, because oneDNN's makes 0 of NaN. The gradient with respect to the input depends on the
+ * layer's shape:
  *
  *   stride 1      a forward convolution with rotated, transposed weights, which adds to
- *                 the gradient that is there by its sum post-op
+ *                 the existing gradient by its sum post-op
  *   from image    a stride-1 convolution to the stride's phases and a pixel shuffle, straight
  *                 into the caller's dx (the first layer has few channels and a large grid)
  *   otherwise     oneDNN's backward_data
@@ -69,14 +69,14 @@ int conv_keep_bias(Compiler *c, const float *host, int64_t K, int *buffer, Error
     return *buffer < 0 ? -1 : 0;
 }
 
-/* The weights as the graph stores them, or left open. */
+/* The layout of the weights: as in the graph, or left to oneDNN. */
 static Layout weights_layout(const Compiler *c, const Op *forward, bool open) {
     return layout_weights(forward->groups, value_of(c, forward->in[0])->C,
                           value_of(c, forward->out[0])->C, forward->kernel, open);
 }
 
-/* A training plan's weights change between steps: each forward puts the parameter into the layout
- * that pd wants. Where that is the graph's own, the parameter itself is read. */
+/* A training plan's weights change between steps, so each forward reorders the parameter to pd's
+ * layout. If pd uses the graph's layout, the step reads the parameter itself. */
 static int live_weights(Compiler *c, const Op *op, const Layout *from, dnnl_primitive_desc_t pd,
                         int *buffer, Error *e) {
     Layout to = descriptor_layout(pd, DNNL_ARG_WEIGHTS);
@@ -104,8 +104,9 @@ ConvShape conv_forward_shape(const Compiler *c, const Op *forward) {
     return s;
 }
 
-/* Set by tests alone: oneDNN computes a convolution whose input has fewer than so many channels
- * with channels last, as it may with AVX-512. So every processor meets values in that layout. */
+/* Only tests set this variable. oneDNN then uses channels-last for convolutions whose input has
+ * fewer channels than it says, as it may do with AVX-512. So tests meet this layout on every
+ * processor. */
 static bool channels_last(const Compiler *c, const Op *forward) {
     const char *below = getenv("ADVRT_TEST_CHANNELS_LAST");
     return below && value_of(c, forward->in[0])->C < strtoll(below, NULL, 10);
@@ -115,11 +116,10 @@ static Layout with_channels_last(const Layout *l) {
     return layout_channels_last(l->dims[0], l->dims[1], l->dims[2], l->dims[3]);
 }
 
-/* The layouts wanted where there is a fast implementation for them; else, of groups, with the input
- * in blocks too (left to itself oneDNN reads and makes some with channels last, which the values
- * around them are not); else with the input's left to oneDNN, which keeps the output in blocks
- * (AVX-512 reads fewer than 16 channels in plain order only); else with both left to oneDNN; and
- * only then a reference implementation. *out is NULL where there is none. */
+/* Tries in order: the wanted layouts; for grouped convolutions, the input in blocks too (oneDNN
+ * alone would choose channels last for some, unlike the values around them); the input's layout left
+ * to oneDNN, with the output in blocks (AVX-512 reads fewer than 16 channels in plain layout only);
+ * both left to oneDNN; a reference implementation. *out is NULL if none exists. */
 static int seek_descriptor(const Compiler *c, ConvShape s, ConvWhat what, const PostOps *post,
                            dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *out, Error *e) {
     enum { AS_WANTED, IN_BLOCKS, OPEN_INPUT, OPEN_BOTH, ANY_IMPLEMENTATION, ATTEMPTS };
@@ -150,7 +150,7 @@ static int no_implementation(Error *e) {
     return error_set(e, "oneDNN has no convolution of this shape");
 }
 
-/* In training the bias and the weights are the parameters themselves. */
+/* In training the step reads the bias and the weights from the parameters themselves. */
 static int bind_parameters(Compiler *c, const Op *op, dnnl_primitive_desc_t pd, int *weights,
                            int *bias, Error *e) {
     Layout plain = weights_layout(c, op, false);
@@ -169,7 +169,7 @@ static int bind_parameters(Compiler *c, const Op *op, dnnl_primitive_desc_t pd, 
     return status ? -1 : 0;
 }
 
-/* With the sum in it where oneDNN can and the sum may be made in place. */
+/* Includes the sum if oneDNN can do it and it may be done in place. */
 static int forward_descriptor(Compiler *c, const Op *op, const ConvShape *s, PostOps *post,
                               dnnl_primitive_desc_t *pd, Error *e) {
     ConvWhat what = training(c) ? CONV_TRAIN : CONV_FORWARD;
@@ -254,7 +254,7 @@ int conv_emit_data(Compiler *c, const char *what, dnnl_primitive_desc_t pd, cons
     return emit_primitive(c, what, pd, 3, args, e);
 }
 
-/* The weights of the convolution that is the gradient: K and C exchanged. */
+/* The layout of the gradient convolution's weights: K and C exchanged. */
 static Layout rotated_weights(const Compiler *c, const Op *forward, bool open) {
     return layout_weights(forward->groups, value_of(c, forward->out[0])->C,
                           value_of(c, forward->in[0])->C, forward->kernel, open);
@@ -277,7 +277,7 @@ static int rotated_descriptor(Compiler *c, const Op *forward, bool sum, dnnl_pri
     return 0;
 }
 
-/* dy in the layout that the forward op's output has. */
+/* dy in the layout of the forward op's output. */
 static int read_dy(Compiler *c, const Op *op, const Op *forward, int i, Error *e) {
     return value_as(c, op->in[i], layout_of(c, forward->out[0]), e);
 }
@@ -296,7 +296,7 @@ static int rotated_steps(Compiler *c, const Op *op, const Op *forward, bool sum,
     return status ? -1 : deliver(c, op, layout, dx, (Done){.added = sum}, e);
 }
 
-/* *taken is false where oneDNN has no fast convolution of the kind. */
+/* *taken is false if oneDNN has no fast convolution of this kind. */
 static int rotated_data(Compiler *c, const Op *op, const Op *forward, bool *taken, Error *e) {
     dnnl_primitive_desc_t pd = NULL;
     bool sum = op->add != NO_VALUE && value_dies(c, op->add) &&
@@ -345,7 +345,7 @@ static int onednn_data(Compiler *c, const Op *op, const Op *forward, Error *e) {
     return status ? -1 : 0;
 }
 
-/* A transposed convolution's value gets blocks of channels, as other convolutions' do. */
+/* The value of a transposed convolution gets blocks of channels, as for other convolutions. */
 int cpu_lower_conv_data(Compiler *c, const Op *op, Error *e) {
     const Op forward = conv_forward_of(c, op);
     const Value *x = value_of(c, forward.in[0]);
@@ -361,7 +361,7 @@ int cpu_lower_conv_data(Compiler *c, const Op *op, Error *e) {
 
 /* --- the gradient with respect to the weights --- */
 
-/* The input as forward has read it; of a transposed convolution, the gradient that it is given. */
+/* The input that forward has read. For a transposed convolution: the gradient of its output. */
 static int read_source(Compiler *c, const Op *op, Layout *layout) {
     const CpuNote *note = note_of(c, op->twin);
     bool kept = twin_of(c, op)->kind == OP_CONV;

@@ -1,4 +1,4 @@
-/* Convolutions on the device's own kernels (convolve.h): which take them, and their steps. */
+/* Convolutions on the device's own kernels (convolve.h): the choice of a kernel, and its steps. */
 #include "backend/cpu/lower_conv.h"
 
 #include <string.h>
@@ -9,8 +9,8 @@ static int64_t rounded_up(int64_t n, int64_t to) {
     return (n + to - 1) / to * to;
 }
 
-/* Winograd's products against those of the direct convolution, of whole tiles and of channels as
- * either pads them. */
+/* Compares the products of Winograd's form and of the direct convolution, with the padding of tiles
+ * and channels that each needs. */
 static bool winograd_pays(const ConvolutionKernel *kernel, const Convolution *s) {
     enum { FEWEST_CHANNELS = 8, INPUTS = 36 };
     int64_t size = kernel->tile(s->taps), lanes = kernel->lanes;
@@ -20,8 +20,8 @@ static bool winograd_pays(const ConvolutionKernel *kernel, const Convolution *s)
     return direct >= 2 * INPUTS * tiles * rounded_up(s->K, 2 * lanes);
 }
 
-/* As above, for 3x3 of stride 2 and its gradients, of the tiles' 81 products. Their weights take
- * four times as much memory. */
+/* The same for 3x3 of stride 2 and its gradients, with 81 products per tile. Their weights take
+ * four times the memory. */
 static bool phased_pays(const ConvolutionKernel *kernel, const Convolution *s) {
     enum { FEWEST_CHANNELS = 16, PRODUCTS = 81, MOST_BYTES = 16 << 20 };
     bool gradient = s->spread == 2 && s->stride == 1 && s->top == 1 && s->left == 1;
@@ -34,7 +34,7 @@ static bool phased_pays(const ConvolutionKernel *kernel, const Convolution *s) {
     return 5 * PRODUCTS * tiles <= 4 * s->taps * s->taps * rows * columns;
 }
 
-/* Of the convolution that is the gradient of s. */
+/* The convolution that computes the gradient of s. */
 static Convolution reversed(const Convolution *s) {
     return (Convolution){.C = s->K,
                          .K = s->C,
@@ -49,8 +49,8 @@ static Convolution reversed(const Convolution *s) {
                          .spread = s->stride};
 }
 
-/* Training transforms the weights anew in each step, and must have all three of a layer's
- * convolutions here: oneDNN's gradients want a forward of oneDNN's. */
+/* Training transforms the weights at each step. All three convolutions of a layer must use these
+ * kernels, because oneDNN's gradients need a oneDNN forward. */
 static bool winograd_trains(const Compiler *c, const Convolution *s) {
     enum { FEWEST_TILES = 8 };
     const ConvolutionKernel *kernel = &cpu_of(c)->kernels->convolutions->winograd;
@@ -60,10 +60,10 @@ static bool winograd_trains(const Compiler *c, const Convolution *s) {
     return winograd_pays(kernel, &back) && c->request->N * tiles >= FEWEST_TILES;
 }
 
-/* The one rule: for inference what has a stride and more than one tap, and 1x1 wherever it makes as
- * many outputs as there are inputs (phases of an image's gradient can be more, zeros at the end),
- * 3x3 to 5x5 by Winograd unless the plan is to be direct, where that halves the products, or saves
- * a fifth of them where there is a stride: the transforms cost a part of it. */
+/* The rule for choosing a kernel. In inference: `strided` or `phased` for a stride and more than
+ * one tap; `pointwise` for 1x1 with as many outputs as inputs (phases of an image's gradient can
+ * have more, with zeros at the end). Winograd for 3x3 to 5x5 unless the plan is direct. It must
+ * halve the products, or save a fifth with a stride, because its transforms cost time too. */
 static const ConvolutionKernel *kernel_for(const Compiler *c, const Convolution *s) {
     enum { MOST_TAPS = 5 };
     const ConvolutionKernels *kernels = cpu_of(c)->kernels->convolutions;
@@ -83,11 +83,11 @@ static const ConvolutionKernel *kernel_for(const Compiler *c, const Convolution 
     return winograd_pays(&kernels->winograd, s) ? &kernels->winograd : NULL;
 }
 
-/* at: y, x, weights, scratch, and the bits that are saved or masked by. */
+/* at: y, x, weights, scratch, and the bits that are saved or masked with. */
 typedef struct ConvJob {
     OwnConvolution own;
     bool opens, masks;
-    bool turned; /* of a step that packs: the weights are those of the gradient */
+    bool turned; /* in a packing step: the weights are the gradient's */
 } ConvJob;
 
 static int run_convolution(Plan *p, const Step *s, Error *e) {
@@ -132,7 +132,7 @@ static int run_pack(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* A step that packs a layer's parameters as they then are; the buffer, or -1. */
+/* Adds a step that packs a layer's parameters at each forward. Returns the buffer, or -1. */
 static int pack_live(Compiler *c, const Op *op, const OwnConvolution *own, bool turned, Error *e) {
     ConvJob job = {.own = *own, .turned = turned};
     bool bias = !turned && op->param[1] >= 0;
@@ -142,7 +142,7 @@ static int pack_live(Compiler *c, const Op *op, const OwnConvolution *own, bool 
     return step_new(c, "pack", run_pack, bias ? 3 : 2, at, &job, sizeof job, e) ? at[0] : -1;
 }
 
-/* Bits are saved of an activation, and masked by where the sum, if there is one, is in the pass. */
+/* Saves the bits of an activation. Masks only if the pass includes the sum, if there is one. */
 static int emit(Compiler *c, const Op *op, bool backward, const OwnConvolution *own, int packed,
                 int x, int y, Done *done, Error *e) {
     const ConvolutionKernel *kernel = own->kernel;
@@ -172,7 +172,7 @@ int conv_emit_own(Compiler *c, const Op *op, bool backward, const OwnConvolution
     return packed < 0 ? -1 : emit(c, op, backward, own, packed, x, y, done, e);
 }
 
-/* That of an op, forward; taps is 0, which no kernel has, where it is none of theirs. */
+/* The forward convolution of an op. If no own kernel fits, taps is 0, which no kernel supports. */
 static Convolution forward_shape(const Compiler *c, const Op *op) {
     const Value *x = value_of(c, op->in[0]), *y = value_of(c, op->out[0]);
     bool fits = op->groups == 1 && op->stride[0] == op->stride[1] &&
@@ -191,10 +191,10 @@ static Convolution forward_shape(const Compiler *c, const Op *op) {
                          .spread = 1};
 }
 
-/* Both directions use the forward's packed weights, if one kernel runs both, and on the same ones,
- * where a plan's memory would be mostly these: in a direct plan, which is to be the smaller one,
- * and with many channels on a small grid, if the batch has enough tiles for turning them to cost no
- * more than a third of the layer's time. */
+/* Whether both directions use the forward's packed weights. One kernel must run both, on equal
+ * numbers. It is worthwhile if weights are most of a plan's memory. This holds in a direct plan,
+ * which should be small. It also holds with many channels on a small grid, if the batch has enough
+ * tiles that turning costs at most a third of the layer's time. */
 static bool shares_weights(const Compiler *c, const OwnConvolution *own) {
     enum { LARGE = 16 << 20, GRID = 8, FEWEST_IMAGES = 4 };
     const ConvolutionKernel *kernel = own->kernel;
@@ -239,7 +239,7 @@ int conv_own_forward(Compiler *c, const Op *op, bool *taken, Error *e) {
     return deliver(c, op, &dst, y, done, e);
 }
 
-/* Packed weights for the gradient's convolution; the buffer, or -1. */
+/* Packs the weights of the gradient's convolution. Returns the buffer, or -1. */
 static int pack_back(Compiler *c, const Op *op, const OwnConvolution *own, Error *e) {
     HostWeights w;
     if (own->shape.backward) return note_of(c, op->twin)->packed;
@@ -272,7 +272,7 @@ int conv_own_data(Compiler *c, const Op *op, bool *taken, Error *e) {
     return deliver(c, op, dx, out, done, e);
 }
 
-/* at: dw, x, dy, scratch, and the bias's gradient if there is one. */
+/* at: dw, x, dy, scratch, and the gradient of the bias if there is one. */
 static int run_gradient(Plan *p, const Step *s, Error *e) {
     const ConvJob *job = s->job;
     (void)p, (void)e;

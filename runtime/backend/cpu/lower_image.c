@@ -1,18 +1,17 @@
-/* The image's convolution: few channels, a large grid, and often a stride. In phase form
- * it is a stride-1 convolution between the output's grid and the stride's phases of the
- * image. Backward that is a convolution and a pixel shuffle straight into the caller's dx;
- * forward it serves where oneDNN has no fast convolution for the plain image (11x11 with
- * stride 4 without AVX-512). */
+/* The convolution of the image: few channels, a large grid, and often a stride. In phase form it is
+ * a stride-1 convolution between the output's grid and the stride's phases of the image. Backward:
+ * a convolution and a pixel shuffle straight into the caller's dx. Forward: used where oneDNN has
+ * no fast convolution of the plain image (11x11 with stride 4 without AVX-512). */
 #include "backend/cpu/lower_conv.h"
 
 #include <string.h>
 
 #include "base/memory.h"
 
-/* One direction of the phase form. Input row h meets output row o through kernel row r where
- * h + pad = stride o + r. With u = (h + pad) div stride and a = (h + pad) mod stride, r = a +
- * stride m and o = u - m, so each phase a is a stride-1 convolution over dy with `taps` taps. Rows
- * u below `skip` belong to the padding. */
+/* One direction of the phase form. Input row h meets output row o through kernel row r if h + pad =
+ * stride o + r. Let u = (h + pad) div stride and a = (h + pad) mod stride. Then r = a + stride m
+ * and o = u - m. So each phase a is a stride-1 convolution over dy with `taps` taps. Rows u below
+ * `skip` are padding. */
 typedef struct Phase {
     int64_t stride, pad, taps, skip, rows; /* rows of the phase grid */
     int64_t before, after;                 /* its padding */
@@ -28,12 +27,12 @@ static Phase phase_of(int64_t size, int64_t out, int64_t kernel, int64_t stride,
     return p;
 }
 
-/* A weight of an ungrouped convolution, zero beyond the kernel. */
+/* A weight of an ungrouped convolution; zero beyond the kernel. */
 static float tap(const HostWeights *w, int64_t k, int64_t c, int64_t r, int64_t s) {
     return r < w->R && s < w->S ? w->weight[((k * w->C + c) * w->R + r) * w->S + s] : 0;
 }
 
-/* Between an image [N,C,H,W] and its phases in blocks of channels. */
+/* A step between an image [N,C,H,W] and its phases in blocks of channels. */
 typedef struct PhaseJob {
     int64_t N, C, H, W, block;
     Phase y, x;
@@ -85,7 +84,8 @@ static int run_shuffle(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* The one op that reads the value, through the rounding of a bf16 plan; -1 where there are more. */
+/* The only op that reads the value, possibly after the rounding of a bf16 plan; -1 if there are
+ * several. */
 static int op_behind(const Compiler *c, int value) {
     const Value *v = value_of(c, value);
     if (v->readers != 1) return -1;
@@ -112,8 +112,8 @@ static int input_scale(Compiler *c, const Op *normalize, int64_t C, Error *e) {
     return normalize && c->program->channels(c->program, normalize, scale, NULL, e) ? -1 : buffer;
 }
 
-/* The gradient's way on to the caller's dx, which the shuffle takes: the op that scales it, NULL
- * where there is none. False where there is more on the way. */
+/* Claims the ops between the gradient and the caller's dx, for the shuffle. *scale is the op that
+ * scales the gradient, or NULL. False if other ops lie between. */
 static bool claim_output(Compiler *c, const Op *op, const Op **scale) {
     int value = op->out[0], affine = value_only_reader(c, value, OP_AFFINE);
     *scale = affine < 0 ? NULL : &c->program->ops[affine];
@@ -133,7 +133,7 @@ static PhaseJob phase_job(const Compiler *c, const Op *forward, const Phase *y, 
     return (PhaseJob){c->request->N, image->C, image->H, image->W, layout_block(phases), *y, *x};
 }
 
-/* The convolution over phases as the device's own kernels take it, but for the grids. */
+/* The convolution over phases for the device's own kernels, without the grids. */
 static Convolution phase_shape(int64_t C, int64_t K, const Phase *y, const Phase *x) {
     return (Convolution){.C = C,
                          .K = K,
@@ -144,7 +144,7 @@ static Convolution phase_shape(int64_t C, int64_t K, const Phase *y, const Phase
                          .spread = 1};
 }
 
-/* The weights as one of the two ways has them, and the step that multiplies by them. */
+/* The weights for an own kernel or for oneDNN, and the step that multiplies by them. */
 static int emit_phase_conv(Compiler *c, const Op *op, const OwnConvolution *own, const float *made,
                            dnnl_primitive_desc_t pd, const Layout *plain, int phases, Error *e) {
     const Op *forward = twin_of(c, op);
@@ -202,7 +202,7 @@ done:
 
 /* --- forward --- */
 
-/* Channel (c, a, b) of the image's phases at tap (i, j) for output channel k. */
+/* Channel (c, a, b) of the image's phases, tap (i, j), for output channel k. */
 static void forward_weights(const HostWeights *w, const Phase *y, const Phase *x, float *out) {
     for (int64_t k = 0; k < w->K; k++)
         for (int64_t ch = 0; ch < w->C; ch++)
@@ -242,15 +242,14 @@ static int run_unshuffle(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* Phases of the input that the output reads: no padding is left, and no row is skipped. */
+/* The phases of the input that the output reads: without padding, and no row is skipped. */
 static Phase input_phase(int64_t out, int64_t kernel, int64_t stride, int64_t pad) {
     Phase p = {.stride = stride, .pad = pad, .taps = (kernel + stride - 1) / stride};
     p.rows = out + p.taps - 1;
     return p;
 }
 
-/* Of the weights `made` and the phases: the value. pd is NULL where an own kernel takes
- * them. */
+/* The value from the weights `made` and the phases. pd is NULL if an own kernel computes it. */
 static int emit_from_phases(Compiler *c, const Op *op, dnnl_primitive_desc_t pd,
                             const OwnConvolution *own, const Layout *plain, const float *made,
                             const float *host_bias, int phases, const Layout *dst, Error *e) {
@@ -271,7 +270,7 @@ static int emit_from_phases(Compiler *c, const Op *op, dnnl_primitive_desc_t pd,
     return emit_primitive(c, "conv", pd, 4, args, e) ? -1 : deliver(c, op, dst, y, done, e);
 }
 
-/* The image comes in plain order. */
+/* The image is contiguous here. */
 static int emit_phases(Compiler *c, const Op *op, dnnl_primitive_desc_t pd,
                        const OwnConvolution *own, const ConvShape *s, const Phase *y,
                        const Phase *x, Error *e) {

@@ -1,6 +1,6 @@
-/* Linear layers, on the device's own kernels: they read the graph's weights where they
- * lie, in forward and backward, so a plan keeps no copy of what are the largest weights
- * of AlexNet and VGG. A batch norm behind one makes a folded copy, and bf16 a rounded one. */
+/* Linear layers on the device's own kernels. They read the graph's weights in place, forward and
+ * backward. So a plan keeps no copy of these, the largest weights of AlexNet and VGG. A following
+ * batch norm needs a folded copy, and bf16 a rounded one. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -16,7 +16,7 @@ static LinearJob linear_job(const Compiler *c, const Op *forward) {
     return (LinearJob){c->request->N, x->C * x->H * x->W, y->C};
 }
 
-/* The input in plain order, the order of the weights' columns. */
+/* The input in contiguous layout, which is the order of the weights' columns. */
 static Layout input_layout(const Compiler *c, const Op *forward) {
     const Value *x = value_of(c, forward->in[0]);
     return layout_plain(c->request->N, x->C, x->H, x->W);
@@ -26,7 +26,7 @@ static Layout output_layout(const Compiler *c, const Op *forward) {
     return layout_flat(c->request->N, value_of(c, forward->out[0])->C);
 }
 
-/* at: x, weights, y, and the bias where there is one. */
+/* at: x, weights, y, and the bias if there is one. */
 static int run_linear(Plan *p, const Step *s, Error *e) {
     const LinearJob *job = s->job;
     (void)e;
@@ -43,7 +43,7 @@ static int run_data(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* at: dy, x, dw, and the bias's gradient where there is one. */
+/* at: dy, x, dw, and the gradient of the bias if there is one. */
 static int run_weights(Plan *p, const Step *s, Error *e) {
     const LinearJob *job = s->job;
     (void)e;
@@ -52,7 +52,7 @@ static int run_weights(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* Copies with the batch norm folded in, and rounded as the op asks. */
+/* Copies of the parameters with the batch norm folded in, rounded if the op requires it. */
 static int kept_parameters(Compiler *c, const Op *op, int64_t K, int *weights, int *bias,
                            Error *e) {
     void *w, *b;
@@ -72,7 +72,7 @@ static int own_parameters(Compiler *c, const Op *op, int *weights, int *bias, Er
     return *bias < 0 ? -1 : 0;
 }
 
-/* What is masked is written in whole bytes of bits, for which the caller's z has no room. */
+/* Masking writes whole bytes of bits, and the caller's z has no room for that. */
 static int output_buffer(Compiler *c, const Op *op, const Layout *layout, Error *e) {
     int output = value_only_reader(c, op->out[0], OP_OUTPUT);
     if (output < 0 || op->open != NO_VALUE) return buffer_of(c, layout, e);

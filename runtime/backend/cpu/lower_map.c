@@ -1,11 +1,11 @@
-/* Maps and sums over dimensions. A map runs in plain order, or, where its operands are images and
- * numbers for each channel, in the images' blocks of channels. */
+/* Maps and sums over dimensions. A map runs in contiguous layout. If its operands are images and
+ * per-channel numbers, it runs in the images' blocks of channels. */
 #include <string.h>
 
 #include "backend/cpu/lower.h"
 #include "device/formula.h"
 
-/* --- what a map is made in --- */
+/* --- the layout of a map --- */
 
 static bool is_channels(const MapSpec *m, int j) {
     const int64_t *stride = m->operand[j].stride;
@@ -16,7 +16,7 @@ static bool is_one(const MapSpec *m, int j) {
     return is_channels(m, j) && m->operand[j].stride[0] == 0;
 }
 
-/* The block of channels that a map is made in; 1 for plain order. */
+/* The channels per block of the map's layout; 1 for contiguous layout. */
 static int64_t block_of(const Compiler *c, const Op *op) {
     const MapSpec *m = op->map;
     int of = value_of(c, op->out[0])->gradient_of, first = NO_VALUE;
@@ -33,7 +33,7 @@ static int64_t block_of(const Compiler *c, const Op *op) {
     return block ? block : cpu_block(c);
 }
 
-/* --- formulas with a loop of their own --- */
+/* --- formulas with their own loop --- */
 
 static int find_loop(const CpuKernels *k, const Formula *formula, FormulaLoop **loop, Error *e) {
     *loop = NULL;
@@ -57,8 +57,8 @@ int map_in_rows(const Compiler *c, const Op *op, FormulaLoop **loop, Error *e) {
 
 /* --- registers --- */
 
-/* The later step that is sigmoid(-a), where step i is sigmoid(a) and that one is not the last; 0
- * where there is none. The derivative of a sigmoid is their product. */
+/* If step i is sigmoid(a): the later step that is sigmoid(-a), unless it is the last step; else 0.
+ * A sigmoid's derivative is the product of both. */
 static int negated_sigmoid(const Formula *f, int i) {
     for (int k = i + 1; k < f->n - 1 && f->step[i].code == FORMULA_SIGMOID; k++) {
         const FormulaStep *s = &f->step[k], *of = &f->step[s->a];
@@ -78,7 +78,8 @@ static void pair_sigmoids(FormulaMap *m) {
     }
 }
 
-/* A register of its own for each constant; for the others one that no later step reads. */
+/* Gives each constant its own register. Every other step gets a register whose value is no longer
+ * read. */
 static int give_registers(FormulaMap *m, Error *e) {
     const Formula *f = &m->formula;
     int until[FORMULA_STEPS] = {0}, busy[FORMULA_REGISTERS], used = 0;
@@ -109,7 +110,8 @@ static int give_registers(FormulaMap *m, Error *e) {
 
 /* --- dimensions --- */
 
-/* Neighbours that every operand crosses evenly become one; there are two at least. */
+/* Merges neighbouring dimensions that every operand traverses evenly. At least two dimensions
+ * remain. */
 static void merge_dimensions(FormulaMap *m) {
     int n = 1;
     for (int d = 1; d < m->ndim; d++) {
@@ -159,7 +161,7 @@ static void blocked_dimensions(const Compiler *c, const Op *op, int64_t B, Formu
 
 /* --- lowering --- */
 
-/* tail: channels of the last block, 0 where it is full; the rest of it is kept zero. */
+/* tail: channels in the last block, or 0 if it is full; the block's other channels stay zero. */
 typedef struct MapJob {
     FormulaMap map;
     int64_t blocks, cells, B, tail, N;
@@ -193,7 +195,7 @@ static int run_pad(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* A parameter for each channel, with zeros up to whole blocks. */
+/* A per-channel parameter, padded with zeros to whole blocks. */
 static int padded_param(Compiler *c, int param, int64_t C, int64_t B, Error *e) {
     PadJob job = {C, (C + B - 1) / B * B};
     int own = buffer_param(c, param, e);
@@ -300,7 +302,7 @@ static Reduction reduction_of(const Compiler *c, const ReduceSpec *s, bool batch
     return r;
 }
 
-/* The sum of each plane of an image that lies in blocks of channels. */
+/* The sum of each plane of an image in blocks of channels. */
 static bool sums_planes(const ReduceSpec *s) {
     return s->shape.ndim == 3 && !s->over[0] && (s->over[1] || s->shape.dim[1] == 1) &&
            (s->over[2] || s->shape.dim[2] == 1);

@@ -1,7 +1,7 @@
-/* Products of matrices on the device's own kernel (product.h): it reads values and the graph's
- * weights where they lie, by their strides. A formula between two linear layers, as a transformer
- * has, becomes part of a product: forward, of the one that reads it; backward, of the one that it
- * reads. So its values never go to memory and back. */
+/* Matrix products on the device's own kernel (product.h). The kernel reads values and the graph's
+ * weights in place, by their strides. A formula between two linear layers, as in a transformer,
+ * becomes part of a product: forward, the product that reads the formula computes it; backward, the
+ * product whose result the formula reads. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -10,12 +10,12 @@
 typedef struct ProductJob {
     MatrixProduct product;
     int64_t a_at, b_at, out_at;
-    int64_t clear; /* elements of out that become 0 before */
+    int64_t clear; /* elements of out that are set to 0 first */
     bool turned;   /* computed as out' = b' a' */
     bool biased;
 } ProductJob;
 
-/* at: a, b, out, scratch, the bias where there is one, and what the formula of out reads besides.
+/* at: a, b, out, scratch, the bias if there is one, and the formula's other operand if it has one.
  */
 static int run_product(Plan *p, const Step *s, Error *e) {
     const ProductJob *job = s->job;
@@ -29,7 +29,7 @@ static int run_product(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* --- the product as the kernel takes it --- */
+/* --- the product in the kernel's form --- */
 
 static ProductFactor factor_of(const MatmulOperand *m, int64_t image) {
     return (ProductFactor){{image, m->step[0], m->step[1]}, m->row, m->column};
@@ -42,7 +42,7 @@ static ProductFactor transposed(ProductFactor f) {
     return f;
 }
 
-/* Products that follow one another along the rows, or along K, are one. */
+/* Merges products that continue each other along the rows, or along K. */
 static void join(MatrixProduct *p, int d) {
     int64_t n = p->n[d];
     if (p->b.step[d] == 0 && p->a.step[d] == p->M * p->a.row &&
@@ -58,7 +58,7 @@ static void join(MatrixProduct *p, int d) {
     p->a.step[d] = p->b.step[d] = p->out.step[d] = 0;
 }
 
-/* Elements of an image of a value; 0 of a parameter. */
+/* Elements of one image of a value; 0 for a parameter. */
 static int64_t image_of(const Compiler *c, int value) {
     const Value *v = value == NO_VALUE ? NULL : value_of(c, value);
     return v ? shape_elements(&v->shape) : 0;
@@ -90,7 +90,7 @@ static ProductJob product_job(const Compiler *c, const Op *op) {
     return job;
 }
 
-/* Whether the products make every element of out. */
+/* Whether the products write every element of out. */
 static bool makes_all(const MatmulSpec *s, int64_t elements) {
     int64_t made = s->M * s->N;
     for (int d = 0; d < 2; d++)
@@ -149,7 +149,7 @@ static int map_behind(const Compiler *c, const Op *op, const ProductJob *job, Fo
 
 /* --- the lowerings --- */
 
-/* A parameter, or its copy rounded as the op asks. */
+/* A parameter, or a rounded copy if the op requires it. */
 static int weights_of(Compiler *c, const Op *op, Error *e) {
     const ProgramParam *q = &c->program->params[op->param[0]];
     void *copy;
@@ -166,13 +166,13 @@ static int run_round(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* The map that was left to this product, by the value that it makes; NULL where there is none. */
+/* The map that this product computes for its operand `value`, or NULL. */
 static const Op *map_before(const Compiler *c, int value) {
     int maker = value_of(c, value)->made_by;
     return maker >= 0 && note_of(c, maker)->loop ? &c->program->ops[maker] : NULL;
 }
 
-/* Forward's values are rounded in the program, but not where forward is of f32. */
+/* The program rounds forward values, except when the forward half is in f32. */
 static int operand(Compiler *c, const Op *op, int i, ProductJob *job, Error *e) {
     if (op->in[i] == NO_VALUE) return weights_of(c, op, e);
     Layout layout = plain_layout(c, op->in[i]);

@@ -1,7 +1,7 @@
-/* Views, moves and inserts. Between two values in this device's blocks of channels a move stays
- * there where it takes whole blocks to whole blocks: so concatenations and slices of channels, and
- * padding, of nets with convolutions cost a copy and no reorder. A move between an image's channels
- * and the numbers of tokens reads or writes the image's blocks. All others are in plain order. */
+/* Views, moves and inserts. A move between values in this device's blocks of channels keeps them if
+ * it maps whole blocks to whole blocks. So concatenating, slicing or padding channels costs one
+ * copy and no reorder. A move between an image's channels and tokens reads or writes the image's
+ * blocks. All other moves use contiguous layout. */
 #include <string.h>
 
 #include "backend/cpu/lower.h"
@@ -29,7 +29,8 @@ static MoveShape in_plain_order(const MoveSpec *m, const Value *x, const Value *
     return s;
 }
 
-/* One side of a move of images: where its dimensions that are not the channels lie in a plane. */
+/* One side of a move between images: the strides in a plane of the dimensions that are not
+ * channels. */
 static bool stays_in_plane(const MoveSpec *m, const int64_t *stride, int64_t at, int64_t cells,
                            int channels) {
     int64_t least = at % cells, most = least;
@@ -40,8 +41,8 @@ static bool stays_in_plane(const MoveSpec *m, const int64_t *stride, int64_t at,
     return least >= 0 && most < cells;
 }
 
-/* The dimension of a move that is a range of channels on both sides; -1 where there is none, or
- * another moves between planes. */
+/* The dimension of a move that is a range of channels on both sides. -1 if there is none, or if
+ * another dimension crosses planes. */
 static int channels_of(const MoveSpec *m, int64_t cells_x, int64_t cells_y) {
     int found = -1;
     for (int d = 0; d < m->ndim; d++)
@@ -52,7 +53,7 @@ static int channels_of(const MoveSpec *m, int64_t cells_x, int64_t cells_y) {
     return found;
 }
 
-/* The move between values in blocks of B channels; false where it cuts through blocks. */
+/* The move between values in blocks of B channels; false if it would split a block. */
 static bool in_blocks(const MoveSpec *m, const Value *x, const Value *y, int64_t N, int64_t B,
                       MoveShape *out) {
     int64_t cells_x = x->H * x->W, cells_y = y->H * y->W;
@@ -143,9 +144,9 @@ static void erase(MoveShape *s, int i) {
     for (s->ndim--; i < s->ndim; i++) swap(s, i, i + 1);
 }
 
-/* As the kernel wants it: in the order of what is written, dimensions that are one in memory
- * joined, at least two of them, and of the two inner ones, where the last does not read one element
- * after another, the other does, if one of them can. */
+/* Prepares a move for the kernel. It orders dimensions as they are written and merges contiguous
+ * ones, keeping at least two. If the last dimension does not read contiguously, it puts one that
+ * does among the two inner ones, if any. */
 static void settle(MoveShape *s) {
     for (int i = 1; i < s->ndim; i++)
         for (int j = i; j > 0 && size(s->to[j]) > size(s->to[j - 1]); j--) swap(s, j, j - 1);
@@ -199,8 +200,8 @@ static Layout plain_of(const Compiler *c, int value) {
     return layout_plain(c->request->N, v->C, v->H, v->W);
 }
 
-/* Out is the same memory as what is read. Work that is fused into the view is done in place, which
- * the value may not see. */
+/* The output is the input's own memory. Work that is fused into a view is done in place, but the
+ * viewed value must not change. */
 static int lower_view(Compiler *c, const Op *op, const Layout *in, const Layout *out, Error *e) {
     bool changes = op->add != NO_VALUE || op->relu || op->mask != NO_VALUE;
     int x = changes ? value_to_overwrite(c, op->in[0], in, e) : value_as(c, op->in[0], in, e);
@@ -220,7 +221,7 @@ static bool moves_nothing(const MoveShape *s) {
            s->to_at == 0;
 }
 
-/* How a move is done: between which layouts, and which elements of memory. */
+/* How to do a move: the two layouts, and the elements of memory. */
 typedef struct Way {
     Layout in, out;
     MoveShape shape;
@@ -247,15 +248,15 @@ static Way way_of(const Compiler *c, const Op *op, int64_t block) {
     return w;
 }
 
-/* The insert that goes on from what `op` makes; NULL where there is none. */
+/* The insert that continues what `op` makes; NULL if there is none. */
 static const Op *next_insert(const Compiler *c, const Op *op) {
     int next = value_only_reader(c, op->out[0], OP_INSERT);
     if (next < 0 || c->program->ops[next].in[1] != op->out[0]) return NULL;
     return &c->program->ops[next];
 }
 
-/* The blocks that the value is made in: those of its first operand in blocks, where all that is put
- * into it keeps to them; 1 where there are none. */
+/* The blocks of the new value: those of its first operand in blocks, if everything inserted fits
+ * them; 1 if not. */
 static int64_t block_for(const Compiler *c, const Op *op) {
     MoveShape shape;
     int64_t block = 1;
@@ -299,15 +300,15 @@ static int64_t moved(const MoveSpec *m) {
     return n;
 }
 
-/* Whether the inserts from this one on, none of which writes where another does, leave nothing out.
- */
+/* Whether the inserts from this one on write every element. (No two of them write the same
+ * element.) */
 static bool covers(const Compiler *c, const Op *op) {
     int64_t n = 0;
     for (const Op *o = op; o; o = next_insert(c, o)) n += moved(o->move);
     return n == elements(value_of(c, op->out[0]));
 }
 
-/* Where the move writes: over the value that is added or built on, or into a new buffer. */
+/* The buffer that the move writes: the value that is added to or built on, or a new buffer. */
 static int destination(Compiler *c, const Op *op, const Layout *out, bool sum, Error *e) {
     bool insert = op->kind == OP_INSERT;
     if (sum) return value_to_overwrite(c, op->add, out, e);
@@ -318,7 +319,8 @@ static int destination(Compiler *c, const Op *op, const Layout *out, bool sum, E
     return step_new(c, "zeros", run_zeros, 1, &made, &n, sizeof n, e) ? made : -1;
 }
 
-/* A gradient has the layout of the value that it is of; else an insert goes on as it began. */
+/* A gradient has the layout of its value. Otherwise an insert keeps the layout of the first
+ * insert. */
 static int lower_move(Compiler *c, const Op *op, Error *e) {
     int of = value_of(c, op->out[0])->gradient_of;
     bool goes_on = op->kind == OP_INSERT && op->in[1] != NO_VALUE;

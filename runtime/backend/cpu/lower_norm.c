@@ -1,5 +1,5 @@
-/* Normalisation: (x - mean) / std, batch norm at inference where no convolution took it in, and
- * batch norm in training. */
+/* Normalisation: (x - mean) / std; batch norm at inference that no convolution absorbed; and batch
+ * norm in training. */
 #include <math.h>
 #include <string.h>
 
@@ -39,9 +39,9 @@ int cpu_lower_normalize(Compiler *c, const Op *op, Error *e) {
     return deliver(c, op, &layout, y, (Done){0}, e);
 }
 
-/* --- scale and shift of each channel --- */
+/* --- scale and shift per channel --- */
 
-/* cells of a plane of one block of B channels */
+/* cells: cells of a plane of one block of B channels */
 typedef struct AffineJob {
     int64_t N, blocks, cells, B;
 } AffineJob;
@@ -64,7 +64,7 @@ static int run_affine(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* at: dy, dx, scale, in plain order. */
+/* at: dy, dx, scale, in contiguous layout. */
 static int run_scale(Plan *p, const Step *s, Error *e) {
     const PlanesJob *job = s->job;
     (void)e;
@@ -74,12 +74,12 @@ static int run_scale(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* A gradient has no shift: its constants stay zero. */
+/* A gradient has no shift, so those constants stay zero. */
 int cpu_lower_affine(Compiler *c, const Op *op, Error *e) {
     int like = op->backward ? twin_of(c, op)->out[0] : op->in[0];
     Layout layout = channels_layout(c, like);
     const Value *v = value_of(c, op->out[0]);
-    int64_t B = layout_block(&layout), padded = v->C + 16; /* block padding reads zeros */
+    int64_t B = layout_block(&layout), padded = v->C + 16; /* block padding reads these zeros */
     void *scale, *shift;
     int scales = buffer_owned(c, (size_t)padded * sizeof(float), "normalisation", &scale, e);
     int shifts = scales < 0
@@ -103,8 +103,8 @@ int cpu_lower_affine(Compiler *c, const Op *op, Error *e) {
 
 /* --- batch norm in training --- */
 
-/* N images of C channels in blocks of B, `channels` with the last block's padding; count: values
- * of a channel in the whole batch. */
+/* N images of C channels in blocks of B. `channels`: C with the padding of the last block. count:
+ * values of a channel in the whole batch. */
 typedef struct NormJob {
     int64_t N, C, cells, B, channels, count;
     double eps, momentum;
@@ -129,8 +129,8 @@ static int emit_norm(Compiler *c, const char *what, int (*run)(Plan *, const Ste
     return step_new(c, what, run, n, buffers, job, sizeof *job, e) ? 0 : -1;
 }
 
-/* running = (1 - momentum) running + momentum batch, the variance unbiased by count / (count - 1).
- * at: mean, variance, running mean, running variance. */
+/* running = (1 - momentum) running + momentum batch; the variance is unbiased by count / (count -
+ * 1). at: mean, variance, running mean, running variance. */
 static int run_statistics(Plan *p, const Step *s, Error *e) {
     const NormJob *job = s->job;
     (void)p, (void)e;
@@ -204,7 +204,7 @@ static int run_norm_products(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* at: x, dy, dx, variance, scale, center, sums (become what is taken off), factor. */
+/* at: x, dy, dx, variance, scale, center, sums (become the terms to subtract), factor. */
 static int run_norm_back(Plan *p, const Step *s, Error *e) {
     const NormJob *job = s->job;
     (void)e;
@@ -222,7 +222,7 @@ static int run_norm_back(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* The primitive of this shape is only a hint for its backward. */
+/* The primitive of this shape only serves as a hint for its backward. */
 static int batchnorm_hint(const Op *op, const Layout *layout, CpuNote *note, Error *e) {
     if (batchnorm_descriptor(cpu_engine(), layout, op->eps, false, NULL, &note->descriptor, e))
         return -1;
@@ -264,8 +264,8 @@ int cpu_lower_batchnorm(Compiler *c, const Op *op, Error *e) {
     return deliver(c, op, &layout, y, (Done){0}, e);
 }
 
-/* Where the statistics are those of a batch of which this one is a part: oneDNN sums over this one
- * alone. */
+/* The backward when this batch is a part of a shared batch. oneDNN would sum over this part
+ * only. */
 static int shared_back(Compiler *c, const Op *op, const Layout *layout, int dy, Error *e) {
     NormJob job = norm_job(c, op, layout);
     size_t doubles = (size_t)job.channels * sizeof(double);

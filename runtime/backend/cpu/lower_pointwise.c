@@ -1,4 +1,4 @@
-/* Primitives that work element by element, what comes from the caller and goes to it. */
+/* Elementwise primitives, and the inputs and outputs of the caller. */
 #include <string.h>
 
 #include "base/random.h"
@@ -12,7 +12,7 @@ int cpu_lower_input(Compiler *c, const Op *op, Error *e) {
     return deliver(c, op, from, in, (Done){0}, e);
 }
 
-/* A layer that can has written there itself, and claimed this op. */
+/* A layer that can writes to the caller's tensor itself, and claims this op. */
 int cpu_lower_output(Compiler *c, const Op *op, Error *e) {
     const Layout *from = layout_of(c, op->in[0]), *to = layout_of(c, op->out[0]);
     int in = c->buffer[op->in[0]], out = c->buffer[op->out[0]];
@@ -91,16 +91,15 @@ int cpu_lower_add(Compiler *c, const Op *op, Error *e) {
 
 /* --- dropout --- */
 
-/* first: images of the whole batch before these; B: channels of a block. */
+/* first: images of the whole batch before this part; B: channels per block. */
 typedef struct DropoutJob {
     int64_t bits, elements, C, cells, B, first;
     double p;
     uint64_t stream;
 } DropoutJob;
 
-/* out = in / (1 - p) where u >= p, else 0, with u from the layer's stream at this run of the plan
- * and the element's place in [N,C,H,W] of the whole batch, whatever the layout. at: in, out,
- * bits. */
+/* out = in / (1 - p) if u >= p, else 0. u comes from the layer's random stream at this run and the
+ * element's index in [N,C,H,W] of the whole batch, in any layout. at: in, out, bits. */
 static int run_dropout(Plan *plan, const Step *s, Error *e) {
     const DropoutJob *job = s->job;
     const float *in = s->at[0];

@@ -1,19 +1,18 @@
-/* Pooling, by own kernels over any channel block: maximum, average, and torch's adaptive
- * average. */
+/* Pooling by own kernels over any channel block: maximum, average, and torch's adaptive average. */
 #include <string.h>
 
 #include "backend/cpu/lower.h"
 
 /* --- maximum --- */
 
-/* at: x, y, and the winners' places where they are kept. */
+/* at: x, y, and the winners' indices if they are kept. */
 static int run_maxpool(Plan *p, const Step *s, Error *e) {
     (void)e;
     kernels_of(p)->maxpool(s->job, s->at[0], s->at[1], s->buffers > 2 ? s->at[2] : NULL);
     return 0;
 }
 
-/* at: dy, places, dx. */
+/* at: dy, indices, dx. */
 static int run_maxpool_back(Plan *p, const Step *s, Error *e) {
     (void)e;
     kernels_of(p)->maxpool_data(s->job, s->at[0], s->at[1], s->at[2]);
@@ -87,8 +86,9 @@ static int run_avgwindow_back(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* A window of one column leaves the columns of plain order apart, as channels are in blocks: so an
- * average over few planes, as that over channels is (net/layers/lrn.c), needs no blocks. */
+/* A window of one column treats the columns of contiguous layout separately, like channels of a
+ * block. So an average over few planes, such as over channels (net/layers/lrn.c), needs no
+ * blocks. */
 static PoolShape average_shape(const Compiler *c, const Op *f, Layout *in, Layout *out) {
     const Value *x = value_of(c, f->in[0]), *y = value_of(c, f->out[0]);
     PoolShape s = pool_shape(c, f);
@@ -146,7 +146,7 @@ static int run_average_back(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* The layouts of the input, as the kernels read it, and of the output, in the same blocks. */
+/* The layouts in which the kernels read the input and write the output, in equal blocks. */
 static PoolShape adaptive_shape(const Compiler *c, const Op *forward, Layout *in, Layout *out) {
     const Value *x = value_of(c, forward->in[0]), *y = value_of(c, forward->out[0]);
     int64_t N = c->request->N, B;

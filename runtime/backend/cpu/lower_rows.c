@@ -1,8 +1,8 @@
-/* Softmax and standardisation of rows, and their gradients, of values in plain order. */
+/* Softmax and standardisation of rows, and their gradients, of values in contiguous layout. */
 #include "backend/cpu/lower.h"
 
 typedef struct RowsJob {
-    RowsSpec rows; /* of the whole batch */
+    RowsSpec rows; /* over the whole batch */
     double eps;
 } RowsJob;
 
@@ -29,7 +29,7 @@ static int run_softmax_back(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* at: x, y, and 1 / sqrt(variance + eps) where it is kept. */
+/* at: x, y, and 1 / sqrt(variance + eps) if it is kept. */
 static int run_standardize(Plan *p, const Step *s, Error *e) {
     const RowsJob *job = s->job;
     (void)e;
@@ -53,8 +53,8 @@ static int emit_rows(Compiler *c, const char *what, int (*run)(Plan *, const Ste
     return step_new(c, what, run, n, buffers, &job, sizeof job, e) ? 0 : -1;
 }
 
-/* A value in plain order, and where the result goes: over a value that dies here, else new. The
- * kernels read a row to its end before they write it. */
+/* A value in contiguous layout, and a buffer for the result: the value's own if this op is its last
+ * reader, else a new one. The kernels read a whole row before they write it. */
 static int read_plain(Compiler *c, int value, int *over, Error *e) {
     Layout layout = plain_layout(c, value);
     int in = value_as(c, value, &layout, e);

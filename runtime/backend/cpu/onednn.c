@@ -29,7 +29,7 @@ static dnnl_prop_kind_t forward_kind(ConvWhat what) {
     return what == CONV_TRAIN ? dnnl_forward_training : dnnl_forward_inference;
 }
 
-/* Elements between two that a dilated kernel reads. */
+/* The elements between two neighbours of a dilated kernel. */
 static void left_out(const ConvShape *s, dnnl_dims_t between) {
     for (int i = 0; i < 2; i++) between[i] = s->dilation[i] > 1 ? s->dilation[i] - 1 : 0;
 }
@@ -40,7 +40,7 @@ enum { NORM_FLAGS = dnnl_use_scale | dnnl_use_shift };
 
 /* --- version 2 --- */
 
-/* It fails only for shapes that graph.c has refused already. */
+/* Fails only for shapes that graph.c has already rejected. */
 Layout layout_by_tag(int ndims, const dnnl_dims_t dims, dnnl_format_tag_t tag) {
     Layout l;
     if (dnnl_memory_desc_init_by_tag(&l, ndims, dims, dnnl_f32, tag) != dnnl_success)
@@ -144,9 +144,8 @@ dnnl_status_t onednn_batchnorm(const Layout *l, float eps, bool backward, const 
 
 /* --- version 3 --- */
 
-/* The handles of the layouts of the plan that is being made. A layout that could not be made or
- * kept has none: what is asked of oneDNN with it fails or has no bytes, and the plan is refused in
- * the end. */
+/* The handles of the layouts of the plan in progress. A layout that could not be made or stored has
+ * no handle. oneDNN calls with it fail or see no bytes, and the plan is rejected at the end. */
 static dnnl_memory_desc_t *kept;
 static int n_kept, kept_room;
 static bool lost;
@@ -222,7 +221,7 @@ dnnl_status_t onednn_append_sum(dnnl_post_ops_t ops) {
     return dnnl_post_ops_append_sum(ops, 1.0F, 0, dnnl_data_type_undef);
 }
 
-/* Takes the first implementation, which the operation's creation left. */
+/* Takes the first implementation, which creating the operation found. */
 static dnnl_status_t seek(dnnl_status_t status, dnnl_primitive_desc_t first, const Search *s,
                           dnnl_primitive_desc_t *out) {
     if (status != dnnl_success) return status;

@@ -1,11 +1,11 @@
-/* oneDNN 2 or 3, told apart when this is compiled: the one place that knows what differs between
- * them. Every file of this folder that calls oneDNN includes this header and no other of its.
+/* Hides the differences between oneDNN 2 and 3, which are resolved at compile time. Every file of
+ * this folder that calls oneDNN includes this header and no header of oneDNN.
  *
- * Version 2 describes memory by a struct and makes a primitive's descriptor from an operation's;
- * in version 3 both are handles, and an operation is a call's arguments. So memory is a Layout
- * here, to be copied and kept at will while a plan is being made, and there is a function for each
- * operation that plans ask for. It chooses and remembers nothing else: rules are in primitive.c
- * and the lowerings. oneDNN's own Winograd, which version 3 has none of in f32, is never asked for.
+ * Version 2 describes memory by a struct and makes a primitive's descriptor from an operation's. In
+ * version 3 both are handles, and an operation is the arguments of a call. Here, memory is a Layout
+ * that can be copied and stored freely while a plan is being made, and each operation of a plan has
+ * a function. Nothing else is here: the rules are in primitive.c and the lowerings. oneDNN's own
+ * Winograd is never requested; version 3 has none in f32.
  */
 #ifndef ADVRT_DEVICE_CPU_ONEDNN_H
 #define ADVRT_DEVICE_CPU_ONEDNN_H
@@ -26,8 +26,8 @@
 
 #include "base/error.h"
 
-/* How a tensor lies in memory: ndims and dims may be read. BATCHNORM_BACK_SHIFT: whether batch
- * norm's backward must be given the shift, which it has no use for. */
+/* The layout of a tensor; other files may read ndims and dims. BATCHNORM_BACK_SHIFT: whether batch
+ * norm's backward must receive the shift, although it does not use it. */
 #if DNNL_VERSION_MAJOR == 2
 typedef dnnl_memory_desc_t Layout;
 enum { BATCHNORM_BACK_SHIFT = true };
@@ -40,16 +40,16 @@ typedef struct Layout {
 } Layout;
 #endif
 
-/* f32 in the order of a tag; what a descriptor wants for an argument (DNNL_ARG_...), of no bytes
- * where it takes none; the first of the images of a batch. Of these, in version 3, layouts are
- * handles that last until layouts_forget. */
+/* layout_by_tag: f32 in the order of a tag. descriptor_layout: the layout that a descriptor needs
+ * for an argument (DNNL_ARG_...), with 0 bytes if it takes none. layout_of_image: the first image
+ * of a batch. In version 3 these layouts are handles that live until layouts_forget. */
 Layout layout_by_tag(int ndims, const dnnl_dims_t dims, dnnl_format_tag_t tag);
 Layout descriptor_layout(const_dnnl_primitive_desc_t pd, int arg);
 Layout layout_of_image(const Layout *l);
 bool layout_equal(const Layout *a, const Layout *b);
 size_t layout_bytes(const Layout *l);
-/* Called when a plan has been made, or could not be: 0, or -1 with the error set where a layout
- * was lost for want of memory since the call before, and the plan is not to be used. */
+/* Call this after a plan was made, or could not be made. Returns 0, or -1 with the error set if
+ * lack of memory lost a layout since the last call; do not use the plan then. */
 int layouts_forget(Error *e);
 
 dnnl_status_t onednn_memory(dnnl_memory_t *out, const Layout *l, dnnl_engine_t engine, void *at);
@@ -59,8 +59,8 @@ dnnl_status_t onednn_reorder(dnnl_primitive_desc_t *out, const Layout *from, con
 /* The post-op dst = dst_before + result. */
 dnnl_status_t onednn_append_sum(dnnl_post_ops_t ops);
 
-/* How an operation's implementation is sought: the first, and so the fastest, that is not a
- * reference one unless `any`. The hint is a forward descriptor for backward kinds. */
+/* How to find an operation's implementation: the first (so the fastest) that is not a reference
+ * one, unless `any`. The hint is a forward descriptor for backward kinds. */
 typedef struct Search {
     dnnl_engine_t engine;
     const_dnnl_primitive_attr_t attr;
@@ -68,7 +68,7 @@ typedef struct Search {
     bool any;
 } Search;
 
-/* What a convolution is made of. pad is top, left, bottom, right; a dilation of 0 is 1. */
+/* The arguments of a convolution. pad is top, left, bottom, right; a dilation of 0 means 1. */
 typedef struct ConvShape {
     Layout src, weights, bias, dst;
     bool has_bias;
@@ -77,8 +77,8 @@ typedef struct ConvShape {
 
 typedef enum ConvWhat { CONV_FORWARD, CONV_TRAIN, CONV_DATA, CONV_WEIGHTS } ConvWhat;
 
-/* Direct convolution; batch norm in training, with scale and shift, or its backward, with x, y and
- * their gradients in one layout. *out is NULL, whatever the status, where none was found. */
+/* Direct convolution. Batch norm in training, with scale and shift. Its backward, with x, y and
+ * their gradients in one layout. *out is NULL if none was found, for any status. */
 dnnl_status_t onednn_convolution(const ConvShape *s, ConvWhat what, const Search *search,
                                  dnnl_primitive_desc_t *out);
 dnnl_status_t onednn_batchnorm(const Layout *l, float eps, bool backward, const Search *search,

@@ -1,8 +1,8 @@
-/* Pieces of a layer's work, in the order in which their results lie in memory. Each thread begins
- * with a stretch of its own, the same part of every layer, so that what it wrote is what it reads
- * next: two cores may have no cache in common, and then a line costs several times as much to fetch
- * from the other's. Where it has finished its stretch it takes pieces of others': on a machine
- * shared with other programs the cores are seldom equally fast.
+/* Splits a layer's work into pieces, in the order of their results in memory. Each thread starts
+ * with its own range, the same part of every layer. So a thread reads next what it has just
+ * written. Two cores may share no cache, and fetching a line from the other core costs several
+ * times as much. A thread that has finished its range takes pieces from the others: on a machine
+ * shared with other programs, the cores are seldom equally fast.
  */
 #ifndef ADVRT_DEVICE_CPU_PIECES_H
 #define ADVRT_DEVICE_CPU_PIECES_H
@@ -17,7 +17,8 @@ typedef struct Pieces {
     int64_t count;
     int stretches;
     struct {
-        _Alignas(64) _Atomic int64_t taken; /* alone in its line, which its threads write */
+        _Alignas(
+            64) _Atomic int64_t taken; /* in its own cache line, because the threads write it */
     } stretch[MOST_STRETCHES];
 } Pieces;
 
@@ -25,14 +26,15 @@ static inline int64_t pieces_start(const Pieces *p, int stretch) {
     return stretch * p->count / p->stretches;
 }
 
-/* Before the threads begin. */
+/* Call this before the threads begin. */
 static inline void pieces_share(Pieces *p, int64_t count, int threads) {
     p->count = count;
     p->stretches = threads < MOST_STRETCHES ? threads : MOST_STRETCHES;
     for (int s = 0; s < p->stretches; s++) atomic_init(&p->stretch[s].taken, pieces_start(p, s));
 }
 
-/* The calling thread's next piece, or -1; *passed, 0 at first, counts the stretches found empty. */
+/* The next piece of the calling thread, or -1. *passed, 0 at first, counts the ranges found
+ * empty. */
 static inline int64_t pieces_take(Pieces *p, int *passed) {
     for (; *passed < p->stretches; ++*passed) {
         int s = (omp_get_thread_num() + *passed) % p->stretches;

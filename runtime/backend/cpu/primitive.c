@@ -83,7 +83,7 @@ bool descriptor_cuts_images(dnnl_primitive_desc_t pd) {
     return strstr(onednn_implementation(pd), "gemm") != NULL;
 }
 
-/* That there is no implementation is for the caller to say. */
+/* A missing implementation is not an error here; the caller reports it. */
 static int found(dnnl_status_t status, const char *what, Error *e) {
     return status == dnnl_out_of_memory ? onednn_check(status, what, e) : 0;
 }

@@ -1,10 +1,9 @@
-/* Products of matrices whose elements lie any strides apart: linear layers on tokens, attention,
- * and their gradients.
+/* Matrix products with any strides: linear layers on tokens, attention, and their gradients.
  *
- * Both factors are copied, a piece at a time, into the order in which the innermost loop reads
- * them. Every sum runs over K in order, in stretches of a fixed length, so a figure depends neither
- * on its row or column nor on the threads. With AVX2 and AVX-512 products and sums are contracted,
- * and give the same bits; plain x86-64 cannot.
+ * Pieces of both factors are copied into the order in which the innermost loop reads them. Every
+ * sum runs over K in order, in sections of a fixed length. So a result depends neither on its row
+ * or column nor on the threads. AVX2 and AVX-512 contract products and sums, with equal bits; plain
+ * x86-64 cannot.
  */
 #ifndef ADVRT_DEVICE_CPU_PRODUCT_H
 #define ADVRT_DEVICE_CPU_PRODUCT_H
@@ -23,13 +22,13 @@ typedef struct ProductFactor {
 /* out[i] = a formula of the operands' elements i, for i < n; out may be an operand. */
 typedef void FormulaLoop(const float *const *operand, float *out, int n);
 
-/* out [M,N] = scale a [M,K] b [K,N] + bias [N], for i below n[0], j below n[1], k below n[2]. Where
- * out's step is 0 the products are added up. */
+/* out [M,N] = scale a [M,K] b [K,N] + bias [N], for i below n[0], j below n[1], k below n[2]. If a
+ * step of out is 0, the products are summed. */
 typedef struct MatrixProduct {
     int64_t M, N, K, n[PRODUCT_DIMS];
     ProductFactor a, b, out;
     float scale;
-    bool add; /* to what is in out */
+    bool add; /* adds to out */
     int threads;
     /* NULL, or a formula of a's elements, whose results are multiplied; a.column is 1. */
     FormulaLoop *of_a;
@@ -43,9 +42,9 @@ typedef struct MatrixProduct {
 enum { PRODUCT_COLUMNS = 256 };
 
 typedef struct ProductKernel {
-    /* Floats that a run wants as scratch. */
+    /* Floats of scratch memory for a run. */
     size_t (*scratch)(const MatrixProduct *p);
-    /* bias and beside may be NULL. out overlaps no other. scratch is aligned to 64 bytes. */
+    /* bias and beside may be NULL. out overlaps no other argument. scratch is aligned to 64 bytes. */
     void (*run)(const MatrixProduct *p, const float *a, const float *b, const float *bias,
                 const float *beside, float *out, float *scratch);
 } ProductKernel;
