@@ -9,8 +9,8 @@
 #include "base/plugin.h"
 #include "device/plugin.h"
 
-/* Says whether the NVIDIA driver is there and how many GPUs it finds: 0, or -1 and which of the two
- * is missing. Costs one failed dlopen where there is no driver. */
+/* Whether the NVIDIA driver exists and finds a GPU; *gpus is the number. Returns 0, or -1 with an
+ * error that names what is missing. Without a driver it costs one failed dlopen. */
 static int probe(int *gpus, Error *e) {
     enum { NO_DEVICE = 100 };
     void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
@@ -25,14 +25,14 @@ static int probe(int *gpus, Error *e) {
     if (status == NO_DEVICE || (status == 0 && found < 1))
         return error_set(e, "the NVIDIA driver finds no GPU: use --device cpu");
     if (status)
-        return error_set(e, "the NVIDIA driver does not start (CUDA error %d): use --device cpu",
+        return error_set(e, "the NVIDIA driver fails to start (CUDA error %d): use --device cpu",
                          status);
     *gpus = found;
     return 0;
 }
 
-/* This process's place among those that Open MPI's mpirun or Slurm's srun started on this machine;
- * 0 where none of them did. */
+/* This process's local rank on this machine under Open MPI's mpirun or Slurm's srun; 0 without
+ * either. */
 static int place_here(void) {
     const char *place = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
     if (!place) place = getenv("SLURM_LOCALID");
@@ -40,22 +40,21 @@ static int place_here(void) {
     return n > 0 && n < INT_MAX ? (int)n : 0;
 }
 
-/* GPU `index`; -1 for the process's own, where several share the machine. */
+/* Opens GPU `index`; -1 means the process's own GPU if several processes share the machine. */
 static int open_cuda(int index, const char *folder, Device **out, Error *e) {
     DevicePlugin plugin;
     int gpus = 1;
     if (probe(&gpus, e)) return -1;
     if (index < 0) index = place_here() % gpus;
     if (plugin_load(folder, "advrt_cuda", DEVICE_BUILD, "advrt_cuda_device",
-                    "build advrt where the CUDA toolkit is, or use --device cpu", (void **)&plugin,
-                    e))
+                    "build advrt with the CUDA toolkit, or use --device cpu", (void **)&plugin, e))
         return -1;
     return plugin(index, out, e);
 }
 
 enum { NAME = 32 };
 
-/* NAME or NAME:N as its parts; the number is -1 where there is none. False where it is neither. */
+/* Splits NAME or NAME:N. The number is -1 if it is missing. False if the text has another form. */
 static bool split(const char *device, char name[NAME], int *index) {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789_";
     size_t n = strspn(device, letters), digits = 0;
@@ -69,7 +68,7 @@ static bool split(const char *device, char name[NAME], int *index) {
 
 enum { FOUND = 256 };
 
-/* advrt_mpi.so is no device's. */
+/* advrt_mpi.so is not a device. */
 static void add_found(const char *plugin, void *own) {
     char *text = own;
     const char *name = plugin + strlen("advrt_");
@@ -94,7 +93,7 @@ int device_known(const char *device, const char *folder, Error *e) {
                      device, found);
 }
 
-/* The plugin of any other device. */
+/* Opens any other device by its plugin. */
 static int open_named(const char *name, int index, const char *folder, Device **out, Error *e) {
     char plugin[2 * NAME], entry[3 * NAME];
     DevicePlugin open;
@@ -110,7 +109,7 @@ int device_open(const char *device, int threads, const char *folder, Device **ou
     Error silent = {0};
     char name[NAME];
     int index = -1;
-    /* the CPU's threads and kernels are set up whatever the device: images are read there */
+    /* always set up the CPU's threads and kernels: image reading uses them */
     if (cpu_device(threads, out, e)) return -1;
     if (device && strcmp(device, "cpu") == 0) return 0;
     if (!device) {

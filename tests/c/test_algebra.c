@@ -248,8 +248,8 @@ static void test_door(void **state) {
     want_refused(tensor_gather(true, &a, 1, &classes, &n, &e), &e, "others: part must have 4");
     want_refused(tensor_scatter(false, &a, 1, &classes, &b, &e), &e, "scatter: index must have 0");
     want_refused(tensor_matmul_shape(MATMUL_NN, &a, &a, got, &e), &e, "[2,3] by [2,3]");
-    want_refused(tensor_matmul_shape(MATMUL_NT, &a, &b, got, &e), &e, "[2,3] and [3,2]'");
-    want_refused(tensor_matmul_shape(MATMUL_NN, &a, &n, got, &e), &e, "[2,3] and [2]");
+    want_refused(tensor_matmul_shape(MATMUL_NT, &a, &b, got, &e), &e, "[2,3] by [3,2]'");
+    want_refused(tensor_matmul_shape(MATMUL_NN, &a, &n, got, &e), &e, "[2,3] by [2]");
     want_refused(tensor_matmul(MATMUL_NN, &a, &b, &a, &e), &e, "out must have 4");
     Tensor all[] = {a, b, wide, n, classes};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) tensor_free(&all[i]);

@@ -7,12 +7,12 @@
 #include "backend/cuda/cuda.h"
 #include "device/plan.h"
 
-/* A captured step, kept for the next call with the same buffers and plan. */
+/* A captured step, kept for the next call with equal buffers and plan. */
 struct CudaAscent {
     Ascent of;
     uint64_t plan_serial;
-    cudaGraphExec_t graph; /* NULL until it is captured */
-    void *memory;          /* of everything below */
+    cudaGraphExec_t graph; /* NULL until captured */
+    void *memory;          /* the block that holds everything below */
     int64_t *step;
     uint8_t *flipped;
     AscentRow row;
@@ -33,7 +33,7 @@ void cuda_ascent_free(CudaDevice *d) {
     d->ascent = NULL;
 }
 
-/* Cuts the numbers of a row, of N images, from one block. */
+/* Splits one block into the arrays of a row for N images. */
 static void cut(struct CudaAscent *k, int64_t N) {
     int64_t *whole = k->memory;
     k->step = whole;
@@ -63,7 +63,7 @@ static bool same_buffers(const Ascent *a, const Ascent *b) {
            a->subspace == b->subspace;
 }
 
-/* Whether a step of one is a step of the other. */
+/* Whether the captured step of one attack also serves the other. */
 static bool same(const Ascent *a, const Ascent *b) {
     for (int i = 0; i < LOSS_PARAMETERS; i++)
         if (a->loss.p[i] != b->loss.p[i]) return false;
@@ -91,7 +91,7 @@ static int prepare(CudaDevice *d, const Ascent *a, Error *e) {
     return 0;
 }
 
-/* Queues one step: Eq. 11-16 and everything that is noted of it. */
+/* Queues one step: Eq. 11-16 and everything recorded about it. */
 static int run_step(CudaDevice *d, struct CudaAscent *k, Error *e) {
     const Ascent *a = &k->of;
     const AscentRow *r = &k->row;
@@ -141,8 +141,9 @@ int cuda_ascend(Device *base, const Ascent *a, int64_t first, int64_t end, Error
         cuda_copy(base, k->row.linf, a->linf + first * N, row, e))
         return -1;
     for (int64_t n = first; n < end; n++) {
-        /* The first step runs as it is: libraries load their kernels at a first call, and cuDNN
-         * says only then what it cannot fuse. A plan that is timed is not captured. */
+        /* The first step is not captured: libraries load their kernels at the first call, and only
+         * then does cuDNN report what it cannot fuse. A plan that is being timed is not captured
+         * either. */
         bool alone = n == first && !k->graph;
         bool timed = a->plan->timed;
         if (interrupt_check(e)) return -1;

@@ -1,7 +1,7 @@
-/* Sums over rows [rows,C] and, made of them, batch norm with the batch's statistics. All in double
- * and rounded once: errors of a few units in the last place decide over ReLUs, and so over whole
- * gradients. A block takes 32 channels and one of CHUNKS stretches of rows; the stretches' sums are
- * added in their order. */
+/* Sums over rows [rows,C], and batch norm with the batch's statistics, which is made of such sums.
+ * Everything is in double and rounded once. An error of a few units in the last place could flip a
+ * ReLU and so change a whole gradient. A block takes 32 channels and one of CHUNKS ranges of rows.
+ * The sums of the ranges are added in order. */
 #include "backend/cuda/launch.h"
 
 enum { CHUNKS = 64, ROW_LANES = THREADS / WARP };
@@ -10,7 +10,7 @@ int64_t kernel_rows_work(int64_t C) {
     return CHUNKS * C;
 }
 
-/* What is summed. */
+/* The quantity that is summed. */
 enum { SUM_X, SUM_SQUARES, SUM_PRODUCTS };
 
 /* part [CHUNKS,C]: sums of x, (x - mean)^2 or dy (x - mean). */
@@ -33,7 +33,7 @@ static __global__ void part_sums(const float *x, const float *dy, const double *
     part[chunk * C + c] = total;
 }
 
-/* out [C] = the sum of part over chunks, times factor. */
+/* out [C] = the sum of part over the chunks, times factor. */
 template <typename T>
 static __global__ void whole_sums(const double *part, T *out, double factor, int64_t C) {
     EACH(c, C) {
@@ -57,7 +57,8 @@ cudaError_t kernel_column_sums(cudaStream_t s, const float *dy, float *out, doub
     return sums<SUM_X>(s, dy, NULL, NULL, out, 1, work, rows, C);
 }
 
-/* out [C]: what this process's rows give to the mean, or to the variance, of the whole batch. */
+/* out [C]: the contribution of this process's rows to the mean or the variance of the whole
+ * batch. */
 template <int WHAT>
 static cudaError_t moment(cudaStream_t s, const float *x, const double *mean, double *out,
                           double *work, const BatchNorm *b) {
@@ -94,8 +95,7 @@ cudaError_t kernel_norm_apply(cudaStream_t s, const float *x, float *y, BatchNor
     return done != cudaSuccess ? done : LAUNCH(move_running, blocks_for(b.C), THREADS, s, b);
 }
 
-/* The two sums of a channel, over dy and over dy times the normalised x, as parameters' gradients.
- */
+/* The parameters' gradients: the sums over a channel of dy, and of dy times the normalised x. */
 static __global__ void norm_gradients(const double *sum, float *dscale, float *dshift,
                                       BatchNorm b) {
     EACH(c, b.C) {

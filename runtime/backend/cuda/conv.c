@@ -1,12 +1,12 @@
-/* Convolutions as cuDNN calls: descriptors, the choice of an algorithm, and running them. */
+/* Convolutions as cuDNN calls: makes descriptors, chooses an algorithm, and runs it. */
 #include "backend/cuda/conv.h"
 
 #include <stdio.h>
 
 #include "base/memory.h"
 
-/* Scratch memory that the first algorithm may want, and those that stand in for it even where the
- * first wants none. */
+/* The most scratch memory for the first algorithm. The alternatives may use as much as it does, and
+ * at least SPARE_WORKSPACE. */
 static const size_t MOST_WORKSPACE = (size_t)1 << 30, SPARE_WORKSPACE = (size_t)16 << 20;
 
 static int fail(Compiler *c, const ConvCall *v, cudnnStatus_t status, const char *call, Error *e) {
@@ -18,7 +18,7 @@ static int fail(Compiler *c, const ConvCall *v, cudnnStatus_t status, const char
 static int set_descriptors(Compiler *c, ConvCall *v, const ConvShape *s, Real real, Error *e) {
     const Window *w = &s->window;
     cudnnDataType_t type = real == REAL_F32 ? CUDNN_DATA_FLOAT : CUDNN_DATA_BFLOAT16;
-    /* full f32 unless the user asked for tf32: cuDNN's default would take it unasked */
+    /* full f32 unless the user requested tf32; cuDNN's default would use tf32 */
     cudnnMathType_t math = real == REAL_F32 && c->request->precision != PLAN_TF32
                                ? CUDNN_FMA_MATH
                                : CUDNN_TENSOR_OP_MATH;
@@ -46,14 +46,15 @@ static int set_descriptors(Compiler *c, ConvCall *v, const ConvShape *s, Real re
     return fail(c, v, status, "convolution descriptors", e);
 }
 
-/* cuDNN says what it does not know by a status of this family. */
+/* Whether the status is one of the family by which cuDNN reports unsupported cases. */
 static bool not_supported(cudnnStatus_t status) {
     return status >= CUDNN_STATUS_NOT_SUPPORTED && status < CUDNN_STATUS_INTERNAL_ERROR;
 }
 
 /* --- the choice of an algorithm --- */
 
-/* Winograd's and Fourier's transforms, which round more: not for a plan of direct convolutions. */
+/* Whether the algorithm uses Winograd or Fourier transforms, which round more. A plan of direct
+ * convolutions excludes them. */
 static bool transforms(ConvWhat what, int algorithm) {
     switch (what) {
     case CONV_FORWARD:
@@ -74,15 +75,15 @@ static bool transforms(ConvWhat what, int algorithm) {
     }
 }
 
-/* Those whose results are the same at every run by cuDNN's documentation, which channels-last
- * tensors may be given to: asked for by name after those that the heuristics list. */
+/* Algorithms that are deterministic by cuDNN's documentation and support channels-last tensors.
+ * They are tried after those that the heuristics list. */
 static const int documented[][2] = {
     [CONV_FORWARD] = {CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM,
                       CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM},
     [CONV_DATA] = {CUDNN_CONVOLUTION_BWD_DATA_ALGO_1, CUDNN_CONVOLUTION_BWD_DATA_ALGO_1},
     [CONV_WEIGHTS] = {CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1}};
 
-/* What the heuristics list, in their order, but what they say is not supported. */
+/* The algorithms of the heuristics, in their order, without those reported as unsupported. */
 typedef struct Listed {
     int algorithm[2 * CONV_ALGORITHMS], count;
     bool deterministic[2 * CONV_ALGORITHMS];
@@ -135,8 +136,8 @@ static cudnnStatus_t workspace_of(const Compiler *c, const ConvCall *v, ConvWhat
     }
 }
 
-/* Keeps it unless it is kept, transforms where the plan wants none, is not known after all, or
- * wants too much scratch memory. */
+/* Adds the algorithm to the list, except in these cases: it is in the list; it transforms and the
+ * plan is direct; cuDNN does not support it; it needs too much scratch memory. */
 static int keep(Compiler *c, ConvCall *v, ConvWhat what, int algorithm, Error *e) {
     size_t bytes = 0, spare = v->workspace > SPARE_WORKSPACE ? v->workspace : SPARE_WORKSPACE;
     for (int i = 0; i < v->algorithms; i++)
@@ -152,8 +153,7 @@ static int keep(Compiler *c, ConvCall *v, ConvWhat what, int algorithm, Error *e
     return 0;
 }
 
-/* Those that give the same bits every time come first, the others only where cuDNN takes none of
- * these. */
+/* Deterministic algorithms come first; the others are used only if cuDNN accepts none of them. */
 static int choose(Compiler *c, ConvCall *v, ConvWhat what, Error *e) {
     Listed l = {0};
     cudnnStatus_t status = list_algorithms(c, v, what, &l);
@@ -224,7 +224,7 @@ static ConvCall *call_of(const Step *s) {
     return *(ConvCall **)s->job;
 }
 
-/* Said once of a device: what runs so is repeatable but for its last bits. */
+/* Warns once per device. Such a run is repeatable except in its last bits. */
 static void tell_of_chance(CudaDevice *d, const Step *s) {
     if (d->told_of_chance) return;
     d->told_of_chance = true;
@@ -245,7 +245,8 @@ static int conv_done(Plan *p, const Step *s, cudnnStatus_t status, const char *c
     return cuda_check_dnn(cuda_of_plan(p), status, text, e);
 }
 
-/* Whether the call should be made again, with the next algorithm of the list. */
+/* Moves to the next algorithm of the list if the present one is not supported. Returns whether to
+ * call again. */
 static bool try_next(ConvCall *v, cudnnStatus_t status) {
     if (!not_supported(status) || v->chosen + 1 >= v->algorithms) return false;
     v->chosen++;

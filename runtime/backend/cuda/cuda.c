@@ -1,4 +1,4 @@
-/* The device itself: opening it, closing it, and what its libraries say. */
+/* The CUDA device itself: opens it, closes it, and reports its libraries' errors. */
 #include "backend/cuda/cuda.h"
 
 #include <stdio.h>
@@ -7,7 +7,7 @@
 #include "base/memory.h"
 #include "device/plugin.h"
 
-/* cuBLAS's scratch memory, its own to keep, so that no call allocates. */
+/* Scratch memory for cuBLAS, allocated once, so that no call allocates. */
 enum { BLAS_WORKSPACE = 32 << 20 };
 
 int cuda_check(const CudaDevice *d, cudaError_t status, const char *call, Error *e) {
@@ -47,7 +47,7 @@ static void close_device(Device *base) {
     memory_free(d);
 }
 
-/* Chooses GPU `index` for this thread and names it. */
+/* Selects GPU `index` for this thread and sets the device's name. */
 static int choose(CudaDevice *d, int index, Error *e) {
     int count = 0, major = 0, minor = 0;
     snprintf(d->name, sizeof d->name, "cuda:%d", index);
@@ -66,7 +66,7 @@ static int choose(CudaDevice *d, int index, Error *e) {
     return 0;
 }
 
-/* Books of the pool that need not grow while plans are made. */
+/* Capacity of the pool's list, so that it need not grow while plans are made. */
 enum { POOL_BLOCKS = 4096 };
 
 static int open_libraries(CudaDevice *d, Error *e) {
@@ -94,7 +94,7 @@ static int open_libraries(CudaDevice *d, Error *e) {
 extern const char advrt_cuda_build[] EXPORTED;
 const char advrt_cuda_build[] = DEVICE_BUILD;
 
-/* The plugin's entry: GPU `index` as a device. */
+/* The plugin's entry: opens GPU `index` as a device. */
 EXPORTED int advrt_cuda_device(int index, Device **out, Error *e) {
     CudaDevice *d = memory_zeroed(1, sizeof *d, "device", e);
     if (!d) return -1;

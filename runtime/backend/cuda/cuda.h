@@ -1,8 +1,8 @@
-/* The CUDA device: a plugin that advrt loads (backend/open.h). It finds the core's functions in the
- * program that loads it.
+/* The CUDA device: a plugin that advrt loads (backend/open.h). It uses the core's functions from
+ * the program that loads it.
  *
- * Everything runs on one stream, in the order in which it is asked for, and nothing waits for it
- * but what brings numbers to the host. So memory that is given back may be taken again at once.
+ * All work runs on one stream, in the order of the calls. Only copies to the host wait for it. So
+ * freed memory may be reused at once.
  */
 #ifndef ADVRT_DEVICE_CUDA_CUDA_H
 #define ADVRT_DEVICE_CUDA_CUDA_H
@@ -13,10 +13,11 @@
 
 #include "backend/cuda/kernels.h"
 
-/* Device memory that was given back is kept for the next who asks for about as much. */
+/* A block of the pool. Freed device memory is kept for a later request of about the same size. */
 typedef struct PoolBlock {
     void *memory;
-    size_t bytes, charged; /* charged: as counted in base/memory.h while it is taken */
+    size_t bytes,
+        charged; /* charged: the size that base/memory.h counts while the block is in use */
     bool taken;
 } PoolBlock;
 typedef struct Pool {
@@ -25,9 +26,9 @@ typedef struct Pool {
     size_t taken, kept; /* bytes */
 } Pool;
 
-/* Pinned host memory for copies, each slot with as much on the device: a large copy to the device
- * crosses on a stream of its own while kernels run, and is put in its place by a copy within the
- * device. `done` follows the slot's last use. */
+/* Pinned host memory for copies; each slot has equal space on the device. A large copy to the
+ * device crosses on its own stream while kernels run. A copy within the device then moves it to its
+ * destination. `done` marks the end of the slot's last use. */
 enum { SLOTS = 4, SLOT_BYTES = 4 << 20, SMALL_COPY = 256 << 10 };
 typedef struct Slot {
     char *host, *device;
@@ -44,14 +45,15 @@ typedef struct CudaDevice {
     void *blas_workspace;
     Pool pool;
     Slot slots[SLOTS];
-    int slot; /* the next one to use */
+    int slot; /* index of the next slot */
     CudaPartial *partial;
     size_t partials;
-    struct CudaAscent *ascent; /* the last attack's captured step; NULL: none */
-    bool told_of_chance;       /* that a convolution's results are not the same at every run */
+    struct CudaAscent *ascent; /* the captured step of the last attack; NULL: none */
+    bool told_of_chance;       /* the warning about nondeterministic convolutions was given */
 } CudaDevice;
 
-/* 0 for success; else -1 and "DEVICE: CALL: what it says". `call` may name shapes. */
+/* Returns 0 for success; else -1 with the error "DEVICE: CALL: what it says". `call` may name
+ * shapes. */
 int cuda_check(const CudaDevice *d, cudaError_t status, const char *call, Error *e);
 int cuda_check_blas(const CudaDevice *d, cublasStatus_t status, const char *call, Error *e);
 int cuda_check_dnn(const CudaDevice *d, cudnnStatus_t status, const char *call, Error *e);
@@ -65,19 +67,19 @@ int cuda_copy_out(Device *d, void *host, const void *from, size_t bytes, Error *
 int cuda_copy(Device *d, void *to, const void *from, size_t bytes, Error *e);
 int cuda_slots_open(CudaDevice *d, Error *e);
 void cuda_slots_close(CudaDevice *d);
-/* Gives everything that nobody has taken back to the driver. */
+/* Returns all unused memory to the driver. */
 void cuda_pool_empty(CudaDevice *d);
-/* What the pool takes for so many bytes: the next of its sizes. */
+/* The size that the pool uses for a request of this many bytes: the next of its sizes. */
 size_t cuda_taken_for(size_t bytes);
-/* Bytes that a take could still get, kept ones included. */
+/* Bytes that a request could still get, with the pool's unused blocks. */
 size_t cuda_free_bytes(Device *d);
 
 /* --- operations.c --- */
 
 void cuda_operations(Device *d);
 
-/* A product of matrices by cuBLAS, row-major: out [M,N] of a and b as `kind` says, those of `in`,
- * the result of `to`, added to what is there where `sum`. f32 is full f32 unless tensor_cores. */
+/* A product of matrices by cuBLAS, row-major: out [M,N] of a and b, as `kind` says. The factors
+ * have type `in`, the result `to`. With `sum`, adds to out. f32 is full f32 unless tensor_cores. */
 typedef struct Product {
     MatmulKind kind;
     int64_t M, K, N;
@@ -86,8 +88,8 @@ typedef struct Product {
 } Product;
 int cuda_product(CudaDevice *d, const Product *p, const void *a, const void *b, void *out,
                  const char *who, Error *e);
-/* `count` products, the operands of each so many elements behind those of the last. Where `turned`
- * a factor's memory holds its transpose; ld: from a row in memory to the next. out = scale a b. */
+/* `count` products; consecutive operands lie a fixed number of elements apart. If `turned`, a
+ * factor's memory holds its transpose. ld: distance of rows in memory. out = scale a b. */
 typedef struct BatchedProduct {
     int64_t M, K, N, count;
     int64_t a_ld, b_ld, out_ld, a_step, b_step, out_step;
@@ -108,7 +110,7 @@ int cuda_group_new(Device *d, int rank, int count, const char id[GROUP_ID], Grou
 
 int cuda_ascend(Device *d, const Ascent *a, int64_t first, int64_t end, Error *e);
 void cuda_ascent_free(CudaDevice *d);
-/* Drops the captured step alone: it is captured anew when it is needed. */
+/* Drops only the captured step; it is captured again when needed. */
 void cuda_ascent_forget(CudaDevice *d);
 
 /* --- lower.c: the Device's lowering of programs --- */

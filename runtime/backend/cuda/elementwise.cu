@@ -1,4 +1,4 @@
-/* Element by element: arithmetic, images' grids, and the optimisers. */
+/* Elementwise operations: arithmetic, 8-bit images, and the optimisers. */
 #include "backend/cuda/launch.h"
 
 static __global__ void fill(float *out, float value, int64_t n) {
@@ -9,7 +9,7 @@ cudaError_t kernel_fill(cudaStream_t s, float *out, float value, int64_t n) {
     return n ? LAUNCH(fill, blocks_for(n), THREADS, s, out, value, n) : cudaSuccess;
 }
 
-/* What device.h says of BinaryOp. */
+/* BinaryOp as defined in device.h. */
 template <int OP> static __device__ inline float apply(float a, float b) {
     switch (OP) {
     case BINARY_ADD: return a + b;
@@ -27,14 +27,14 @@ template <int OP> static __device__ inline float apply(float a, float b) {
     }
 }
 
-/* b is read where it is there, else b_value stands for it. */
+/* If b is NULL, b_value takes its place. */
 template <int OP>
 static __global__ void binary(const float *a, const float *b, float b_value, float *out,
                               int64_t n) {
     EACH(i, n) out[i] = apply<OP>(a[i], b ? b[i] : b_value);
 }
 
-/* Calls DO(OP) with the constant that `op` is. */
+/* Calls DO(OP) with the compile-time constant of `op`. */
 #define WITH_BINARY(op, DO)                                                                        \
     switch (op) {                                                                                  \
     case BINARY_ADD: return DO(BINARY_ADD);                                                        \

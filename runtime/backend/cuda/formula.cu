@@ -81,7 +81,7 @@ static __device__ int64_t place(const int64_t *n, const int64_t *stride, int dim
     return at;
 }
 
-/* One warp for each sum: lane l takes terms l, l + WARP, ... */
+/* One warp per sum: lane l takes terms l, l + WARP, ... */
 static __global__ void sum_over(SumArgs m, const void *x, void *out, int64_t sums, int64_t terms) {
     int64_t warps = (int64_t)gridDim.x * blockDim.x / WARP;
     int64_t warp = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / WARP,

@@ -1,5 +1,5 @@
-/* Groups of processes by NCCL, which is loaded when a group is asked for: a machine with one GPU
- * needs none. */
+/* Groups of processes by NCCL. NCCL is loaded when a group is first requested; a machine with one
+ * GPU does not need it. */
 #if __has_include(<nccl.h>)
 #include <dlfcn.h>
 #include <nccl.h>
@@ -64,8 +64,8 @@ int cuda_group_id(Device *base, char id[GROUP_ID], Error *e) {
     return 0;
 }
 
-/* A peer that is lost shows as an error of the group, not of a call; a group that has one is
- * aborted when it is freed, since the others may never answer. */
+/* A lost peer causes an error of the group, not of a call. A group with an error is aborted when it
+ * is freed, because the other ranks may never answer. */
 static int all_reduce(Group *base, void *x, int64_t n, ncclDataType_t type, Error *e) {
     CudaGroup *g = (CudaGroup *)base;
     CudaDevice *d = g->device;

@@ -1,5 +1,5 @@
-/* Norms of gradients, the step of Eq. 11-16 and those of other attacks: a block to each piece of an
- * image, then a warp to each image that adds its pieces in a fixed order. */
+/* Norms of gradients, the step of Eq. 11-16, and the steps of other attacks. One block per piece of
+ * an image; then one warp per image adds its pieces in a fixed order. */
 #include "backend/cuda/launch.h"
 
 enum { PIECE = 8192 };
@@ -9,7 +9,7 @@ int64_t kernel_pieces(int64_t D) {
     return pieces < 1 ? 1 : pieces;
 }
 
-/* The sum over the block's threads, in thread 0: first within warps, then over them. */
+/* The sum over the block's threads, in thread 0: first within warps, then over the warps. */
 static __device__ inline CudaPartial block_sum(CudaPartial p) {
     SHARED(double, square, THREADS / WARP);
     SHARED(double, largest, THREADS / WARP);
@@ -72,8 +72,8 @@ static __global__ void step_pieces(float *x, const float *q, const double *a, co
     if (threadIdx.x == 0) partial[blockIdx.x] = p;
 }
 
-/* Of the pieces of image n. largest is NaN where the sum of squares is, which comparisons pass
- * over. linf and zero_share may be NULL. */
+/* Adds the pieces of image n. largest is NaN if the sum of squares is NaN; comparisons would skip
+ * NaN. linf and zero_share may be NULL. */
 static __global__ void add_pieces(const CudaPartial *partial, int64_t N, int64_t D, int64_t pieces,
                                   double *l2, double *linf, double *zero_share) {
     EACH(n, N) {
@@ -113,14 +113,14 @@ cudaError_t kernel_step(cudaStream_t s, float *x, const float *q, const double *
     return LAUNCH(add_pieces, blocks_for(N), THREADS, s, partial, N, D, pieces, l2, linf, none);
 }
 
-/* --- the steps of the attacks that need more than x + a q --- */
+/* --- the steps of attacks that need more than x + a q --- */
 
-/* The bits of a float as a number that has the order of floats, and back; -0 is 0. */
+/* Maps a float's bits to an integer with the same order as floats, and back; -0 maps to 0. */
 static __device__ inline int32_t in_order(int32_t bits) {
     return bits < 0 ? INT32_MIN - bits : bits;
 }
 
-/* x0 + d as a float: where rounding led further away from x0 than d, the next one towards it. */
+/* x0 + d as a float. If rounding moved further from x0 than d, takes the next float towards x0. */
 static __device__ inline float towards(double x0, double d) {
     union {
         float value;
@@ -149,13 +149,14 @@ cudaError_t kernel_project(cudaStream_t stream, float *x, const float *x0, const
     return n ? LAUNCH(project, blocks_for(n), THREADS, stream, x, x0, s, r, D, n) : cudaSuccess;
 }
 
-/* Adam's numbers that do not depend on the image. */
+/* Adam's constants, which do not depend on the image. */
 struct TanhRates {
     double rate, beta1, beta2;
     float eps;
 };
 
-/* dx/dw = (1 - tanh^2 w) / 2 = 2 x (1 - x): exact near 0 and 1, where 1 - tanh^2 cancels. */
+/* dx/dw = (1 - tanh^2 w) / 2 = 2 x (1 - x). This is exact near 0 and 1, where 1 - tanh^2
+ * cancels. */
 static __global__ void tanh_pieces(TanhRates k, TanhStep a, int64_t D, int64_t pieces,
                                    CudaPartial *partial) {
     int64_t n = blockIdx.x / pieces, first = blockIdx.x % pieces * PIECE, t = a.t[n];
@@ -170,7 +171,7 @@ static __global__ void tanh_pieces(TanhRates k, TanhStep a, int64_t D, int64_t p
         if (a.box.low) {
             low = a.box.low[i - n * D], high = a.box.high[i - n * D];
             float fall = expf(-2.0f * fabsf(a.w[i])), u = 1.0f / (1.0f + fall);
-            slope = 2 * u * (fall * u) * (high - low); /* u (1 - u) is alike on both sides of 0 */
+            slope = 2 * u * (fall * u) * (high - low); /* u (1 - u) is symmetric about w = 0 */
         }
         if (t > 0) {
             float d = (2 * (x - x0) - c * a.q[i]) * slope;
@@ -180,7 +181,7 @@ static __global__ void tanh_pieces(TanhRates k, TanhStep a, int64_t D, int64_t p
             x = w != w ? w : w < 0 ? e * far : far; /* (tanh w + 1) / 2 */
             if (a.box.low) {
                 x = low + (high - low) * x;
-                x = x > high ? high : x; /* by rounding */
+                x = x > high ? high : x; /* x may exceed high by rounding */
             }
             a.m[i] = mean;
             a.v[i] = spread;

@@ -1,6 +1,6 @@
-/* How kernels are launched and share memory: CUDA's own syntax under nvcc, a function under a
- * compiler that does not know it (tests/cuda_standin). Included by .cu files alone. Blocks are one-
- * dimensional. LAUNCH gives a cudaError_t. */
+/* How kernels are launched and share memory: CUDA's syntax under nvcc, a function under a compiler
+ * without it (tests/cuda_standin). Only .cu files include this. Blocks are one-dimensional. LAUNCH
+ * gives a cudaError_t. */
 #ifndef ADVRT_DEVICE_CUDA_LAUNCH_H
 #define ADVRT_DEVICE_CUDA_LAUNCH_H
 
@@ -20,18 +20,18 @@
 enum { THREADS = 256, WARP = 32 };
 #define ALL_LANES 0xffffffffU
 
-/* Blocks of THREADS for n elements, each thread taking several where there are very many. */
+/* Blocks of THREADS threads for n elements. If n is very large, each thread takes several. */
 static inline dim3 blocks_for(int64_t n) {
     int64_t blocks = (n + THREADS - 1) / THREADS;
     return dim3((unsigned)(blocks < 1 ? 1 : blocks > 8192 ? 8192 : blocks));
 }
 
-/* i = this thread's elements of 0 .. n-1. */
+/* Loops i over this thread's elements of 0 .. n-1. */
 #define EACH(i, n)                                                                                 \
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < (n);                      \
          i += (int64_t)gridDim.x * blockDim.x)
 
-/* Sums and maxima over a warp, in an order that does not depend on anything. */
+/* Sums and maxima over a warp, always in the same order. */
 template <typename T> static __device__ inline T warp_sum(T v) {
     for (int lanes = WARP / 2; lanes > 0; lanes /= 2) v += __shfl_xor_sync(ALL_LANES, v, lanes);
     return v;
@@ -45,7 +45,7 @@ template <typename T> static __device__ inline T warp_max(T v) {
     return v;
 }
 
-/* Activations and gradients are float or bfloat16, and float in registers. */
+/* Activations and gradients are float or bfloat16 in memory, and float in registers. */
 struct Bf16 {
     uint16_t bits;
 };
@@ -78,7 +78,7 @@ static __device__ inline void real_put(Bf16 *p, float v) {
     p->bits = (uint16_t)((v != v ? u.bits | 0x400000 : rounded) >> 16);
 }
 
-/* Runs `call` with T the type of `real`. */
+/* Runs `call` with T as the type of `real`. */
 #define WITH_REAL(real, call)                                                                      \
     do {                                                                                           \
         if ((real) == REAL_F32) {                                                                  \

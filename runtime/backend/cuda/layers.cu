@@ -1,4 +1,4 @@
-/* Layers that work element by element, and the ways between planes and channels-last. */
+/* Elementwise layers, and conversion between planes and channels-last. */
 #include "backend/cuda/launch.h"
 
 /* --- planes and channels-last --- */
@@ -64,12 +64,12 @@ static __device__ inline float relu_of(float v, float cap) {
     return v > cap ? cap : v;
 }
 
-/* 0 < v < cap; NaN too. */
+/* 0 < v < cap, or v is NaN. */
 static __device__ inline bool is_open(float v, float cap) {
     return !(v <= 0) && !(v >= cap);
 }
 
-/* A warp's 32 neighbours make one word; the last one may reach past n, with bits of 0. */
+/* The 32 elements of a warp make one word. The last word may extend past n; those bits are 0. */
 static __device__ inline void put_mask(uint32_t *mask, int64_t i, bool open) {
     uint32_t bits = __ballot_sync(ALL_LANES, open);
     if (threadIdx.x % WARP == 0) mask[i / WARP] = bits;
@@ -160,7 +160,7 @@ cudaError_t kernel_affine(cudaStream_t s, Real real, const void *a, const float 
 
 /* --- dropout --- */
 
-/* base/random.h's random_bits and random_uniform. */
+/* random_bits and random_uniform of base/random.h. */
 static __device__ inline uint64_t bits_of(uint64_t key, uint64_t i) {
     uint64_t z = key + i + UINT64_C(0x9E3779B97F4A7C15);
     z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);

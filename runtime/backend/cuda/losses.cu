@@ -1,11 +1,11 @@
-/* What is made of rows: the losses on logits, softmax, reductions. A warp to a row. */
+/* Functions of rows: the losses on logits, softmax, reductions. One warp per row. */
 #include <string.h>
 
 #include "backend/cuda/launch.h"
 
 enum { ROWS = 4, ROW_THREADS = ROWS * WARP };
 
-/* The row of this warp; N or more where there is none left for it. */
+/* The row of this warp; N or more if the warp has none. */
 static __device__ inline int64_t own_row() {
     return (int64_t)blockIdx.x * ROWS + threadIdx.x / WARP;
 }
@@ -14,7 +14,7 @@ static dim3 row_blocks(int64_t N) {
     return dim3((unsigned)((N + ROWS - 1) / ROWS));
 }
 
-/* The greatest of elements `apart` from each other, NaN where one is. */
+/* The maximum of elements `apart` from each other; NaN if one is NaN. */
 static __device__ inline float row_max(const float *z, int64_t K, int64_t apart, int lane) {
     float m = -INFINITY;
     int nans = 0;
@@ -26,8 +26,8 @@ static __device__ inline float row_max(const float *z, int64_t K, int64_t apart,
     return warp_sum(nans) ? NAN : warp_max(m);
 }
 
-/* The index of the greatest, the lowest where several tie, leaving out class `without` (-1: none);
- * -1 where an element that counts is NaN. */
+/* The index of the maximum, the lowest of a tie, without class `without` (-1: none). -1 if one of
+ * these elements is NaN. */
 static __device__ inline int64_t row_argmax(const float *z, int64_t K, int64_t without, int lane) {
     int64_t best = -1;
     float value = 0;
@@ -47,7 +47,7 @@ static __device__ inline int64_t row_argmax(const float *z, int64_t K, int64_t w
     return warp_sum(nans) ? -1 : best;
 }
 
-/* log sum exp(z - m), in float as frameworks do. */
+/* log sum exp(z - m) in float, as frameworks do. */
 static __device__ inline float row_log_sum(const float *z, int64_t K, int64_t apart, float m,
                                            int lane) {
     float sum = 0;
@@ -55,8 +55,8 @@ static __device__ inline float row_log_sum(const float *z, int64_t K, int64_t ap
     return logf(warp_sum(sum));
 }
 
-/* The same in double, by log1p of all but the greatest: where one class is nearly certain its log p
- * is minus what the others add up to. */
+/* The same in double, by log1p over all but the maximum. When one class is nearly certain, its log
+ * p is minus the sum of the others. */
 static __device__ inline double row_log_rest(const float *z, int64_t K, int64_t apart, float m,
                                              int lane) {
     double rest = 0;
@@ -71,8 +71,8 @@ static __device__ inline double row_log_rest(const float *z, int64_t K, int64_t 
     return isinf(m) ? NAN : log1p(rest);
 }
 
-/* log softmax; its gradient in float: past a margin of about 16.7 p_t rounds to 1 and p_t - 1 is
- * exactly 0. */
+/* log softmax. Its gradient is in float: beyond a margin of about 16.7, p_t rounds to 1 and p_t - 1
+ * is exactly 0. */
 static __device__ inline float ce_row(const float *z, int64_t t, int64_t K, float *dz, int lane) {
     float m = row_max(z, K, 1, lane), log_sum = row_log_sum(z, K, 1, m, lane);
     for (int64_t k = lane; k < K; k += WARP) {
@@ -82,8 +82,8 @@ static __device__ inline float ce_row(const float *z, int64_t t, int64_t K, floa
     return (float)(((double)z[t] - (double)m) - row_log_rest(z, K, 1, m, lane));
 }
 
-/* The functions of the losses: the value of one row, of which each lane writes its own elements of
- * the gradient. p holds the parameters as in the loss's record. */
+/* The loss functions return the value of one row; each lane writes its own elements of the
+ * gradient. p holds the parameters as in the loss's record. */
 struct LossParameters {
     float p[LOSS_PARAMETERS];
 };
@@ -147,7 +147,7 @@ LossKernel kernel_of_loss(const char *name) {
     return NULL;
 }
 
-/* In double and rounded once; the subspace is told from the rounded numbers (Definition IV.1). */
+/* In double and rounded once. The subspace follows from the rounded numbers (Definition IV.1). */
 static __global__ void logit_stats(const float *z, const int64_t *initial, const int64_t *target,
                                    int64_t N, int64_t K, LogitStats out) {
     int64_t n = own_row();
@@ -186,7 +186,8 @@ static __global__ void cross_entropy(const float *z, const int64_t *label, int64
     if (n >= N) return;
     float *d = dz + n * K, v = ce_row(z + n * K, label[n], K, d, lane);
     int64_t best = row_argmax(z + n * K, K, -1, lane);
-    for (int64_t k = lane; k < K; k += WARP) d[k] = -d[k] / (float)N; /* its own elements */
+    for (int64_t k = lane; k < K; k += WARP)
+        d[k] = -d[k] / (float)N; /* each lane reads only elements it wrote itself */
     if (lane) return;
     value[n] = v;
     correct[n] = best == label[n];
@@ -237,7 +238,7 @@ cudaError_t kernel_softmax(cudaStream_t s, SoftmaxKind kind, const float *a, Row
     return LAUNCH(softmax, row_blocks(rows), ROW_THREADS, s, kind, a, r, out);
 }
 
-/* One element's part of a row's sum. */
+/* The term of one element in a row's sum. */
 template <int OP> static __device__ inline double term_of(double v, double most) {
     switch (OP) {
     case REDUCE_ABS_SUM: return fabs(v);

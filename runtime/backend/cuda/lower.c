@@ -1,4 +1,4 @@
-/* Emitting a CUDA plan's steps: common steps, what is fused into ops, and a timed run. */
+/* Emits the steps of a CUDA plan: common steps, work that is fused into ops, and timed runs. */
 #include "backend/cuda/lower.h"
 
 #include <stdio.h>
@@ -123,7 +123,7 @@ static bool has_two_orders(const Compiler *c, int value) {
     return v->C > 1 && v->H * v->W > 1;
 }
 
-/* What lies in `buffer` in the other order, in a new one. */
+/* Converts `buffer` to the other order, in a new buffer. */
 static int in_other_order(Compiler *c, int value, bool plain, int buffer, Real real, Error *e) {
     const Value *v = value_of(c, value);
     TurnJob job = {real, c->request->N, v->C, v->H * v->W};
@@ -157,7 +157,7 @@ int value_channels(Compiler *c, int value, Error *e) {
                : own->image;
 }
 
-/* The image is the caller's, of f32. */
+/* The image is the caller's, in f32. */
 int value_plain(Compiler *c, int value, Error *e) {
     Real real = value_real(c, value);
     int64_t n = value_elements(c, value);
@@ -324,8 +324,8 @@ static int run_count(Plan *p, const Step *s, Error *e) {
     return step_done(p, s, kernel_count(stream_of(p), s->at[0]), e);
 }
 
-/* Dropout draws anew at every forward, on from those that count as done. The count is the device's:
- * a captured run must find it changed. */
+/* Dropout draws new numbers at every forward; counting starts after the forwards already done. The
+ * count is in device memory, because a captured run must see it change. */
 static int count_runs(Compiler *c, CudaLowering *own, Error *e) {
     const uint64_t done = c->request->runs;
     bool any = false;
@@ -418,7 +418,7 @@ int cuda_run_timed(Plan *p, int first, int end, Error *e) {
     return mark(p, end, e) || (end > first && add_times(p, first, end, e)) ? -1 : 0;
 }
 
-/* The captured attack may hold this plan's steps. */
+/* The captured attack may contain steps of this plan. */
 void cuda_plan_ends(Plan *p) {
     cuda_ascent_free(cuda_of_plan(p));
     free_clock(p);

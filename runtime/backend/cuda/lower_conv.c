@@ -1,12 +1,11 @@
-/* Convolutions: cuDNN's, but depthwise ones, which are the project's own. Weights are [K,R,S,C],
- * depthwise [R,S,C]: copies made once, or, in training, anew at every forward. cuDNN pads alike on
- * both sides; where a layer does not, its input is padded by a step of its own. */
+/* Convolutions: by cuDNN, except depthwise ones, which use the project's kernels. Weights are
+ * [K,R,S,C], depthwise [R,S,C]. They are copies, made once, or in training at every forward. cuDNN
+ * pads both sides equally; for other padding, a separate step pads the input. */
 #include "base/memory.h"
 #include "backend/cuda/conv.h"
 
-/* The convolution that an op is, or is a gradient of, as a forward op. A transposed convolution,
- * which is a gradient's op in the forward half, is that of the convolution from its output to its
- * input. */
+/* The forward convolution of an op that is a convolution or a gradient of one. A transposed
+ * convolution counts as the gradient of the convolution from its output to its input. */
 static Op forward_of(const Compiler *c, const Op *op) {
     Op f = op->backward ? *twin_of(c, op) : *op;
     if (f.kind != OP_CONV_DATA) return f;
@@ -47,7 +46,7 @@ static bool is_lopsided(const Op *f) {
     return f->pad[0] != f->pad[2] || f->pad[1] != f->pad[3];
 }
 
-/* From the input to the input with its padding around it. */
+/* The window from the input to the padded input. */
 static Window padding_of(const Compiler *c, const Op *f) {
     Window w = window_of(c, f);
     w.OH = w.H + f->pad[0] + f->pad[2];
@@ -55,7 +54,7 @@ static Window padding_of(const Compiler *c, const Op *f) {
     return w;
 }
 
-/* What cuDNN is given: the layer, or the layer without padding on the padded input. */
+/* The shape for cuDNN: the layer, or the layer without padding on the padded input. */
 static ConvShape shape_of(const Compiler *c, const Op *f) {
     ConvShape s = {window_of(c, f), outputs_of(c, f), f->groups, {f->dilation[0], f->dilation[1]}};
     if (!is_lopsided(f)) return s;
@@ -176,8 +175,8 @@ static int emit_window(Compiler *c, const char *what, int (*run)(Plan *, const S
     return step_new(c, what, run, n, buffers, job, sizeof *job, e) ? 0 : -1;
 }
 
-/* cuDNN wants tensors that begin at 16 bytes' multiples, as the caller's may not: its gradient of
- * the logits is copied where a convolution is the last layer. */
+/* cuDNN needs tensors aligned to 16 bytes, and the caller's may not be. If a convolution is the
+ * last layer, its gradient of the logits is copied. */
 static int aligned_gradient(Compiler *c, int value, Error *e) {
     int g = c->buffer[value];
     if (g != c->buffer[VALUE_DZ]) return g;
@@ -187,7 +186,7 @@ static int aligned_gradient(Compiler *c, int value, Error *e) {
                : made;
 }
 
-/* The first operand of op, as the convolution f reads it. */
+/* The first operand of op, padded as convolution f needs it. */
 static int padded_input(Compiler *c, const Op *op, const Op *f, const ConvShape *shape, Error *e) {
     int x = value_of(c, op->in[0])->gradient_of == NO_VALUE ? value_read(c, op->in[0], e)
                                                             : aligned_gradient(c, op->in[0], e);
@@ -200,7 +199,7 @@ static int padded_input(Compiler *c, const Op *op, const Op *f, const ConvShape 
 
 /* --- forward --- */
 
-/* f is op, or, where op is the gradient of a transposed convolution, the same convolution. */
+/* f is op. If op is the gradient of a transposed convolution, f is the same convolution. */
 static int depthwise_forward(Compiler *c, const Op *op, const Op *f, int weights, int bias,
                              Error *e) {
     WindowJob job = {.real = op_real(c, op), .window = window_of(c, f)};
@@ -242,7 +241,7 @@ static int depthwise_data(Compiler *c, const Op *op, const Op *f, int dy, int we
     return deliver(c, op, dx, NO_BUFFER, true, e);
 }
 
-/* Those of the convolution, or of a transposed one, which makes them. */
+/* The weights of the convolution. For a transposed convolution, makes them. */
 static int data_weights(Compiler *c, const Op *op, const Op *f, Error *e) {
     bool training = c->request->purpose == PLAN_TRAINING;
     CudaNote *note = note_of(c, op->backward ? op->twin : c->op);
@@ -272,7 +271,7 @@ int cuda_lower_conv_data(Compiler *c, const Op *op, Error *e) {
     return deliver(c, op, dx, NO_BUFFER, true, e);
 }
 
-/* What the convolution reads: kept by it, or, of a transposed one, the gradient. */
+/* The input of the convolution, which it has kept. For a transposed convolution: the gradient. */
 static int weights_source(Compiler *c, const Op *op, const Op *f, const ConvShape *shape,
                           Error *e) {
     if (twin_of(c, op)->kind == OP_CONV) return note_of(c, op->twin)->source;

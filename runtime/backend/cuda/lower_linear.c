@@ -1,12 +1,12 @@
-/* Linear layers on cuBLAS: y [N,K] = x [N,D] w' with w [K,D]. The weights are the graph's own where
- * they lie, unless a batch norm is folded in or they are wanted in bf16. A row of x is in the order
- * of the weights' columns, the plain one. */
+/* Linear layers on cuBLAS: y [N,K] = x [N,D] w' with w [K,D]. The weights are read in place from
+ * the graph, unless a batch norm is folded in or the type is bf16. A row of x is in the order of
+ * the weights' columns, which is contiguous. */
 #include <stdio.h>
 
 #include "base/memory.h"
 #include "backend/cuda/lower.h"
 
-/* at: a, b, out of the product. */
+/* at: the product's a, b, out. */
 static int run_product(Plan *p, const Step *s, Error *e) {
     char who[160];
     snprintf(who, sizeof who, "layer '%s', %s", s->layer, s->what);
@@ -56,7 +56,7 @@ static int own_weights(Compiler *c, const Op *op, CudaNote *note, int *bias, Err
 
 /* --- the lowerings --- */
 
-/* The caller's z, where the logits need no more work than a bias. */
+/* Returns the caller's z if the logits need no work beyond a bias. */
 static int output_buffer(Compiler *c, const Op *op, Error *e) {
     int output = value_only_reader(c, op->out[0], OP_OUTPUT);
     if (output < 0 || op->open != NO_VALUE) return buffer_of(c, op->out[0], forward_real(c), e);

@@ -1,11 +1,11 @@
-/* Maps and sums over dimensions. They cross operands by strides, so that images stay
+/* Maps and sums over dimensions. They traverse operands by strides, so images stay
  * channels-last. */
 #include <string.h>
 
 #include "backend/cuda/lower.h"
 
-/* The dimension that comes d-th in memory: an image's height, width and channels, or any other
- * shape's own. */
+/* Dimension number d in memory order: for an image height, width, channels; for any other shape its
+ * own order. */
 static int in_memory(bool image, int d) {
     static const int order[] = {1, 2, 0};
     return image ? order[d] : d;
@@ -16,7 +16,7 @@ static int in_memory_order(const Shape *s, const int64_t *of, int64_t *to) {
     return s->ndim;
 }
 
-/* Where a shape's elements lie, dimension by dimension. */
+/* The strides of a shape's elements in memory. */
 static void lies(const Shape *s, int64_t *stride) {
     int64_t step = 1;
     for (int d = s->ndim - 1; d >= 0; d--) {
@@ -30,8 +30,8 @@ static void lies(const Shape *s, int64_t *stride) {
     }
 }
 
-/* Strides at which a value meets `whole`: 0 where it is repeated, else those in memory of the
- * dimension that the operand's strides, of plain order, tell. */
+/* The strides of a value over `whole`: 0 where it is repeated. Elsewhere, the memory stride of the
+ * dimension that the operand's contiguous stride identifies. */
 static void value_strides(const MapOperand *o, const Shape *whole, const Shape *own,
                           int64_t *stride) {
     int64_t mine[SHAPE_DIMS];
@@ -97,7 +97,7 @@ static void add_dimension(SumArgs *a, bool over, int64_t n, int64_t stride) {
     (over ? a->over_stride : a->kept_stride)[(*count)++] = stride;
 }
 
-/* The kept dimensions in the order in which out lies. */
+/* The kept dimensions in the memory order of out. */
 static SumArgs sum_args(const Compiler *c, const Op *op, const Shape *out, bool batch) {
     const ReduceSpec *spec = op->reduce;
     SumArgs a = {.scale = spec->scale, .in = value_real(c, op->in[0])};

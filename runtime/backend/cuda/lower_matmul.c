@@ -1,24 +1,24 @@
-/* Products of matrices on cuBLAS, of values in plain order and of parameters. */
+/* Matrix products on cuBLAS, of contiguous values and of parameters. */
 #include <stdio.h>
 
 #include "base/memory.h"
 #include "backend/cuda/lower.h"
 
-/* A factor's matrices, one for each image and place. cuBLAS wants rows or columns whose elements
- * are neighbours, and is told how far the next row, or column, is. */
+/* The matrices of a factor, one per image and index. cuBLAS needs contiguous rows or columns, and
+ * takes the distance to the next row or column. */
 typedef struct Factor {
     int64_t step[3], row, column, at;
 } Factor;
 
 typedef struct MatmulJob {
     BatchedProduct product;
-    int64_t n[3]; /* calls */
+    int64_t n[3]; /* numbers of calls */
     Factor a, b, out;
-    int64_t clear; /* elements of out that become 0 before */
+    int64_t clear; /* elements of out that are set to 0 first */
     bool add;
 } MatmulJob;
 
-/* --- the product as cuBLAS takes it --- */
+/* --- the product in cuBLAS's form --- */
 
 static void exchange(int64_t *a, int64_t *b) {
     int64_t t = *a;
@@ -30,7 +30,7 @@ static void turn(Factor *f) {
     exchange(&f->row, &f->column);
 }
 
-/* Products that follow one another along the rows, or along K, are one. */
+/* Merges products that continue each other along the rows, or along K. */
 static void join(MatmulJob *j, int d) {
     BatchedProduct *p = &j->product;
     int64_t n = j->n[d];
@@ -47,7 +47,7 @@ static void join(MatmulJob *j, int d) {
     j->a.step[d] = j->b.step[d] = j->out.step[d] = 0;
 }
 
-/* Two dimensions whose steps continue one another are one. */
+/* Merges two dimensions whose strides continue each other. */
 static void merge(MatmulJob *j, int outer, int inner) {
     Factor *f[3] = {&j->a, &j->b, &j->out};
     for (int i = 0; i < 3; i++)
@@ -57,7 +57,7 @@ static void merge(MatmulJob *j, int outer, int inner) {
     j->n[inner] = 1;
 }
 
-/* One call runs over the dimension of the most products that are not added up. */
+/* One call runs over the dimension with the most products that are not summed. */
 static void choose_batch(MatmulJob *j) {
     int best = -1;
     for (int d = 0; d < 3; d++)
@@ -107,7 +107,7 @@ static MatmulJob matmul_job(const Compiler *c, const Op *op, bool *turned) {
 
 /* --- the step --- */
 
-/* The elements of a matrix's row, or of its column, are neighbours; *across: of its column. */
+/* Whether the elements of a row or of a column are contiguous. *across: those of a column are. */
 static bool leading(const Factor *f, int64_t rows, int64_t columns, bool *across, int64_t *ld) {
     *across = f->column != 1 && columns > 1;
     *ld = *across ? f->column : f->row;
@@ -172,7 +172,7 @@ static int weights_of(Compiler *c, const Op *op, Real real, Error *e) {
     return kept;
 }
 
-/* In plain order, of the Real that the op's products are of. */
+/* The operand, contiguous and in the Real of the op's products. */
 static int operand(Compiler *c, const Op *op, int i, Error *e) {
     int value = op->in[i];
     Real wanted = op_real(c, op);
@@ -206,7 +206,7 @@ static int emit_matmul(Compiler *c, const Op *op, MatmulJob *job, bool turned, i
                : -1;
 }
 
-/* bf16 in twos: a buffer's last word is its own. */
+/* bf16 numbers are cleared in pairs; a buffer's last word contains no other buffer's numbers. */
 int cuda_lower_matmul(Compiler *c, const Op *op, Error *e) {
     bool turned;
     MatmulJob job = matmul_job(c, op, &turned);

@@ -19,15 +19,15 @@ static int run_zeros(Plan *p, const Step *s, Error *e) {
     return step_done(p, s, kernel_fill(stream_of(p), s->at[0], 0, *(const int64_t *)s->job), e);
 }
 
-/* Plain order is that of one channel. */
+/* A contiguous value counts as one channel. */
 static MoveSide side_of(const Compiler *c, int value) {
     const Value *v = value_of(c, value);
     bool image = v->shape.ndim == 3;
     return (MoveSide){.C = image ? v->C : 1, .P = v->H * v->W * (image ? 1 : v->C)};
 }
 
-/* Of the elements that follow one another in the output's memory, its channels, the last dimension
- * is made, where there is one of them. */
+/* The last dimension of the move becomes the one that runs along the output's channels, which are
+ * contiguous in memory, if there is one. */
 static MoveShape shape_of(const Compiler *c, const Op *op) {
     const MoveSpec *m = op->move;
     MoveShape s = {.N = c->request->N, .x = side_of(c, op->in[0]), .y = side_of(c, op->out[0])};
@@ -50,12 +50,13 @@ static int emit_move(Compiler *c, const Op *op, const MoveShape *shape, int x, i
 
 /* --- views --- */
 
-/* The same numbers lie alike in memory where the channels are the same or are all there is. */
+/* Whether the elements have equal order in memory: the channels are equal, or there is nothing but
+ * channels. */
 static bool is_alike(const MoveSide *x, const MoveSide *y) {
     return x->C == y->C || ((x->C == 1 || x->P == 1) && (y->C == 1 || y->P == 1));
 }
 
-/* Work that is fused into the view is done in place, which the value may not see. */
+/* Work that is fused into a view is done in place, but the viewed value must not change. */
 int cuda_lower_view(Compiler *c, const Op *op, Error *e) {
     int64_t n = value_elements(c, op->out[0]);
     MoveShape s = {.ndim = 1,
@@ -79,15 +80,15 @@ int cuda_lower_view(Compiler *c, const Op *op, Error *e) {
 
 /* --- moves and inserts --- */
 
-/* bf16 in twos: a buffer's last word is its own. */
+/* bf16 numbers are cleared in pairs; a buffer's last word contains no other buffer's numbers. */
 static int emit_zeros(Compiler *c, const Op *op, int y, Error *e) {
     size_t bytes = (size_t)value_elements(c, op->out[0]) * real_bytes(op_real(c, op));
     int64_t words = (int64_t)((bytes + sizeof(float) - 1) / sizeof(float));
     return step_new(c, "zeros", run_zeros, 1, &y, &words, sizeof words, e) ? 0 : -1;
 }
 
-/* Where an insert without a sum writes: over the value that it builds on, a copy of it, or zeros.
- */
+/* The buffer that an insert without a sum writes: the value that it builds on, a copy of it, or
+ * zeros. */
 static int insert_buffer(Compiler *c, const Op *op, Error *e) {
     int base = op->in[1];
     if (base != NO_VALUE && value_dies(c, base)) return c->buffer[base];

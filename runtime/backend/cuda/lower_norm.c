@@ -1,5 +1,5 @@
-/* Normalisation of the image, batch norm at inference where no convolution took it in, and batch
- * norm in training, which is of f32. */
+/* Normalisation of the image; batch norm at inference that no convolution absorbed; batch norm in
+ * training, in f32. */
 #include "base/memory.h"
 #include "backend/cuda/lower.h"
 
@@ -19,8 +19,8 @@ static int run_normalize(Plan *p, const Step *s, Error *e) {
                      e);
 }
 
-/* From planes, as images are; from channels-last, where every row of channels is an image of one
- * pixel, only of f32: the kernel reads f32. */
+/* Reads planes, the layout of images. It also reads channels-last in f32, with each row of channels
+ * as an image of one pixel. The kernel reads only f32. */
 int cuda_lower_normalize(Compiler *c, const Op *op, Error *e) {
     const Value *v = value_of(c, op->out[0]);
     Real real = forward_real(c);
@@ -44,7 +44,7 @@ int cuda_lower_normalize(Compiler *c, const Op *op, Error *e) {
     return deliver_as(c, op, false, y, NO_BUFFER, false, e);
 }
 
-/* --- scale and shift of each channel --- */
+/* --- scale and shift per channel --- */
 
 typedef struct AffineJob {
     Real real;
@@ -76,7 +76,7 @@ static int channel_constants(Compiler *c, const Op *op, size_t C, int *scale, in
     return *scale < 0 || (op->shift && *shift < 0) ? -1 : 0;
 }
 
-/* A gradient goes straight to the caller's image where nothing else is added to it. */
+/* A gradient goes straight into the caller's image if nothing else is added to it. */
 int cuda_lower_affine(Compiler *c, const Op *op, Error *e) {
     const Value *v = value_of(c, op->out[0]);
     int output = op->backward ? value_only_reader(c, op->out[0], OP_OUTPUT) : -1;
@@ -102,7 +102,7 @@ typedef struct NormJob {
     bool sum;
 } NormJob;
 
-/* x [n] of every process that shares the batch becomes their sum. */
+/* Replaces x [n] by its sum over the processes that share the batch. */
 static int sum_over_ranks(Plan *p, double *x, int64_t n, Error *e) {
     Group *g = p->request.group;
     return g ? g->sum_double(g, x, n, e) : 0;
@@ -125,7 +125,7 @@ static int run_batchnorm(Plan *p, const Step *s, Error *e) {
     return step_done(p, s, kernel_norm_apply(stream, x, s->at[1], b), e);
 }
 
-/* at: x, dy, scale, mean, variance, dx, dscale, dshift, work and behind it sums [2,C]. */
+/* at: x, dy, scale, mean, variance, dx, dscale, dshift, work followed by sums [2,C]. */
 static int run_batchnorm_back(Plan *p, const Step *s, Error *e) {
     const NormJob *job = s->job;
     cudaStream_t stream = stream_of(p);

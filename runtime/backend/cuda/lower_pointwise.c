@@ -1,4 +1,4 @@
-/* Primitives that work element by element, what comes from the caller and goes to it. */
+/* Elementwise primitives, and the inputs and outputs of the caller. */
 #include "backend/cuda/lower.h"
 
 /* --- the caller's tensors --- */
@@ -14,8 +14,8 @@ int cuda_lower_input(Compiler *c, const Op *op, Error *e) {
     return deliver(c, op, out, NO_BUFFER, false, e);
 }
 
-/* A layer that can has written there itself, and claimed this op. Logits are one pixel, in whatever
- * order; an image goes back to planes. */
+/* A layer that can writes to the caller's tensor itself, and claims this op. Logits have one pixel,
+ * so any order is right. An image is converted back to planes. */
 int cuda_lower_output(Compiler *c, const Op *op, Error *e) {
     const Value *v = value_of(c, op->out[0]);
     int out = c->buffer[op->out[0]], in = value_read(c, op->in[0], e);
@@ -52,13 +52,13 @@ static int run_sum(Plan *p, const Step *s, Error *e) {
                      kernel_sum(stream_of(p), job->real, s->at[0], s->at[1], s->at[2], job->n), e);
 }
 
-/* The value's own buffer where it dies here, else a new one. */
+/* The value's own buffer if this op is its last reader, else a new one. */
 static int over_or_new(Compiler *c, const Op *op, int value, Error *e) {
     return value != VALUE_X && value_dies(c, value) ? c->buffer[value]
                                                     : buffer_of(c, op->out[0], op_real(c, op), e);
 }
 
-/* In the order in which the value lies that the result is the gradient of, else of an operand. */
+/* The order of the result: for a gradient that of its value, else that of an operand. */
 static bool order_of(const Compiler *c, const Op *op) {
     int of = value_of(c, op->out[0])->gradient_of;
     return value_is_plain(c, of == NO_VALUE ? op->in[0] : of);
@@ -95,9 +95,9 @@ int cuda_lower_add(Compiler *c, const Op *op, Error *e) {
     return deliver_as(c, op, plain, y, NO_BUFFER, false, e);
 }
 
-/* --- dropout, which is of f32 --- */
+/* --- dropout, in f32 --- */
 
-/* first: images of the whole batch before these. */
+/* first: images of the whole batch before this part. */
 typedef struct DropoutJob {
     int64_t N, C, P, first;
     double p;
@@ -114,11 +114,12 @@ static int run_dropout(Plan *p, const Step *s, Error *e) {
                      e);
 }
 
-/* Forward and backward draw alike from the layer's stream, so no bits are kept. */
+/* Forward and backward draw the same numbers from the layer's random stream, so no bits are
+ * stored. */
 static int emit_dropout(Compiler *c, const Op *op, const char *what, int in, int out, bool sum,
                         Error *e) {
     const Value *v = value_of(c, op->out[0]);
-    bool image = v->shape.ndim == 3; /* the others lie as the stream is counted */
+    bool image = v->shape.ndim == 3; /* other shapes already have the stream's order */
     DropoutJob job = {.N = c->request->N,
                       .C = image ? v->C : v->C * v->H * v->W,
                       .P = image ? v->H * v->W : 1,

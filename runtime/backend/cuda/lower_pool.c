@@ -1,4 +1,4 @@
-/* Pooling: the maximum, whose winners' places are kept, the average, and torch's adaptive
+/* Pooling: the maximum, whose winners' indices are stored, the average, and torch's adaptive
  * average. */
 #include "backend/cuda/lower.h"
 
@@ -25,7 +25,7 @@ static PoolJob pool_job(const Compiler *c, const Op *op, const Op *forward) {
                                  .count_pad = forward->count_pad}};
 }
 
-/* at: x, y, places. */
+/* at: x, y, indices. */
 static int run_maxpool(Plan *p, const Step *s, Error *e) {
     const PoolJob *job = s->job;
     return step_done(
@@ -33,7 +33,7 @@ static int run_maxpool(Plan *p, const Step *s, Error *e) {
         e);
 }
 
-/* at: dy, dx, places. */
+/* at: dy, dx, indices. */
 static int run_maxpool_back(Plan *p, const Step *s, Error *e) {
     const PoolJob *job = s->job;
     return step_done(p, s,

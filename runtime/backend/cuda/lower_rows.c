@@ -7,7 +7,8 @@ typedef struct RowsJob {
     double eps;
 } RowsJob;
 
-/* Rows across the channels of a value that is channels-last lie one after another there. */
+/* Whether rows run across the channels of a channels-last value. Such rows are contiguous in
+ * memory. */
 static bool across_channels(const Compiler *c, int value, const RowsSpec *r) {
     const Value *v = value_of(c, value);
     return r->outer == 1 && r->K == v->C && r->inner == v->H * v->W && r->inner > 1 &&
@@ -40,7 +41,7 @@ static int run_softmax_back(Plan *p, const Step *s, Error *e) {
                      e);
 }
 
-/* at: x, y, 1 / sqrt(variance + eps) or nothing. */
+/* at: x, y, 1 / sqrt(variance + eps) or NULL. */
 static int run_standardize(Plan *p, const Step *s, Error *e) {
     const RowsJob *j = s->job;
     return step_done(p, s,
@@ -60,12 +61,13 @@ static int run_standardize_back(Plan *p, const Step *s, Error *e) {
 
 typedef int Run(Plan *p, const Step *s, Error *e);
 
-/* The value as the rows are read: as it lies across channels, else in plain order. */
+/* The value in the order for reading rows: its own order for rows across channels, else
+ * contiguous. */
 static int rows_of(Compiler *c, int value, bool turned, Error *e) {
     return value_ordered(c, value, !turned, e);
 }
 
-/* y: as x lies. kept: a buffer for the second result, or NO_BUFFER. */
+/* y gets the order of x. kept: a buffer for the second result, or NO_BUFFER. */
 static int forward(Compiler *c, const Op *op, const char *what, Run *run, int kept, Error *e) {
     bool turned = across_channels(c, op->in[0], &op->rows);
     RowsJob job = rows_job(c, op, turned);
@@ -75,7 +77,7 @@ static int forward(Compiler *c, const Op *op, const char *what, Run *run, int ke
     return deliver_as(c, op, !turned, y, NO_BUFFER, false, e);
 }
 
-/* dy comes as y lies, and y stays as it was written. */
+/* Converts dy to the order of y; y keeps its order. */
 static int backward(Compiler *c, const Op *op, const char *what, Run *run, int kept, Error *e) {
     bool turned = across_channels(c, op->in[1], &op->rows);
     RowsJob job = rows_job(c, op, turned);

@@ -18,7 +18,7 @@ size_t cuda_taken_for(size_t bytes) {
     return bytes < 1 ? SMALL : (bytes + unit - 1) / unit * unit;
 }
 
-/* The place in the pool of the first block at or behind `memory`. */
+/* The index in the pool of the first block at or after `memory`. */
 static int place_of(const Pool *p, const void *memory) {
     int low = 0, high = p->n;
     while (low < high) {
@@ -31,7 +31,8 @@ static int place_of(const Pool *p, const void *memory) {
     return low;
 }
 
-/* The smallest kept block that has the room and wastes at most a quarter; NULL where none does. */
+/* The smallest unused block that is large enough and wastes at most a quarter; NULL if there is
+ * none. */
 static PoolBlock *kept_block(Pool *p, size_t bytes) {
     PoolBlock *best = NULL;
     for (int i = 0; i < p->n; i++) {
@@ -150,7 +151,7 @@ void cuda_slots_close(CudaDevice *d) {
     }
 }
 
-/* The next slot, once the device is done with it. */
+/* Returns the next slot, after the device has finished with it. */
 static Slot *next_slot(CudaDevice *d, Error *e) {
     Slot *s = &d->slots[d->slot];
     if (cuda_check(d, cudaEventSynchronize(s->done), "cudaEventSynchronize", e)) return NULL;
@@ -167,7 +168,8 @@ static int copy_async(CudaDevice *d, void *to, const void *from, size_t bytes,
     return cuda_check(d, cudaMemcpyAsync(to, from, bytes, kind, stream), call, e);
 }
 
-/* The bytes cross beside whatever the device computes and are put in place in its order. */
+/* Copies on the copy stream while the device computes; the device then moves the bytes in its own
+ * order. */
 static int copy_across(CudaDevice *d, Slot *s, void *to, size_t bytes, Error *e) {
     if (copy_async(d, s->device, s->host, bytes, cudaMemcpyHostToDevice, d->copies, e) ||
         cuda_check(d, cudaEventRecord(s->arrived, d->copies), "cudaEventRecord", e) ||
@@ -192,7 +194,7 @@ int cuda_copy_in(Device *base, void *to, const void *host, size_t bytes, Error *
     return 0;
 }
 
-/* A piece on its way to the host, taken from its slot while the next one is on its way. */
+/* A piece on its way to the host: it is taken from its slot while the next piece is copied. */
 typedef struct Piece {
     Slot *slot;
     char *to;

@@ -1,5 +1,5 @@
-/* Strided copies between values. A move is written in plain order, [N,C,P] of each value; memory is
- * channels-last. */
+/* Strided copies between values. A move's strides are in contiguous order, [N,C,P] of each value;
+ * memory is channels-last. */
 #include "backend/cuda/launch.h"
 
 static __device__ inline int64_t in_memory(int64_t at, const MoveSide &s) {

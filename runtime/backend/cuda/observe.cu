@@ -1,8 +1,8 @@
-/* What a step of an attack notes of each image, from the loss's and the step's numbers. */
+/* Records one step of an attack for each image, from the results of the loss and the step. */
 #include "backend/cuda/ascent.h"
 #include "backend/cuda/launch.h"
 
-/* a_n (Eq. 16), in double; 0 where q_n is exactly zero. */
+/* a_n (Eq. 16), in double; 0 if q_n is exactly zero. */
 static __device__ inline double multiplier_of(const Ascent &a, double l2, double linf) {
     if (!(linf > 0)) return 0;
     return a.rule == ASCENT_CONSTANT ? a.size : a.size / (a.rule == ASCENT_L2 ? l2 : linf);
@@ -37,7 +37,7 @@ static __global__ void observe(Ascent a, AscentRow row, const int64_t *step, uin
     }
 }
 
-/* first = x of the images that flip at this step. */
+/* first = x for the images that flip at this step. */
 static __global__ void keep_flipped(const float *x, const uint8_t *flipped, float *first, int64_t D,
                                     int64_t n) {
     EACH(i, n) {

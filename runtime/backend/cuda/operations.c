@@ -1,5 +1,5 @@
-/* device.h's operations on tensors: each launches kernels and waits for nothing, but where it
- * brings numbers to the host. */
+/* The operations of device.h on tensors. Each one launches kernels; only those that copy numbers to
+ * the host wait. */
 #include <stdio.h>
 
 #include "base/memory.h"
@@ -9,7 +9,7 @@ static CudaDevice *cuda_of(Device *d) {
     return (CudaDevice *)d;
 }
 
-/* What the launch of an operation over n elements said. */
+/* Turns the status of a launch over n elements into an error. */
 static int launched(Device *base, cudaError_t status, const char *operation, int64_t n, Error *e) {
     if (status == cudaSuccess) return 0;
     char call[64];
@@ -17,7 +17,7 @@ static int launched(Device *base, cudaError_t status, const char *operation, int
     return cuda_check(cuda_of(base), status, call, e);
 }
 
-/* The same for N rows of K. */
+/* The same for N rows of K elements. */
 static int launched_rows(Device *base, cudaError_t status, const char *operation, int64_t N,
                          int64_t K, Error *e) {
     if (status == cudaSuccess) return 0;
@@ -80,7 +80,7 @@ static int logit_stats(Device *d, const float *z, const int64_t *initial, const 
                          "stats", N, K, e);
 }
 
-/* Rows' losses and whether they are right come to the host and are added there, in double. */
+/* Copies each row's loss and correctness to the host and sums them there, in double. */
 static int cross_entropy(Device *d, const float *z, const int64_t *label, int64_t N, int64_t K,
                          double *host_loss, int64_t *host_correct, float *dz, Error *e) {
     size_t rows = (size_t)N;
@@ -109,7 +109,7 @@ static int cross_entropy(Device *d, const float *z, const int64_t *label, int64_
     return failed ? -1 : 0;
 }
 
-/* Makes room for what the blocks of a batch [N,D] leave. */
+/* Makes room for the partial results of the blocks of a batch [N,D]. */
 static int want_partials(CudaDevice *d, int64_t N, int64_t D, Error *e) {
     size_t n = (size_t)(N * kernel_pieces(D));
     void *larger;
@@ -118,7 +118,7 @@ static int want_partials(CudaDevice *d, int64_t N, int64_t D, Error *e) {
         return error_set(e, "%s: a batch of [%lld,%lld] has too many pieces", d->name, (long long)N,
                          (long long)D);
     if (d->base.take(&d->base, n * sizeof *d->partial, "partial sums", &larger, e)) return -1;
-    cuda_ascent_forget(d); /* a captured step knows the old ones */
+    cuda_ascent_forget(d); /* a captured step uses the old buffers */
     d->base.release(&d->base, d->partial);
     d->partial = larger;
     d->partials = n;
@@ -155,7 +155,7 @@ static int tanh_step(Device *base, const AdamStep *s, const TanhStep *a, int64_t
                          D, e);
 }
 
-/* --- what autograd is made of --- */
+/* --- the operations of autograd --- */
 
 static int map(Device *d, MapOp op, const float *a, float *out, int64_t n, Error *e) {
     return launched(d, kernel_map(cuda_of(d)->stream, op, a, out, n), "map", n, e);

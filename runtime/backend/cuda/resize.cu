@@ -1,4 +1,4 @@
-/* Interpolation of channels-last images. Backward gathers, as windows.cu does. */
+/* Interpolation of channels-last images. Backward gathers, as in windows.cu. */
 #include "backend/cuda/launch.h"
 
 static __device__ inline float between(ResizeCell c, float low, float high) {
@@ -29,7 +29,7 @@ cudaError_t kernel_resize(cudaStream_t s, Real real, const void *x, const Resize
                            linear, n));
 }
 
-/* What output cell c counts for input cell h. */
+/* The weight of input cell h in output cell c. */
 static __device__ inline float counts_for(ResizeCell c, bool linear, int64_t h) {
     if (!linear) return c.low == h ? 1.0f : 0.0f;
     return (c.low == h ? 1 - c.weight : 0) + (c.high == h ? c.weight : 0);

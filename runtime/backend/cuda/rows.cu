@@ -1,6 +1,7 @@
-/* Softmax and standardisation of rows, and their gradients, and the ways between plain order and
- * channels-last. A row is shared by the threads of a group where its elements are neighbours, and a
- * thread's own where the rows are. Sums of a group's threads are added as a tree. */
+/* Softmax and standardisation of rows with their gradients, and conversion between contiguous order
+ * and channels-last. If a row's elements are contiguous, a group of threads shares the row; if
+ * neighbouring rows are, each thread takes its own row. The sums of a group's threads are added as
+ * a tree. */
 #include "backend/cuda/launch.h"
 
 /* --- a group of threads and its row --- */
@@ -17,7 +18,7 @@ static __device__ inline Team own_team(int width) {
     return t;
 }
 
-/* The sum over the team's threads, in all of them. */
+/* The sum over the team's threads, returned in all of them. */
 template <typename V> static __device__ inline V team_sum(const Team &t, V v, V *shared) {
     if (t.width == 1) return v;
     v = warp_sum(v);
@@ -41,7 +42,7 @@ static __device__ inline float team_max(const Team &t, float v, float *shared) {
     return v;
 }
 
-/* A block's threads stay together: those without a row compute the last one again, and write
+/* All threads of a block run together: those without a row compute the last row again and write
  * nothing. */
 struct Row {
     int64_t at, step, K, index;
@@ -54,7 +55,7 @@ static __device__ inline Row own_row(const Team &t, const RowShape &r) {
     return row;
 }
 
-/* This thread's places k of its row, in memory o. */
+/* Loops over this thread's indices k of its row, at offset o in memory. */
 #define EACH_OF_ROW(t, r, o)                                                                       \
     for (int64_t k = (t).member, o = (r).at + k * (r).step; k < (r).K;                             \
          k += (t).width, o = (r).at + k * (r).step)
@@ -153,7 +154,7 @@ cudaError_t kernel_standardize_rows(cudaStream_t s, Real real, const void *x, do
                            eps, (T *)y, factors, r, width));
 }
 
-/* Gradients are of one Real, forward's results of another: bf16 and f32 where one is. */
+/* Gradients have one Real, forward's results another: either may be bf16 while the other is f32. */
 template <typename G>
 static cudaError_t softmax_back_of(cudaStream_t s, Real real, const G *dy, const void *y, G *dx,
                                    RowShape r) {

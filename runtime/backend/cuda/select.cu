@@ -1,11 +1,11 @@
-/* Selections from rows: the largest, by index, and back. */
+/* Selections from rows: the largest elements, elements by index, and the adjoint. */
 #include "backend/cuda/launch.h"
 
 static __device__ inline bool before(float a, float b) {
     return a > b || (a != a && b == b);
 }
 
-/* A thread to a row: it keeps the k largest so far in order. */
+/* One thread per row: it keeps the k largest elements so far in order. */
 static __global__ void top(const float *a, RowShape r, int64_t k, float *value, int64_t *index) {
     EACH(i, r.outer * r.inner) {
         int64_t outer = i / r.inner, inner = i % r.inner, apart = r.inner;
@@ -33,7 +33,7 @@ cudaError_t kernel_top(cudaStream_t s, const float *a, RowShape r, int64_t k, fl
     return rows ? LAUNCH(top, blocks_for(rows), THREADS, s, a, r, k, value, index) : cudaSuccess;
 }
 
-/* Where element j of a row of J came from; row is the row's number. */
+/* The source of element j in a row of J; row is the row's number. */
 static __device__ inline int64_t source_of(bool others, const int64_t *index, int64_t row,
                                            int64_t place, int64_t j) {
     return others ? j + (j >= index[row]) : index[place];
@@ -54,7 +54,8 @@ cudaError_t kernel_gather(cudaStream_t s, bool others, const float *a, const int
     return n ? LAUNCH(gather, blocks_for(n), THREADS, s, others, a, index, r, J, out) : cudaSuccess;
 }
 
-/* Every element of da looks for what was taken from it: few, in the order of j, without atomics. */
+/* Each element of da looks for the elements that gather read from it: few, in the order of j,
+ * without atomics. */
 static __global__ void scatter(bool others, const float *dy, const int64_t *index, RowShape r,
                                int64_t J, float *da) {
     EACH(i, r.outer * r.K * r.inner) {

@@ -1,10 +1,10 @@
-/* Windows over channels-last images: pooling, padding, depthwise convolutions. Backwards gather: an
- * element of dx asks which windows it was in, so sums have an order and no atomics are needed. A
- * pooling's winner is kept as its place; cuDNN's pooling would want input and output kept instead,
- * and knows neither windows that hang over the edge nor torch's uneven averages. */
+/* Windows over channels-last images: pooling, padding, depthwise convolutions. Backward gathers:
+ * each element of dx looks for the windows that contain it. So sums have a fixed order and need no
+ * atomics. Max pooling stores the winner's index. cuDNN's pooling would need the input and output
+ * instead. It supports neither windows that extend past the edge nor torch's uneven averages. */
 #include "backend/cuda/launch.h"
 
-/* Splits i of [N,rows,columns,C]. */
+/* Splits the index i of [N,rows,columns,C]. */
 struct Place {
     int64_t n, h, w, c;
 };
@@ -18,7 +18,7 @@ static __device__ inline Place place_of(int64_t i, int64_t rows, int64_t columns
     return p;
 }
 
-/* The outputs first .. end-1 whose windows hold row or column h. */
+/* The outputs first .. end-1 whose windows contain row or column h. */
 struct Range {
     int64_t first, end;
 };
@@ -81,7 +81,7 @@ cudaError_t kernel_maxpool_back(cudaStream_t s, Real real, const void *dy, const
 
 /* --- average --- */
 
-/* The rows or columns of output i's window that lie in the image, and what counts of it. */
+/* The rows or columns of output i's window inside the image, and how many count. */
 static __device__ inline Range inside(int64_t i, const Window &w, int axis) {
     int64_t start = i * w.stride[axis] - w.pad[axis], end = start + w.kernel[axis];
     int64_t size = axis ? w.W : w.H;
@@ -220,7 +220,7 @@ cudaError_t kernel_crop(cudaStream_t s, Real real, const void *y, void *x, Windo
     WITH_REAL(real, LAUNCH(crop<T>, blocks_for(n), THREADS, s, (const T *)y, (T *)x, w, n, sum));
 }
 
-/* --- depthwise convolutions: too little work to a byte for a matrix product --- */
+/* --- depthwise convolutions: too little arithmetic per byte for a matrix product --- */
 
 template <typename T>
 static __global__ void depthwise(const T *x, const T *weight, T *y, Window w, int64_t n) {
@@ -270,7 +270,7 @@ cudaError_t kernel_depthwise_data(cudaStream_t s, Real real, const void *dy, con
                            (const T *)weight, (T *)dx, w, n, sum));
 }
 
-/* A warp to each weight: its lanes share the outputs. */
+/* One warp per weight: its lanes share the outputs. */
 static __global__ void depthwise_weights(const float *x, const float *dy, float *dweight, Window w,
                                          int64_t weights) {
     int64_t i = (int64_t)blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP;
