@@ -1,4 +1,4 @@
-/* "advrt.core.ascent": the buffers of an attack that a device runs by itself. */
+/* "advrt.core.ascent": the buffers of an attack that a device runs without Lua. */
 #include "bind/ascent.h"
 
 #include <math.h>
@@ -9,8 +9,8 @@
 #include "device/dtype.h"
 #include "device/plan.h"
 
-/* How many elements a buffer has for a batch of N: one for each value of the images, each logit,
- * each image, or each image at each step. */
+/* The elements of a buffer for a batch of N: one per value of the images, per logit, per image, or
+ * per image and step. */
 typedef enum Extent { IMAGES, LOGITS, EACH, STEPS } Extent;
 
 static const char *const extents[] = {"images", "logits", "each", "steps"};
@@ -19,7 +19,7 @@ static const struct {
     const char *name;
     Dtype type;
     Extent extent;
-    size_t at; /* of the pointer in Ascent */
+    size_t at; /* offset of the pointer in Ascent */
 } buffers[] = {
     {"x0", DTYPE_F32, IMAGES, offsetof(Ascent, x0)},
     {"x", DTYPE_F32, IMAGES, offsetof(Ascent, x)},
@@ -88,9 +88,9 @@ Ascent bind_check_ascent(lua_State *L, Plan *p) {
 }
 
 int luaopen_advrt_core_ascent(lua_State *L);
-/* buffers: an array of {name, element type, extent}, what plan:ascend wants in its job's buffers;
- * extent is "images" (N images), "logits" ([N,K]), "each" ([N]) or "steps" ([iterations + 1, N]).
- */
+/* buffers: an array of {name, element type, extent}, the buffers that plan:ascend needs in its job.
+ * extent is "images" (N images), "logits" ([N,K]), "each" ([N]) or "steps" ([iterations + 1,
+ * N]). */
 int luaopen_advrt_core_ascent(lua_State *L) {
     lua_createtable(L, 0, 1);
     lua_createtable(L, BUFFERS, 0);

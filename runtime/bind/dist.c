@@ -1,4 +1,4 @@
-/* advrt.core.dist: the processes of one run (dist/dist.h). One that is alone talks to itself. */
+/* advrt.core.dist: the processes of one run (dist/dist.h). A single process is a group of one. */
 #include <stdio.h>
 #include <string.h>
 
@@ -13,7 +13,7 @@ void bind_set_dist(lua_State *L, struct Dist *d) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, &dist_key);
 }
 
-/* NULL where this process is alone. */
+/* NULL if this process is alone. */
 static Dist *get_dist(lua_State *L) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &dist_key);
     Dist *d = lua_touserdata(L, -1);
@@ -33,7 +33,7 @@ static int free_group(lua_State *L) {
     return 0;
 }
 
-/* A group of the device's own, by a name that rank 0 makes; kept, and freed with L. */
+/* Makes a group on the device; rank 0 makes its name. Lua keeps it and frees it with L. */
 static Group *new_group(lua_State *L, Dist *d, Device *device) {
     char id[GROUP_ID] = "";
     Error e = {0};
@@ -62,13 +62,14 @@ Group *bind_group(lua_State *L) {
     if (g) return *g;
     if (!device->group_new) {
         Error e;
-        error_set(&e, "device %s knows no groups of processes; use --device cpu", device->name);
+        error_set(&e, "device %s cannot join several processes; use --device cpu", device->name);
         bind_fail(L, 1, &e);
     }
     return new_group(L, d, device);
 }
 
-/* sum(x) -> x: f32, whose elements become their sums over all ranks, the same bits on each. */
+/* sum(x) -> x: replaces each element of the f32 tensor by its sum over all ranks, with the same
+ * bits on each rank. */
 static int dist_sum(lua_State *L) {
     Tensor *x = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
     Error e = {0};
@@ -80,14 +81,14 @@ static int dist_sum(lua_State *L) {
 
 /* --- texts --- */
 
-/* wait() returns when all have called it. */
+/* wait() returns when all ranks have called it. */
 static int dist_wait(lua_State *L) {
     Dist *d = get_dist(L);
     Error e = {0};
     return d && d->wait(d, &e) ? bind_fail(L, 1, &e) : 0;
 }
 
-/* broadcast(text) -> what rank 0 gave. */
+/* broadcast(text) -> rank 0's text, on every rank. */
 static int dist_broadcast(lua_State *L) {
     Dist *d = get_dist(L);
     size_t n;
@@ -104,7 +105,8 @@ static int dist_broadcast(lua_State *L) {
     return 1;
 }
 
-/* gather(text) -> on rank 0 an array of every rank's text, rank 0's first; nothing elsewhere. */
+/* gather(text) -> on rank 0, an array of every rank's text, rank 0's first; nothing on other
+ * ranks. */
 static int dist_gather(lua_State *L) {
     Dist *d = get_dist(L);
     size_t n, total = 0;
@@ -137,7 +139,7 @@ static int dist_gather(lua_State *L) {
     return 1;
 }
 
-/* mute() sends what the other ranks than 0 print nowhere; what they complain of is said. */
+/* mute() discards the standard output of ranks other than 0; their errors still appear. */
 static int dist_mute(lua_State *L) {
     const Dist *d = get_dist(L);
     if (d && d->rank != 0 && !freopen("/dev/null", "w", stdout))

@@ -1,5 +1,5 @@
-/* advrt.core.edit: lines typed at a terminal, with libedit's editing and history. What a session
- * makes of them, and what completes a word, is lua/advrt/session/repl.lua's. */
+/* advrt.core.edit: reads lines from a terminal, with libedit's editing and history.
+ * lua/advrt/session/repl.lua runs the lines and completes words. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -18,8 +18,8 @@
 #define EDITOR "advrt.editor"
 enum { HISTORY_LINES = 1000 };
 
-/* libedit is loaded when a session begins: the loader would spend on it a tenth of the time that
- * every script takes to start. */
+/* libedit is loaded when a session begins. Loading it at each start would take a tenth of every
+ * script's start time. */
 #define EACH(F)                                                                                    \
     F(el_init);                                                                                    \
     F(el_end);                                                                                     \
@@ -40,7 +40,7 @@ static struct {
     EACH(POINTER);
 } libedit;
 
-/* Whether libedit is there, with all that is wanted of it. */
+/* Loads libedit and all functions needed from it; false if one is missing. */
 static bool load_libedit(void) {
     void *library = dlopen("libedit.so.2", RTLD_NOW | RTLD_LOCAL);
     if (!library) return false;
@@ -50,12 +50,12 @@ static bool load_libedit(void) {
     return whole;
 }
 
-/* Its user value is the function that completes. */
+/* Its user value is the completion function. */
 typedef struct Editor {
     EditLine *line;
     History *history;
-    locale_t locale; /* how the terminal's bytes make characters; the rest of advrt keeps to C's */
-    lua_State *L;    /* that reads now, the editor at 1 of its stack */
+    locale_t locale; /* decodes the terminal's bytes; the rest of advrt uses the C locale */
+    lua_State *L;    /* the state that reads now; the editor is at index 1 of its stack */
     const char *prompt;
     bool closed;
 } Editor;
@@ -78,7 +78,8 @@ static char *prompt_of(EditLine *line) {
 
 /* --- characters --- */
 
-static volatile sig_atomic_t stale; /* the window has another size, or another owner had it */
+static volatile sig_atomic_t
+    stale; /* the window was resized, or another program used the terminal */
 
 static void on_change(int signal_number) {
     (void)signal_number;
@@ -93,8 +94,8 @@ static void draw_anew(EditLine *line) {
     libedit.el_set(line, EL_REFRESH);
 }
 
-/* The next character. libedit's own goes on reading after a signal; here an interrupt ends the
- * line. Bytes that make no character are passed over. */
+/* Reads the next character. libedit's own function continues after a signal; here an interrupt ends
+ * the line. Bytes that form no character are skipped. */
 static int next_character(EditLine *line, wchar_t *out) {
     mbstate_t state = {0};
     for (;;) {
@@ -117,8 +118,8 @@ static int next_character(EditLine *line, wchar_t *out) {
 
 /* --- completion --- */
 
-/* The Tab key: complete(before) -> what to insert at the cursor, or "", and lines to show, or nil.
- */
+/* The Tab key: complete(before) -> the text to insert at the cursor, or "", and lines to show, or
+ * nil. */
 static unsigned char on_tab(EditLine *line, int key) {
     (void)key;
     Editor *e = editor_of(line);
@@ -130,7 +131,8 @@ static unsigned char on_tab(EditLine *line, int key) {
     lua_pushlstring(L, info->buffer, (size_t)(info->cursor - info->buffer));
     if (lua_pcall(L, 1, 2, 0) != LUA_OK) {
         lua_pop(L, 1);
-        if (system_interrupt_came()) interrupt_note(); /* raised here, it is the whole line's */
+        if (system_interrupt_came())
+            interrupt_note(); /* do not raise it here: it applies to the whole line */
         return result;
     }
     const char *more = lua_tostring(L, -2), *shown = lua_tostring(L, -1);
@@ -158,8 +160,8 @@ static int editor_close(lua_State *L) {
     return 0;
 }
 
-/* open(complete) -> an editor on the terminal that is standard input and output; nil where there
- * can be none. The user's ~/.editrc is followed. */
+/* open(complete) -> an editor on standard input and output; nil if these are not a usable terminal.
+ * It reads the user's ~/.editrc. */
 static int editor_open(lua_State *L) {
     HistEvent event;
     luaL_checktype(L, 1, LUA_TFUNCTION);
@@ -183,7 +185,7 @@ static int editor_open(lua_State *L) {
         libedit.el_set(e->line, EL_EDITOR, "emacs");
         libedit.el_set(e->line, EL_HIST, libedit.history, e->history);
         libedit.el_set(e->line, EL_GETCFN, next_character);
-        /* The wide call: the other one loses its copies of the texts. */
+        /* Use the wide call: the narrow one leaks its copies of the texts. */
         libedit.el_wset(e->line, EL_ADDFN, L"complete", L"Complete the word before the cursor",
                         on_tab);
         libedit.el_set(e->line, EL_BIND, "^I", "complete", NULL);
@@ -194,18 +196,18 @@ static int editor_open(lua_State *L) {
     return made ? 1 : 0;
 }
 
-/* read(prompt) -> the line with its newline; nil at the end of the input, and at an interrupt, of
- * which system.interrupted tells. */
+/* read(prompt) -> the line with its newline; nil at the end of the input and after an interrupt
+ * (see system.interrupted). */
 static int editor_read(lua_State *L) {
     Editor *e = check_editor(L);
     struct sigaction act = {.sa_handler = on_change}, window, resume;
     int length = 0;
     e->prompt = luaL_checkstring(L, 2);
     e->L = L;
-    sigaction(SIGWINCH, &act, &window); /* no SA_RESTART: the read below is to notice */
+    sigaction(SIGWINCH, &act, &window); /* no SA_RESTART, so that the read below notices */
     sigaction(SIGCONT, &act, &resume);
     locale_t before = e->locale ? uselocale(e->locale) : (locale_t)0;
-    libedit.el_set(e->line, EL_PREP_TERM, 1); /* before the prompt invites keys */
+    libedit.el_set(e->line, EL_PREP_TERM, 1); /* set up the terminal before the prompt appears */
     const char *line = libedit.el_gets(e->line, &length);
     if (before) uselocale(before);
     sigaction(SIGWINCH, &window, NULL);
@@ -215,7 +217,7 @@ static int editor_read(lua_State *L) {
     return 1;
 }
 
-/* remember(line): the newest line of the history. */
+/* remember(line): adds the newest line to the history. */
 static int editor_remember(lua_State *L) {
     HistEvent event;
     Editor *e = check_editor(L);
@@ -225,8 +227,8 @@ static int editor_remember(lua_State *L) {
 
 /* --- the history's file --- */
 
-/* keep(path, line): writes one more line to the end of a file that its owner alone may read; true,
- * or nil and a message. */
+/* keep(path, line): appends a line to a file that only its owner may read. Returns true, or nil and
+ * a message. */
 static int keep(lua_State *L) {
     const char *path = luaL_checkstring(L, 1), *line = luaL_checkstring(L, 2);
     int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);

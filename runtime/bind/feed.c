@@ -1,4 +1,4 @@
-/* advrt.core.feed: batches of training images, made ahead by threads; see io/feed.h. */
+/* advrt.core.feed: batches of training images that threads make in advance; see io/feed.h. */
 #include <math.h>
 
 #include "io/feed.h"
@@ -22,16 +22,16 @@ static Feed *check_feed(lua_State *L) {
     return b->feed;
 }
 
-/* new{shape = {C,H,W}, resize =, crop =, round =, low = 0, high = 1} -> an empty feed; resize and
- * crop are for image files, round brings every value to the nearest of the 256 levels, low and high
- * are the range of floats. */
+/* new{shape = {C,H,W}, resize =, crop =, round =, low = 0, high = 1} -> an empty feed. resize and
+ * crop apply to image files. round rounds every value to the nearest of the 256 levels. low and
+ * high are the range of float values. */
 static int make(lua_State *L) {
     Error e = {0};
     static const char *const known[] = {"shape", "resize", "crop", "round", "low", "high", NULL};
     int64_t shape[3];
     Fields f = fields_of(L, 1, known);
     luaL_argcheck(L, fields_integers(&f, "shape", 3, shape) == 3, 1,
-                  "the shape of images is {C, H, W}");
+                  "the shape of images must be {C, H, W}");
     int64_t resize = fields_integer(&f, "resize", 0, 0, IMAGE_SIDE),
             crop = fields_integer(&f, "crop", 0, 0, IMAGE_SIDE);
     FeedSpec spec = {.C = shape[0],
@@ -61,8 +61,8 @@ static int length(lua_State *L) {
     return 1;
 }
 
-/* `count` labels at an argument, a label for all of them or an i64 tensor [count], as an array that
- * the stack keeps. */
+/* Reads `count` labels from an argument, one label for all images or an i64 tensor [count], into an
+ * array that the Lua stack keeps. */
 static const int64_t *check_labels(lua_State *L, int arg, int64_t count) {
     Error e = {0};
     int64_t *labels = lua_newuserdatauv(L, (size_t)count * sizeof *labels + 1, 0);
@@ -71,12 +71,12 @@ static const int64_t *check_labels(lua_State *L, int arg, int64_t count) {
         return labels;
     }
     const Tensor *t = bind_check_tensor_of(L, arg, DTYPE_I64, 1);
-    luaL_argcheck(L, t->shape[0] == count, arg, "one label is needed for each image");
+    luaL_argcheck(L, t->shape[0] == count, arg, "wanted one label for each image");
     if (tensor_to_host(t, labels, &e)) bind_fail(L, 1, &e);
     return labels;
 }
 
-/* file(path, label): one more image, a file of an image. */
+/* file(path, label): adds one image from an image file. */
 static int file(lua_State *L) {
     Error e = {0};
     Feed *f = check_feed(L);
@@ -85,13 +85,15 @@ static int file(lua_State *L) {
     return 0;
 }
 
-/* raw(path, "u8" | "f32", offset, count, labels): `count` images from byte `offset` on. */
+/* raw(path, "u8" | "f32", offset, count, labels): adds `count` images from byte `offset` of a
+ * file. */
 static int raw(lua_State *L) {
     Error e = {0};
     Feed *f = check_feed(L);
     const char *path = luaL_checkstring(L, 2);
     Dtype type;
-    if (dtype_of(luaL_checkstring(L, 3), &type)) return luaL_argerror(L, 3, "no element type");
+    if (dtype_of(luaL_checkstring(L, 3), &type))
+        return luaL_argerror(L, 3, "element type must be u8 or f32");
     lua_Integer offset = luaL_checkinteger(L, 4), count = luaL_checkinteger(L, 5);
     luaL_argcheck(L, offset >= 0, 4, "must be 0 or more");
     luaL_argcheck(L, count >= 1 && count < INT32_MAX, 5, "must be 1 or more");
@@ -100,7 +102,7 @@ static int raw(lua_State *L) {
     return 0;
 }
 
-/* pixels(images u8 or f32 [M,C,H,W], labels): M images, copied. */
+/* pixels(images u8 or f32 [M,C,H,W], labels): adds copies of M images. */
 static int pixels(lua_State *L) {
     Error e = {0};
     Feed *f = check_feed(L);
@@ -110,7 +112,7 @@ static int pixels(lua_State *L) {
     return 0;
 }
 
-/* The places that an i64 tensor [n] holds, copied to a new userdata on the stack. */
+/* Copies the indices in an i64 tensor [n] to a new userdata on the stack. */
 static int64_t *copy_places(lua_State *L, const Tensor *t) {
     Error e = {0};
     int64_t *places = lua_newuserdatauv(L, tensor_bytes(t) + 1, 0);
@@ -119,8 +121,8 @@ static int64_t *copy_places(lua_State *L, const Tensor *t) {
 }
 
 /* start{order = i64 [n], batch =, threads = 1, flip =, shift =, stream = name, numbers = i64 [n]}:
- * begins a pass over the images that the order names, counted from 0; without a stream they are
- * left as they are. numbers: what each counts as in the stream; default: the order. */
+ * begins a pass over the images in `order`, counted from 0. Without a stream the images are not
+ * augmented. numbers: the index of each image in the random stream; default: order. */
 static int start(lua_State *L) {
     static const char *const known[] = {"order", "batch",  "threads", "flip",
                                         "shift", "stream", "numbers", NULL};
@@ -140,7 +142,7 @@ static int start(lua_State *L) {
         numbers = fields_tensor(&f, "numbers", DTYPE_I64, tensor_count(order));
         numbers_at = lua_gettop(L);
     }
-    /* last: a field's metamethod may have closed them */
+    /* check last: a field's metamethod may have closed the feed or a tensor */
     Feed *feed = check_feed(L);
     luaL_argcheck(L, bind_test_tensor(L, at) && (!numbers || bind_test_tensor(L, numbers_at)), 2,
                   "a tensor has been emptied");
@@ -152,8 +154,8 @@ static int start(lua_State *L) {
     return 0;
 }
 
-/* next(x f32 [N,C,H,W], y i64 [N]) -> true where they were filled with the next batch, false behind
- * the last. An image that cannot be read is a failure. */
+/* next(x f32 [N,C,H,W], y i64 [N]) -> true after filling both with the next batch; false after the
+ * last batch. An image that cannot be read raises a failure. */
 static int next(lua_State *L) {
     Error e = {0};
     bool more;
@@ -164,7 +166,7 @@ static int next(lua_State *L) {
     return 1;
 }
 
-/* waited() -> seconds for which next has waited in this pass. */
+/* waited() -> the seconds that `next` has waited in this pass. */
 static int waited(lua_State *L) {
     lua_pushnumber(L, feed_waited(check_feed(L)));
     return 1;

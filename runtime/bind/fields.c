@@ -13,7 +13,7 @@ static bool is_known(const char *name, const char *const known[]) {
     return false;
 }
 
-/* Pushes the NULL-ended names with commas between, and `last` before the last. */
+/* Pushes the NULL-ended names, separated by commas, with the word `last` before the last one. */
 static const char *push_list(lua_State *L, const char *const names[], const char *last) {
     luaL_Buffer b;
     luaL_buffinit(L, &b);
@@ -25,7 +25,7 @@ static const char *push_list(lua_State *L, const char *const names[], const char
     return lua_tostring(L, -1);
 }
 
-/* Raises, since there is no field of the name at `key`. */
+/* Raises the error for an unknown field, whose name is at index `key`. */
 static void refuse_unknown(lua_State *L, int arg, int key, const char *const known[]) {
     size_t n = 0;
     while (known[n]) n++;
@@ -57,13 +57,14 @@ int fields_refuse(const Fields *f, const char *name, const char *wanted) {
         lua_pushfstring(L, "'%s' must be %s, got %s%s%s", name, wanted, quote, got, quote));
 }
 
-/* Raises the error of a field whose value is below what is wanted, the top of the stack. */
+/* Raises the error for a field with a wrong value; the text of the wanted value is on top of the
+ * stack, the value below it. */
 static int refuse_value(const Fields *f, const char *name, const char *wanted) {
     lua_pushvalue(f->L, -2);
     return fields_refuse(f, name, wanted);
 }
 
-/* Pushes "a number from 0 to 1", as far as there are bounds. */
+/* Pushes "a number from 0 to 1", with the bounds that are finite. */
 static const char *wanted_number(lua_State *L, double least, double most) {
     char text[80] = "a number";
     if (isinf(most) && !isinf(least))
@@ -73,7 +74,7 @@ static const char *wanted_number(lua_State *L, double least, double most) {
     return lua_pushstring(L, text);
 }
 
-/* Whether `name` has a value, which is then on top. */
+/* Whether `name` has a value; pushes the value. */
 static bool get(const Fields *f, const char *name) {
     bind_room(f->L, 6);
     if (lua_getfield(f->L, f->table, name) != LUA_TNIL) return true;
@@ -81,7 +82,7 @@ static bool get(const Fields *f, const char *name) {
     return false;
 }
 
-/* The same where the field must be there. */
+/* The same for a required field: raises an error if it is missing. */
 static void want(const Fields *f, const char *name) {
     bind_room(f->L, 6);
     lua_getfield(f->L, f->table, name);

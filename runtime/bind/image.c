@@ -34,8 +34,8 @@ static int tensor_of_image(Tensor *t, Device *d, const Image *image, Error *e) {
     return failed;
 }
 
-/* load(path[, {resize=N, crop=N, channels=1|3}]) -> u8 tensor [C,H,W]; or nil and a message, and
- * true where memory ran out, which says nothing of the file. */
+/* load(path[, {resize=N, crop=N, channels=1|3}]) -> u8 tensor [C,H,W]; or nil and a message. If
+ * memory ran out, which does not mean that the file is bad, a third result is true. */
 static int load(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     ImageWish wish = check_wish(L);
@@ -55,7 +55,8 @@ static int load(lua_State *L) {
     return results + 1;
 }
 
-/* size(path) -> width, height, "grey" or "rgb", by the file's header; or nil and a message. */
+/* size(path) -> width, height, and "grey" or "rgb", from the file's header; or nil and a
+ * message. */
 static int size(lua_State *L) {
     Error e = {0};
     uint32_t W, H;
@@ -67,7 +68,7 @@ static int size(lua_State *L) {
     return 3;
 }
 
-/* The tensor's values as u8 in counted memory; NULL where it cannot be. */
+/* The tensor's values as u8 in counted memory; NULL with the error set. */
 static unsigned char *host_levels(const Tensor *t, Error *e) {
     size_t n = (size_t)tensor_count(t);
     void *host = memory_take(tensor_bytes(t), "an image", e);
@@ -76,7 +77,7 @@ static unsigned char *host_levels(const Tensor *t, Error *e) {
         memory_free(host);
         return NULL;
     }
-    /* In place: byte i is written after the float that holds it was read. */
+    /* In place: byte i is written after the float at its address was read. */
     if (t->dtype == DTYPE_F32)
         for (size_t i = 0; i < n; i++) {
             float v;
@@ -87,7 +88,7 @@ static unsigned char *host_levels(const Tensor *t, Error *e) {
 }
 
 /* save(path, u8 or f32 tensor [1|3,H,W] or [H,W]) -> true, or nil and a message. f32 is clamped to
- * [0,1], times 255, rounded half to even; NaN becomes 0. */
+ * [0,1], multiplied by 255 and rounded half to even; NaN becomes 0. */
 static int save(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     const Tensor *t = bind_check_tensor(L, 2);
@@ -109,7 +110,7 @@ static int save(lua_State *L) {
     return 1;
 }
 
-/* idx(path) -> u8 tensor of the file's shape, or nil and a message. */
+/* idx(path) -> u8 tensor with the shape in the file, or nil and a message. */
 static int idx(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     Error e = {0};
@@ -123,7 +124,7 @@ static int idx(lua_State *L) {
     return failed ? bind_nil(L, &e) : 1;
 }
 
-/* cifar(path) -> x u8 [N,3,32,32], y u8 [N], and the number of classes, 10 or 100; or nil and a
+/* cifar(path) -> x u8 [N,3,32,32], y u8 [N], and the number of classes (10 or 100); or nil and a
  * message. */
 static int cifar(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);

@@ -1,4 +1,4 @@
-/* "advrt.core.lbfgsb": a solver for each image of a batch; see solve/lbfgsb.h. */
+/* "advrt.core.lbfgsb": one solver per image of a batch; see solve/lbfgsb.h. */
 #include "solve/lbfgsb.h"
 
 #include <limits.h>
@@ -13,7 +13,7 @@
 typedef struct Solvers {
     int64_t N, D;
     LbfgsbOptions options;
-    Lbfgsb **each; /* [N]; NULL until an image starts there */
+    Lbfgsb **each; /* [N]; NULL until an image starts */
     bool closed;
 } Solvers;
 
@@ -46,8 +46,8 @@ static int collect(lua_State *L) {
     return 0;
 }
 
-/* start(n, x0[, low, high]): solver n, from 1, begins at the image x0, in the box of these sides or
- * from 0 to 1. */
+/* start(n, x0[, low, high]): starts solver n (counted from 1) at the image x0. low and high are the
+ * sides of the box; default 0 to 1. */
 static int start(lua_State *L) {
     Error e;
     Solvers *s = luaL_checkudata(L, 1, SOLVERS);
@@ -63,14 +63,14 @@ static int start(lua_State *L) {
     return 0;
 }
 
-/* advance(x, q, value, c, l2, state): see LbfgsbBatch. States are 0 idle, 1 running, 2 converged,
- * 3 stopped. */
+/* advance(x, q, value, c, l2, state): see LbfgsbBatch. The states are 0 idle, 1 running, 2
+ * converged, 3 stopped. */
 static int advance(lua_State *L) {
     Error e;
     Solvers *s = luaL_checkudata(L, 1, SOLVERS);
     Tensor *x = bind_check_tensor(L, 2);
     luaL_argcheck(L, s->each && !s->closed && x->ndim > 0 && x->shape[0] == s->N, 2,
-                  "not an image a solver");
+                  "wanted one image for each solver");
     LbfgsbBatch b = {.x = x,
                      .q = bind_check_tensor(L, 3),
                      .value = bind_check_tensor(L, 4),

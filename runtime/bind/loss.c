@@ -1,4 +1,4 @@
-/* "advrt.core.loss": the losses on logits and what the records keep of them. */
+/* "advrt.core.loss": the losses on logits, and the numbers about logits that records hold. */
 #include <math.h>
 
 #include "bind/fields.h"
@@ -20,9 +20,9 @@ LossCall bind_loss_call(lua_State *L, const char *name, int arg) {
     return call;
 }
 
-/* evaluate(name, parameters, z, target[, value, dz]): parameters is a table that has those of the
- * loss among its fields, or nil for the defaults. z [N,K], target N classes from 0. Returns what
- * the attack ascends, value [N], and its gradient dz [N,K]. */
+/* evaluate(name, parameters, z, target[, value, dz]): parameters is a table whose fields include
+ * the loss's parameters, or nil for the defaults. z [N,K]; target: N classes, counted from 0.
+ * Returns value [N], which the attack ascends, and its gradient dz [N,K]. */
 static int evaluate(lua_State *L) {
     Error e;
     lua_settop(L, 6);
@@ -34,7 +34,7 @@ static int evaluate(lua_State *L) {
                                       (LUAI_UACINT)call.loss->fewest));
     Tensor *value = bind_output(L, 5, DTYPE_F32, 1, z->shape);
     Tensor *dz = bind_output(L, 6, DTYPE_F32, 2, z->shape);
-    /* Last: a finaliser may write to them. */
+    /* Check last: a finaliser may write to them. */
     Tensor *target = bind_check_classes(L, 4, z->shape[0], z->shape[1]);
     if (tensor_loss(&call, z, target, value, dz, &e) != 0) bind_error(L, &e);
     lua_pop(L, 1);
@@ -56,7 +56,7 @@ static void push_parameter(lua_State *L, const LossParameter *p) {
 }
 
 /* records() -> array of {name =, min_classes =, parameters = array of {name =, usual =, least =,
- * most =, cuts =}}, in the order of the names. */
+ * most =, cuts =}}, sorted by name. */
 static int records(lua_State *L) {
     const Loss *loss;
     lua_newtable(L);
@@ -77,8 +77,8 @@ static int records(lua_State *L) {
     return 1;
 }
 
-/* The tensor [N] in field `name` of the table at argument 4, checked, or a new one put there; it
- * stays on the stack, for a table whose metamethods make it keeps none. */
+/* The tensor [N] in field `name` of the table at argument 4, checked; if it is missing, a new one
+ * put there. It also stays on the stack, because a table with metamethods may not keep it. */
 static Tensor *field_output(lua_State *L, const char *name, Dtype type, int64_t N) {
     int kind = lua_getfield(L, 4, name);
     Tensor *t = bind_test_tensor(L, -1);
@@ -94,9 +94,9 @@ static Tensor *field_output(lua_State *L, const char *name, Dtype type, int64_t 
     return t;
 }
 
-/* stats(z, initial, target[, out]): the tensors [N] p_initial, p_target, z_initial, z_target
- * (f32), prediction (i64; -1 where a logit is NaN) and subspace (u8: 1, 2, 3, Definition IV.1
- * with tau = 0.9), in the table `out` where one is given: tensors that it has are written to. */
+/* stats(z, initial, target[, out]) -> a table of tensors [N]: p_initial, p_target, z_initial,
+ * z_target (f32), prediction (i64; -1 if a logit is NaN) and subspace (u8: 1, 2, 3, Definition IV.1
+ * with tau = 0.9). `out`, if given, is that table; tensors that it holds are overwritten. */
 static int stats(lua_State *L) {
     static const struct {
         const char *name;
@@ -115,7 +115,7 @@ static int stats(lua_State *L) {
     bind_room(L, 24);
     int64_t N = z->shape[0], K = z->shape[1];
     for (int i = 0; i < 6; i++) out[i] = *field_output(L, fields[i].name, fields[i].type, N);
-    /* Last, and both looked at again: a finaliser or a metamethod may write to them. */
+    /* Check both last: a finaliser or a metamethod may write to them. */
     bind_check_classes(L, 2, N, K);
     lua_replace(L, 2);
     bind_check_classes(L, 3, N, K);
@@ -126,8 +126,8 @@ static int stats(lua_State *L) {
     return 1;
 }
 
-/* not_finite(z): the first row of z [N,K], counted from 1, in which a number is NaN or infinite;
- * nil where there is none. */
+/* not_finite(z): the first row of z [N,K], counted from 1, with a NaN or infinite number; nil if
+ * there is none. */
 static int not_finite(lua_State *L) {
     enum { BLOCK = 1024 };
     Error e;

@@ -1,4 +1,4 @@
-/* What the modules that take a loss share. */
+/* Reads a loss and its parameters, for the modules that take a loss. */
 #ifndef ADVRT_BIND_LOSS_H
 #define ADVRT_BIND_LOSS_H
 
@@ -6,8 +6,8 @@
 
 #include "device/loss.h"
 
-/* The loss of a name, with the parameters that the table at `arg` has among its fields; defaults
- * where the table is nil. Raises errors of argument `arg`. */
+/* The loss with this name. Its parameters are fields of the table at `arg`; defaults if the table
+ * is nil. Raises errors of argument `arg`. */
 LossCall bind_loss_call(lua_State *L, const char *name, int arg);
 
 #endif

@@ -1,5 +1,5 @@
-/* "advrt.core.net": networks as graphs, built layer by layer, and their compiled plans.
- * Values are counted from 1, the input first. */
+/* "advrt.core.net": networks as graphs, built layer by layer, and their compiled plans. Values are
+ * counted from 1; the input is first. */
 #include <math.h>
 #include <string.h>
 
@@ -13,14 +13,14 @@
 #define GRAPH "advrt.graph"
 #define PLAN "advrt.plan"
 
-/* A plan's userdata; its one user value is the graph, which training plans read and write. A trace
- * is a forward whose images a backward can go to: each has a number that no other of the process
- * has, so that what is kept of one plan's images is never taken for another's. */
+/* The userdata of a plan. Its one user value is the graph, which training plans read and write. A
+ * trace is a forward whose images backward can use. Its number is unique in the process, so that
+ * one plan's trace is never taken for another's. */
 typedef struct PlanBox {
     Plan *plan;
     bool closed;
     const Graph *graph;
-    lua_Integer trace; /* the last forward's; 0: there is none */
+    lua_Integer trace; /* the last forward's; 0: none */
 } PlanBox;
 
 typedef struct GraphBox {
@@ -71,7 +71,7 @@ static LayerKind check_kind(lua_State *L, const Fields *f) {
     return LAYER_KINDS;
 }
 
-/* Text of a layer's field, "" where it is nil. */
+/* The text in a layer's field; "" if it is nil. */
 static void layer_text(const Fields *f, const char *name, char *out, size_t room) {
     size_t length = 0;
     const char *text = fields_text(f, name, false, &length);
@@ -90,7 +90,7 @@ static void push_shape(lua_State *L, const Shape *s) {
     }
 }
 
-/* The fields that a layer of any kind may have, into l. */
+/* Reads all fields that a layer of any kind may have into l. */
 static void check_layer(const Fields *f, Layer *l) {
     layer_text(f, "name", l->name, sizeof l->name);
     layer_text(f, "text", l->text, sizeof l->text);
@@ -116,9 +116,9 @@ static void check_layer(const Fields *f, Layer *l) {
 }
 
 /* add{kind =, name =, input = {i[, j]}, ...} -> value, its shape as an array. The fields are those
- * of net/graph.h's Layer: out (output channels), kernel, stride, dilation, pad = {top, left,
+ * of Layer in net/graph.h: out (output channels), kernel, stride, dilation, pad = {top, left,
  * bottom, right}, groups, bias, ceil_mode, cap, eps, momentum, p, mean, std, grid, sizes, scale,
- * factor_y, factor_x, text, flag, second_flag. Raises where they do not fit the input. */
+ * factor_y, factor_x, text, flag, second_flag. Raises an error if they do not fit the input. */
 static int graph_add_layer(lua_State *L) {
     Graph *g = check_graph(L);
     Error e;
@@ -164,14 +164,14 @@ static void set_pair(lua_State *L, const char *name, const int64_t pair[2]) {
     lua_setfield(L, -2, name);
 }
 
-/* layers() -> array of {kind =, name =, shape =, C =, H =, W =, inputs = {values}}, in order; [i]
- * made value i. Convolutions have kernel = {R, S}, stride = {y, x} and groups = too, maps their
+/* layers() -> array of {kind =, name =, shape =, C =, H =, W =, inputs = {values}}, in order; entry
+ * [i] made value i. A convolution also has kernel = {R, S}, stride = {y, x} and groups =; a map has
  * formula =. */
 static int graph_layers(lua_State *L) {
     const Graph *g = check_graph(L);
     lua_createtable(L, g->n_layers, 0);
     for (int i = 0; i < g->n_layers; i++) {
-        Layer l = g->layers[i]; /* a finaliser may add layers, which moves them */
+        Layer l = g->layers[i]; /* a copy: a finaliser may add layers, which moves the array */
         lua_createtable(L, 0, 8);
         lua_pushstring(L, layer_kind_name(l.kind));
         lua_setfield(L, -2, "kind");
@@ -208,14 +208,14 @@ static int graph_layers(lua_State *L) {
 
 /* --- parameters --- */
 
-/* parameters() -> array of {name =, shape =, role =, layer = the value that it helps to make} in
- * the order of the layers, without constants. */
+/* parameters() -> array of {name =, shape =, role =, layer = the value that uses it}, in the order
+ * of the layers, without constants. */
 static int graph_parameters(lua_State *L) {
     const Graph *g = check_graph(L);
     int count = 0;
     lua_createtable(L, g->n_params, 0);
     for (int i = 0; i < g->n_params; i++) {
-        Param p = g->params[i]; /* as above */
+        Param p = g->params[i]; /* a copy, as above */
         if (p.role == PARAM_CONSTANT) continue;
         lua_createtable(L, 0, 3);
         lua_pushstring(L, p.name);
@@ -242,8 +242,8 @@ static int param_index(lua_State *L, const Graph *g, int arg) {
     return luaL_error(L, "the network has no parameter '%s'", name);
 }
 
-/* set(name, tensor): copies the values, converted to f32; raises for another shape. A plan made
- * before keeps its own weights, unless it is a training plan. */
+/* set(name, tensor): copies the values, converted to f32; raises an error for another shape. An
+ * existing plan keeps its own weights, unless it is a training plan. */
 static int graph_set(lua_State *L) {
     Graph *g = check_graph(L);
     Param *p = &g->params[param_index(L, g, 2)];
@@ -263,7 +263,7 @@ static int graph_set(lua_State *L) {
     return status ? bind_fail(L, 1, &e) : 0;
 }
 
-/* get(name) -> the parameter's tensor, sharing its storage; nil where it has no values yet. */
+/* get(name) -> the parameter's tensor, sharing its storage; nil if it has no values yet. */
 static int graph_get(lua_State *L) {
     const Graph *g = check_graph(L);
     const Param *p = &g->params[param_index(L, g, 2)];
@@ -272,8 +272,8 @@ static int graph_get(lua_State *L) {
     return 1;
 }
 
-/* init_golden(salt[, branch_end]): the golden formula; branch_end is the end of the names of the
- * batch norms whose weight is ten times smaller. */
+/* init_golden(salt[, branch_end]): fills parameters with the golden formula. Batch norms whose name
+ * ends in branch_end get a weight ten times smaller. */
 static int graph_golden(lua_State *L) {
     Graph *g = check_graph(L);
     Error e;
@@ -281,7 +281,7 @@ static int graph_golden(lua_State *L) {
     return graph_init_golden(g, bind_device(L), salt, branch_end, &e) ? bind_fail(L, 1, &e) : 0;
 }
 
-/* init_he(seed). */
+/* init_he(seed): He initialisation. */
 static int graph_he(lua_State *L) {
     Graph *g = check_graph(L);
     Error e;
@@ -292,9 +292,9 @@ static int graph_he(lua_State *L) {
 
 /* --- plans --- */
 
-/* The table at 2: {purpose = "forward"|"gradient"|"training", batch =, direct =, seed =, runs =,
- * precision = "f32"|"mixed"|"bf16"|"tf32", shared = whether a training batch is this rank's part of
- * one}. */
+/* Reads the table at 2: {purpose = "forward"|"gradient"|"training", batch =, direct =, seed =, runs
+ * =, precision = "f32"|"mixed"|"bf16"|"tf32", shared = whether a training batch is this rank's part
+ * of a shared batch}. */
 static PlanRequest check_request(lua_State *L) {
     static const char *const purposes[] = {"forward", "gradient", "training", NULL};
     static const char *const precisions[] = {"f32", "mixed", "bf16", "tf32", NULL};
@@ -310,7 +310,7 @@ static PlanRequest check_request(lua_State *L) {
     r.first = fields_integer(&f, "first", 0, INT64_MIN, INT64_MAX);
     luaL_argcheck(
         L, r.N <= r.whole && r.whole <= INT32_MAX && r.first >= 0 && r.first <= r.whole - r.N, 2,
-        "the batch is no part of its whole");
+        "the part exceeds the shared batch");
     r.precision = (PlanPrecision)fields_choice(&f, "precision", PLAN_F32, precisions);
     bool shared = fields_flag(&f, "shared") && r.purpose == PLAN_TRAINING;
     check_graph(L); /* a field's metamethod may have freed it */
@@ -332,8 +332,8 @@ static int graph_plan(lua_State *L) {
     return 1;
 }
 
-/* plan_size{...} -> bytes of the device's own memory that such a plan would take, bytes that are
- * free; 0, 0 where the device has none of its own. */
+/* plan_size{...} -> the bytes of device memory that such a plan would take, and the free bytes; 0,
+ * 0 if the device has no memory of its own. */
 static int graph_plan_size(lua_State *L) {
     Graph *g = check_graph(L);
     Error e;
@@ -370,7 +370,7 @@ static lua_Integer next_trace(void) {
     return ++last;
 }
 
-/* forward(x[, z]) -> z, and of a gradient plan the number of the trace: x [N,C,H,W], z [N,K]. */
+/* forward(x[, z]) -> z, and for a gradient plan the number of the trace. x [N,C,H,W], z [N,K]. */
 static int bind_plan_forward(lua_State *L) {
     PlanBox *b = check_plan(L);
     Plan *p = b->plan;
@@ -386,15 +386,15 @@ static int bind_plan_forward(lua_State *L) {
     return 2;
 }
 
-/* holds(trace) -> whether that is the last trace, to which backward goes. */
+/* holds(trace) -> whether it is the last trace, which backward needs. */
 static int bind_plan_holds(lua_State *L) {
     const PlanBox *b = check_plan(L);
     lua_pushboolean(L, b->trace && luaL_checkinteger(L, 2) == b->trace);
     return 1;
 }
 
-/* backward(trace, dz[, dx]) -> dx: dz [N,K], dx [N,C,H,W], at the x of that trace, which must be
- * the last one. */
+/* backward(trace, dz[, dx]) -> dx: dz [N,K], dx [N,C,H,W], at the x of that trace. It must be the
+ * last trace. */
 static int bind_plan_backward(lua_State *L) {
     PlanBox *b = check_plan(L);
     Plan *p = b->plan;
@@ -403,25 +403,25 @@ static int bind_plan_backward(lua_State *L) {
     if (p->request.purpose != PLAN_GRADIENT)
         return luaL_error(L, "backward to the image needs a gradient plan");
     luaL_argcheck(L, luaL_checkinteger(L, 2) == b->trace && b->trace, 2,
-                  "the plan has gone forward with other images since this trace");
+                  "a later forward of this plan has replaced this trace");
     Tensor *dz = check_shaped(L, 3, 2, out, "net");
     Tensor *dx = bind_output(L, 4, DTYPE_F32, 4, in);
     return plan_backward(p, dz->data, dx->data, &e) ? bind_error(L, &e) : 1;
 }
 
-/* train_backward(dz): the gradients of all parameters; see gradient(). */
+/* train_backward(dz): computes the gradients of all parameters; see gradient(). */
 static int bind_plan_train_backward(lua_State *L) {
     Plan *p = check_plan(L)->plan;
     Error e;
     int64_t out[2] = {p->request.N, p->K};
     if (p->request.purpose != PLAN_TRAINING)
-        return luaL_error(L, "only a training plan makes the parameters' gradients");
+        return luaL_error(L, "gradients of parameters need a training plan");
     Tensor *dz = check_shaped(L, 2, 2, out, "net");
     return plan_train_backward(p, dz->data, &e) ? bind_error(L, &e) : 0;
 }
 
 /* gradient(name[, out]) -> a copy of that parameter's gradient, of its shape; nil for running
- * statistics, which have none. */
+ * statistics, which have no gradient. */
 static int bind_plan_gradient(lua_State *L) {
     PlanBox *b = check_plan(L);
     Error e;
@@ -434,9 +434,9 @@ static int bind_plan_gradient(lua_State *L) {
     return d->copy(d, out->data, from, tensor_bytes(out), &e) ? bind_fail(L, 1, &e) : 1;
 }
 
-/* time(true) starts timing every step of the plan, from zero. time() ends it and returns an array
- * of {what =, layer =, backward =, bytes =, seconds =}, the steps in order: the memory that a run
- * of the step touches, and seconds summed over the runs. */
+/* time(true) starts timing every step of the plan from zero. time() stops it and returns an array
+ * of {what =, layer =, backward =, bytes =, seconds =}, the steps in order. bytes is the memory
+ * that one run of the step touches; seconds is the sum over runs. */
 static int bind_plan_time(lua_State *L) {
     Plan *p = check_plan(L)->plan;
     Error e;
@@ -462,10 +462,10 @@ static int bind_plan_time(lua_State *L) {
     return 1;
 }
 
-/* ascend(job, first, end) -> true: steps first .. end-1 of an attack on the device alone; false
- * where it has no way of its own. job: {loss = name, parameters = the loss's, sign =, rule =
- * "constant"|"l2"|"linf", size =, iterations =, labels =, targets = (i64 [N]), buffers = those of
- * advrt.core.ascent by name}. */
+/* ascend(job, first, end) -> true after the device ran steps first .. end-1 of an attack without
+ * Lua; false if the device cannot. job: {loss = name, parameters = the loss's, sign =, rule =
+ * "constant"|"l2"|"linf", size =, iterations =, labels =, targets = (both i64 [N]), buffers = the
+ * buffers of advrt.core.ascent by name}. */
 static int plan_ascend(lua_State *L) {
     Plan *p = check_plan(L)->plan;
     Error e;
@@ -476,7 +476,8 @@ static int plan_ascend(lua_State *L) {
     }
     int64_t first = luaL_checkinteger(L, 3), end = luaL_checkinteger(L, 4);
     Ascent a = bind_check_ascent(L, p);
-    luaL_argcheck(L, first >= 0 && first <= end && end <= a.iterations + 1, 3, "no such steps");
+    luaL_argcheck(L, first >= 0 && first <= end && end <= a.iterations + 1, 3,
+                  "wanted steps first .. end-1 within the attack");
     PlanBox *b = check_plan(L);
     b->trace = 0;
     if (loss_check(&a.loss, p->K, &e)) return bind_error(L, &e);

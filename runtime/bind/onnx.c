@@ -36,7 +36,7 @@ static int model_open(lua_State *L) {
     return 1;
 }
 
-/* Pushes what an item holds; of data, whose numbers are read by tensor(), true. */
+/* Pushes the contents of an item; for data, whose numbers tensor() reads, pushes true. */
 static void push_item(lua_State *L, const Onnx *m, const OnnxItem *item) {
     switch (item->field ? item->field->form : ONNX_MESSAGE) {
     case ONNX_INTEGER: lua_pushinteger(L, item->integer); return;
@@ -68,8 +68,8 @@ static void push_item(lua_State *L, const Onnx *m, const OnnxItem *item) {
     }
 }
 
-/* structure() -> the model as a table: a message's fields by name, arrays of those that are
- * repeated; `item`, the number of a message, is what tensor() and tensor_file() take. */
+/* structure() -> the model as a table: the fields of a message by name, repeated ones as arrays.
+ * `item`, the number of a message, is the argument of tensor() and tensor_file(). */
 static int model_structure(lua_State *L) {
     const ModelBox *b = check_model(L);
     push_item(L, &b->model, &b->model.items[0]);
@@ -80,7 +80,7 @@ static const OnnxItem *check_item(lua_State *L, const Onnx *m) {
     lua_Integer i = luaL_checkinteger(L, 2);
     const OnnxField *f = i > 0 && i < m->count ? m->items[i].field : NULL;
     luaL_argcheck(L, f && f->form == ONNX_MESSAGE && f->message == ONNX_TENSOR, 2,
-                  "not the item of a tensor");
+                  "the item is not a tensor");
     return &m->items[i];
 }
 
@@ -94,8 +94,8 @@ static int model_tensor(lua_State *L) {
     return 1;
 }
 
-/* tensor_file(item) -> the path of the other file that holds a tensor's values, false where it is
- * the model itself; nil and a message where the place is none. */
+/* tensor_file(item) -> the path of the other file that holds a tensor's values; false if the model
+ * file holds them; nil and a message if the reference is invalid. */
 static int model_tensor_file(lua_State *L) {
     const ModelBox *b = check_model(L);
     const OnnxItem *item = check_item(L, &b->model);

@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-/* Where the frames of the outermost operation that runs, and of the last one that began, lie on the
- * C stack, which grows downwards; NULL where none does. An error passes over an operation's end: a
- * frame below the one at hand is known to be gone. Coroutines run on the same C stack. */
+/* The C stack addresses of the outermost running operation and of the last one that began; NULL if
+ * none runs. The stack grows downwards. An error skips the end of an operation, so a frame below
+ * the present one is known to be gone. Coroutines run on the same C stack. */
 static const char *outermost, *latest;
 
 static int run(lua_State *L) {
@@ -56,7 +56,7 @@ static bool on_stack_of(lua_State *L, const lua_Debug *ar) {
     return found;
 }
 
-/* Whether the collector has called the function at level 0. */
+/* Whether the collector called the function at level 0. */
 static bool collected(lua_State *L) {
     lua_Debug ar;
     return lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar) && ar.name &&
@@ -69,15 +69,15 @@ static bool is_main(lua_State *L) {
     return is;
 }
 
-/* Of an operation that is under way: whether it may be at work with the userdata. What is collected
- * is on no operation's stack, unless another finaliser has brought it back. */
+/* Whether a running operation may be using the userdata. A collected userdata is on no operation's
+ * stack, unless another finaliser has revived it. */
 static bool held(lua_State *L, bool by_collector) {
     lua_Debug ar;
     if (by_collector && outermost == latest && lua_getstack(L, 1, &ar) && is_operation(L, &ar))
         return on_stack_of(L, &ar);
     for (int level = 1; lua_getstack(L, level, &ar); level++)
         if (is_operation(L, &ar) && (!by_collector || on_stack_of(L, &ar))) return true;
-    return !is_main(L); /* of what has resumed a coroutine nothing can be seen */
+    return !is_main(L); /* the stack that resumed a coroutine is not visible */
 }
 
 bool operation_may_free(lua_State *L) {
@@ -93,7 +93,8 @@ bool operation_may_free(lua_State *L) {
         if (!by_collector) outermost = NULL;
         return true;
     }
-    if (by_collector) { /* which otherwise calls no finaliser twice */
+    if (by_collector) { /* set the metatable again, or the collector would not call the finaliser
+                           again */
         lua_getmetatable(L, 1);
         lua_setmetatable(L, 1);
     }

@@ -1,14 +1,13 @@
 /* Operations: the functions of the core that scripts call.
  *
- * While one runs, Lua may run a script's own code: a finaliser, wherever the
- * operation makes a value, or a metamethod. That code may close what the operation has
- * checked and works with. So every function is registered here, which knows whether
- * one is under way, and every userdata that holds memory of the core asks before
- * it frees that: where an operation may be at work with it, it is marked as closed,
- * which later operations refuse, and the collector frees it.
+ * While an operation runs, Lua may run a script's code: a finaliser, whenever the operation makes a
+ * value, or a metamethod. That code may close objects that the operation has checked and uses. So
+ * every function is registered here, and this module knows whether one is running. Every userdata
+ * that owns memory of the core asks before it frees it. If a running operation may be using it, it
+ * is only marked as closed: later operations reject it, and the collector frees it.
  *
- * The collector itself frees at once what no operation holds. An operation therefore
- * keeps the userdata that it works with on its stack for as long as it makes values.
+ * The collector frees at once what no operation holds. So an operation keeps the userdata that it
+ * uses on its stack while it makes values.
  */
 #ifndef ADVRT_BIND_OPERATION_H
 #define ADVRT_BIND_OPERATION_H
@@ -18,20 +17,21 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-/* As luaL_setfuncs without upvalues, and luaL_newlib: into the table on top, and into a new one. */
+/* Like luaL_setfuncs without upvalues, for the table on top of the stack; like luaL_newlib, for a
+ * new table. */
 void operation_set(lua_State *L, const luaL_Reg *functions);
 void operation_library(lua_State *L, const luaL_Reg *functions);
-/* As lua_pushcclosure; f's upvalues begin at lua_upvalueindex(OPERATION_UPVALUE). */
+/* Like lua_pushcclosure; f's upvalues begin at lua_upvalueindex(OPERATION_UPVALUE). */
 enum { OPERATION_UPVALUE = 2 };
 void operation_push(lua_State *L, lua_CFunction f, int upvalues);
 
-/* For an operation that has checked nothing yet and leaves all to a script's function: what that
- * closes is freed at once. */
+/* For an operation that has checked nothing yet and only calls a script's function: objects that
+ * the function closes are freed at once. */
 void operation_leave(void);
 
-/* Whether what the userdata at argument 1 holds is to be freed now. Asked by functions that close
- * or finalise it, which are not registered here, and by operations that close their own. Where it
- * is not, the collector asks again. */
+/* Whether to free the contents of the userdata at argument 1 now. Finalisers, closing functions
+ * that are not registered here, and operations that close their own userdata call this. If the
+ * answer is no, the collector asks again. */
 bool operation_may_free(lua_State *L);
 
 #endif

@@ -6,9 +6,9 @@
 #include "bind/bind.h"
 #include "bind/operation.h"
 
-/* project(x, w, at, c, norm, z, distance[, low, high]): z, the points nearest to x, norm 2 or
- * "inf", of the planes c + <w, z - at> = 0; c, distance f64 [N], the others f32 [N,...]; low, high:
- * the box, f32 of an image's elements, or from 0 to 1. */
+/* project(x, w, at, c, norm, z, distance[, low, high]): sets z to the points nearest to x, in norm
+ * 2 or "inf", on the planes c + <w, z - at> = 0. c, distance are f64 [N], the others f32 [N,...].
+ * low, high: the box, f32 with the elements of one image; default 0 to 1. */
 static int project(lua_State *L) {
     Error e;
     PlaneBatch b = {.x = bind_check_tensor(L, 1),

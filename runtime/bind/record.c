@@ -1,4 +1,4 @@
-/* advrt.core.record: making, keeping and reading records (io/record.h). */
+/* advrt.core.record: makes, stores and reads records (io/record.h). */
 #include <string.h>
 
 #include "base/memory.h"
@@ -13,7 +13,7 @@ static int raise(lua_State *L, const Error *e) {
     return bind_error(L, e);
 }
 
-/* A buffer that is freed with its userdata, so that a Lua error on the way loses nothing. */
+/* A buffer that is freed with its userdata, so that a Lua error does not leak it. */
 static Buffer *new_buffer(lua_State *L) {
     Buffer *b = lua_newuserdatauv(L, sizeof *b, 0);
     *b = (Buffer){0};
@@ -35,13 +35,15 @@ static int pack_tensor(Buffer *out, Buffer *host, const char *key, const Tensor 
     return record_series(out, key, t->dtype, host->bytes, tensor_count(t), e);
 }
 
-/* The table on top of the stack: an array of integers, or of numbers with a real among them. */
+/* Packs the table on top of the stack: an array of integers, or of numbers with at least one
+ * float. */
 static int pack_array(lua_State *L, Buffer *out, Buffer *host, const char *key, Error *e) {
     lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
     bool real = false;
     for (lua_Integer i = 1; i <= n; i++) {
         if (lua_rawgeti(L, -1, i) != LUA_TNUMBER)
-            luaL_argerror(L, 1, lua_pushfstring(L, "element %d of '%s' is no number", (int)i, key));
+            luaL_argerror(L, 1,
+                          lua_pushfstring(L, "element %d of '%s' is not a number", (int)i, key));
         real |= !lua_isinteger(L, -1);
         lua_pop(L, 1);
     }
@@ -56,7 +58,7 @@ static int pack_array(lua_State *L, Buffer *out, Buffer *host, const char *key, 
     return record_series(out, key, real ? DTYPE_F64 : DTYPE_I64, host->bytes, n, e);
 }
 
-/* The value on top of the stack, under a key. */
+/* Packs the value on top of the stack under a key. */
 static int pack_value(lua_State *L, Buffer *out, Buffer *host, const char *key, Error *e) {
     size_t n;
     const Tensor *t = bind_test_tensor(L, -1);
@@ -80,7 +82,7 @@ static int pack_value(lua_State *L, Buffer *out, Buffer *host, const char *key, 
     }
 }
 
-/* pack{{key, value}, ...} -> the bytes of one record, its fields in this order. A value is a
+/* pack{{key, value}, ...} -> the bytes of one record, with its fields in this order. A value is a
  * string, integer, float, boolean, tensor [n] or array of numbers. */
 static int pack(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -91,7 +93,7 @@ static int pack(lua_State *L) {
     if (record_begin(out, (size_t)n, &e) != 0) return raise(L, &e);
     for (lua_Integer i = 1; i <= n; i++) {
         if (lua_rawgeti(L, 1, i) != LUA_TTABLE)
-            return luaL_argerror(L, 1, "wants a list of {key, value}");
+            return luaL_argerror(L, 1, "wanted a list of {key, value}");
         size_t length;
         if (lua_rawgeti(L, -1, 1) != LUA_TSTRING)
             return luaL_argerror(L, 1, "a field's key must be a string");
@@ -110,7 +112,7 @@ static int pack(lua_State *L) {
 
 /* --- each --- */
 
-/* A reader is lent to the operation that makes a table of its fields: its next record would
+/* A reader is in use while an operation makes a table of its fields: reading the next record would
  * overwrite them. */
 typedef struct ReaderBox {
     RecordReader *reader, *lent;
@@ -151,7 +153,7 @@ static void push_field(lua_State *L, const RecordField *f) {
     }
 }
 
-/* The fields as a table by key. */
+/* Pushes the fields as a table by key. */
 static void push_record(lua_State *L, const RecordField *fields, size_t count) {
     lua_createtable(L, 0, (int)count);
     for (size_t i = 0; i < count; i++) {
@@ -160,7 +162,7 @@ static void push_record(lua_State *L, const RecordField *fields, size_t count) {
     }
 }
 
-/* One step of the iteration: the next record as a table. A damaged file is a failure. */
+/* One step of the iteration: the next record as a table. A damaged file raises a failure. */
 static int next_record(lua_State *L) {
     ReaderBox *b = luaL_checkudata(L, lua_upvalueindex(OPERATION_UPVALUE), READER);
     const RecordField *fields = NULL;
@@ -190,8 +192,8 @@ static ReaderBox *new_reader(lua_State *L) {
     return b;
 }
 
-/* each(path) -> iterator over the records of a finished file or of a part file; each a new table,
- * series as arrays. Raises a failure where the file cannot be read or is damaged. */
+/* each(path) -> iterator over the records of a finished file or of a part file. Each record is a
+ * new table, with series as arrays. Raises a failure if the file cannot be read or is damaged. */
 static int each(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     Error e = {0};
@@ -199,7 +201,7 @@ static int each(lua_State *L) {
     lua_pushvalue(L, -1);
     operation_push(L, next_record, 1);
     lua_insert(L, -2);
-    /* As a for loop's fourth value the reader is closed where the loop ends, early too. */
+    /* As the fourth value of a for loop, the reader is closed when the loop ends, early or not. */
     lua_pushnil(L);
     lua_pushnil(L);
     lua_rotate(L, -3, 2);
@@ -222,8 +224,8 @@ static RecordPart *check_part(lua_State *L) {
     return b->part;
 }
 
-/* part(path[, "append"]) -> writer of a part file: empty, or behind the whole frames of the one
- * that is there; or nil and a message. */
+/* part(path[, "append"]) -> writer of a part file: empty, or, with "append", after the complete
+ * frames of the existing file. Or nil and a message. */
 static int part(lua_State *L) {
     static const char *const modes[] = {"new", "append", NULL};
     const char *path = luaL_checkstring(L, 1);
@@ -235,7 +237,7 @@ static int part(lua_State *L) {
     return record_part_open(&b->part, path, mode == 1, &e) == 0 ? 1 : bind_nil(L, &e);
 }
 
-/* append(bytes): a frame, on disk when this returns true; or nil and a message. */
+/* append(bytes): adds a frame, which is on disk when this returns true; or nil and a message. */
 static int part_append(lua_State *L) {
     RecordPart *p = check_part(L);
     size_t n;
@@ -246,8 +248,8 @@ static int part_append(lua_State *L) {
     return 1;
 }
 
-/* add(kind, bytes): a frame that is on disk after sync(). kind: "records", "note" (one record) or
- * "bytes". true, or nil and a message. */
+/* add(kind, bytes): adds a frame, which is on disk after sync(). kind: "records", "note" (one
+ * record) or "bytes". Returns true, or nil and a message. */
 static int part_add(lua_State *L) {
     RecordPart *p = check_part(L);
     RecordFrame kind = frame_kinds[luaL_checkoption(L, 2, NULL, frame_names)];
@@ -259,7 +261,7 @@ static int part_add(lua_State *L) {
     return 1;
 }
 
-/* sync(): true once all frames are on disk; or nil and a message. */
+/* sync(): true when all frames are on disk; or nil and a message. */
 static int part_sync(lua_State *L) {
     Error e = {0};
     if (record_part_sync(check_part(L), &e) != 0) return bind_nil(L, &e);
@@ -273,11 +275,11 @@ static int part_length(lua_State *L) {
     return 1;
 }
 
-/* A frame counted from 1 at argument 2, as the core counts. */
+/* The frame number at argument 2, counted from 1, as the core counts it. */
 static size_t check_frame(lua_State *L, const RecordPart *p) {
     lua_Integer i = luaL_checkinteger(L, 2);
     luaL_argcheck(L, i >= 1 && (lua_Unsigned)i <= record_part_frames(p), 2,
-                  "there is no such frame");
+                  "there is no frame of this number");
     return (size_t)i - 1;
 }
 
@@ -294,7 +296,7 @@ static int part_kind(lua_State *L) {
 /* bytes(i) -> a frame's payload; or nil and a message. */
 static int part_bytes(lua_State *L) {
     Error e = {0};
-    Buffer *b = new_buffer(L); /* first: a finaliser may cut frames off */
+    Buffer *b = new_buffer(L); /* make it first: a finaliser may cut frames off */
     const RecordPart *p = check_part(L);
     size_t frame = check_frame(L, p);
     if (record_part_read(p, frame, b, &e) != 0) return bind_nil(L, &e);
@@ -319,30 +321,30 @@ static int first_record(lua_State *L,
     return 1;
 }
 
-/* record(i) -> the first record of a frame, as a table; or nil and a message. */
+/* record(i) -> the first record of frame i, as a table; or nil and a message. */
 static int part_record(lua_State *L) {
     return first_record(L, record_part_reader);
 }
 
-/* head(i) -> of the first record the fields before its first series; the frame's checksum is not
- * looked at again. */
+/* head(i) -> the fields of the first record before its first series. Does not verify the frame's
+ * checksum again. */
 static int part_head(lua_State *L) {
     return first_record(L, record_part_head);
 }
 
-/* cut(n): forgets the frames behind the first n. true, or nil and a message. */
+/* cut(n): removes all frames after the first n. Returns true, or nil and a message. */
 static int part_cut(lua_State *L) {
     RecordPart *p = check_part(L);
     lua_Integer n = luaL_checkinteger(L, 2);
     Error e = {0};
-    luaL_argcheck(L, n >= 0, 2, "wants a number of frames");
+    luaL_argcheck(L, n >= 0, 2, "wanted a number of frames");
     if (record_part_cut(p, (size_t)n, &e) != 0) return bind_nil(L, &e);
     lua_pushboolean(L, 1);
     return 1;
 }
 
-/* write(path[, order]): the payloads of the frames of records, or of those in the array `order`, as
- * a file that is whole; true, or nil and a message. The part file stays. */
+/* write(path[, order]): writes the payloads of all record frames, or of the frames in the array
+ * `order`, as a finished file. Returns true, or nil and a message. The part file stays. */
 static int part_write(lua_State *L) {
     const RecordPart *p = check_part(L);
     const char *path = luaL_checkstring(L, 2);
@@ -352,13 +354,13 @@ static int part_write(lua_State *L) {
     if (!lua_isnoneornil(L, 3)) {
         luaL_checktype(L, 3, LUA_TTABLE);
         order = new_buffer(L);
-        /* An empty order is one too. */
+        /* An empty order is valid too. */
         if (buffer_reserve(order, sizeof n, &e) != 0) return bind_nil(L, &e);
         for (lua_Integer i = 1; i <= (lua_Integer)lua_rawlen(L, 3); i++, n++) {
             lua_rawgeti(L, 3, i);
             lua_Integer frame = lua_tointeger(L, -1);
             luaL_argcheck(L, frame >= 1 && (lua_Unsigned)frame <= record_part_frames(p), 3,
-                          "there is no such frame");
+                          "there is no frame of this number");
             size_t k = (size_t)frame - 1;
             if (buffer_append(order, &k, sizeof k, &e) != 0) return bind_nil(L, &e);
             lua_pop(L, 1);
@@ -379,8 +381,8 @@ static int part_close(lua_State *L) {
     return 0;
 }
 
-/* finish(path): the records under their final name, the part file gone and closed; true, or nil
- * and a message, and then the part file is as it was. */
+/* finish(path): moves the records to their final name; the part file is closed and removed. Returns
+ * true, or nil and a message; after a failure the part file is unchanged. */
 static int part_finish(lua_State *L) {
     RecordPart *p = check_part(L);
     const char *path = luaL_checkstring(L, 2);
@@ -391,8 +393,8 @@ static int part_finish(lua_State *L) {
     return 1;
 }
 
-/* part_recover(path) -> bytes of payload and frames that are whole, what follows them cut off; or
- * nil and a message. */
+/* part_recover(path) -> bytes of payload and number of the complete frames; cuts off everything
+ * after them. Or nil and a message. */
 static int part_recover(lua_State *L) {
     uint64_t frames, bytes;
     Error e = {0};

@@ -1,5 +1,5 @@
-/* Lua source is text: load, loadfile, dofile and require refuse compiled code, whose instructions
- * Lua does not check, so that a file of it could do to memory what it likes. */
+/* Makes load, loadfile, dofile and require reject compiled Lua. Lua does not verify compiled
+ * instructions, so a compiled file could read or write any memory. */
 #include "bind/bind.h"
 
 #include <limits.h>
@@ -11,11 +11,11 @@
 
 #include "base/file.h"
 
-/* What a file is that Lua cannot load. */
+/* The kinds of file that Lua may be asked to load. */
 typedef enum Contents { SOURCE, COMPILED, BINARY } Contents;
 
-/* Told by how a regular file begins: BINARY with bytes that no text has. Lua passes over a first
- * line with '#'. */
+/* Detects the kind from the start of a regular file: BINARY contains bytes that no text has. Lua
+ * skips a first line with '#'. */
 static Contents contents_of(const char *path) {
     struct stat s;
     unsigned char start[512];
@@ -31,11 +31,12 @@ static Contents contents_of(const char *path) {
     return i < n ? BINARY : SOURCE;
 }
 
-/* In the registry: an array of {path, SHA-256} of the files that were noted, and by "SHA-256 path"
- * whether one was. */
+/* In the registry: an array of {path, SHA-256} of the recorded files, and a set of "SHA-256 path"
+ * keys. */
 static const char noted_key, root_key;
 
-/* Whether a file is the installation's or the distribution's, which a run tells the versions of. */
+/* Whether a file belongs to the installation or to the Linux distribution. A run records their
+ * versions instead. */
 static bool is_installed(lua_State *L, const char *path) {
     static const char *const parts[] = {"/lua/", "/experiments/"};
     static const char *const folders[] = {"/usr/lib/", "/usr/lib64/", "/usr/share/"};
@@ -92,20 +93,20 @@ void bind_push_noted(lua_State *L) {
     lua_pop(L, 2);
 }
 
-/* bind_load_file, and whether the file is no text at all. */
+/* bind_load_file; *binary tells whether the file is not text. */
 static int load_file(lua_State *L, const char *path, bool *binary) {
     int status = luaL_loadfilex(L, path, "t");
     *binary = false;
     if (status == LUA_OK && path) bind_note_file(L, path);
     if (status != LUA_ERRSYNTAX || path == NULL) return status;
-    /* Lua says of compiled code that it is some, and not where; and of any other file which byte of
-     * it is no Lua, where it is one of an image or of weights. */
+    /* Lua's error for compiled code does not name the file; for other files, such as images or
+     * weights, it only names a wrong byte. */
     Contents contents = contents_of(path);
     *binary = contents == BINARY;
     if (contents == COMPILED)
         lua_pushfstring(L, "%s: %s", path, lua_tostring(L, -1));
     else if (contents == BINARY)
-        lua_pushfstring(L, "%s: is no text, so no Lua", path);
+        lua_pushfstring(L, "%s: is a binary file, not Lua source", path);
     else
         return status;
     lua_replace(L, -2);
@@ -117,8 +118,8 @@ int bind_load_file(lua_State *L, const char *path) {
     return load_file(L, path, &binary);
 }
 
-/* load(chunk[, name[, mode[, env]]]), the upvalue, with "t" for the mode. Arguments are checked
- * here, where the caller's position is known. */
+/* load(chunk[, name[, mode[, env]]]): calls the upvalue with mode "t". Checks the arguments here,
+ * where the caller's position is known. */
 static int source_load(lua_State *L) {
     enum { MODE = 3 };
     if (lua_tostring(L, 1) == NULL) luaL_checktype(L, 1, LUA_TFUNCTION);
@@ -133,7 +134,7 @@ static int source_load(lua_State *L) {
     return lua_gettop(L);
 }
 
-/* With an environment it becomes the chunk's first upvalue, as Lua's own has it. A file that is no
+/* An environment becomes the chunk's first upvalue, as in Lua's own function. A file that is not
  * text fails with a third result, "binary". */
 static int source_loadfile(lua_State *L) {
     const char *path = luaL_optstring(L, 1, NULL);
@@ -169,7 +170,7 @@ static int source_dofile(lua_State *L) {
     return all_results(L, LUA_OK, 0);
 }
 
-/* What require asks for a module in Lua; the upvalues are `package` and package.searchpath. */
+/* The searcher of require for Lua modules; its upvalues are `package` and package.searchpath. */
 static int source_search(lua_State *L) {
     const char *name = luaL_checkstring(L, 1);
     lua_pushvalue(L, lua_upvalueindex(2));
@@ -187,7 +188,7 @@ static int source_search(lua_State *L) {
     return 2;
 }
 
-/* Pushes the loader of the file and its path where it can be read. */
+/* If the file can be read, pushes its loader and its path. */
 static bool push_loader(lua_State *L, const char *name, const char *path) {
     FILE *f = fopen(path, "r");
     if (f == NULL) return false;
@@ -200,7 +201,7 @@ static bool push_loader(lua_State *L, const char *name, const char *path) {
     return true;
 }
 
-/* What require asks first for a module in Lua: the folders that are its upvalues. */
+/* The first searcher of require for Lua modules: it looks in the folders that are its upvalues. */
 static int source_search_folders(lua_State *L) {
     const char *name = luaL_checkstring(L, 1), *file = luaL_gsub(L, name, ".", "/");
     lua_pushliteral(L, "");
@@ -210,7 +211,8 @@ static int source_search_folders(lua_State *L) {
         const char *init = lua_pushfstring(L, "%s/%s/init.lua", folder, file);
         if (push_loader(L, name, path) || push_loader(L, name, init)) return 2;
         lua_pop(L, 2);
-        if (bind_path_can_hold(folder)) continue; /* package.path's searcher names them */
+        if (bind_path_can_hold(folder))
+            continue; /* package.path's searcher lists these in its message */
         lua_pushfstring(L, "\n\tno file '%s/%s.lua'\n\tno file '%s/%s/init.lua'", folder, file,
                         folder, file);
         lua_concat(L, 2);
@@ -231,11 +233,11 @@ void bind_search_folders(lua_State *L, const char *const folders[], int n) {
     }
     for (int i = 0; i < n; i++) lua_pushstring(L, folders[i]);
     lua_pushcclosure(L, source_search_folders, n);
-    lua_seti(L, -2, 2); /* after package.preload's */
+    lua_seti(L, -2, 2); /* after the searcher of package.preload */
     lua_pop(L, 2);
 }
 
-/* What require asks for a module in C, the upvalue; its file is noted. */
+/* The searcher of require for C modules, which calls the upvalue and records the file. */
 static int source_search_native(lua_State *L) {
     lua_settop(L, 1);
     lua_pushvalue(L, lua_upvalueindex(1));
@@ -260,8 +262,8 @@ void bind_text_only(lua_State *L) {
     lua_pushvalue(L, -2);
     lua_getfield(L, -1, "searchpath");
     lua_pushcclosure(L, source_search, 2);
-    lua_rawseti(L, -2, 2);         /* after package.preload's */
-    for (int i = 3; i <= 4; i++) { /* of a module, and of all in one */
+    lua_rawseti(L, -2, 2);         /* after the searcher of package.preload */
+    for (int i = 3; i <= 4; i++) { /* for a C module, and for the all-in-one loader */
         lua_rawgeti(L, -1, i);
         lua_pushcclosure(L, source_search_native, 1);
         lua_rawseti(L, -2, i);

@@ -1,4 +1,4 @@
-/* advrt.core.system: what scripts need of the machine and of the command line. */
+/* advrt.core.system: what scripts need from the machine and the command line. */
 #include "bind/system.h"
 
 #include <errno.h>
@@ -23,16 +23,16 @@
 static const char options_key;
 int luaopen_advrt_core_system(lua_State *L);
 
-/* --- interrupts: written by a signal handler, so kept in the process, not in Lua --- */
+/* --- interrupts: a signal handler writes them, so they belong to the process, not to Lua --- */
 
-static volatile sig_atomic_t interrupt_mark; /* the first signal that came, or 0 */
+static volatile sig_atomic_t interrupt_mark; /* the first signal received, or 0 */
 static volatile sig_atomic_t interrupts_held;
-static double interrupt_time;           /* of the first signal; the handler's own */
-static double interrupt_patience = 0.2; /* seconds until another signal ends the process */
+static double interrupt_time;           /* time of the first signal; only the handler uses it */
+static double interrupt_patience = 0.2; /* seconds before another signal ends the process */
 static lua_State *interrupt_state;
 
-/* The signals that ask for the end: by the user, by who runs the machine, by a terminal that goes.
- * The exit status is the shell's for each, 128 and the signal's number. */
+/* The signals that end a run: from the user, from an administrator, or when the terminal closes.
+ * The exit status is the shell's for each: 128 + the signal's number. */
 static const struct {
     int number;
     const char *message;
@@ -74,8 +74,8 @@ static void raise_soon(void) {
                 LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
 }
 
-/* lua_sethook is the one function of Lua that a signal handler may call. timeout(1) sends its
- * signal to the process and to its group, so two at once are one. */
+/* lua_sethook is the only function of Lua that a signal handler may call. timeout(1) sends its
+ * signal to the process and to its group, so two signals at once count as one. */
 static void on_interrupt(int signal_number) {
     if (interrupt_mark == 0) {
         interrupt_mark = signal_number;
@@ -91,7 +91,7 @@ static void on_interrupt(int signal_number) {
 void system_watch_interrupts(lua_State *L) {
     struct sigaction act;
     memset(&act, 0, sizeof act);
-    act.sa_handler = on_interrupt; /* no SA_RESTART: a read from the terminal does not go on */
+    act.sa_handler = on_interrupt; /* no SA_RESTART: a signal ends a read from the terminal */
     sigemptyset(&act.sa_mask);
     interrupt_state = L;
     interrupt_mark = 0;
@@ -99,18 +99,19 @@ void system_watch_interrupts(lua_State *L) {
     interrupt_ask(false);
     interrupt_forget();
     lua_sethook(L, NULL, 0, 0);
-    signal(SIGXFSZ, SIG_IGN); /* a file at its limit is a write that fails, and is told of */
+    signal(SIGXFSZ, SIG_IGN); /* at the limit of file size a write fails with an error */
     for (int i = 0; i < ASKING; i++) {
         struct sigaction before;
         int number = asking[i].number;
-        /* What nohup(1) has ignored stays ignored; SIGINT is heard even behind a shell's `&`. */
+        /* A signal that nohup(1) ignores stays ignored. SIGINT is handled even after a shell's
+         * `&`. */
         bool ignored = sigaction(number, NULL, &before) == 0 && before.sa_handler == SIG_IGN;
         if (number == SIGINT || !ignored) sigaction(number, &act, NULL);
     }
 }
 
-/* interrupted([again]) -> whether a signal asked for the end. With a true argument it is also
- * forgotten, and the next one is again the first. */
+/* interrupted([again]) -> whether a signal asked to stop. With a true argument it also clears the
+ * signal, and the next one counts as the first. */
 static int system_interrupted(lua_State *L) {
     bool was = interrupt_mark != 0;
     if (lua_toboolean(L, 1)) system_watch_interrupts(interrupt_state);
@@ -118,16 +119,16 @@ static int system_interrupted(lua_State *L) {
     return 1;
 }
 
-/* The end of hold_interrupts: one that came in the meantime is raised now, unless an error, perhaps
- * on its account, already is. */
+/* Called when hold_interrupts ends: raises an interrupt that came meanwhile, unless an error is
+ * already being raised. */
 static int release_interrupts(lua_State *L) {
     interrupts_held = 0;
     if (interrupt_mark && lua_isnoneornil(L, 2)) raise_soon();
     return 0;
 }
 
-/* hold_interrupts() -> a value for a to-be-closed variable: until it is closed an interrupt raises
- * nothing, and work that must not be torn asks interrupted() where it can stop. */
+/* hold_interrupts() -> a value for a to-be-closed variable. Until it is closed, an interrupt raises
+ * no error. Work that must not be torn checks interrupted() where it can stop. */
 static int hold_interrupts(lua_State *L) {
     interrupts_held = 1;
     lua_newtable(L);
@@ -138,7 +139,8 @@ static int hold_interrupts(lua_State *L) {
     return 1;
 }
 
-/* patience(seconds): how long after the first a second SIGINT is no wish to end the process. */
+/* patience(seconds): for this long after the first SIGINT, a second one does not end the
+ * process. */
 static int system_patience(lua_State *L) {
     interrupt_patience = luaL_checknumber(L, 1);
     return 0;
@@ -159,20 +161,20 @@ void system_push_failure(lua_State *L, int status, const char *message) {
 
 enum { CALLS_SHOWN = 20, LEVELS = 1000 };
 
-/* Whether a function is one in C, or of a file in advrt's own lua/. */
+/* Whether a function is in C or in a file of advrt's own lua/ folder. */
 static bool is_own(const lua_Debug *ar, const char *lua) {
     return *ar->what == 'C' || (*ar->source == '@' && !strncmp(ar->source + 1, lua, strlen(lua)));
 }
 
-/* Whether a message begins with a line of the function's file: the current one, or where `any`,
- * any. */
+/* Whether a message begins with the function's current line; if `any`, with any line of its
+ * file. */
 static bool is_of(const char *message, const lua_Debug *ar, bool any) {
     size_t n = strlen(ar->short_src);
     if (strncmp(message, ar->short_src, n) != 0 || message[n] != ':') return false;
     return any || strtol(message + n + 1, NULL, 10) == ar->currentline;
 }
 
-/* Adds a line on a call to the text on top of the stack. */
+/* Appends a line about a call to the text on top of the stack. */
 static void add_call(lua_State *L, const lua_Debug *ar) {
     lua_pushfstring(L, "\n\t%s:%d: in ", ar->short_src, ar->currentline);
     if (*ar->what == 'm')
@@ -215,7 +217,7 @@ void system_explain(lua_State *L) {
     lua_settop(L, message);
 }
 
-/* explain(message) -> what system_explain makes of it. */
+/* explain(message) -> the text of system_explain. */
 static int system_explain_text(lua_State *L) {
     luaL_checkstring(L, 1);
     lua_settop(L, 1);
@@ -223,19 +225,19 @@ static int system_explain_text(lua_State *L) {
     return 1;
 }
 
-/* failure(message, status) -> a failure, not raised. */
+/* failure(message, status) -> a failure, without raising it. */
 static int system_failure(lua_State *L) {
     system_push_failure(L, (int)luaL_checkinteger(L, 2), luaL_checkstring(L, 1));
     return 1;
 }
 
-/* interrupt() -> the failure that the signal which came makes, SIGINT's where none did; not raised.
- */
+/* interrupt() -> the failure for the received signal (SIGINT if there was none), without raising
+ * it. */
 static int system_interrupt(lua_State *L) {
     return push_interrupt(L);
 }
 
-/* nearest(name, names) -> the one of an array of names that `name` was meant to be, or nil. */
+/* nearest(name, names) -> the entry of the array `names` that `name` probably means, or nil. */
 static int system_nearest(lua_State *L) {
     const char *name = luaL_checkstring(L, 1);
     luaL_checktype(L, 2, LUA_TTABLE);
@@ -253,20 +255,20 @@ static int system_nearest(lua_State *L) {
 
 /* --- the machine --- */
 
-/* clock() -> seconds that only go forward, from some start. */
+/* clock() -> seconds on a clock that never goes back; its origin is arbitrary. */
 static int system_clock(lua_State *L) {
     lua_pushnumber(L, now());
     return 1;
 }
 
-/* isatty(fd) -> whether 0, 1 or 2 is a terminal. */
+/* isatty(fd) -> whether file descriptor 0, 1 or 2 is a terminal. */
 static int system_isatty(lua_State *L) {
     lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
     return 1;
 }
 
-/* columns() -> width of the terminal on standard error, where progress is drawn, else of the one
- * on standard output; 80 where neither is one. */
+/* columns() -> the width of the terminal on standard error, which shows progress; else of the one
+ * on standard output; 80 if neither is a terminal. */
 static int system_columns(lua_State *L) {
     struct winsize size;
     int columns = 0;
@@ -276,7 +278,8 @@ static int system_columns(lua_State *L) {
     return 1;
 }
 
-/* memory() -> {in_use =, peak =, takes =}: bytes and calls of the core's counted memory. */
+/* memory() -> {in_use =, peak =, takes =}: bytes, bytes and number of allocations in the core's
+ * counted memory. */
 static int system_memory(lua_State *L) {
     MemoryCount count = memory_count();
     lua_createtable(L, 0, 3);
@@ -291,7 +294,7 @@ static int system_memory(lua_State *L) {
 
 /* --- text --- */
 
-/* printable(text[, lines]) -> the text as it may be shown (text_clean); with lines, line ends and
+/* printable(text[, lines]) -> the text made safe to print (text_clean). With lines, newlines and
  * tabs stay. */
 static int system_printable(lua_State *L) {
     size_t n;
@@ -304,7 +307,7 @@ static int system_printable(lua_State *L) {
     return 1;
 }
 
-/* compose(text) -> the text in Unicode's normal form NFC; as it is where it is not UTF-8. */
+/* compose(text) -> the text in Unicode's normal form NFC; unchanged if it is not UTF-8. */
 static int system_compose(lua_State *L) {
     const utf8proc_option_t nfc = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
     size_t n;
@@ -312,8 +315,8 @@ static int system_compose(lua_State *L) {
     utf8proc_ssize_t count = utf8proc_decompose(text, (utf8proc_ssize_t)n, NULL, 0, nfc);
     lua_settop(L, 1);
     if (count <= 0) return 1;
-    /* The library wants room for one more than it counted, and writes the bytes over the numbers.
-     */
+    /* The library needs room for one more than it counted, and writes the bytes over the
+     * numbers. */
     int32_t *room = lua_newuserdatauv(L, ((size_t)count + 1) * sizeof *room, 0);
     count = utf8proc_decompose(text, (utf8proc_ssize_t)n, room, count, nfc);
     if (count > 0) count = utf8proc_reencode(room, count, nfc);
@@ -345,8 +348,8 @@ static int system_digest(lua_State *L) {
     return 1;
 }
 
-/* write(path, bytes) -> true, or nil and a message. The file is complete under its name, or
- * what was there before is untouched. */
+/* write(path, bytes) -> true, or nil and a message. Writes atomically: on failure the previous file
+ * stays. */
 static int system_write(lua_State *L) {
     Error e = {0};
     size_t n;
@@ -356,8 +359,8 @@ static int system_write(lua_State *L) {
     return 1;
 }
 
-/* replace(from, to) -> true, or nil and a message: gives a file that is complete another name of
- * the same file system at once, when all of it is on disk. */
+/* replace(from, to) -> true, or nil and a message: syncs a complete file to disk, then renames it
+ * atomically within its file system. */
 static int system_replace(lua_State *L) {
     Error e = {0};
     const char *from = luaL_checkstring(L, 1), *to = luaL_checkstring(L, 2);
@@ -366,20 +369,20 @@ static int system_replace(lua_State *L) {
     return 1;
 }
 
-/* note_file(path): the run depends on this file too. */
+/* note_file(path): records that the run depends on this file too. */
 static int system_note_file(lua_State *L) {
     bind_note_file(L, luaL_checkstring(L, 1));
     return 0;
 }
 
-/* noted() -> the files that were loaded, other than those of the installation, an array of {path,
- * SHA-256 when it was loaded}. A file that changed meanwhile is there twice. */
+/* noted() -> array of {path, SHA-256 at loading} of the loaded files, without those of the
+ * installation. A file that changed between two loads occurs twice. */
 static int system_noted(lua_State *L) {
     bind_push_noted(L);
     return 1;
 }
 
-/* room(path) -> the bytes that this user may still write on the disk of a file or folder; or nil
+/* room(path) -> the bytes that this user may still write to the disk of a file or folder; or nil
  * and a message. */
 static int system_room(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);

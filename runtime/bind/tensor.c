@@ -1,4 +1,4 @@
-/* "advrt.core.tensor": making tensors, their shapes, views and elements. Their arithmetic is in
+/* "advrt.core.tensor": makes tensors; their shapes, views and elements. Arithmetic is in
  * tensor_ops.c. Indices and dimensions count from 1, as in Lua. */
 #include "bind/tensor.h"
 
@@ -31,8 +31,8 @@ static void push_element(lua_State *L, Dtype t, const void *at) {
         lua_pushinteger(L, v);
 }
 
-/* Stores the Lua value at idx as an element; raises an error about argument `arg` where it is
- * none or does not fit. */
+/* Stores the Lua value at idx as an element; raises an error of argument `arg` if it is not a valid
+ * element. */
 static void read_element(lua_State *L, int idx, int arg, Dtype t, void *at) {
     const char *wanted = "a number";
     if (t == DTYPE_BOOL && lua_isboolean(L, idx)) {
@@ -60,7 +60,7 @@ static void read_element(lua_State *L, int idx, int arg, Dtype t, void *at) {
     }
 }
 
-/* new(shape[, dtype]): zeros. */
+/* new(shape[, dtype]) -> a tensor of zeros. */
 static int make(lua_State *L) {
     static const char zeros[sizeof(float)];
     Error e;
@@ -76,12 +76,13 @@ static int make(lua_State *L) {
     return 1;
 }
 
-/* The shape of a nested table: sizes of the first tables on the way down. */
+/* The shape of a nested table: the sizes of the first table at each depth. */
 static int nested_shape(lua_State *L, int arg, int64_t shape[TENSOR_DIMS]) {
     int ndim = 0;
     lua_pushvalue(L, arg);
     while (lua_istable(L, -1)) {
-        if (ndim == TENSOR_DIMS) luaL_argerror(L, arg, "nested deeper than a tensor's dimensions");
+        if (ndim == TENSOR_DIMS)
+            luaL_argerror(L, arg, "the table is nested more deeply than a tensor has dimensions");
         shape[ndim++] = (int64_t)lua_rawlen(L, -1);
         lua_rawgeti(L, -1, 1);
         lua_remove(L, -2);
@@ -90,7 +91,7 @@ static int nested_shape(lua_State *L, int arg, int64_t shape[TENSOR_DIMS]) {
     return ndim;
 }
 
-/* Reads the table on top of the stack, dimension `dim` of shape, into *at, which moves on. */
+/* Reads the table on top of the stack, dimension `dim` of the shape, into *at and advances *at. */
 static void read_nested(lua_State *L, int arg, const Tensor *t, int dim, char **at) {
     int64_t got = (int64_t)lua_rawlen(L, -1);
     if (got != t->shape[dim]) {
@@ -126,13 +127,14 @@ static void reshape_to(lua_State *L, int arg, Tensor *out, const Tensor *t) {
     }
     if (open >= 0) {
         luaL_argcheck(L, known > 0 && tensor_count(t) % known == 0, arg,
-                      "-1 cannot stand for a whole number of elements here");
+                      "the number of elements does not divide evenly for -1");
         shape[open] = tensor_count(t) / known;
     }
     if (tensor_reshape(out, t, ndim, shape, &e) != 0) luaL_argerror(L, arg, e.text);
 }
 
-/* from(table[, dtype[, shape]]): a nested table, or with a shape a flat one. */
+/* from(table[, dtype[, shape]]) -> a tensor from a nested table, or, with a shape, from a flat
+ * table. */
 static int from(lua_State *L) {
     Error e;
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -166,18 +168,19 @@ static int random_tensor(lua_State *L, Random *make_random) {
     return 1;
 }
 
-/* uniform(name, shape): u(name, i) of the project's random stream, in [0,1), f32. */
+/* uniform(name, shape) -> f32 tensor of u(name, i) from the project's random stream, in [0,1). */
 static int uniform(lua_State *L) {
     return random_tensor(L, tensor_uniform);
 }
 
-/* normal(name, shape): numbers of mean 0 and deviation 1 from the same stream, f32. */
+/* normal(name, shape) -> f32 tensor of numbers with mean 0 and standard deviation 1 from the same
+ * stream. */
 static int normal(lua_State *L) {
     return random_tensor(L, tensor_normal);
 }
 
-/* The tensor at place i of the list at argument 1; it stays alive in the
- * list while no value is made. */
+/* The tensor at index i of the list at argument 1. The list keeps it alive while no value is
+ * made. */
 static Tensor *listed(lua_State *L, lua_Integer i) {
     lua_rawgeti(L, 1, i);
     Tensor *t = bind_test_tensor(L, -1);
@@ -195,9 +198,10 @@ static int join(lua_State *L, bool stacked) {
     lua_Integer n = (lua_Integer)lua_rawlen(L, 1);
     luaL_argcheck(L, n > 0, 1, "wanted a list of tensors, got an empty one");
     Tensor shape = *listed(L, 1);
-    int drop = stacked ? 0 : 1; /* dimensions of the items that the result's first one replaces */
+    int drop =
+        stacked ? 0 : 1; /* dimensions of the items that the result's first dimension replaces */
     luaL_argcheck(L, shape.ndim - drop >= 0 && shape.ndim - drop < TENSOR_DIMS, 1,
-                  "the tensors' number of dimensions does not allow it");
+                  "the tensors have too many or too few dimensions");
     int64_t rows = 0, sizes[TENSOR_DIMS];
     for (lua_Integer i = 1; i <= n; i++) {
         const Tensor *t = listed(L, i);
@@ -229,12 +233,12 @@ static int join(lua_State *L, bool stacked) {
     return 1;
 }
 
-/* stack(list): [n,...] of n tensors of one shape and type. */
+/* stack(list) -> [n,...] from n tensors of equal shape and type. */
 static int stack(lua_State *L) {
     return join(L, true);
 }
 
-/* concat(list): joined along the first dimension. */
+/* concat(list) -> the tensors joined along the first dimension. */
 static int concat(lua_State *L) {
     return join(L, false);
 }
@@ -290,7 +294,7 @@ static void push_nested(lua_State *L, const Tensor *t, int dimension, const char
     }
 }
 
-/* totable(): nested tables; one number where there are no dimensions. */
+/* totable() -> nested tables; a number if there are no dimensions. */
 static int totable(lua_State *L) {
     Error e;
     Tensor *t = bind_check_tensor(L, 1);
@@ -301,7 +305,7 @@ static int totable(lua_State *L) {
     return 1;
 }
 
-/* The one element at `element`, counted from 0, of the tensor's memory. */
+/* Pushes one element of the tensor; `element` counts from 0 in memory order. */
 static int push_at(lua_State *L, const Tensor *t, int64_t element) {
     Error e;
     char host[8];
@@ -315,11 +319,11 @@ static int push_at(lua_State *L, const Tensor *t, int64_t element) {
 
 static int item(lua_State *L) {
     Tensor *t = bind_check_tensor(L, 1);
-    luaL_argcheck(L, tensor_count(t) == 1, 1, "the tensor has not exactly one element");
+    luaL_argcheck(L, tensor_count(t) == 1, 1, "wanted a tensor with exactly one element");
     return push_at(L, t, 0);
 }
 
-/* The element that the indices from argument `first` on name. */
+/* The element at the indices that begin at argument `first`. */
 static int64_t check_indices(lua_State *L, const Tensor *t, int first) {
     int64_t element = 0;
     int given = lua_gettop(L) - first + 1;
@@ -336,13 +340,13 @@ static int64_t check_indices(lua_State *L, const Tensor *t, int first) {
     return element;
 }
 
-/* get(i, j, ...): one element. */
+/* get(i, j, ...) -> one element. */
 static int get(lua_State *L) {
     Tensor *t = bind_check_tensor(L, 1);
     return push_at(L, t, check_indices(L, t, 2));
 }
 
-/* set(v, i, j, ...): one element; returns the tensor. */
+/* set(v, i, j, ...): sets one element; returns the tensor. */
 static int set(lua_State *L) {
     Error e;
     char host[8];
@@ -356,7 +360,7 @@ static int set(lua_State *L) {
     return 1;
 }
 
-/* narrow(first, n): rows first .. first+n-1, sharing storage. */
+/* narrow(first, n) -> a view of rows first .. first+n-1, sharing storage. */
 static int narrow(lua_State *L) {
     Error e;
     Tensor *t = bind_check_tensor(L, 1);
@@ -372,8 +376,8 @@ static int narrow(lua_State *L) {
     return 1;
 }
 
-/* Makes `row`, on top of the stack, row i of t, counted from 1: a view without the first dimension.
- */
+/* Makes `row`, on top of the stack, a view of row i of t, counted from 1, without the first
+ * dimension. */
 static void fill_row(lua_State *L, Tensor *row, const Tensor *t, int arg, lua_Integer i) {
     Error e;
     char text[128];
@@ -396,17 +400,17 @@ static int reshape(lua_State *L) {
     return 1;
 }
 
-/* permute{d, ...}: a new tensor; dimension i of it is dimension d_i, from 1. */
+/* permute{d, ...} -> a new tensor; its dimension i is dimension d_i, counted from 1. */
 static int permute(lua_State *L) {
     Error e;
     const Tensor *t = bind_check_tensor(L, 1);
     int64_t order[TENSOR_DIMS];
     int perm[TENSOR_DIMS], n = bind_check_shape(L, 2, order);
     bool seen[TENSOR_DIMS] = {false};
-    luaL_argcheck(L, n == t->ndim, 2, "wants each of the dimensions once");
+    luaL_argcheck(L, n == t->ndim, 2, "wanted each of the dimensions once");
     for (int i = 0; i < n; i++) {
         luaL_argcheck(L, order[i] >= 1 && order[i] <= n && !seen[order[i] - 1], 2,
-                      "wants each of the dimensions once");
+                      "wanted each of the dimensions once");
         seen[order[i] - 1] = true;
         perm[i] = (int)order[i] - 1;
     }
@@ -421,7 +425,7 @@ static int clone(lua_State *L) {
     return 1;
 }
 
-/* copy(from): all elements of a tensor of the same type and shape; returns the tensor. */
+/* copy(from): copies all elements from a tensor of equal type and shape; returns the tensor. */
 static int copy(lua_State *L) {
     Error e;
     Tensor *t = bind_check_tensor(L, 1), *source = bind_check_tensor(L, 2);
@@ -436,7 +440,7 @@ static int copy(lua_State *L) {
     return 1;
 }
 
-/* to(dtype): a copy in another element type. */
+/* to(dtype) -> a copy with another element type. */
 static int to(lua_State *L) {
     Error e;
     Tensor *t = bind_check_tensor(L, 1);
@@ -446,7 +450,8 @@ static int to(lua_State *L) {
     return 1;
 }
 
-/* set_image(i, img): row i of f32 [N,...] from f32, or from u8 (divided by 255), [...]. */
+/* set_image(i, img): sets row i of f32 [N,...] from an image [...] of f32, or of u8 (divided by
+ * 255). */
 static int set_image(lua_State *L) {
     enum { BLOCK = 4096 };
     Error e;
@@ -479,7 +484,7 @@ static int set_image(lua_State *L) {
     return 1;
 }
 
-/* image_u8(i): row i of f32 [N,...] in [0,1] as u8 [...], rounded half to even; NaN becomes 0. */
+/* image_u8(i) -> row i of f32 [N,...] in [0,1] as u8 [...], rounded half to even; NaN becomes 0. */
 static int image_u8(lua_State *L) {
     enum { BLOCK = 4096 };
     Error e;
@@ -500,8 +505,8 @@ static int image_u8(lua_State *L) {
     return 1;
 }
 
-/* bytes(): the elements as they lie in memory, row-major and little-endian, as a string: what a
- * script writes to a file of its own. */
+/* bytes() -> a string of the elements in memory order, row-major and little-endian, for a script
+ * that writes its own files. */
 static int bytes_of(lua_State *L) {
     Error e;
     luaL_Buffer b;
@@ -513,8 +518,8 @@ static int bytes_of(lua_State *L) {
     return 1;
 }
 
-/* x[i]: a view of row i; x.name: a method. Each call of a method comes through here, so that this
- * is not registered as an operation: it makes the row first, and looks at the tensor then. */
+/* x[i]: a view of row i; x.name: a method. Every method call passes here, so it is not registered
+ * as an operation. It makes the row before it checks the tensor. */
 static int row_or_method(lua_State *L) {
     if (lua_type(L, 2) == LUA_TNUMBER) {
         lua_Integer i = luaL_checkinteger(L, 2);

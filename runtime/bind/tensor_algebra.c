@@ -1,5 +1,5 @@
-/* "advrt.core.tensor": the operations that autograd is made of, as methods of f32 tensors. A
- * dimension counts from 1, an index within one from 0, as classes do. */
+/* "advrt.core.tensor": the operations of autograd, as methods of f32 tensors. A dimension counts
+ * from 1. An index within a dimension counts from 0, as classes do. */
 #include <string.h>
 
 #include "bind/tensor.h"
@@ -14,7 +14,7 @@ static Tensor *check_f32(lua_State *L, int arg) {
     return bind_check_tensor_of(L, arg, DTYPE_F32, -1);
 }
 
-/* The dimension at an argument, from 0. */
+/* The dimension at an argument, converted to count from 0. */
 static int check_dim(lua_State *L, int arg, const Tensor *t) {
     char text[128];
     lua_Integer dim = luaL_checkinteger(L, arg);
@@ -26,8 +26,8 @@ static int check_dim(lua_State *L, int arg, const Tensor *t) {
     return (int)dim - 1;
 }
 
-/* t's shape with n instead of its size in dimension dim, or without it where n < 0; returns the
- * number of dimensions. */
+/* t's shape with size n in dimension dim, or without that dimension if n < 0. Returns the number of
+ * dimensions. */
 static int shape_with(const Tensor *t, int dim, int64_t n, int64_t shape[TENSOR_DIMS]) {
     int ndim = 0;
     for (int i = 0; i < t->ndim; i++) {
@@ -60,8 +60,8 @@ MAP(square_root, MAP_SQRT)
 
 /* Reductions -------------------------------------------------------------------------------- */
 
-/* The rows that the arguments (dim[, keep]) from `first` on name and the result for them, on top
- * of the stack; without a dimension every image of [N,...] is a row. */
+/* The rows that the arguments (dim[, keep]) from `first` select; pushes the tensor for the result.
+ * Without a dimension, each image of [N,...] is a row. */
 static const Tensor *row_results(lua_State *L, int first, const Tensor *a, RowShape *r) {
     int64_t shape[TENSOR_DIMS];
     if (lua_isnoneornil(L, first)) {
@@ -104,7 +104,7 @@ int bind_tensor_extreme(lua_State *L, bool least) {
     RowShape r;
     Tensor *a = check_f32(L, 1);
     int dim = check_dim(L, 2, a);
-    luaL_argcheck(L, a->shape[dim] > 0, 1, "there is nothing to compare");
+    luaL_argcheck(L, a->shape[dim] > 0, 1, "the rows have no elements");
     const Tensor *out = row_results(L, 2, a, &r);
     Tensor *index = bind_make_tensor(L, DTYPE_I64, out->ndim, out->shape);
     if (least) {
@@ -118,15 +118,16 @@ int bind_tensor_extreme(lua_State *L, bool least) {
     return 1;
 }
 
-/* logsumexp(dim[, keep]). */
+/* logsumexp(dim[, keep]) -> log sum exp along dim. */
 static int logsumexp(lua_State *L) {
     luaL_checkinteger(L, 2);
     return reduce(L, REDUCE_LOGSUMEXP, 2);
 }
 
-/* norm(p[, dim[, keep]]): p is 1, 2 or "inf"; of each image of [N,...] where there is no dim. */
+/* norm(p[, dim[, keep]]) -> the p-norm along dim; p is 1, 2 or "inf". Without dim: the norm of each
+ * image of [N,...]. */
 static int norm(lua_State *L) {
-    lua_Number p = lua_tonumber(L, 2); /* 0 where it is none */
+    lua_Number p = lua_tonumber(L, 2); /* 0 if it is not a number */
     if (p == 1) return reduce(L, REDUCE_ABS_SUM, 3);
     if (p == 2) return reduce(L, REDUCE_NORM, 3);
     luaL_argcheck(L, !strcmp(luaL_checkstring(L, 2), "inf"), 2, "a norm is 1, 2 or \"inf\"");
@@ -142,7 +143,7 @@ static int soft(lua_State *L, SoftmaxKind kind) {
     return 1;
 }
 
-/* softmax(dim[, float]), log_softmax(dim). */
+/* softmax(dim[, float]) and log_softmax(dim), along dim. */
 static int softmax(lua_State *L) {
     return soft(L, lua_toboolean(L, 3) ? SOFTMAX_FLOAT : SOFTMAX);
 }
@@ -153,7 +154,7 @@ static int log_softmax(lua_State *L) {
 
 /* Selections -------------------------------------------------------------------------------- */
 
-/* topk(k, dim) -> values, indices i64: the k largest along dim in falling order. */
+/* topk(k, dim) -> values, indices i64: the k largest elements along dim in falling order. */
 static int topk(lua_State *L) {
     Error e;
     int64_t shape[TENSOR_DIMS];
@@ -161,7 +162,7 @@ static int topk(lua_State *L) {
     int dim = check_dim(L, 3, a);
     lua_Integer k = luaL_checkinteger(L, 2);
     if (k < 1 || k > a->shape[dim]) {
-        lua_pushfstring(L, "wanted 1 to %I of them, got %I", (lua_Integer)a->shape[dim], k);
+        lua_pushfstring(L, "k must be 1 to %I, got %I", (lua_Integer)a->shape[dim], k);
         luaL_argerror(L, 2, lua_tostring(L, -1));
     }
     int ndim = shape_with(a, dim, k, shape);
@@ -171,9 +172,9 @@ static int topk(lua_State *L) {
     return 2;
 }
 
-/* The indices at `arg` into dimension dim of `whole`, of which each row has K: classes, in a table
- * or tensor, one for each row of a matrix; else i64 of whole's shape without dim, or, where `many`,
- * also with another size J there. Returns J, -1 for the former. */
+/* Reads the indices at `arg` into dimension dim of `whole`, whose rows have K elements. They are
+ * classes, in a table or tensor, one per row of a matrix (returns -1). Or they are i64 of whole's
+ * shape without dim; if `many`, also with another size J there. Returns J. */
 static int64_t check_index(lua_State *L, int arg, const Tensor *whole, int dim, int64_t K,
                            bool many, Tensor **index) {
     int64_t shape[TENSOR_DIMS];
@@ -197,8 +198,8 @@ static int64_t check_index(lua_State *L, int arg, const Tensor *whole, int dim, 
     return J;
 }
 
-/* gather(dim, index): what stands at the indices along dim, in their shape: one for each row, or,
- * where index has as many dimensions as the tensor, as many as its size there. */
+/* gather(dim, index) -> the elements at the indices along dim. The result has the indices' shape:
+ * one per row, or several if index has as many dimensions as the tensor. */
 static int gather(lua_State *L) {
     Error e;
     Tensor *a = check_f32(L, 1), *index;
@@ -209,13 +210,13 @@ static int gather(lua_State *L) {
     return 1;
 }
 
-/* others(dim, index): each row without the element at its index. */
+/* others(dim, index) -> each row without the element at its index. */
 static int others(lua_State *L) {
     Error e;
     int64_t shape[TENSOR_DIMS];
     Tensor *a = check_f32(L, 1), *index;
     int dim = check_dim(L, 2, a);
-    luaL_argcheck(L, a->shape[dim] > 0, 1, "there is nothing to leave out");
+    luaL_argcheck(L, a->shape[dim] > 0, 1, "the rows have no elements");
     check_index(L, 3, a, dim, a->shape[dim], false, &index);
     int ndim = shape_with(a, dim, a->shape[dim] - 1, shape);
     Tensor *out = bind_make_tensor(L, DTYPE_F32, ndim, shape);
@@ -223,8 +224,8 @@ static int others(lua_State *L) {
     return 1;
 }
 
-/* scatter(dim, index, K): the adjoint of gather: a tensor with K along dim in which each element
- * has been added at its index, and the others are 0. */
+/* scatter(dim, index, K) -> the adjoint of gather: a tensor with size K along dim. Each element is
+ * added at its index; all other elements are 0. */
 static int scatter(lua_State *L) {
     Error e;
     int64_t shape[TENSOR_DIMS];
@@ -243,7 +244,7 @@ static int scatter(lua_State *L) {
     return 1;
 }
 
-/* scatter_others(dim, index): the adjoint of others. */
+/* scatter_others(dim, index) -> the adjoint of others. */
 static int scatter_others(lua_State *L) {
     Error e;
     int64_t shape[TENSOR_DIMS];
@@ -258,7 +259,7 @@ static int scatter_others(lua_State *L) {
 
 /* Products ---------------------------------------------------------------------------------- */
 
-/* matmul(b[, kind]): "nn" a b, "nt" a b', "tn" a' b, of matrices. */
+/* matmul(b[, kind]) -> a matrix product: "nn" a b, "nt" a b', "tn" a' b. */
 static int matmul(lua_State *L) {
     static const char *const kinds[] = {"nn", "nt", "tn", NULL};
     Error e;

@@ -1,4 +1,4 @@
-/* Tensors as Lua userdata: making them, and reading them, shapes and classes from arguments. */
+/* Tensors as Lua userdata: makes them, and reads tensors, shapes and classes from arguments. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,8 +8,9 @@
 
 static const char collect_key;
 
-/* Lua sees a few bytes per tensor and would let gigabytes of garbage stand: so a full collection
- * runs whenever this much more memory is in use than at the least since the last one. */
+/* Lua counts a few bytes per tensor, so it would let gigabytes of garbage accumulate. Therefore run
+ * a full collection whenever memory use exceeds its minimum since the last collection by this
+ * much. */
 enum { COLLECT_EVERY = 64 << 20 };
 
 static void collect_when_due(lua_State *L) {
@@ -25,7 +26,7 @@ static void collect_when_due(lua_State *L) {
 
 #define TENSOR "advrt.tensor"
 
-/* The tensor comes first: a pointer to it is one to the userdata. */
+/* The tensor is the first member, so a pointer to it is a pointer to the userdata. */
 typedef struct TensorBox {
     Tensor tensor;
     bool closed;

@@ -1,6 +1,6 @@
-/* "advrt.core.tensor": arithmetic on tensors, reductions to host numbers, norms and the step of
- * Eq. 11-16, and the optimisers. Images and logits are f32 and stay on their device; the few
- * numbers per image in f64 (norms, multipliers) are worked on here, on the host. */
+/* "advrt.core.tensor": arithmetic on tensors, reductions to host numbers, norms, the step of Eq.
+ * 11-16, and the optimisers. Images and logits are f32 and stay on their device. The few f64
+ * numbers per image (norms, multipliers) are computed here, on the host. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -37,7 +37,7 @@ static double apply(BinaryOp op, double a, double b) {
     }
 }
 
-/* f64 operands: a or b may be NULL, then the number stands for it. */
+/* f64 operands: a or b may be NULL; the number then takes its place. */
 static int binary_f64(BinaryOp op, const Tensor *a, double a_number, const Tensor *b,
                       double b_number, const Tensor *out, Error *e) {
     double left[BLOCK], right[BLOCK];
@@ -63,8 +63,8 @@ static int number_first(BinaryOp op, float a, const Tensor *b, const Tensor *out
     return failed;
 }
 
-/* The shape of the result of two tensors; f64 has no broadcasting, and in place it must be that of
- * the first. */
+/* The result's shape for two tensors. f64 does not broadcast. In place, the result must have the
+ * first operand's shape. */
 static int result_shape(lua_State *L, const Tensor *a, const Tensor *b, bool in_place,
                         int64_t shape[TENSOR_DIMS]) {
     Error e;
@@ -82,15 +82,15 @@ static int result_shape(lua_State *L, const Tensor *a, const Tensor *b, bool in_
     if (!fits) {
         lua_pushfstring(L, "wanted %s %s%s, got %s %s", dtype_name(a->dtype),
                         tensor_shape_text(a, p),
-                        a->dtype == DTYPE_F32 ? " or what can be repeated to fit it" : "",
+                        a->dtype == DTYPE_F32 ? " or a shape that broadcasts to it" : "",
                         dtype_name(b->dtype), tensor_shape_text(b, q));
         luaL_argerror(L, 2, lua_tostring(L, -1));
     }
     return ndim;
 }
 
-/* The second operand of what is made in place: where it lies in the first one's memory otherwise
- * than element by element, as x[1] does in x:sub_(x[1]), a copy, which takes argument 2's place. */
+/* The second operand of an operation in place. If it overlaps the first one's memory other than
+ * element by element, as x[1] in x:sub_(x[1]), returns a copy, which replaces argument 2. */
 static const Tensor *undisturbed(lua_State *L, const Tensor *a, const Tensor *b) {
     Error e;
     if (a->storage != b->storage || (a->data == b->data && tensor_same_shape(a, b))) return b;
@@ -100,9 +100,9 @@ static const Tensor *undisturbed(lua_State *L, const Tensor *a, const Tensor *b)
     return own;
 }
 
-/* Arguments 1 and 2 are the operands, a tensor at least one of them; the result is a new tensor,
- * or, in place, the first operand. An operand that is a table with a metamethod `name`, such as a
- * tracked tensor, is left to that. */
+/* Arguments 1 and 2 are the operands; at least one is a tensor. The result is a new tensor, or, in
+ * place, the first operand. If an operand is a table with a metamethod `name`, such as a tracked
+ * tensor, that metamethod does the work. */
 static int arithmetic(lua_State *L, BinaryOp op, bool in_place, const char *name) {
     Error e;
     bool number[2];
@@ -161,7 +161,7 @@ NEW(same, BINARY_EQUAL, "eq")
 NEW(share, BINARY_SHARE, "share")
 NEW(keep, BINARY_KEEP, "keep")
 
-/* The others' arguments the other way round. */
+/* The same with the arguments exchanged. */
 static int turned(lua_State *L, BinaryOp op, const char *name) {
     if (bind_defer(L, name)) return 1;
     if (lua_type(L, 2) != LUA_TNUMBER) bind_check_tensor(L, 2);
@@ -196,7 +196,7 @@ static int fill(lua_State *L) {
     return 1;
 }
 
-/* A new tensor like argument 1, which must be f32, or in place that one; left on top. */
+/* Leaves on top a new tensor like argument 1, which must be f32; in place, argument 1 itself. */
 static const Tensor *result(lua_State *L, const Tensor *a, bool in_place) {
     if (!in_place) return bind_make_tensor(L, DTYPE_F32, a->ndim, a->shape);
     lua_pushvalue(L, 1);
@@ -220,7 +220,7 @@ static int clamp_in_place(lua_State *L) {
     return clamp_to(L, true);
 }
 
-/* abs(): max(x, -x), and 0 of -0, which the maximum of both may be. */
+/* abs() -> max(x, -x); of -0 it is 0, although that maximum may be -0. */
 static int absolute(lua_State *L) {
     Error e;
     Tensor *a = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
@@ -231,7 +231,7 @@ static int absolute(lua_State *L) {
     return 1;
 }
 
-/* sign_(): -1, 0, 1; sign(0) = 0. */
+/* sign_(): replaces elements by -1, 0 or 1; sign(0) = 0. */
 static int sign_in_place(lua_State *L) {
     Error e;
     Tensor *a = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
@@ -240,7 +240,7 @@ static int sign_in_place(lua_State *L) {
     return 1;
 }
 
-/* quantize_(levels): to the nearest multiple of 1/levels, half to even. */
+/* quantize_(levels): rounds to the nearest multiple of 1/levels, half to even. */
 static int quantize_in_place(lua_State *L) {
     Error e;
     Tensor *a = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
@@ -253,7 +253,7 @@ static int quantize_in_place(lua_State *L) {
 
 /* Reductions ------------------------------------------------------------------------------- */
 
-/* What one pass over a tensor of any type finds; least and greatest leave NaN out. */
+/* The result of one pass over a tensor of any type; least and greatest ignore NaN. */
 typedef struct Scan {
     double sum, least, greatest;
     int64_t count, nans;
@@ -286,8 +286,8 @@ static Scan scanned(lua_State *L) {
     return s;
 }
 
-/* sum(), mean(), minimum(), maximum(): of all elements, a number; with (dim[, keep]): a tensor. The
- * extremes are NaN where any element is, and of no elements. */
+/* sum(), mean(), minimum(), maximum() -> a number, over all elements; with (dim[, keep]) a tensor.
+ * Minimum and maximum are NaN if an element is NaN, or if there are no elements. */
 static int sum(lua_State *L) {
     if (!lua_isnoneornil(L, 2)) return bind_tensor_sum(L);
     lua_pushnumber(L, scanned(L).sum);
@@ -329,13 +329,13 @@ static int to_string(lua_State *L) {
     return 1;
 }
 
-/* equal(other): the same type, shape and elements; NaN equals nothing. */
+/* equal(other) -> whether type, shape and elements are equal; NaN equals nothing. */
 static int equal(lua_State *L) {
     Error e;
     double a[BLOCK], b[BLOCK], raw[BLOCK];
     const Tensor *t[2] = {bind_check_tensor(L, 1), bind_check_tensor(L, 2)};
     bool same = t[0]->dtype == t[1]->dtype && tensor_same_shape(t[0], t[1]);
-    bool whole = t[0]->dtype == DTYPE_I64; /* doubles do not hold all of them */
+    bool whole = t[0]->dtype == DTYPE_I64; /* doubles cannot hold all i64 values */
     int64_t n = tensor_count(t[0]);
     size_t bytes = dtype_size(t[0]->dtype);
     for (int64_t i = 0; i < n && same; i += BLOCK) {
@@ -353,7 +353,8 @@ static int equal(lua_State *L) {
     return 1;
 }
 
-/* Copies row `row`, of K elements, of t to the host as doubles; raw has room for K of any type. */
+/* Copies row `row`, of K elements, of t to the host as doubles. raw has room for K elements of any
+ * type. */
 static void row_to_host(lua_State *L, const Tensor *t, int64_t row, int64_t K, void *raw,
                         double *out) {
     Error e;
@@ -363,12 +364,12 @@ static void row_to_host(lua_State *L, const Tensor *t, int64_t row, int64_t K, v
     dtype_convert(DTYPE_F64, out, t->dtype, raw, K);
 }
 
-/* argmax(): over the last dimension, i64, counted from 0; the lowest where several tie, -1 where
- * an element is NaN. */
+/* argmax() -> i64, over the last dimension, counted from 0: the lowest index of a tie; -1 if an
+ * element is NaN. */
 static int argmax(lua_State *L) {
     Error e;
     Tensor *t = bind_check_tensor(L, 1);
-    luaL_argcheck(L, t->ndim > 0 && t->shape[t->ndim - 1] > 0, 1, "there is nothing to compare");
+    luaL_argcheck(L, t->ndim > 0 && t->shape[t->ndim - 1] > 0, 1, "the rows have no elements");
     int64_t K = t->shape[t->ndim - 1], rows = tensor_count(t) / K;
     double *raw = lua_newuserdatauv(L, (size_t)K * 2 * sizeof *raw, 0), *v = raw + K;
     int64_t *best = lua_newuserdatauv(L, (size_t)rows * sizeof *best + 1, 0);
@@ -386,8 +387,8 @@ static int argmax(lua_State *L) {
     return 1;
 }
 
-/* rank(labels): [N,K] -> i64 [N], the number of classes before the label when classes are sorted
- * by falling logit, a tie for the lower class: below 5 means within the top five. */
+/* rank(labels): [N,K] -> i64 [N], the number of classes before the label when classes are sorted by
+ * falling logit. In a tie the lower class comes first. A rank below 5 means within the top five. */
 static int rank(lua_State *L) {
     Error e;
     Tensor *z = bind_check_tensor(L, 1);
@@ -395,7 +396,7 @@ static int rank(lua_State *L) {
     int64_t N = z->shape[0], K = z->shape[1];
     int64_t *host = lua_newuserdatauv(L, (size_t)N * sizeof *host + 1, 0);
     double *raw = lua_newuserdatauv(L, (size_t)K * 2 * sizeof *raw + 1, 0), *v = raw + K;
-    /* Last: a finaliser may write to them. */
+    /* Check last: a finaliser may write to them. */
     want_done(L, tensor_to_host(bind_check_classes(L, 2, N, K), host, &e), &e);
     for (int64_t i = 0; i < N; i++) {
         int64_t own = host[i], before = 0;
@@ -410,7 +411,8 @@ static int rank(lua_State *L) {
 
 /* Norms and the step ----------------------------------------------------------------------- */
 
-/* norms(q[, l2, linf, zero_share]): f64 [N] each, of every image of q [N,...]. */
+/* norms(q[, l2, linf, zero_share]) -> f64 [N] each, for every image of q [N,...]: the l2 and linf
+ * norms and the fraction of exact zeros. */
 static int norms(lua_State *L) {
     Error e;
     Tensor *q = bind_check_tensor_of(L, 1, DTYPE_F32, -1), *out[3];
@@ -421,15 +423,15 @@ static int norms(lua_State *L) {
     return 3;
 }
 
-/* The box at arguments i and i + 1, each f32 of an image's elements, or nil: from 0 to 1. */
+/* The box at arguments i and i + 1, each f32 with the elements of one image; nil: 0 to 1. */
 static TensorBox check_box(lua_State *L, int i) {
     if (lua_isnoneornil(L, i) && lua_isnoneornil(L, i + 1)) return (TensorBox){0};
     return (TensorBox){bind_check_tensor_of(L, i, DTYPE_F32, -1),
                        bind_check_tensor_of(L, i + 1, DTYPE_F32, -1)};
 }
 
-/* step_(q, a, x0[, l2, linf[, low, high]]): x = clip(x + a_n q_n), Eq. 11-16; the distances from
- * x0, f64 [N]. */
+/* step_(q, a, x0[, l2, linf[, low, high]]): x = clip(x + a_n q_n), Eq. 11-16. l2 and linf, f64 [N],
+ * are the distances from x0. */
 static int step_in_place(lua_State *L) {
     Error e;
     Tensor *x = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
@@ -444,8 +446,8 @@ static int step_in_place(lua_State *L) {
     return 2;
 }
 
-/* project_(x0, scale, radius): x = x0 + s_n (x - x0), each element of the difference held to
- * [-r_n, r_n] and rounded towards x0; scale and radius f64 [N]. */
+/* project_(x0, scale, radius): x = x0 + s_n (x - x0), with each element of the difference clamped
+ * to [-r_n, r_n] and rounded towards x0. scale and radius are f64 [N]. */
 static int project_in_place(lua_State *L) {
     Error e;
     Tensor *x = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
@@ -457,7 +459,8 @@ static int project_in_place(lua_State *L) {
     return 1;
 }
 
-/* tanh_enter_(w, hair[, low, high]): x is drawn in by hair of the box, and w leads to it. */
+/* tanh_enter_(w, hair[, low, high]): moves x into the box by the fraction hair of its width, and
+ * sets w to the point of x in the tanh space. */
 static int tanh_enter_in_place(lua_State *L) {
     Error e;
     Tensor *x = bind_check_tensor_of(L, 1, DTYPE_F32, -1);
@@ -469,7 +472,8 @@ static int tanh_enter_in_place(lua_State *L) {
 
 /* Optimisers ------------------------------------------------------------------------------- */
 
-/* sgd(p, g, m, {rate=, momentum=0, weight_decay=0, nesterov=false}): one parameter's update. */
+/* sgd(p, g, m, {rate=, momentum=0, weight_decay=0, nesterov=false}): updates one parameter by
+ * SGD. */
 static int sgd(lua_State *L) {
     static const char *const known[] = {"rate", "momentum", "weight_decay", "nesterov", NULL};
     Error e;
@@ -484,7 +488,7 @@ static int sgd(lua_State *L) {
     return 0;
 }
 
-/* The numbers that all kinds of Adam's step have. */
+/* Reads the fields that all variants of Adam share. */
 static AdamStep adam_fields(const Fields *f) {
     return (AdamStep){.rate = fields_number(f, "rate", FIELDS_NONE, -HUGE_VAL, HUGE_VAL),
                       .beta1 = fields_number(f, "beta1", 0.9, -HUGE_VAL, HUGE_VAL),
@@ -492,8 +496,8 @@ static AdamStep adam_fields(const Fields *f) {
                       .eps = fields_number(f, "eps", 1e-8, -HUGE_VAL, HUGE_VAL)};
 }
 
-/* adam(p, g, m, v, {rate=, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0, decoupled=false,
- * t=}): one parameter's update; t is the number of the step, from 1. */
+/* adam(p, g, m, v, {rate=, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0, decoupled=false, t=}):
+ * updates one parameter by Adam; t is the number of the step, counted from 1. */
 static int adam(lua_State *L) {
     static const char *const known[] = {"rate",         "beta1",     "beta2", "eps",
                                         "weight_decay", "decoupled", "t",     NULL};
@@ -510,9 +514,9 @@ static int adam(lua_State *L) {
 }
 
 /* tanh_step({x=, w=, m=, v=, q=, x0=, c=, t=, l2=, low=nil, high=nil}, {rate=, beta1=0.9,
- * beta2=0.999, eps=1e-8}): Adam's step number t_n on w for the objective ||x - x0||^2 - c_n L, q
- * the gradient of L and x = low + (high - low) (tanh w + 1) / 2, by default from 0 to 1; l2, the
- * distance from x0 after it. Images of t_n = 0 stay. */
+ * beta2=0.999, eps=1e-8}): Adam's step number t_n on w for the objective ||x - x0||^2 - c_n L. q is
+ * the gradient of L, and x = low + (high - low) (tanh w + 1) / 2, by default from 0 to 1. l2 is the
+ * distance from x0 after the step. Images with t_n = 0 do not move. */
 static int tanh_step(lua_State *L) {
     static const char *const names[] = {"x", "w", "m",  "v",   "q",   "x0",
                                         "c", "t", "l2", "low", "high"};
@@ -526,7 +530,7 @@ static int tanh_step(lua_State *L) {
     lua_settop(L, 2);
     Fields f = fields_of(L, 2, known);
     AdamStep s = adam_fields(&f);
-    /* The stack keeps the tensors; they are looked at when no metamethod can close one any more. */
+    /* The stack keeps the tensors. Check them when no metamethod can close one any more. */
     bind_room(L, TENSORS + 4);
     for (int i = 0; i < TENSORS; i++) lua_getfield(L, 1, names[i]);
     for (int i = 0; i < TENSORS; i++) {
@@ -541,8 +545,8 @@ static int tanh_step(lua_State *L) {
     return 0;
 }
 
-/* cross_entropy(z, labels, dz): the mean loss and the number of rows that are right; dz is its
- * gradient. */
+/* cross_entropy(z, labels, dz) -> the mean loss and the number of correctly classified rows; dz
+ * becomes the gradient of the mean. */
 static int cross_entropy(lua_State *L) {
     Error e;
     double loss;

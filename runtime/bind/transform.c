@@ -5,7 +5,8 @@
 #include "bind/bind.h"
 
 /* apply(kind, strength, x [N,C,H,W][, names]) -> x, changed in place. kind: "tv", "median",
- * "gaussian", "bits", "jpeg" or "pad"; names: N texts, the streams from which "pad" draws. */
+ * "gaussian", "bits", "jpeg" or "pad". names: N texts, the random streams from which "pad"
+ * draws. */
 static int apply(lua_State *L) {
     Error e = {0};
     const char *names[TRANSFORM_KINDS + 1] = {NULL};
@@ -23,7 +24,7 @@ static int apply(lua_State *L) {
         lua_geti(L, 4, i + 1);
         size_t n;
         const char *name = lua_tolstring(L, -1, &n);
-        luaL_argcheck(L, name, 4, "a text is needed for each image");
+        luaL_argcheck(L, name, 4, "wanted one text for each image");
         keys[i] = random_hash(RANDOM_EMPTY, name, n);
         lua_pop(L, 1);
     }

@@ -1,4 +1,4 @@
-/* advrt.core.weights: reading and writing named tensors (io/weights.h), and reading arrays
+/* advrt.core.weights: reads and writes named tensors (io/weights.h), and reads arrays
  * (io/arrays.h). */
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@
 #define SHARDS "advrt.weights_shards"
 #define STREAM "advrt.weights_stream"
 
-/* A list that is freed with its userdata, so that a Lua error on the way loses nothing. */
+/* A list that is freed with its userdata, so that a Lua error does not leak it. */
 static TensorList *new_list(lua_State *L) {
     TensorList *list = lua_newuserdatauv(L, sizeof *list, 0);
     *list = (TensorList){0};
@@ -40,8 +40,8 @@ static int push_list(lua_State *L, TensorList *list) {
     return 1;
 }
 
-/* load(path[, key]) -> table of name = tensor, or nil and a message. Safetensors, .pth (zip and
- * legacy), msgpack and the index of several, by content. key: one of list's. */
+/* load(path[, key]) -> table of name = tensor, or nil and a message. Detects safetensors, .pth (zip
+ * and legacy), msgpack, and an index of several files from their contents. key: a key of list(). */
 static int load(lua_State *L) {
     const char *path = luaL_checkstring(L, 1), *key = luaL_optstring(L, 2, NULL);
     Error e = {0};
@@ -50,9 +50,8 @@ static int load(lua_State *L) {
     return push_list(L, list);
 }
 
-/* arrays(path, name, ...) -> table of name = tensor: the arrays of these names in an .npz or a
- * .safetensors; of an .npy, which has no names, its one array under the first. Or nil and a
- * message. */
+/* arrays(path, name, ...) -> table of name = tensor: the named arrays of an .npz or .safetensors
+ * file. An .npy file has no names: its one array gets the first name. Or nil and a message. */
 static int arrays(lua_State *L) {
     enum { MOST = 8 };
     const char *path = luaL_checkstring(L, 1), *names[MOST];
@@ -60,13 +59,13 @@ static int arrays(lua_State *L) {
     Error e = {0};
     for (; count < MOST && !lua_isnone(L, (int)count + 2); count++)
         names[count] = luaL_checkstring(L, (int)count + 2);
-    luaL_argcheck(L, count > 0 && lua_gettop(L) <= MOST + 1, 2, "1 to 8 names are wanted");
+    luaL_argcheck(L, count > 0 && lua_gettop(L) <= MOST + 1, 2, "wanted 1 to 8 names");
     TensorList *list = new_list(L);
     if (arrays_load(path, names, count, bind_device(L), list, &e) != 0) return bind_nil(L, &e);
     return push_list(L, list);
 }
 
-/* What a file holds, and the entries of the group that is being pushed. */
+/* The contents of a file, and the entries of the group that is being pushed. */
 typedef struct Contents {
     PthContents file;
     PthEntries entries;
@@ -80,8 +79,8 @@ static int free_contents(lua_State *L) {
     return 0;
 }
 
-/* Pushes a name. The file may give one text as a name in any number of places, so one string of Lua
- * is made of it, kept by its address in the table at index `kept`. */
+/* Pushes a name. A file may use one text as a name many times. So Lua makes one string of it,
+ * stored by its address in the table at index `kept`. */
 static void push_name(lua_State *L, int kept, const char *name) {
     if (lua_rawgetp(L, kept, name) != LUA_TNIL) return;
     lua_pop(L, 1);
@@ -118,9 +117,9 @@ static void push_group(lua_State *L, int kept, const PthGroup *g, const PthEntri
     lua_setfield(L, -2, "opaque");
 }
 
-/* list(path) -> array of the dictionaries of tensors in a .pth: {key = text, prefix = text that was
- * left off all names, names = array of texts, opaque = table of what is no tensor there, by name};
- * empty for files of other formats, which are one. Or nil and a message. */
+/* list(path) -> array of the dictionaries of tensors in a .pth file: {key = text, prefix = text
+ * removed from all names, names = array of texts, opaque = table of entries that are not tensors,
+ * by name}. Empty for other formats, which hold one dictionary. Or nil and a message. */
 static int list(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     Error e = {0};
@@ -152,7 +151,7 @@ static int free_shards(lua_State *L) {
     return 0;
 }
 
-/* files(path) -> array of the files that weights are read from: the path, and behind an index those
+/* files(path) -> array of the files that hold the weights: the path and, for an index, the files
  * that it names; or nil and a message. */
 static int files(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
@@ -177,8 +176,8 @@ static int files(lua_State *L) {
     return 1;
 }
 
-/* The key on the stack below the top, which is looked at while a table is walked: a text without
- * NUL. A number is left as it is, for lua_next's sake. */
+/* The key below the top of the stack, during a walk over a table: a text without NUL. Does not
+ * convert a number, because that would confuse lua_next. */
 static const char *check_key(lua_State *L, int arg, size_t *length) {
     if (lua_type(L, -2) != LUA_TSTRING)
         luaL_argerror(L, arg,
@@ -211,8 +210,8 @@ static int by_key(const void *a, const void *b) {
     return strcmp(((const TextPair *)a)->key, ((const TextPair *)b)->key);
 }
 
-/* The metadata's texts stay on the Lua side, which its table at argument 3 keeps alive; the pairs
- * are in a userdata on top of the stack. */
+/* The metadata's texts stay in Lua, in the table at argument 3. The pairs are in a userdata on top
+ * of the stack. */
 static TextPair *check_metadata(lua_State *L, size_t *count) {
     *count = 0;
     if (lua_isnoneornil(L, 3)) return NULL;
@@ -230,8 +229,9 @@ static TextPair *check_metadata(lua_State *L, size_t *count) {
     return pairs;
 }
 
-/* save(path, table[, metadata]) -> true, or nil and a message. The path's suffix says the format,
- * .safetensors or .msgpack; the file is whole or absent; the same tensors give the same bytes. */
+/* save(path, table[, metadata]) -> true, or nil and a message. The path's suffix selects the
+ * format, .safetensors or .msgpack. The file is written atomically; equal tensors give equal
+ * bytes. */
 static int save(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     Error e = {0};
@@ -248,7 +248,7 @@ static int save(lua_State *L) {
 }
 
 typedef struct StreamBox {
-    SafetensorsWriter *writer; /* NULL: ended */
+    SafetensorsWriter *writer; /* NULL: finished */
 } StreamBox;
 
 static int free_stream(lua_State *L) {
@@ -259,7 +259,7 @@ static int free_stream(lua_State *L) {
     return 0;
 }
 
-/* The entry {name, element type, shape} on top of the stack; its name stays in the table. */
+/* Reads the entry {name, element type, shape} on top of the stack; its name stays in the table. */
 static SafetensorsEntry check_entry(lua_State *L, lua_Integer i) {
     SafetensorsEntry entry = {0};
     if (!lua_istable(L, -1)) luaL_error(L, "entry %I must be {name, type, shape}", (LUAI_UACINT)i);
@@ -277,8 +277,9 @@ static SafetensorsEntry check_entry(lua_State *L, lua_Integer i) {
     return entry;
 }
 
-/* stream(path, entries, metadata) -> a safetensors file whose values are put piece by piece, or nil
- * and a message. entries: an array of {name, element type, shape}, larger elements first. */
+/* stream(path, entries, metadata) -> a writer of a safetensors file that takes its values piece by
+ * piece; or nil and a message. entries: an array of {name, element type, shape}, larger elements
+ * first. */
 static int stream(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     Error e = {0};
@@ -303,7 +304,7 @@ static int stream(lua_State *L) {
 
 static StreamBox *check_stream(lua_State *L) {
     StreamBox *b = luaL_checkudata(L, 1, STREAM);
-    luaL_argcheck(L, b->writer, 1, "the file has ended");
+    luaL_argcheck(L, b->writer, 1, "the file is finished");
     return b;
 }
 
@@ -317,7 +318,7 @@ static int stream_put(lua_State *L) {
     return 1;
 }
 
-/* finish() -> true: the file has its name; or nil and a message, and there is none. */
+/* finish() -> true when the file has its name; or nil and a message, and no file. */
 static int stream_finish(lua_State *L) {
     Error e = {0};
     StreamBox *b = check_stream(L);

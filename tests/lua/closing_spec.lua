@@ -152,7 +152,7 @@ describe("a finaliser", function()
             local p = part()
             local ok, problem
             struck(function() ok, problem = pcall(p[name], p, 3) end, function() p:cut(0) end)
-            assert.is_true(ok or problem:find("there is no such frame") ~= nil)
+            assert.is_true(ok or problem:find("there is no frame of this number") ~= nil)
             p:close()
         end
     end)

@@ -190,7 +190,7 @@ describe("a feed", function()
         refuses("cannot add images to a feed during a pass", f.file, f, "a.png", 0)
         refuses("must be u8 or f32 %[M,1,2,2%]", f.pixels, feed.new {shape = {1, 2, 2}},
             tensor.new({1, 1, 3, 3}, "u8"), 0)
-        refuses("one label is needed for each", f.pixels, f, images, numbers(1))
+        refuses("wanted one label for each", f.pixels, f, images, numbers(1))
         refuses("not i64", f.raw, f, "x", "i64", 0, 1, 0)
         refuses("cannot be", feed.new, {shape = {1, 0, 2}})
         for _, C in ipairs {2, 4} do -- a file has fewer or more planes than there is room for

@@ -165,7 +165,7 @@ describe("a net's precision", function()
         for _, part in ipairs {{0, math.mininteger}, {0, math.maxinteger}, {0, 1}, {1, 2}, {-1, 4}} do
             assert.error_matches(function()
                 g.graph:plan {purpose = "training", batch = 2, first = part[1], whole = part[2]}
-            end, "the batch is no part of its whole")
+            end, "the part exceeds the shared batch")
         end
     end)
 end)
