@@ -1,4 +1,5 @@
-/* advrt: the options, Lua's start-up, the script or the session, and the exit status. */
+/* The program advrt: reads options, starts Lua, runs the script or the session, and sets the exit
+ * status. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -24,16 +25,21 @@
 #include "backend/open.h"
 #include "dist/dist.h"
 
-enum { DONE = 0, FAILED = 1, BAD_OPTIONS = 2, SIGNALS = 128 }; /* above it: a signal's */
+enum {
+    DONE = 0,
+    FAILED = 1,
+    BAD_OPTIONS = 2,
+    SIGNALS = 128
+}; /* above it: 128 + a signal's number */
 enum { NAME_MOST = 64, SCRIPTS_MOST = 64, SCRIPTS_HINT_MOST = 700 };
 
 typedef struct Command {
     SystemOptions system;
     Dist *dist;         /* NULL: this process is alone */
     const char *script; /* NULL: none; "-": standard input */
-    const char *file;   /* where the script was found */
+    const char *file;   /* the path where the script was found */
     char **argv;        /* the whole command line */
-    int argc, args;     /* args: where the script's own arguments begin */
+    int argc, args;     /* args: index of the script's first argument */
 } Command;
 
 /* Reads the command line up to the script. */
@@ -46,10 +52,10 @@ static int parse(Command *c, Error *e) {
     return 0;
 }
 
-/* --- where things are --- */
+/* --- paths --- */
 
-/* Finds this program and the folder that holds lua/: share/advrt of where it is installed, or
- * the source tree above build/ (or build/NAME/). */
+/* Finds this program and the folder that holds lua/: share/advrt of the installation, or the source
+ * tree above build/ (or build/NAME/). */
 static int find_root(char executable[PATH_MAX], char root[PATH_MAX], Error *e) {
     static const char *const places[] = {"../share/advrt", "..", "../.."};
     ssize_t n = readlink("/proc/self/exe", executable, PATH_MAX - 1);
@@ -74,8 +80,8 @@ static int is_script(const struct dirent *entry) {
     return n > end && strcmp(entry->d_name + n - end, ".lua") == 0;
 }
 
-/* Says that there is no such script, with advrt's own of a name that is near, or all of them where
- * a bare name was given. */
+/* The error for a missing script. It suggests advrt's own script with a similar name, or lists them
+ * all if a bare name was given. */
 static int no_script(const char *script, const char *root, Error *e) {
     char folder[2 * PATH_MAX], name[NAME_MOST + 1], text[SCRIPTS_HINT_MOST] = "";
     const char *names[SCRIPTS_MOST + 1] = {NULL}, *base = strrchr(script, '/');
@@ -98,15 +104,14 @@ static int no_script(const char *script, const char *root, Error *e) {
     return -1;
 }
 
-/* Finds the file of the script: as given, else one of advrt's own, so that `experiments/NAME.lua`,
- * and NAME for short, can be run from any folder. */
+/* Finds the script's file: the path as given, else advrt's own script. So `experiments/NAME.lua`,
+ * or NAME alone, runs from any folder. */
 static int find_script(Command *c, const char *root, char path[2 * PATH_MAX], Error *e) {
     static const char *const places[] = {"%s/%s", "%s/experiments/%s", "%s/experiments/%s.lua"};
     struct stat s;
     c->file = c->script;
     if (c->script == NULL || strcmp(c->script, "-") == 0) return 0;
-    if (stat(c->script, &s) == 0 || errno != ENOENT)
-        return 0; /* loading it says what else is wrong */
+    if (stat(c->script, &s) == 0 || errno != ENOENT) return 0; /* loading reports any other error */
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         int n = snprintf(path, 2 * PATH_MAX, places[i], root, c->script);
         if (n >= 2 * PATH_MAX || stat(path, &s) != 0 || !S_ISREG(s.st_mode)) continue;
@@ -118,7 +123,7 @@ static int find_script(Command *c, const char *root, char path[2 * PATH_MAX], Er
 
 /* --- Lua --- */
 
-/* Failures stay as they are; a mistake in a script gets the calls that led to it. */
+/* Leaves failures unchanged; adds the calls that led to it to a script's mistake. */
 static int message_handler(lua_State *L) {
     if (lua_getmetatable(L, 1)) {
         luaL_getmetatable(L, BIND_FAILURE);
@@ -140,16 +145,16 @@ static int message_handler(lua_State *L) {
     return 1;
 }
 
-/* A script's own error may hold any bytes; its lines stay. */
+/* A script's error may contain any bytes; its newlines stay. */
 static void say(const char *where, const char *message) {
     fprintf(stderr, "advrt: %s", where);
     text_put(stderr, message);
     fputc('\n', stderr);
 }
 
-/* Prints why the run ends. What goes wrong with one process of several mostly goes wrong with all:
- * rank 0 says it, and its end is the others' end. Another speaks where it is still there by then.
- * That the launcher ends the others after it is not said too. */
+/* Prints why the run ends. An error of one process usually hits all processes: rank 0 prints it,
+ * and its exit ends the others. Another rank prints only if it still runs after a second. The
+ * launcher's end of the others is not reported as well. */
 static void complain(Dist *d, const char *message) {
     const struct timespec grace = {1, 0};
     char host[64] = "", where[128];
@@ -167,7 +172,7 @@ static void complain(Dist *d, const char *message) {
     say(where, message);
 }
 
-/* Prints the error at 1, d being a light userdata at 2, and returns the exit status. */
+/* Prints the error at 1 and returns the exit status; the light userdata at 2 is d. */
 static int print_error(lua_State *L) {
     Dist *d = lua_touserdata(L, 2);
     int status = FAILED;
@@ -181,13 +186,14 @@ static int print_error(lua_State *L) {
     lua_pushinteger(L, status);
     if (d == NULL || status < SIGNALS)
         complain(d, message != NULL ? message : "an error without a message");
-    else if (d->speak(d)) /* the launcher hands a signal to all, and ends all when one failed */
+    else if (d->speak(
+                 d)) /* the launcher sends a signal to all processes, and ends all when one fails */
         say("", message);
     return 1;
 }
 
-/* The same for the error on top of the stack: looking at it takes memory, which there may not be,
- * and a signal that came with the error raises its own, which takes the other's place. */
+/* The same for the error on top of the stack. Reading the error needs memory, which may be missing.
+ * A signal that came with the error raises its own error, which replaces it. */
 static int report(lua_State *L, Dist *d) {
     for (int status = LUA_ERRRUN; status == LUA_ERRRUN;) {
         lua_pushcfunction(L, print_error);
@@ -200,7 +206,7 @@ static int report(lua_State *L, Dist *d) {
     return FAILED;
 }
 
-/* Runs the function below its nargs arguments; raises again what it raised, with a traceback. */
+/* Calls the function below its nargs arguments. Raises its error again, with a traceback. */
 static void call(lua_State *L, int nargs) {
     int function = lua_gettop(L) - nargs;
     lua_pushcfunction(L, message_handler);
@@ -216,7 +222,8 @@ static int push_args(lua_State *L, const Command *c) {
     return n;
 }
 
-/* The table `arg`, as in lua(1): the script at 0, its arguments from 1, all else below 0. */
+/* Sets the table `arg`, as in lua(1): the script at 0, its arguments from 1, all other words below
+ * 0. */
 static void set_arg(lua_State *L, const Command *c) {
     int zero = c->script != NULL ? c->args - 1 : 0;
     int first = c->args;
@@ -232,8 +239,8 @@ static void set_arg(lua_State *L, const Command *c) {
     lua_setglobal(L, "arg");
 }
 
-/* Puts Lua's own places behind those of LUA_PATH or LUA_CPATH where these leave them out: advrt's
- * own modules need some that are there. */
+/* Appends Lua's own paths to those of LUA_PATH or LUA_CPATH if they are missing there: advrt's own
+ * modules need some of them. */
 static void add_default(lua_State *L, int package, const char *name, const char *defaults) {
     lua_getfield(L, package, name);
     const char *path = luaL_optstring(L, -1, "");
@@ -244,7 +251,7 @@ static void add_default(lua_State *L, int package, const char *name, const char 
     lua_pop(L, 1);
 }
 
-/* advrt's own modules come first, so that no folder near a script can stand in for them. */
+/* advrt's own modules come first, so that no folder near a script can replace them. */
 static void set_path(lua_State *L, const Command *c) {
     const char *folders[2];
     int top = lua_gettop(L), n = 0;
@@ -270,7 +277,8 @@ static void set_path(lua_State *L, const Command *c) {
     lua_settop(L, top);
 }
 
-/* What the environment wants run first, as lua(1) has it: code, or @ and the path of a file. */
+/* Runs the code that the environment asks for, as lua(1) does: code, or @ and the path of a
+ * file. */
 static void run_init(lua_State *L) {
     const char *name = "LUA_INIT" LUA_VERSUFFIX, *text = getenv(name);
     if (text == NULL) text = getenv(name = "LUA_INIT");
@@ -290,7 +298,7 @@ static void run_session(lua_State *L, const Command *c) {
     call(L, 1);
 }
 
-/* Everything that may raise; the command is a light userdata at 1, the device at 2. */
+/* Everything that may raise an error. The command is a light userdata at 1, the device at 2. */
 static int run(lua_State *L) {
     const Command *c = lua_touserdata(L, 1);
     luaL_openlibs(L);
@@ -319,7 +327,7 @@ static int run(lua_State *L) {
     return 0;
 }
 
-/* A machine's cores are shared by the processes on it, unless the launcher has done so. */
+/* Divides the machine's cores among its processes, unless the launcher has done so. */
 static int default_threads(const Dist *d) {
     int threads = cpu_threads_default();
     if (d == NULL || getenv("OMP_NUM_THREADS") != NULL) return threads;
@@ -335,7 +343,7 @@ static int open_device(Command *c, const char *folder, Device **device, Error *e
     return 0;
 }
 
-/* What bf16 is on this device, where it is asked for; -1 where it is not to be had. */
+/* Reports how this device computes bf16, if bf16 was requested; -1 if it cannot. */
 static int say_precision(const Options *o, const Device *d, Error *e) {
     if (strcmp(o->precision, "f32") == 0) return 0;
     bool tf32 = strcmp(o->precision, "tf32") == 0;
@@ -383,15 +391,16 @@ static int run_lua(Command *c) {
     lua_pushlightuserdata(L, device);
     if (lua_pcall(L, 2, 0, 0) != LUA_OK) {
         status = report(L, c->dist);
-        lua_warning(L, "@off", 0); /* the failure is told; what follows from it at the end is not */
+        lua_warning(L, "@off",
+                    0); /* the failure is printed; warnings from closing the state are not */
     }
     lua_close(L);
     device_close(device);
     return status;
 }
 
-/* A full disk behind standard output must not look like success. Runs at every exit, os.exit's
- * too; _exit, since exit may not be called again from here. */
+/* A full disk behind standard output must not look like success. This runs at every exit, also at
+ * os.exit's. It uses _exit, because exit may not be called again here. */
 static void close_stdout(void) {
     errno = 0;
     int failed = fflush(stdout) != 0;
@@ -401,21 +410,21 @@ static void close_stdout(void) {
     _exit(FAILED);
 }
 
-/* A thread that waits at a barrier spins, by default for as long as another process may hold its
- * core: a small net then takes twenty times as long beside one busy process. A few microseconds of
- * spinning cost nothing on an idle machine. libgomp reads the variable when it is loaded, so the
- * program starts anew with it, once; where that fails it goes on as it is. */
+/* A thread that waits at a barrier spins. By default it spins as long as another process may occupy
+ * its core, so a small net takes twenty times as long beside one busy process. A few microseconds
+ * of spinning cost nothing on an idle machine. libgomp reads the variable when it is loaded. So the
+ * program restarts itself once with the variable; if that fails, it continues without. */
 static void bound_spinning(char **argv) {
     if (getenv("OMP_WAIT_POLICY") != NULL || getenv("GOMP_SPINCOUNT") != NULL) return;
     char self[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     if (n <= 0 || setenv("GOMP_SPINCOUNT", "1000", 1) != 0) return;
-    self[n] = '\0'; /* by its own name, which is then what ps shows */
+    self[n] = '\0'; /* the program's real path, so that ps shows its name */
     execv(self, argv);
 }
 
-/* A closed standard stream gives its number to the next file that is opened: what is printed would
- * then go into that file. */
+/* If a standard stream is closed, the next opened file gets its number, and output would go into
+ * that file. */
 static int open_standard_streams(void) {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) return -1;
@@ -423,7 +432,7 @@ static int open_standard_streams(void) {
 }
 
 int main(int argc, char **argv) {
-    if (open_standard_streams() != 0) return FAILED; /* there may be nowhere to say it */
+    if (open_standard_streams() != 0) return FAILED; /* no stream may exist for a message */
     Command c = {0};
     Options *o = &c.system.given;
     Error e = {0};
@@ -435,7 +444,7 @@ int main(int argc, char **argv) {
         return FAILED;
     }
     atexit(close_stdout);
-    /* A reader that has seen enough ends this program, as it ends any other in a pipe. */
+    /* If a reader stops early, end this program as in any pipe. */
     signal(SIGPIPE, SIG_DFL);
     int status = parse(&c, &e) != 0 ? BAD_OPTIONS : DONE;
     if (status != DONE)

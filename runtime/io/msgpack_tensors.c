@@ -58,7 +58,7 @@ static int read_data(Input *in, Tensor *t, Error *e) {
     return 0;
 }
 
-/* The description and data of one tensor; on failure *t is empty or the caller's to free. */
+/* The description and data of one tensor. On failure *t is empty, or the caller must free it. */
 static int read_tensor(Input *in, Tensor *t, Error *e) {
     MsgpackToken map;
     char key[KEY], name[KEY];

@@ -1,5 +1,5 @@
-/* The values of an ONNX model's tensors: raw bytes in the model or in a file beside it, or numbers
- * as protobuf writes them. */
+/* Reads the values of an ONNX model's tensors: raw bytes in the model or in another file, or
+ * protobuf numbers. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,8 +9,7 @@
 #include "io/onnx.h"
 #include "io/tensors.h"
 
-/* ONNX's number of each element type, and the field that holds its numbers where they are not raw.
- */
+/* An element type: ONNX's number for it, and the field for its numbers if they are not raw. */
 typedef struct Kind {
     int number;
     Dtype dtype;
@@ -23,7 +22,7 @@ static const Kind kinds[] = {{1, DTYPE_F32, "float_data"},   {2, DTYPE_U8, "int3
                              {9, DTYPE_BOOL, "int32_data"},  {10, DTYPE_F16, "int32_data"},
                              {11, DTYPE_F64, "double_data"}, {16, DTYPE_BF16, "int32_data"}};
 
-/* The other types' names, by number, for messages. */
+/* Names of the unsupported types, by number, for messages. */
 static const char *const foreign[] = {
     [0] = "UNDEFINED",       [4] = "UINT16",      [8] = "STRING",          [12] = "UINT32",
     [13] = "UINT64",         [14] = "COMPLEX64",  [15] = "COMPLEX128",     [17] = "FLOAT8E4M3FN",
@@ -54,7 +53,7 @@ static int find_shape(const Onnx *m, const OnnxItem *item, int *ndim, int64_t *s
     return 0;
 }
 
-/* Copies bytes of a file from a position on into all of a tensor. */
+/* Fills a tensor with bytes of a file from a position. */
 static int copy_bytes(int fd, uint64_t at, const Tensor *t, uint64_t offset, uint64_t bytes,
                       Error *e) {
     unsigned char *piece = memory_take(TENSORS_PIECE, "a piece of a file", e);
@@ -68,15 +67,15 @@ static int copy_bytes(int fd, uint64_t at, const Tensor *t, uint64_t offset, uin
     return failed;
 }
 
-/* --- numbers as protobuf writes them --- */
+/* --- protobuf numbers --- */
 
-/* A tensor that is filled element by element. */
+/* A tensor that is being filled element by element. */
 typedef struct Filler {
     const Tensor *tensor;
-    size_t width; /* bytes of an element */
+    size_t width; /* bytes of one element */
     uint64_t filled, count;
     unsigned char *piece;
-    size_t held; /* bytes in the piece, for the elements before `filled` */
+    size_t held; /* bytes in the buffer, for the elements before `filled` */
 } Filler;
 
 static int flush(Filler *f, Error *e) {
@@ -90,7 +89,7 @@ static int too_many(const Filler *f, Error *e) {
                      (unsigned long long)f->count);
 }
 
-/* Integers narrower than 32 bits are written as those; of f16 and bf16 the bits are. */
+/* Protobuf writes an integer narrower than 32 bits as its value, and f16 and bf16 as their bits. */
 static int put_integer(Filler *f, uint64_t value, Error *e) {
     if (f->filled == f->count) return too_many(f, e);
     memcpy(f->piece + f->held, &value, f->width);
@@ -99,7 +98,7 @@ static int put_integer(Filler *f, uint64_t value, Error *e) {
     return f->held + f->width > TENSORS_PIECE ? flush(f, e) : 0;
 }
 
-/* The varints of one field, read in pieces that may cut one in two. */
+/* Reads the varints of one field, in pieces that may split a varint. */
 static int fill_varints(int fd, const OnnxItem *data, Filler *f, Error *e) {
     enum { PIECE = 1 << 14 };
     unsigned char bytes[PIECE];
@@ -158,7 +157,7 @@ static const OnnxItem *entry(const Onnx *m, const OnnxItem *item, const char *ke
     return NULL;
 }
 
-/* Whether a path stays in the folder that it starts from, links aside. */
+/* Whether a path stays inside its folder, without regard to links. */
 static bool stays(const char *path) {
     if (*path == '/' || !*path || strchr(path, '\\')) return false;
     for (const char *part = path;; part++) {
@@ -190,7 +189,7 @@ static int find_file(const Onnx *m, const OnnxItem *item, char **path, Error *e)
     return 0;
 }
 
-/* A whole number of an entry, or `otherwise` where there is none. */
+/* An integer of an entry, or `otherwise` if there is none. */
 static int entry_number(const Onnx *m, const OnnxItem *item, const char *key, uint64_t otherwise,
                         uint64_t *out, Error *e) {
     const OnnxItem *text = entry(m, item, key);
@@ -205,10 +204,10 @@ static int entry_number(const Onnx *m, const OnnxItem *item, const char *key, ui
     return 0;
 }
 
-/* Where the bytes of a tensor are; fd is -1 where they are numbers as protobuf writes them. */
+/* The position of a tensor's bytes; fd is -1 for protobuf numbers. */
 typedef struct Place {
     int fd;
-    bool other; /* another file's, to be closed */
+    bool other; /* fd is another file, to be closed */
     uint64_t at;
 } Place;
 
@@ -229,8 +228,8 @@ static int find_external(const Onnx *m, const OnnxItem *item, const char *path, 
                      (unsigned long long)size);
 }
 
-/* Numbers take at least a byte each, so that nothing is allocated for a shape that the file only
- * claims. */
+/* Each number takes at least one byte. So this check prevents an allocation for a shape that the
+ * file only claims. */
 static int check_numbers(const Onnx *m, const OnnxItem *item, const Kind *kind, size_t bytes,
                          Error *e) {
     uint64_t count = bytes / dtype_size(kind->dtype), there = 0;
@@ -241,7 +240,7 @@ static int check_numbers(const Onnx *m, const OnnxItem *item, const Kind *kind, 
                      (unsigned long long)there, (unsigned long long)count);
 }
 
-/* Checks that all `bytes` of a tensor are there, and finds them. */
+/* Checks that all `bytes` of a tensor exist, and finds them. */
 static int find_place(const Onnx *m, const OnnxItem *item, const Kind *kind, size_t bytes,
                       Place *out, Error *e) {
     const OnnxItem *raw = onnx_find(m, item, "raw_data");

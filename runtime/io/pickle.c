@@ -14,14 +14,15 @@ typedef struct Block {
 
 struct Pickle {
     PickleHooks hooks;
-    uint64_t consumed, kept; /* bytes of the stream; those of them that were not passed over */
+    uint64_t consumed, kept; /* bytes of the stream read so far; those of them that were stored */
     size_t at, filled;
     Block *blocks;
-    size_t memory; /* of blocks, stack and memo */
+    size_t memory; /* bytes of the arena's blocks, the stack and the memo */
     PickleValue *stack;
     size_t depth, stack_capacity;
     PickleValue *memo;
-    unsigned char *memo_set; /* which places of the memo hold a value; behind memo's values */
+    unsigned char
+        *memo_set; /* which indices of the memo hold a value; stored after memo's values */
     size_t memo_used, memo_capacity;
     size_t marks[PICKLE_MARKS];
     int mark_count;
@@ -30,8 +31,8 @@ struct Pickle {
 
 /* --- memory --- */
 
-/* A value can be named again for two bytes, so what a pickle's values take is held to its length.
- */
+/* Two bytes can refer to a value again. So the memory of a pickle's values is limited in proportion
+ * to its length. */
 static void *counted_take(Pickle *p, size_t bytes, Error *e) {
     size_t most = PICKLE_LEAST + PICKLE_PER_BYTE * (size_t)p->kept;
     if (bytes <= (size_t)PICKLE_MEMORY - p->memory && bytes + p->memory > most) {
@@ -109,7 +110,7 @@ const PickleValue *pickle_find(const PickleList *dict, const char *key) {
 
 /* --- input --- */
 
-/* The next n bytes; they are passed over where `to` is NULL. */
+/* Reads the next n bytes, or skips them if `to` is NULL. */
 static int advance(Pickle *p, unsigned char *to, uint64_t n, Error *e) {
     while (n > 0) {
         if (p->at == p->filled) {
@@ -197,7 +198,7 @@ static int push_integer(Pickle *p, PickleKind kind, int64_t i, Error *e) {
     return push(p, (PickleValue){.kind = kind, .integer = i}, e);
 }
 
-/* How many values lie above the last mark. */
+/* The number of values above the last mark. */
 static size_t above_mark(const Pickle *p) {
     return p->depth - (p->mark_count ? p->marks[p->mark_count - 1] : 0);
 }
@@ -208,7 +209,7 @@ static int pop(Pickle *p, PickleValue *out, Error *e) {
     return 0;
 }
 
-/* Takes the last mark away; the *count values above it stay where they are for the caller. */
+/* Removes the last mark. The *count values above it stay in place for the caller. */
 static int pop_mark(Pickle *p, PickleValue **values, size_t *count, Error *e) {
     if (p->mark_count == 0) return damaged(p, "it ends a list that was never begun", e);
     *count = above_mark(p);
@@ -217,8 +218,8 @@ static int pop_mark(Pickle *p, PickleValue **values, size_t *count, Error *e) {
     return 0;
 }
 
-/* The container under what was just taken. An opaque value keeps what a dictionary would, and
- * nothing else: *out is NULL. */
+/* The container below the value just taken. An opaque value stores what a dictionary would; for
+ * other containers *out is NULL. */
 static int top_of_kind(Pickle *p, PickleKind kind, PickleList **out, Error *e) {
     if (above_mark(p) == 0) return damaged(p, "it fills a container where there is none", e);
     PickleValue *top = &p->stack[p->depth - 1];
@@ -237,7 +238,8 @@ static int top_of_kind(Pickle *p, PickleKind kind, PickleList **out, Error *e) {
 
 static int memo_put(Pickle *p, uint64_t at, Error *e) {
     if (above_mark(p) == 0) return damaged(p, "it remembers a value where there is none", e);
-    /* Writers number the memo in order; room only for nearly that keeps a lie from costing. */
+    /* Writers number the memo in order. Allow only slightly more, so that a false index costs
+     * little memory. */
     if (at >= PICKLE_STACK || at > 2 * (uint64_t)p->memo_used + 256)
         return damaged(p, "it numbers its memory out of order", e);
     if (at >= p->memo_capacity) {
@@ -268,7 +270,7 @@ static int memo_get(Pickle *p, uint64_t at, Error *e) {
     return push(p, p->memo[at], e);
 }
 
-/* --- opcodes: each is called with its code --- */
+/* --- opcodes: each function gets its opcode --- */
 
 static int op_proto(Pickle *p, int code, Error *e) {
     uint64_t version;
@@ -330,7 +332,7 @@ static int op_long(Pickle *p, int code, Error *e) {
     return push_integer(p, PICKLE_INTEGER, (int64_t)i, e);
 }
 
-/* Big-endian, unlike every other number of the language. */
+/* Big-endian, unlike all other numbers of the language. */
 static int op_real(Pickle *p, int code, Error *e) {
     uint64_t little;
     double real;
@@ -341,8 +343,9 @@ static int op_real(Pickle *p, int code, Error *e) {
     return push(p, (PickleValue){.kind = PICKLE_REAL, .real = real}, e);
 }
 
-/* Strings: X 0x8c 0x8d are UTF-8, T U Python 2's, B C 0x8e 0x96 bytes. Of bytes and of texts that
- * are no name, which an array of numbers beside the tensors is full of, nothing is kept. */
+/* Strings: X 0x8c 0x8d are UTF-8, T U are Python 2's, B C 0x8e 0x96 are bytes. Bytes are not
+ * stored, and neither are texts too long to be a name: an array of numbers beside the tensors may
+ * hold many. */
 static int op_text(Pickle *p, int code, Error *e) {
     int narrow = code == 0x8c || code == 'U' || code == 'C';
     int wide = code == 0x8d || code == 0x8e || code == 0x96;
@@ -372,7 +375,7 @@ static int op_empty(Pickle *p, int code, Error *e) {
     return make_list(p, kind, NULL, 0, e);
 }
 
-/* t l d and FROZENSET: all values above the mark. */
+/* t l d and FROZENSET: collect all values above the mark. */
 static int op_collect(Pickle *p, int code, Error *e) {
     PickleKind kind = code == 't'   ? PICKLE_TUPLE
                       : code == 'l' ? PICKLE_LIST
@@ -392,7 +395,7 @@ static int op_short_tuple(Pickle *p, int code, Error *e) {
     return make_list(p, PICKLE_TUPLE, p->stack + p->depth, n, e);
 }
 
-/* a s: one value or pair into the container below; e u ADDITEMS: all above the mark. */
+/* a s: add one value or pair to the container below; e u ADDITEMS: add all above the mark. */
 static int op_fill(Pickle *p, int code, Error *e) {
     PickleKind kind = code == 'a' || code == 'e'   ? PICKLE_LIST
                       : code == 's' || code == 'u' ? PICKLE_DICT
@@ -464,7 +467,8 @@ static int op_stack_global(Pickle *p, int code, Error *e) {
     return push_global(p, module.text->bytes, name.text->bytes, e);
 }
 
-/* What calling a value gives: of an opaque one it is opaque, and nothing is called. */
+/* Pushes the result of calling a value. Calling an opaque value runs nothing and gives an opaque
+ * value. */
 static int push_call(Pickle *p, const PickleValue *callee, const PickleValue *args, Error *e) {
     PickleValue made = {.kind = PICKLE_NONE};
     if (callee->kind == PICKLE_OPAQUE) {
@@ -479,8 +483,7 @@ static int push_call(Pickle *p, const PickleValue *callee, const PickleValue *ar
     return push(p, made, e);
 }
 
-/* R 0x81 0x92: a function or class and a tuple of arguments, behind which 0x92 has those by name.
- */
+/* R 0x81 0x92: a function or class and a tuple of arguments; for 0x92 also keyword arguments. */
 static int op_call(Pickle *p, int code, Error *e) {
     PickleValue named, args, callee;
     if ((code == 0x92 && pop(p, &named, e) != 0) || pop(p, &args, e) != 0 ||
@@ -489,8 +492,8 @@ static int op_call(Pickle *p, int code, Error *e) {
     return push_call(p, &callee, &args, e);
 }
 
-/* i o: an object of a class, named behind the code or first above the mark, of the arguments there.
- * Python 2 wrote them. */
+/* i o: an object of a class and its arguments; the class is named after the opcode or lies first
+ * above the mark. Python 2 wrote these. */
 static int op_instance(Pickle *p, int code, Error *e) {
     PickleValue *values, callee, args = {.kind = PICKLE_TUPLE};
     size_t n;
@@ -509,8 +512,8 @@ static int op_instance(Pickle *p, int code, Error *e) {
     return push_call(p, &callee, &args, e);
 }
 
-/* What an object keeps besides its items is dropped; so are an ordered dictionary's attributes,
- * where a state_dict has its versions. */
+/* Drops an object's state other than its items, and an ordered dictionary's attributes; a
+ * state_dict keeps its versions there. */
 static int op_build(Pickle *p, int code, Error *e) {
     PickleValue state;
     PickleList *dict;
@@ -552,7 +555,7 @@ static Operation *const operations[256] = {
     ['o'] = op_instance,     ['b'] = op_build,         ['Q'] = op_persistent,
 };
 
-/* --- the door --- */
+/* --- the interface --- */
 
 int pickle_open(Pickle **out, const PickleHooks *hooks, Error *e) {
     *out = memory_zeroed(1, sizeof **out, "a pickle", e);

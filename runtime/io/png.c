@@ -10,21 +10,21 @@
 /* Signature and header chunk: length, "IHDR", W, H, bits, colour type, compression, filter,
  * interlace, CRC. */
 enum { SIGNATURE = 8, HEADER = 33 };
-/* No deflate stream holds more than this many times its own bytes. */
+/* The largest ratio of a deflate stream's output to its input. */
 enum { DEFLATE_RATIO = 1032 };
 
-/* What libpng's callbacks need. Nothing that is used after a jump is a local variable. */
+/* The state for libpng's callbacks. No variable that is read after a longjmp is local. */
 typedef struct Codec {
     png_structp png;
     png_infop info;
     Error *e;
     jmp_buf jump;
-    /* reading */
+    /* for reading */
     const unsigned char *bytes;
     size_t n, at;
     Image *out;
     png_bytep *rows;
-    /* writing */
+    /* for writing */
     FileWriter *writer;
     const unsigned char *planes;
     uint32_t W, H;
@@ -54,7 +54,7 @@ static void on_give(png_structp png, png_voidp block) {
     memory_free(block);
 }
 
-/* Calls work with the place that libpng's errors jump to. */
+/* Calls work; returns -1 if libpng reports an error by a jump. */
 static int guard(Codec *c, void (*work)(Codec *)) {
     if (setjmp(c->jump)) return -1;
     work(c);
@@ -92,7 +92,7 @@ static void on_read(png_structp png, png_bytep out, size_t n) {
     c->at += n;
 }
 
-/* Leaves grey or RGB of 8 bits. */
+/* Converts to 8-bit grey or RGB. */
 static void set_conversions(Codec *c) {
     int type = png_get_color_type(c->png, c->info), bits = png_get_bit_depth(c->png, c->info);
     if (type == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(c->png);
@@ -193,7 +193,7 @@ int image_save_png(const char *path, const unsigned char *planes, int C, uint64_
     if (!failed) return file_writer_close(c.writer, 0, e);
     file_writer_close(c.writer, failed, NULL);
     size_t length = strlen(path);
-    /* The writer's own messages start with the path already. */
+    /* The writer's own messages already start with the path. */
     if (strncmp(why.text, path, length) == 0 && why.text[length] == ':')
         return error_set(e, "%s", why.text);
     return error_set(e, "%s: %s", path, why.text);

@@ -8,10 +8,10 @@
 
 /* Whether the bytes start with the PNG signature. */
 bool image_is_png(const unsigned char *bytes, size_t n);
-/* Every kind of PNG: grey images and grey with alpha become grey, all others RGB, of 8 bits. Gamma
- * and colour profiles are not applied. Damage is refused, wherever it is. */
+/* Reads every kind of PNG as 8 bits: grey, with or without alpha, becomes grey; all others become
+ * RGB. Gamma and colour profiles are ignored. Any damage is an error. */
 int image_from_png(const unsigned char *bytes, size_t n, Image *out, Error *e);
-/* The size and channels that image_from_png would give, by the header. */
+/* The size and channels that image_from_png would return, from the header. */
 int image_png_size(const unsigned char *bytes, size_t n, uint32_t *W, uint32_t *H, int *C,
                    Error *e);
 

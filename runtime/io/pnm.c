@@ -9,7 +9,7 @@ typedef struct Pnm {
     const unsigned char *bytes;
     size_t n, at;
     uint32_t W, H, most;
-    int kind, C; /* kind: the digit behind the P */
+    int kind, C; /* kind: the digit after the P */
 } Pnm;
 
 static bool is_blank(unsigned char c) {
@@ -62,7 +62,7 @@ static int read_header(Pnm *p, Error *e) {
         return error_set(e, "is damaged: a largest value of %u; 1 to %d are supported", p->most,
                          MOST);
     if (image_check_size(p->W, p->H, e) != 0) return -1;
-    /* One blank parts the header from the pixels, whose bytes may be blanks too. */
+    /* One blank separates the header from the pixels; pixel bytes may look like blanks. */
     if (p->at == p->n) return truncated(p, e);
     if (!is_blank(p->bytes[p->at])) return error_set(e, "is damaged: no blank behind its header");
     p->at++;
@@ -72,14 +72,14 @@ static int read_header(Pnm *p, Error *e) {
     return least > p->n - p->at ? truncated(p, e) : 0;
 }
 
-/* The bit of a bitmap in letters: a 0 or 1, with or without blanks between. */
+/* Reads one bit of an ASCII bitmap: 0 or 1, with or without blanks between. */
 static int letter(Pnm *p, uint32_t *out, Error *e) {
     if (skip(p, e) != 0) return -1;
     *out = (uint32_t)p->bytes[p->at++] - '0';
     return *out > 1 ? error_set(e, "is damaged: a bitmap's letter is neither 0 nor 1") : 0;
 }
 
-/* The value at the place x of a row. */
+/* The value at column x of a row. */
 static int value(Pnm *p, size_t x, uint32_t *out, Error *e) {
     const unsigned char *at = p->bytes + p->at;
     switch (p->kind) {

@@ -12,9 +12,9 @@
 /* --- zip --- */
 
 typedef struct ZipFile {
-    PthObjects objects; /* first: the hooks' context */
+    PthObjects objects; /* first, because it is the hooks' context */
     Archive archive;
-    char prefix[PICKLE_NAME], path[2 * PICKLE_NAME + 8]; /* path: of the entry that is open */
+    char prefix[PICKLE_NAME], path[2 * PICKLE_NAME + 8]; /* path: of the open entry */
 } ZipFile;
 
 static int zip_next(void *context, void *out, size_t n, size_t *got, Error *e) {
@@ -32,8 +32,9 @@ static void zip_done(void *context) {
     archive_leave(&z->archive);
 }
 
-/* Opens PREFIX + name and tells its size. Compressed entries are refused: torch.save writes none,
- * and so no entry is larger than the file. `called`: its name in messages about its contents. */
+/* Opens the entry PREFIX + name and returns its size. A compressed entry is an error: torch.save
+ * writes none. So no entry is larger than the file. `called`: the entry's name in messages about
+ * its contents. */
 static int zip_enter(ZipFile *z, const char *name, const char *called, uint64_t *size, Error *e) {
     snprintf(z->path, sizeof z->path, "%s%s", z->prefix, name);
     if (archive_enter(&z->archive, z->path, ARCHIVE_STORED,
@@ -58,7 +59,7 @@ static int zip_storage(void *context, const PthStorage *s, size_t bytes, Error *
 
 #define WANTED "wanted is .safetensors, .pth or .msgpack"
 
-/* What an archive without data.pkl is. */
+/* The error for an archive without data.pkl. */
 static int zip_refuse_other(ZipFile *z, Error *e) {
     zip_int64_t n = zip_get_num_entries(z->archive.zip, 0), arrays = 0;
     for (zip_int64_t i = 0; i < n; i++) {
@@ -81,7 +82,7 @@ static int zip_refuse_script(ZipFile *z, Error *e) {
                         "torch.save({\"state_dict\": model.state_dict()}, FILE)");
 }
 
-/* torch.save puts everything into one folder of any name. */
+/* torch.save puts all entries into one folder with any name. */
 static int zip_find_prefix(ZipFile *z, Error *e) {
     zip_int64_t n = zip_get_num_entries(z->archive.zip, 0);
     int found = 0;
@@ -104,7 +105,7 @@ static int zip_check_order(ZipFile *z, Error *e) {
     char path[PICKLE_NAME + 16], order[8] = "";
     uint64_t size;
     snprintf(path, sizeof path, "%sbyteorder", z->prefix);
-    if (zip_name_locate(z->archive.zip, path, 0) < 0) return 0; /* older files have none */
+    if (zip_name_locate(z->archive.zip, path, 0) < 0) return 0; /* older files have no such entry */
     if (zip_enter(z, "byteorder", "byteorder", &size, e) != 0) return -1;
     int failed = size >= sizeof order ? 0 : zip_exactly(z, order, (size_t)size, e);
     zip_done(z);
@@ -112,9 +113,9 @@ static int zip_check_order(ZipFile *z, Error *e) {
     return error_set(e, "its byte order is not 'little', the only one supported");
 }
 
-/* --- both --- */
+/* --- zip and legacy --- */
 
-/* The group that a key names, as a list of tensors. */
+/* Reads the group of a key as a list of tensors. */
 static int read_group(const PthObjects *o, const char *key, const PthSource *source, uint64_t size,
                       Device *d, TensorList *list, Error *e) {
     PthEntries entries = {0};
@@ -134,8 +135,8 @@ void pth_contents_free(PthContents *c) {
 
 /* --- zip --- */
 
-/* Opens the archive and interprets its pickle; *p is closed, and the objects freed, by the caller
- * in either case. */
+/* Opens the archive and interprets its pickle. The caller closes *p and frees the objects, also on
+ * failure. */
 static int zip_interpret(ZipFile *z, Pickle **p, Error *e) {
     PickleHooks hooks = pth_hooks();
     PickleValue root;
@@ -182,9 +183,9 @@ int pth_list_zip(int fd, uint64_t size, PthContents *out, Error *e) {
 /* --- legacy --- */
 
 typedef struct LegacyFile {
-    PthObjects objects; /* first: the hooks' context */
+    PthObjects objects; /* first, because it is the hooks' context */
     int fd;
-    uint64_t size, position; /* of the file; of the next byte to read */
+    uint64_t size, position; /* size of the file; position of the next byte to read */
 } LegacyFile;
 
 static int legacy_next(void *context, void *out, size_t n, size_t *got, Error *e) {
@@ -213,7 +214,7 @@ static void legacy_done(void *context) {
     (void)context;
 }
 
-/* The magic number 0x1950a86a20f9469cfc6c and the format's version. */
+/* Checks the magic number 0x1950a86a20f9469cfc6c and the version of the format. */
 static int legacy_check(const PickleValue *magic, const PickleValue *version, Error *e) {
     static const unsigned char wanted[] = {0x6c, 0xfc, 0x9c, 0x46, 0xf9,
                                            0x20, 0x6a, 0xa8, 0x50, 0x19};
@@ -232,7 +233,7 @@ static int legacy_check_order(const PickleValue *info, Error *e) {
     return error_set(e, "its byte order is not 'little', the only one supported");
 }
 
-/* The storages follow the pickles in the order of their keys, each behind its element count. */
+/* The storages follow the pickles in the order of their keys. An element count precedes each. */
 static int legacy_place(LegacyFile *f, const PickleValue *keys, Error *e) {
     if (keys->kind != PICKLE_LIST)
         return error_set(e, "has no list of storages behind its tensors");

@@ -9,17 +9,18 @@
 
 enum { OBJECT_STORAGE = 1, OBJECT_TENSOR };
 
-/* A storage and the part of it that a tensor may use: all but for views of the oldest files. */
+/* A storage and the range of it that a tensor may use: the whole, except for views in the oldest
+ * files. */
 typedef struct StorageView {
     PthStorage *storage;
     int64_t first, elements;
 } StorageView;
 
-/* --- the names that are known --- */
+/* --- the known globals --- */
 
 typedef enum GlobalKind {
     GLOBAL_DICT,
-    GLOBAL_DEFAULT, /* a dictionary whose argument is no part of it */
+    GLOBAL_DEFAULT, /* a dictionary whose argument is not an item */
     GLOBAL_TENSOR,
     GLOBAL_PARAMETER,
     GLOBAL_TYPED, /* calls its first argument with its third, a tuple */
@@ -72,10 +73,10 @@ static int64_t find_global(void *context, const char *module, const char *name) 
     return -1;
 }
 
-/* Modules, and names of some, that a file calls to run things where Python reads it. Nothing is run
- * here, but such a file is no checkpoint, and its user should know. */
+/* Modules, or some of their names, that a file calls in order to run code when Python reads it.
+ * Nothing runs here. But such a file is not a checkpoint, and its user should know. */
 static const struct {
-    const char *module, *names; /* NULL: all */
+    const char *module, *names; /* NULL: all names */
 } running[] = {
     {"os", NULL},
     {"posix", NULL},
@@ -128,8 +129,8 @@ static int remember_storage(PthObjects *o, PthStorage *s, Error *e) {
     return 0;
 }
 
-/* The bytes of an element of a type that is not supported, which legacy files have to be read
- * past; 0 where nobody knows. */
+/* Bytes per element of an unsupported type. Reading a legacy file must skip such elements. 0 if
+ * unknown. */
 static size_t foreign_size(const char *type) {
     static const struct {
         const char *type;
@@ -143,7 +144,7 @@ static size_t foreign_size(const char *type) {
     return 0;
 }
 
-/* The type of a storage that a persistent id names. */
+/* The type of a storage from its persistent id. */
 static int storage_type(const PickleValue *v, PthStorage *out) {
     if (v->kind == PICKLE_GLOBAL && globals[v->integer].kind == GLOBAL_STORAGE) {
         out->dtype = globals[v->integer].dtype;
@@ -159,8 +160,9 @@ static int storage_type(const PickleValue *v, PthStorage *out) {
     return 0;
 }
 
-/* ('storage', type, key, place, elements) and, in legacy files, None or a view's (key, first,
- * elements) of it; there also ('module', class, ...) for the class of a net. */
+/* A persistent id is ('storage', type, key, location, elements). Legacy files add None or a view of
+ * the storage, (key, first, elements); they also have ('module', class, ...) for the class of a
+ * net. */
 static int make_storage(void *context, Pickle *p, const PickleValue *id, PickleValue *out,
                         Error *e) {
     const PickleValue *v = id->kind == PICKLE_TUPLE ? id->list->items : NULL;
@@ -197,7 +199,7 @@ static int make_storage(void *context, Pickle *p, const PickleValue *id, PickleV
     return remember_storage(context, s, e);
 }
 
-/* One text may be the key of any number of storages, so it is not compared with itself. */
+/* Many storages may share one key text, so compare the addresses first. */
 static int by_key(const void *a, const void *b) {
     const char *x = (*(PthStorage *const *)a)->key, *y = (*(PthStorage *const *)b)->key;
     return x == y ? 0 : strcmp(x, y);
@@ -232,7 +234,7 @@ PthStorage *pth_find_storage(const PthObjects *o, const char *key) {
 
 /* --- tensors --- */
 
-/* A tuple (or list) of n sizes, none negative. */
+/* Reads a tuple (or list) of sizes, none negative. */
 static int read_sizes(const PickleValue *v, int64_t sizes[TENSOR_DIMS], int *n, Error *e) {
     if (v->kind != PICKLE_TUPLE && v->kind != PICKLE_LIST)
         return error_set(e, "holds a tensor whose shape or strides are no tuple");
@@ -249,7 +251,7 @@ static int read_sizes(const PickleValue *v, int64_t sizes[TENSOR_DIMS], int *n, 
     return 0;
 }
 
-/* The last element that a tensor with elements reaches must be one of the view's. */
+/* Fails unless the last element that a nonempty tensor reaches lies in the view. */
 static int check_reach(const PthTensor *t, const StorageView *view, Error *e) {
     char text[128];
     int64_t last = t->offset, step;
@@ -263,7 +265,8 @@ static int check_reach(const PthTensor *t, const StorageView *view, Error *e) {
                      (long long)view->elements);
 }
 
-/* (storage, offset, shape, strides, ...): what follows, such as hooks, is passed over. */
+/* The arguments are (storage, offset, shape, strides, ...); the others, such as hooks, are
+ * ignored. */
 static int make_tensor(Pickle *p, const PickleList *args, PickleValue *out, Error *e) {
     const PickleValue *v = args->items;
     int strides;
@@ -289,7 +292,7 @@ static int make_tensor(Pickle *p, const PickleList *args, PickleValue *out, Erro
     t->offset = v[1].integer;
     if (tensors_bytes_of(view->storage->dtype, t->ndim, t->shape, &bytes, e) != 0)
         return error_prefix(e, "a tensor of storage '%s'", view->storage->key);
-    /* Nothing steps along a dimension of one, whose stride may be any number. */
+    /* A dimension of size 1 is never stepped along, so its stride may be any number. */
     for (int i = 0; i < t->ndim; i++)
         if (t->shape[i] == 1) t->stride[i] = 0;
     if (bytes > 0 && check_reach(t, view, e) != 0) return -1;
@@ -298,7 +301,7 @@ static int make_tensor(Pickle *p, const PickleList *args, PickleValue *out, Erro
     return 0;
 }
 
-/* A dictionary from nothing, from a dictionary, or, as Python 2 wrote it, from a list of pairs. */
+/* A dictionary from no argument, from a dictionary, or from a list of pairs (Python 2). */
 static int make_dict(Pickle *p, const PickleList *args, PickleValue *out, Error *e) {
     const PickleValue *from = args->count ? &args->items[0] : NULL;
     PickleList *dict = pickle_list(p, 0, e);
@@ -364,21 +367,21 @@ PickleHooks pth_hooks(void) {
 
 /* --- the state dictionaries --- */
 
-enum { DEEPEST = 3 }; /* keys that lead to one */
+enum { DEEPEST = 3 }; /* the most keys that lead to a dictionary */
 
 static const PthTensor *tensor_of(const PickleValue *v) {
     return v->kind == PICKLE_OBJECT && v->type == OBJECT_TENSOR ? v->object : NULL;
 }
 
-/* The walk over containers: a round for each depth, so that what is nearest to the root is found
- * first, and each container once a round however often the file names it. */
+/* A walk over containers, with one round per depth, so that it finds groups nearest to the root
+ * first. Each round visits a container once, even if the file refers to it often. */
 typedef struct Walk {
     PthObjects *objects;
     const char *keys[DEEPEST];
-    size_t indices[DEEPEST]; /* where the key is NULL */
-    int depth;               /* of this round */
+    size_t indices[DEEPEST]; /* used where the key is NULL */
+    int depth;               /* of the present round */
     const PickleOpaque *opaque;
-    const char *opaque_key; /* of the first opaque value that was met, for the message */
+    const char *opaque_key; /* key of the first opaque value, for the message */
 } Walk;
 
 static bool usable_key(const PickleValue *v) {
@@ -386,7 +389,7 @@ static bool usable_key(const PickleValue *v) {
            strlen(v->text->bytes) == v->text->length;
 }
 
-/* Writes the path to the place of the walk; false where it is too long. */
+/* Writes the path of the walk's position; false if it is too long. */
 static bool write_key(const Walk *w, char key[PICKLE_NAME]) {
     size_t n = 0;
     key[0] = 0;

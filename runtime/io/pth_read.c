@@ -5,15 +5,15 @@
 
 #include "base/memory.h"
 
-/* Tensors may share elements, as tied weights do, so they may be larger than the file, within
- * reason. */
+/* Tensors may share elements, such as tied weights. So together they may be larger than the file,
+ * within these limits. */
 enum { REPEATS = 4, REPEATS_SMALL = 16 << 20 };
 
 typedef struct View {
     const PthEntry *entry;
     PthStorage *storage;
-    size_t item;  /* of the list */
-    size_t first; /* byte of the storage, for a contiguous view */
+    size_t item;  /* index in the list */
+    size_t first; /* first byte in the storage, for a contiguous view */
     size_t bytes;
     bool contiguous;
 } View;
@@ -44,7 +44,8 @@ static int describe(const PthObjects *o, const PthEntries *entries, uint64_t fil
             return error_prefix(e, "tensor '%s'", entries->items[i].name);
         v->contiguous = v->bytes == 0 || is_contiguous(t);
         v->first = (size_t)t->offset * dtype_size(v->storage->dtype);
-        total += v->bytes; /* no tensor has 2^63 bytes, nor have those before it */
+        total +=
+            v->bytes; /* no overflow: each tensor, and the sum so far, has less than 2^63 bytes */
         if (total > REPEATS_SMALL && (total - REPEATS_SMALL) / REPEATS > file_size)
             return error_set(e, "its tensors would take far more than the %llu bytes of the file",
                              (unsigned long long)file_size);
@@ -53,7 +54,7 @@ static int describe(const PthObjects *o, const PthEntries *entries, uint64_t fil
     return 0;
 }
 
-/* Gathers a strided view, row-major, from the whole storage. */
+/* Gathers a strided view, in row-major order, from the whole storage. */
 static int gather(const View *v, const unsigned char *storage, unsigned char *piece,
                   const Tensor *to, Error *e) {
     const PthTensor *t = v->entry->tensor;
@@ -77,7 +78,7 @@ static int gather(const View *v, const unsigned char *storage, unsigned char *pi
     return 0;
 }
 
-/* Hands a contiguous view what it has of the storage's bytes first .. first+n-1. */
+/* Copies to a contiguous view its part of the storage's bytes first .. first+n-1. */
 static int hand(const View *v, TensorList *list, size_t first, unsigned char *bytes, size_t n,
                 Error *e) {
     size_t low = v->first > first ? v->first : first;
@@ -101,8 +102,8 @@ static int read_whole(const View *views, size_t count, const PthSource *source, 
     return failed;
 }
 
-/* Views come in the order of their first bytes. Those that a piece has begun and not ended are
- * `open`, so that a piece is not compared with every view of the storage. */
+/* Views are sorted by their first byte. `open` views have begun and not ended at the present piece,
+ * so that each piece is compared only with those. */
 static int read_pieces(const View *views, size_t count, const PthSource *source, size_t bytes,
                        unsigned char *piece, TensorList *list, Error *e) {
     const View **open = memory_zeroed(count, sizeof(const View *), "a list of tensors", e);

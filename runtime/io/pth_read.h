@@ -1,5 +1,5 @@
-/* From the description of a PyTorch file's tensors to tensors: each storage is
- * read once, front to back, into the tensors that view it.
+/* Makes tensors from their descriptions in a PyTorch file. Each storage is read once, from start to
+ * end, into the tensors that view it.
  */
 #ifndef ADVRT_IO_PTH_READ_H
 #define ADVRT_IO_PTH_READ_H
@@ -7,19 +7,19 @@
 #include "io/pth_objects.h"
 #include "io/tensors.h"
 
-/* Where storages lie. One is open at a time. */
+/* The source of the storages; one is open at a time. */
 typedef struct PthSource {
     void *context;
-    /* Fails where the file has no storage of that key and size. */
+    /* Fails if the file has no storage of that key and size. */
     int (*open)(void *context, const PthStorage *s, size_t bytes, Error *e);
-    /* The next n bytes, all of them. */
+    /* Reads exactly the next n bytes. */
     int (*read)(void *context, void *out, size_t n, Error *e);
     void (*close)(void *context);
 } PthSource;
 
 /* Adds the tensors of the entries to the list, contiguous and on device d. Besides the tensors it
- * holds one piece, or one storage where a view of it is not contiguous. Refuses tensors of far more
- * bytes than the file has (views that repeat its elements). */
+ * allocates one piece, or one storage if a view of it is not contiguous. Fails if tensors need far
+ * more bytes than the file has (views that repeat its elements). */
 int pth_read_tensors(const PthObjects *o, const PthEntries *entries, const PthSource *source,
                      uint64_t file_size, Device *d, TensorList *list, Error *e);
 

@@ -91,7 +91,7 @@ int record_series(Buffer *out, const char *key, Dtype t, const void *values, int
 
 /* --- reading --- */
 
-/* Of a field's key and value in `held`, which moves while it grows. */
+/* The positions of a field's key and value in `held`, which moves when it grows. */
 typedef struct Place {
     size_t key, value;
 } Place;
@@ -99,8 +99,8 @@ typedef struct Place {
 struct RecordReader {
     char *path;
     int fd;
-    bool framed, heads;  /* heads: of each record only what comes before its first series */
-    uint64_t size, next; /* of the file; a part file's next frame */
+    bool framed, heads;  /* heads: read each record only up to its first series */
+    uint64_t size, next; /* size of the file; position of a part file's next frame */
     RecordField *fields;
     Place *places;
     int fields_room, places_room;
@@ -152,7 +152,7 @@ void record_close(RecordReader *r) {
     memory_free(r);
 }
 
-/* Keeps n bytes (or makes room for them, bytes being NULL), aligned to 8; tells their place. */
+/* Stores n bytes aligned to 8 (if bytes is NULL, only makes room); *place is their position. */
 static int hold(RecordReader *r, const void *bytes, size_t n, size_t *place, Error *e) {
     size_t gap = (8 - r->held.size % 8) % 8;
     if (n > RECORD_BYTES || r->held.size + gap + n > RECORD_BYTES)
@@ -172,7 +172,7 @@ static int read_text(RecordReader *r, size_t n, size_t *place, Error *e) {
     return 0;
 }
 
-/* Integers stay integers until the first real among them. */
+/* Integers stay integers until the first real number. */
 static int read_series(RecordReader *r, uint64_t n, RecordField *f, size_t *place, Error *e) {
     f->kind = RECORD_INTEGERS;
     f->count = (size_t)n;
@@ -222,7 +222,8 @@ static int read_value(RecordReader *r, RecordField *f, size_t *place, bool *last
     }
 }
 
-/* Makes room for field i, so that a reader takes what its records need and not what they may. */
+/* Makes room for field i, so that a reader allocates for its records' fields, not for the
+ * maximum. */
 static int make_room(RecordReader *r, int i, Error *e) {
     return memory_grow((void **)&r->fields, i, &r->fields_room, sizeof *r->fields, "a record", e) ||
                    memory_grow((void **)&r->places, i, &r->places_room, sizeof *r->places,
@@ -240,7 +241,7 @@ static int read_record(RecordReader *r, size_t *count, Error *e) {
         return error_set(e, "has a record of %llu fields, at most %d are allowed",
                          (unsigned long long)map.size, RECORD_FIELDS);
     *count = (size_t)map.size;
-    if (make_room(r, 0, e) != 0) return -1; /* a record without fields is one too */
+    if (make_room(r, 0, e) != 0) return -1; /* a record may have no fields */
     for (size_t i = 0; i < *count; i++) {
         bool last;
         if (make_room(r, (int)i, e) != 0) return -1;
@@ -259,8 +260,8 @@ static int read_record(RecordReader *r, size_t *count, Error *e) {
     return 0;
 }
 
-/* Goes on behind the next whole frame of a part file, to its records; at the file's end, and where
- * the frame holds none, the range stays empty. */
+/* Moves to the records of the next complete frame of a part file. At the end of the file, and for a
+ * frame without records, the range stays empty. */
 static int next_frame(RecordReader *r, Error *e) {
     bool whole;
     Frame f;

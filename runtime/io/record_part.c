@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* TEMP_FAILURE_RETRY: a signal that is handled interrupts system calls */
+#define _GNU_SOURCE /* for TEMP_FAILURE_RETRY: a handled signal interrupts system calls */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -14,7 +14,7 @@
 #include "io/record_frame.h"
 
 enum { PIECE = 1 << 15 };
-/* A process that was killed may need a moment to be gone, and its lock with it. */
+/* A killed process may need a moment to end and release its lock. */
 enum { LOCK_ATTEMPTS = 40, LOCK_PAUSE = 50000000 /* ns */ };
 
 const unsigned char frame_magic[FRAME_MAGIC] = {'a', 'd', 'v'};
@@ -23,7 +23,7 @@ struct RecordPart {
     char *path;
     int fd;
     uint64_t size;
-    Buffer frames; /* of Frame */
+    Buffer frames; /* array of Frame */
 };
 
 static const Frame *frame_at(const RecordPart *p, size_t i) {
@@ -48,7 +48,7 @@ static uint32_t get32(const unsigned char *from) {
     return from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
 }
 
-/* The checksum's start: of the kind and the length. */
+/* The first part of the checksum: over the kind and the length. */
 static uLong header_sum(const unsigned char header[FRAME_HEADER]) {
     return crc32(0, header + FRAME_MAGIC, 5);
 }
@@ -87,8 +87,8 @@ int frame_check(int fd, uint64_t position, uint64_t size, bool *whole, Frame *fr
 
 /* --- recovery --- */
 
-/* A part file starts with the magic, or with as much of it as a crash left; blocks that were
- * never written read as zeros. */
+/* A part file starts with the magic bytes, or with the part of them that a crash left. Blocks that
+ * were never written read as zeros. */
 static int check_start(int fd, uint64_t size, Error *e) {
     unsigned char start[FRAME_MAGIC] = {0};
     size_t n = size < FRAME_MAGIC ? (size_t)size : FRAME_MAGIC, same = 0;
@@ -100,7 +100,7 @@ static int check_start(int fd, uint64_t size, Error *e) {
     return error_set(e, "is no file of unfinished records");
 }
 
-/* Cuts the file to its whole frames, and lists them in `frames` of Frame. */
+/* Cuts the file after its complete frames, and lists these in `frames`. */
 static int recover(int fd, uint64_t *end, Buffer *frames, Error *e) {
     struct stat s;
     bool whole = true;
@@ -135,8 +135,8 @@ int record_recover(const char *path, uint64_t *frames, uint64_t *bytes, Error *e
 
 /* --- opening --- */
 
-/* Whether the open file still is the one of that name: another process may have removed it, its
- * work done, between the opening and the locking. */
+/* Whether the open file still has this name. Between opening and locking, another process may have
+ * finished and removed it. */
 static bool is_named(int fd, const char *path) {
     struct stat here, there;
     return fstat(fd, &here) == 0 && stat(path, &there) == 0 && here.st_dev == there.st_dev &&
@@ -205,7 +205,7 @@ static int write_at(int fd, const void *bytes, size_t n, uint64_t position) {
     return 0;
 }
 
-/* Best effort: what stays behind is cut off when the file is opened again. */
+/* Best effort: reopening the file cuts off the remainder. */
 static int cut_back(RecordPart *p, Error *e) {
     error_set(e, "%s: %s", p->path, strerror(errno));
     (void)!TEMP_FAILURE_RETRY(ftruncate(p->fd, (off_t)p->size));
@@ -252,7 +252,7 @@ int record_part_cut(RecordPart *p, size_t frames, Error *e) {
 
 /* --- reading --- */
 
-/* Fails where the frame is no longer what it was when it was opened or written. */
+/* Fails if the frame has changed since it was opened or written. */
 static int check_again(const RecordPart *p, const Frame *f, Error *e) {
     bool whole;
     Frame again;

@@ -19,14 +19,14 @@ typedef struct Entry {
     Dtype dtype;
     int ndim;
     int64_t shape[TENSOR_DIMS];
-    uint64_t begin, end; /* bytes of the data */
+    uint64_t begin, end; /* the range of its bytes in the data */
 } Entry;
 
 /* --- reading --- */
 
-/* A tensor as the header describes it, before anything of it is believed. */
+/* A tensor as the header describes it, before any check. */
 typedef struct Description {
-    const char *dtype; /* NULL: none */
+    const char *dtype; /* NULL: missing */
     bool shaped, natural, placed;
     size_t ndim;
     int64_t shape[TENSOR_DIMS], offsets[2];
@@ -45,7 +45,8 @@ static int find_dtype(const char *name, Dtype *out, Error *e) {
                      name);
 }
 
-/* An array of numbers: its length, the first `most` of them, and whether all are natural. */
+/* Reads an array of numbers: its length, the first `most` of them, and whether all are natural
+ * numbers. */
 static int read_numbers(JsonReader *r, int64_t *out, size_t most, size_t *n, bool *natural,
                         Error *e) {
     bool first = true, more, whole;
@@ -101,7 +102,7 @@ static int describe_entry(JsonReader *r, Description *out, Error *e) {
     }
 }
 
-/* `data`: bytes behind the header. */
+/* `data`: number of bytes after the header. */
 static int check_entry(const Description *d, uint64_t data, Entry *out, Error *e) {
     char text[128];
     size_t bytes;
@@ -125,7 +126,7 @@ static int check_entry(const Description *d, uint64_t data, Entry *out, Error *e
                      (unsigned long long)(out->end - out->begin));
 }
 
-/* The metadata, texts by name, is passed over. */
+/* Skips the metadata, which maps names to texts. */
 static int skip_metadata(JsonReader *r, Error *e) {
     bool first = true, more;
     const char *text;
@@ -147,7 +148,7 @@ static int by_place(const void *a, const void *b) {
     return (x->end > y->end) - (x->end < y->end);
 }
 
-/* The tensors, in the order of their data, must fill it. */
+/* Checks that the tensors, in the order of their data, fill it. */
 static int check_cover(const Entry *entries, size_t n, uint64_t data, Error *e) {
     uint64_t at = 0;
     for (size_t i = 0; i < n; i++) {
@@ -260,7 +261,7 @@ int safetensors_read(int fd, uint64_t size, Device *d, TensorList *list, Error *
 
 /* --- writing --- */
 
-/* jansson takes what it says for a mistake in the text where it is memory that ran out. */
+/* jansson reports lack of memory as a mistake in the text. */
 static _Thread_local Error starved;
 
 static void *take_json(size_t bytes) {
@@ -279,7 +280,7 @@ static int by_size_then_place(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* NULL where memory ran out. */
+/* Returns NULL if memory ran out. */
 static json_t *describe(const SafetensorsEntry *t, uint64_t begin, uint64_t end) {
     json_t *shape = json_array();
     int failed = shape == NULL;
@@ -293,7 +294,7 @@ static json_t *describe(const SafetensorsEntry *t, uint64_t begin, uint64_t end)
                      "data_offsets", (json_int_t)begin, (json_int_t)end);
 }
 
-/* Adds the entries to a header; *total: the bytes of all of them. */
+/* Adds the entries to a header; *total is the bytes of all entries. */
 static int describe_all(json_t *header, const char *path, const SafetensorsEntry *entries, size_t n,
                         uint64_t *total, Error *e) {
     *total = 0;
@@ -315,8 +316,8 @@ static int describe_all(json_t *header, const char *path, const SafetensorsEntry
     return 0;
 }
 
-/* The text of a header, padded with spaces so that the data starts at a multiple of 8; to be freed
- * with memory_free. */
+/* The text of a header, padded with spaces so that the data starts at a multiple of 8 bytes. Free
+ * it with memory_free. */
 static char *text_of_header(json_t *header, const char *path, size_t *length, Error *e) {
     size_t bytes = starved.code == ERROR_NONE ? json_dumpb(header, NULL, 0, JSON_COMPACT) : 0;
     *length = (bytes + 7) / 8 * 8;
@@ -358,7 +359,7 @@ static char *make_header(const char *path, const SafetensorsEntry *entries, size
 
 struct SafetensorsWriter {
     FileWriter *file;
-    uint64_t left; /* bytes that are still to be put */
+    uint64_t left; /* bytes that are still missing */
     char *path;
 };
 

@@ -41,7 +41,7 @@ int image_from_webp(const unsigned char *bytes, size_t n, Image *out, Error *e) 
     WebPDecoderConfig config;
     *out = (Image){0};
     if (image_webp_size(bytes, n, &W, &H, &C, e) != 0 || image_new(out, W, H, C, e) != 0) return -1;
-    VP8StatusCode status = VP8_STATUS_UNSUPPORTED_FEATURE; /* by a library of another version */
+    VP8StatusCode status = VP8_STATUS_UNSUPPORTED_FEATURE; /* if the library has another version */
     if (WebPInitDecoderConfig(&config)) {
         config.output.colorspace = MODE_RGB;
         config.output.is_external_memory = 1;

@@ -6,11 +6,11 @@
 
 #include "io/image.h"
 
-/* Whether the bytes start as a WebP file. */
+/* Whether the bytes start like a WebP file. */
 bool image_is_webp(const unsigned char *bytes, size_t n);
-/* Lossy and lossless WebP as RGB; alpha is dropped. An animation is refused. */
+/* Reads lossy and lossless WebP as RGB; alpha is dropped. An animation is an error. */
 int image_from_webp(const unsigned char *bytes, size_t n, Image *out, Error *e);
-/* The size and channels that image_from_webp would give, by the header. */
+/* The size and channels that image_from_webp would return, from the header. */
 int image_webp_size(const unsigned char *bytes, size_t n, uint32_t *W, uint32_t *H, int *C,
                     Error *e);
 

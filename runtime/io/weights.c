@@ -12,7 +12,7 @@
 typedef int Reader(int fd, uint64_t size, const char *key, Device *d, TensorList *list, Error *e);
 typedef int Lister(int fd, uint64_t size, PthContents *out, Error *e);
 
-/* The start of a file, and its length in full. */
+/* The first bytes of a file, and its full length. */
 typedef struct Head {
     unsigned char bytes[FOREIGN_START];
     size_t n;
@@ -35,7 +35,7 @@ static bool is_pickle(const Head *h) {
     return h->n >= 2 && h->bytes[0] == 0x80 && h->bytes[1] >= 2 && h->bytes[1] <= 5;
 }
 
-/* A map whose first key is "format". */
+/* Whether it starts with a map whose first key is "format". */
 static bool is_msgpack(const Head *h) {
     size_t key = h->bytes[0] == 0xde ? 3 : h->bytes[0] == 0xdf ? 5 : 1;
     return (key > 1 || (h->bytes[0] & 0xf0) == 0x80) && starts(h, key,
@@ -44,7 +44,7 @@ static bool is_msgpack(const Head *h) {
                                                                7);
 }
 
-/* JSON's object: of an index, or of no weights at all. */
+/* Whether it starts like a JSON object: an index, or no weights at all. */
 static bool is_json(const Head *h) {
     size_t at = 0;
     while (at < h->n && strchr(" \t\r\n", h->bytes[at] ? h->bytes[at] : 'x')) at++;
@@ -71,10 +71,10 @@ static int read_msgpack(int fd, uint64_t size, const char *key, Device *d, Tenso
 typedef struct Format {
     bool (*is)(const Head *h);
     Reader *read;
-    Lister *list; /* NULL: there is one dictionary */
+    Lister *list; /* NULL: the format has only one dictionary */
 } Format;
 
-/* In an order in which none takes what is another's. */
+/* In an order in which no format claims a file of another. */
 static const Format formats[] = {
     {is_zip, pth_read_zip, pth_list_zip},
     {is_safetensors, read_safetensors, NULL},
@@ -82,7 +82,7 @@ static const Format formats[] = {
     {is_pickle, pth_read_legacy, pth_list_legacy},
 };
 
-/* Opens a file and finds its format, NULL for an index; the caller closes *fd. */
+/* Opens a file and finds its format; *out is NULL for an index. The caller closes *fd. */
 static int open_file(const char *path, int *fd, Head *head, const Format **out, Error *e) {
     struct stat s;
     *head = (Head){.n = FOREIGN_START};
@@ -106,7 +106,7 @@ static int open_file(const char *path, int *fd, Head *head, const Format **out, 
     return error_prefix(e, "%s", path);
 }
 
-/* Reads one file that is no index, and adds its tensors to the list. */
+/* Reads one file that is not an index, and adds its tensors to the list. */
 static int load_file(const char *path, const char *key, Device *d, TensorList *list, Error *e) {
     int fd;
     Head head;
@@ -119,7 +119,8 @@ static int load_file(const char *path, const char *key, Device *d, TensorList *l
     return failed ? error_prefix(e, "%s", path) : 0;
 }
 
-/* A file of an index has the tensors that the index says, sorted as those are. */
+/* Checks that a file of an index holds exactly the tensors that the index lists. Both are
+ * sorted. */
 static int check_shard(const TensorList *list, const ShardName *names, size_t count, Error *e) {
     for (size_t i = 0; i < list->count || i < count; i++) {
         const char *has = i < list->count ? list->items[i].name : NULL;
