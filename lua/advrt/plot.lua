@@ -1,9 +1,9 @@
---- Figures by gnuplot: a script NAME.gp with its data is kept in the run's folder and run there, to
--- make NAME.svg, NAME.png and NAME.pdf. `gnuplot -d NAME.gp` in the folder makes them again.
+--- Figures by gnuplot. The run's folder keeps a script NAME.gp with its data; gnuplot runs it there
+-- and makes NAME.svg, NAME.png and NAME.pdf. `gnuplot -d NAME.gp` in the folder makes them again.
 --
--- Text of others (file names, names of losses) enters a script in single quotes, in which gnuplot
--- expands nothing, or in double quotes without the characters that act there. No path enters a
--- command line.
+-- Untrusted text (file names, names of losses) enters a script in single quotes, in which gnuplot
+-- expands nothing, or in double quotes without the special characters. No path enters a command
+-- line.
 
 local arguments = require "advrt.support.check"
 local fail = require "advrt.support.fail"
@@ -13,8 +13,8 @@ local system = require "advrt.core.system"
 
 local plot = {}
 
--- A colour and a dash pattern for each loss, the same in every figure. The colours' lightness differs, so
--- that they stay apart in grey and for readers who see no red or no green.
+-- A colour and a dash pattern for each loss, the same in every figure. The colours differ in
+-- lightness, so they stay distinct in grey and for colour-blind readers.
 local colours = {ce = "#0A2A66", ce_sign = "#D55E00", logit = "#2FB092", m_logit = "#A43A8E"}
 local dashes = {ce = 1, ce_sign = 2, logit = 4, m_logit = 5}
 local spare = {{"#E0A100", 3}, {"#000000", 4}, {"#5AA9E6", 5}, {"#7A5200", 2}, {"#0A2A66", 3}, {"#D55E00", 1},
@@ -42,12 +42,14 @@ function plot.quote(text)
     return "'" .. system.printable(text):gsub("'", "''") .. "'"
 end
 
--- Widths of a figure in points: the text of a page, and one of its two columns (17.5 and 8.5 cm).
+-- The widths of a figure in points: the text width of a page, and one of its two columns (17.5 and
+-- 8.5 cm).
 local POINT = 72 / 2.54 -- points in a centimetre
 plot.widths = {page = 17.5 * POINT, column = 8.5 * POINT}
 
---- How figures are drawn, from a script's options: {size = "page" or "column", titles = whether each has
--- its title in the picture, bands = "quartiles", "interval" or "sd" (advrt.results.bands)}. o: optional.
+--- How to draw figures, from a script's options: {size = "page" or "column", titles = whether each
+-- figure contains its title, bands = "quartiles", "interval" or "sd" (advrt.results.bands)}. o:
+-- optional.
 function plot.form(o)
     o = o or {}
     return {size = o.figure_size or "page", titles = not o.no_titles, bands = o.bands or "quartiles"}
@@ -56,20 +58,21 @@ end
 local raised = {["-"] = "⁻", ["0"] = "⁰", ["1"] = "¹", ["2"] = "²", ["3"] = "³", ["4"] = "⁴", ["5"] = "⁵",
     ["6"] = "⁶", ["7"] = "⁷", ["8"] = "⁸", ["9"] = "⁹"}
 
---- Commands for a log axis ("x" or "y") over the decades low .. high, with at most about seven labels. With
--- `zeros` a line labelled 0 is added below them. Returns the commands and the exponent of that line.
+--- The commands for a log axis ("x" or "y") over the decades low .. high, with at most about seven
+-- labels. With `zeros`, a line labelled 0 is added below them. Returns the commands and the
+-- exponent of that line.
 function plot.decades(axis, low, high, zeros)
     local step, ticks = math.max(1, math.ceil((high - low) / 7)), {}
     for e = high, low, -step do
         ticks[#ticks + 1] = ("'10%s' 1e%d"):format(tostring(e):gsub(".", raised), e)
     end
     if zeros then ticks[#ticks + 1] = ("'0' 1e%d"):format(low - step) end
-    -- The range ends just beyond its last labels, which gnuplot may leave out otherwise.
+    -- The range extends slightly past its last labels; gnuplot may omit them otherwise.
     return ("set logscale %s\nset %stics (%s)\nset %srange [0.999e%d:1.001e%d]"):format(axis, axis,
         table.concat(ticks, ", "), axis, zeros and low - step or low, high), low - step
 end
 
---- A named block of data: rows of numbers, nan where there is none.
+--- A named block of data: rows of numbers, nan for a missing one.
 function plot.block(name, rows)
     local lines = {"$" .. name .. " << EOD"}
     for _, row in ipairs(rows) do
@@ -83,8 +86,8 @@ end
 
 local kinds = {"svg", "png", "pdf"}
 
--- Sizes are in points: 4/3 pixels of a web page, 300/72 pixels of the PNG. gnuplot's cairo terminals draw
--- letters 4/3 as large as they are told, and the one for PDF lines half as wide.
+-- Sizes are in points: 4/3 pixels on a web page, 300/72 pixels in the PNG. gnuplot's cairo
+-- terminals draw letters 4/3 as large as specified; the PDF terminal draws lines half as wide.
 local frame = [[
 # %s
 # gnuplot -d %s.gp makes %s.svg, %s.png and %s.pdf.
@@ -113,7 +116,7 @@ do for [kind in "svg png pdf"] {
 ]]
 
 --- The script of a figure: its title in one line, width and height in points, blocks of data, and
--- the commands that draw it. Letters are 8 points high where a command does not say otherwise.
+-- the drawing commands. Letters are 8 points high unless a command sets another height.
 function plot.script(name, title, width, height, blocks, commands)
     local function scaled(by) return math.floor(width * by + 0.5), math.floor(height * by + 0.5) end
     local svg_width, svg_height = scaled(4 / 3)
@@ -122,14 +125,15 @@ function plot.script(name, title, width, height, blocks, commands)
         png_width, png_height, width / 72, height / 72, name, (commands:gsub("\n", "\n  ")))
 end
 
--- A figure depends on its script alone. -d skips gnuplot's start-up files; these variables and a
--- fonts.conf below HOME would change a figure too. Fontconfig finds its cache where it was.
+-- A figure depends only on its script. -d skips gnuplot's start-up files. These variables, and a
+-- fonts.conf below HOME, would change a figure too. Fontconfig still finds its cache.
 local GNUPLOT = "unset GNUTERM GNUPLOT_LIB GNUPLOT_DEFAULT_GDFONT GNUPLOT_FONTPATH GDFONTPATH GNUPLOT_PS_DIR "
     .. "GNUPLOT_DRIVER_DIR GNUPLOT_SHARE_DIR FIT_SCRIPT FIT_LOG LC_NUMERIC LC_TIME LC_CTYPE LANG LANGUAGE; "
     .. "export XDG_CACHE_HOME=\"${XDG_CACHE_HOME:-$HOME/.cache}\" XDG_CONFIG_HOME=/nonexistent "
     .. "XDG_DATA_HOME=/nonexistent HOME=/nonexistent LC_ALL=C.UTF-8; exec gnuplot -d"
 
---- Fails, before the work that it would draw, where gnuplot is missing or lacks a kind of picture.
+--- Fails, before the work whose results it would draw, if gnuplot is missing or cannot make a
+-- picture format.
 function plot.check()
     local pipe <close>, message = io.popen(GNUPLOT .. " -e 'set terminal svg; "
         .. "set terminal pngcairo; set terminal pdfcairo' 2>&1")
@@ -149,7 +153,8 @@ end
 --- Calls `undo` when the variable that holds the value is closed.
 local function at_end(undo) return setmetatable({}, {__close = undo}) end
 
---- Whether a picture is whole: gnuplot ends well on a full disk, having drawn a part.
+--- Whether a picture file is complete: on a full disk gnuplot succeeds although it wrote only a
+-- part.
 local whole = {
     svg = function(path)
         local file <close> = io.open(path, "rb")
@@ -169,7 +174,7 @@ local whole = {
     end,
 }
 
---- Replaces the time in a PDF, the only part of a picture that would differ from one drawing to the next.
+--- Replaces the time in a PDF, the only part of a picture that differs between drawings.
 local function forget_time(path)
     local file <close> = io.open(path, "r+b")
     local bytes = file and file:read("a") or ""
@@ -180,14 +185,14 @@ local function forget_time(path)
     end
 end
 
---- Runs NAME.gp in its folder `dir`, the working folder. The pictures appear under their names when
--- all are complete; none is left half made.
+--- Runs NAME.gp in its folder `dir`, the working folder. The pictures get their names when all are
+-- complete, so none is left incomplete.
 local function run(dir, name)
     local _ <close> = at_end(function()
         for _, kind in ipairs(kinds) do os.remove(("%s.%s.part"):format(name, kind)) end
     end)
     local command = ("%s -e \"suffix='.part'\" %s.gp 2>&1"):format(GNUPLOT, name)
-    -- Closing it waits for gnuplot, which makes no more parts then.
+    -- Closing the pipe waits for gnuplot, so no temporary files appear afterwards.
     local pipe <close>, message = io.popen(command)
     if not pipe then fail("gnuplot cannot be run: %s", message) end
     local said = pipe:read("a") or ""
@@ -209,8 +214,8 @@ local function run(dir, name)
     end
 end
 
---- Draws the figures whose scripts are in `dir`. Works from inside the folder, so that its path is
--- never part of a command; the working folder is put back.
+--- Draws the figures whose scripts are in `dir`. It changes into the folder, so that no path is
+-- part of a command, and restores the working folder.
 function plot.draw(dir, names)
     arguments.want("draw", 1, "string", dir)
     arguments.want("draw", 2, "table", names)
@@ -221,10 +226,11 @@ function plot.draw(dir, names)
     for _, name in ipairs(names) do run(dir, name) end
 end
 
---- A figure of grouped bars in panels one above the other, in per cent with an interval each.
--- panels: array of {title, groups, series}; groups: the groups' titles; series: array of {title, rows,
--- colour (may be left out)}, rows one of {share, low, high} in [0,1] for each group, false where there is
--- none. A line is drawn at `guide` (may be left out), a share. form: plot.form's (may be left out).
+--- A figure of grouped bars in panels one above the other, in per cent, each bar with an interval.
+-- panels: array of {title, groups, series}; groups: the titles of the groups; series: array of
+-- {title, rows, colour (optional)}. rows: for each group {share, low, high} in [0,1], or false.
+-- `guide` (optional): a value in [0,1] at which a line is drawn. form (optional): a result of
+-- plot.form.
 function plot.bars(name, title, ylabel, panels, guide, form)
     arguments.want("bars", 1, "string", name)
     arguments.want("bars", 2, "string", title)

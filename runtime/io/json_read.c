@@ -9,13 +9,13 @@ static int wrong(JsonReader *r, const char *problem, Error *e) {
     unsigned char c = r->at < r->length ? (unsigned char)r->text[r->at] : 0;
     r->broken = true;
     if (r->at >= r->length)
-        return error_set(e, "%s is no valid JSON (byte %zu: %s near end of file)", r->what,
+        return error_set(e, "%s is not valid JSON (byte %zu: %s near end of file)", r->what,
                          r->length, problem);
     if (c < 0x20 || c >= 0x7f)
-        return error_set(e, "%s is no valid JSON (byte %zu: %s near byte 0x%02x)", r->what,
+        return error_set(e, "%s is not valid JSON (byte %zu: %s near byte 0x%02x)", r->what,
                          r->at + 1, problem, c);
-    return error_set(e, "%s is no valid JSON (byte %zu: %s near '%c')", r->what, r->at + 1, problem,
-                     c);
+    return error_set(e, "%s is not valid JSON (byte %zu: %s near '%c')", r->what, r->at + 1,
+                     problem, c);
 }
 
 static bool is_blank(char c) {

@@ -123,7 +123,7 @@ static int coded(MsgpackReader *r, int code, MsgpackToken *out, Error *e) {
     case 0xdd: return sized(r, MSGPACK_ARRAY, 2 << (code - 0xdc), out, e);
     case 0xde:
     case 0xdf: return sized(r, MSGPACK_MAP, 2 << (code - 0xde), out, e);
-    default: return error_set(e, "holds the byte 0x%02x, which is no msgpack", code);
+    default: return error_set(e, "holds the byte 0x%02x, which is not msgpack", code);
     }
 }
 

@@ -125,8 +125,7 @@ static int read_file(Input *in, Error *e) {
                 return error_set(e, "a msgpack file that does not start with format = '%s'",
                                  FORMAT);
         } else if (i == 1) {
-            if (strcmp(key, "version") != 0)
-                return error_set(e, "has no version behind its format");
+            if (strcmp(key, "version") != 0) return error_set(e, "has no version after its format");
             if (msgpack_expect(r, MSGPACK_INTEGER, "its version", &version, e) != 0) return -1;
             if (version.integer != VERSION)
                 return error_set(e, "has version %lld of its format, %d is supported",
@@ -140,7 +139,7 @@ static int read_file(Input *in, Error *e) {
     }
     if (!found) return error_set(e, "holds no 'tensors'");
     if (msgpack_left(r) == 0) return 0;
-    return error_set(e, "has %llu bytes behind its end", (unsigned long long)msgpack_left(r));
+    return error_set(e, "has %llu bytes after its end", (unsigned long long)msgpack_left(r));
 }
 
 int msgpack_tensors_read(int fd, uint64_t size, Device *d, TensorList *list, Error *e) {

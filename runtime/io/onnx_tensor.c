@@ -177,7 +177,7 @@ static int find_file(const Onnx *m, const OnnxItem *item, char **path, Error *e)
     *path = NULL;
     if (!is_external(m, item)) return 0;
     const OnnxItem *location = entry(m, item, "location");
-    if (!location) return error_set(e, "is in another file, but names none");
+    if (!location) return error_set(e, "is in another file, but does not name it");
     const char *name = onnx_text(m, location), *slash = strrchr(m->path, '/');
     if (!stays(name))
         return error_set(e, "is in the file '%s', which is not inside the model's folder", name);
@@ -198,7 +198,7 @@ static int entry_number(const Onnx *m, const OnnxItem *item, const char *key, ui
     const char *digits = onnx_text(m, text);
     size_t n = strlen(digits);
     if (n == 0 || n > 18 || strspn(digits, "0123456789") != n)
-        return error_set(e, "has the %s '%s' in another file, which is no number of bytes", key,
+        return error_set(e, "has the %s '%s' in another file, which is not a number of bytes", key,
                          digits);
     *out = strtoull(digits, NULL, 10);
     return 0;

@@ -227,7 +227,7 @@ static int top_of_kind(Pickle *p, PickleKind kind, PickleList **out, Error *e) {
     if (top->kind == kind) {
         *out = top->list;
     } else if (top->kind != PICKLE_OPAQUE) {
-        return damaged(p, "it fills what is no container of that kind", e);
+        return damaged(p, "it fills a value that is not a container of that kind", e);
     } else if (kind == PICKLE_DICT) {
         if (!top->opaque->items) top->opaque->items = pickle_list(p, 0, e);
         *out = top->opaque->items;
@@ -266,7 +266,7 @@ static int memo_put(Pickle *p, uint64_t at, Error *e) {
 
 static int memo_get(Pickle *p, uint64_t at, Error *e) {
     if (at >= p->memo_capacity || !p->memo_set[at])
-        return damaged(p, "it recalls what it never remembered", e);
+        return damaged(p, "it recalls a value that it never stored", e);
     return push(p, p->memo[at], e);
 }
 
@@ -390,7 +390,7 @@ static int op_collect(Pickle *p, int code, Error *e) {
 
 static int op_short_tuple(Pickle *p, int code, Error *e) {
     size_t n = (size_t)(code - 0x84);
-    if (above_mark(p) < n) return damaged(p, "a tuple wants more values than there are", e);
+    if (above_mark(p) < n) return damaged(p, "a tuple needs more values than there are", e);
     p->depth -= n;
     return make_list(p, PICKLE_TUPLE, p->stack + p->depth, n, e);
 }
@@ -461,7 +461,7 @@ static int op_stack_global(Pickle *p, int code, Error *e) {
     (void)code;
     if (pop(p, &name, e) != 0 || pop(p, &module, e) != 0) return -1;
     if (name.kind != PICKLE_TEXT || module.kind != PICKLE_TEXT)
-        return damaged(p, "a global is named by what is no text", e);
+        return damaged(p, "the name of a global is not text", e);
     if (name.text->length >= PICKLE_NAME || module.text->length >= PICKLE_NAME)
         return error_set(e, "its pickle has a name longer than %d bytes", PICKLE_NAME - 1);
     return push_global(p, module.text->bytes, name.text->bytes, e);
@@ -476,7 +476,7 @@ static int push_call(Pickle *p, const PickleValue *callee, const PickleValue *ar
         if (!o->made && p->hooks.opaque(p->hooks.context, o, e) != 0) return -1;
         if (pickle_opaque(p, o->module, o->name, &made, e) != 0) return -1;
     } else if (callee->kind != PICKLE_GLOBAL || args->kind != PICKLE_TUPLE) {
-        return damaged(p, "it calls what is no function", e);
+        return damaged(p, "it calls a value that is not a function", e);
     } else if (p->hooks.call(p->hooks.context, p, callee->integer, args->list, &made, e) != 0) {
         return -1;
     }
@@ -498,7 +498,7 @@ static int op_instance(Pickle *p, int code, Error *e) {
     PickleValue *values, callee, args = {.kind = PICKLE_TUPLE};
     size_t n;
     if (pop_mark(p, &values, &n, e) != 0) return -1;
-    if (code == 'o' && n == 0) return damaged(p, "it calls what is no function", e);
+    if (code == 'o' && n == 0) return damaged(p, "it calls a value that is not a function", e);
     args.list = pickle_list(p, n, e);
     if (!args.list) return -1;
     args.list->count = code == 'o' ? n - 1 : n;

@@ -64,7 +64,7 @@ static int read_header(Pnm *p, Error *e) {
     if (image_check_size(p->W, p->H, e) != 0) return -1;
     /* One blank separates the header from the pixels; pixel bytes may look like blanks. */
     if (p->at == p->n) return truncated(p, e);
-    if (!is_blank(p->bytes[p->at])) return error_set(e, "is damaged: no blank behind its header");
+    if (!is_blank(p->bytes[p->at])) return error_set(e, "is damaged: no blank after its header");
     p->at++;
     uint64_t values = (uint64_t)p->W * p->H * (uint64_t)p->C, least = values;
     if (p->kind == 4) least = (uint64_t)((p->W + 7) / 8) * p->H;

@@ -235,8 +235,7 @@ static int legacy_check_order(const PickleValue *info, Error *e) {
 
 /* The storages follow the pickles in the order of their keys. An element count precedes each. */
 static int legacy_place(LegacyFile *f, const PickleValue *keys, Error *e) {
-    if (keys->kind != PICKLE_LIST)
-        return error_set(e, "has no list of storages behind its tensors");
+    if (keys->kind != PICKLE_LIST) return error_set(e, "has no list of storages after its tensors");
     for (size_t i = 0; i < keys->list->count; i++) {
         const PickleValue *key = &keys->list->items[i];
         PthStorage *s =
@@ -244,7 +243,7 @@ static int legacy_place(LegacyFile *f, const PickleValue *keys, Error *e) {
         int64_t elements;
         size_t bytes;
         if (!s || s->position)
-            return error_set(e, "lists a storage that none of its tensors has, or one twice");
+            return error_set(e, "lists a storage that no tensor uses, or lists one twice");
         if (legacy_exactly(f, &elements, sizeof elements, e) != 0) return -1;
         if (elements != s->elements)
             return error_set(e, "storage '%s' has %" PRId64 " elements, its tensors say %" PRId64,

@@ -176,7 +176,7 @@ static int make_storage(void *context, Pickle *p, const PickleValue *id, PickleV
     if (n < 5 || n > 6 || v[0].kind != PICKLE_TEXT || strcmp(v[0].text->bytes, "storage") != 0 ||
         storage_type(&v[1], &made) != 0 || v[2].kind != PICKLE_TEXT ||
         v[4].kind != PICKLE_INTEGER || v[4].integer < 0)
-        return error_set(e, "refers to something stored outside its pickle that is no storage");
+        return error_set(e, "refers to something stored outside its pickle that is not a storage");
     if (v[2].text->length >= PICKLE_NAME)
         return error_set(e, "has a storage with a name longer than %d bytes", PICKLE_NAME - 1);
     made.key = v[2].text->bytes;
@@ -237,7 +237,7 @@ PthStorage *pth_find_storage(const PthObjects *o, const char *key) {
 /* Reads a tuple (or list) of sizes, none negative. */
 static int read_sizes(const PickleValue *v, int64_t sizes[TENSOR_DIMS], int *n, Error *e) {
     if (v->kind != PICKLE_TUPLE && v->kind != PICKLE_LIST)
-        return error_set(e, "holds a tensor whose shape or strides are no tuple");
+        return error_set(e, "holds a tensor whose shape or strides are not a tuple");
     if (v->list->count > TENSOR_DIMS)
         return error_set(e, "holds a tensor of %zu dimensions, at most %d are supported",
                          v->list->count, TENSOR_DIMS);
@@ -245,7 +245,7 @@ static int read_sizes(const PickleValue *v, int64_t sizes[TENSOR_DIMS], int *n, 
     for (int i = 0; i < *n; i++) {
         const PickleValue *size = &v->list->items[i];
         if (size->kind != PICKLE_INTEGER || size->integer < 0)
-            return error_set(e, "holds a tensor whose shape or strides are no natural numbers");
+            return error_set(e, "holds a tensor whose shape or strides are not natural numbers");
         sizes[i] = size->integer;
     }
     return 0;
@@ -313,11 +313,12 @@ static int make_dict(Pickle *p, const PickleList *args, PickleValue *out, Error 
             if (pickle_push(p, dict, &from->list->items[i], e) != 0) return -1;
         return 0;
     }
-    if (from->kind != PICKLE_LIST) return error_set(e, "holds a dictionary made of no pairs");
+    if (from->kind != PICKLE_LIST)
+        return error_set(e, "holds a dictionary that is not made of pairs");
     for (size_t i = 0; i < from->list->count; i++) {
         const PickleValue *pair = &from->list->items[i];
         if ((pair->kind != PICKLE_LIST && pair->kind != PICKLE_TUPLE) || pair->list->count != 2)
-            return error_set(e, "holds a dictionary made of no pairs");
+            return error_set(e, "holds a dictionary that is not made of pairs");
         if (pickle_push(p, dict, &pair->list->items[0], e) != 0 ||
             pickle_push(p, dict, &pair->list->items[1], e) != 0)
             return -1;
@@ -344,12 +345,12 @@ static int call_global(void *context, Pickle *p, int64_t number, const PickleLis
             return 0;
         }
         if (!first || first->kind != PICKLE_OBJECT || first->type != OBJECT_TENSOR)
-            return error_set(e, "holds a parameter that is no tensor");
+            return error_set(e, "holds a parameter that is not a tensor");
         *out = *first;
         return 0;
     case GLOBAL_SIZE:
         if (!first || (first->kind != PICKLE_TUPLE && first->kind != PICKLE_LIST))
-            return error_set(e, "holds a torch.Size of no sizes");
+            return error_set(e, "holds a torch.Size that is not made of sizes");
         *out = *first;
         return 0;
     default:
@@ -452,7 +453,7 @@ static int refuse_root(const PickleValue *root, const Walk *w, Error *e) {
                          root->opaque->module, root->opaque->name);
     if (root->kind == PICKLE_OPAQUE && refuse_running(NULL, root->opaque, e) != 0) return -1;
     if (root->kind == PICKLE_OPAQUE)
-        return error_set(e, "holds an object of '%s.%s', no named tensors; " WAY_OUT,
+        return error_set(e, "holds an object of '%s.%s' instead of named tensors;  " WAY_OUT,
                          root->opaque->module, root->opaque->name);
     if (w->opaque)
         return error_set(

@@ -218,7 +218,7 @@ static int read_value(RecordReader *r, RecordField *f, size_t *place, bool *last
         f->count = (size_t)t.size;
         return read_text(r, f->count, place, e);
     case MSGPACK_ARRAY: *last = r->heads; return r->heads ? 0 : read_series(r, t.size, f, place, e);
-    default: return error_set(e, "has a value that is no text, number, boolean or series");
+    default: return error_set(e, "has a value that is not a text, number, boolean or series");
     }
 }
 

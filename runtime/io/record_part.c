@@ -97,7 +97,7 @@ static int check_start(int fd, uint64_t size, Error *e) {
     while (same < n && start[same] == frame_magic[same]) same++;
     while (same < n && start[same] == 0) same++;
     if (same == n) return 0;
-    return error_set(e, "is no file of unfinished records");
+    return error_set(e, "is not a file of unfinished records");
 }
 
 /* Cuts the file after its complete frames, and lists these in `frames`. */
@@ -156,7 +156,7 @@ static int open_locked(const char *path, int *fd, Error *e) {
         close(*fd);
         *fd = -1;
     }
-    const char *reason = why == EWOULDBLOCK ? "another process is at work on it" : strerror(why);
+    const char *reason = why == EWOULDBLOCK ? "another process is using it" : strerror(why);
     return error_set(e, "%s: %s", path, reason);
 }
 

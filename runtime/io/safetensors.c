@@ -93,7 +93,7 @@ static int describe_entry(JsonReader *r, Description *out, Error *e) {
     bool first = true, more;
     const char *key;
     *out = (Description){0};
-    if (json_peek(r) != '{') return error_set(e, "is described by no object");
+    if (json_peek(r) != '{') return error_set(e, "has a description that is not an object");
     r->at++;
     for (;;) {
         if (json_more(r, '}', &first, &more, e) != 0) return -1;
@@ -114,7 +114,7 @@ static int check_entry(const Description *d, uint64_t data, Entry *out, Error *e
     out->ndim = (int)d->ndim;
     memcpy(out->shape, d->shape, sizeof out->shape);
     if (tensors_bytes_of(out->dtype, out->ndim, out->shape, &bytes, e) != 0) return -1;
-    if (!d->placed) return error_set(e, "has data_offsets that are no [begin, end]");
+    if (!d->placed) return error_set(e, "has data_offsets that are not [begin, end]");
     out->begin = (uint64_t)d->offsets[0];
     out->end = (uint64_t)d->offsets[1];
     if (out->end > data)
@@ -130,14 +130,14 @@ static int check_entry(const Description *d, uint64_t data, Entry *out, Error *e
 static int skip_metadata(JsonReader *r, Error *e) {
     bool first = true, more;
     const char *text;
-    if (json_peek(r) != '{') return error_set(e, "its " METADATA " is no map of texts");
+    if (json_peek(r) != '{') return error_set(e, "its " METADATA " is not a map of texts");
     r->at++;
     for (;;) {
         if (json_more(r, '}', &first, &more, e) != 0) return -1;
         if (!more) return 0;
         if (json_key(r, &text, e) != 0) return -1;
         if (json_peek(r) != '"')
-            return error_set(e, "its " METADATA " has '%s', which is no text", text);
+            return error_set(e, "its " METADATA " has '%s', which is not text", text);
         if (json_text(r, &text, e) != 0) return -1;
     }
 }
@@ -203,7 +203,7 @@ static int read_header(JsonReader *r, uint64_t data, Entries *all, Error *e) {
     bool first = true, more;
     Description d;
     if (!json_peek(r)) return error_set(e, "its header is empty");
-    if (json_peek(r) != '{') return error_set(e, "its header is no JSON object");
+    if (json_peek(r) != '{') return error_set(e, "its header is not a JSON object");
     r->at++;
     for (;;) {
         const char *name;
@@ -302,9 +302,8 @@ static int describe_all(json_t *header, const char *path, const SafetensorsEntry
         const SafetensorsEntry *t = &entries[i];
         size_t bytes;
         if (strcmp(t->name, METADATA) == 0)
-            return error_set(
-                e, "%s: safetensors keeps the name '%s' for itself, no tensor can have it", path,
-                METADATA);
+            return error_set(e, "%s: safetensors reserves the name '%s'; no tensor can have it",
+                             path, METADATA);
         if (i > 0 && dtype_size(t->dtype) > dtype_size(t[-1].dtype))
             return error_set(e, "%s: '%s' has larger elements than '%s' before it", path, t->name,
                              t[-1].name);
@@ -329,7 +328,7 @@ static char *text_of_header(json_t *header, const char *path, size_t *length, Er
     }
     bool short_of_memory = starved.code != ERROR_NONE;
     error_set(e, "%s: its header cannot be made: %s", path,
-              short_of_memory ? starved.text : "a name is no UTF-8");
+              short_of_memory ? starved.text : "a name is not UTF-8");
     if (short_of_memory) error_no_memory(e);
     memory_free(text);
     return NULL;
@@ -351,7 +350,8 @@ static char *make_header(const char *path, const SafetensorsEntry *entries, size
         bool whole = json_object_size(header) == n + (pair_count > 0);
         text = whole || starved.code != ERROR_NONE ? text_of_header(header, path, length, e) : NULL;
         if (!whole && starved.code == ERROR_NONE)
-            error_set(e, "%s: its header cannot be made: a name is no UTF-8, or there twice", path);
+            error_set(e, "%s: its header cannot be made: a name is not UTF-8, or there twice",
+                      path);
     }
     json_decref(header);
     return text;

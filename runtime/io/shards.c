@@ -11,7 +11,7 @@
 static int add_name(Shards *s, size_t *room, const char *tensor, const char *file, Error *e) {
     if (!*file || strchr(file, '/') || strchr(file, '\\') || strcmp(file, ".") == 0 ||
         strcmp(file, "..") == 0)
-        return error_set(e, "names the file '%s', which is none of its own folder", file);
+        return error_set(e, "names the file '%s', which is not in its own folder", file);
     if (s->count == *room) {
         size_t more = *room ? 2 * *room : 64;
         ShardName *names = memory_zeroed(more, sizeof *names, "the names of an index", e);
@@ -30,7 +30,7 @@ static int read_map(Shards *s, JsonReader *r, Error *e) {
     const char *tensor, *file;
     size_t room = 0;
     if (s->names) return error_set(e, "has 'weight_map' twice");
-    if (json_peek(r) != '{') return error_set(e, "has a 'weight_map' that is no object");
+    if (json_peek(r) != '{') return error_set(e, "has a 'weight_map' that is not an object");
     r->at++;
     for (;;) {
         if (json_more(r, '}', &first, &more, e) != 0) return -1;
@@ -53,7 +53,8 @@ static int read_index(Shards *s, JsonReader *r, Error *e) {
     }
     if (json_end(r, e) != 0) return -1;
     if (s->count) return 0;
-    return error_set(e, "is JSON, but no index of weights: it has no tensors in a 'weight_map'");
+    return error_set(e,
+                     "is JSON, but not an index of weights: it has no tensors in a 'weight_map'");
 }
 
 static int by_tensor(const void *a, const void *b) {

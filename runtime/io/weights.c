@@ -113,7 +113,7 @@ static int load_file(const char *path, const char *key, Device *d, TensorList *l
     const Format *format;
     if (open_file(path, &fd, &head, &format, e) != 0) return -1;
     int failed = format ? format->read(fd, head.size, key, d, list, e)
-                        : error_set(e, "is JSON, where a file of weights is wanted");
+                        : error_set(e, "is JSON, but wanted is a file of weights");
     if (!failed) failed = tensors_sort(list, e);
     close(fd);
     return failed ? error_prefix(e, "%s", path) : 0;
@@ -210,6 +210,5 @@ int weights_save(const char *path, TensorList *list, const TextPair *pairs, size
         return safetensors_write(path, list, pairs, pair_count, e);
     if (has_suffix(path, ".msgpack"))
         return msgpack_tensors_write(path, list, pairs, pair_count, e);
-    return error_set(e, "%s: weights are written to names that end in .safetensors or .msgpack",
-                     path);
+    return error_set(e, "%s: the name of a weight file must end in .safetensors or .msgpack", path);
 }

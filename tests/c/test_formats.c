@@ -137,7 +137,7 @@ static void test_pnm_refused(void **state) {
         {"P5\n1 1 65536\nab", "is damaged: a largest value of 65536; 1 to 65535 are supported"},
         {"P5\n1 1 0\na", "is damaged: a largest value of 0; 1 to 65535 are supported"},
         {"P5\n1000000000000 1 9\na", "is damaged: a number of too many digits"},
-        {"P5\n1 1 255x", "is damaged: no blank behind its header"},
+        {"P5\n1 1 255x", "is damaged: no blank after its header"},
         {"P5 # no end", "is truncated: its 11 bytes end before the image does"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

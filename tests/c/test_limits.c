@@ -132,7 +132,7 @@ static void test_safetensors_limits(void **state) {
     (void)state;
     refuse_open(safetensors_read, sparse("1234567", 7, 7), 7, "too short for a safetensors file");
     refuse_open(safetensors_read, sparse("\2\0\0\0\0\0\0\0[]", 10, 10), 10,
-                "its header is no JSON object");
+                "its header is not a JSON object");
     refuse_open(
         safetensors_read, sparse("\1\xe1\xf5\5\0\0\0\0{", 9, 100000009), 100000009,
         "its header of 100000001 bytes is longer than the 100000000 that the format allows");
@@ -190,7 +190,7 @@ static void test_unwritable_weights(void **state) {
     assert_int_equal(tensor_new(&t, device, DTYPE_U8, 0, NULL, &e), 0);
     assert_int_equal(tensors_add(&list, "\xff", 1, &t, &e), 0);
     assert_int_equal(weights_save(scratch_path("u.safetensors"), &list, NULL, 0, &e), -1);
-    if (!strstr(e.text, "a name is no UTF-8")) fail_msg("%s", e.text);
+    if (!strstr(e.text, "a name is not UTF-8")) fail_msg("%s", e.text);
     tensors_free(&list);
     /* Larger than memory here may be: its bytes are never looked at. */
     Tensor large = {.dtype = DTYPE_F32, .ndim = 1, .shape = {INT64_C(1) << 31}};

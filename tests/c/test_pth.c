@@ -269,15 +269,16 @@ static void test_refuses_to_run(void **state) {
             "eval\x93)R",
             "refuses to run 'builtins.eval'" ONLY);
     REFUSED("ctorch\nload\n)R", "refuses to run 'torch.load'" ONLY);
-    REFUSED("ctorch.serialization\n_get_layout\n)R",
-            "holds an object of 'torch.serialization._get_layout', no named tensors; " WAY_OUT);
+    REFUSED(
+        "ctorch.serialization\n_get_layout\n)R",
+        "holds an object of 'torch.serialization._get_layout' instead of named tensors;  " WAY_OUT);
     REFUSED("(U\x02lsios\nsystem\n", "refuses to run 'os.system'" ONLY);
     REFUSED("ctorch\nFloatStorage\n)R", "refuses to run 'torch.FloatStorage'" ONLY);
     REFUSED("ctorch\nComplexFloatStorage\n",
             "holds a tensor of type 'torch.ComplexFloatStorage', which is not supported");
     REFUSED("ccollections\nOrderedDict\n)\x82",
             "its pickle has opcode 0x82 at byte 53, which no tensor needs");
-    REFUSED("c\x1b[2J\nx\n", "holds an object of '?[2J.x', no named tensors; " WAY_OUT);
+    REFUSED("c\x1b[2J\nx\n", "holds an object of '?[2J.x' instead of named tensors;  " WAY_OUT);
     /* However deep, and whatever else there is. */
     REFUSED("}" NAME("a") "}" NAME("b") "]cposix\nsystem\nU\x02ls\x85Rass",
             "refuses to run 'posix.system'" ONLY);
@@ -290,16 +291,16 @@ static void test_refuses_damage(void **state) {
     REFUSED("K\x01(s", DAMAGED "31: it fills a container with nothing");
     REFUSED("K\x01K\x01"
             "a",
-            DAMAGED "32: it fills what is no container of that kind");
+            DAMAGED "32: it fills a value that is not a container of that kind");
     REFUSED("}(K\x01u", DAMAGED "32: a key has no value");
-    REFUSED("h\x05", DAMAGED "29: it recalls what it never remembered");
+    REFUSED("h\x05", DAMAGED "29: it recalls a value that it never stored");
     REFUSED("Nr\xff\xff\x0f\0", DAMAGED "33: it numbers its memory out of order");
-    REFUSED("K\x01)R", DAMAGED "31: it calls what is no function");
+    REFUSED("K\x01)R", DAMAGED "31: it calls a value that is not a function");
     REFUSED("X\xff\xff\xff\x7f", "is cut off: it ends inside its pickle");
     REFUSED("X\xff\xff\x0f\0", "is cut off: it ends inside its pickle");
     REFUSED("\x8e\xff\xff\xff\xff\xff\xff\xff\xff", "is cut off: it ends inside its pickle");
     REFUSED("\x80\x09", "its pickle has protocol 9, 2 to 5 are supported");
-    REFUSED("NQ", "refers to something stored outside its pickle that is no storage");
+    REFUSED("NQ", "refers to something stored outside its pickle that is not a storage");
     REFUSED("K\x05", "holds no named tensors; " WAY_OUT);
     REFUSED("}", "holds no named tensors; " WAY_OUT);
     char deep[1000];
@@ -350,7 +351,7 @@ static void test_refuses_tensors(void **state) {
     state_refused(LEGACY(TENSOR("J\xff\xff\xff\xff", "K\x01\x85", "K\x01\x85"), 3),
                   "holds a tensor that is not made from a storage");
     state_refused(LEGACY(TENSOR("K\0", "K\x02\x85", "J\xff\xff\xff\xff\x85"), 3),
-                  "holds a tensor whose shape or strides are no natural numbers");
+                  "holds a tensor whose shape or strides are not natural numbers");
     state_refused(LEGACY(TENSOR("K\0", "K\x02\x85", ")"), 3),
                   "holds a tensor of 1 dimensions with 0 strides");
     state_refused(LEGACY(TENSOR("K\0", "(K\1K\1K\1K\1K\1K\1K\1K\1K\1t", ")"), 3),

@@ -248,7 +248,7 @@ static void test_one_writer(void **state) {
     for (int append = 0; append < 2; append++) {
         assert_int_equal(record_part_open(&other, path, append, &e), -1);
         assert_null(other);
-        assert_non_null(strstr(e.text, "locked.part: another process is at work on it"));
+        assert_non_null(strstr(e.text, "locked.part: another process is using it"));
     }
     check_file(path, 1);
     record_part_close(p);
@@ -262,7 +262,7 @@ static void test_not_a_part(void **state) {
     char message[256];
     RecordPart *p;
     scratch_write(path, "Dear reader", 11);
-    snprintf(message, sizeof message, "%s: is no file of unfinished records", path);
+    snprintf(message, sizeof message, "%s: is not a file of unfinished records", path);
     assert_int_equal(record_recover(path, NULL, NULL, &e), -1);
     assert_string_equal(e.text, message);
     assert_int_equal(record_part_open(&p, path, true, &e), -1);
@@ -388,14 +388,14 @@ static void test_refusals(void **state) {
     REFUSE("\x81\xa1"
            "a\x81\xa1"
            "b\x01",
-           "has a value that is no text, number, boolean or series");
+           "has a value that is not a text, number, boolean or series");
     REFUSE("\x81\x01\x01", "a record's key is an integer, wants a text");
     REFUSE("\x81\xa1"
            "a",
            "is cut off inside a value");
     REFUSE("\x81\xa1"
            "a\xc1",
-           "holds the byte 0xc1, which is no msgpack");
+           "holds the byte 0xc1, which is not msgpack");
     REFUSE("\x81\xa1"
            "a\xcf\x80\0\0\0\0\0\0\0",
            "holds the integer 9223372036854775808, beyond 63 "

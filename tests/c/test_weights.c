@@ -17,8 +17,9 @@ static void test_bad_files(void **state) {
                   "a zip archive without data.pkl, so not one that torch.save wrote");
     state_refused(GOLDEN "bad_header.safetensors",
                   "its header of 1152921504606846976 bytes does not fit the file of 10 bytes");
-    state_refused(GOLDEN "bad_json.safetensors",
-                  "its header is no valid JSON (byte 37: string or '}' expected near end of file)");
+    state_refused(
+        GOLDEN "bad_json.safetensors",
+        "its header is not valid JSON (byte 37: string or '}' expected near end of file)");
     state_refused(GOLDEN "bad_offsets.safetensors",
                   "tensor 'a': ends at byte 16 of the data, of which the file has 8");
     state_refused(GOLDEN "bad_overlap.safetensors", "tensors 'a' and 'b' overlap");
@@ -83,10 +84,10 @@ static void test_safetensors_refusals(void **state) {
     refuse_header("{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,1]}}",
                   1, "tensor 'a': has 9 dimensions, at most 8 are supported");
     refuse_header("{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,0]}}", 1,
-                  "tensor 'a': has data_offsets that are no [begin, end]");
+                  "tensor 'a': has data_offsets that are not [begin, end]");
     refuse_header("{\"a\":{\"dtype\":\"U8\",\"shape\":[1]}}", 1,
-                  "tensor 'a': has data_offsets that are no [begin, end]");
-    refuse_header("{\"a\":7}", 0, "tensor 'a': is described by no object");
+                  "tensor 'a': has data_offsets that are not [begin, end]");
+    refuse_header("{\"a\":7}", 0, "tensor 'a': has a description that is not an object");
     refuse_header("{\"a\":{},\"a\":{}}", 0, "tensor 'a': has no dtype");
     refuse_header("{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},"
                   "\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",
@@ -250,7 +251,7 @@ static void test_msgpack_refusals(void **state) {
                   "data\xc4\x01"
                   "1",
             "holds a tensor 'a' twice");
-    MSGPACK(START "\x80\x00", "has 1 bytes behind its end");
+    MSGPACK(START "\x80\x00", "has 1 bytes after its end");
 }
 
 static void test_damaged(void **state) {
@@ -301,7 +302,7 @@ static void test_save_refusals(void **state) {
     Error e = {0};
     state_load(GOLDEN "state.safetensors", &list);
     refuse_save("x.pth", &list,
-                "x.pth: weights are written to names that end in .safetensors or .msgpack");
+                "x.pth: the name of a weight file must end in .safetensors or .msgpack");
     symlink("/dev/full", scratch_path("full.safetensors"));
     symlink("/dev/full", scratch_path("full.msgpack"));
     char message[256];

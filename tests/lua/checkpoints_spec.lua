@@ -260,14 +260,14 @@ describe("weights in several files", function()
         local name = "model.safetensors.index.json: "
         for _, place in ipairs {"../1.safetensors", "/etc/passwd", "a/1.safetensors", "..", "."} do
             refused(('"fc.weight": "%s"'):format(place),
-                name .. ("names the file '%s', which is none of its own folder"):format(place))
+                name .. ("names the file '%s', which is not in its own folder"):format(place))
         end
-        refused('"fc.weight": ""', name .. "names the file '', which is none of its own folder")
+        refused('"fc.weight": ""', name .. "names the file '', which is not in its own folder")
         refused('"fc.weight": 1', name .. "names no file for the tensor 'fc.weight'")
         refused('"a": "1.safetensors", "a": "2.safetensors"', name .. "names the tensor 'a' twice")
-        refused("", name .. "is JSON, but no index of weights: it has no tensors in a 'weight_map'")
+        refused("", name .. "is JSON, but not an index of weights: it has no tensors in a 'weight_map'")
         refused('"a": "b"', name .. "has 'weight_map' twice", ', "weight_map": {"a": "b"}')
-        refused('"a": "b"', name .. "it is no valid JSON (byte 40: invalid number near 'x')", ', "n": -x')
+        refused('"a": "b"', name .. "it is not valid JSON (byte 40: invalid number near 'x')", ', "n": -x')
         refused('"a": "absent.safetensors"', "absent.safetensors: No such file or directory")
         refused('"fc.bias": "1.safetensors"',
             "1.safetensors: has no tensor 'fc.bias', which its index says is in it")
@@ -277,7 +277,7 @@ describe("weights in several files", function()
         refused('"fc.weight": "1.safetensors"',
             "1.safetensors: has a tensor 'x', which its index does not name")
         refused('"fc.weight": "model.safetensors.index.json"',
-            name .. "is JSON, where a file of weights is wanted")
+            name .. "is JSON, but wanted is a file of weights")
         write '"fc.bias": "2.safetensors"'
         assert.equal(index .. ": has no weights 'ema'", select(2, net.build(definition(),
             {weights = index, weights_key = "ema"})))
@@ -309,7 +309,7 @@ describe("a file that is no weights", function()
         refused("checkpoint", 'model_checkpoint_path: "m-1"\n',
             "is the list of a TensorFlow checkpoint, which is not supported" .. wanted)
         refused("config.json", '{"architectures": ["ResNet"]}\n',
-            "is JSON, but no index of weights: it has no tensors in a 'weight_map'")
+            "is JSON, but not an index of weights: it has no tensors in a 'weight_map'")
         refused("m.onnx", "\8\8\18\7pytorch\26\0062.1.0:\0",
             "is an ONNX model; use --net for models")
         refused("m.h5", "\x89HDF\r\n\x1a\n\0\0", "is an HDF5 file (Keras), which is not supported" .. wanted)

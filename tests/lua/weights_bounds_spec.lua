@@ -96,7 +96,7 @@ describe("a weight file's memory and time", function()
 
     it("are those of the text of a safetensors header", function()
         local function header(json) return string.pack("<s8", json) end
-        assert.equal("its __metadata__ is no map of texts", read(header('{"__metadata__":['
+        assert.equal("its __metadata__ is not a map of texts", read(header('{"__metadata__":['
             .. ("{},"):rep(1000000) .. "{}]}"), 2):match(": (.*)"))
         assert.equal("tensor 'a': has no dtype", read(header('{"a":{"b":[' .. ("{},"):rep(1000000)
             .. "{}]}}"), 2):match(": (.*)"))

@@ -69,7 +69,7 @@ describe("weight files", function()
             for problem, bad in pairs {
                 ["'n' has larger elements than 'x' before it"] = {{"x", "f32", {1}}, {"n", "i64", {1}}},
                 ["keeps the name '__metadata__' for itself"] = {{"__metadata__", "f32", {1}}},
-                ["a name is no UTF-8, or there twice"] = {{"x", "f32", {1}}, {"x", "f32", {2}}},
+                ["a name is not UTF-8, or there twice"] = {{"x", "f32", {1}}, {"x", "f32", {2}}},
                 ["'x': "] = {{"x", "f32", {1 << 40, 1 << 40}}},
             } do
                 local none, message = stream(path, bad)

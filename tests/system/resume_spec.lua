@@ -245,7 +245,7 @@ describe("a run that is gone on with", function()
                 table.concat(parts, " "), base, base, base)})
         assert.equal(0, status, err)
         assert.equal("1\n", support.read(base .. "/out"))
-        assert.matches("^advrt: [^\n]+: another process is at work on it[^\n]*\n$",
+        assert.matches("^advrt: [^\n]+: another process is using it[^\n]*\n$",
             support.read(base .. "/err"))
         assert.same(contents(whole), contents(dir))
     end)

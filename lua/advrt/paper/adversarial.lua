@@ -1,19 +1,21 @@
---- Sets of adversarial examples on disk: made by a run of an experiment, read back as a stream.
+--- Sets of adversarial examples on disk: a run of an experiment makes them, and a stream reads
+-- them.
 --
 -- A set is a folder with run.json and
 --
 --   shard-NNNNN-L.safetensors   f32 "images" [M,C,H,W]: the examples of the L-th loss for a batch of
---                               images; where L is 0, u8, the genuine images of the batch
---   extra-NNNNN.safetensors     u8 "images" [M,C,H,W]: genuine images that nothing has attacked
+--                               images; if L is 0: u8, the genuine images of the batch
+--   extra-NNNNN.safetensors     u8 "images" [M,C,H,W]: genuine images without an attack
 --   records.msgpack             the index: a map for each image in the order of the shards
 --
--- An image of the index has shard and row (from 0), sha256 of the shard, file (of its source image),
--- label, and loss: a loss's name, or "genuine" or "extra". Examples have target, setting, iteration (at
--- which they were taken), l2 and linf (distances from the source image) and survives_8bit (rounded to
--- 8 bits the image still is the target). An image that is not its target is not kept.
+-- An image of the index has shard and row (from 0), sha256 of the shard, file (of its source
+-- image), label, and loss: a loss's name, or "genuine" or "extra". An example also has target,
+-- setting, iteration (at which it was taken), l2 and linf (distances from the source image) and
+-- survives_8bit (whether it is still classified as the target after rounding to 8 bits). Images
+-- that are not classified as their target are not stored.
 --
--- Reading checks every shard against its sum; the images themselves come through a feed
--- (advrt.core.feed), of which a few batches are in memory, however many there are.
+-- Reading verifies the checksum of every shard. The images come through a feed (advrt.core.feed),
+-- which holds only a few batches in memory.
 
 local arguments = require "advrt.support.check"
 local attack = require "advrt.attack"
@@ -39,19 +41,20 @@ local adversarial = {}
 
 local EXTRA_SHARD = 1000 -- images
 
---- The options that say what a set holds, in the order of --help.
+--- The options that determine the contents of a set, in the order of --help.
 adversarial.options = {"net", "weights", "weights-key", "images", "resize", "crop", "mean", "std",
     "batch", "limit", "sample", "targets", "losses", "require", "setting", "iterations", "alpha",
     "magnitude", "norm", "kappa", "when", "extra", "extra-images", "seed"}
 
---- The flag for bad images of a set that is made, as options.parse has it.
+--- The flag for bad images when making a set, in the form of options.parse.
 adversarial.skip_bad = experiment.skip_bad
 
 -- Writing ---------------------------------------------------------------------
 
 local Set = {}
 
---- Writes a shard and returns its sum. It is the folder's once the unit that names it is committed.
+--- Writes a shard and returns its checksum. The shard belongs to the folder once the unit that
+-- names it is committed.
 local function write_shard(out, name, images)
     local path = out:scratch(name)
     local done, message = tensor.save(path, {images = images})
@@ -68,7 +71,7 @@ local function levels_of(x, count)
     return tensor.stack(list)
 end
 
---- Which of a batch's images are examples, and whether they are when rounded: arrays of booleans.
+--- Which images of a batch are examples, and which still are after rounding: arrays of booleans.
 function Set:judge(queue, real, r)
     local good, survive = {}, {}
     if self.o.when == "first" then
@@ -128,8 +131,8 @@ function Set:keep(queue, real, one, r)
     end
 end
 
---- Where the genuine images come from that nothing attacks: a folder, and how many of its images are
--- passed over. Fails where it has too few.
+--- The source of the genuine images without an attack: a folder, and how many of its images to
+-- skip. Fails if the folder has too few.
 local function extra_images(o, g, images, listed)
     if o.extra_images then
         images, listed = data.folder(o.extra_images, {classes = g.classes, input = g.input,
@@ -146,7 +149,7 @@ end
 
 function Set:check() extra_images(self.o, self.net, self.images, self.listed) end
 
---- Reads the first image from number i on whose file is good to x; returns its number.
+--- Reads into x the first readable image from number i on; returns its number.
 function Set:next_good(images, i, x)
     while true do
         if i > #images then
@@ -160,7 +163,8 @@ function Set:next_good(images, i, x)
     end
 end
 
---- Of the first loss's unit the genuine images come first; examples are only of images of the batch.
+--- In the first loss's unit the genuine images come first. Examples are only of images of the
+-- batch.
 function Set:heads_of_images(unit, l, heads, batch)
     local images = {}
     if l == 1 then
@@ -190,7 +194,7 @@ function Set:bytes()
     return pixels * (self.count * (1 + 4 * #self.losses) + self.o.extra)
 end
 
---- The genuine images that nothing attacks, as shards and the records of a last unit.
+--- Writes the genuine images without an attack: shards, and the records of a last unit.
 function Set:extra()
     local o = self.o
     if o.shard[1] > 1 then return end -- the first part of a set has them
@@ -215,7 +219,7 @@ function Set:extra()
     end
 end
 
---- Units hold their images' records in order; those of what nothing attacks come last.
+--- Units hold their images' records in order; the unit of images without an attack comes last.
 function Set:order()
     local order, units = {}, self.journal.units
     for i = 1, #units do table.move(units[i].frames.records, 1, #units[i].frames.records,
@@ -230,23 +234,24 @@ function Set:finish()
     self.journal:write(self.out:file("records.msgpack"), self:order())
     self.out:write("left_out.csv", results.left_out_csv(left))
     run_json.finish(self.about, self.counts, seconds)
-    run_json.write(self.out, self.about, "%.safetensors$") -- the index has the sums of the shards
+    run_json.write(self.out, self.about, "%.safetensors$") -- the index has the checksums of the
+                                                           -- shards
     self.out:keep()
     return function() print(("The set of adversarial examples is in %s/"):format(self.out.path)) end
 end
 
---- The option of the step's size in a setting.
+--- The option for the step size in each setting.
 local steps = {equal_multiplier = "alpha", equal_perturbation = "magnitude"}
 
---- Makes a set in the folder that o.out names, or goes on with it (o.resume). o: the values of
--- adversarial.options, and out, resume, shard; takes: the names of those that run.json tells.
+--- Makes a set in the folder o.out, or resumes it (o.resume). o: the values of adversarial.options,
+-- and out, resume, shard. takes: the names of the options that run.json records.
 function adversarial.make(o, takes)
     takes = table.move(takes, 1, #takes, 1, {})
     takes[#takes + 1], o.skip_bad = "skip-bad", o.skip_bad or false
     o.no_figures = true
     experiment.start({
         setting = o.setting, step = steps[o.setting], default = 0.01, methods = Set,
-        join = function(_, dirs) -- the shards' folders are the set's
+        join = function(_, dirs) -- the shards' folders together are the set
             if not o.nested then
                 print(("The set of adversarial examples is in its parts: --set %s"):format(
                     table.concat(dirs, ",")))
@@ -260,8 +265,8 @@ function adversarial.make(o, takes)
     }, o, takes)
 end
 
---- What a set would take: {images, seconds, bytes}, from a few steps of the first loss on made-up
--- images. All images count as right.
+--- The cost of a set: {images, seconds, bytes}, estimated from a few steps of the first loss on
+-- synthetic images. It assumes that all images are classified correctly.
 function adversarial.estimate(o)
     local g = experiment.load_net(o)
     local images, listed = experiment.open_images(o, g)
@@ -282,8 +287,8 @@ function adversarial.estimate(o)
         bytes = (count * (1 + 4 * #o.losses) + o.extra) * pixels}
 end
 
---- The folders of the set that o.set names; where it names none, those of the one in the folder `out`
--- of a run, which is made there, or gone on with where it was left, by all ranks (advrt.dist).
+--- The folders of the set that o.set names. If it names none: makes or resumes a set, with all
+-- ranks (advrt.dist), in the folder `out` of a run, and returns its folders.
 function adversarial.folders(o, out)
     if o.set then return o.set end
     local dir, copy, whole = out:file("set"), {}, true
@@ -302,8 +307,8 @@ end
 local Reader = {}
 Reader.__index = Reader
 
---- Checks a shard that the index names for the first time, and adds it to the feed. Returns {first, count}:
--- its images' numbers in the feed.
+--- Verifies a shard when the index names it for the first time, and adds it to the feed. Returns
+-- {first, count}: the numbers of its images in the feed.
 function Reader:shard(dir, r)
     local path = dir .. "/" .. r.shard
     local sum, message = system.sha256(path)
@@ -356,11 +361,11 @@ function Reader:read(dir)
     end
 end
 
---- Opens a set, or several that are the shards of one, an array of folders. Every shard is checked.
+--- Opens a set, or several folders (an array) that are the shards of one set. Verifies every shard.
 --
--- Returns it: input {C,H,W}; losses, the names of the losses in the order of its runs; of, by a
--- loss's name, "genuine" or "extra", {number, file, label, target, survives}: arrays, the number being
--- the image's in the feed; about, what each folder's run.json says.
+-- Returns a table. input: {C,H,W}. losses: the names of the losses in the order of the set's runs.
+-- of: by a loss's name, "genuine" or "extra", {number, file, label, target, survives}, all arrays;
+-- number is the image's number in the feed. about: the run.json of each folder.
 function adversarial.open(dirs)
     local self = setmetatable({total = 0, shards = {}, of = {}, about = {}}, Reader)
     for _, dir in ipairs(dirs) do self:read(dir) end
@@ -375,7 +380,7 @@ function adversarial.open(dirs)
     return self
 end
 
---- Fails where the source net that the set names is still there but is another one by now.
+--- Fails if the source net that the set names exists but has changed.
 function Reader:check_source()
     local about = self.about[1]
     for _, name in ipairs {"net", "weights"} do
@@ -390,7 +395,7 @@ function Reader:check_source()
     end
 end
 
---- The source net, loaded from where the set has it from. Fails where it is another one by now.
+--- The source net, loaded from the place that the set names. Fails if it has changed.
 function Reader:source()
     self:check_source()
     local o = self.about[1].options
@@ -401,9 +406,9 @@ function Reader:source()
     return experiment.load_net(given)
 end
 
---- Iterates over the images of a list of the set (self.of), B at a time: yields x [B,C,H,W], its rows
--- and the places of the list that they are. A short last batch is filled up with the first images.
--- images: a feed of the set.
+--- Iterates over a list of the set's images (self.of), B at a time. Yields x [B,C,H,W], its rows,
+-- and their indices in the list. A short last batch is filled with the first images. images: a
+-- feed of the set.
 function Reader:batches(images, list, B)
     local x, y = tensor.new {B, table.unpack(self.input)}, tensor.new({B}, "i64")
     local count, order, done = #list.number, {}, 0
@@ -418,8 +423,8 @@ function Reader:batches(images, list, B)
     end
 end
 
---- A feed of all images of the set, numbered as `of` has it, labelled 0 where they are genuine and 1
--- where they are adversarial. round: every value to the nearest 8-bit level.
+--- A feed of all images of the set, numbered as in `of`. The label is 0 for genuine and 1 for
+-- adversarial images. round: rounds every value to the nearest 8-bit level.
 function Reader:feed(round)
     local f = feed.new {shape = self.input, round = round}
     for _, s in ipairs(self.shards) do f:raw(s.path, s.dtype, s.offset, s.count, s.label) end

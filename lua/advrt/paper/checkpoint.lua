@@ -1,12 +1,12 @@
---- A training run's state in one file of named tensors: everything that the rest of the run depends
--- on, so that it can go on bit for bit as if it had never stopped.
+--- The state of a training run in one file of named tensors. It holds everything that the remaining
+-- run depends on, so that a resumed run gives the same bits as an uninterrupted one.
 --
 --   net.NAME                  the parameters and running statistics
 --   state1.NAME, state2.NAME  the optimiser's
---   number.NAME               f64 [1]: where the run is
+--   number.NAME               f64 [1]: the position of the run
 --   entries                   f64 [epochs, columns]: the log so far
---   about                     u8: text that tells one run from another
---   sha256                    u8: the sum of all (advrt.run.sealed)
+--   about                     u8: text that identifies the run
+--   sha256                    u8: the checksum of everything (advrt.run.sealed)
 
 local schema = require "advrt.run.schema"
 local sealed = require "advrt.run.sealed"
@@ -20,8 +20,8 @@ local function each_state(optimiser, visit)
     end
 end
 
---- Writes `path`, whole or not at all: true, or nil and a message. s: net, optimiser (prepared),
--- numbers (by name), entries (array of tables), columns (the fields of an entry that are kept), about.
+--- Writes `path` atomically: returns true, or nil and a message. s: net, optimiser (prepared),
+-- numbers (by name), entries (array of tables), columns (the fields of an entry to store), about.
 function checkpoint.save(path, s)
     local all = {about = sealed.of_text(s.about)}
     for name, t in pairs(s.net:state()) do all["net." .. name] = t end
@@ -53,7 +53,7 @@ local function fits(t, like)
         table.concat(like:shape(), ",")
 end
 
---- The numbers of a checkpoint, by name; nil where one of them is none.
+--- The numbers of a checkpoint, by name; nil if one of them is invalid.
 local function numbers_of(all, whole)
     local numbers = {}
     for name, t in pairs(all) do
@@ -65,10 +65,10 @@ local function numbers_of(all, whole)
     return numbers
 end
 
---- Reads `path` into s.net and s.optimiser: returns {numbers, entries}. Nothing where there is no such
--- file; nil and a message where it is damaged or of another run, and then neither is changed.
--- s.whole: names of numbers that are whole; s.fields(numbers): what the numbers must be, as advrt.run.schema
--- has it; s.lines(numbers): how many entries there are.
+--- Reads `path` into s.net and s.optimiser; returns {numbers, entries}. Returns nothing if the file
+-- does not exist. Returns nil and a message, and changes neither, if the file is damaged or
+-- belongs to another run. s.whole: names of the integer numbers. s.fields(numbers): the schema of
+-- the numbers (advrt.run.schema). s.lines(numbers): the number of entries.
 function checkpoint.load(path, s)
     local all, message, damaged = sealed.load(path)
     if not all then return nil, damaged and message .. "; remove it to begin anew" or message end

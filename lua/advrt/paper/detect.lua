@@ -1,9 +1,9 @@
---- Detectors of adversarial examples (Section V-C): which images each is trained and tested on, how
--- it is trained, and what it gets right.
+--- Detectors of adversarial examples (Section V-C): the images for training and testing each
+-- detector, its training, and its accuracy.
 --
--- Class 0 is genuine, class 1 adversarial. A cell of the tables is a net, the losses whose examples
--- it is trained on (one for Table II, all for Table III) and a kind of values: "float32" as the
--- attacks left them, or "8bit", rounded as a file of pixels holds them.
+-- Class 0 is genuine, class 1 adversarial. A cell of the tables is a net, the losses whose
+-- examples it is trained on (one for Table II, all for Table III) and a kind of values: "float32"
+-- as the attacks made them, or "8bit", rounded as in an image file.
 
 local dist = require "advrt.dist"
 local fail = require "advrt.support.fail"
@@ -13,7 +13,7 @@ local train = require "advrt.train"
 
 local detect = {}
 
---- The columns of the paper's tables, in its order: names of nets/*.lua, and titles.
+--- The columns of the paper's tables, in their order: names of nets/*.lua, and titles.
 detect.nets = {"alexnet", "resnet18", "vgg16", "resnet34", "resnet152"}
 detect.titles = {alexnet = "AlexNet", resnet18 = "ResNet-18", vgg16 = "VGG-16",
     resnet34 = "ResNet-34", resnet152 = "ResNet-152"}
@@ -22,8 +22,9 @@ detect.parts = {"train", "validation", "test"}
 
 -- The split -------------------------------------------------------------------
 
---- Places of a list ordered so that any run of neighbours has the labels in like shares: by rank within
--- the label, which is drawn from the stream "SEED:KIND:FILE:split", then by label.
+--- Orders a list so that any range of neighbours contains the labels in equal proportions: by rank
+-- within the label, drawn from the random stream "SEED:KIND:FILE:split", then by label. Returns
+-- indices.
 local function stratified(list, kind, seed)
     local of_label, order = {}, {}
     for k, file in ipairs(list.file) do
@@ -49,8 +50,9 @@ local function stratified(list, kind, seed)
     return order, of_label
 end
 
---- Assigns every source image of a set (advrt.paper.adversarial) to a part: file -> "train", "validation" or
--- "test", class by class, the shares rounded in each class. Fails where a part comes out empty.
+--- Assigns every source image of a set (advrt.paper.adversarial) to a part: file -> "train",
+-- "validation" or "test". Does so class by class and rounds the fractions in each class. Fails if
+-- a part is empty.
 function detect.split(set, o)
     local genuine = set.of.genuine
     if not genuine then fail("the set of adversarial examples has no genuine images") end
@@ -74,7 +76,7 @@ function detect.split(set, o)
     return part_of
 end
 
---- Raises unless every source is in one part alone. sources: part -> set of source keys.
+--- Raises an error unless every source is in only one part. sources: part -> set of source keys.
 local function assert_disjoint(sources)
     for i, a in ipairs(detect.parts) do
         for j = i + 1, #detect.parts do
@@ -85,11 +87,11 @@ local function assert_disjoint(sources)
     end
 end
 
---- The images of a cell's three parts: part -> {numbers, i64 [n], of the set's feed; loss, for each of
--- them the loss of an example, or "genuine"}. losses: the names trained on. With one loss each example
--- has its source image beside it; with more, the source images are filled up with extra genuine ones
--- until both classes are as large. Fails where a class has no images in a part, or the extra ones are
--- too few.
+--- The images of a cell's three parts: part -> {numbers, i64 [n], in the set's feed; loss, for each
+-- image the loss of an example, or "genuine"}. losses: the names trained on. With one loss, each
+-- example is paired with its source image. With several, extra genuine images are added until both
+-- classes are equally large. Fails if a class has no images in a part, or if there are too few
+-- extra images.
 function detect.images(set, part_of, losses, seed)
     local cell, sources = {}, {}
     for _, part in ipairs(detect.parts) do
@@ -130,7 +132,8 @@ function detect.images(set, part_of, losses, seed)
     return cell
 end
 
---- Adds extra genuine images to the parts until their classes are as large, the labels in like shares.
+--- Adds extra genuine images to the parts until their classes are equally large, with the labels in
+-- equal proportions.
 function detect.fill_up(cell, extra, seed, add)
     local order, at, needed = stratified(extra, "extra", seed), 0, 0
     for _, part in ipairs(detect.parts) do
@@ -151,16 +154,16 @@ end
 
 -- Recipes ---------------------------------------------------------------------
 
--- Each net's own paper: rate, weight decay, batch; all SGD of momentum 0.9, the rate divided by ten
--- when the validation accuracy stops rising.
+-- The hyperparameters of each net's own paper: rate, weight decay, batch. All use SGD with momentum
+-- 0.9 and divide the rate by ten when the validation accuracy stops rising.
 local papers = {
     alexnet = {0.01, 5e-4, 128}, vgg16 = {0.01, 5e-4, 256}, resnet18 = {0.1, 1e-4, 256},
     resnet34 = {0.1, 1e-4, 256}, resnet152 = {0.1, 1e-4, 256},
 }
 
---- Ways to train, by name: "paper", each net's own hyperparameters, and "adam:RATE".
--- o: rates (Adam's, texts), weight_decay, train_batch. Returns all of them where `all`, else the one
--- that o.recipe names; an array of {name, of = function(net) -> {optimiser, schedule, batch}}.
+--- The recipes by name: "paper", each net's own hyperparameters, and "adam:RATE". o: rates (Adam's,
+-- as texts), weight_decay, train_batch. Returns all of them if `all`, else the one that o.recipe
+-- names; an array of {name, of = function(net) -> {optimiser, schedule, batch}}.
 function detect.recipes(o, all)
     local list = {{name = "paper", of = function(name)
         local rate, decay, batch = table.unpack(papers[name])
@@ -184,7 +187,8 @@ end
 
 -- Training --------------------------------------------------------------------
 
---- Fails where pretrained weights of --pretrained do not fit their detector. input: of the images, {C,H,W}.
+--- Fails if weights from --pretrained do not fit their detector. input: shape of the images,
+-- {C,H,W}.
 function detect.check_weights(o, input)
     local numbers = {}
     for c = 1, input[1] do numbers[c] = 0.5 end
@@ -198,8 +202,8 @@ function detect.check_weights(o, input)
     collectgarbage()
 end
 
---- A new detector: the net `name` for the set's images, from pretrained weights where o.weights_of has
--- a file for it, the last layer new and of two classes, by He's initialisation.
+--- A new detector: the net `name` for the set's images, with pretrained weights if o.weights_of has
+-- a file for it. The last layer is new, has two classes, and is initialised by He's method.
 function detect.net(name, set, o)
     local options = set.about[1].options
     local weights = o.weights_of[name]
@@ -211,7 +215,7 @@ function detect.net(name, set, o)
     return g
 end
 
---- The classes of a part's images, each rank having looked at its share of them.
+--- The predicted classes of a part's images; each rank computes its part of them.
 local function classes_of(g, data, numbers)
     local first, count = train.share(#numbers)
     local classes = tensor.new {#numbers}
@@ -222,8 +226,8 @@ local function classes_of(g, data, numbers)
     return dist.sum(classes)
 end
 
---- What a detector gets right on a part of its cell: name -> {right, images} for each loss,
--- "genuine", "adversarial" and "overall". All ranks (advrt.dist) count together.
+--- What a detector classifies correctly in a part of its cell: name -> {right, images} for each
+-- loss, "genuine", "adversarial" and "overall". Counts over all ranks (advrt.dist).
 function detect.count(g, data, part)
     local classes = classes_of(g, data, part.numbers)
     local counts = {overall = {0, 0}, adversarial = {0, 0}, genuine = {0, 0}}
@@ -238,11 +242,10 @@ function detect.count(g, data, part)
     return counts
 end
 
---- Trains a detector on a cell and counts on its test part, with all ranks (advrt.dist). spec: name (the
--- net's), set, data (the feed), images (detect.images), recipe, o, key (what the run is called),
--- checkpoint, csv, progress.
--- Returns {counts, validation = {right, images}, epochs}; or, where the loss was no finite number,
--- {diverged = the message}.
+--- Trains a detector on a cell and counts on its test part, with all ranks (advrt.dist). spec: name
+-- (the net's), set, data (the feed), images (detect.images), recipe, o, key (the run's name),
+-- checkpoint, csv, progress. Returns {counts, validation = {right, images}, epochs}; or, if the
+-- loss became infinite or NaN, {diverged = the message}.
 function detect.train(spec)
     local o, images = spec.o, spec.images
     local g = detect.net(spec.name, spec.set, o)

@@ -1,8 +1,9 @@
---- Tables II and III from the runs of a retraining experiment: as text in the paper's layout, as CSV,
--- and as a picture.
+--- Tables II and III from the runs of a retraining experiment: as text in the paper's layout, as
+-- CSV, and as a figure.
 --
 -- A run is {table = 2 | 3, values, net, loss (the one trained on, "all" for Table III), recipe,
--- validation = {right, images}, counts = name -> {right, images}}; one that diverged has no counts.
+-- validation = {right, images}, counts = name -> {right, images}}; a run that diverged has no
+-- counts.
 
 local csv = require "advrt.support.csv"
 local detect = require "advrt.paper.detect"
@@ -12,7 +13,7 @@ local tables = require "advrt.results.tables"
 
 local M = {}
 
---- How a run is chosen among those of a cell: what is compared; of equals the first is taken.
+--- How to choose among the runs of a cell: the number to compare; the first of equal runs wins.
 M.choices = {
     {"best on test", function(run) return run.counts.overall[1] / run.counts.overall[2] end},
     {"chosen on validation", function(run) return run.validation[1] / run.validation[2] end},
@@ -43,8 +44,8 @@ local function rows_of(number, losses)
     return rows
 end
 
---- Cells of a table: array of rows, each {title, cells = array of {run, right, images, low, high}}; a
--- cell without a run is false.
+--- The cells of a table: array of rows, each {title, cells = array of {run, right, images, low,
+-- high}}; false for a cell without a run.
 function M.cells(runs, number, values, choice, losses, nets)
     local rows = {}
     for i, row in ipairs(rows_of(number, losses)) do
@@ -68,7 +69,7 @@ local captions = {
     [3] = "Table III: accuracy (%%) of detectors trained on all attacks, %s, %s",
 }
 
---- The text of one table, with the 95 % interval and the number of test images beside each accuracy.
+--- One table as text, with the 95 % interval and the number of test images beside each accuracy.
 function M.text(rows, number, values, choice, nets)
     local cells = {{"Attack"}}
     for k, name in ipairs(nets) do cells[1][k + 1] = detect.titles[name] end
@@ -85,7 +86,7 @@ function M.text(rows, number, values, choice, nets)
     return table.concat(lines, "\n") .. "\n"
 end
 
---- CSV of one table, without a header: see M.header.
+--- One table as CSV without a header (see M.header).
 function M.csv(rows, number, values, choice, nets)
     local lines = {}
     for _, row in ipairs(rows) do
@@ -107,7 +108,7 @@ end
 
 M.header = "table,values,choice,row,net,accuracy,low,high,images,right,recipe\n"
 
---- Every run as CSV; nan where it diverged.
+--- Every run as CSV; nan for a run that diverged.
 function M.runs_csv(runs)
     local lines = {"table,values,loss,net,recipe,validation_accuracy,validation_images,test_accuracy,"
         .. "test_images,genuine_accuracy,adversarial_accuracy,note"}
@@ -122,8 +123,8 @@ function M.runs_csv(runs)
     return table.concat(lines, "\n") .. "\n"
 end
 
---- The picture of a table: grouped bars, a panel for each kind of values, with the number of test
--- images in brackets. groups: array of {values, rows as M.cells makes them}; form: plot.form's.
+--- A table as a figure: grouped bars, one panel per kind of values, with the number of test images
+-- in brackets. groups: array of {values, rows from M.cells}; form: a result of plot.form.
 function M.figure(name, number, groups, nets, form)
     local panels = {}
     for g, group in ipairs(groups) do

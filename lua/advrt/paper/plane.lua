@@ -1,5 +1,5 @@
---- The pictures of experiments/simulation_2d.lua (Fig. 6) as gnuplot scripts (see advrt.plot): points
--- and paths in the plane, and heat maps of the losses' gradients over it.
+--- The figures of experiments/simulation_2d.lua (Fig. 6) as gnuplot scripts (see advrt.plot):
+-- points and paths in the plane, and heat maps of the losses' gradients.
 
 local plot = require "advrt.plot"
 local sheet = require "advrt.plot.sheet"
@@ -9,13 +9,13 @@ local plane = {}
 
 local SURE = math.log(9) -- |z_R - z_B| at which the softmax of two classes is 0.9
 
---- The lines along which a field over a grid has a value, by marching squares with straight lines in
--- each cell. rows: array of rows of numbers, none of them NaN; at: the coordinates of columns and of
--- rows. Returns an array of lines, each an array of points {x, y}; a closed line's last point is its
--- first.
+--- The contour lines of a field on a grid at a level, by marching squares with straight segments in
+-- each cell. rows: array of rows of numbers without NaN; at: the coordinates of columns and of
+-- rows. Returns an array of lines, each an array of points {x, y}. The last point of a closed line
+-- equals its first.
 function plane.contour(rows, at, level)
-    -- A crossing is known by the edge it lies on: 2 (row, column) for the edge to the right of a grid
-    -- point, one more for the one above it. Each joins at most two segments.
+    -- A crossing is identified by its edge: 2 (row, column) for the edge to the right of a grid
+    -- point, plus one for the edge above the point. Each crossing joins at most two segments.
     local crossings, order = {}, {}
     local width = #at
     local function crossing(i, j, up)
@@ -55,8 +55,8 @@ function plane.contour(rows, at, level)
     return plane.chain(crossings, order)
 end
 
---- Crossings with their links as lines: those that end somewhere from one of their ends, then those
--- that close.
+--- Turns linked crossings into lines: first the open ones, starting from one end, then the closed
+-- ones.
 function plane.chain(crossings, order)
     local lines = {}
     local function walk(start)
@@ -85,7 +85,7 @@ end
 local Picture = {}
 Picture.__index = Picture
 
---- A block of lines, an empty row between two of them.
+--- A data block of lines, with an empty row between them.
 local function lines_block(name, lines)
     local rows = {}
     for _, line in ipairs(lines) do
@@ -95,8 +95,8 @@ local function lines_block(name, lines)
     return plot.block(name, rows)
 end
 
---- field: {at =, margin = rows of z_R - z_B, q = for each loss rows of magnitudes}; losses: array of
--- losses; w: half of the window's side; form: plot.form's.
+--- field: {at =, margin = rows of z_R - z_B, q = for each loss rows of magnitudes}; losses: array
+-- of losses; w: half the width of the window; form: a result of plot.form.
 function plane.new(field, losses, w, form)
     local self = setmetatable({field = field, losses = losses, w = w, form = form or plot.form(), most = 0},
         Picture)
@@ -120,7 +120,8 @@ set yrange [%g:%g]
 unset grid]]):format(-self.w, self.w, -self.w, self.w)
 end
 
---- A figure of one square panel, its key and notes below it. spec: what sheet.script takes besides.
+--- A figure of one square panel with its key and notes below it. spec: further fields for
+-- sheet.script.
 function Picture:sheet(spec, commands, room)
     local width = plot.widths[self.form.size]
     local side = math.min(width - 68 - room, 260)
@@ -171,7 +172,7 @@ function Picture:points(name, points, classes, paths)
         blocks = table.concat(blocks)}, "plot " .. table.concat(parts, ", \\\n     "), 0)
 end
 
---- A field as a matrix block: its lowest row first.
+--- A field as a matrix block; the lowest row comes first.
 local function matrix_block(name, rows)
     local lines = {"$" .. name .. " << EOD"}
     for _, row in ipairs(rows) do
@@ -183,9 +184,9 @@ local function matrix_block(name, rows)
     return table.concat(lines, "\n") .. "\n"
 end
 
---- Fig. 6b ...: the magnitude of the l-th loss's q over the plane, with the decision boundary, where
--- the softmax of a class is 0.9 (dotted), and the loss's paths. The losses that are gradients share
--- one scale of colours, so that their pictures can be compared.
+--- Fig. 6b ...: the magnitude of the l-th loss's q over the plane. It also shows the decision
+-- boundary, the lines where a softmax is 0.9 (dotted), and the loss's paths. Losses whose q is a
+-- gradient share one colour scale, so that their figures can be compared.
 function Picture:heat(name, l, paths)
     local one, at = self.losses[l], self.field.at
     local own = of_loss(paths, one.name)

@@ -1,5 +1,5 @@
---- The pictures of experiments/theorem.lua as gnuplot scripts (see advrt.plot): how far the
--- theorem's approximations are from the gradient, and where float32 gradients underflow.
+--- The figures of experiments/theorem.lua as gnuplot scripts (see advrt.plot): the error of the
+-- theorem's approximations of the gradient, and where float32 gradients underflow.
 
 local plot = require "advrt.plot"
 local sheet = require "advrt.plot.sheet"
@@ -9,10 +9,10 @@ local figures = {}
 
 local MOST_POINTS = 2500 -- of one colour in one panel
 
---- What advrt.theorem's raise_margin measures at each margin.
+--- The numbers that raise_margin of advrt.theorem measures at each margin.
 figures.margin_columns = {"target", "zero_share", "l2"}
 
---- At most MOST_POINTS of a list, evenly spread.
+--- At most MOST_POINTS of a list, evenly spaced.
 local function thinned(list)
     if #list <= MOST_POINTS then return list end
     local kept = {}
@@ -20,7 +20,7 @@ local function thinned(list)
     return kept
 end
 
---- The decade below the least positive of the values, and the one above the largest.
+--- The decade below the smallest positive value, and the decade above the largest.
 local function decades(values)
     local least, most = math.huge, 0
     for _, v in ipairs(values) do
@@ -37,7 +37,7 @@ local panel_of = {
     {title = "S₃: 0", x = "1 − pₜ", bound = "2*x + 1e-5", key = "gap"},
 }
 
---- The blocks and the commands of one subspace's panel.
+--- The data blocks and commands of one subspace's panel.
 local function error_panel(points, losses, s, blocks)
     local panel, lists, xs, ys, zeros = panel_of[s], {}, {}, {}, false
     for _, name in ipairs(losses) do lists[name] = {} end
@@ -59,7 +59,7 @@ local function error_panel(points, losses, s, blocks)
     local y_axis, floor = plot.decades("y", low, high, zeros)
     local x_axis
     if panel.key == "confidence" then
-        -- Whole tenths, so that the numbers at the axis stay apart.
+        -- Multiples of 0.1, so that the labels of the axis do not overlap.
         local least, most = math.huge, 0
         for _, x in ipairs(xs) do
             least, most = math.min(least, math.floor(10 * x)), math.max(most, math.ceil(10 * x))
@@ -68,7 +68,7 @@ local function error_panel(points, losses, s, blocks)
             most - least > 5 and 0.2 or 0.1, least / 10, math.max(most, least + 1) / 10)
     else
         local from, to = decades(xs)
-        -- Confidence grows to the right; a little room keeps the first label and points whole.
+        -- Confidence grows to the right. A small margin keeps the first label and points complete.
         x_axis = plot.decades("x", from, to, false) .. ("\nset xrange [1.3e%d:1e%d]"):format(to, from)
     end
     local parts, styles = {}, plot.styles(losses)
@@ -86,10 +86,10 @@ local function error_panel(points, losses, s, blocks)
         "plot " .. table.concat(parts, ", \\\n     ")}, "\n")}
 end
 
---- The error of the theorem's approximation over M = max ||grad z_i||, against the confidence, a
--- panel for each subspace; the line is the bound.
--- points: what experiments/theorem.lua keeps; losses: the names of the trajectories' losses; form:
--- plot.form's.
+--- The error of the theorem's approximation divided by M = max ||grad z_i||, against the
+-- confidence. There is one panel per subspace; the line is the bound. points: as recorded by
+-- experiments/theorem.lua; losses: the names of the trajectories' losses; form: a result of
+-- plot.form.
 function figures.error(name, points, losses, form)
     form = form or plot.form()
     local blocks, keys, styles, panels = {}, {}, plot.styles(losses), {}
@@ -114,7 +114,7 @@ local precision_panels = {
     l2 = "‖q‖₂ of the image",
 }
 
---- One panel of medians with their range; `column` is the place of the median in the blocks.
+--- One panel of medians with their range; `column` is the index of the median in the blocks.
 local function precision_panel(key, column, losses, styles, rows)
     local values, zeros, parts = {}, false, {}
     for _, row in ipairs(rows) do
@@ -143,8 +143,8 @@ local function precision_panel(key, column, losses, styles, rows)
         commands = axis .. "\nplot " .. table.concat(parts, ", \\\n     ")}
 end
 
---- What is left of the gradients of `losses` as the margin grows: medians over the images and their
--- range, from the rows of margins.csv. form: plot.form's.
+--- The gradients of `losses` as the margin grows: medians over the images and their range, from the
+-- rows of margins.csv. form: a result of plot.form.
 function figures.precision(name, rows, losses, form)
     form = form or plot.form()
     local names, blocks, keys, most = {}, {}, {}, 0

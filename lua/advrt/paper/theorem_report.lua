@@ -1,9 +1,10 @@
---- What experiments/theorem.lua leaves besides its records: tables and pictures, and whether a point
--- breaks its bound. All of it comes from records.msgpack, in which each image has, one after another,
+--- The results of experiments/theorem.lua besides its records: tables, figures, and whether a point
+-- violates its bound. All are made from records.msgpack. It holds for each image, one after
+-- another,
 --
 --   for each loss        file, label, target, loss, setting "theorem", and arrays over the points of its
 --                        trajectory, named in theorem_report.series
---   for each of          the same of setting "margins", and arrays over the margins, named in
+--   for each of          the same with setting "margins", and arrays over the margins, named in
 --   theorem_report.narrow  theorem_figures.margin_columns
 
 local count_of = require "advrt.support.count"
@@ -23,26 +24,26 @@ local theorem = require "advrt.theorem"
 
 local theorem_report = {}
 
-local MOST_MARGIN = 110 -- past 104, where exp(-margin) is 0 in float32
-local LISTED = 20 -- points that break a bound
+local MOST_MARGIN = 110 -- greater than 104, where exp(-margin) is 0 in float32
+local LISTED = 20 -- points that violate a bound
 
 local subspaces = {"S1", "S2", "S3"}
 
---- The losses whose gradients end in float32.
+--- The losses whose gradients underflow in float32.
 theorem_report.narrow = {loss.ce, loss.ce_sign, (require "advrt.losses.ce_stable")}
 
---- What is kept of each point of a trajectory, and whether it is a whole number.
+--- The recorded numbers of each point of a trajectory, and whether each is an integer.
 theorem_report.series = {{"iteration", true}, {"subspace", true}, {"confidence"}, {"gap"}, {"margin"},
     {"terms", true}, {"error"}, {"scale"}, {"bound"}, {"held", true}, {"grad_l2"}, {"zero_share"}}
 
---- The margins that are tried, `step` apart.
+--- The margins to try, `step` apart.
 function theorem_report.margins(step)
     local margins = {}
     for i = 0, math.floor(MOST_MARGIN / step) do margins[i + 1] = i * step end
     return margins
 end
 
---- A record, packed. about: file, label, target and loss; arrays: by the names in `names`.
+--- One record, packed. about: file, label, target and loss; arrays: by the names in `names`.
 function theorem_report.pack(about, setting, names, arrays)
     local fields = {{"file", about.file}, {"label", about.label}, {"target", about.target},
         {"loss", about.loss}, {"setting", setting}}
@@ -57,8 +58,9 @@ local theorem_columns = {"subspace", "loss", "points", "held", "error_over_bound
 local lost_columns = {"margin_target", "margin_first", "margin_half", "margin_zero"}
 local precision_columns = {"loss", "file", "label", "target", table.unpack(lost_columns)}
 
---- The points of a run's records, a table each, and what its images lose at which margins; and by loss
--- and margin the values of all images, swept[name][m][column]; and the number of records.
+--- Reads a run's records. Returns the points, one table each; the margins at which images
+-- underflow; for each loss and margin the values of all images, swept[name][m][column]; and the
+-- number of records.
 local function read(path, margins)
     local points, lost, swept, held = {}, {}, {}, 0
     for _, one in ipairs(theorem_report.narrow) do
@@ -97,8 +99,8 @@ local function read(path, margins)
     return points, lost, swept, held
 end
 
---- A row for each subspace, and in it for each loss whose trajectories led there: points, bounds
--- held, the largest error over its bound and over M, and the range of 1 - p.
+--- One row per subspace and loss whose trajectories reached it: points, bounds held, the largest
+-- error divided by its bound and by M, and the range of 1 - p.
 local function summarise(points, losses)
     local rows = {}
     for s, name in ipairs(subspaces) do
@@ -140,7 +142,8 @@ local function print_theorem(rows)
     print(("%-9s %8d %8d\n"):format("all", points, held))
 end
 
---- Median and range of the margins at which images lose something; how many never do.
+--- Median and range of the margins at which a part of the gradient becomes 0; the number of images
+-- where it never does.
 local function range_of(list, name, what)
     local values, never = {}, 0
     for _, lost in ipairs(list) do
@@ -172,7 +175,7 @@ local function print_precision(list, losses)
     print()
 end
 
---- Medians over the images at each margin, with the least and the most.
+--- Medians over the images at each margin, with minimum and maximum.
 local function margin_rows(swept, margins)
     local rows = {}
     for _, one in ipairs(theorem_report.narrow) do
@@ -190,7 +193,7 @@ local function margin_rows(swept, margins)
     return rows
 end
 
---- Lists the points that break a bound and fails; nothing where there are none.
+--- Lists the points that violate a bound and fails; does nothing if there are none.
 local function check(points)
     local broken = {}
     for _, p in ipairs(points) do
@@ -219,8 +222,9 @@ local function print_all(about, counts, rows, lost)
     print_precision(lost, theorem_report.narrow)
 end
 
---- Fills the run's folder `out` from its records.msgpack. run: what results.write takes. Returns a
--- function that says what came out, and fails where a point breaks its bound.
+--- Writes the results into the run's folder `out` from its records.msgpack. run: the argument of
+-- results.write. Returns a function that prints the result, and fails if a point violates its
+-- bound.
 function theorem_report.write(out, run)
     local o, margin_columns = run.about.options, {"loss", "margin"}
     local margins = theorem_report.margins(o.margin_step)
@@ -253,7 +257,7 @@ function theorem_report.write(out, run)
     end
 end
 
---- Fails where a point of the finished run in `out` breaks its bound. o: its options.
+--- Fails if a point of the finished run in `out` violates its bound. o: its options.
 function theorem_report.check(out, o)
     check((read(out:file("records.msgpack"), theorem_report.margins(o.margin_step))))
 end

@@ -1,26 +1,26 @@
---- Lays out a figure of panels for a page or a column: title, panels, key and notes, each with the room it
--- needs. All lengths are in points, and all letters are 7 points high or more.
+--- Lays out a figure of panels for a page or a column: title, panels, key and notes, each with the
+-- space it needs. All lengths are in points; all letters are at least 7 points high.
 
 local plot = require "advrt.plot"
 local system = require "advrt.core.system"
 
 local sheet = {}
 
--- A letter's width is about this share of its height.
+-- The approximate width of a letter divided by its height.
 local LETTER = 0.58
 local SMALL = 7 -- height of the letters of numbers, notes and keys
 
-local ROOM = 56 -- left of a panel whose axis has a label: the label and the axis' numbers
+local ROOM = 56 -- left of a panel whose axis has a label: for the label and the axis' numbers
 local NUMBERS = 34 -- left of a panel without one
 local RIGHT = 12
 local LABEL = 48 -- from the axis to the label
-local TITLE = 10 -- height of a line of a panel's title
-local SAMPLE = 30 -- of a line in the key, which holds each dash pattern once
+local TITLE = 10 -- height of a line in a panel's title
+local SAMPLE = 30 -- width of a line sample in the key; it holds each dash pattern once
 
---- About how wide a text is.
+--- The approximate width of a text.
 function sheet.width(text, size) return utf8.len(text) * size * LETTER end
 
---- Text in lines of at most this width, broken between words.
+--- Breaks a text between words into lines of at most this width.
 function sheet.wrap(text, width, size)
     local lines, line = {}, nil
     for word in text:gmatch("%S+") do
@@ -35,7 +35,8 @@ function sheet.wrap(text, width, size)
     return lines
 end
 
---- A name in lines of at most this width, broken behind the signs between its parts, else between letters.
+--- Breaks a name into lines of at most this width, after the signs between its parts, else between
+-- letters.
 function sheet.fold(text, width, size)
     local lines, line = {}, ""
     local most = math.max(1, math.floor(width / (size * LETTER)))
@@ -59,14 +60,14 @@ function sheet.fold(text, width, size)
     return lines
 end
 
---- Text cut off behind an ellipsis where it is wider than this.
+--- Shortens a text with an ellipsis if it is wider than this.
 function sheet.cut(text, width, size)
     local most = math.max(1, math.floor(width / (size * LETTER)))
     if utf8.len(text) <= most then return text end
     return text:sub(1, utf8.offset(text, most) - 1) .. "…"
 end
 
---- The keys in rows, each key with its place: {at =, [1] = title, ...}.
+--- The keys in rows, each key with its position: {at =, [1] = title, ...}.
 local function rows_of(keys, width)
     local rows, room = {}, 0
     for _, key in ipairs(keys) do
@@ -85,17 +86,17 @@ end
 local Page = {}
 Page.__index = Page
 
---- A page of this width on which things are placed from its top; see put.
+--- A page of this width; things are placed from its top (see put).
 local function new_page(width) return setmetatable({width = width, height = 0, things = {}, tag = 900},
     Page) end
 
---- Takes room of this height; returns where it begins.
+--- Reserves this height; returns where it begins.
 function Page:take(height)
     self.height = self.height + height
     return self.height - height
 end
 
---- Adds a command that is a function of screen(x, y), which gives the place of a point of the page.
+--- Adds a command: a function of screen(x, y), which returns the position of a point of the page.
 function Page:put(command) self.things[#self.things + 1] = command end
 
 function Page:text(text, x, y, size, align)
@@ -150,7 +151,7 @@ local function add_keys(page, keys)
     end
 end
 
---- Where the panels of a row stand: an array of {left, right}.
+--- The positions of the panels in a row: an array of {left, right}.
 local function columns_of(panels, count, width)
     local rooms, all, right = {}, 0, panels[1].right or RIGHT
     for c = 1, count do
@@ -169,7 +170,7 @@ local function columns_of(panels, count, width)
     return places
 end
 
---- The commands of one panel whose axes end at these places; titles: the lines of its title.
+--- The commands of one panel, whose axes end at these positions; titles: the lines of its title.
 local function panel_commands(panel, titles, page, left, right, top, bottom)
     local function share(y) return 1 - y / page.height end
     local lines = {("set lmargin at screen %.5f\nset rmargin at screen %.5f\nset tmargin at screen %.5f\n"
@@ -190,16 +191,16 @@ local function panel_commands(panel, titles, page, left, right, top, bottom)
     return table.concat(lines, "\n")
 end
 
---- The script of a figure (plot.script) made of panels.
+--- The script of a figure (plot.script) with panels.
 --
--- form      plot.form's
--- s.name    of the figure; s.title; s.notes: what stands below it, an array of texts
--- s.panels  array of {title, xlabel, ylabel (each optional), commands, height, room at the left and right
---           (optional)}
--- s.columns {page =, column =}: how many panels stand side by side
--- s.height  of the panels that have none of their own
--- s.keys    array of {title, colour, dash, width} for a line, {title, mark = "box", colour, border} for a box
--- s.blocks  of data, one text; s.commands: what all panels share
+--   form      a result of plot.form
+--   s.name    of the figure; s.title; s.notes: the texts below it, an array
+--   s.panels  array of {title, xlabel, ylabel (each optional), commands, height, room at the left and right
+--             (optional)}
+--   s.columns {page =, column =}: number of panels side by side
+--   s.height  of panels without their own height
+--   s.keys    array of {title, colour, dash, width} for a line, {title, mark = "box", colour, border} for a box
+--   s.blocks  of data, one text; s.commands: for all panels
 function sheet.script(form, s)
     local page, panels = new_page(plot.widths[form.size]), {}
     local count = math.min(s.columns[form.size], #s.panels)
@@ -241,9 +242,9 @@ end
 
 local fills = {"#0A2A66", "#E0A100", "#5AA9E6", "#A43A8E", "#2FB092", "#D55E00", "#7A5200"}
 
---- The titles of groups of bars, each in lines of at most this width. Where a word is wider they are turned,
--- each in one line. Returns them as gnuplot's strings, the room that they take below, and whether they are
--- turned.
+--- The titles of groups of bars, broken into lines of at most this width. If a word is wider, all
+-- titles are rotated, one line each. Returns gnuplot strings, the space needed below, and whether
+-- they are rotated.
 local function group_titles(groups, width)
     local titles, most, turned, longest = {}, 1, false, 0
     for g, text in ipairs(groups) do
@@ -253,14 +254,14 @@ local function group_titles(groups, width)
     end
     for g, lines in ipairs(titles) do
         if turned then lines = {groups[g]} end
-        -- In the double quotes that line ends need, gnuplot would run these.
+        -- Line ends need double quotes, and gnuplot would execute these characters inside them.
         for i, line in ipairs(lines) do lines[i] = system.printable(line):gsub('[\\"`\'%c]', "?") end
         titles[g] = '"' .. table.concat(lines, "\\n") .. '"'
     end
     return titles, turned and 6 + 0.72 * longest or 2 + 8 * most, turned
 end
 
---- plot.bars.
+--- Implements plot.bars.
 function sheet.bars(name, title, ylabel, panels, guide, form)
     local blocks, drawn, keys = {}, {}, {}
     for k, one in ipairs(panels[1] and panels[1].series or {}) do

@@ -1,8 +1,9 @@
---- Docstrings, read from the source: what a session's `?` answers with.
+--- Docstrings, read from the source; a session's `?` shows them.
 --
--- A docstring is a comment that begins with three hyphens. At the top of a file it is about the
--- module. Right before a definition it is about that. Elsewhere its first line begins with calls,
--- such as `x:size(d) -> n`, and it is about these: so a module describes what it offers of the core.
+-- A docstring is a comment that begins with three hyphens. At the top of a file it describes the
+-- module. Directly before a definition it describes that. Elsewhere its first line begins with
+-- calls, such as `x:size(d) -> n`, and it describes these; so a module documents the core
+-- functions that it offers.
 
 local lfs = require "lfs"
 local nearest = require "advrt.support.nearest"
@@ -12,13 +13,13 @@ local system = require "advrt.core.system"
 
 local docs = {}
 
-local GIST = 100 -- characters on a module in the overview
+local GIST = 100 -- characters per module in the overview
 
---- The public modules, in the order in which one meets them.
+--- The public modules, in the order in which a user meets them.
 docs.modules = {"tensor", "autograd", "net", "loss", "attack", "attacks", "data", "image", "plot",
     "record", "device"}
 
---- What is not at hand under its name, but whose methods are met: the builder of net definitions.
+--- Modules without a public name whose methods users meet: the builder of net definitions.
 local behind = {"nets.builder"}
 
 local function read_lines(path)
@@ -30,12 +31,12 @@ local function read_lines(path)
     return lines
 end
 
---- A line of a docstring in plain words.
+--- A line of a docstring as plain text.
 local function plain(line)
     return (line:gsub("^@param%s+", ""):gsub("^@return%s+", "Returns "))
 end
 
---- The docstring that begins at line i: its lines, and the number of the line behind it.
+--- The docstring that begins at line i: its lines, and the number of the line after it.
 local function block(lines, i)
     local text = {plain(lines[i]:match("^%s*%-%-%- ?(.*)"))}
     local next_line = i + 1
@@ -47,8 +48,8 @@ local function block(lines, i)
     return text, next_line
 end
 
---- Calls at the start of a text, as `x:min(y) x:max(y) -> z` has two: an array of name, separator
--- and last name.
+--- The calls at the start of a text, such as the two in `x:min(y) x:max(y) -> z`: an array of name,
+-- separator and last name.
 local function calls(text)
     local found, at = {}, 1
     while true do
@@ -59,7 +60,7 @@ local function calls(text)
     end
 end
 
---- The definition in a line of source: whose it is, its last name, and its arguments.
+--- The definition in a source line: its owner, last name and arguments.
 local function definition(line)
     local owner, separator, last, arguments =
         line:match("^function ([%a_][%w_.]*)([.:])([%a_][%w_]*)%s*(%b())")
@@ -74,10 +75,10 @@ local function definition(line)
     return last and {last = last, arguments = arguments, private = line:find("^%s*local") ~= nil}
 end
 
---- The docstrings of a source: `about`, the lines on the module, and an array of entries in the order
--- of the source, each with owner, separator and last (`x`, `:`, `size`), signature, text (lines), the
--- line of its definition where one follows, and private where that is local. `name` is what the
--- module is called; it takes the place of the name that the source gives its table.
+--- The docstrings of a source. Returns `about`, the lines on the module, and an array of entries in
+-- source order. An entry has owner, separator and last (`x`, `:`, `size`), signature, text
+-- (lines), the line of its definition if one follows, and `private` if that is local. `name` is
+-- the name of the module; it replaces the name of the table in the source.
 function docs.read(path, name)
     local lines, entries, about = read_lines(path), {}, nil
     local own = (lines[#lines] or ""):match("^return ([%a_][%w_]*)$")
@@ -98,7 +99,7 @@ function docs.read(path, name)
                     entries[#entries + 1] = entry
                 end
             elseif not defined and lines[i] and lines[i]:find("^return function%s*%b()") then
-                -- the module is that function
+                -- the module itself is that function
                 entries[#entries + 1] = {last = name, signature = name .. lines[i]:match("%b()"),
                     text = text, line = i}
             elseif defined then
@@ -117,7 +118,7 @@ end
 
 local known = {}
 
---- The layers of a net definition, which stand in files of their own.
+--- Adds the layers of a net definition, which are in separate files.
 local function add_layers(module)
     local files = {}
     for file in lfs.dir(system.options.root .. "/lua/advrt/nets/layers") do
@@ -131,7 +132,8 @@ local function add_layers(module)
     return module
 end
 
---- The docstrings of advrt's module of that name, as `tensor` and `attacks.cw`; nil where there is none.
+--- The docstrings of advrt's module with this name, such as `tensor` or `attacks.cw`; nil if it has
+-- none.
 function docs.module(name)
     if not known[name] and name:find("^[%w_.]+$") then
         local path = ("%s/lua/advrt/%s.lua"):format(system.options.root, (name:gsub("%.", "/")))
@@ -141,7 +143,7 @@ function docs.module(name)
     return known[name]
 end
 
---- The docstring of a function written in Lua, found by where it is defined; nil where it has none.
+--- The docstring of a Lua function, found by the position of its definition; nil if it has none.
 local function by_place(f)
     local where = debug.getinfo(f, "S")
     local path = where.source:match("^@(.*)")
@@ -152,7 +154,7 @@ local function by_place(f)
     end
 end
 
---- The entries of all public modules for which `wanted` holds.
+--- The entries of all public modules for which `wanted` returns true.
 local function collect(wanted)
     local found = {}
     for _, list in ipairs {docs.modules, behind} do
@@ -165,7 +167,7 @@ local function collect(wanted)
     return found
 end
 
---- The docstrings of what an expression such as `tensor.stack`, `x:clamp` or `clamp` names, an array.
+--- An array of the docstrings for an expression such as `tensor.stack`, `x:clamp` or `clamp`.
 -- `globals` is the table of variables.
 function docs.find(expression, globals)
     local value, holder = names.value(expression, globals)
@@ -208,7 +210,7 @@ local function module_text(name)
     return (table.concat(lines, "\n"):gsub("%s+$", ""))
 end
 
---- The first sentence on a module (what docs.module gave), shortened where it is long.
+--- The first sentence about a module (a result of docs.module), shortened if it is long.
 local function gist_of(module)
     local lines = {}
     for _, line in ipairs(module.about) do
@@ -221,7 +223,7 @@ local function gist_of(module)
     return (about:gsub("%p$", ""))
 end
 
---- The first sentence on the module of a name, shortened where it is long.
+--- The first sentence about the module with this name, shortened if it is long.
 function docs.gist(name) return gist_of(docs.module(name)) end
 
 local function experiments_folder() return system.options.root .. "/experiments/" end
@@ -234,7 +236,7 @@ local function experiments()
     return list
 end
 
---- What a script's --help says: a process of its own reads the options.
+--- The text of a script's --help; a separate process reads the options.
 local function usage_of(script)
     local words = {system.options.executable, "--device", "cpu", script, "--help"}
     for i, word in ipairs(words) do words[i] = "'" .. word:gsub("'", "'\\''") .. "'" end
@@ -242,8 +244,8 @@ local function usage_of(script)
     return pipe and pipe:read("a"):gsub("%s+$", "") or ""
 end
 
---- The experiments, each with its first sentence; or all on one of them, with its options. nil where there
--- is none.
+--- The experiments, each with its first sentence. With a name: the full text and options of that
+-- one, or nil if it does not exist.
 local function experiments_text(name)
     if name then
         local path = ("%s%s.lua"):format(experiments_folder(), name)
@@ -261,8 +263,8 @@ local function experiments_text(name)
         .. table.concat(lines, "\n") .. "\n? experiments.NAME tells of one of them, with its options."
 end
 
---- What one of the losses is that advrt has beside the paper's, and how to load it; nil where it has
--- none of that name.
+--- The description of one of advrt's losses beyond the paper's, and how to load it; nil if there is
+-- none with this name.
 local function loss_text(name)
     local module = docs.module("losses." .. name)
     if not module then return nil end
@@ -281,7 +283,7 @@ local function overview()
     return table.concat(lines, "\n")
 end
 
---- What `? expression` shows: the docstring, or else the value; nil where there is neither. Of an
+--- The text for `? expression`: the docstring, else the value; nil if there is neither. For an
 -- empty expression: all modules.
 function docs.help(expression, globals)
     expression = expression:gsub("%b()%s*$", ""):match("^%s*(.-)%s*$")
@@ -304,8 +306,8 @@ function docs.help(expression, globals)
     return script:find("^[%w_]+$") and experiments_text(script) or nil
 end
 
---- The expression with its last name mended, where help knows nothing of it and that name is near one that
--- there is; else nil.
+--- The expression with its last name corrected, if help knows nothing about it and an existing name
+-- is near; else nil.
 function docs.near(expression, globals)
     expression = expression:gsub("%b()%s*$", ""):match("^%s*(.-)%s*$")
     local owner, last = expression:match("^(.*[.:/])([^.:/]*)$")

@@ -1,5 +1,5 @@
---- Names in a session: what they stand for, and how one that is half written can go on. Nothing of the
--- user's is called on the way.
+--- Names in a session: what an expression refers to, and how an incomplete name can be completed.
+-- Calls none of the user's functions.
 
 local arguments = require "advrt.support.check"
 local lfs = require "lfs"
@@ -9,10 +9,10 @@ local names = {}
 local keywords = {"and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto",
     "if", "in", "local", "nil", "not", "or", "repeat", "return", "then", "true", "until", "while"}
 
-local DEEPEST = 8 -- tables that one inherits from, one after the other
+local DEEPEST = 8 -- tables in a chain of inheritance
 
---- The table in which the names of a value are looked up that it does not hold itself. A tensor's
--- are the one upvalue of the function that also looks up its rows.
+--- The table that holds a value's inherited names. For a tensor it is the only upvalue of the
+-- function that also indexes its rows.
 local function inherited(value)
     local index = (debug.getmetatable(value) or {}).__index
     if arguments.is_tensor(value) then index = select(2, debug.getupvalue(index, 1)) end
@@ -31,8 +31,8 @@ local function field(value, key)
     end
 end
 
---- What `a.b[1]:c` stands for, nil where it is nothing, and the value before the last name.
--- `globals` is the table of the first name.
+--- The value of `a.b[1]:c` and the value before its last name; nil if it has none. `globals` is the
+-- table of the first name.
 function names.value(expression, globals)
     local first, rest = expression:match("^%s*([%a_][%w_]*)(.*)$")
     if not first then return nil end
@@ -53,7 +53,7 @@ function names.value(expression, globals)
     return value, owner
 end
 
---- Everything that can follow a value's dot, name -> value; after a colon only what can be called.
+--- All names that can follow a value's dot, name -> value; after a colon, only callable ones.
 function names.fields(value, colon)
     local found = {}
     for _ = 1, DEEPEST do
@@ -70,7 +70,7 @@ function names.fields(value, colon)
     return found
 end
 
---- The text after the quote that is open at the end of a line, and that quote.
+--- The text after a quote that is open at the end of a line, and that quote.
 local function open_quote(line)
     local quote, start
     local i = 1
@@ -92,7 +92,7 @@ local function open_quote(line)
     if quote then return line:sub(start), quote end
 end
 
---- The candidates of a list that begin with `prefix`, sorted.
+--- The candidates in a list that begin with `prefix`, sorted.
 local function matching(candidates, prefix)
     local list = {}
     for _, name in ipairs(candidates) do
@@ -103,7 +103,7 @@ local function matching(candidates, prefix)
 end
 
 local function common_start(list)
-    local first, last = list[1], list[#list] -- sorted, so the two that differ first
+    local first, last = list[1], list[#list] -- sorted, so these two differ first
     local n = 0
     while n < #first and first:byte(n + 1) == last:byte(n + 1) do n = n + 1 end
     return first:sub(1, n)
@@ -125,7 +125,7 @@ local function files(prefix)
     return matching(found, start), start
 end
 
---- The list in as many columns as fit.
+--- The list in as many columns as fit into the width.
 local function columns(list, width)
     local widest = 0
     for _, name in ipairs(list) do widest = math.max(widest, #name) end
@@ -146,7 +146,7 @@ local function keys_of(t, into)
     return into
 end
 
---- The names that a line could go on with, sorted, and the part of one that is there.
+--- The names that can complete a line, sorted, and the part of the name that is already there.
 local function candidates_of(line, globals, offered)
     local path = line:match("[%a_][%w_.:%[%]]*$")
     if not path or line:sub(1, -#path - 1):find("[%w_.:%])\"']$") then return {}, "" end
@@ -166,10 +166,10 @@ local function candidates_of(line, globals, offered)
     return matching(keys_of(names.fields(value, separator == ":"), {}), prefix), prefix
 end
 
---- How the line before the cursor can go on: the text to insert there, or "", and where several
--- names are possible the list of them, for a terminal of `width` columns; else nil.
--- Within quotes names are files', elsewhere fields', methods' and variables'. `globals` is the table
--- of variables, `offered` a list of those that it gives when asked.
+--- Completes the line before the cursor. Returns the text to insert there, or "", and, if several
+-- names are possible, their list for a terminal of `width` columns; else nil. Inside quotes it
+-- completes file names; elsewhere fields, methods and variables. `globals` is the table of
+-- variables; `offered` lists further names, which `globals` loads on demand.
 function names.complete(line, globals, offered, width)
     if line:find("^%s*$") then return "    ", nil end
     local list, prefix

@@ -1,7 +1,7 @@
---- The session: reads Lua a line at a time, shows the values of expressions, and lives on after an
--- error. What does not end in its line goes on in the next. On a terminal lines are edited, and kept
--- for the next session; without one nothing is said but what was asked for, and the session ends with
--- status 1 if anything went wrong.
+--- The session: reads Lua line by line, shows the values of expressions, and continues after
+-- errors. Incomplete input continues on the next line. On a terminal, lines can be edited and are
+-- stored for the next session. Without a terminal it prints only results, and exits with status 1
+-- if an error occurred.
 
 local docs = require "advrt.session.docs"
 local fail = require "advrt.support.fail"
@@ -11,10 +11,10 @@ local show = require "advrt.session.show"
 local system = require "advrt.core.system"
 
 local PATIENCE = 3          -- seconds in which a second Ctrl-C does not end the session
-local HISTORY_MOST = 2000   -- lines of the history's file, of which
-local HISTORY_LEFT = 1000   -- are left when there are more
+local HISTORY_MOST = 2000   -- when the history file has more lines,
+local HISTORY_LEFT = 1000   -- it is cut to this many
 
--- The public modules are found under their own names, loaded when first used.
+-- Makes the public modules available under their own names; each is loaded when first used.
 local function offer_modules()
     local at_hand = {}
     for _, name in ipairs(docs.modules) do at_hand[name] = true end
@@ -32,10 +32,11 @@ local function offer_modules()
     setmetatable(_G, meta)
 end
 
--- A function that runs the text and packs its values, and whether they are to be shown; or nil, the
--- problem, and whether more text could mend it. An expression's values are what is wanted of it, so
--- that is tried first; it is no tail call, lest a mistake in it lose its position. A `local` that
--- begins the text would be gone with it: it makes what it says global.
+-- Compiles a text. Returns a function that runs it and packs its values, and whether to show them.
+-- Or returns nil, the problem, and whether more text could complete the input. It tries the text as
+-- an expression first, because the user wants its values. The call is not a tail call, so that an
+-- error keeps its position. A `local` at the start becomes global; otherwise the variable would be
+-- lost at once.
 local function compile(text)
     local silent = text:find(";%s*$") ~= nil
     local chunk, problem = load("return " .. text, "=stdin", "t")
@@ -43,7 +44,8 @@ local function compile(text)
         local bare = text:gsub("[;%s]+$", "")
         local packed = "local v = (...)(" .. bare
         chunk = load(packed .. ") return v", "=stdin", "t")
-            or assert(load(packed .. "\n) return v", "=stdin", "t")) -- it ends in a comment
+            or assert(load(packed .. "\n) return v", "=stdin", "t")) -- the input ends with a
+                                                                     -- comment
         return function()
             local values = chunk(table.pack)
             return values
@@ -63,7 +65,7 @@ local function compile(text)
     return nil, problem, (more or problem:find("<eof>$")) ~= nil
 end
 
--- What is said of a mistake.
+-- The text about an error.
 local function explain(problem)
     return fail.is(problem) and problem or system.explain(tostring(problem))
 end
@@ -73,7 +75,7 @@ local function complain(problem)
     io.stderr:write("advrt: ", system.printable(tostring(problem), true), "\n")
 end
 
--- Runs what compile has made and shows its values; true, or false and why not.
+-- Runs the result of compile and shows its values. Returns true, or false and the reason.
 local function evaluate(run, shown, timed)
     local start = system.clock()
     local alive, problem = xpcall(function()
@@ -84,8 +86,8 @@ local function evaluate(run, shown, timed)
     return alive, problem
 end
 
--- The first of these folders that the environment names, else that below the home folder; with
--- "advrt" below it. nil where there is none.
+-- The first of these folders that the environment names, else the one below the home folder, with
+-- "advrt" appended. nil if there is none.
 local function user_folder(variable, below_home)
     local base, home = os.getenv(variable), os.getenv("HOME")
     if base and base:sub(1, 1) == "/" then return base .. "/advrt" end
@@ -100,7 +102,7 @@ local function make_folders(path)
     end
 end
 
--- The lines of earlier sessions, oldest first; the file is cut to the newest where it is long.
+-- The lines of earlier sessions, oldest first. A long file is cut to its newest lines.
 local function read_history(path)
     local lines = {}
     local file = path and io.open(path, "r")
@@ -114,8 +116,8 @@ local function read_history(path)
     return lines
 end
 
--- A function (prompt) -> line that edits, keeps what was typed and completes words; nil where the
--- terminal cannot. A history that cannot be kept is done without.
+-- A function (prompt) -> line that edits lines, stores them and completes words; nil if the
+-- terminal cannot. Works without history if it cannot be stored.
 local function editing_reader()
     local term = os.getenv("TERM") or ""
     if term == "" or term == "dumb" or not system.isatty(1) then return nil end
@@ -145,7 +147,7 @@ local function editing_reader()
     end
 end
 
--- The same without editing: prompts where there is a terminal to read them.
+-- The same without editing; prints prompts only on a terminal.
 local function plain_reader(terminal)
     return function(prompt)
         if terminal then io.write(prompt) end
@@ -154,7 +156,7 @@ local function plain_reader(terminal)
     end
 end
 
--- Runs the user's own file, where there is one, before the first command.
+-- Runs the user's own start-up file, if it exists, before the first command.
 local function run_init()
     local folder = user_folder("XDG_CONFIG_HOME", ".config")
     local path = folder and folder .. "/init.lua"
@@ -174,7 +176,8 @@ end
 local Session = {}
 Session.__index = Session
 
--- What is no Lua: `? name` and `:command`. Returns what evaluate does, or nil where the text is Lua.
+-- Runs input that is not Lua: `? name` and `:command`. Returns the results of evaluate, or nil if
+-- the text is Lua.
 function Session:command(text)
     local asked = text:match("^%s*%?(.*)")
     if asked then
@@ -206,8 +209,8 @@ function Session:command(text)
     return evaluate(run, shown, true)
 end
 
--- Reads and runs one input, of as many lines as it takes. Returns whether there was one, and what
--- evaluate does.
+-- Reads and runs one input of one or more lines. Returns whether there was one, and the results of
+-- evaluate.
 function Session:step()
     local text = self.read("> ")
     if not text then return false end
@@ -226,7 +229,7 @@ function Session:run()
     local failures = 0
     while true do
         local unharmed, going_on, alive, problem = pcall(self.step, self)
-        -- An interrupted read looks like the end of the input; the mark tells them apart.
+        -- An interrupted read looks like the end of the input; system.interrupted tells them apart.
         if system.interrupted() then
             if not self.terminal or system.interrupt().status ~= 130 then fail.interrupted() end
             system.interrupted(true)

@@ -1,14 +1,14 @@
---- Values as a session shows them: on one line where that is short, tensors with their shape, range,
--- count of NaN and values; what is large is elided.
+--- Shows values in a session: short ones on one line, tensors with shape, range, count of NaN and
+-- values. Large values are abbreviated.
 
 local arguments = require "advrt.support.check"
 
 local show = {}
 
-local WIDTH = 78     -- of a line that holds a table
-local ENTRIES = 20   -- of a table
-local EDGE = 3       -- rows and columns at either end of an elided tensor
-local SLICES = 2     -- matrices of a tensor of three dimensions and more
+local WIDTH = 78     -- width of a line that holds a table
+local ENTRIES = 20   -- entries shown of a table
+local EDGE = 3       -- rows and columns shown at each end of an abbreviated tensor
+local SLICES = 2     -- matrices shown of a tensor with three or more dimensions
 
 local function short(v)
     if type(v) ~= "string" then return tostring(v) end
@@ -16,7 +16,7 @@ local function short(v)
     return (("%q"):format(text):gsub("\\\n", "\\n"))
 end
 
---- Keys of a table, numbers before texts before all others, each kind sorted.
+--- The keys of a table: numbers, then texts, then all others, each kind sorted.
 local function sorted_keys(t)
     local keys = {}
     for k in pairs(t) do keys[#keys + 1] = k end
@@ -32,7 +32,7 @@ end
 
 local function is_plain(v) return type(v) == "table" and not (getmetatable(v) or {}).__tostring end
 
---- The entries of a table as texts; tables in tables on one line each, to `depth` levels.
+--- The entries of a table as texts. Nested tables take one line each, to `depth` levels.
 local function entries_of(t, depth)
     local texts, n = {}, #t
     local keys = sorted_keys(t)
@@ -68,7 +68,7 @@ local function table_text(t)
     return "{\n" .. table.concat(texts, ",\n") .. "\n}"
 end
 
---- The places 1 .. n that are shown: all, or those at either end with false between them.
+--- The indices of 1 .. n to show: all, or those at each end, with false between them.
 local function places(n)
     local list = {}
     for i = 1, n do
@@ -107,7 +107,7 @@ local function matrix(x, lines, indent)
     end
 end
 
---- The matrices of a tensor, each under its place.
+--- The matrices of a tensor, each below its index.
 local function slices(x, lines)
     local shape = x:shape()
     local H, W = shape[#shape - 1], shape[#shape]
@@ -125,8 +125,8 @@ local function slices(x, lines)
     if count > SLICES then lines[#lines + 1] = ("  ... %d more"):format(count - SLICES) end
 end
 
---- A tensor: its own line (type, shape, range, count of NaN) and its values, of which at most three
--- at either end of a dimension and two matrices are shown.
+--- A tensor: a line with type, shape, range and count of NaN, then its values. It shows at most
+-- three at each end of a dimension, and two matrices.
 local function tensor_text(x)
     local head = tostring(x)
     local emptied = head:find("emptied", 1, true)
@@ -142,14 +142,14 @@ local function tensor_text(x)
     return table.concat(lines, "\n")
 end
 
---- The text that stands for a value.
+--- The text for a value.
 function show.value(v)
     if arguments.is_tensor(v) then return tensor_text(v) end
     if is_plain(v) then return table_text(v) end
     return tostring(v)
 end
 
---- The text of several values, table.pack's: one line where each has one.
+--- The text for several values (from table.pack): one line if each takes one line.
 function show.values(values)
     local texts, separator = {}, "\t"
     for i = 1, values.n do
