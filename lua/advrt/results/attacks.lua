@@ -1,8 +1,8 @@
---- What experiments/attacks.lua leaves: records, tables and a picture.
+--- The results of experiments/attacks.lua: records, tables and a figure.
 --
 -- `list` is an array over the images of arrays over the attacks of {attack, file, label, target
 -- (-1: untargeted), prediction, success, l2, linf, forward, backward, zero_gradients, unmoved,
--- not_finite ("": nothing)}, as attacks.stream has them.
+-- not_finite ("": nothing)}, as attacks.stream yields them.
 
 local comparison = require "advrt.results.comparison"
 local core = require "advrt.core.record"
@@ -20,22 +20,23 @@ local tables = require "advrt.results.tables"
 
 local report = {}
 
-local MOST_NAME = 17 -- letters beside the other columns, of a line of 100
+local MOST_NAME = 17 -- letters of an attack's name beside the other columns in a line of 100
 
--- What an attack takes, as attacks.csv has it.
+-- The costs of an attack, as columns of attacks.csv.
 report.costs = {"passes", "seconds_forward", "seconds_backward", "seconds_step"}
 
 local fields = {"file", "label", "target", "attack", "success", "prediction", "l2", "linf", "forward",
     "backward", "zero_gradients", "unmoved", "not_finite"}
 
---- The record of one image and attack, packed. one: its fields by name.
+--- The packed record of one image and attack. one: its fields by name.
 function report.pack(one)
     local pairs_of = {}
     for i, name in ipairs(fields) do pairs_of[i] = {name, one[name]} end
     return core.pack(pairs_of)
 end
 
---- The list of a run's records.msgpack, sorted by image, then attack as given: `each` attacks an image.
+--- The list of a run's records.msgpack, sorted by image, then by attack as given; `each` is the
+-- number of attacks per image.
 local function read(out, each, counts)
     local all, of_image, held = {}, {}, 0
     for one in record.each(out:file("records.msgpack")) do
@@ -50,9 +51,9 @@ local columns = {"attack", "targeted", "images", "success", "unmoved", "not_fini
     "l2_median", "linf_mean", "linf_std", "linf_median", "forward", "backward", "passes", "seconds_forward",
     "seconds_backward", "seconds_step", "seconds"}
 
---- One attack's row of attacks.csv, by column: distances over the images that succeeded; forward and
--- backward, evaluations and gradients an image took in the mean; spent: what was spent on all, by the
--- names of report.costs: the network's passes over a batch, and seconds.
+--- One attack's row of attacks.csv, by column. Distances are over the images that succeeded;
+-- forward and backward are the mean numbers of evaluations and gradients per image. spent: the
+-- total cost by the names of report.costs: passes of the network over a batch, and seconds.
 local function row_of(name, targeted, list, a, spent)
     local l2, linf, forward, backward, unmoved, not_finite = {}, {}, 0, 0, 0, 0
     for _, of_image in ipairs(list) do
@@ -74,7 +75,7 @@ local function row_of(name, targeted, list, a, spent)
     return row
 end
 
---- perturbations.csv: a row for each image and attack, in the order of the records.
+--- perturbations.csv: one row per image and attack, in the order of the records.
 local function images_csv(list)
     local all = {}
     for _, of_image in ipairs(list) do table.move(of_image, 1, #of_image, #all + 1, all) end
@@ -82,7 +83,7 @@ local function images_csv(list)
         "forward", "backward", "zero_gradients", "unmoved", "not_finite"}, all)
 end
 
---- The attacks compared in pairs, on the same images: rows of paired.csv.
+--- The attacks compared in pairs on the same images: rows of paired.csv.
 local function paired_rows(names, list, seed)
     local success, l2, linf = {}, {}, {}
     for a, name in ipairs(names) do
@@ -98,7 +99,7 @@ local function paired_rows(names, list, seed)
         {name = "l2", values = l2}, {name = "linf", values = linf}}, seed)
 end
 
---- The pairs as they are printed.
+--- The pairs as printed.
 local function pairs_text(paired)
     return comparison.text(paired, {{"l2", "L2", "%.3g"}, {"linf", "Linf", "%.3g"}}, function(row)
         return ("%s - %s"):format(row.attack_a, row.attack_b)
@@ -111,7 +112,7 @@ local function some(n, of)
     return ("%d of %s %s"):format(n, count_of(of, "image"), n == 1 and "was" or "were")
 end
 
---- A line on the images that an attack did not move, which its count of successes takes for robust.
+--- A line about images that an attack did not move; its count of successes treats them as robust.
 local function unmoved_line(row, flat)
     local why = flat == row.unmoved and ", as every gradient was 0"
         or flat > 0 and (", %d as every gradient was 0"):format(flat) or ""
@@ -119,14 +120,14 @@ local function unmoved_line(row, flat)
         row.attack, some(row.unmoved, row.images), why)
 end
 
---- A line on the images whose attack ended at numbers that are not finite.
+--- A line about images whose attack ended at NaN or infinite numbers.
 local function not_finite_line(row, lost, first)
     return ("%s: %s stopped by numbers that are not finite; %d of them count as not broken. The first is "
         .. "%s (its %s)."):format(row.attack, some(row.not_finite, row.images), lost, first.file,
             first.not_finite)
 end
 
---- What to know of the attacks besides their rows.
+--- Warnings about the attacks besides their rows.
 local function warnings(rows, list)
     local lines = {}
     for a, row in ipairs(rows) do
@@ -147,7 +148,7 @@ local function warnings(rows, list)
     return lines
 end
 
---- The rows as they are printed.
+--- The rows as printed.
 local function text_of(rows, list)
     local width = 8
     for _, row in ipairs(rows) do
@@ -158,7 +159,7 @@ local function text_of(rows, list)
         "backward", "seconds")}
     local function short(v) return v == v and ("%.4f"):format(v) or "-" end
     for _, row in ipairs(rows) do
-        local name = #row.attack > MOST_NAME and "" or row.attack -- a longer one has a line of its own
+        local name = #row.attack > MOST_NAME and "" or row.attack -- a longer name gets its own line
         if name == "" then lines[#lines + 1] = row.attack .. "\n" end
         lines[#lines + 1] = form:format(name, ("%d of %d"):format(row.success, row.images),
             short(row.l2_median), short(row.l2_mean), short(row.linf_median), short(row.linf_mean),
@@ -170,7 +171,8 @@ local function text_of(rows, list)
     return table.concat(lines)
 end
 
---- The share of the images that an attack changed within a distance, as steps {distance, share}.
+--- The fraction of the images that an attack changed within a distance, as steps {distance,
+-- fraction}.
 local function curve(list, a, key)
     local far, steps = {}, {{0, 0}}
     for _, of_image in ipairs(list) do
@@ -181,7 +183,8 @@ local function curve(list, a, key)
     return steps, far[#far] or 0
 end
 
---- The picture: for each attack the share of images that succeeded within a distance, L2 and Linf.
+--- The figure: for each attack the fraction of images that succeeded within a distance, L2 and
+-- Linf.
 local function figure(name, rows, list, untargeted, form)
     local names, blocks, panels, keys = {}, {}, {}, {}
     for a, row in ipairs(rows) do names[a] = row.attack end
@@ -198,7 +201,8 @@ local function figure(name, rows, list, untargeted, form)
         end
         most = most > 0 and most * 1.05 or 1
         for a, row in ipairs(rows) do
-            local corners = {steps[a][1]} -- a line, which shows its dashes, where gnuplot's steps would not
+            local corners = {steps[a][1]} -- drawn as lines, which show dashes; gnuplot's steps
+                                          -- would not
             steps[a][#steps[a] + 1] = {most, steps[a][#steps[a]][2]}
             for i = 2, #steps[a] do
                 corners[#corners + 1] = {steps[a][i][1], steps[a][i - 1][2]}
@@ -221,9 +225,9 @@ local function figure(name, rows, list, untargeted, form)
             count_of(#list, "image")}})
 end
 
---- Fills the run's folder `out` from its records.msgpack. run: what results.write takes, and spent, by an
--- attack's name what it has taken, by the names of report.costs. Returns a function that says what came
--- out.
+--- Fills the run's folder `out` from its records.msgpack. run: the argument of results.write, and
+-- `spent`: by an attack's name its costs, by the names of report.costs. Returns a function that
+-- prints the results.
 function report.write(out, run)
     local o, counts = run.about.options, run.counts
     local list, rows = read(out, #o.attacks, counts), {}
@@ -256,7 +260,7 @@ function report.write(out, run)
     end
 end
 
---- Adds up what the attacks of shards (advrt.run.shards) have taken, for write.
+--- Adds up the costs of attacks over shards (advrt.run.shards), for write.
 function report.sum(run, list)
     run.spent = {}
     for _, name in ipairs(run.about.options.attacks) do

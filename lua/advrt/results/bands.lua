@@ -1,21 +1,22 @@
---- What the lines and bands of a figure are made of: for each loss and series the middle and two limits at
--- each step drawn. From a run's summary (advrt.results.tables), and for quartiles from its records.
+--- The lines and bands of figures: for each loss and series the middle and two limits at each step
+-- drawn. They come from a run's summary (advrt.results.tables), and for quartiles from its
+-- records.
 
 local record = require "advrt.record"
 local tables = require "advrt.results.tables"
 
 local bands = {}
 
-local POINTS = 150 -- of a line, about
+local POINTS = 150 -- of a line, approximately
 
---- Numbers held at once to find quartiles, of some 16 bytes each.
+--- The numbers held at once to find quartiles, about 16 bytes each.
 bands.held = 8000000
 
---- The words for a kind of bands (--bands).
+--- The description of each kind of bands (--bands).
 bands.words = {quartiles = "median and quartiles of the images", interval = "mean and its 95 % interval",
     sd = "mean and one standard deviation"}
 
---- The steps of which lines are drawn: every k-th and the last.
+--- The steps at which lines are drawn: every k-th and the last.
 function bands.steps(iterations)
     local steps, k = {}, math.max(1, (iterations + 1) // POINTS)
     for n = 0, iterations, k do steps[#steps + 1] = n end
@@ -45,8 +46,9 @@ local function values_at(summary, series, steps, from, to)
     return all
 end
 
---- Adds the quartiles of `series` to summary.quartiles: by loss and series an array over the steps of
--- {median, lower, upper}. Reads the records as often as it needs, to hold bands.held at once.
+--- Adds the quartiles of `series` to summary.quartiles: by loss and series an array over the steps
+-- of {median, lower, upper}. Reads the records as often as needed to hold at most bands.held
+-- numbers at once.
 local function add_quartiles(summary, series, steps)
     local numbers = #series
     for _, s in ipairs(summary.losses) do numbers = numbers + #series * s.images end
@@ -67,8 +69,8 @@ local function add_quartiles(summary, series, steps)
     end
 end
 
---- Arrays over the steps of {middle, low, high}, by loss and series, of one kind of bands; the caller's own.
--- summary.path: records.msgpack, which quartiles are computed from.
+--- Arrays over the steps of {middle, low, high}, by loss and series, for one kind of bands; the
+-- caller owns them. summary.path: records.msgpack, for the quartiles.
 function bands.of(summary, series, kind, steps)
     local result = {}
     if kind == "quartiles" then

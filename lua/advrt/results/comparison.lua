@@ -1,4 +1,5 @@
---- Losses, or attacks, compared on the same images: paired tests of each pair, and the time to the flip.
+--- Compares losses, or attacks, on the same images: paired tests of each pair, and the time to the
+-- flip.
 --
 --     local c = comparison.new(losses)
 --     for r in record.each(path) do c:add(r) end
@@ -12,17 +13,18 @@ local stats = require "advrt.results.stats"
 
 local comparison = {}
 
---- A smaller adjusted p is a difference.
+--- An adjusted p below this level shows a difference.
 comparison.level = 0.05
 
-local OTHER_FLIPS = 0.02   -- share of the images on which rounding may move the flip of one path
-local ROUNDING = 0.01      -- of a series' range: what rounding makes of one path, in the median
-local MOST_LINES = 10      -- of the table that is printed
+local OTHER_FLIPS = 0.02   -- fraction of the images whose flip rounding may move
+local ROUNDING = 0.01      -- fraction of a series' range: the median effect of rounding on one path
+local MOST_LINES = 10      -- lines of the printed table
 
--- The series that tell a path apart. The gradient's norm is not one: a constant factor changes it alone.
+-- The series that distinguish paths. The gradient's norm is not among them: a constant factor
+-- changes only it.
 local path_series = {"p_initial", "p_target", "z_initial", "z_target", "l2"}
 
---- The columns of paired.csv for two things called `what` ("loss", "attack").
+--- The columns of paired.csv for two things of the kind `what` ("loss", "attack").
 function comparison.paired_header(what)
     return {what .. "_a", what .. "_b", "quantity", "n", "median_difference", "low", "high", "p", "p_holm",
         "test", "a_less", "b_less", "equal"}
@@ -32,8 +34,8 @@ end
 comparison.survival_header = {"loss", "images", "flipped", "quartile1", "quartile1_low", "quartile1_high",
     "median", "median_low", "median_high", "quartile3", "quartile3_low", "quartile3_high"}
 
---- How one pair compares in a quantity. a, b: values by image, nan where there is none. one_sided: whether
--- the sign test counts images that have one value alone as less on its side.
+--- Compares one pair in a quantity. a, b: values by image, nan if missing. one_sided: the sign test
+-- counts an image with only one value as smaller for the side that has it.
 local function compare_pair(a, b, quantity, of_median)
     local differences, a_less, b_less, equal, only_a, only_b = {}, 0, 0, 0, 0, 0
     for i, v in ipairs(a) do
@@ -63,7 +65,7 @@ local function compare_pair(a, b, quantity, of_median)
     return {both, signs}
 end
 
---- Adjusts the p of rows: over those of one quantity and kind of test.
+--- Adjusts p over the rows with the same quantity and test.
 local function adjust(rows)
     local families, order = {}, {}
     for _, row in ipairs(rows) do
@@ -82,7 +84,7 @@ local function adjust(rows)
     return rows
 end
 
---- Appends the rows of all pairs of `names`, not adjusted; see comparison.pairs.
+--- Appends the unadjusted rows of all pairs of `names`; see comparison.pairs.
 local function add_pairs(rows, names, what, quantities, of_median)
     for _, quantity in ipairs(quantities) do
         for i = 1, #names do
@@ -98,12 +100,13 @@ local function add_pairs(rows, names, what, quantities, of_median)
     end
 end
 
---- The rows of paired.csv: for each quantity and pair one of Wilcoxon's test and one of the sign test, p
--- adjusted over the pairs of a quantity and test.
+--- The rows of paired.csv: for each quantity and pair, one row of Wilcoxon's test and one of the
+-- sign test. p is adjusted over the pairs of a quantity and test.
 --
--- names: of what is compared; what: the word for one of them; quantities: array of {name, values, censored,
--- signs_only}: values[name] is an array over the images, nan where there is none; censored: where one has no
--- value it is later than any; signs_only: without Wilcoxon's test, of what is no distance
+-- names: the things to compare; what: the word for one of them. quantities: array of {name,
+-- values, censored, signs_only}. values[name] is an array over the images, nan if missing.
+-- censored: a missing value counts as later than any value. signs_only: without Wilcoxon's test,
+-- for quantities that are not distances.
 function comparison.pairs(names, what, quantities, seed)
     local rows = {}
     add_pairs(rows, names, what, quantities, stats.medians(seed))
@@ -115,21 +118,22 @@ end
 local Comparison = {}
 Comparison.__index = Comparison
 
---- A comparison of the losses of these names, to which a run's records are added in their order.
+--- A comparison of the losses with these names. Add a run's records in their order.
 function comparison.new(names)
     local self = setmetatable({names = names, images = 0, keys = {}, place = {}, group = {},
         iteration = {}, l2 = {}, linf = {}, same = {}, last = 0}, Comparison)
     for i, name in ipairs(names) do
         self.place[name], self.iteration[name], self.l2[name], self.linf[name] = i, {}, {}, {}
         self.same[i] = {}
-        for k = i + 1, #names do self.same[i][k] = {other = 0, flips = 0} end -- how far their series
-        -- are apart, by image; on how many the flips differ, and are the same; nil: they are too far apart
+        for k = i + 1, #names do self.same[i][k] = {other = 0, flips = 0} end -- per image, the
+                                                                              -- distance of
+        -- their series; numbers of images with different and with equal flips; nil: too far apart
     end
     return self
 end
 
---- How far two records' paths are apart at most: the largest difference of a series, by how far the series
--- moves.
+--- The largest distance between two records' paths: the largest difference of a series, divided by
+-- the series' range.
 local function apart(a, b)
     local far = 0
     for _, name in ipairs(path_series) do
@@ -145,7 +149,8 @@ local function apart(a, b)
     return far
 end
 
---- Notes how the paths of two records are one; returns nil where they are too far apart to be.
+--- Updates `same` with the records of two losses that may take one path; returns nil if they are
+-- too far apart.
 local function follow(same, a, b, images)
     if a.flip_iteration ~= b.flip_iteration then
         same.other = same.other + 1
@@ -157,7 +162,7 @@ local function follow(same, a, b, images)
     return same
 end
 
---- Adds a record, as advrt.record reads it.
+--- Adds a record from advrt.record.
 function Comparison:add(r)
     if r.file ~= self.file or self.images == 0 then
         self.images, self.file, self.group = self.images + 1, r.file, {}
@@ -180,8 +185,8 @@ function Comparison:add(r)
     self.group[k] = r
 end
 
---- The time to the flip of each loss (stats.survival), by name: images that do not flip are seen up to the
--- last iteration.
+--- The time to the flip of each loss (stats.survival), by name. Images that do not flip are
+-- censored at the last iteration.
 function Comparison:survival()
     local found = {}
     for _, name in ipairs(self.names) do
@@ -206,12 +211,13 @@ local function survival_row(name, survival)
     return row
 end
 
---- What the records come to. seed: of the bootstrap.
+--- The results of all records. seed: of the bootstrap.
 --
--- Returns {names, paired, survival, curves, same, of}: rows of paired.csv and survival.csv; by loss, what
--- stats.survival returned; and an array of {a, b, flips, images, apart}: losses that take one path, on how
--- many of the images they flip alike, and how far their series are apart (a share of their
--- range, the images' median); of is for comparison.between.
+-- Returns {names, paired, survival, curves, same, of}. paired, survival: rows of paired.csv and
+-- survival.csv. curves: by loss, the result of stats.survival. same: an array of {a, b, flips,
+-- images, apart} about losses that take one path: on how many of the images they flip alike, and
+-- how far apart their series are (a fraction of their range, median over the images). of: for
+-- comparison.between.
 function Comparison:finish(seed)
     local found = {names = self.names, survival = {}, curves = self:survival(), same = {}, of = self}
     found.paired = comparison.pairs(self.names, "loss", {
@@ -222,7 +228,7 @@ function Comparison:finish(seed)
         for k = i + 1, #self.names do
             local same = self.same[i][k]
             local far = same and stats.median(same) or math.huge
-            -- Before any flip CE and M-Logit take one path, too (Theorem IV.2's S1).
+            -- Before any flip CE and M-Logit also take one path (Theorem IV.2's S1).
             if same and same.flips > 0 and #same == self.images and same.other <= OTHER_FLIPS * self.images
                 and far <= ROUNDING then
                 found.same[#found.same + 1] = {name, self.names[k], flips = self.images - same.other,
@@ -233,8 +239,8 @@ function Comparison:finish(seed)
     return found
 end
 
---- What two runs have of a loss on the images that both attack towards the same target: quantities as
--- comparison.pairs takes them, by the names of the runs.
+--- The data of two runs for a loss on the images that both attack towards the same target:
+-- quantities for comparison.pairs, by the names of the runs.
 local function shared(a, b, loss, names)
     local place, quantities = {}, {}
     for i, key in ipairs(b.keys) do place[key] = i end
@@ -250,9 +256,9 @@ local function shared(a, b, loss, names)
     return quantities
 end
 
---- The same losses in several runs, in pairs of runs, on the images that both attack towards the same target.
--- list: what finish returned of each; names: theirs. Rows as those of comparison.pairs, with run_a, run_b and
--- loss; none where two runs share no image or loss.
+--- Compares the same losses in each pair of runs, on the images that both attack towards the same
+-- target. list: the result of finish for each run; names: the runs' names. Returns rows like those
+-- of comparison.pairs, with run_a, run_b and loss; none if two runs share no image or loss.
 function comparison.between(list, names, seed)
     local rows, of_median = {}, stats.medians(seed)
     for i = 1, #list do
@@ -275,14 +281,14 @@ end
 
 -- Reading what was found -------------------------------------------------------------
 
---- Whether a row of Wilcoxon's test shows a difference: -1 where a has less, 1 where b has, 0 where it does
--- not tell. The interval must lie on one side of 0, too.
+--- Whether a row of Wilcoxon's test shows a difference: -1 if a is smaller, 1 if b is smaller, 0 if
+-- the test does not decide. The interval must also lie on one side of 0.
 function comparison.verdict(row)
-    local shown = row.p_holm < comparison.level -- not where it is nan
+    local shown = row.p_holm < comparison.level -- false if nan
     return shown and row.high < 0 and -1 or shown and row.low > 0 and 1 or 0
 end
 
---- The rows of Wilcoxon's test in a quantity.
+--- The rows of Wilcoxon's test for a quantity.
 function comparison.rows_of(paired, quantity)
     local rows = {}
     for _, row in ipairs(paired) do
@@ -291,8 +297,9 @@ function comparison.rows_of(paired, quantity)
     return rows
 end
 
---- Who has least in a quantity: the names of all that none is shown to be below, first the one with the
--- least mean; one name alone has less than every other. mean: by name, nan where there is none.
+--- The names with the smallest values of a quantity: all names that no other is shown to be below;
+-- the one with the smallest mean comes first. A single name is below every other. mean: by name,
+-- nan if missing.
 function comparison.leaders(found, quantity, mean)
     local beats, beaten = {}, {}
     for _, row in ipairs(comparison.rows_of(found.paired, quantity)) do
@@ -334,22 +341,22 @@ function comparison.same_lines(found, title)
     return lines
 end
 
---- A p value for a person.
+--- A p value as text.
 function comparison.p_text(p)
     return p ~= p and "-" or p < 0.0001 and "<0.0001" or ("%.4f"):format(p)
 end
 
---- "-8.0 [-10.0, -6.0]"; form: of one number.
+--- "-8.0 [-10.0, -6.0]"; form: the format of one number.
 function comparison.difference_text(row, form)
     if row.n == 0 then return "-" end
     local function short(v) return (form:format(v):gsub("^%-(0%.?0*)$", "%1")) end
     return ("%s [%s, %s]"):format(short(row.median_difference), short(row.low), short(row.high))
 end
 
---- The pairs as they are printed: a table, and notes below it.
+--- The pairs as printed: a table, and notes below it.
 --
--- paired: rows of paired.csv; columns: array of {quantity, title, form of a number}; label: function(row) ->
--- text; notes: array of sentences
+-- paired: rows of paired.csv; columns: array of {quantity, title, format of a number}; label:
+-- function(row) -> text; notes: array of sentences
 function comparison.text(paired, columns, label, notes)
     local lists, rows = {}, {{"Pairs", "images"}}
     for c, column in ipairs(columns) do
@@ -376,10 +383,10 @@ function comparison.text(paired, columns, label, notes)
     return table.concat(lines, "\n") .. "\n"
 end
 
---- The columns of losses.
+--- The columns for losses.
 comparison.columns = {{"iterations", "iterations", "%.6g"}, {"l2", "L2 at the flip", "%.3g"}}
 
---- The same of a run's losses.
+--- The same for a run's losses.
 function comparison.losses_text(found, setting, title)
     local notes = {"Median difference on images that both flip, 95 % interval; p: Wilcoxon, Holm-adjusted."}
     if setting == "equal_multiplier" then notes[2] = comparison.warning end

@@ -1,6 +1,6 @@
---- Examples of a run as PNG: the image, and for each loss the adversarial image and the
--- perturbation, amplified around grey so that it can be seen: for all losses of an image alike, so
--- that they can be compared by eye.
+--- Examples of a run as PNG: the image and, for each loss, the adversarial image and the
+-- perturbation. The perturbation is amplified around grey to be visible. All losses of an image
+-- use one amplification, so that the eye can compare them.
 
 local csv = require "advrt.support.csv"
 local fail = require "advrt.support.fail"
@@ -12,11 +12,11 @@ local tensor = require "advrt.tensor"
 
 local examples = {}
 
-local COUNT = 4 -- images shown
+local COUNT = 4 -- number of images
 
---- The amplification of a perturbation of this L2 norm over D numbers: the largest of 1, 2, 5, 10,
--- ... at which four times its root mean square stays between grey and white. The few numbers
--- beyond are clipped; by the largest one nothing but it would be seen.
+--- The amplification for a perturbation of this L2 norm over D numbers: the largest of 1, 2, 5, 10,
+-- ... at which four times its root mean square fits between grey and white. The few larger values
+-- are clipped. Scaling by the largest value would hide all others.
 function examples.factor(l2, D)
     if l2 <= 0 then return 1 end
     local most = 0.5 / (4 * l2 / math.sqrt(D))
@@ -31,13 +31,14 @@ local function original_of(i) return ("examples/%02d-original.png"):format(i) en
 
 local function stem_of(i, name) return ("examples/%02d-%s"):format(i, (name:gsub("[^%w_-]", "_"))) end
 
---- The names of the i-th image's pictures for a loss: adversarial, and perturbation amplified.
+--- The names of the i-th image's pictures for a loss: adversarial, and amplified perturbation.
 local function pictures_of(i, name, factor)
     local stem = stem_of(i, name)
     return stem .. "-adversarial.png", ("%s-perturbation-x%g.png"):format(stem, factor)
 end
 
---- Where the perturbation waits until those of all losses are known, and with them the amplification.
+--- The temporary file of a perturbation, until all losses' perturbations, and so the amplification,
+-- are known.
 local function waiting_of(i, name) return stem_of(i, name) .. ".part.safetensors" end
 
 local function save(out, path, x)
@@ -45,10 +46,10 @@ local function save(out, path, x)
     if not done then fail("%s", message) end
 end
 
---- Writes the pictures of the first images, and keeps the perturbations for examples.save: of a
--- batch's x [N,C,H,W], of which the first is the run's
--- image `first` (from 1), and what attack.run returned for them and the loss `name`. Shown is the
--- image at its first flip; the last one where there is none.
+--- Writes the pictures of the first images, and stores the perturbations for examples.save. x
+-- [N,C,H,W] is a batch whose first image is number `first` of the run (from 1). r is the result of
+-- attack.run for x and the loss `name`. Shows each image at its first flip, or else its last
+-- iterate.
 function examples.add(out, first, x, name, r)
     for k = 1, math.min(COUNT - first + 1, #x) do
         local i, flipped = first + k - 1, r.flip_iteration:get(k) >= 0
@@ -61,8 +62,9 @@ function examples.add(out, first, x, name, r)
     end
 end
 
---- Copies the pictures of another run's first images, which become number `first` and on here; as many
--- as there are places left. They are the folder's for good once it is told to keep them. Returns how many.
+--- Copies the pictures of another run's first images, which get the numbers from `first` on, while
+-- fewer than COUNT are shown. They are permanent once the folder is told to keep them. Returns how
+-- many were copied.
 function examples.copy(out, first, dir)
     local count = 0
     if lfs.attributes(dir .. "/examples", "mode") ~= "directory" then return 0 end
@@ -82,8 +84,8 @@ function examples.copy(out, first, dir)
     return count
 end
 
---- What the records say of the images whose pictures are there, in the form of the next function's
--- result, without their paths.
+--- The records' data of the images with pictures, in the form of the next function's result,
+-- without paths.
 local function first_images(path)
     local shown = {}
     for r in record.each(path) do
@@ -102,10 +104,10 @@ local function first_images(path)
     return shown
 end
 
---- The examples of the run in `dir`, whose records and pictures are there: what figures.fig5 takes,
--- and for each loss also linf, p_clean (of the initial class, on the clean image), p_initial and
--- p_target (of both classes on the image shown) and survives_8bit. Paths are relative to `dir`.
--- Of a run on what is no image there are none, and no_picture is true.
+--- The examples of the run in `dir`, whose records and pictures exist, in the form for
+-- figures.fig5. For each loss it also has linf, p_clean (of the initial class, on the clean
+-- image), p_initial and p_target (of both classes, on the shown image) and survives_8bit. Paths
+-- are relative to `dir`. A run on inputs that are not images has none, and no_picture is true.
 function examples.read(dir)
     local shown = first_images(dir .. "/records.msgpack")
     local first = shown[1] and shown[1].losses[1]
@@ -126,7 +128,7 @@ function examples.read(dir)
     return shown
 end
 
---- Draws a perturbation that waits; where none does it has been drawn.
+--- Draws a perturbation from its temporary file; if there is none, it has been drawn.
 local function draw(out, i, l)
     local path = out:file(waiting_of(i, l.name))
     if not lfs.attributes(path, "mode") then return end
@@ -139,7 +141,7 @@ local function draw(out, i, l)
     os.remove(path)
 end
 
---- Draws the perturbations, and writes examples/examples.csv, which says what is what.
+--- Draws the perturbations, and writes examples/examples.csv, which describes the pictures.
 function examples.save(out, shown)
     for i, one in ipairs(shown) do
         for _, l in ipairs(one.losses) do draw(out, i, l) end

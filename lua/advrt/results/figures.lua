@@ -1,9 +1,10 @@
---- The paper's Figures 1 to 5, and the share of images flipped, as gnuplot scripts from a run's summary
--- (advrt.results.tables).
+--- The paper's Figures 1 to 5, and the fraction of images flipped, as gnuplot scripts from a run's
+-- summary (advrt.results.tables).
 --
--- Each function takes the picture's name, a summary, plot.form's result (optional) and, for Fig. 5, the
--- examples, and returns the text of a script; see advrt.plot for how it is kept and run.
--- summary.options: the run's options, of which the notes tell the step; summary.classes: names by class + 1.
+-- Each function takes the picture's name, a summary, a result of plot.form (optional) and, for
+-- Fig. 5, the examples. It returns the text of a script; advrt.plot stores and runs it.
+-- summary.options: the run's options, which give the step size for the notes; summary.classes:
+-- names by class + 1.
 
 local bands = require "advrt.results.bands"
 local count_of = require "advrt.support.count"
@@ -14,12 +15,12 @@ local tables = require "advrt.results.tables"
 
 local figures = {}
 
---- The functions that draw a figure of a run, by the names that its run.json holds.
+--- The functions that draw a figure of a run, by their names in run.json.
 figures.known = {fig1 = true, softmax = true, logits = true, least = true, fig4 = true, flipped = true,
     fig5 = true}
 
-local MOST_TOGETHER = 4 -- losses in one panel; more have a panel each
-local FAINT = "#BBBBBB" -- of the other losses' lines in a panel of one loss
+local MOST_TOGETHER = 4 -- losses in one panel; with more, each has its own panel
+local FAINT = "#BBBBBB" -- for the lines of the other losses in a panel of one loss
 local DARK = "#333333"
 
 local setting_titles = {equal_multiplier = "equal multiplier",
@@ -31,7 +32,7 @@ local function styles_of(summary)
     return plot.styles(names)
 end
 
---- What stands below a figure: setting, size of the step, images and steps, and what more the figure says.
+--- The notes below a figure: setting, step size, images, steps, and further texts.
 local function notes_of(summary, ...)
     local o, setting = summary.options or {}, setting_titles[summary.setting] or summary.setting
     local step = ""
@@ -43,7 +44,7 @@ local function notes_of(summary, ...)
         count_of(summary.iterations, "step")), ...}
 end
 
---- The keys of the losses' lines. more: optional, function(s) -> what a loss's title says besides.
+--- The keys of the losses' lines. more: optional, function(s) -> an addition to a loss's title.
 local function keys_of(summary, more)
     local keys, styles = {}, styles_of(summary)
     for i, s in ipairs(summary.losses) do
@@ -54,13 +55,13 @@ local function keys_of(summary, more)
     return keys
 end
 
---- How many small panels stand side by side.
+--- The number of small panels side by side.
 local function small_columns(count) return {page = (count <= 6 or count == 9) and 3 or 4, column = 2} end
 
---- The label of the vertical axis, where the i-th panel is the first of its row.
+--- The label of the vertical axis if the i-th panel is the first of its row.
 local function first_of_row(i, columns, label) return (i - 1) % columns == 0 and label or nil end
 
---- Which steps have numbers at the axis: whole ones, and in a small panel at most five.
+--- The steps with numbers at the axis: integers, and at most five in a small panel.
 local function ticks(iterations, small)
     if iterations >= 5 and not small then return "" end
     if iterations < 5 then return "\nset xtics 1" end
@@ -77,8 +78,8 @@ local function clipped(v, low, high)
     return math.max(low, math.min(high, v))
 end
 
---- Blocks of one loss and series each, named b<loss>_<series>: step, middle, limits, these within low ..
--- high.
+--- One block per loss and series, named b<loss>_<series>: step, middle, and limits clamped to low
+-- .. high.
 local function blocks_of(summary, series, of, steps, low, high)
     local blocks = {}
     for i, s in ipairs(summary.losses) do
@@ -101,7 +102,7 @@ local function line(name, style, width)
         style.dash, style.colour)
 end
 
---- A faint filled band, and where `edges` its limits as thin lines.
+--- A faint filled band; with `edges`, also its limits as thin lines.
 local function band(name, style, edges)
     local parts = {("%s using 1:3:4 with filledcurves fillcolor rgb '%s' fillstyle transparent solid %g "
         .. "noborder"):format(name, style.colour, edges and 0.1 or 0.25)}
@@ -114,7 +115,7 @@ end
 
 local function plot_of(parts) return "plot " .. table.concat(parts, ", \\\n     ") end
 
---- One panel for each of two series, all losses in it.
+--- One panel for each of two series, with all losses.
 local function together(summary, spec)
     local styles, panels = styles_of(summary), {}
     for j, title in ipairs(spec.titles) do
@@ -129,7 +130,7 @@ local function together(summary, spec)
     return panels, {page = 2, column = 1}, keys_of(summary)
 end
 
---- One panel for each loss: both its series, and behind them the other losses' second one.
+--- One panel per loss: both its series, and behind them the second series of the other losses.
 local function apart(summary, spec, size)
     local styles, panels, columns = styles_of(summary), {}, small_columns(#summary.losses)
     for i, s in ipairs(summary.losses) do
@@ -174,7 +175,7 @@ function figures.softmax(name, summary, form)
         axes = {axis, axis}, common = "set yrange [0:1]\nset ytics 0,0.5,1"})
 end
 
---- The least and the largest of all limits and middles of two series.
+--- The minimum and maximum of all limits and middles of two series.
 local function range_of(of, series)
     local least, most = math.huge, -math.huge
     for _, lists in pairs(of) do
@@ -202,8 +203,8 @@ function figures.logits(name, summary, form)
         end})
 end
 
---- Makes what a log axis cannot show a number that it can: exact zeros stand on a line of their own at the
--- bottom, and a band's limit that is not above 0 ends at the bottom. Returns the axis.
+--- Adapts series to a log axis: exact zeros go to a separate line at the bottom, and a limit of a
+-- band that is not above 0 is set to the bottom. Returns the axis.
 local function log_scale(of, series)
     local least, most, zeros = math.huge, 0, false
     for _, lists in pairs(of) do
@@ -232,8 +233,8 @@ local function log_scale(of, series)
     return axis
 end
 
---- Fig. 4: magnitude of the gradient before any sign, and of the perturbation added in a step, which is
--- where the sign shows; log scale.
+--- Fig. 4: the gradient norm (before taking the sign) and the size of the perturbation added in a
+-- step (after the sign); log scale.
 function figures.fig4(name, summary, form)
     return curves(name, summary, form or plot.form(), {title = "Gradient magnitude",
         series = {"grad_l2", "step_l2"}, titles = {"gradient, before any sign",
@@ -250,7 +251,7 @@ end
 
 -- Fig. 1 ---------------------------------------------------------------------------
 
---- The subspace in which most images are at each step, as runs {subspace, first, last}.
+--- The subspace of most images at each step, as ranges {subspace, first, last}.
 local function majority_runs(s, iterations)
     local runs = {}
     for n = 0, iterations do
@@ -268,11 +269,12 @@ local function majority_runs(s, iterations)
     return runs
 end
 
--- Of S1, S2, S3: light enough for lines on them, and apart in grey.
+-- For S1, S2, S3: light enough for lines on them, and distinct in grey.
 local shades = {"#8FAFD6", "#FAEFC8", "#B2D3AD"}
 local subspaces = {"S₁: the initial class leads", "S₂: another class leads", "S₃: the target leads"}
 
---- The upper panel of Fig. 1: both classes' softmax under one loss, over the subspace of most images.
+--- The upper panel of Fig. 1: both classes' softmax under one loss, over the subspace of most
+-- images.
 local function prediction(summary, i, style)
     local s, T, commands = summary.losses[i], summary.iterations, {}
     for k, run in ipairs(majority_runs(s, T)) do
@@ -287,7 +289,7 @@ local function prediction(summary, i, style)
     return table.concat(commands, "\n")
 end
 
---- A strip of the shares of images in each subspace, one above the other.
+--- A strip with the fractions of images in each subspace, one above the other.
 local function strip(i)
     local parts = {}
     for k = 1, 3 do
@@ -297,8 +299,8 @@ local function strip(i)
     return "set yrange [0:1]\nset ytics ('0' 0, '1' 1)\n" .. plot_of(parts)
 end
 
---- Fig. 1: softmax of the initial and the target class under one loss (ce_sign, or else the first), and for
--- every loss the shares of the images in the subspaces.
+--- Fig. 1: softmax of the initial and the target class under one loss (ce_sign, or else the first).
+-- For every loss it shows the fractions of images in the subspaces.
 function figures.fig1(name, summary, form)
     form = form or plot.form()
     local index = 1
@@ -337,7 +339,7 @@ end
 
 -- Images flipped ---------------------------------------------------------------------
 
---- The share flipped by each step (stats.survival), as the corners {n, share} of a stair.
+--- The fraction flipped by each step (stats.survival), as the corners {n, fraction} of a stair.
 function figures.stair(survival, iterations)
     local rows = {{0, 0}}
     for _, step in ipairs(survival.steps) do
@@ -348,7 +350,7 @@ function figures.stair(survival, iterations)
     return rows
 end
 
---- The share of all images, flipped or not, that each loss has flipped by iteration n.
+--- The fraction of all images that each loss has flipped by iteration n.
 function figures.flipped(name, summary, form)
     form = form or plot.form()
     local styles, blocks, panels, times = styles_of(summary), {}, {}, summary.comparison:survival()
@@ -390,9 +392,9 @@ end
 
 -- Fig. 2c, 3c -----------------------------------------------------------------------
 
---- Five numbers of a box plot and the points beyond its whiskers, which reach to the last point
--- within 1.5 times the quartiles' distance (Tukey), and end at the box where that point lies inside it: of
--- few points the quartiles lie between two. nil of an empty list.
+--- The five numbers of a box plot and the points beyond its whiskers. A whisker extends to the last
+-- point within 1.5 interquartile ranges (Tukey). It ends at the box if that point lies inside the
+-- box, as for few points whose quartiles are interpolated. nil for an empty list.
 function figures.box(list)
     if #list == 0 then return nil end
     local sorted = table.move(list, 1, #list, 1, {})
@@ -410,7 +412,7 @@ function figures.box(list)
     return {math.min(low, q1), q1, median, q3, math.max(high, q3)}, beyond
 end
 
---- A log axis that holds least .. most, with labels at 1, 2, 5 where it spans few decades.
+--- A log axis over least .. most, with labels at 1, 2, 5 if it spans few decades.
 local function log_axis(least, most)
     local labels, steps = {}, most > 1000 * least and {1} or most > 40 * least and {1, 3} or {1, 2, 5}
     for e = math.floor(math.log(least, 10)) - 1, math.ceil(math.log(most, 10)) do
@@ -420,8 +422,8 @@ local function log_axis(least, most)
         least / 1.2, most * 1.2)
 end
 
---- The parts of a plot that draw one lying box around the height y. block's columns: whisker, quartile,
--- median, quartile, whisker.
+--- The parts of a plot that draw one horizontal box at height y. The block's columns: whisker,
+-- quartile, median, quartile, whisker.
 local function box_parts(name, y, half, colour, filled)
     local stroke = ("linewidth %g linecolor rgb '%s'"):format(filled and 1 or 0.7, filled and colour
         or "#666666")
@@ -436,8 +438,8 @@ local function box_parts(name, y, half, colour, filled)
     }
 end
 
---- One panel of box plots: for each loss a filled box of the images that every loss flipped, above an empty
--- one of all that it flipped itself.
+--- One panel of box plots. For each loss it has a filled box for the images that every loss
+-- flipped, above an empty box for all images that the loss itself flipped.
 local function box_panel(summary, key, label, title, blocks)
     local styles, parts, least, most = styles_of(summary), {}, math.huge, 0
     local headers = {}
@@ -476,7 +478,7 @@ local function box_panel(summary, key, label, title, blocks)
             #summary.losses + 0.55, scale, table.concat(headers, "\n"), plot_of(parts))}
 end
 
---- Fig. 2c, 3c: box plots of the least perturbation, L2 and Linf, for each loss.
+--- Fig. 2c, 3c: box plots of the perturbation at the first flip, L2 and Linf, for each loss.
 function figures.least(name, summary, form)
     form = form or plot.form()
     local blocks, common = {}, #summary.losses[1].common

@@ -1,5 +1,5 @@
---- What a run leaves besides its records, all computed from them: tables, figures, examples, kept
--- images, run.json. A run that finishes and one that is merged from shards come through here.
+--- The results of a run besides its records, all computed from them: tables, figures, examples,
+-- kept images, run.json. It serves runs that finish and runs merged from shards.
 
 local comparison = require "advrt.results.comparison"
 local count_of = require "advrt.support.count"
@@ -17,36 +17,37 @@ local tables = require "advrt.results.tables"
 
 local results = {}
 
--- Of what other settings leave besides their records, where they are not equal multiplier or equal
--- perturbation: a module with the functions write and, optional, sum.
+-- The modules that write the results of settings other than equal multiplier and equal
+-- perturbation. Each has a function `write` and, optionally, `sum`.
 local others = {attacks = "advrt.results.attacks", robustness = "advrt.results.robustness",
     theorem = "advrt.paper.theorem_report"}
 
---- What writes the results of a setting's runs: write(out, run) fills a run's folder, which holds
--- records.msgpack, and returns a function that says what came out (results.write tells what run has);
--- sum(run, list), where it is there, adds to `run` what it wants of shards (shards.read) besides.
+--- The module that writes the results of a setting's runs. write(out, run) fills a run's folder,
+-- which contains records.msgpack, and returns a function that prints the results; see
+-- results.write for the fields of run. The optional sum(run, list) adds to `run` what it needs
+-- from shards (shards.read).
 function results.of(setting) return others[setting] and require(others[setting]) or results end
 
---- The names of the classes, in their order, from the text of classes.txt.
+--- The names of the classes in order, from the text of classes.txt.
 function results.class_names(text)
     local names = {}
     for name in text:gmatch("([^\n]*)\n?") do names[#names + 1] = (name:gsub("\r$", "")) end
     return names
 end
 
---- The text of left_out.csv, of its lines.
+--- The text of left_out.csv from its lines.
 function results.left_out_csv(lines) return "file,label,prediction,reason\n" .. lines end
 
---- One line of left_out.csv: an image that was not attacked, the class that the net gives it, and
--- why: "wrong" on the clean image, of the "target" class itself, or what is bad about its file, where the
--- class is -1.
+--- One line of left_out.csv: an image that was not attacked, its predicted class, and the reason.
+-- The reasons: "wrong" on the clean image; already the "target" class; or the problem with its
+-- file, with class -1.
 function results.left_out_line(file, label, prediction, reason)
     return ("%s,%d,%d,%s\n"):format(csv.file(file), label, prediction, csv.text(reason))
 end
 
---- Fails unless records.msgpack in the run's folder `out` holds as many records as were made of the
--- images attacked: `held` of them, `each` an image. A shard's file may have been cut off where a record
--- ends.
+--- Fails unless records.msgpack in the run's folder `out` has as many records as the attacked
+-- images need. held: number of records found; each: records per image. A shard's file may have
+-- been cut off at the end of a record.
 function results.check_count(out, held, each, counts)
     local wanted = each * counts.attacked
     if held ~= wanted then
@@ -55,7 +56,7 @@ function results.check_count(out, held, each, counts)
     end
 end
 
---- Lines on losses of the user's own that flip nothing and lead away from the target, in the mean.
+--- Lines about user-defined losses that flip no image and, on average, lead away from the target.
 local function wrong_signs(summary)
     local lines, last = {}, summary.iterations
     for _, one in ipairs(summary.losses) do
@@ -68,8 +69,9 @@ local function wrong_signs(summary)
     return lines
 end
 
---- Draws figures into the folder `out`, which holds the examples' pictures. list: array of {name, figure} as
--- results.write takes it; form: plot.form's, optional; shown: what examples.read returned. Returns the names.
+--- Draws figures into the folder `out`, which contains the examples' pictures. list: array of
+-- {name, figure}, see results.write; form: a result of plot.form, optional; shown: a result of
+-- examples.read. Returns the names.
 function results.draw(out, list, summary, form, shown)
     local names, drawn = {}, {}
     for _, figure in ipairs(list) do
@@ -86,26 +88,26 @@ function results.draw(out, list, summary, form, shown)
     return names
 end
 
---- What the figures show of a run besides its records. about: its run.json; classes: the text of
--- classes.txt, or nil.
+--- Adds to a summary what figures show of a run besides its records. about: its run.json; classes:
+-- the text of classes.txt, or nil.
 function results.describe(summary, about, classes)
     summary.setting, summary.options = about.setting, about.options
     summary.classes = classes and results.class_names(classes)
 end
 
---- Fills the run's folder `out`, which holds records.msgpack and the examples' pictures.
+--- Fills the run's folder `out`, which contains records.msgpack and the examples' pictures.
 --
--- run.about       what run_json.start returned
--- run.counts      {found, wrong, left_out, bad, attacked}: numbers of images
--- run.seconds     loss name -> seconds
--- run.left        lines of left_out.csv, one text
--- run.figures     array of {name, figure}: the name of the picture and the function of advrt.results.figures
---                 that draws it; none are drawn where run.no_figures
--- run.form        plot.form's, optional: how they are drawn
--- run.classes     the text of classes.txt, or nil
--- run.input       {C,H,W}; run.pixels: what keep.save takes, where images are kept
+--   run.about       the result of run_json.start
+--   run.counts      {found, wrong, left_out, bad, attacked}: numbers of images
+--   run.seconds     loss name -> seconds
+--   run.left        lines of left_out.csv, one text
+--   run.figures     array of {name, figure}: the name of the picture and the function of
+--                   advrt.results.figures that draws it; none are drawn if run.no_figures
+--   run.form        a result of plot.form, optional: how to draw them
+--   run.classes     the text of classes.txt, or nil
+--   run.input       {C,H,W}; run.pixels: the argument of keep.save, if images are kept
 --
--- Returns a function that says what came out.
+-- Returns a function that prints the results.
 function results.write(out, run)
     local about = run.about
     local o = about.options
@@ -140,7 +142,7 @@ function results.write(out, run)
     end
 end
 
---- A line about a run's images.
+--- A line about the number of a run's images.
 function results.images_text(counts)
     local bad = counts.bad or 0
     return ("%s, %d right on the clean image (%.2f %%), %d attacked%s%s"):format(
@@ -150,8 +152,8 @@ function results.images_text(counts)
         bad > 0 and (", %s left out"):format(count_of(bad, "bad file")) or "")
 end
 
---- Prints what a run found: a line about its images, texts of tables, lines about the losses, and where
--- everything is; no_examples: there is no folder of them.
+--- Prints the results of a run: a line about its images, texts of tables, lines about the losses,
+-- and the paths. no_examples: there is no folder of examples.
 function results.say(out, counts, texts, pictures, lines, no_examples)
     print(results.images_text(counts) .. "\n")
     for _, text in ipairs(texts) do

@@ -1,15 +1,15 @@
---- Fig. 5: for each example the image and, for each loss, the adversarial image and the amplified
--- perturbation, as a gnuplot script. An example is a block of two columns: above, the image and the scale
--- of its perturbations; below, a row for each loss.
+--- Fig. 5 as a gnuplot script: for each example the image and, per loss, the adversarial image and
+-- the amplified perturbation. An example is a block of two columns: the image and the scale of its
+-- perturbations at the top, then one row per loss.
 
 local plot = require "advrt.plot"
 local sheet = require "advrt.plot.sheet"
 local tables = require "advrt.results.tables"
 
-local SIDE = 5 -- left of the losses' names
-local GAP = 9 -- between two examples
+local SIDE = 5 -- space on the left for the losses' names
+local GAP = 9 -- space between two examples
 local TEXT = 9 -- height of a line below a picture
-local SHADES = 24 -- of the scale, from black to white
+local SHADES = 24 -- steps of the scale, from black to white
 
 --- Things to draw, in points from the top left corner of the picture.
 local Drawing = {}
@@ -28,7 +28,7 @@ function Drawing:tile(path, W, H, x, y, side)
             pixel)
 end
 
---- The scale of perturbations: what black, grey and white stand for, in pixel values.
+--- The scale of perturbations: the pixel values that black, grey and white mean.
 function Drawing:scale(factor, x, y, side)
     local top, height, width = y + 3, side - 6, 7
     for k = 1, SHADES do
@@ -59,7 +59,7 @@ local function add_loss(drawing, example, one, x, y, side)
         y + side + TEXT / 2, "center")
 end
 
---- One example: its image, classes and scale, and a row for each loss.
+--- One example: its image, classes and scale, and one row per loss.
 local function add_example(drawing, summary, example, x, y, side)
     drawing:tile(example.original.path, example.original.W, example.original.H, x, y, side)
     local factor = example.losses[1] and example.losses[1].factor or 1
@@ -76,7 +76,7 @@ local function add_example(drawing, summary, example, x, y, side)
     end
 end
 
---- The losses' names in lines that fit beside a row, and where the pictures begin.
+--- The losses' names in lines that fit beside a row, and the left edge of the pictures.
 local function names_of(summary)
     local names, most = {}, 1
     for k, s in ipairs(summary.losses) do
@@ -86,9 +86,10 @@ local function names_of(summary)
     return names, SIDE + 8 * most
 end
 
---- The script of Fig. 5. examples: array of {file, label, target, original = {path, W, H}, losses = array
--- of {name, iteration, l2, adversarial = path, perturbation = path, factor}}, paths relative to the run's
--- folder. summary, form: as in advrt.results.figures; notes: what stands below, an array of texts.
+--- The script of Fig. 5. examples: array of {file, label, target, original = {path, W, H}, losses =
+-- array of {name, iteration, l2, adversarial = path, perturbation = path, factor}}, with paths
+-- relative to the run's folder. summary, form: as in advrt.results.figures; notes: the texts
+-- below, an array.
 return function(name, summary, form, examples, notes)
     local width, drawing = plot.widths[form.size], setmetatable({labels = {}, parts = {}}, Drawing)
     local count = math.max(1, math.min(#examples, form.size == "page" and 4 or 2))

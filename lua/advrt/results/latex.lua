@@ -1,5 +1,5 @@
---- CSV tables as LaTeX, for \input in a paper: a tabular in booktabs' style, columns and rows as in the CSV,
--- numbers rounded, texts escaped.
+--- CSV tables as LaTeX, for \input in a paper: a tabular in booktabs' style with the CSV's columns
+-- and rows, rounded numbers and escaped texts.
 
 local comparison = require "advrt.results.comparison"
 local csv = require "advrt.support.csv"
@@ -14,12 +14,12 @@ local escapes = {["\\"] = "\\textbackslash{}", ["{"] = "\\{", ["}"] = "\\}", ["$
     ["#"] = "\\#", ["%"] = "\\%", ["_"] = "\\_", ["^"] = "\\textasciicircum{}", ["~"] = "\\textasciitilde{}",
     ["<"] = "\\textless{}", [">"] = "\\textgreater{}", ["|"] = "\\textbar{}", ['"'] = "\\char34{}"}
 
---- Text as LaTeX shows it: none of its characters is a command.
+--- Text with LaTeX's special characters escaped.
 function latex.escape(text)
     return (system.printable(text):gsub('[\\{}$&#%%_^~<>|"]', escapes):gsub("%-%-", "-{}-"))
 end
 
---- A number with its digits after the point; in powers of ten where these would all be 0.
+--- A number with `decimals` digits after the point; in powers of ten if all of these would be 0.
 local function number(v, decimals)
     if v ~= v then return "--" end
     if math.abs(v) == math.huge then return v > 0 and "$\\infty$" or "$-\\infty$" end
@@ -32,7 +32,7 @@ local function number(v, decimals)
     return v < 0 and "$" .. text .. "$" or text
 end
 
---- A column's fields as numbers; nil where one is a text, or there is none.
+--- A column's fields as numbers; nil if one is a text or if there is none.
 local function numbers_of(fields)
     local list = {}
     for i, field in ipairs(fields) do
@@ -44,9 +44,9 @@ local function numbers_of(fields)
     return #list > 0 and list or nil
 end
 
---- How each number of a column is shown: {whole, decimals}, whether it and all others of its quantity are
--- whole (nan and infinities do not count), and how many digits stand after their point. quantities: by row,
--- or nil where all are of one.
+--- The format of each number in a column: {whole, decimals}. whole: this number and all others of
+-- its quantity are integers (nan and infinities do not count). decimals: digits after the point.
+-- quantities: by row, or nil if there is only one.
 local function forms_of(list, quantities)
     local forms, of_row = {}, {}
     for i, v in ipairs(list) do
@@ -64,16 +64,18 @@ local function forms_of(list, quantities)
     return of_row
 end
 
--- Columns of what was given, not measured: shown to four digits, with no more of them than were given.
+-- Columns with given, not measured, numbers: shown with up to four digits, but no more than were
+-- given.
 local given = {eps = true, strength = true}
 
--- Columns of p values, shown as a run prints them.
+-- Columns of p values, formatted as a run prints them.
 local tested = {p = true, p_holm = true}
 
 local titled = {loss = tables.title, loss_a = tables.title, loss_b = tables.title,
     setting = function(name) return (name:gsub("_", " ")) end}
 
---- One column of the table: its heading, its fields, and its letter for tabular: numbers stand to the right.
+--- One column of the table: its heading, its fields, and its letter for tabular (numbers are
+-- right-aligned).
 local function column_of(name, fields, quantities)
     local heading = latex.escape((name:gsub("_", " ")))
     local list = numbers_of(fields)
@@ -114,14 +116,14 @@ function latex.table(text)
     for i in ipairs(records) do
         local cells = {}
         for k, column in ipairs(columns) do cells[k] = column[i] end
-        -- A bracket behind a row's end would be taken for its argument.
+        -- LaTeX would take a bracket after a row's end as its argument.
         lines[i] = table.concat(cells, " & "):gsub("^%[", "{[}") .. " \\\\\n"
     end
     return ("%% \\usepackage{booktabs}\n\\begin{tabular}{%s}\n\\toprule\n%s \\\\\n\\midrule\n%s\\bottomrule\n"
         .. "\\end{tabular}\n"):format(table.concat(form), table.concat(headings, " & "), table.concat(lines))
 end
 
---- Writes a table into the folder `out` (advrt.run.folder), as NAME.csv and as NAME.tex.
+--- Writes a table into the folder `out` (advrt.run.folder) as NAME.csv and NAME.tex.
 function latex.write(out, name, text)
     out:write(name .. ".csv", text)
     out:write(name .. ".tex", latex.table(text))

@@ -1,5 +1,5 @@
---- report.html: a run, or several side by side, as one page that needs nothing else: no network, no
--- other file. What is written to it comes from the runs' folders alone.
+--- report.html: one run, or several side by side, as a self-contained page without network access
+-- or other files. It is made only from the runs' folders.
 --
 --     report.write(out, {out.path})                 -- out: advrt.run.folder
 --     report.page {"runs/a", "runs/b"}              -- the text
@@ -18,7 +18,8 @@ local report = {}
 
 local read = require "advrt.results.report.read".read
 
--- The sections: name in the page and of the function, title, and what it shows and how to read it.
+-- The sections: name (in the page, and of the function), title, and a text about what the section
+-- shows and how to read it.
 local list = {
     {"tiles", "In short", "The run in four numbers. One loss is named alone only where it differs from every "
         .. "other loss by more than chance (Statistics, below)."},
@@ -36,20 +37,20 @@ local list = {
     {"again", "Run it again", "The command that makes these numbers again, and what they depend on."},
 }
 
-local without_gallery = {} -- for runs on what is no image
+local without_gallery = {} -- for runs on inputs that are not images
 for _, section in ipairs(list) do
     if section[1] ~= "gallery" then without_gallery[#without_gallery + 1] = section end
 end
 
 local function resource(name) return system.options.root .. "/lua/advrt/results/report/" .. name end
 
---- The script's digest as the page's policy names it: nothing else runs in it.
+--- The script's digest for the page's security policy, which allows no other script.
 local function digest(path)
     local hex = system.digest(html.file(path))
     return html.base64((hex:gsub("%x%x", function(byte) return string.char(tonumber(byte, 16)) end)))
 end
 
---- What several runs were run with, where they differ, as a table.
+--- The settings in which several runs differ, as a table.
 local function differences(runs)
     local values, order = {}, {}
     for i, run in ipairs(runs) do
@@ -104,8 +105,8 @@ local function header_of(runs)
         html.text(title), about)
 end
 
---- What f returns, of a run in `dir`. What it trips over is a file that someone has changed: a run
--- leaves none that cannot be shown.
+--- Returns the results of f for a run in `dir`. If f fails, somebody has changed a file: a finished
+-- run leaves only files that can be shown.
 local function whole(dir, f, ...)
     local ok, result = fail.try(f, ...)
     if ok then return result end
@@ -113,8 +114,8 @@ local function whole(dir, f, ...)
     fail("%s: its files are not those that a run has left: %s", dir, result)
 end
 
---- One section: of one run as it is, of several side by side. A section that is made of parts
--- ({title, html}) has the runs' parts of one title side by side.
+--- One section, for a single run or for several side by side. If a section has parts ({title,
+-- html}), the runs' parts with equal titles stand side by side.
 local function section_of(runs, id, title, lead)
     local rows, number = {}, {}
     for i, run in ipairs(runs) do
@@ -159,7 +160,7 @@ local frame = [[
 </html>
 ]]
 
---- A page around its parts, HTML all but the title. wide: of several runs side by side.
+--- A page around its parts; all but the title are HTML. wide: for several runs side by side.
 function report.frame(title, header, nav, main, wide)
     local script = resource "page.js"
     return frame:format(digest(script), html.text(title), html.file(resource "page.css"),
@@ -167,7 +168,7 @@ function report.frame(title, header, nav, main, wide)
         run_json.utc(os.time()), html.file(script))
 end
 
---- The section of the same losses in several runs; and its rows (comparison.between).
+--- The section that compares the same losses in several runs, and its rows (comparison.between).
 local function between(runs)
     local found, names = {}, {}
     for i, run in ipairs(runs) do found[i], names[i] = run.found, tostring(i) end
@@ -177,10 +178,10 @@ local function between(runs)
 </section>]]):format(sections.between(runs, rows)), rows
 end
 
---- The page of the runs in the folders `dirs`, finished ones: one, or several side by side.
--- trusted: whether the runs have been made just now, so that their files are those that they left.
--- Returns its text; and of several runs how the same losses compare (comparison.between), the runs being
--- named by their numbers.
+--- The page of the finished runs in the folders `dirs`: one, or several side by side. trusted: the
+-- runs have just been made, so their files are unchanged. Returns the page's text. For several
+-- runs it also returns the comparison of the same losses (comparison.between), in which numbers
+-- name the runs.
 function report.page(dirs, trusted)
     local runs, nav, parts, rows = {}, {}, {}, nil
     for i, dir in ipairs(dirs) do runs[i] = whole(dir, read, dir, trusted) end
@@ -202,8 +203,8 @@ function report.page(dirs, trusted)
     return report.frame(title, header, table.concat(nav), table.concat(parts, "\n"), #runs > 1), rows
 end
 
---- Writes report.html into a folder (advrt.run.folder), of the runs in `dirs`. Returns the rows of
--- report.page.
+--- Writes report.html about the runs in `dirs` into a folder (advrt.run.folder). Returns the rows
+-- of report.page.
 function report.write(out, dirs, trusted)
     local text, rows = report.page(dirs, trusted)
     out:write("report.html", text)

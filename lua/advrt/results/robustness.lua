@@ -1,9 +1,9 @@
---- What experiments/robustness.lua makes of attacks, and what it leaves: records, tables, a picture and a
+--- The attacks of experiments/robustness.lua, and its results: records, tables, a figure and a
 -- report.
 --
--- A turn is one attack at one eps: {part, chain, name, text, loss, eps, eps_text, attack}. The turns of one
--- chain spare the images that a turn before them broke: all of --attacks at all eps are one chain, and so
--- is each pair of the matrix.
+-- A turn is one attack at one eps: {part, chain, name, text, loss, eps, eps_text, attack}. The
+-- turns of one chain skip the images that an earlier turn broke. All of --attacks at all eps form
+-- one chain; each pair of the matrix forms another.
 
 local attacks = require "advrt.attacks"
 local comparison = require "advrt.results.comparison"
@@ -23,22 +23,22 @@ local HEIGHT = 130 -- of a panel of the figure, in points
 
 local robustness = {}
 
---- The attacks that are made where --attacks names none: those of AutoAttack, with fewer queries.
+--- The default attacks without --attacks: those of AutoAttack, with fewer queries.
 robustness.attacks = {"apgd", "apgd:loss=dlr:classes=9", "fab", "square:queries=1000"}
 
--- The attacks of the matrix, of as many steps each.
+-- The attacks of the matrix, with equal numbers of steps.
 local of_matrix = {{"pgd", "pgd:steps=100:early=true:loss=%s"}, {"apgd", "apgd:steps=100:loss=%s"}}
 
-local MOST_NAME = 36  -- letters of an attack beside the other columns, of a line of 100
-local MOST_LINES = 10 -- of pairs that are printed
-local MATRIX = "matrix" -- what the matrix is called among the attacks' names
+local MOST_NAME = 36  -- letters of an attack's name beside the other columns in a line of 100
+local MOST_LINES = 10 -- printed pairs
+local MATRIX = "matrix" -- the name of the matrix among the attacks' names
 
 local function loss_of(name) return loss.get(name) or loss.shipped(name) end
 
---- The fewest classes that a loss makes sense with away from a label.
+--- The smallest number of classes that a loss accepts in an untargeted attack.
 function robustness.fewest_classes(name) return loss.untargeted(loss_of(name)).min_classes end
 
---- The attack of a text at an eps. Its own norm and eps are refused: they are the run's.
+--- The attack of a text at an eps. The text must not set norm or eps: the run sets them.
 local function attack_at(o, net, option, text, eps)
     local kind = attacks[text:match("^[^:]*")]
     for _, key in ipairs {"norm", "eps"} do
@@ -62,7 +62,7 @@ local function attack_at(o, net, option, text, eps)
     return attack
 end
 
---- The eps of a run above 0, in rising order, as {number, text}.
+--- The eps values of a run above 0, in rising order, as {number, text}.
 local function eps_of(o)
     local list = {}
     for _, text in ipairs(o.eps) do
@@ -73,8 +73,8 @@ local function eps_of(o)
     return list
 end
 
---- The turns of a run with the options o, in their order; with their attacks where a net is given, and
--- their losses, as far as the options do not name them.
+--- The turns of a run with the options o, in order. With a net, they also have their attacks, and
+-- losses that the options do not name.
 function robustness.turns(o, net)
     local turns = {}
     local function add(part, chain, name, text, full, option, eps, of_loss)
@@ -98,7 +98,7 @@ function robustness.turns(o, net)
     return turns
 end
 
---- What the run's seconds are told by: the attacks, and the matrix.
+--- The names under which the run counts seconds: the attacks, and the matrix.
 function robustness.names(o)
     local list = {}
     for i, text in ipairs(o.attacks) do list[i] = {name = text} end
@@ -106,13 +106,13 @@ function robustness.names(o)
     return list
 end
 
---- Whether a turn's result breaks its image: an attack without an eps looks for the nearest image, which
--- may lie farther than that.
+--- Whether a turn's result breaks its image. An attack without an eps looks for the nearest
+-- adversarial image, which may be farther away than eps.
 function robustness.breaks(turn, one)
     return one.success and (turn.norm == 2 and one.l2 or one.linf) <= turn.eps * (1 + 1e-12)
 end
 
---- The record of an image's turn, packed.
+--- The packed record of an image's turn.
 function robustness.pack(turn, item, one, broken)
     return core.pack {{"file", item.name}, {"label", item.label}, {"part", turn.part},
         {"attack", turn.text}, {"loss", turn.loss}, {"norm", tostring(turn.norm)}, {"eps", turn.eps},
@@ -125,10 +125,11 @@ local function key_of(part, attack, name, eps)
     return ("%s %s %s %.17g"):format(part, attack, part == MATRIX and name or "", eps)
 end
 
---- Counts the records: of each turn how many images had it, `tried`, and how many it broke, `broken`. That
--- a turn was had by those that the one before left is checked: a record may be missing.
+--- Counts the records: for each turn how many images it attacked, `tried`, and how many it broke,
+-- `broken`. It verifies that each turn attacked exactly the images that the turn before did not
+-- break, because a record may be missing.
 --
--- Of the matrix each turn gets `lost`, too: the files of the images that it broke.
+-- For the matrix, each turn also gets `lost`: the files of the images that it broke.
 local function count(out, turns, counts)
     local by_key, path = {}, out:file("records.msgpack")
     for _, turn in ipairs(turns) do
@@ -147,7 +148,7 @@ local function count(out, turns, counts)
     local right, names = {}, {}
     for _, turn in ipairs(turns) do names[turn.text] = names[turn.text] or turn.loss end
     for _, turn in ipairs(turns) do
-        turn.loss = turn.loss or names[turn.text] or "" -- no image had the attack at any eps
+        turn.loss = turn.loss or names[turn.text] or "" -- no image was attacked at any eps
         local wanted = right[turn.chain] or counts.attacked
         if turn.tried ~= wanted then
             fail("%s: holds %d records of %s at eps %s, %d images had that attack", path, turn.tried,
@@ -157,14 +158,15 @@ local function count(out, turns, counts)
     end
 end
 
---- A row of robustness.csv: of `right` images before an attack `broken` ones are not right behind it.
+--- A row of robustness.csv: of `right` images classified correctly before an attack, `broken` ones
+-- are not after it.
 local function row_of(o, eps, attack, name, right, broken, found)
     local low, high = tables.interval(right - broken, found)
     return {norm = tostring(o.norm), eps = eps, attack = attack, loss = name, right = right,
         broken = broken, robust_accuracy = (right - broken) / found, low = low, high = high}
 end
 
---- The rows of robustness.csv: for each eps the attacks in their order, then all of them.
+--- The rows of robustness.csv: for each eps the attacks in their order, then all together.
 local function rows_of(o, turns, counts)
     local rows, right, clean = {}, counts.attacked, counts.attacked
     for _, text in ipairs(o.eps) do
@@ -185,7 +187,7 @@ local function rows_of(o, turns, counts)
     return rows
 end
 
---- The rows of matrix.csv, and by attack, loss and eps.
+--- The rows of matrix.csv, as a list and by attack, loss and eps.
 local function matrix_of(turns, counts)
     local rows, right = {}, {}
     for _, turn in ipairs(turns) do
@@ -202,8 +204,9 @@ end
 local paired_header = {"attack", "eps", "loss_a", "loss_b", "n", "right_a", "right_b", "only_a", "only_b",
     "p", "p_holm", "test"}
 
---- One pair of losses under an attack at an eps: of n images right on the clean image, how many stay right
--- under one loss alone. a, b: the files that each breaks.
+--- Compares one pair of losses under an attack at an eps, over n images classified correctly when
+-- clean: on how many is the prediction right under only one of the losses? a, b: the files that
+-- each loss breaks.
 local function compare_pair(a, b, n)
     local lost_a, lost_b, both = 0, 0, 0
     for file in pairs(a) do
@@ -216,13 +219,13 @@ local function compare_pair(a, b, n)
         p = stats.sign_test(only_a, only_b), test = "sign_exact"}
 end
 
---- The rows of paired.csv: the losses of the matrix in pairs, on the same images, p adjusted over the pairs
--- of an attack and eps.
+--- The rows of paired.csv: the losses of the matrix in pairs, on the same images. p is adjusted
+-- over the pairs of an attack and eps.
 local function paired_rows(turns, counts)
     local chains, order, rows = {}, {}, {}
     for _, turn in ipairs(turns) do
         if turn.part == MATRIX then
-            local lost = {} -- what is broken at one eps is broken at every larger one
+            local lost = {} -- an image broken at one eps is broken at every larger one
             for _, files in ipairs {chains[turn.chain] or {}, turn.lost} do
                 for file in pairs(files) do lost[file] = true end
             end
@@ -250,7 +253,7 @@ local function paired_rows(turns, counts)
     return rows
 end
 
---- The pairs of losses as they are printed: those that differ.
+--- The pairs of losses as printed: those with a difference.
 local function pairs_text(paired)
     if #paired == 0 then return "" end
     local lines = {}
@@ -271,7 +274,7 @@ end
 
 local function per_cent(v) return ("%.1f %%"):format(100 * v) end
 
---- The tables as they are printed: robust accuracy behind each attack, by eps; and the matrix.
+--- The tables as printed: robust accuracy after each attack, by eps; and the matrix.
 local function text_of(rows, matrix)
     local width, lines = 12, {}
     for _, row in ipairs(rows) do
@@ -280,7 +283,7 @@ local function text_of(rows, matrix)
     local form = "%-10s %-" .. width .. "s %9s %9s %17s  %s\n"
     lines[1] = form:format("eps", "attack", "right", "broken", "robust accuracy", "95 % interval")
     for _, row in ipairs(rows) do
-        local name = #row.attack > MOST_NAME and "" or row.attack -- a longer one has a line of its own
+        local name = #row.attack > MOST_NAME and "" or row.attack -- a longer name gets its own line
         if name == "" then lines[#lines + 1] = (" "):rep(11) .. row.attack .. "\n" end
         lines[#lines + 1] = form:format(("%.5g"):format(row.eps), name, row.right, row.broken,
             per_cent(row.robust_accuracy), ("%.1f to %.1f"):format(100 * row.low, 100 * row.high))
@@ -295,7 +298,8 @@ local function text_of(rows, matrix)
     return table.concat(lines)
 end
 
---- The curves of a panel over eps from the clean accuracy on: {title, points {eps, share, low, high}}.
+--- The curves of a panel over eps, starting at the clean accuracy: {title, points {eps, fraction,
+-- low, high}}.
 local function curves_of(o, rows, clean)
     local first = {0, clean, clean, clean}
     local all, by_attack = {{title = "all attacks", wide = true, points = {first}}}, {}
@@ -327,8 +331,8 @@ local function matrix_curves(matrix, clean)
     return all
 end
 
---- The picture: robust accuracy over eps, behind each attack and for each pair of the matrix. Each panel
--- has titles of its own, so that its key stands in it.
+--- The figure: robust accuracy over eps, after each attack and for each pair of the matrix. Each
+-- panel has different titles, so it contains its own key.
 local function figure(name, o, rows, matrix, clean, form)
     local panels, blocks, names = {curves_of(o, rows, clean)}, {}, {}
     if #matrix > 0 then panels[2] = matrix_curves(matrix, clean) end
@@ -362,8 +366,8 @@ local function figure(name, o, rows, matrix, clean, form)
             most > 0 and most * 1.04 or 1)})
 end
 
---- Fills the run's folder `out` from its records.msgpack. run: what results.write takes. Returns a function
--- that says what came out.
+--- Fills the run's folder `out` from its records.msgpack. run: the argument of results.write.
+-- Returns a function that prints the results.
 function robustness.write(out, run)
     local o, counts = run.about.options, run.counts
     if o.norm ~= 2 then o.norm = "inf" end

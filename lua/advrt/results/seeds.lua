@@ -1,4 +1,5 @@
---- The spread of Table I over several choices of random targets (--seeds N), from the runs of the seeds.
+--- The spread of Table I over several choices of random targets (--seeds N), from the runs of the
+-- seeds.
 
 local comparison = require "advrt.results.comparison"
 local csv = require "advrt.support.csv"
@@ -15,7 +16,8 @@ local seeds = {}
 
 local columns = {"setting", "loss", "quantity", "seeds", "mean", "std", "least", "most"}
 
--- The numbers of Table I whose spread is told: the name in seeds.csv, the column, its title and form.
+-- The numbers of Table I whose spread is reported: the name in seeds.csv, the column, its title and
+-- format.
 local quantities = {{"flipped", "flipped", "flipped", "%.1f"},
     {"iterations", "iterations_mean", "iterations", "%.1f"},
     {"common_images", "common_images", "common", "%.1f"},
@@ -23,7 +25,7 @@ local quantities = {{"flipped", "flipped", "flipped", "%.1f"},
     {"common_l2", "common_l2", "L2", "%.3g"},
     {"common_linf", "common_linf", "Linf", "%.3g"}}
 
---- Table I's rows of one seed's run.
+--- Table I's rows from the run of one seed.
 local function rows_of(dir)
     local about, message = run_json.read(dir)
     if not about then fail("%s", message) end
@@ -36,8 +38,8 @@ local function rows_of(dir)
     return rows
 end
 
---- The rows of seeds.csv, from the folders of the seeds' runs: for each loss and number its mean, sample
--- standard deviation, least and most over the seeds; nan where a seed has no such number.
+--- The rows of seeds.csv, from the folders of the seeds' runs: for each loss and number its mean,
+-- sample standard deviation, minimum and maximum over the seeds; nan if a seed has no such number.
 function seeds.rows(dirs)
     local runs, rows = {}, {}
     for i, dir in ipairs(dirs) do runs[i] = rows_of(dir) end
@@ -60,7 +62,7 @@ local function plus_minus(row, form)
     return (form .. " ± " .. form):format(row.mean, row.std)
 end
 
---- The rows as lines of text cells, a line for each loss behind that of the titles.
+--- The rows as lines of text cells: the titles, then one line per loss.
 local function cells_of(rows)
     local lines = {{""}}
     for k, quantity in ipairs(quantities) do lines[1][k + 1] = quantity[3] end
@@ -75,7 +77,7 @@ end
 local about_text = "Mean ± standard deviation over %d choices of random targets, of each choice's Table I. "
     .. "Common images are those that every loss flipped; L2 and Linf are means at the flip over these."
 
---- The rows as they are printed.
+--- The rows as printed.
 function seeds.text(rows)
     local lines = lines_of.columns(cells_of(rows), 14)
     for _, note in ipairs {about_text:format(rows[1].seeds),
@@ -109,14 +111,14 @@ aria-label="Spread over seeds"><table><thead>%s</tbody></table></div></section>
             table.concat(links)))
 end
 
---- Writes seeds.csv and report.html into the folder `out` (advrt.run.folder). names: of the folders in it
--- that hold the seeds' runs. Returns a function that says what came out.
+--- Writes seeds.csv and report.html into the folder `out` (advrt.run.folder). names: its subfolders
+-- with the seeds' runs. Returns a function that prints the results.
 function seeds.write(out, names)
     local dirs = {}
     for i, name in ipairs(names) do dirs[i] = out:file(name) end
     local rows = seeds.rows(dirs)
     local text = tables.csv(columns, rows)
-    -- A finished run that is asked to go on stays as it is.
+    -- Resuming a finished run changes nothing.
     if csv.read_optional(out:file "seeds.csv") ~= text
         or not lfs.attributes(out:file "report.html", "mode") then
         latex.write(out, "seeds", text)

@@ -1,8 +1,8 @@
---- The statistics of a comparison: paired tests, their adjustment, a paired difference with its interval,
--- and the time to the flip where some images never flip.
+--- The statistics of a comparison: paired tests and their adjustment, a paired difference with its
+-- interval, and the time to the flip when some images never flip.
 --
--- Everything is computed from lists of numbers. The one random choice, the bootstrap's, is a function of
--- a seed.
+-- Everything is computed from lists of numbers. Only the bootstrap is random; it depends on a
+-- seed.
 --
 -- @module advrt.results.stats
 
@@ -11,18 +11,18 @@ local tensor = require "advrt.tensor"
 local stats = {}
 
 local RESAMPLES = 1000   -- of the bootstrap
-local EXACT_MOST = 50    -- differences of which all are different and none is 0: SciPy's bound
-local EXACT_TIED = 13    -- differences with equal sizes or zeros: SciPy's bound
-local HAIR = 1e-12       -- rounding of a product of shares
-local Z = 1.959963984540054 -- the normal distribution's 97.5 % point
+local EXACT_MOST = 50    -- nonzero differences of different sizes: SciPy's limit for the exact test
+local EXACT_TIED = 13    -- differences with ties or zeros: SciPy's limit for the exact test
+local HAIR = 1e-12       -- rounding error of a product of fractions
+local Z = 1.959963984540054 -- the 97.5 % point of the normal distribution
 
---- The p-quantile of a sorted list, linear between its elements; nan of an empty one.
+--- The p-quantile of a sorted list, with linear interpolation; nan for an empty list.
 function stats.quantile(sorted, p)
     if #sorted == 0 then return 0 / 0 end
     local at = 1 + p * (#sorted - 1)
     local low = math.floor(at)
     local high = math.min(low + 1, #sorted)
-    if sorted[low] == sorted[high] then return sorted[low] end -- infinities, too
+    if sorted[low] == sorted[high] then return sorted[low] end -- infinities too
     return sorted[low] + (at - low) * (sorted[high] - sorted[low])
 end
 
@@ -32,10 +32,10 @@ local function sorted_copy(list)
     return sorted
 end
 
---- The median of a list; nan of an empty one.
+--- The median of a list; nan for an empty list.
 function stats.median(list) return stats.quantile(sorted_copy(list), 0.5) end
 
---- 1 - erf(x) for x >= 0, to 1e-12 of its value.
+--- 1 - erf(x) for x >= 0, with relative error 1e-12.
 local function erfc(x)
     if x < 2.5 then
         local term, sum, k = x, x, 0
@@ -46,17 +46,17 @@ local function erfc(x)
         until math.abs(term) < 1e-18
         return 1 - 2 / math.sqrt(math.pi) * sum
     end
-    local fraction = 0 -- the continued fraction, from its tail on
+    local fraction = 0 -- the continued fraction, from its tail
     for k = 120, 1, -1 do fraction = k / 2 / (x + fraction) end
     return math.exp(-x * x) / math.sqrt(math.pi) / (x + fraction)
 end
 
---- Both tails of the standard normal distribution beyond z.
+--- The probability of both tails of the standard normal distribution beyond z.
 function stats.normal_tails(z) return erfc(math.abs(z) / math.sqrt(2)) end
 
---- The ranks of |differences| without zeros, equal ones sharing their mean. Returns the sum of the ranks of
--- the positive ones; the ranks, doubled, which makes them whole numbers; and the sum of t^3 - t over groups
--- of t equal ones.
+--- The ranks of |differences| without zeros; equal ones get their mean rank. Returns the rank sum
+-- of the positive ones; the ranks times two, which makes them integers; and the sum of t^3 - t
+-- over groups of t equal ones.
 local function signed_ranks(differences)
     local sorted = {}
     for _, d in ipairs(differences) do
@@ -77,12 +77,12 @@ local function signed_ranks(differences)
     return plus, doubled, ties
 end
 
---- Twice the smaller tail of the rank sum's distribution when every sign is as likely as the other.
+--- Twice the smaller tail of the rank sum's distribution when both signs are equally likely.
 -- doubled: the ranks times two; plus: the rank sum.
 local function exact_tails(doubled, plus)
     local total = 0
     for _, r in ipairs(doubled) do total = total + r end
-    local ways = {[0] = 1.0} -- by the doubled rank sum
+    local ways = {[0] = 1.0} -- indexed by the doubled rank sum
     for s = 1, total do ways[s] = 0.0 end
     local reached = 0
     for _, r in ipairs(doubled) do
@@ -97,14 +97,15 @@ local function exact_tails(doubled, plus)
     return math.min(1, 2 * math.min(below, above) / 2.0 ^ #doubled)
 end
 
---- Wilcoxon's signed-rank test of paired differences, two-sided, as scipy.stats.wilcoxon with its defaults
--- (zero_method "wilcox", correction false, method "auto"): zeros are left out, and equal sizes share their
--- mean rank. It is exact for up to 50 differences of different sizes without a zero, and for up to 13 of
--- any; else the normal approximation with its variance corrected for ties and without a correction for
--- continuity.
+--- Wilcoxon's two-sided signed-rank test of paired differences, as scipy.stats.wilcoxon with its
+-- defaults (zero_method "wilcox", correction false, method "auto"). Zeros are dropped, and equal
+-- sizes get their mean rank. The test is exact for up to 50 nonzero differences of different
+-- sizes, and for up to 13 of any kind. Otherwise it uses the normal approximation, with its
+-- variance corrected for ties and without continuity correction.
 --
--- Returns {n (all differences), zeros, statistic (the smaller rank sum), p, test = "wilcoxon_exact" or
--- "wilcoxon_normal"}. p is 1 where all differences are 0, and nan where there are none.
+-- Returns {n (all differences), zeros, statistic (the smaller rank sum), p, test =
+-- "wilcoxon_exact" or "wilcoxon_normal"}. p is 1 if all differences are 0, and nan if there are
+-- none.
 function stats.wilcoxon(differences)
     local n = #differences
     local plus, doubled, ties = signed_ranks(differences)
@@ -125,14 +126,14 @@ function stats.wilcoxon(differences)
     return result
 end
 
---- The exact two-sided sign test: of `a` + `b` pairs that differ, `a` went one way and `b` the other.
--- Returns p, as scipy.stats.binomtest(a, a + b); 1 where no pair differs.
+--- The exact two-sided sign test: of `a` + `b` pairs that differ, `a` went one way and `b` the
+-- other. Returns p, as scipy.stats.binomtest(a, a + b); 1 if no pair differs.
 function stats.sign_test(a, b)
     local n, k = a + b, math.min(a, b)
     if 2 * k == n then return 1.0 end
     local log = -n * math.log(2)
     for i = 1, k do log = log + math.log((n - k + i) / i) end
-    local term, sum = 1.0, 1.0 -- in units of the probability of k
+    local term, sum = 1.0, 1.0 -- relative to the probability of k
     for i = k, 1, -1 do
         term = term * i / (n - i + 1)
         sum = sum + term
@@ -140,7 +141,8 @@ function stats.sign_test(a, b)
     return math.min(1, 2 * sum * math.exp(log))
 end
 
---- Holm's adjustment of the p values of one family of tests; nan stays nan and counts as no test.
+--- Holm's adjustment of the p values of one family of tests; nan stays nan and does not count as a
+-- test.
 function stats.holm(list)
     local order, adjusted, most = {}, {}, 0
     for i, p in ipairs(list) do
@@ -155,7 +157,7 @@ function stats.holm(list)
     return adjusted
 end
 
---- The two middle ranks of each resample of n: which ranks are drawn depends on the seed and n alone, so
+--- The two middle ranks of each resample of n. The drawn ranks depend only on the seed and n, so
 -- one pass serves every list of n.
 local function middle_ranks(n, seed)
     local low, high = {}, {}
@@ -182,11 +184,11 @@ local function middle_ranks(n, seed)
     return low, high
 end
 
--- What middle_ranks returned, by seed and n: a run's tables and its report want the same.
+-- Results of middle_ranks by seed and n: a run's tables and its report use the same ones.
 local known = {}
 
---- For medians of several lists by one seed: a function(list) -> median, low, high, the ends of the 95 %
--- percentile bootstrap interval of 1000 resamples. nan of an empty list.
+--- Medians of several lists with one seed: a function(list) -> median, low, high, with the 95 %
+-- percentile bootstrap interval of 1000 resamples. nan for an empty list.
 function stats.medians(seed)
     return function(list)
         local sorted, n, medians = sorted_copy(list), #list, {}
@@ -204,7 +206,8 @@ end
 local Survival = {}
 Survival.__index = Survival
 
---- The first time at which the share, or an end of its interval (key), has reached p; nil where none does.
+--- The first time at which the fraction, or an end of its interval (key), reaches p; nil if none
+-- does.
 local function first_time(steps, key, p)
     for _, step in ipairs(steps) do
         if step[key] >= p - HAIR then return step.time end
@@ -212,27 +215,28 @@ local function first_time(steps, key, p)
     return nil
 end
 
---- survival:quantile(p) -> time, low, high
--- The time by which a share p has flipped, and the 95 % interval of that time (Brookmeyer and Crowley: where
--- the ends of the share's interval reach p). nil stands for "not reached".
+--- survival:quantile(p) -> time, low, high The time by which a fraction p has flipped, and the 95 %
+-- interval of that time (Brookmeyer and Crowley: the times at which the ends of the fraction's
+-- interval reach p). nil means "not reached".
 function Survival:quantile(p)
     return first_time(self.steps, "share", p), first_time(self.steps, "high", p),
         first_time(self.steps, "low", p)
 end
 
---- The 95 % interval of a share that has not flipped, `kept`, by Greenwood's variance on the scale
--- log(-log(kept)), which keeps it within 0 and 1. nan where all or none flipped.
+--- The 95 % interval of a fraction `kept` that has not flipped, by Greenwood's variance on the
+-- scale log(-log(kept)), which keeps it within 0 and 1. nan if all or none flipped.
 local function greenwood(kept, sum)
     if kept <= HAIR or kept >= 1 then return 0 / 0, 0 / 0 end
     local half = Z * math.sqrt(sum) / math.log(kept)
     return kept ^ math.exp(-half), kept ^ math.exp(half)
 end
 
---- Kaplan and Meier's estimate of the time to the flip. times: of each image the time of its flip, or
--- the last one at which it was seen not to have flipped; flipped: of each whether it has.
+--- The Kaplan-Meier estimate of the time to the flip. times: for each image the time of its flip,
+-- or the last time at which it had not flipped; flipped: for each image whether it flipped.
 --
--- Returns {n, flipped, steps, quantile}: steps is an array over the times with a flip of {time, at_risk,
--- flips, share (flipped by then), low, high (Greenwood's 95 % interval of the share, by log(-log))}.
+-- Returns {n, flipped, steps, quantile}. steps is an array, over the times with a flip, of {time,
+-- at_risk, flips, share (fraction flipped by then), low, high (Greenwood's 95 % interval of the
+-- fraction, by log(-log))}.
 function stats.survival(times, flipped)
     local order, steps, kept, sum, events = {}, {}, 1.0, 0.0, 0
     for i = 1, #times do order[i] = i end

@@ -1,6 +1,6 @@
 --- The tables of a run, computed from records.msgpack in one pass: means and standard deviations
--- over images for each loss and iteration, Table I's row for each loss, and the least
--- perturbations. Memory grows with iterations and losses; with images only by a few numbers each.
+-- over images per loss and iteration, one row of Table I per loss, and the perturbations at the
+-- first flip. Memory grows with iterations and losses; each image adds only a few numbers.
 
 local attack = require "advrt.attack"
 local comparison = require "advrt.results.comparison"
@@ -16,19 +16,20 @@ local tables = {}
 
 local RESAMPLES = 1000 -- of the bootstrap
 
---- The series of which curves are made, in the order of curves.csv: all but the subspace.
+--- The series with a curve, in the order of curves.csv: all except the subspace.
 tables.curves = {}
 for _, s in ipairs(attack.series) do
     if s[1] ~= "subspace" then tables.curves[#tables.curves + 1] = s[1] end
 end
 
---- A number as the CSV files hold it: 9 digits, `nan` whatever its sign.
+--- A number in the form of the CSV files: 9 digits; NaN of either sign is `nan`.
 function tables.number(v)
     if v ~= v then return "nan" end
     return math.type(v) == "integer" and ("%d"):format(v) or ("%.9g"):format(v)
 end
 
---- The 95 % interval of a share of `right` in n by Wilson's score (1927): low, high; nan where n is 0.
+--- The 95 % interval of the fraction `right` of n by Wilson's score (1927): low, high; nan if n is
+-- 0.
 function tables.interval(right, n)
     if n == 0 then return 0 / 0, 0 / 0 end
     local z = 1.959963984540054
@@ -37,7 +38,7 @@ function tables.interval(right, n)
     return math.max(0, (middle - half) / (1 + zz / n)), math.min(1, (middle + half) / (1 + zz / n))
 end
 
---- Mean and sample standard deviation of a list; nan where there are too few.
+--- Mean and sample standard deviation of a list; nan if it has too few numbers.
 function tables.mean_std(list)
     local mean, m2 = 0, 0
     for i, v in ipairs(list) do
@@ -73,12 +74,13 @@ local function new_loss(name, iterations)
     return s
 end
 
---- What each field of a record must be, as math.type or type has it; numbers may be integers.
+--- The type of each field of a record, in terms of math.type or type; a number field may hold an
+-- integer.
 local wanted = {file = "string", label = "integer", target = "integer", loss = "string",
     setting = "string", flip_iteration = "integer", flip_l2 = "number", flip_linf = "number"}
 
---- What is wrong with a record's fields and series, or nil. Each series has as many elements as the
--- first; subspaces are 1, 2, 3.
+--- The problem with a record's fields and series, or nil. Each series must have as many elements as
+-- the first; subspaces are 1, 2, 3.
 function tables.problem_of(r)
     for name, kind in pairs(wanted) do
         if type(r[name]) ~= kind and math.type(r[name]) ~= kind then
@@ -126,8 +128,9 @@ local function least_row(r)
         r.survives_8bit == -1 and -1 or flipped and r.survives_8bit and 1 or 0)
 end
 
---- Counts an image that one loss alone did not flip as one that it missed. group: an array of what has a
--- `loss`, of those that flipped it; losses: by name, tables with the field `missed`; count: of them.
+--- If exactly one loss did not flip an image, adds 1 to that loss's `missed`. group: an array of
+-- records with a `loss`, for the losses that flipped the image; losses: by name, tables with the
+-- field `missed`; count: number of losses.
 function tables.miss(group, losses, count)
     if #group ~= count - 1 then return end
     local flipped = {}
@@ -137,8 +140,8 @@ function tables.miss(group, losses, count)
     end
 end
 
---- 2.5 % and 97.5 % points of the mean of `list` under resampling with replacement; which images
--- are drawn depends on the seed alone, so the losses are compared on the same draws.
+--- The 2.5 % and 97.5 % points of the mean of `list` under resampling with replacement. The drawn
+-- images depend only on the seed, so all losses are compared on the same draws.
 local function bootstrap(list, seed)
     local n, means = #list, {}
     if n == 0 then return 0 / 0, 0 / 0 end
@@ -155,16 +158,20 @@ end
 --- The p-quantile of a sorted list, linear between its elements; nan of an empty one.
 tables.quantile = stats.quantile
 
---- Reads the records and sums them up.
+--- Reads the records and summarises them.
 --
--- path: records.msgpack; losses: names, in the order given; iterations; seed of the bootstrap.
--- Returns a table: losses, an array of {name, images, flips, flip_l2, flip_linf (lists over the
--- flipped), common, common_l2, common_linf (iterations and distances over the images that every loss
--- flipped), missed (images that it alone did not flip), curves[series].mean and
--- .std [0 .. iterations], subspaces[n] = counts of S1, S2, S3}; iterations; setting;
--- least, the rows of least_perturbation.csv; comparison (advrt.results.comparison), of the same records.
--- Records that no run of these losses and iterations
--- leaves are a failure.
+-- path: records.msgpack; losses: names, in the given order; iterations; seed of the bootstrap.
+-- Returns a table:
+--
+--   losses       an array of {name, images, flips, flip_l2, flip_linf (lists over the flipped images),
+--                common, common_l2, common_linf (iterations and distances over the images that every
+--                loss flipped), missed (number of images that only this loss did not flip),
+--                curves[series].mean and .std [0 .. iterations], subspaces[n] = counts of S1, S2, S3}
+--   iterations, setting
+--   least        the rows of least_perturbation.csv
+--   comparison   (advrt.results.comparison) of the same records
+--
+-- Fails on records that a run of these losses and iterations cannot make.
 function tables.summarise(path, losses, iterations, seed)
     local summary = {path = path, losses = {}, iterations = iterations, seed = seed, least = {},
         comparison = comparison.new(losses)}
@@ -213,10 +220,10 @@ end
 tables.table1_header = {"setting", "loss", "images", "flipped", "iterations_mean",
     "iterations_std", "common_images", "common_mean", "common_low", "common_high", "seconds"}
 
---- Table I's rows: one table with the columns of table1.csv by name for each loss, common_l2 and
--- common_linf, means at the flip over the common images, and missed, the images that it alone did not
--- flip. seconds: loss name -> seconds spent in
--- forward, backward and step.
+--- The rows of Table I: for each loss one table with the columns of table1.csv by name. It also has
+-- common_l2 and common_linf, means at the flip over the common images, and missed, the number of
+-- images that only this loss did not flip. seconds: loss name -> seconds spent in forward,
+-- backward and step.
 function tables.table1(summary, setting, seconds)
     local rows = {}
     for i, s in ipairs(summary.losses) do
@@ -231,7 +238,8 @@ function tables.table1(summary, setting, seconds)
     return rows
 end
 
---- CSV text of rows, tables with these columns: text, numbers, and booleans as 1 and 0.
+--- CSV text of rows; each row is a table with these columns. Values are texts, numbers, or booleans
+-- (as 1 and 0).
 function tables.csv(columns, rows)
     local lines = {table.concat(columns, ",")}
     for _, row in ipairs(rows) do
@@ -252,7 +260,7 @@ function tables.table1_csv(rows) return tables.csv(tables.table1_header, rows) e
 
 local counts = {images = true, flipped = true, common_images = true}
 
---- A field of table1.csv as the value of its column; nil and what it should have been.
+--- A field of table1.csv as the value of its column; or nil and what was wanted.
 local function value_of(name, field)
     if name == "setting" or name == "loss" then return field end
     if counts[name] then
@@ -264,7 +272,7 @@ local function value_of(name, field)
     return number, "no number"
 end
 
---- Reads table1.csv back: rows as table1 makes them; nil and a message where it is not one.
+--- Reads table1.csv: rows in the form of table1; or nil and a message if it is invalid.
 function tables.read_table1(path)
     local text, message = csv.read(path)
     if not text then return nil, message end
@@ -294,8 +302,8 @@ function tables.read_table1(path)
     return rows
 end
 
---- Adds common_l2, common_linf and missed to rows of read_table1, from the same run's least_perturbation.csv;
--- returns true, or nil and a message where it is not theirs.
+--- Adds common_l2, common_linf and missed to rows of read_table1, from the same run's
+-- least_perturbation.csv. Returns true, or nil and a message if the file does not match the rows.
 function tables.add_distances(rows, path)
     local text, message = csv.read(path)
     if not text then return nil, message end
@@ -331,7 +339,7 @@ function tables.add_distances(rows, path)
     return true
 end
 
---- CSV text of the mean curves and, in columns named NAME_std, their standard deviations.
+--- CSV text of the mean curves and of their standard deviations, in columns named NAME_std.
 function tables.curves_csv(summary)
     local header = {"loss", "iteration"}
     table.move(tables.curves, 1, #tables.curves, 3, header)
@@ -351,7 +359,7 @@ function tables.curves_csv(summary)
     return table.concat(lines, "\n") .. "\n"
 end
 
---- CSV text of the least perturbations, in the order of the records.
+--- CSV text of the perturbations at the first flip, in the order of the records.
 function tables.least_perturbation_csv(summary)
     local header = "loss,file,label,target,iteration,l2,linf,survives_8bit\n"
     if #summary.least == 0 then return header end
@@ -360,10 +368,10 @@ end
 
 local titles = {ce = "CE", ce_sign = "CE-Sign", logit = "Logit", m_logit = "M-Logit"}
 
---- A loss's name as the paper writes it; other losses keep their own.
+--- A loss's name in the paper's notation; other losses keep their own.
 function tables.title(name) return titles[name] or name end
 
---- "93.2 ± 31.0", "nan" parts as "-".
+--- "93.2 ± 31.0"; nan is shown as "-".
 local function plus_minus(mean, std)
     if mean ~= mean then return "-" end
     return ("%.1f ± %s"):format(mean, std ~= std and "-" or ("%.1f"):format(std))
@@ -372,7 +380,7 @@ end
 local settings = {equal_multiplier = "Equal Multiplier", equal_perturbation = "Equal Perturbation"}
 
 --- A sentence for each loss without which there would be more than twice as many common images.
--- rows: Table I's, of one setting, with `missed`.
+-- rows: Table I's rows of one setting, with `missed`.
 function tables.limits(rows)
     local list = {}
     for _, row in ipairs(rows) do
@@ -385,9 +393,8 @@ function tables.limits(rows)
     return list
 end
 
---- Table I as text, a table for each setting: iterations to the flip and seconds, and where the rows have
--- them the distances at the flip over the common images. The groups are arrays of rows as table1 makes
--- them.
+--- Table I as text, one table per setting: iterations to the flip, seconds, and, if the rows have
+-- them, the distances at the flip over the common images. groups: arrays of rows from table1.
 function tables.table1_text(groups)
     local lines, notes = {}, {}
     for i, rows in ipairs(groups) do

@@ -1,5 +1,5 @@
---- What pages are made of: text of others made harmless, files as data URIs, and gnuplot's pictures as
--- inline SVG that follows the page's colours.
+--- Parts of pages: untrusted text made safe, files as data URIs, and gnuplot's pictures as inline
+-- SVG in the page's colours.
 
 local csv = require "advrt.support.csv"
 local fail = require "advrt.support.fail"
@@ -14,21 +14,20 @@ local function harmless(character)
     return system.printable(character) ~= character and "\u{FFFD}" or nil
 end
 
---- Text as HTML, between tags or in a quoted attribute. Bytes that are no UTF-8 become \xHH, control
--- characters and those that change the direction of writing U+FFFD.
+--- Text as HTML, between tags or in a quoted attribute. Bytes that are not UTF-8 become \xHH;
+-- control characters and characters that change the direction of writing become U+FFFD.
 function html.text(text)
     return (json.utf8(tostring(text)):gsub("[&<>\"']", entities):gsub("%c", "\u{FFFD}")
         :gsub("[\xC2-\xF4][\x80-\xBF]+", harmless))
 end
 
---- A name that someone else chose, such as a file's: what it does to the direction of writing ends
--- with it.
+--- A name from outside, such as a file's. Its effect on the direction of writing ends after it.
 function html.name(text) return "<bdi>" .. html.text(text) .. "</bdi>" end
 
---- A value as JSON inside a script element, which nothing in it can end.
+--- A value as JSON inside a script element; no text in it can end the element.
 function html.json(value) return (json.encode(value):gsub("<", "\\u003c")) end
 
---- The two digits of 12 bits in base64, from 0.
+--- The two base64 digits of each 12-bit number, from 0.
 local twelve = {}
 do
     local digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -52,7 +51,7 @@ function html.base64(bytes)
     return rest == 0 and text or text:sub(1, rest - 4) .. ("="):rep(3 - rest)
 end
 
---- The bytes of a file, or a failure.
+--- The bytes of a file; fails if it cannot be read.
 function html.file(path)
     local bytes, message = csv.read(path)
     if not bytes then fail("%s", message) end
@@ -62,7 +61,8 @@ end
 --- A PNG file as a data URI.
 function html.png(path) return "data:image/png;base64," .. html.base64(html.file(path)) end
 
--- SVG: what a drawing needs and no more, so that a picture from anywhere can only be looked at.
+-- SVG: only elements and attributes that a drawing needs, so that a picture from anywhere is only
+-- an image.
 
 local function set(text)
     local names = {}
@@ -77,7 +77,7 @@ local attributes = set [[x y x1 y1 x2 y2 cx cy r rx ry dx dy width height viewBo
 local colours = set "fill stroke color"
 local named = {black = "000000", white = "ffffff", lightgrey = "d3d3d3"}
 
---- A colour as a variable of the page's, which falls back to the colour itself.
+--- A colour as a variable of the page; the colour itself is the fallback.
 local function themed(value)
     local r, g, b = value:match("^rgb%(%s*(%d+),%s*(%d+),%s*(%d+)%s*%)$")
     local hex = named[value] or value:match("^#(%x%x%x%x%x%x)$")
@@ -89,7 +89,7 @@ local function themed(value)
     return (value == "none" or value == "currentColor") and value or nil
 end
 
---- One attribute as it may stay: its value, or nil. prefix: of the ids.
+--- The value of an attribute if it is allowed, or nil. prefix: for the ids.
 local function kept(name, value, prefix)
     if colours[name] then return themed(value) end
     if name == "href" then
@@ -100,8 +100,8 @@ local function kept(name, value, prefix)
     return not value:find("[<&:;]") and value or nil
 end
 
---- The attributes in a tag's text, an array of {name, value}. Nothing is looked at twice: a hostile file
--- must not take time that grows with its square.
+--- The attributes in a tag's text, an array of {name, value}. It reads each character once, because
+-- a hostile file must not take quadratic time.
 local function attributes_in(text)
     local list, at = {}, 1
     while true do
@@ -115,7 +115,7 @@ local function attributes_in(text)
     end
 end
 
---- Those that may stay, as text. `but`: names of some that go, too.
+--- The allowed attributes as text. `but`: names of allowed ones to omit.
 local function attributes_of(list, prefix, but)
     local parts = {}
     for _, one in ipairs(list) do
@@ -126,20 +126,23 @@ local function attributes_of(list, prefix, but)
     return table.concat(parts)
 end
 
---- Text between two tags: entities stay, all else is escaped, what looks like a tag's beginning too.
+--- Text between two tags: entities stay; everything else is escaped, including text that looks like
+-- the start of a tag.
 local function characters(text)
     return (json.utf8(text):gsub("&(#?%w*;?)", function(rest)
         return rest:find("^#?%w+;$") and "&" .. rest or "&amp;" .. rest
     end):gsub("[<>]", entities))
 end
 
--- What is left out with all that is in it: its beginning and its end.
+-- The markup that is omitted with its contents: its beginning and its end.
 local passed_over = {["<!--"] = "-->", ["<?"] = "?>", ["<![CDATA["] = "]]>"}
 
---- Goes through the text of a file of XML once: calls characters(text) for what lies between tags, and
--- element(slash, name, inside, empty) for each tag. What looks like a tag and is none is text.
+--- Scans the text of an XML file once. Calls characters(text) for text between tags, and
+-- element(slash, name, inside, empty) for each tag. Something that only looks like a tag counts as
+-- text.
 local function scan(text, on_characters, on_element)
-    local missing, shown, at = {}, 1, 1 -- endings that do not come; what is told; what is looked at
+    local missing, shown, at = {}, 1, 1 -- ends that do not occur; end of the reported text;
+                                        -- position of the scan
     while true do
         local from = text:find("<", at, true)
         if not from then return on_characters(text:sub(shown)) end
@@ -165,9 +168,9 @@ local function scan(text, on_characters, on_element)
     end
 end
 
---- The drawing in an SVG file's text, to stand in a page: `prefix` makes its ids its own, `label` says
--- what it shows. Elements and attributes that a drawing does without are left out, with all that is
--- in them. nil where there is no drawing.
+--- The drawing in an SVG file's text, for use inside a page. `prefix` makes its ids unique; `label`
+-- describes the drawing. Elements and attributes that a drawing does not need are omitted, with
+-- their contents. nil if there is no drawing.
 function html.svg(text, prefix, label)
     local parts, hidden, any, open = {}, 0, false, {}
     local size = {width = true, height = true}

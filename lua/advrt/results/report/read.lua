@@ -1,4 +1,4 @@
---- A finished run as its report shows it, read from its folder alone.
+--- Reads a finished run for its report, only from its folder.
 
 local comparison = require "advrt.results.comparison"
 local csv = require "advrt.support.csv"
@@ -11,11 +11,11 @@ local record = require "advrt.record"
 local run_json = require "advrt.run.run_json"
 local tables = require "advrt.results.tables"
 
-local POINTS = 84 -- of a curve, at most, besides the last
-local NUMBERS = 250000 -- in the curves of a page, which makes about 1.5 MB
-local LEFT = 200 -- lines shown of what was left out
+local POINTS = 84 -- points of a curve at most, besides the last
+local NUMBERS = 250000 -- numbers in the curves of a page, which make about 1.5 MB
+local LEFT = 200 -- lines shown of the images that were left out
 
---- The series of single images that can be looked at.
+--- The series of single images that the page can show.
 local series = {"p_initial", "p_target", "z_initial", "z_target", "l2", "linf", "grad_l2", "step_l2"}
 
 local function read_lines(path, count)
@@ -28,7 +28,7 @@ local function read_lines(path, count)
     return lines
 end
 
---- The steps of which a curve is drawn: every k-th and the last.
+--- The steps at which a curve is drawn: every k-th and the last.
 local function steps_of(iterations)
     local steps, k = {}, math.ceil((iterations + 1) / POINTS)
     for n = 0, iterations, k do steps[#steps + 1] = n end
@@ -36,7 +36,7 @@ local function steps_of(iterations)
     return steps
 end
 
---- A number in four digits, as JSON has numbers; 0 where it is none or infinite.
+--- A number with four digits, in JSON's form; 0 if it is NaN or infinite.
 local function short(v)
     return v == v and math.abs(v) < math.huge and tonumber(("%.4g"):format(v)) or 0
 end
@@ -52,8 +52,8 @@ local function curves_of(r, steps)
     return all
 end
 
---- Goes through the records: means of the least perturbations, and the curves of as many images as
--- there is room for.
+--- Reads the records: means of the perturbations at the first flip, and the curves of as many
+-- images as fit.
 local function read_records(run)
     local room = NUMBERS // (#series * #run.losses * #run.steps)
     run.curves, run.least = {}, {}
@@ -63,7 +63,7 @@ local function read_records(run)
             missed = 0}
     end
     local one
-    local flipped = {} -- the records of the image at hand
+    local flipped = {} -- the records of the present image
     local function close_image()
         tables.miss(flipped, run.least, #run.losses)
         if #flipped < #run.losses then return end
@@ -102,7 +102,7 @@ local function read_records(run)
     run.found = compared:finish(run.about.options.seed)
 end
 
---- What was not attacked, as {file, label, prediction, reason}; the first of them.
+--- The images that were not attacked, as {file, label, prediction, reason}; only the first lines.
 local function read_left(path)
     local text = csv.read_optional(path)
     local left = {}
@@ -115,12 +115,17 @@ local function read_left(path)
     return left
 end
 
---- Reads the folder of a finished run. Returns a table: dir; about (run.json); losses and styles
--- (advrt.plot); rows (Table I's, each with mean_l2, mean_linf, common_l2, common_linf, over the images
--- that every loss flipped, survive and missed); least; found (advrt.results.comparison); shown
--- (advrt.results.examples); figures, {name, figure, path} of the pictures there are; left; classes, names
--- by class or empty; steps, series and curves of single images. A folder that is none is a failure.
--- Unless the run is trusted, a file that was changed since is a failure too, and a figure is marked.
+--- Reads the folder of a finished run. Returns a table:
+--
+--   dir; about (run.json); losses and styles (advrt.plot)
+--   rows      Table I's rows, each with mean_l2, mean_linf, common_l2, common_linf (over the images that
+--             every loss flipped), survive and missed
+--   least; found (advrt.results.comparison); shown (advrt.results.examples)
+--   figures   {name, figure, path} of the existing pictures
+--   left; classes (names by class, or empty); steps, series and curves of single images
+--
+-- Fails if the folder is not a finished run. Unless the run is trusted, a file that has changed is
+-- a failure too, and a changed figure is marked.
 local function read(dir, trusted)
     local about, message = run_json.read(dir)
     if not about then fail("%s", message) end

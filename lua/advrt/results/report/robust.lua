@@ -36,7 +36,7 @@ of all images that are right before and after the attack. The attacks are made i
 images that are still right; an image that is broken at one eps is broken at every larger one.</p>]]
 end
 
---- The matrix: a line for each pair, a column for each eps.
+--- The matrix: one line per pair, one column per eps.
 local function matrix(rows)
     if #rows == 0 then return '<p class="note">The run was made without a matrix.</p>' end
     local all, titles, lines, seen = {}, {"Attack", "Loss"}, {}, {}
@@ -82,8 +82,8 @@ local function picture(out, drawn)
         "robust-", "Robust accuracy over eps"))
 end
 
---- Writes report.html into a run's folder. run: about (run.json), rows, matrix and paired (of robustness.csv,
--- matrix.csv and paired.csv), drawn: whether there is a picture.
+--- Writes report.html into a run's folder. run: about (run.json), rows, matrix and paired (of
+-- robustness.csv, matrix.csv and paired.csv), drawn: whether there is a picture.
 function robust.write(out, run)
     local about = run.about
     local list = {

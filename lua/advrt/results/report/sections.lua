@@ -11,7 +11,7 @@ local sections = {}
 
 local text, name = html.text, html.name
 
---- A class by number, and by name where it has one.
+--- A class by number and, if it has one, by name.
 local function class_of(run, class)
     local called = run.classes[class]
     return called and ('%s <span class="dim">%d</span>'):format(name(called), class)
@@ -36,7 +36,7 @@ local function tile(label, value, note)
     return ('<div class="tile"><dt>%s</dt><dd>%s<small>%s</small></dd></div>'):format(label, value, note)
 end
 
--- What the losses are, by name without parameters.
+-- The definitions of the losses, by name without parameters.
 local meanings = {
     ce = "the cross-entropy: minus the logarithm of the target's softmax. A step follows its gradient down",
     ce_sign = "the sign of CE's gradient alone: every pixel moves by the same amount",
@@ -44,7 +44,7 @@ local meanings = {
     m_logit = "the target's logit minus the largest other logit, up to a margin of %s",
 }
 
---- The words that the page uses, of the losses of all runs.
+--- The words that the page uses, for the losses of all runs.
 function sections.words(runs)
     local parts, seen = {}, {}
     local function add(word, meaning)
@@ -66,8 +66,9 @@ function sections.words(runs)
     return '<dl class="words">' .. table.concat(parts) .. "</dl>"
 end
 
---- A tile on who has least in a quantity: one loss, or those between which no difference is shown. means: by
--- name; shown: function(mean) -> text; over: which images the means are of; warning: what else to know.
+--- A tile about the smallest value of a quantity: one loss, or several without a significant
+-- difference. means: by name; shown: function(mean) -> text; over: the images that the means are
+-- over; warning: a further remark.
 local function least_tile(run, label, quantity, means, form, over, warning)
     local list = comparison.leaders(run.found, quantity, means)
     if #list == 0 then return "" end
@@ -81,11 +82,11 @@ local function least_tile(run, label, quantity, means, form, over, warning)
         form.text:format(table.concat(numbers, ", ")), over, tie, warning))
 end
 
---- What the run comes to, in four tiles.
+--- The main results of the run in four tiles.
 function sections.tiles(run)
     local about, parts = run.about, {}
     local flipped, all = 0, 0
-    -- Losses are compared over the same images; where there are none, each over its own.
+    -- Losses are compared over the common images; if there are none, each over its own.
     local common = run.rows[1].common_images > 0
     local n, l2 = {}, {}
     for _, row in ipairs(run.rows) do
@@ -166,7 +167,7 @@ local function interval(row, form)
     return text(comparison.difference_text(row, form)):gsub("%[.*%]", '<span class="dim">%0</span>')
 end
 
---- What the tests of a pair show in a quantity. sides: function(row) -> the names of both, as HTML.
+--- The result of a pair's tests for a quantity. sides: function(row) -> the names of both, as HTML.
 local function verdict(row, sides)
     local way = comparison.verdict(row)
     if way == 0 then return "no difference shown" end
@@ -177,7 +178,7 @@ end
 local shown = {{"iterations", "Iterations", "%.6g"}, {"l2", "L<sub>2</sub> at the flip", "%.3g"},
     {"linf", "L<sub>&infin;</sub> at the flip", "%.3g"}}
 
---- Pairs, each quantity with its difference, p and what that shows. label: function(row) -> HTML.
+--- The pairs: for each quantity the difference, p and the conclusion. label: function(row) -> HTML.
 local function pairs_table(paired, title, label, sides)
     local heads, lines, rows = {}, {}, {}
     for q, quantity in ipairs(shown) do
@@ -207,7 +208,7 @@ local function warning(about)
     return about.setting == "equal_multiplier" and ('<p class="note">%s</p>'):format(comparison.warning) or ""
 end
 
---- When a quarter, a half and three quarters of the images have flipped.
+--- The times at which a quarter, a half and three quarters of the images have flipped.
 local function survival_table(run)
     local lines = {}
     local function at(row, key)
@@ -239,7 +240,7 @@ function sections.statistics(run)
     return of_pairs .. survival_table(run)
 end
 
---- The same losses in several runs. rows: comparison.between's, of runs named by their numbers.
+--- The same losses in several runs. rows: from comparison.between, for runs named by numbers.
 function sections.between(runs, rows)
     if #rows == 0 then
         return '<p class="note">The runs have no loss in common on the same images and targets.</p>'
@@ -266,7 +267,7 @@ local captions = {
     flipped = {"Images flipped", "The share of all images that each loss has flipped by each iteration."},
 }
 
---- The figures, as {caption, HTML} each, but for the one of examples, which are a section of their own.
+--- The figures as {caption, HTML} each, except the figure of examples, which has its own section.
 function sections.figures(run, prefix)
     local parts = {}
     for _, figure in ipairs(run.figures) do
@@ -342,7 +343,7 @@ local quantities = {
     {"Gradient L\u{2082}", {"grad_l2"}}, {"Step L\u{2082}", {"step_l2"}},
 }
 
---- The curves of single images, drawn on demand by the page's script.
+--- The curves of single images, which the page's script draws on demand.
 function sections.viewer(run, prefix)
     if #run.curves == 0 then return '<p class="note">There are no curves to show.</p>' end
     local data = {steps = run.steps, losses = {}, images = {}, quantities = {}}
@@ -384,7 +385,7 @@ function sections.viewer(run, prefix)
         prefix, table.concat(choose), table.concat(choices), #run.steps - 1, html.json(data), note)
 end
 
---- What was left out, and why.
+--- The images that were left out, and the reasons.
 function sections.left(run)
     local about, lines = run.about, {}
     local bad = about.images_bad or 0
@@ -420,8 +421,7 @@ local function value_text(value)
     return table.concat(parts, ",")
 end
 
---- The options of a run in an order that does not change, as {name, text}; those that say nothing are
--- left out.
+--- The options of a run in a fixed order, as {name, text}, without options that have no effect.
 function sections.options(about)
     local list = {}
     for key, value in pairs(about.options) do
@@ -437,7 +437,7 @@ function sections.options(about)
     return list
 end
 
---- The command that runs it again, as HTML: the program and the script as they were called.
+--- The command that repeats the run, as HTML: the program and the script as they were called.
 local function command_of(about)
     local words = {about.program or "advrt", "--device", value_text(about.device), "--threads",
         value_text(about.threads), "--plan", value_text(about.plan)}
@@ -464,7 +464,7 @@ local function command_of(about)
     return table.concat(lines, " \\\n    ")
 end
 
---- How to run it again, and on what it ran.
+--- How to repeat the run, and the machine and software it ran on.
 function sections.again(run, prefix)
     local about, rows = run.about, {}
     local function row(key, value)
@@ -490,7 +490,7 @@ aria-label="Settings"><table class="settings"><tbody>%s</tbody></table></div></d
         command_of(about), prefix, table.concat(rows))
 end
 
---- A sentence on what was run.
+--- A sentence about the run.
 function sections.about(run)
     local about, o = run.about, run.about.options
     local what
