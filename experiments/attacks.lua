@@ -1,12 +1,12 @@
 --- Full attacks (the paper's Section III) side by side: FGS, IFGS, PGD, L-BFGS, Carlini & Wagner.
 --
--- The images that the net gets right are attacked with each attack of a list, NAME or
--- NAME:PARAMETER=VALUE:... as advrt.attacks has them. What is written is measured from the finished
--- images: success, L2, Linf, the evaluations and gradients an image took, and the time.
+-- Each attack of a list, NAME or NAME:PARAMETER=VALUE:... as in advrt.attacks, attacks the images
+-- that the net classifies correctly. The results are measured on the finished images: success, L2,
+-- Linf, evaluations and gradients per image, and time.
 --
--- Several batches of images wait together, so that one that is finished makes room for another
--- (advrt.attacks.stream). Those that finish together, a batch at most, and their attack are a unit of the
--- run; an image whose attack had not finished is attacked anew by a run that is gone on with.
+-- Several batches of images wait together; an image that finishes makes room for another
+-- (advrt.attacks.stream). The images that finish together, at most a batch, and their attack are a
+-- unit of the run. A resumed run attacks unfinished images again from the start.
 
 local attacks = require "advrt.attacks"
 local experiment = require "advrt.run.experiment"
@@ -18,9 +18,9 @@ local waiting = require "advrt.run.waiting"
 
 local Attacks = waiting()
 
---- Makes what the run knows of its attacks: spent, by name what each has taken; known, how many images it
--- finished and in how many evaluations; of the images that wait, the frames of their records and kept
--- images by place: partial[a][place]; and of those that are done with, frames and kept[a].
+--- Initialises the run's state. spent: by name, the cost of each attack. known: the images that it
+-- finished, and their evaluations. For the images that wait, by index: partial[a][place], the
+-- frames of their records and their kept images. For finished images: frames and kept[a].
 function Attacks:check()
     self.spent, self.known, self.partial, self.frames, self.under_way = {}, {}, {}, {}, 0
     self.kept = {}
@@ -32,7 +32,7 @@ function Attacks:check()
     end
 end
 
---- Takes note of a unit that is committed.
+--- Updates the state with a committed unit.
 function Attacks:learn(unit)
     local a, k = 1, 0
     while self.losses[a].name ~= unit.loss do a = a + 1 end
@@ -46,7 +46,7 @@ function Attacks:learn(unit)
     for key, sum in pairs(spent) do spent[key] = sum + unit[key] end
 end
 
---- Moves on to the images behind those that wait, all of which are done with.
+--- Moves past the waiting images, which are all finished.
 function Attacks:close()
     self.counts.attacked = self.counts.attacked + #self.partial[1]
     for place = 1, #self.partial[1] do
@@ -59,7 +59,7 @@ function Attacks:close()
     for a in ipairs(self.losses) do self.partial[a] = {} end
 end
 
---- What is wrong with the next unit of the journal; state: what those before it amount to.
+--- The problem with the next unit of the journal; state: the total of the earlier units.
 function Attacks:problem_of_unit(unit, _, state)
     local names, fields = {}, {{"images", schema.whole(1, self.o.batch)}, {"seconds", schema.number},
         {"places", schema.text}, {"evaluations", schema.count}}
@@ -75,7 +75,7 @@ function Attacks:problem_of_unit(unit, _, state)
     if #unit.frames.bytes ~= (self.o.save_adversarial and #heads or 0) then
         return ("it keeps %d adversarial images of %d"):format(#unit.frames.bytes, #heads)
     end
-    state.done = state.done or {} -- by attack and place: the file
+    state.done = state.done or {} -- by attack and index: the file
     local done = state.done[unit.loss] or {count = 0}
     state.done[unit.loss], done.count = done, done.count + #places
     for k, head in ipairs(heads) do
@@ -92,7 +92,7 @@ function Attacks:problem_of_unit(unit, _, state)
     return unit.next ~= nil and self:problem_of_closing(unit, state) or nil
 end
 
---- The same for a unit behind which the images that waited are done with.
+--- The same for a unit after which the waiting images are finished.
 function Attacks:problem_of_closing(unit, state)
     local first = state.done[self.losses[1].name] or {count = 0}
     for _, attack in ipairs(self.losses) do
@@ -132,8 +132,8 @@ function Attacks:pixels(a)
     end
 end
 
---- Shows how far the run is, in evaluations: of each attack as many an image as it took so far in the
--- mean, or before any is finished as the attack itself foretells.
+--- Shows the progress in evaluations. An attack's evaluations per image are its mean so far or,
+-- before any image is finished, the attack's own estimate.
 function Attacks:show(what)
     local images, left = self.count - self.counts.wrong - self.counts.left_out
         - self.counts.bad, -self.under_way
@@ -169,7 +169,7 @@ function Attacks:attack_with(a, queue)
         if self.o.save_adversarial then self.journal:add("bytes", one.x:bytes()) end
     end
 
-    -- Commits those that finished together, with what the attack took since the last commit.
+    -- Commits the images that finished together, with the attack's cost since the last commit.
     local function measured(now)
         local places, evaluations, seconds = {}, 0, now.seconds
         for k, one in ipairs(results) do

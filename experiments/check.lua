@@ -1,6 +1,5 @@
---- Compares a net's logits with those that another program computed. Whoever
--- draws a net, or imports one, runs this first: a wrong pooling or eps costs a percent of accuracy and
--- goes unnoticed.
+--- Compares a net's logits with those of another program. Run it first after you define or import a
+-- net: a wrong pooling or eps costs a percent of accuracy and goes unnoticed.
 
 local experiment = require "advrt.run.experiment"
 local fail = require "advrt.support.fail"
@@ -24,7 +23,7 @@ if o.batch == "auto" then o.batch = net:largest_batch(32) end
 
 local function shape_text(shape) return "[" .. table.concat(shape, ",") .. "]" end
 
---- A tensor of the file as f32, in the shape that is wanted; `rows`: of how many inputs, nil for any.
+--- A tensor of the file as f32, in the wanted shape; `rows`: the number of inputs, nil for any.
 local function take(name, rows, ...)
     local t, shape = expected[name], {...}
     if not t then fail.option("%s: has no tensor '%s'; it must hold x and logits", o.expect, name) end
@@ -42,7 +41,7 @@ local x = take("x", nil, table.unpack(net.input))
 local logits = take("logits", #x, net.classes)
 local gradients = expected.gradients and take("gradients", #x, table.unpack(net.input))
 
---- Of each row: the L2 norm of got - wanted over that of wanted; 0 / 0 counts as 0.
+--- For each row: the L2 norm of got - wanted divided by that of wanted; 0 / 0 counts as 0.
 local function errors(got, wanted)
     local off, size, list = (got - wanted):norm(2), wanted:norm(2), {}
     for k = 1, #got do
@@ -62,7 +61,7 @@ local function cosines(got, wanted)
     return list
 end
 
---- Logits of a batch and the gradients of their sums; without the second where the file has none.
+--- Logits of a batch and the gradients of their sums; no gradients if the file has none.
 local function run(batch)
     if not gradients then return net:forward(batch) end
     local z, trace = net:trace(batch)

@@ -2,8 +2,8 @@
 --
 --     x_{n+1} = P(x_n + alpha q_n)
 --
--- All losses get the same constant. Their gradients differ by orders of magnitude, and so do the
--- steps: what looks fast here is what takes large steps.
+-- All losses use the same constant. Their gradients differ by orders of magnitude, and so do the
+-- steps: a loss that looks fast here takes large steps.
 
 local attack = require "advrt.attack"
 local experiment = require "advrt.run.experiment"

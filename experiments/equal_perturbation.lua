@@ -2,8 +2,8 @@
 --
 --     x_{n+1} = P(x_n + a_n q_n),   a_n = magnitude / ||q_n||            (Eq. 16)
 --
--- For each image the multiplier follows the gradient, so that every loss adds a perturbation of the
--- same norm in each step, and the numbers of iterations can be compared.
+-- The multiplier of each image depends on the gradient's norm. So every loss adds a perturbation
+-- of the same norm in each step, and the numbers of iterations can be compared.
 
 local attack = require "advrt.attack"
 local experiment = require "advrt.run.experiment"

@@ -1,5 +1,5 @@
---- How often a net is right on a folder of images: top-1 and top-5. What to run first with new
--- weights, to know that they and the preprocessing are right.
+--- The top-1 and top-5 accuracy of a net on a folder of images. Run it first with new weights, to
+-- check them and the preprocessing.
 
 local count_of = require "advrt.support.count"
 local csv = require "advrt.support.csv"
@@ -19,7 +19,7 @@ local o = options.parse(arg, {
 })
 local net = experiment.load_net(o)
 
---- Fails where labels cannot be written, before any work.
+--- Fails before any work if labels cannot be written.
 local function check_labels()
     if lfs.attributes(o.write_labels, "mode") then
         fail("--write-labels: %s is there already; name a new file, or remove it", o.write_labels)
@@ -28,7 +28,7 @@ local function check_labels()
     end
 end
 
---- Writes the predicted classes, by number of the image.
+--- Writes the predicted classes, by the image's number.
 local function write_labels(images, count, predicted)
     local lines, seen, classes = {"file,label\n"}, {}, 0
     for i = 1, count do
@@ -45,16 +45,17 @@ end
 if o.write_labels then check_labels() end
 local images, count = experiment.open_images(o, net)
 print(images:about(count))
-images:on_bad(true) -- all of them are named
+images:on_bad(true) -- report all of them
 local shown <close> = progress.start("images", count)
 local z = tensor.new {o.batch, net.classes}
 local done, good, top1, top5, bad_files = 0, 0, 0, 0, {}
-local predicted = {} -- class of each image, by its number
-local broken, first = 0, nil -- images of which a logit is not finite
+local predicted = {} -- class of each image, by the image's number
+local broken, first = 0, nil -- images with an infinite or NaN logit
 for x, numbers, bad in images:batches(1, count, o.batch) do
     local labels = {}
     for k = 1, o.batch do labels[k] = images:label(numbers[math.min(k, #numbers)]) end
-    local before = net:forward(x, z):rank(labels) -- classes with a larger logit than the label's, or NaN
+    local before = net:forward(x, z):rank(labels) -- classes with a larger logit than the label's,
+                                                  -- or NaN
     local largest, classes = z:abs():maximum(2), o.write_labels and z:argmax(2)
     for k, i in ipairs(numbers) do
         if bad[i] then
@@ -90,7 +91,7 @@ if good > 0 then
     print(("%s on %s: %s%s"):format(net.name, o.images, count_of(good, "image"),
         #bad_files > 0 and (", %d bad left out"):format(#bad_files) or ""))
     print(("top-1  %6.2f %%  (%d right)"):format(100 * top1 / good, top1))
-    -- Where there are no more than five classes, every label is among the first five.
+    -- With five classes or fewer, every label is among the first five.
     if net.classes > 5 then print(("top-5  %6.2f %%  (%d right)"):format(100 * top5 / good, top5)) end
     experiment.doubt(net, top1, good)
 end

@@ -1,5 +1,5 @@
---- Draws the figures of a finished run again, in another size or with other bands, into a folder of
--- their own.
+--- Draws the figures of a finished run again, in another size or with other bands, into a separate
+-- folder.
 --
 --     advrt experiments/figures.lua runs/equal_perturbation-... --figure-size column --no-titles
 

@@ -1,9 +1,9 @@
 --- Makes a set of adversarial examples: float32 shards and their index, for training detectors
 -- (experiments/retraining.lua), transfer and transformations.
 --
--- The images that the net gets right are attacked with each loss; those that become their target are
--- kept, with the genuine images they come from. --shard I/N makes a part of a set in a folder of its
--- own; --resume goes on with one.
+-- Each loss attacks the images that the net classifies correctly. Images that become their target
+-- are stored, with the genuine images they come from. --shard I/N makes a part of a set in its own
+-- folder; --resume continues a set.
 
 local count_of = require "advrt.support.count"
 local adversarial = require "advrt.paper.adversarial"

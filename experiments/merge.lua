@@ -1,6 +1,6 @@
---- Joins the folders of the runs of all N shards (--shard 1/N ... N/N) into the folder that one run
--- of the whole work leaves: the same records, tables and figures, and of the times their sum. Shards of a
--- run with --seeds are joined seed by seed.
+--- Joins the folders of the runs of all N shards (--shard 1/N ... N/N) into the folder that a
+-- single run would have made: the same records, tables and figures, and the sum of the times.
+-- Shards of a run with --seeds are joined seed by seed.
 --
 --     advrt experiments/merge.lua shards/1 shards/2 shards/3 --out runs/whole
 
@@ -18,7 +18,8 @@ local o = options.parse(arg, {
     arguments = {{"shard", "folder of a run with --shard I/N, for each I", "+"}},
 })
 
---- Joins shards that have been read, in a new folder at `path`; returns what says what came out.
+--- Joins shards, already read, in a new folder at `path`; returns a function that prints the
+-- results.
 local function join(list, path)
     local run = shards.sum(list)
     run.no_figures, run.form = o.no_figures, plot.form(o)

@@ -1,13 +1,13 @@
 --- Adversarial retraining (the paper's Section V-C): Tables II and III.
 --
--- A set of adversarial examples is made, or one of make_adversarial.lua is taken. For each net, a
--- detector of two classes, genuine and adversarial, is trained on the examples of one attack (Table II)
--- and on those of all attacks (Table III), on float32 values and on values rounded to 8 bits; no source
--- image is on both sides of the split. With --search each cell is trained with its paper's own
--- hyperparameters and with Adam at several rates; the tables then show the run that is best on the
--- test images, as the paper does, and the one chosen on validation images.
--- Started by mpirun, the processes make the set in parts and share every batch of the trainings: the same
--- but for the order of sums. Rank 0 keeps the journal and writes what comes out.
+-- It makes a set of adversarial examples, or uses one of make_adversarial.lua. For each net, it
+-- trains detectors with two classes, genuine and adversarial: on the examples of one attack (Table
+-- II) and of all attacks (Table III), on float32 values and on values rounded to 8 bits. No source
+-- image is on both sides of the split. With --search, each cell is trained with its paper's own
+-- hyperparameters and with Adam at several rates. The tables then show the run that is best on the
+-- test images, as in the paper, and the one chosen on validation images. Under mpirun, the
+-- processes make the set in parts and share every batch of the trainings: the same results except
+-- for the order of sums. Rank 0 keeps the journal and writes the results.
 
 local count_of = require "advrt.support.count"
 local adversarial = require "advrt.paper.adversarial"
@@ -76,7 +76,7 @@ end
 
 -- The set -----------------------------------------------------------------------
 
---- One sum over the indices of a set's folders.
+--- One checksum over the indices of a set's folders.
 local function set_sum(dirs)
     local sums = {}
     for i, dir in ipairs(dirs) do
@@ -89,7 +89,7 @@ end
 
 -- The cells ---------------------------------------------------------------------
 
---- Every run, in the order in which they are made: {table, values, loss, net, recipe, key}.
+--- All runs in order: {table, values, loss, net, recipe, key}.
 local function list_runs(o, losses, recipes)
     local list = {}
     for _, values in ipairs(o.values) do
@@ -108,7 +108,8 @@ local function list_runs(o, losses, recipes)
     return list
 end
 
---- A run's results as the fields of a journal's note, and back. Counts are "NAME RIGHT IMAGES" lines.
+--- A run's results as the fields of a journal's note, and back. Counts are lines "NAME RIGHT
+-- IMAGES".
 local function note_of(run)
     local lines = {}
     local function add(name, count)
@@ -153,12 +154,12 @@ function Work:feed(values)
     return self.feeds[values]
 end
 
---- The state of a run's training.
+--- The checkpoint of a run's training.
 function Work:checkpoint(run)
     return self.out:file(("checkpoint-%s.safetensors"):format(run.key))
 end
 
---- Trains one run, and commits what it found.
+--- Trains one run, and commits its results.
 function Work:one(run, shown)
     local images = self:images(run)
     local what = ("%s on %s, %s, %s"):format(detect.titles[run.net], run.loss, run.values, run.recipe)
@@ -229,7 +230,7 @@ local function write_results(self)
     return text
 end
 
---- What run.json says of the run's images: those of the set.
+--- What run.json records about the run's images: those of the set.
 local function finish_about(about, set)
     local counts, seconds = {found = 0, wrong = 0, left_out = 0, attacked = 0}, {}
     for _, one in ipairs(set.about) do
@@ -242,7 +243,7 @@ end
 
 -- --dry-run -----------------------------------------------------------------------
 
---- Seconds of a training step of a detector, the better of two; and its batch.
+--- Seconds of a training step of a detector, the smaller of two; and its batch.
 local function step_seconds(name, recipe, o, input)
     local given = {input = input, about = {{options = {}}}}
     local mean, std = {}, {}
@@ -286,7 +287,7 @@ local function dry_run(o, recipes)
             local step, B = step_seconds(name, recipe, o, e.input)
             seconds = seconds + step * images / B
         end
-        -- A look at the other images takes a third of a step's time for each.
+        -- Evaluating an image takes a third of the time of a training step on it.
         seconds = seconds * (1 + (o.validation_share / share) / 3)
         print(("%-11s %s, %.3g images in all: %s"):format(detect.titles[name],
             count_of(#recipes * (L + 1) * #o.values, "run"), images * #recipes, progress.duration(seconds)))
@@ -304,7 +305,7 @@ local recipes = detect.recipes(o, o.search)
 if o.dry_run then return dry_run(o, recipes) end
 if not o.no_figures then plot.check() end
 local g = not o.set and experiment.load_net(o) or {name = "of the set"}
--- What cannot be had is known before a folder and a set are made.
+-- Check requirements before making a folder and a set.
 local given = o.set and adversarial.open(o.set)
 detect.check_weights(o, given and given.input or g.input)
 local claimed <close> = dist.rank == 0 and folder.claim(o.out, "retraining", o.resume) or nil
@@ -339,7 +340,7 @@ self.runs = list_runs(o, self.set.losses, recipes)
 for i = 3, #units do
     if units[i].key ~= self.runs[i - 2].key then fail("%s: the run is another one", out.path) end
     read_note(units[i], self.runs[i - 2])
-    os.remove(self:checkpoint(self.runs[i - 2])) -- where a process was killed as it had just committed
+    os.remove(self:checkpoint(self.runs[i - 2])) -- if a process was killed just after its commit
 end
 self.skip = math.tointeger(tonumber(dist.broadcast(tostring(math.max(0, #units - 2)))))
 out:folder("logs")

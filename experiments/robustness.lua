@@ -1,12 +1,13 @@
---- Robust accuracy: the share of all images that the net gets right before and after attacks within eps,
--- for a list of eps, untargeted.
+--- Robust accuracy: the fraction of all images that the net classifies correctly before and after
+-- attacks within eps, for a list of eps, untargeted.
 --
--- The attacks of --attacks are made one after another, in the order given, each on the images that are
--- still right. An image that is broken at one eps is broken at every larger one. Besides, a matrix of
--- losses and attacks (--matrix): PGD and Auto-PGD with each loss, each pair on its own.
+-- The attacks of --attacks run one after another in the given order, each on the images that are
+-- still classified correctly. An image that is broken at one eps is broken at every larger one. In
+-- addition, --matrix selects a matrix of losses and attacks: PGD and Auto-PGD with each loss, each
+-- pair separately.
 --
--- An attack on the images that wait together, at one eps, is a turn. Those that finish together in a turn
--- are a unit of the run; a run that is gone on with makes the rest.
+-- An attack on the waiting images at one eps is a turn. The images that finish together in a turn
+-- are a unit of the run; a resumed run does the missing units.
 
 local attacks = require "advrt.attacks"
 local experiment = require "advrt.run.experiment"
@@ -20,10 +21,10 @@ local MATRIX = {"ce", "logit", "m_logit", "dlr"}
 
 local Robust = waiting()
 
---- Makes what the run knows of its turns: tried[turn], how many images have had it, and the evaluations
--- that they took. Of the images that wait, by place: frames of their records; done[turn]; broken[chain],
--- a chain being the turns that spare each other's images; how many are lost[chain] so; and met[turn], how
--- many have had a turn that is begun, or were spared it.
+--- Initialises the run's state. tried[turn]: the images that had the turn, and their evaluations.
+-- For the waiting images, by index: the frames of their records; done[turn]; broken[chain], where
+-- a chain is the turns that skip each other's broken images; lost[chain], the number of broken
+-- images; and met[turn], the images that had a started turn or were skipped.
 function Robust:check()
     self.turns = report.turns(self.o, self.net)
     self.tried, self.evaluations, self.frames, self.under_way = {}, {}, {}, 0
@@ -38,7 +39,7 @@ function Robust:forget()
     end
 end
 
---- Takes note of a unit that is committed.
+--- Updates the state with a committed unit.
 function Robust:learn(unit)
     if unit.attacked then return self:close(unit.attacked) end
     local turn, k, broken = self.turns[unit.turn], 0, {}
@@ -58,7 +59,7 @@ function Robust:learn(unit)
     self.evaluations[unit.turn] = self.evaluations[unit.turn] + unit.evaluations
 end
 
---- Moves on to the images behind those that wait, `count` of them, all of which are done with.
+--- Moves past the `count` waiting images, which are all finished.
 function Robust:close(count)
     self.counts.attacked = self.counts.attacked + count
     for place = 1, count do
@@ -68,8 +69,8 @@ function Robust:close(count)
     self:forget()
 end
 
---- What is wrong with the next unit of the journal; state: what those before it amount to, and by turn and
--- place what the records of the images that wait say of themselves.
+--- The problem with the next unit of the journal. state: the total of the earlier units and, by
+-- turn and index, the contents of the waiting images' records.
 function Robust:problem_of_unit(unit, _, state)
     state.done, state.heads = state.done or {}, state.heads or {}
     if unit.attacked ~= nil then return self:problem_of_closing(unit, state) end
@@ -99,7 +100,7 @@ function Robust:problem_of_unit(unit, _, state)
     end
 end
 
---- The same for a unit behind which the images that waited are done with.
+--- The same for a unit after which the waiting images are finished.
 function Robust:problem_of_closing(unit, state)
     local problem = schema.problem(unit, {{"attacked", schema.whole(1, self:room())},
         {"images", schema.whole(0, 0)}, {"seconds", schema.amount}, {"loss", schema.text},
@@ -130,8 +131,8 @@ end
 
 function Robust:order() return self.frames end
 
---- How many evaluations an image that has turn t takes in the mean: as measured; before any has had it as
--- at the eps before, or as its attack foretells.
+--- The mean evaluations per image of turn t: as measured; before the first, as at the previous eps,
+-- or as the attack estimates.
 function Robust:mean(t)
     if self.tried[t] > 0 then return self.evaluations[t] / self.tried[t] end
     for before = t - 1, 1, -1 do
@@ -143,7 +144,8 @@ function Robust:mean(t)
     return self.turns[t].attack:evaluations()
 end
 
---- How many more images have turn t: of those that wait, and of the `later` ones behind them.
+--- The number of images that still need turn t: of the waiting images, and of the `later` ones
+-- after them.
 function Robust:open(t, later)
     local count, chain = self.count_waiting, self.turns[t].chain
     local here = count - (self.met[t] or self.lost[chain])
@@ -151,7 +153,7 @@ function Robust:open(t, later)
     return math.max(0, here) + later * (seen > 0 and self.tried[t] / seen or 1 - self.lost[chain] / count)
 end
 
---- Shows how far the run is, in evaluations.
+--- Shows the progress in evaluations.
 function Robust:show(what)
     local counts, left = self.counts, -self.under_way
     local later = self.count - counts.wrong - counts.left_out - counts.attacked - self.count_waiting
@@ -160,7 +162,7 @@ function Robust:show(what)
     self.progress:update(self.work, what)
 end
 
---- Makes turn t on those of a queue's images that are still right and have not had it.
+--- Runs turn t on the images of a queue that are still classified correctly and have not had it.
 function Robust:take_turn(t, queue)
     local turn, place, before, results = self.turns[t], 0, self.work, {}
     local what = ("%s, eps %s, images %d to %d"):format(turn.text, turn.eps_text, self.counts.attacked + 1,
@@ -179,7 +181,7 @@ function Robust:take_turn(t, queue)
         self.journal:add("records", report.pack(turn, item, one, broken))
     end
 
-    -- Commits those that finished together, with what the attack took since the last commit.
+    -- Commits the images that finished together, with the attack's cost since the last commit.
     local function measured(now)
         local places, broken, evaluations = {}, {}, 0
         for k, one in ipairs(results) do

@@ -15,7 +15,7 @@ if not g then fail("%s", message) end
 
 local function shape_text(shape) return "[" .. table.concat(shape, ",") .. "]" end
 
---- A number with blanks between its thousands.
+--- A number with blanks between groups of three digits.
 local function grouped(n)
     local text = tostring(n)
     repeat

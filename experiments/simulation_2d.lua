@@ -1,12 +1,12 @@
---- The simulation in the plane (Section VIII, Fig. 6): two circles of points, a net of one hidden
--- ReLU layer that tells them apart, and the magnitude of each loss's gradient over the plane when
--- points are to move from the outer class (B) to the inner one (R), the target.
+--- The simulation in the plane (Section VIII, Fig. 6). A net with one hidden ReLU layer separates
+-- two circles of points. Points move from the outer class (B) to the inner one (R), the target.
+-- The figure shows the magnitude of each loss's gradient over the plane.
 --
--- Images live in [0,1], to which attacks clip; the plane's window [-w,w]^2, w at least 1.5 and wide
--- enough for every point, is mapped onto it by x = (point + w) / 2w. The net's first layer maps back,
--- so that it is a net of the plane, and clipping is the window's edge. Gradients are given per unit of
--- the plane: those of x over 2w, signs as they are. fig6b ... fig6e: CE, CE-sign, logit, M-logit, or
--- as many more as --losses names.
+-- Images live in [0,1], to which attacks clip. The plane's window [-w,w]^2, with w at least 1.5
+-- and large enough for every point, is mapped onto it by x = (point + w) / 2w. The net's first
+-- layer maps back, so it is a net of the plane, and clipping happens at the window's edge.
+-- Gradients are per unit of the plane: those of x divided by 2w; signs are unchanged. fig6b ...
+-- fig6e: CE, CE-sign, logit, M-logit, or as many more as --losses names.
 
 local arguments = require "advrt.support.check"
 local count_of = require "advrt.support.count"
@@ -28,11 +28,12 @@ local train = require "advrt.train"
 
 local B, R = 0, 1 -- outer class, inner class: the target
 local GRID = 400 -- points of the grid in each direction
-local ROWS = 20 -- of the grid at a time
-local SMALL = 1e-3 -- of CE's median in B: what counts as vanished
-local FIRST, MOST = ("b"):byte(), 25 -- letter of the first loss's picture, and how many there are
+local ROWS = 20 -- rows of the grid at a time
+local SMALL = 1e-3 -- fraction of CE's median in B below which a gradient counts as vanished
+local FIRST, MOST = ("b"):byte(), 25 -- letter of the first loss's picture, and the largest number
+                                     -- of pictures
 
---- Half of the window's side.
+--- Half the side of the window.
 local function window_of(points)
     return math.max(1.5, 1.05 * points:maximum(), -1.05 * points:minimum())
 end
@@ -76,8 +77,8 @@ local function magnitudes(net, x, losses, w)
     return z:totable(), values
 end
 
---- Everything over the plane: rows of GRID numbers from the bottom to the top; margin = z_R - z_B, and
--- the magnitude of each loss's q. `at`: the coordinates of the grid, in both directions.
+--- The field over the plane: rows of GRID numbers from the bottom to the top; margin = z_R - z_B,
+-- and the magnitude of each loss's q. `at`: the coordinates of the grid, in both directions.
 local function field_of(net, losses, w)
     local field = {at = {}, margin = {}, q = {}}
     for i = 1, GRID do field.at[i] = w * (2 * (i - 0.5) / GRID - 1) end
@@ -123,8 +124,9 @@ local function row_of(region, name, values)
         least = sorted[1] or 0 / 0, most = sorted[#sorted] or 0 / 0, zero = zero, values = values}
 end
 
---- The magnitudes of each loss in four regions: the points of B and of R, and the grid's parts S1,
--- where p_B >= 0.9, and S3, where p_R >= 0.9. rows[region][l] as well as in order.
+--- The magnitudes of each loss in four regions: the points of B, the points of R, and two parts of
+-- the grid: S1, where p_B >= 0.9, and S3, where p_R >= 0.9. rows[region][l], and also a list in
+-- order.
 local function summarise(point_values, classes, field, losses)
     local rows, sure = {}, math.log(9) -- the margin at which the softmax of two classes is 0.9
     local function add(region, pick)
@@ -163,7 +165,7 @@ local function summarise(point_values, classes, field, losses)
     return rows
 end
 
---- The share of pairs (a_i, b_i) for which it holds.
+--- The fraction of pairs (a_i, b_i) for which `holds` returns true.
 local function share(a, b, holds)
     local count = 0
     for i = 1, #a do
@@ -172,7 +174,7 @@ local function share(a, b, holds)
     return 100 * count / #a
 end
 
---- What the paper says of Fig. 6, in numbers.
+--- The paper's statements about Fig. 6, in numbers.
 local function print_summary(rows)
     local titles = {B = "points of B (outer, source)", R = "points of R (inner, target)",
         S1 = "grid where p_B >= 0.9", S3 = "grid where p_R >= 0.9"}
@@ -199,8 +201,8 @@ end
 
 -- Paths -------------------------------------------------------------------------------
 
---- The paths of `count` points of B that the net gets right, evenly chosen, under each loss by equal
--- perturbation: an array of {loss =, point =, {x, y}, ...}.
+--- The paths of `count` evenly chosen points of B that the net classifies correctly, under each
+-- loss by equal perturbation: an array of {loss =, point =, {x, y}, ...}.
 local function paths_of(net, x, classes, losses, o, w)
     local candidates, paths, z = {}, {}, net:forward(x)
     arguments.logits(z, function(i) return "point " .. i end)

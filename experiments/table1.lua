@@ -50,7 +50,7 @@ for i = 1, math.max(#groups[1], #groups[2]) do
     end
 end
 
--- Both must be the same in what run.json names so.
+-- Both must agree in these fields of run.json.
 for key, what in pairs {net_sha256 = "net", weights_sha256 = "weights", labels_sha256 = "images",
     require_sha256 = "losses"} do
     if abouts[1][key] ~= abouts[2][key] then

@@ -1,9 +1,9 @@
---- Theorem IV.2 along real trajectories, and where float32 ends (Section IV-A and IV-B).
+--- Theorem IV.2 along real trajectories, and where float32 underflows (Section IV-A and IV-B).
 --
--- Images are attacked with each loss by equal perturbation, and at every N-th point of the way the
--- gradient of J is held against the theorem's approximation for the point's subspace, with the exact
--- bounds of advrt.theorem: all must hold, or the exit status is 1. Where the first loss's
--- trajectories end, the target's margin is then raised step by step, to see at which margin the
+-- Each loss attacks images by equal perturbation. At every N-th step the gradient of J is compared
+-- with the theorem's approximation for the point's subspace, with the exact bounds of
+-- advrt.theorem. All bounds must hold, or the exit status is 1. At the end of the first loss's
+-- trajectories, the target's margin is then raised step by step. This shows at which margin the
 -- gradients of ce, ce_sign and ce_stable lose elements and become zero.
 
 local attack = require "advrt.attack"
@@ -15,7 +15,7 @@ local schema = require "advrt.run.schema"
 local tensor = require "advrt.tensor"
 local theorem = require "advrt.theorem"
 
-local EACH_ON_ITS_OWN = 20 -- classes up to which each has a gradient of its own
+local EACH_ON_ITS_OWN = 20 -- up to this many classes, each class has its own gradient
 
 local Theorem = {}
 
@@ -26,16 +26,16 @@ end
 
 function Theorem:was_finished() report.check(self.out, self.o) end
 
---- The first loss's trajectories end in the margins that are raised.
+--- After the first loss's trajectories, the margins are raised.
 function Theorem:unit_work(l) return self.o.iterations + 1 + (l == 1 and #self.margins or 0) end
 
--- A unit's state holds numbers as tensors. They are tables of numbers here, one behind another.
+-- A unit's state stores numbers as tensors. In memory they are flat tables of numbers.
 
 local function kept(numbers) return #numbers > 0 and tensor.from(numbers, "f64") or nil end
 
 local function again(tensors, name) return tensors and tensors[name] and tensors[name]:totable() or {} end
 
---- Adds what the tester says of a batch's points at step n.
+--- Adds the tester's results for a batch's points at step n.
 local function add_points(numbers, n, points)
     for _, point in ipairs(points) do
         local values = {iteration = n, confidence = point.p[point.best + 1], terms = #point.terms,
@@ -60,7 +60,8 @@ local function points_of(numbers, k, B)
     return arrays
 end
 
---- What raise_margin returned, for the margins so far, as numbers: by margin, loss, column and image.
+--- The results of raise_margin for the margins so far, as numbers: by margin, loss, column and
+-- image.
 local function flat(results)
     local numbers = {}
     for m = 1, #results[1] do
@@ -89,7 +90,7 @@ local function unflat(numbers, losses, B)
     return results
 end
 
---- Raises the margins of a batch's images x, from where an earlier process stopped.
+--- Raises the margins of a batch's images x, starting where an earlier process stopped.
 function Theorem:raise(queue, real, x, state, what)
     local done = unflat(again(state.tensors, "margins"), #report.narrow, #x)
     self:spare(real * #done[1])
@@ -102,8 +103,8 @@ function Theorem:raise(queue, real, x, state, what)
         end, done)
 end
 
---- What is wrong with a state of a file: an attack's with the points so far; or at the first loss's ends the
--- points of all, and the margins so far.
+--- The problem with a state from a file. A state is an attack's with the points so far; or, at the
+-- end of the first loss, the points of all, and the margins so far.
 function Theorem:problem_of_state(state)
     local steps, B, tensors = self.o.iterations, self.o.batch, state.tensors
     local raising = state.step == steps + 1
@@ -132,7 +133,7 @@ function Theorem:problem_of_state(state)
     end
 end
 
---- The trajectories of a batch under the l-th loss, and where the first loss's end the margins.
+--- The trajectories of a batch under the l-th loss; after the first loss's, the margins.
 function Theorem:compute(queue, real, l, what)
     local one, from, steps = self.losses[l], self:saved(), self.o.iterations
     local numbers = again(from and from.tensors, "points")
@@ -161,7 +162,7 @@ function Theorem:compute(queue, real, l, what)
     return state.seconds
 end
 
---- Adds the records of image k: its points, and its margins where they were raised.
+--- Adds the records of image k: its points, and its margins if they were raised.
 function Theorem:keep_image(queue, k, name, arrays, swept)
     local about = {file = queue.files[k], label = queue.labels[k], target = queue.targets[k], loss = name}
     local names = {}

@@ -1,14 +1,14 @@
---- Trains a net, by default the bundled one on Fashion-MNIST (Xiao et al., arXiv:1708.07747), and says
--- how many of the test images it gets right.
+--- Trains a net, by default the bundled one on Fashion-MNIST (Xiao et al., arXiv:1708.07747), and
+-- reports its accuracy on the test images.
 --
--- Recipe: SGD with Nesterov momentum, the rate falling along half a cosine after a short rise,
--- weight decay, half of the images mirrored and each moved by up to one pixel.
--- The data are the four IDX files of a data set like MNIST; folders `train` and `val` of PNG and JPEG with a
--- folder for each class, read ahead and decoded by threads of their own; files of arrays, train.npz and
--- val.npz; or CIFAR's binary batches. Features are neither mirrored nor moved.
--- Started by mpirun, the processes share every batch: the same training, but for the order of sums.
--- With --images DIR it writes instead the hundred test images that come with the net: the first
--- ten of each class, in the order of the test set.
+-- Recipe: SGD with Nesterov momentum; a rate that rises briefly and then falls along half a
+-- cosine; weight decay; each image is mirrored with probability one half and shifted by up to one
+-- pixel. The data are one of: the four IDX files of a data set like MNIST; folders `train` and
+-- `val` of PNG and JPEG with one folder per class, which separate threads read ahead and decode;
+-- files of arrays, train.npz and val.npz; or CIFAR's binary batches. Features are neither mirrored
+-- nor shifted. Under mpirun, the processes share every batch: the same training except for the
+-- order of sums. With --images DIR it writes instead the hundred test images that come with the
+-- net: the first ten of each class, in the order of the test set.
 
 local argparse = require "argparse"
 local count_of = require "advrt.support.count"
@@ -118,7 +118,7 @@ local function write_images(dir, images, labels)
     print(("%s in %s"):format(count_of(#lines - 1, "image"), dir))
 end
 
--- What a part of the data may be called, in the order in which they are looked for.
+-- The possible names of each part of the data, in the order of search.
 local parts = {
     train = {"train", "train.npz", "train.safetensors", "x_train.npy", "train_x.npy", "data_batch_1.bin",
         "train.bin", "train-images-idx3-ubyte.gz", "train-images-idx3-ubyte"},
@@ -162,7 +162,7 @@ if o.images then
     return
 end
 
--- What the end needs is looked at before the first epoch.
+-- Check everything that the end needs before the first epoch.
 local g, message = net.load(o.net, {init = "he", seed = o.seed})
 must(g, message)
 if dist.rank == 0 then
@@ -174,7 +174,8 @@ if dist.rank == 0 then
     end
     folder.try_file(o.out, "--out", bytes)
     if o.log then folder.try_file(o.log, "--log", 0) end
-    if o.checkpoint then folder.try_file(o.checkpoint, "--checkpoint", 2 * bytes) end -- with the momentum
+    if o.checkpoint then folder.try_file(o.checkpoint, "--checkpoint", 2 * bytes) end -- with the
+                                                                                      -- momentum
 end
 local images, test = open(g, o.data, "train"), open(g, o.data, "test")
 print(g)

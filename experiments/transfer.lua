@@ -1,9 +1,9 @@
---- Transfer: how many of each loss's adversarial examples also fool other nets than the one they were
--- made with (the paper expects the fewest of CE's to).
+--- Transfer: how many adversarial examples of each loss also fool other nets than the one they were
+-- made with (the paper expects the fewest for CE).
 --
--- For each net and loss, over the examples whose genuine image the net gets right: the share that the
--- net sees as the target, and the share that it does not see as the label. Without --nets the other net
--- is nets/mlp.lua, trained here for an epoch on Fashion-MNIST.
+-- For each net and loss, over the examples whose genuine image the net classifies correctly, it
+-- reports two fractions: classified as the target, and not classified as the label. Without --nets
+-- the other net is nets/mlp.lua, trained here for an epoch on Fashion-MNIST.
 
 local count_of = require "advrt.support.count"
 local adversarial = require "advrt.paper.adversarial"
@@ -73,7 +73,7 @@ local function other(text, source)
     return g
 end
 
--- What cannot be had is known before a set is made.
+-- Check requirements before making a set.
 local set = o.set and adversarial.open(o.set)
 local source = set and set:source() or experiment.load_net(o)
 local nets = {source}
@@ -86,23 +86,23 @@ experiment.settle_batch(o, source, math.maxinteger)
 
 local images = set:feed(false)
 
-local shown, done -- how far the nets are
+local shown, done -- progress over the nets
 
---- Notes that a batch of images went through a net.
+--- Records that a batch of images has passed through a net.
 local function advance(g, places)
     done = done + #places
     shown:update(done, g.name)
     if system.interrupted() then fail.interrupted() end
 end
 
---- The classes that a net gives the images of a list at `places`.
+--- The classes that a net predicts for the images of a list at the indices `places`.
 local function classes_of(g, x, list, places)
     local z = g:forward(x)
     arguments.logits(z, function(k) return list.file[places[k] or places[1]] end, "in net " .. g.name)
     return z:argmax()
 end
 
---- Which genuine images a net gets right: file -> true.
+--- The genuine images that a net classifies correctly: file -> true.
 local function right_files(g)
     local genuine, right = set.of.genuine, {}
     for x, places in set:batches(images, genuine, o.batch) do
@@ -115,7 +115,7 @@ local function right_files(g)
     return right
 end
 
---- {n, target, fooled}: of the examples of a loss whose genuine image is right.
+--- {n, target, fooled}: counts over a loss's examples whose genuine image is classified correctly.
 local function count(g, list, right)
     local n, target, fooled = 0, 0, 0
     for x, places in set:batches(images, list, o.batch) do

@@ -1,9 +1,10 @@
---- Which adversarial examples survive a transformation of the image, and what it costs in accuracy on
+--- Which adversarial examples survive a transformation of the image, and its cost in accuracy on
 -- the genuine images: total variation minimisation, median and Gaussian filters, fewer bits, JPEG,
--- resizing with padding (advrt.core.transform says what each strength means).
+-- resizing with padding (advrt.core.transform defines the strengths).
 --
--- An example survives where the source net still sees the target; where it sees the label again, the
--- example is undone. The genuine images are those that were attacked, all right as they are.
+-- An example survives if the source net still predicts the target. It is undone if the net
+-- predicts the label again. The genuine images are those that were attacked; without a
+-- transformation all are classified correctly.
 
 local count_of = require "advrt.support.count"
 local adversarial = require "advrt.paper.adversarial"
@@ -53,8 +54,8 @@ local set = adversarial.open(adversarial.folders(o, out))
 source = source or set:source()
 experiment.settle_batch(o, source, math.maxinteger)
 
---- Counts over the images of a list: for each transformation, and for none (0), how many the net sees
--- as the target (survive) and as the label (undone).
+--- Counts over the images of a list: for each transformation, and for none (0), how many the net
+-- classifies as the target (survive) and as the label (undone).
 local function count(data, images, shown, done)
     local counts = {}
     for t = 0, #list do counts[t] = {survive = 0, undone = 0} end
@@ -97,7 +98,8 @@ do
     shown:finish(("%s, %s"):format(count_of(done, "image"), count_of(#list, "transformation")))
 end
 
--- The share of a list that survives a transformation, or of the genuine images that stay right.
+-- The fraction of a list that survives a transformation, or of the genuine images still classified
+-- correctly.
 local function share(name, t)
     local n = #set.of[name].number
     local one = results[name][t]
@@ -135,7 +137,7 @@ table.move(columns, 1, #columns, 2, text)
 latex.write(out, "transformations", table.concat(lines, "\n") .. "\n")
 out:write("transformations.txt", table.concat(text, "\n") .. "\n")
 
---- A panel for each kind: the shares over its strengths, no transformation first.
+--- One panel per kind: the fractions over its strengths, starting with no transformation.
 local function figure(form)
     local kinds, seen, blocks, panels = {}, {}, {}, {}
     for _, one in ipairs(list) do

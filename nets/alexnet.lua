@@ -10,8 +10,9 @@ return {
     stems = {"small"},
     build = function(b, x)
         local small = b.stem == "small"
-        local part = small and 8 or 1 -- of the width: one in so many
-        local dropout = small and 0.2 or 0.5 -- half of so few features leave nothing to learn from
+        local part = small and 8 or 1 -- the width is divided by this
+        local dropout = small and 0.2 or 0.5 -- dropping half of so few features would prevent
+                                             -- training
         local pool = small and {kernel = 2} or {kernel = 3, stride = 2}
         x = b:relu(b:conv(x, "features.0", small and {out = 8, kernel = 3, pad = 1}
             or {out = 64, kernel = 11, stride = 4, pad = 2}))

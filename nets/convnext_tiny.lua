@@ -1,12 +1,12 @@
---- ConvNeXt-Tiny (Liu et al., arXiv:2201.03545) with torchvision's parameter names. Unlike the
--- original's, its training drops no whole branches.
+--- ConvNeXt-Tiny (Liu et al., arXiv:2201.03545) with torchvision's parameter names. Training has no
+-- stochastic depth, unlike the original.
 
 local imagenet = require "advrt.nets.imagenet"
 
 local NORM = {eps = 1e-6}
-local GRID = {eps = 1e-6, dims = "channels"} -- at each place of an image
+local GRID = {eps = 1e-6, dims = "channels"} -- at each pixel
 
--- Convolve each channel alone; then a perceptron at each place, over the channels.
+-- Convolves each channel separately; then a perceptron over the channels at each pixel.
 local function block(b, x, name)
     local y = b:conv(x, name .. ".block.0", {out = x.C, kernel = 7, pad = 3, groups = x.C})
     y = b:layernorm(b:permute(y, {2, 3, 1}), name .. ".block.2", NORM)

@@ -8,7 +8,7 @@ local function conv(b, x, name, out, kernel, stride, pad)
     return b:conv(x, name, {out = out, kernel = kernel, stride = stride, pad = pad, bias = false})
 end
 
--- New channels of all those before.
+-- New channels computed from all earlier ones.
 local function layer(b, x, name)
     local y = conv(b, b:relu(b:batchnorm(x, name .. ".norm1")), name .. ".conv1", 4 * GROWTH, 1)
     y = conv(b, b:relu(b:batchnorm(y, name .. ".norm2")), name .. ".conv2", GROWTH, 3, 1, 1)

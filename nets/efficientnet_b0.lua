@@ -1,10 +1,10 @@
---- EfficientNet-B0 (Tan and Le, arXiv:1905.11946) with torchvision's parameter names. Unlike the
--- original's, its training drops no whole branches.
+--- EfficientNet-B0 (Tan and Le, arXiv:1905.11946) with torchvision's parameter names. Training has
+-- no stochastic depth, unlike the original.
 
 local blocks = require "advrt.nets.blocks"
 local imagenet = require "advrt.nets.imagenet"
 
--- One stage a row: expansion, kernel, stride of the first block, output channels, blocks.
+-- One stage per row: expansion, kernel, stride of the first block, output channels, blocks.
 local stages = {
     {1, 3, 1, 16, 1},
     {6, 3, 2, 24, 2},
@@ -15,7 +15,7 @@ local stages = {
     {6, 3, 1, 320, 1},
 }
 
--- Inverted residual block: widen, convolve each channel alone, gate the channels, narrow.
+-- Inverted residual block: widen, convolve each channel separately, gate the channels, narrow.
 local function block(b, x, name, expansion, kernel, stride, out)
     local wide, y, index = x.C * expansion, x, 0
     local function part()

@@ -1,10 +1,10 @@
---- EfficientNet-Lite0: EfficientNet-B0 (Tan and Le, arXiv:1905.11946) with ReLU6 in place of
--- swish and without squeeze-and-excitation; TensorFlow's "same" padding. Parameter names are those
--- of the PyPI package efficientnet-lite-pytorch. Unlike the original's, its training drops no
--- whole branches.
+--- EfficientNet-Lite0: EfficientNet-B0 (Tan and Le, arXiv:1905.11946) with ReLU6 instead of swish,
+-- without squeeze-and-excitation, and with TensorFlow's "same" padding. Parameter names are those
+-- of the PyPI package efficientnet-lite-pytorch. Training has no stochastic depth, unlike the
+-- original.
 local EPS, MOMENTUM = 1e-3, 0.01
 
--- One stage a row: blocks, kernel, stride of the first block, expansion, output channels.
+-- One stage per row: blocks, kernel, stride of the first block, expansion, output channels.
 local stages = {
     {1, 3, 1, 1, 16},
     {2, 3, 2, 6, 24},
@@ -20,7 +20,7 @@ local function conv(b, x, name, norm, o)
     return b:batchnorm(b:conv(x, name, o), norm, {eps = EPS, momentum = MOMENTUM})
 end
 
--- Inverted residual block: widen, convolve each channel alone, narrow.
+-- Inverted residual block: widen, convolve each channel separately, narrow.
 local function block(b, x, name, kernel, stride, expansion, out)
     local wide, y = x.C * expansion, x
     if expansion ~= 1 then

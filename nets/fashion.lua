@@ -1,5 +1,5 @@
---- The bundled net: a small residual network for Fashion-MNIST's 28x28 grey images, 5.8 million
--- multiply-adds an image. `make weights` trains it with experiments/train.lua.
+--- The bundled net: a small residual network for Fashion-MNIST's 28x28 grey images, with 5.8
+-- million multiply-adds per image. `make weights` trains it with experiments/train.lua.
 local function conv(b, x, name, out, kernel, stride)
     local pad = kernel // 2
     return b:conv(x, name, {out = out, kernel = kernel, stride = stride, pad = pad, bias = false})
@@ -16,14 +16,14 @@ return {
     name = "fashion",
     classes = 10,
     input = {1, 28, 28},
-    preprocess = {}, -- no resize: an image of another size is refused
+    preprocess = {}, -- no resize: images of another size are an error
     mean = {0.2860},
     std = {0.3530},
     weights = "fashion.safetensors",
-    -- Steps small enough to see a flip take shape and large enough to get there: with either,
-    -- the mean iteration of the first flip is 30 to 90 for every loss, and within 250 iterations
-    -- nearly all of the bundled images flip.
-    -- With magnitude_inf, in the Linf norm: 13 to 82, and 353 of 356 flip.
+    -- Steps small enough to show how a flip develops, and large enough to reach it. With alpha or
+    -- magnitude, the mean iteration of the first flip is 30 to 90 for every loss; within 250
+    -- iterations nearly all bundled images flip. With magnitude_inf, in the Linf norm: 13 to 82,
+    -- and 353 of 356 flip.
     defaults = {alpha = 0.001, magnitude = 0.02, magnitude_inf = 0.003},
     branch_end = ".bn2",
     build = function(b, x)

@@ -1,5 +1,5 @@
---- GoogLeNet (Szegedy et al., arXiv:1409.4842) with batch norm and torchvision's parameter names. The
--- auxiliary classifiers, which only training uses, are left out.
+--- GoogLeNet (Szegedy et al., arXiv:1409.4842) with batch norm and torchvision's parameter names.
+-- It omits the auxiliary classifiers, which only training uses.
 
 local imagenet = require "advrt.nets.imagenet"
 
@@ -8,7 +8,7 @@ local function conv(b, x, name, out, kernel, stride, pad)
     return b:relu(b:batchnorm(x, name .. ".bn", {eps = 1e-3}))
 end
 
--- Four ways side by side. The third has a 3x3 kernel, as torchvision's, where the paper has 5x5.
+-- Four parallel branches. As in torchvision, the third has a 3x3 kernel; the paper has 5x5.
 local function inception(b, x, name, n1, narrow3, n3, narrow5, n5, pooled)
     local one = conv(b, x, name .. ".branch1", n1, 1)
     local three = conv(b, conv(b, x, name .. ".branch2.0", narrow3, 1), name .. ".branch2.1", n3, 3, 1, 1)

@@ -3,7 +3,7 @@
 local blocks = require "advrt.nets.blocks"
 local imagenet = require "advrt.nets.imagenet"
 
--- One stage a row: expansion, output channels, blocks, stride of the first block.
+-- One stage per row: expansion, output channels, blocks, stride of the first block.
 local stages = {
     {1, 16, 1, 1},
     {6, 24, 2, 2},
@@ -14,7 +14,7 @@ local stages = {
     {6, 320, 1, 1},
 }
 
--- Inverted residual block: widen, convolve each channel alone, narrow.
+-- Inverted residual block: widen, convolve each channel separately, narrow.
 local function block(b, x, name, expansion, out, stride)
     local wide, y, last = x.C * expansion, x, 1
     if expansion ~= 1 then

@@ -3,7 +3,7 @@
 local blocks = require "advrt.nets.blocks"
 local imagenet = require "advrt.nets.imagenet"
 
-local GROUP = 8 -- channels of a group
+local GROUP = 8 -- channels per group
 local stages = {{1, 48}, {3, 104}, {6, 208}, {6, 440}} -- blocks, channels
 
 local function block(b, x, name, out, stride)

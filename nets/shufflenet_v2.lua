@@ -9,14 +9,15 @@ local function conv(b, x, name, index, o)
     return b:batchnorm(b:conv(x, ("%s.%d"):format(name, index), o), ("%s.%d"):format(name, index + 1))
 end
 
--- Widen, convolve each channel alone, mix.
+-- Widen, convolve each channel separately, mix.
 local function branch(b, x, name, width, stride)
     local y = b:relu(conv(b, x, name, 0, {out = width, kernel = 1}))
     y = conv(b, y, name, 3, {out = width, kernel = 3, stride = stride, groups = width})
     return b:relu(conv(b, y, name, 5, {out = width, kernel = 1}))
 end
 
--- Half of the channels go by; where the grid shrinks, all of them go both ways.
+-- Half of the channels bypass the branch; if the grid shrinks, all channels go through both
+-- branches.
 local function block(b, x, name, out, stride)
     local half = out // 2
     local left, right

@@ -2,7 +2,7 @@
 
 local imagenet = require "advrt.nets.imagenet"
 
--- Narrow, then widen by 1x1 and 3x3 convolutions side by side.
+-- Narrow, then widen by parallel 1x1 and 3x3 convolutions.
 local function fire(b, x, index, narrow, wide)
     local name = ("features.%d."):format(index)
     local s = b:relu(b:conv(x, name .. "squeeze", {out = narrow, kernel = 1}))

@@ -1,15 +1,16 @@
---- Swin-T (Liu et al., arXiv:2103.14030) with torchvision's parameter names. Its training drops no whole
--- branches.
+--- Swin-T (Liu et al., arXiv:2103.14030) with torchvision's parameter names. Training has no
+-- stochastic depth.
 
 local imagenet = require "advrt.nets.imagenet"
 local tensor = require "advrt.tensor"
 
 local WINDOW, MASKED = 7, -100
-local HALF = WINDOW // 2 -- how far every second block's windows are shifted
+local HALF = WINDOW // 2 -- the shift of the windows in every second block
 local TOKENS = WINDOW * WINDOW
 
--- Read from a table of biases by offset, [2 W - 1, 2 W - 1, heads], those of each pair of tokens in a window:
--- [heads, W W, W W]. For a key in row k, the queries' rows are W neighbours in the table; so are columns.
+-- The biases of each pair of tokens in a window, [heads, W W, W W], from a table of biases by
+-- offset, [2 W - 1, 2 W - 1, heads]. For a key in row k, the queries' rows are W adjacent rows of
+-- the table; the same holds for columns.
 local function biases(b, name, heads)
     local reach = 2 * WINDOW - 1
     local t = b:parameter(name .. ".relative_position_bias_table", {reach * reach, heads}, {role = "token"})
@@ -19,16 +20,17 @@ local function biases(b, name, heads)
         for key = 1, WINDOW do parts[key] = b:narrow(t, dim, WINDOW + 1 - key, WINDOW) end
         t = b:concat(parts, dim)
     end
-    t = b:reshape(t, {WINDOW, WINDOW, WINDOW, WINDOW, heads}) -- key's row, query's row, and so the columns
+    t = b:reshape(t, {WINDOW, WINDOW, WINDOW, WINDOW, heads}) -- key's row, query's row, then key's
+                                                              -- column, query's column
     return b:reshape(b:permute(t, {5, 2, 4, 1, 3}), {heads, TOKENS, TOKENS})
 end
 
--- After the shift, the part of the image that a row or column comes from.
+-- After the shift: the part of the image that a row or column comes from.
 local function part(i, size, shifted)
     return not shifted and 0 or i <= size - WINDOW and 0 or i <= size - HALF and 1 or 2
 end
 
--- [windows, 1, W W, W W]: MASKED for tokens that are neighbours by the shift alone.
+-- [windows, 1, W W, W W]: MASKED for pairs of tokens that are neighbours only because of the shift.
 local function mask(H, W, moved)
     local windows = {}
     for top = 0, H - 1, WINDOW do
@@ -48,7 +50,7 @@ local function mask(H, W, moved)
     return tensor.from(windows)
 end
 
--- The elements of a dimension moved on, those at the end to the start.
+-- Rotates the elements of a dimension by n; those at the end move to the start.
 local function roll(b, x, dim, n)
     local size = x.shape[dim]
     return b:concat({b:narrow(x, dim, size - n + 1, n), b:narrow(x, dim, 1, size - n)}, dim)
@@ -98,7 +100,7 @@ local function block(b, x, name, heads, shifted)
     return b:add(x, b:linear(y, name .. ".mlp.3", C, {flatten = false}))
 end
 
--- Four neighbours become one token of twice the channels.
+-- Merges four neighbours into one token with twice the channels.
 local function merge(b, x, name)
     local C, corners = x.shape[3], {}
     x = pad(b, x, 2)

@@ -13,14 +13,15 @@ return {
     build = function(b, x)
         local small = b.stem == "small"
         local part, hidden = small and 8 or 1, small and 128 or 4096
-        local dropout = small and 0.2 or 0.5 -- half of so few features leave nothing to learn from
-        local place = 0 -- torchvision counts convolutions, ReLUs and poolings alike
+        local dropout = small and 0.2 or 0.5 -- dropping half of so few features would prevent
+                                             -- training
+        local place = 0 -- torchvision's numbering includes convolutions, ReLUs and poolings
         for _, stage in ipairs(stages) do
             for _, width in ipairs(stage) do
                 x = b:relu(b:conv(x, "features." .. place, {out = width // part, kernel = 3, pad = 1}))
                 place = place + 2
             end
-            x = b:maxpool(x, {kernel = 2, ceil_mode = small}) -- five of them leave 1x1 of 28x28
+            x = b:maxpool(x, {kernel = 2, ceil_mode = small}) -- five of them reduce 28x28 to 1x1
             place = place + 1
         end
         x = b:adaptive_avgpool(x, small and {1, 1} or {7, 7})

@@ -75,7 +75,7 @@ describe("a weight file's memory and time", function()
         end
         assert.matches("has a storage with a name longer than 255 bytes", read(legacy(keyed(1 << 16)), 40))
         assert.matches("has a storage with a name longer than 255 bytes", read(legacy(keyed(256)), 40))
-        assert.matches("lists a storage that none", read(legacy(keyed(255)), 60))
+        assert.matches("lists a storage that no tensor", read(legacy(keyed(255)), 60))
     end)
 
     it("are bounded where lists hold one another over and over", function()

@@ -68,7 +68,7 @@ describe("weight files", function()
             local path = dir .. "/pieces.safetensors"
             for problem, bad in pairs {
                 ["'n' has larger elements than 'x' before it"] = {{"x", "f32", {1}}, {"n", "i64", {1}}},
-                ["keeps the name '__metadata__' for itself"] = {{"__metadata__", "f32", {1}}},
+                ["reserves the name '__metadata__'"] = {{"__metadata__", "f32", {1}}},
                 ["a name is not UTF-8, or there twice"] = {{"x", "f32", {1}}, {"x", "f32", {2}}},
                 ["'x': "] = {{"x", "f32", {1 << 40, 1 << 40}}},
             } do
@@ -128,7 +128,7 @@ describe("weight files", function()
             "'y' must be a string")
         local ok, message = tensor.save(dir .. "/x.pth", {x = x})
         assert.is_nil(ok)
-        assert.equal(dir .. "/x.pth: weights are written to names that end in .safetensors or "
+        assert.equal(dir .. "/x.pth: the name of a weight file must end in .safetensors or "
             .. ".msgpack", message)
     end)
 end)

@@ -1,17 +1,17 @@
---- The builder that a network definition's `build(b, x)` draws its net with.
+--- The builder with which a network definition's `build(b, x)` draws its net.
 --
--- Each method adds one layer and returns its output, a value. Its field `shape` is an array, the batch
--- left out; C, H and W are the same as an image's channels, height and width. So a definition reads
--- like the paper of its net:
+-- Each method adds one layer and returns its output, a value. The value's field `shape` is an
+-- array without the batch dimension; its C, H and W are the same as an image's channels, height
+-- and width. So a definition reads like the paper of its net:
 --
 --     x = b:conv(x, "conv1", {out = 64, kernel = 7, stride = 2, pad = 3, bias = false})
 --     x = b:relu(b:batchnorm(x, "bn1"))
 --
--- Names are the prefixes of the parameters' names: "conv1" has "conv1.weight". An argument that does
--- not fit raises an error at the line of the definition that called the method. A call that is also
--- the whole of a `return` leaves no line, so net.load then names the lines of `build`.
--- `b.classes` is the number of logits that the last layer must have, `b.stem` the form that is
--- wanted, nil for the definition's own.
+-- A name is the prefix of the parameters' names: "conv1" has "conv1.weight". A wrong argument
+-- raises an error at the line of the definition that called the method. A call that is the whole
+-- of a `return` leaves no line, so net.load then names the lines of `build`. `b.classes` is the
+-- number of logits that the last layer must have. `b.stem` is the requested stem; nil means the
+-- definition's own.
 --
 -- The layers are the methods of the files in lua/advrt/nets/layers/.
 
@@ -26,7 +26,7 @@ for file in lfs.dir(system.options.root .. "/lua/advrt/nets/layers") do
     if name then require("advrt.nets.layers." .. name) end
 end
 
--- What a layer was given is checked before its method runs.
+-- Checks the arguments of a layer before its method runs.
 for kind in pairs(layer.takes) do
     local method = Builder[kind]
     Builder[kind] = function(self, x, ...)
@@ -45,7 +45,8 @@ function M.new(graph, classes, input, stem)
         Builder), x
 end
 
---- nil where every layer but the last is read by another, else what is wrong, with the line of the layer.
+--- nil if every layer but the last is read by another one; else the problem, with the line of the
+-- layer.
 function M.problem(b)
     for _, x in ipairs(b.order) do
         local value = b.values[x]

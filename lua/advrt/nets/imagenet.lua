@@ -1,8 +1,8 @@
---- What definitions of nets for ImageNet have in common: torchvision's images and normalisation.
+--- The common part of definitions of ImageNet nets: torchvision's image size and normalisation.
 --
 --     return imagenet.definition("squeezenet1_1", build)      -- build(b, x), as net.load takes it
 --
--- A third argument holds fields that are added, or that replace these.
+-- The fields of a third argument are added, or replace these.
 
 local M = {}
 

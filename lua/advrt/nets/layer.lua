@@ -1,18 +1,19 @@
---- What the layers of a net definition stand on (advrt.nets.builder): a file of layers/ gives Builder a
--- method for each layer, and `takes` what it takes.
+--- The base of the layers of a net definition (advrt.nets.builder). Each file of layers/ adds one
+-- Builder method per layer, and an entry of `takes` for its arguments.
 
 local arguments = require "advrt.support.check"
 local fail = require "advrt.support.fail"
 local loaded = require "advrt.support.loaded"
 local nearest = require "advrt.support.nearest"
 
-local ROOM = debug.getinfo(1, "S").source:match("^(.*/)") -- its files are no definitions
-local CALLER = debug.getinfo(loaded.during, "S").source -- what calls a definition's build
+local ROOM = debug.getinfo(1, "S").source:match("^(.*/)") -- these files are not definitions
+local CALLER = debug.getinfo(loaded.during, "S").source -- the function that calls a definition's
+                                                        -- build
 
 local Builder = {}
 Builder.__index = Builder
 
---- Fields of a builder that may be nil; any other name that it has not is a mistake.
+--- Fields of a builder that may be nil; any other missing name is a mistake.
 local may_be_nil = {stem = true, head = true, last = true}
 
 setmetatable(Builder, {__index = function(_, name)
@@ -31,15 +32,15 @@ local function is_own(source)
         or source:sub(1, #ROOM + 7) == ROOM .. "layers/")
 end
 
---- The level of the definition's line, for the function that asks: the first level outside the layers'
--- files. 0 where the call was the whole of a `return`, which leaves no line.
+--- The stack level of the definition's line, relative to the calling function: the first level
+-- outside the layers' files. 0 if the call was the whole of a `return`, which leaves no line.
 local function level_of_line()
     local level = 3
     while is_own((debug.getinfo(level, "S") or {}).source) do level = level + 1 end
     return (debug.getinfo(level, "S") or {}).source == CALLER and 0 or level - 1
 end
 
---- Raises at the line of the definition.
+--- Raises an error at the definition's line.
 local function wrong(text, ...) error(text:format(...), level_of_line()) end
 
 local function whole(v, least) return math.type(v) == "integer" and v >= least end
@@ -48,7 +49,7 @@ local function is_pair(v, least)
     return type(v) == "table" and #v == 2 and whole(v[1], least) and whole(v[2], least)
 end
 
---- Two sizes, {height, width}, of one or two numbers; `what` is what a message calls them.
+--- Two sizes, {height, width}, from one or two numbers; `what` is their name in messages.
 local function pair(v, default, what, least)
     if v == nil then v = default end
     if whole(v, least) then return {v, v} end
@@ -57,7 +58,8 @@ local function pair(v, default, what, least)
         what:find(": pad$") and ", \"same\" or {top, left, bottom, right}" or "", arguments.text(v))
 end
 
--- TensorFlow's "same": ceil(in / stride) outputs, the odd element of padding after the input.
+-- TensorFlow's "same" padding: ceil(in / stride) outputs; an odd element of padding goes after the
+-- input.
 local function same(size, kernel, stride)
     local total = math.max(((size + stride - 1) // stride - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
@@ -77,8 +79,8 @@ local function padding(kind, x, pad, kernel, stride)
     return {p[1], p[2], p[1], p[2]}
 end
 
---- The arguments that each layer takes behind its input, in order; a list in a list names the
--- attributes of a table.
+--- The arguments of each layer after its input, in order; a nested list names the attributes of a
+-- table.
 local takes = {}
 
 local function check_input(self, kind, x, i)
@@ -91,7 +93,7 @@ local function check_self(self, kind)
     if getmetatable(self) ~= Builder then wrong("%s is called with a colon: b:%s(x, ...)", kind, kind) end
 end
 
---- Checks what a layer was given: its builder, its input, and as many arguments as it takes.
+--- Checks the arguments of a layer: its builder, its input, and the number of further arguments.
 local function check(self, kind, x, ...)
     check_self(self, kind)
     check_input(self, kind, x, 1)
@@ -117,7 +119,7 @@ local function check(self, kind, x, ...)
     end
 end
 
---- An attribute that is to be a whole number, a number or a boolean, or its default.
+--- An attribute, checked to be an integer, a number or a boolean; or its default.
 local function attribute(kind, o, name, wanted, default)
     local v = o[name]
     if v == nil then v = default end
@@ -129,7 +131,7 @@ end
 
 local COUNT, NUMBER, SWITCH = "a whole number from 1 on", "a number", "true or false"
 
---- A value of a graph: its number, its shape, and the same as an image [C,H,W].
+--- A value of a graph: its number, its shape, and the same shape as an image [C,H,W].
 local function value(id, shape)
     local n = #shape
     local H, W = 1, n > 2 and shape[n] or 1
@@ -137,14 +139,14 @@ local function value(id, shape)
     return {id = id, shape = shape, C = shape[1] or 1, H = H, W = W}
 end
 
---- Adds a layer whose inputs, values, have been checked.
+--- Adds a layer whose inputs (values) have been checked.
 local function add(self, layer, ...)
     layer.input = {}
     for i, x in ipairs {...} do
         layer.input[i] = x.id
         self.values[x].read = true
     end
-    -- Caught, so that the position in the message is the definition's.
+    -- Catch the error, so that the message gets the definition's position.
     local ok, id, shape = fail.try(self.graph.add, self.graph, layer)
     if not ok then wrong("%s", tostring(id)) end
     self.last = value(id, shape)

@@ -10,7 +10,7 @@ local function conv(b, x, name, activation, o)
     return blocks.conv(b, x, name, activation, o)
 end
 
--- Inverted residual block: widen, convolve each channel alone, gate the channels, narrow.
+-- Inverted residual block: widen, convolve each channel separately, gate the channels, narrow.
 local function block(b, x, name, kernel, wide, out, excite, activation, stride)
     local y, index = x, 0
     local function part()
@@ -28,8 +28,8 @@ end
 
 local M = {}
 
---- A definition. A row is a block: kernel, channels inside, output channels, whether it has a gate,
--- its activation, stride. `hidden` is the width of the layer before the last.
+--- A definition. Each row is a block: kernel, inner channels, output channels, whether it has a
+-- gate, its activation, stride. `hidden` is the width of the layer before the last.
 function M.definition(name, rows, hidden)
     local function build(b, x)
         x = conv(b, x, "features.0", "hardswish", {out = 16, kernel = 3, stride = 2})

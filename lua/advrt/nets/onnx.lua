@@ -1,10 +1,9 @@
---- ONNX models as network definitions (advrt.net): what the graph's inputs and outputs mean, and its
--- layers by advrt.nets.onnx.draw.
+--- ONNX models as network definitions (advrt.net): interprets the graph's inputs and outputs;
+-- advrt.nets.onnx.draw makes the layers.
 --
--- The net's input is the model's one input that is no initializer, [N,C,H,W] or [N,K]; where the last
--- dimension has the channels ([N,H,W,C], as TensorFlow exports it) images are given as [N,C,H,W] all the
--- same. The logits are the model's one output, or the one that is named; a Softmax or LogSoftmax that ends
--- it is left off.
+-- The net's input is the model's only input that is not an initializer, [N,C,H,W] or [N,K]. If the
+-- channels are last ([N,H,W,C], as TensorFlow exports), images are still given as [N,C,H,W]. The
+-- logits are the model's only output, or the named one. A final Softmax or LogSoftmax is removed.
 
 local builder = require "advrt.nets.builder"
 local constant = require "advrt.nets.onnx.constant"
@@ -30,14 +29,15 @@ local function input_text(input)
     return "[" .. table.concat(sizes, ",") .. "]"
 end
 
-local CHANNELS = {[1] = true, [3] = true, [4] = true} -- of images as nets take them
+local CHANNELS = {[1] = true, [3] = true, [4] = true} -- channels of images that nets take
 
 --- Whether an input is [N,H,W,C].
 local function is_nhwc(shape)
     return #shape == 4 and CHANNELS[shape[4]] and not CHANNELS[shape[2]]
 end
 
---- The one input, its shape {C, H, W} with 0 for sizes that are not fixed, and whether it is [N,H,W,C].
+--- The only input, its shape {C, H, W} with 0 for sizes that are not fixed, and whether it is
+-- [N,H,W,C].
 local function find_input(m)
     local path = m.path
     if #m.inputs ~= 1 then
@@ -60,7 +60,7 @@ local function find_input(m)
     return input, {shape[order[1]] or 0, shape[order[2]] or 0, shape[order[3]] or 0}, nhwc
 end
 
---- Fails where the model leaves a size open that nobody has given.
+--- Fails if the model leaves a size open that the user has not given.
 local function check_size(m, input, size)
     if size[1] == 0 then
         fail("%s: input '%s' is %s, of an open number of channels; in Lua, net.load's option input = "
@@ -101,8 +101,8 @@ end
 local PASSING = {Identity = true, Cast = true}
 local SOFTMAX = {Softmax = true, LogSoftmax = true}
 
---- The value in front of a Softmax that ends an output, and the Softmax's node; the output itself where
--- none does.
+--- The value before a Softmax at the end of an output, and the Softmax's node; the output itself if
+-- there is none.
 local function without_softmax(m, output)
     local made_by, name = makers(m), output
     local n = made_by[name]
@@ -118,7 +118,7 @@ end
 
 local ARITHMETIC = {Sub = true, Div = true, Mul = true, Add = true, BatchNormalization = true}
 
---- Whether the graph begins with arithmetic of constants on the input: its own normalisation.
+--- Whether the graph starts with arithmetic of constants on the input: its own normalisation.
 local function has_normalisation(m, input)
     local same = {[input.name] = true}
     for _, n in ipairs(m.nodes) do
@@ -130,7 +130,7 @@ local function has_normalisation(m, input)
     return false
 end
 
---- What to say where nothing normalises inputs {C, H, W}.
+--- The message for an input {C, H, W} that nothing normalises.
 function M.no_normalisation(input)
     return "no normalisation: the file states none" .. (input[1] == 3 and input[2] > 1
         and "; torchvision's is --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
@@ -139,7 +139,7 @@ end
 
 -- Definitions ---------------------------------------------------------------
 
---- The number of classes of an output's shape.
+--- The number of classes in an output's shape.
 local function classes_of(m, output, shape)
     local K = shape[#shape] or 0
     if constant.count(shape) ~= K or K < 1 then
@@ -149,7 +149,7 @@ local function classes_of(m, output, shape)
     return K
 end
 
---- Draws the net; returns the logits and how many they are.
+--- Draws the net; returns the logits and their number.
 local function draw_net(m, input, nhwc, output, b, x)
     local shape = {1, x.C, x.H, x.W}
     if #input.shape == 2 then shape = {1, x.C * x.H * x.W} end
@@ -167,9 +167,9 @@ local function draw_net(m, input, nhwc, output, b, x)
     return d:as(made[1], {K}), K
 end
 
---- A definition, as advrt.net describes it, of a model; and {path =, notes = array of lines, normalises =
--- whether the graph begins with a normalisation}. opts: output (a name), input ({C, H, W}) and crop. All
--- that is wrong with the model is a failure here.
+--- A model's definition, as advrt.net describes it, and {path =, notes = array of lines, normalises
+-- = whether the graph starts with a normalisation}. opts: output (a name), input ({C, H, W}) and
+-- crop. Any problem of the model is a failure.
 function M.definition(path, opts)
     opts = opts or {}
     local m = model.open(path)

@@ -1,6 +1,6 @@
 --- Residual networks for ImageNet with torchvision's parameter names: ResNet (He et al.,
--- arXiv:1512.03385), ResNeXt (arXiv:1611.05431) and wide ResNet (arXiv:1605.07146). The bottleneck
--- strides in its 3x3 convolution, as torchvision's does.
+-- arXiv:1512.03385), ResNeXt (arXiv:1611.05431) and wide ResNet (arXiv:1605.07146). As in
+-- torchvision, the stride of a bottleneck is in its 3x3 convolution.
 
 local imagenet = require "advrt.nets.imagenet"
 
@@ -9,7 +9,7 @@ local function conv(b, x, name, out, kernel, stride, groups)
         bias = false})
 end
 
--- The path around a block: the identity, or a 1x1 convolution where the shape changes.
+-- The shortcut around a block: the identity, or a 1x1 convolution if the shape changes.
 local function shortcut(b, x, name, out, stride)
     if stride == 1 and x.C == out then return x end
     return b:batchnorm(conv(b, x, name .. ".downsample.0", out, 1, stride), name .. ".downsample.1")
@@ -21,7 +21,7 @@ local function basic(b, x, name, width, stride)
     return b:relu(b:add(y, shortcut(b, x, name, width, stride)))
 end
 
--- o: the 3x3 convolution's groups, and the channels of a group where the block's width is 64.
+-- o: the groups of the 3x3 convolution, and the channels per group if the block's width is 64.
 local function bottleneck(b, x, name, width, stride, o)
     local inner = width * (o.group_width or 64) // 64 * (o.groups or 1)
     local y = b:relu(b:batchnorm(conv(b, x, name .. ".conv1", inner, 1, 1), name .. ".bn1"))
@@ -32,8 +32,8 @@ end
 
 local M = {basic = basic, bottleneck = bottleneck}
 
---- A definition: `block` is M.basic or M.bottleneck, `depths` the blocks of the four stages; o is the
--- bottleneck's: groups = 1, group_width = 64.
+--- A definition: `block` is M.basic or M.bottleneck; `depths` are the numbers of blocks in the four
+-- stages; o is for the bottleneck: groups = 1, group_width = 64.
 function M.definition(name, block, depths, o)
     local function build(b, x)
         local small = b.stem == "small"
@@ -51,7 +51,7 @@ function M.definition(name, block, depths, o)
     end
     return imagenet.definition(name, build, {
         branch_end = block == basic and ".bn2" or ".bn3",
-        stems = o and {} or {"small"}, -- whose channels are too few for groups
+        stems = o and {} or {"small"}, -- the small form has too few channels for groups
     })
 end
 

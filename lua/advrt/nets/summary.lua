@@ -1,7 +1,7 @@
---- What a net is made of, layer by layer: `advrt show`.
+--- The structure of a net, layer by layer, for `advrt show`.
 --
--- FLOPs are those of products: two for each multiplication of an input with a weight, or of two inputs
--- (convolutions, linear layers, matrix products, attention), for one image. Other layers have none.
+-- FLOPs count only products: two per multiplication of an input with a weight or of two inputs
+-- (convolutions, linear layers, matrix products, attention), for one image. Other layers count 0.
 
 local activations = require "advrt.nets.activations"
 
@@ -15,14 +15,15 @@ local function count(shape)
     return n
 end
 
---- Multiplications of a layer, by kind, from its output's shape, its first input's and its weight's.
+--- The multiplications of a layer, by kind, from the shapes of its output, its first input and its
+-- weight.
 local products = {
     conv = function(out, _, weight) return count(out) * count(weight) // weight[1] end,
     conv_transpose = function(_, x, weight) return count(x) * count(weight) // weight[1] end,
     linear = function(out, _, weight) return count(out) * weight[2] end,
     -- either side may be transposed
     matmul = function(out, x) return count(out) * x[#x] * x[#x - 1] // out[#out - 1] end,
-    -- [L, 3 D]: each token's query with each key, and the shares with each value
+    -- [L, 3 D]: each token's query with each key, and the softmax weights with each value
     attention = function(out) return 2 * count(out) * out[#out - 1] end,
 }
 
@@ -32,8 +33,8 @@ local function window(l)
         .. (l.groups > 1 and (", %d groups"):format(l.groups) or "")
 end
 
---- A formula without parentheses around a number, an operand or another pair of them, and with numbers of
--- four digits.
+--- A formula without redundant parentheses around a number, an operand or another pair of
+-- parentheses, and with numbers of four digits.
 local function plain(formula)
     local function short(number) return ("%.4g"):format(number) end
     local text = formula:gsub("%d+%.?%d*e[-+]?%d+", short):gsub("%d+%.?%d*", short)
@@ -47,10 +48,11 @@ local function plain(formula)
     return text
 end
 
-local named = {[plain "(x * (erf(x / 1.4142135381698608) + 1)) * 0.5"] = "gelu"} -- as PyTorch exports it
+local named = {[plain "(x * (erf(x / 1.4142135381698608) + 1)) * 0.5"] = "gelu"} -- as exported by
+                                                                                 -- PyTorch
 for name, formula in pairs(activations) do named[plain(formula)] = name end
 
---- What a map computes: an activation's name, or the formula, cut where it is long.
+--- The operation of a map: an activation's name, or the formula, shortened if it is long.
 local function of_map(formula)
     local text = plain(formula)
     if named[text] then return named[text] end
@@ -62,8 +64,9 @@ local function operation(l)
     return l.kind .. (l.kernel and " " .. window(l) or "")
 end
 
---- An array of {name =, operation =, shape =, parameters =, flops =} of a net's layers, in order; and
--- {parameters =, flops =, layers =}, the totals. Running statistics are no parameters.
+--- An array of {name =, operation =, shape =, parameters =, flops =} for a net's layers, in order;
+-- and {parameters =, flops =, layers =}, the totals. Running statistics do not count as
+-- parameters.
 function summary.of(net)
     local layers, held, weights = net.graph:layers(), {}, {}
     for _, p in ipairs(net.graph:parameters()) do

@@ -1,6 +1,6 @@
---- Weights as people have them: which of a file's dictionaries is a net's state, what its names are
--- called there, and what lies beside the parameters. Nothing is guessed in silence: what was chosen,
--- left off and passed over comes back as notes, one line each.
+--- Fits weight files to nets: finds the dictionary with a net's state, the names that the file
+-- uses, and the other contents. Nothing is guessed silently: notes, one line each, report what was
+-- chosen, removed and ignored.
 
 local core = require "advrt.core.weights"
 local dist = require "advrt.core.dist"
@@ -10,9 +10,9 @@ local system = require "advrt.core.system"
 
 local weights = {}
 
-local WRAPPERS = 8 -- parts of a name that may stand before the net's own
+local WRAPPERS = 8 -- parts of a name that may precede the net's own
 local SHOWN = 5    -- names in a message
-local CLOSE = 1e-3 -- means and deviations that differ less are the same
+local CLOSE = 1e-3 -- means and standard deviations that differ less are equal
 
 -- Choosing ------------------------------------------------------------------
 
@@ -21,7 +21,7 @@ local usual = {state_dict = 1, model_state_dict = 2, model = 3, net = 4, network
 local averaging = {ema = true, swa = true, avg = true, average = true, averaged = true, shadow = true,
     teacher = true, target = true}
 
---- Whether a key names averaged weights.
+--- Whether a key refers to averaged weights.
 local function is_averaged(key)
     for word in key:lower():gmatch("[^._]+") do
         if averaging[word] then return true end
@@ -40,15 +40,15 @@ end
 
 local function quoted(key) return key == "" and "the top level" or ("'%s'"):format(key) end
 
---- A list of names in a message: the first few, and how many there are more.
+--- A list of names for a message: the first few, and the number of the others.
 local function some(names, most)
     most = most or SHOWN
     local text = table.concat(names, ", ", 1, math.min(#names, most))
     return #names > most and ("%s and %d more"):format(text, #names - most) or text
 end
 
---- Iterates over the ways to cut a name in two behind one of its first dots, and before its start:
--- yields both pieces.
+--- Iterates over the splits of a name after one of its first dots, and before its start; yields
+-- both parts.
 local function cuts(name)
     local from, count = 1, 0
     return function()
@@ -60,8 +60,8 @@ local function cuts(name)
     end
 end
 
---- What stands before the net's names in a group's: an array of {prefix =, found =}, the number of
--- names that are there behind it.
+--- The prefixes of the net's names in a group: an array of {prefix =, found =}; found is the number
+-- of the net's names after that prefix.
 local function prefixes(names, wanted)
     local found, list = {}, {}
     for _, name in ipairs(names) do
@@ -79,9 +79,9 @@ local function prefixes(names, wanted)
     return list
 end
 
---- All ways to read the net's names from the file: {group, place, prefix, found, full, label, averaged,
--- rank}. full names group and prefix; label, what messages call it, the group alone where no other
--- prefix of it has as many of the names.
+--- All ways to read the net's names from the file: {group, place, prefix, found, full, label,
+-- averaged, rank}. full: group and prefix together. label: the name in messages; the group alone
+-- if none of its other prefixes has as many of the names.
 local function candidates(groups, wanted)
     local list = {}
     for place, group in ipairs(groups) do
@@ -101,8 +101,8 @@ local function candidates(groups, wanted)
     return list
 end
 
---- Whether the candidate a is taken before b: what has more of the net's names, then raw weights
--- before averaged ones, then usual keys, then the shorter prefix, then the order of the file.
+--- Whether candidate a is preferred to b: more of the net's names; then raw weights before averaged
+-- ones; then usual keys; then the shorter prefix; then the order of the file.
 local function before(a, b)
     if a.found ~= b.found then return a.found > b.found end
     if a.averaged ~= b.averaged then return b.averaged end
@@ -127,7 +127,8 @@ local function no_key(path, key, groups, list)
         #labels > 0 and ", but " .. some(labels) or "", nearest.hint(key, labels))
 end
 
---- The candidate to take, and whether the key names a part of a group: outside it other names may be.
+--- The preferred candidate, and whether the key names only a part of a group, outside of which
+-- there may be other names.
 local function choose(path, key, groups, wanted)
     local list = candidates(groups, wanted)
     table.sort(list, before)
@@ -146,8 +147,8 @@ end
 
 -- Loading -------------------------------------------------------------------
 
---- The dictionaries of a file, as advrt.core.weights lists them; of a file that is one dictionary that
--- alone, and its tensors.
+--- The dictionaries of a file, as listed by advrt.core.weights. For a file with only one
+-- dictionary: that one and its tensors.
 local function open(path)
     local groups, message = core.list(path)
     if not groups then return nil, message end
@@ -161,9 +162,9 @@ local function open(path)
     return {{key = "", prefix = "", names = names, opaque = {}}}, state
 end
 
---- The tensors of a file by name. key: the dictionary to take of several; default: 'state_dict',
--- 'model_state_dict' or 'model', else that with most tensors. Returns them and {key = the one taken, notes
--- = an array of lines}; or nil and a message.
+--- The tensors of a file by name. key: the dictionary to read; default: 'state_dict',
+-- 'model_state_dict' or 'model', else the one with most tensors. Returns them and {key = the one
+-- read, notes = an array of lines}; or nil and a message.
 function weights.load(path, key)
     local groups, state = open(path)
     if not groups then return nil, state end
@@ -195,15 +196,15 @@ function weights.load(path, key)
     return state, {key = best.key, notes = notes}
 end
 
---- Says the notes on the standard error, a line each; of several processes the first one does.
+--- Prints the notes to standard error, one line each; with several processes, only rank 0 prints.
 function weights.say(notes)
     for _, note in ipairs(dist.rank == 0 and notes or {}) do
         io.stderr:write("advrt: ", system.printable(note), "\n")
     end
 end
 
---- Writes named tensors to a .safetensors or .msgpack file, whole or not at all; metadata: a table of
--- texts, or nil. true, or nil and a message.
+--- Writes named tensors to a .safetensors or .msgpack file atomically. metadata: a table of texts,
+-- or nil. Returns true, or nil and a message.
 weights.save = core.save
 
 -- Fitting -------------------------------------------------------------------
@@ -218,8 +219,8 @@ normalising.mu, normalising.sigma = "mean", "std"
 
 local whole = {i64 = true, i32 = true, i16 = true, i8 = true, u8 = true, bool = true}
 
---- What a tensor is that no parameter wants: "counts" of whole numbers, as a table of indices has them,
--- "mean" or "std" of a normalisation of C channels; nil for anything else.
+--- Classifies a tensor that is not a parameter: "counts" for integers, such as a table of indices;
+-- "mean" or "std" for a normalisation of C channels; nil for anything else.
 local function spare(name, t, C)
     if whole[t:dtype()] then return "counts" end
     local kind = normalising[name:match("[^.]*$")]
@@ -242,7 +243,7 @@ local function differ(file, own)
     return false
 end
 
---- In what a normalisation of the file differs from the definition's, as texts.
+--- The differences between a normalisation in the file and the definition's, as texts.
 local function differences(kind, t, own)
     local values = values_of(t)
     local neutral = kind == "mean" and 0 or 1
@@ -251,7 +252,8 @@ local function differences(kind, t, own)
         own and numbers_text(own) or "is missing")
 end
 
---- Sorts the tensors of a candidate into what the net's names mean there (bare), and the rest.
+--- Splits the tensors of a candidate into those with the net's names, by these names (bare), and
+-- the others.
 local function split(state, prefix, part)
     local bare, rest = {}, {}
     for name, t in pairs(state) do
@@ -264,8 +266,8 @@ local function split(state, prefix, part)
     return bare, rest
 end
 
---- The prefixes, besides the one that is taken, behind which as many of the net's names are: another
--- choice, no mistake.
+--- The prefixes, besides the chosen one, with equally many of the net's names: another choice, not
+-- a mistake.
 local function others_of(taken, list)
     local set = {}
     for _, one in ipairs(list) do
@@ -291,7 +293,7 @@ local function same_shape(a, b)
     return true
 end
 
---- The name among the unexpected ones that a missing parameter may have, by its shape.
+--- The unexpected name that probably belongs to a missing parameter, by its shape.
 local function likely(p, unexpected, tensors)
     local alike = {}
     for _, name in ipairs(unexpected) do
@@ -336,7 +338,7 @@ local function misfit(o, taken, list, wrong, tensors)
         taken.label ~= "" and (" ('%s')"):format(taken.label) or "", o.name, table.concat(parts, "; "))
 end
 
---- The notes on what was taken and what was passed over.
+--- The notes about what was chosen and what was ignored.
 local function notes_on(o, taken, list, passed)
     local notes, others, seen = {}, {}, {[taken.label] = true}
     for _, one in ipairs(list) do
@@ -362,7 +364,7 @@ local function notes_on(o, taken, list, passed)
     return notes, #others > 0
 end
 
---- Looks at what no parameter wants: adds it to passed or to wrong.unexpected.
+--- Checks a tensor that is not a parameter: adds it to `passed` or to wrong.unexpected.
 local function judge(o, name, t, wrong, passed)
     local kind = spare(name, t, o.channels)
     if not kind then
@@ -376,14 +378,14 @@ end
 
 --- The state of a net from a file.
 --
--- o.path, o.key    the file, and which of its dictionaries, or nil
--- o.name           the net's, for messages
--- o.parameters     array of {name =, shape =}
--- o.skip           set of names that are left alone
--- o.channels, o.mean, o.std  the input's channels, and the definition's normalisation or nil
+--   o.path, o.key    the file, and which of its dictionaries, or nil
+--   o.name           the net's, for messages
+--   o.parameters     array of {name =, shape =}
+--   o.skip           set of names to ignore
+--   o.channels, o.mean, o.std  the input's channels, and the definition's normalisation or nil
 --
--- Returns a table name -> tensor, and {key = what --weights-key would have to be, or nil; notes =
--- array of lines}; or nil and a message that names what does not fit.
+-- Returns a table name -> tensor, and {key = the value for --weights-key, or nil; notes = array of
+-- lines}; or nil and a message that names what does not fit.
 function weights.fit(o)
     local groups, state = open(o.path)
     if not groups then return nil, state end
@@ -429,8 +431,8 @@ end
 
 -- Sums ----------------------------------------------------------------------
 
---- The SHA-256 of the weights in a file: the file's own, or, of an index of several files, that of the
--- sums of all. A file that cannot be read is a failure.
+--- The SHA-256 of the weights in a file. For an index of several files: the SHA-256 of all their
+-- sums. A file that cannot be read is a failure.
 function weights.sha256(path)
     local sums = {}
     local files, message = core.files(path)

@@ -195,11 +195,12 @@ end
 --
 --   form      a result of plot.form
 --   s.name    of the figure; s.title; s.notes: the texts below it, an array
---   s.panels  array of {title, xlabel, ylabel (each optional), commands, height, room at the left and right
---             (optional)}
+--   s.panels  array of {title, xlabel, ylabel (each optional), commands, height, room at the left and
+--             right (optional)}
 --   s.columns {page =, column =}: number of panels side by side
 --   s.height  of panels without their own height
---   s.keys    array of {title, colour, dash, width} for a line, {title, mark = "box", colour, border} for a box
+--   s.keys    array of {title, colour, dash, width} for a line, {title, mark = "box", colour, border}
+--             for a box
 --   s.blocks  of data, one text; s.commands: for all panels
 function sheet.script(form, s)
     local page, panels = new_page(plot.widths[form.size]), {}

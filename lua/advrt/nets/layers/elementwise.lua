@@ -1,4 +1,4 @@
---- Layers that work element by element.
+--- Elementwise layers.
 
 local arguments = require "advrt.support.check"
 local layer = require "advrt.nets.layer"
@@ -12,7 +12,7 @@ takes.relu6 = {}
 --- min(max(x, 0), 6).
 function Builder:relu6(x) return layer.add(self, {kind = "relu", cap = 6.0}, x) end
 
---- Whether a dimension of one value would be repeated to meet the other's.
+--- Whether a dimension of one value would be repeated to fit the other.
 local function repeats(x, y)
     if #x.shape ~= #y.shape then return true end
     for i, n in ipairs(x.shape) do
@@ -26,8 +26,8 @@ local function check_all(self, kind, values, least)
     for i = 1, math.max(values.n, least) do layer.check_input(self, kind, values[i], i) end
 end
 
---- x + y, or the sum of more values. Values meet at their last dimensions; a dimension of one element is
--- repeated.
+--- x + y, or the sum of more values. Shapes are aligned at the last dimensions; dimensions of size
+-- 1 are repeated.
 function Builder:add(x, y, ...)
     local values = table.pack(x, y, ...)
     check_all(self, "add", values, 2)
@@ -39,7 +39,7 @@ function Builder:add(x, y, ...)
     return sum
 end
 
---- x * y, or the product of more values, which are repeated as in add.
+--- x * y, or the product of more values, which are broadcast as in add.
 function Builder:mul(x, y, ...)
     local values = table.pack(x, y, ...)
     check_all(self, "mul", values, 2)
@@ -51,17 +51,17 @@ function Builder:mul(x, y, ...)
 end
 
 takes.dropout = {"p"}
---- In training sets elements to 0 with probability p and scales the others by 1 / (1 - p).
+--- In training, sets elements to 0 with probability p and scales the others by 1 / (1 - p).
 function Builder:dropout(x, p)
     p = layer.attribute("dropout", {p = p}, "p", layer.NUMBER, 0.5)
     return layer.add(self, {kind = "dropout", p = p}, x)
 end
 
---- A formula, element by element, of one to four values: b:map("x * sigmoid(x)", h), b:map("x * y", h, s).
--- The values are x, y, z and u in it. They meet at their last dimensions; a dimension of one element is
--- repeated. It may hold numbers, + - * / ^, comparisons, which are 1 or 0, and abs, erf, exp, floor, log,
--- max, min, pow, select(c, a, b) (a where c is not 0, else b), sigmoid, sign, softplus, sqrt, tanh. Its
--- gradient is derived from it.
+--- An elementwise formula of one to four values: b:map("x * sigmoid(x)", h), b:map("x * y", h, s).
+-- Its operands are x, y, z and u, in the order of the values. Shapes are aligned at the last
+-- dimensions; dimensions of size 1 are repeated. A formula may contain numbers, + - * / ^,
+-- comparisons, which are 1 or 0, and abs, erf, exp, floor, log, max, min, pow, select(c, a, b) (a
+-- where c is not 0, else b), sigmoid, sign, softplus, sqrt, tanh. advrt derives its gradient.
 function Builder:map(formula, ...)
     local values = table.pack(...)
     layer.check_self(self, "map")
@@ -72,9 +72,9 @@ function Builder:map(formula, ...)
     return layer.add(self, {kind = "map", text = formula}, table.unpack(values, 1, values.n))
 end
 
---- A parameter as a value, the same for every image: name is its own, shape an array. o: role = "weight",
--- "bias", "norm_weight", "norm_bias", "attention_weight", "token" (of tables of positions, too),
--- "layer_scale", "logit_scale" or "slope", which says how it is initialised.
+--- A parameter as a value, the same for every image. name is its full name, shape an array. o: role
+-- = "weight", "bias", "norm_weight", "norm_bias", "attention_weight", "token" (also for position
+-- embeddings), "layer_scale", "logit_scale" or "slope"; the role selects the initialisation.
 function Builder:parameter(name, shape, o)
     layer.check_self(self, "parameter")
     if type(name) ~= "string" or name == "" then
@@ -95,8 +95,8 @@ function Builder:parameter(name, shape, o)
     return layer.add(self, {kind = "parameter", name = name, sizes = shape, text = o and o.role or "bias"})
 end
 
---- The numbers of a tensor as a value, the same for every image: a mask, say. They belong to the definition:
--- no file of weights has them, and training leaves them.
+--- The numbers of a tensor as a value, the same for every image, for example a mask. They belong to
+-- the definition: weight files do not contain them, and training does not change them.
 function Builder:constant(t)
     layer.check_self(self, "constant")
     if not arguments.is_tensor(t) or t:dim() == 0 then
@@ -114,7 +114,7 @@ local activations = require "advrt.nets.activations"
 
 local function activation(self, formula, x) return layer.add(self, {kind = "map", text = formula}, x) end
 
--- Each is a layer of its own; a function below gives one a docstring.
+-- Each is a method; the functions below give some of them a docstring.
 for name, formula in pairs(activations) do
     takes[name] = {}
     Builder[name] = function(self, x) return activation(self, formula, x) end
@@ -132,21 +132,21 @@ function Builder:tanh(x) return activation(self, activations.tanh, x) end
 function Builder:softplus(x) return activation(self, activations.softplus, x) end
 --- x tanh(softplus(x)) (arXiv:1908.08681).
 function Builder:mish(x) return activation(self, activations.mish, x) end
---- x / 6 + 1/2, held to [0, 1] (arXiv:1905.02244).
+--- x / 6 + 1/2, clamped to [0, 1] (arXiv:1905.02244).
 function Builder:hardsigmoid(x) return activation(self, activations.hardsigmoid, x) end
 --- x hardsigmoid(x) (arXiv:1905.02244).
 function Builder:hardswish(x) return activation(self, activations.hardswish, x) end
 --- SELU (arXiv:1706.02515).
 function Builder:selu(x) return activation(self, activations.selu, x) end
 
---- A number in a formula, to the last bit.
+--- A number in a formula, with all its bits.
 local function number(kind, o, name, default)
     return ("(%.17g)"):format(layer.attribute(kind, o or {}, name, layer.NUMBER, default))
 end
 
 takes.gelu = {{"approximate"}}
---- x Phi(x) with the normal distribution's Phi (arXiv:1606.08415). o: approximate = "none", by erf, or
--- "tanh".
+--- x Phi(x) with the normal distribution's Phi (arXiv:1606.08415). o: approximate = "none" (uses
+-- erf) or "tanh".
 function Builder:gelu(x, o)
     local how = o and o.approximate or "none"
     if how ~= "none" and how ~= "tanh" then
@@ -156,20 +156,20 @@ function Builder:gelu(x, o)
 end
 
 takes.leakyrelu = {{"slope"}}
---- x where it is above 0, else slope x. o: slope = 0.01.
+--- x if x > 0, else slope x. o: slope = 0.01.
 function Builder:leakyrelu(x, o)
     return activation(self, ("select(x > 0, x, %s * x)"):format(number("leakyrelu", o, "slope", 0.01)), x)
 end
 
 takes.elu = {{"alpha"}}
---- x where it is above 0, else alpha (exp(x) - 1) (arXiv:1511.07289). o: alpha = 1.
+--- x if x > 0, else alpha (exp(x) - 1) (arXiv:1511.07289). o: alpha = 1.
 function Builder:elu(x, o)
     return activation(self, ("select(x > 0, x, %s * (tanh(select(x > 0, 0, x) / 2)"
         .. " * (exp(select(x > 0, 0, x)) + 1)))"):format(number("elu", o, "alpha", 1)), x)
 end
 
 takes.clip = {"low", "high"}
---- x held to [low, high].
+--- x clamped to [low, high].
 function Builder:clip(x, low, high)
     local least, most = number("clip", {low = low}, "low"), number("clip", {high = high}, "high")
     if low > high then layer.wrong("clip: low must not be above high, got %g and %g", low, high) end
@@ -177,8 +177,8 @@ function Builder:clip(x, low, high)
 end
 
 takes.prelu = {"name", {"channels"}}
---- x where it is above 0, else w x, with the parameter NAME.weight [channels] (arXiv:1502.01852). o:
--- channels = 1, or as many as x has.
+--- x if x > 0, else w x, with the parameter NAME.weight [channels] (arXiv:1502.01852). o: channels
+-- = 1, or as many as x has.
 function Builder:prelu(x, name, o)
     local n = layer.attribute("prelu", o or {}, "channels", layer.COUNT, 1)
     if n ~= 1 and n ~= x.C then layer.wrong("prelu: channels must be 1 or %d, got %d", x.C, n) end
@@ -190,8 +190,8 @@ function Builder:prelu(x, name, o)
 end
 
 takes.mean = {"dims", {"keep"}}
---- The mean over dimensions, counted from 1 and without the batch: dims is a number or an array. o: keep =
--- false; with true the dimensions stay, with one element.
+--- The mean over dimensions, counted from 1 without the batch: dims is a number or an array. o:
+-- keep = false; with true the dimensions stay, with size 1.
 function Builder:mean(x, dims, o)
     dims = type(dims) == "table" and dims or {dims}
     local sizes = {}

@@ -1,12 +1,12 @@
---- Layers that normalise.
+--- Normalisation layers.
 
 local arguments = require "advrt.support.check"
 local layer = require "advrt.nets.layer"
 local Builder, takes = layer.Builder, layer.takes
 
 takes.batchnorm = {"name", {"eps", "momentum"}}
---- Batch normalisation over channels. o: eps = 1e-5, momentum = 0.1 (PyTorch's meaning: the
--- share of the new batch in the running statistics).
+--- Batch normalisation over channels. o: eps = 1e-5, momentum = 0.1 (as in PyTorch: the weight of
+-- the new batch in the running statistics).
 function Builder:batchnorm(x, name, o)
     o = o or {}
     return layer.add(self, {
@@ -15,7 +15,7 @@ function Builder:batchnorm(x, name, o)
     }, x)
 end
 
---- How many of x's dimensions, from the last, layernorm takes together; 0 for the channels.
+--- The number of last dimensions of x that layernorm normalises together; 0 for the channels.
 local function normalised(x, dims)
     if dims == nil then return 1 end
     if dims == "channels" then return 0 end
@@ -25,8 +25,8 @@ local function normalised(x, dims)
 end
 
 takes.layernorm = {"name", {"eps", "dims", "affine"}}
---- Layer normalisation over the last `dims` dimensions, or, "channels", over the first at each place,
--- as ConvNeXt's. o: eps = 1e-5, dims = 1, affine = true.
+--- Layer normalisation over the last `dims` dimensions, or, with "channels", over the first at each
+-- position, as in ConvNeXt. o: eps = 1e-5, dims = 1, affine = true.
 function Builder:layernorm(x, name, o)
     o = o or {}
     return layer.add(self, {
@@ -37,8 +37,8 @@ function Builder:layernorm(x, name, o)
 end
 
 takes.groupnorm = {"name", {"groups", "eps", "affine"}}
---- Group normalisation: the channels in groups, each with all that lies below its channels. o:
--- groups, eps = 1e-5, affine = true.
+--- Group normalisation: splits the channels into groups and normalises each over all its elements.
+-- o: groups, eps = 1e-5, affine = true.
 function Builder:groupnorm(x, name, o)
     o = o or {}
     return layer.add(self, {
@@ -49,8 +49,8 @@ function Builder:groupnorm(x, name, o)
 end
 
 takes.instancenorm = {{"name", "eps"}}
---- Instance normalisation: each channel of each image by itself. o: eps = 1e-5, name = that of its
--- weight and bias; without one it has none.
+--- Instance normalisation: normalises each channel of each image separately. o: eps = 1e-5, name =
+-- prefix of its weight and bias; without a name it has none.
 function Builder:instancenorm(x, o)
     o = o or {}
     if o.name ~= nil and (type(o.name) ~= "string" or o.name == "") then
@@ -69,8 +69,8 @@ function Builder:normalize(x, mean, std)
 end
 
 takes.lrn = {{"size", "alpha", "beta", "k"}}
---- Local response normalisation, x / (k + alpha m)^beta with m the mean of x^2 over `size` channels
--- around, as torch's. o: size, alpha = 1e-4, beta = 0.75, k = 1.
+--- Local response normalisation as in torch: x / (k + alpha m)^beta, with m the mean of x^2 over
+-- the `size` nearest channels. o: size, alpha = 1e-4, beta = 0.75, k = 1.
 function Builder:lrn(x, o)
     o = o or {}
     return layer.add(self, {

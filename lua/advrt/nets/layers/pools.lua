@@ -1,4 +1,4 @@
---- Layers that pool.
+--- Pooling layers.
 
 local arguments = require "advrt.support.check"
 local layer = require "advrt.nets.layer"
@@ -37,16 +37,16 @@ end
 local GRID = "the grid, its output's size,"
 
 takes.adaptive_avgpool = {"grid"}
---- Average onto grid = {height, width}, of cells that may overlap; {1, 1}, the default, is the global
--- average.
+--- Average pooling to grid = {height, width}, with cells that may overlap; the default {1, 1} is
+-- the global average.
 function Builder:adaptive_avgpool(x, grid)
     local size = layer.pair(grid, 1, "adaptive_avgpool: " .. GRID, 1)
     return layer.add(self, {kind = "adaptive_avgpool", grid = size}, x)
 end
 
 takes.adaptive_maxpool = {"grid"}
---- Maximum onto grid = {height, width}, whose sizes must divide x's; {1, 1}, the default, is the global
--- maximum.
+--- Max pooling to grid = {height, width}, whose sizes must divide those of x; the default {1, 1} is
+-- the global maximum.
 function Builder:adaptive_maxpool(x, grid)
     local size = layer.pair(grid, 1, "adaptive_maxpool: " .. GRID, 1)
     if x.H % size[1] ~= 0 or x.W % size[2] ~= 0 then

@@ -23,9 +23,9 @@ end
 
 takes.conv_transpose = {"name", {"out", "kernel", "stride", "pad", "output_padding", "dilation", "groups",
     "bias"}}
---- Transposed convolution, from [C,H,W] to out channels on a grid some stride times as large. o: out,
--- kernel, stride = 1, pad = 0 | {top, left, bottom, right}, output_padding = 0, dilation = 1, groups = 1,
--- bias = true.
+--- Transposed convolution, from [C,H,W] to out channels on a grid about stride times as large. o:
+-- out, kernel, stride = 1, pad = 0 | {top, left, bottom, right}, output_padding = 0, dilation = 1,
+-- groups = 1, bias = true.
 function Builder:conv_transpose(x, name, o)
     o = o or {}
     local kernel = layer.pair(o.kernel, nil, "conv_transpose: kernel", 1)
@@ -42,9 +42,9 @@ function Builder:conv_transpose(x, name, o)
 end
 
 takes.linear = {"name", "out", {"bias", "flatten", "attention"}}
---- Fully connected layer, on the flattened x or along its last dimension. o: bias = true, flatten =
--- true for a value of one or three dimensions, else false; attention = false, whether it is initialised as
--- attention's.
+--- Fully connected layer, on the flattened x or along its last dimension. o: bias = true; flatten =
+-- true for a value of one or three dimensions, else false; attention = false: whether to
+-- initialise it as attention's layers.
 function Builder:linear(x, name, out, o)
     o = o or {}
     self.head = name

@@ -4,7 +4,7 @@ local arguments = require "advrt.support.check"
 local layer = require "advrt.nets.layer"
 local Builder, takes = layer.Builder, layer.takes
 
---- Two factors, {height, width}, of one or two numbers greater than 0.
+--- Two factors, {height, width}, from one or two numbers greater than 0.
 local function factors(kind, v)
     local pair = type(v) == "table" and v or {v, v}
     for i = 1, 2 do
@@ -47,9 +47,9 @@ local modes = {
 }
 
 takes.upsample = {{"size", "factor", "mode", "align_corners"}}
---- An image on another grid, larger or smaller, as torch's interpolate makes it. o: size = {height,
--- width} or factor (a number, or two), mode = "nearest" | "bilinear" | "nearest-exact",
--- align_corners = false.
+--- Interpolates an image to another grid, as torch's interpolate does. o: size = {height, width} or
+-- factor (one number, or two), mode = "nearest" | "bilinear" | "nearest-exact", align_corners =
+-- false.
 function Builder:upsample(x, o)
     o = o or {}
     local mode = named("upsample", "mode", o.mode == nil and "nearest" or o.mode, modes)
@@ -67,10 +67,10 @@ local roundings = {floor = FLOOR, ceil = CEIL, round_prefer_floor = HALF_DOWN, r
 local linear = {nearest = "nearest", linear = "linear"}
 
 takes.resize = {{"size", "factor", "mode", "coordinates", "rounding"}}
---- An image on another grid, with ONNX's words. o: size = {height, width} or factor (a number, or two),
--- mode = "nearest" | "linear", coordinates = "half_pixel" | "pytorch_half_pixel" | "asymmetric" |
--- "align_corners", rounding of the nearest = "round_prefer_floor" | "round_prefer_ceil" | "floor" |
--- "ceil".
+--- Interpolates an image to another grid, with ONNX's options. o: size = {height, width} or factor
+-- (one number, or two), mode = "nearest" | "linear", coordinates = "half_pixel" |
+-- "pytorch_half_pixel" | "asymmetric" | "align_corners", rounding (for nearest) =
+-- "round_prefer_floor" | "round_prefer_ceil" | "floor" | "ceil".
 function Builder:resize(x, o)
     o = o or {}
     local mode = named("resize", "mode", o.mode == nil and "nearest" or o.mode, linear)

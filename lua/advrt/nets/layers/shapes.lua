@@ -1,11 +1,11 @@
---- Layers that put numbers elsewhere. Dimensions are counted from 1, the batch left out, so that 1 are
+--- Layers that move elements or change shapes. Dimensions count from 1 without the batch, so 1 is
 -- an image's channels as in PyTorch; -1 is the last.
 
 local arguments = require "advrt.support.check"
 local layer = require "advrt.nets.layer"
 local Builder, takes = layer.Builder, layer.takes
 
---- A dimension of x as graphs count them, from 0 on.
+--- A dimension of x as graphs count it, from 0.
 local function dimension(kind, x, dim, default)
     if dim == nil then dim = default end
     local n = #x.shape
@@ -34,8 +34,8 @@ local function dimensions(kind, x, v)
     return dims
 end
 
---- The values of a list one after another along a dimension: b:concat({x, y}, 1). They may differ in
--- that dimension alone. dim = 1, the channels.
+--- The values of a list joined along a dimension: b:concat({x, y}, 1). All other dimensions must be
+-- equal. dim = 1, the channels.
 function Builder:concat(values, dim)
     layer.check_self(self, "concat")
     if type(values) ~= "table" or #values == 0 then
@@ -48,13 +48,14 @@ function Builder:concat(values, dim)
 end
 
 takes.reshape = {"shape"}
---- The same numbers in another shape. shape: a list of sizes; at most one may be -1 and is inferred.
+--- The same elements in another shape. shape: a list of sizes; at most one may be -1 and is
+-- inferred.
 function Builder:reshape(x, shape)
     return layer.add(self, {kind = "reshape", sizes = list("reshape", "sizes", shape)}, x)
 end
 
 takes.flatten = {"first", "last"}
---- Dimensions first to last of x become one. first = 1, last = -1.
+--- Merges dimensions first to last of x into one. first = 1, last = -1.
 function Builder:flatten(x, first, last)
     first, last = dimension("flatten", x, first, 1), dimension("flatten", x, last, -1)
     if last < first then
@@ -68,13 +69,13 @@ function Builder:flatten(x, first, last)
 end
 
 takes.permute = {"order"}
---- The dimensions in another order: b:permute(x, {2, 3, 1}) makes [H,W,C] of [C,H,W].
+--- Permutes the dimensions: b:permute(x, {2, 3, 1}) makes [H,W,C] from [C,H,W].
 function Builder:permute(x, order)
     return layer.add(self, {kind = "permute", sizes = dimensions("permute", x, order)}, x)
 end
 
 takes.transpose = {"a", "b"}
---- Two dimensions exchanged.
+--- Exchanges two dimensions.
 function Builder:transpose(x, a, b)
     local order = {}
     a, b = dimension("transpose", x, a), dimension("transpose", x, b)
@@ -82,7 +83,7 @@ function Builder:transpose(x, a, b)
     return layer.add(self, {kind = "permute", sizes = order}, x)
 end
 
---- Elements first to last of a dimension, counted from 1, `step` apart; nil where there are none.
+--- Elements first to last of a dimension, counted from 1, `step` apart; nil if there are none.
 local function slice(self, x, dim, first, last, step)
     if last < first then return nil end
     return layer.add(self, {kind = "slice", sizes = {dim, first - 1, (last - first) // step + 1, step}}, x)
@@ -97,7 +98,7 @@ local function place(kind, what, v, size, default)
 end
 
 takes.slice = {"dim", "first", "last", "step"}
---- Elements first to last of dimension dim, as string.sub counts them. last = -1, step = 1.
+--- Elements first to last of dimension dim, counted as in string.sub. last = -1, step = 1.
 function Builder:slice(x, dim, first, last, step)
     dim = dimension("slice", x, dim)
     local size = x.shape[dim + 1]
@@ -108,7 +109,7 @@ function Builder:slice(x, dim, first, last, step)
 end
 
 takes.narrow = {"dim", "first", "n"}
---- n elements of dimension dim from `first` on, counted from 1.
+--- n elements of dimension dim from index `first`, counted from 1.
 function Builder:narrow(x, dim, first, n)
     dim = dimension("narrow", x, dim)
     local size = x.shape[dim + 1]
@@ -122,8 +123,8 @@ function Builder:narrow(x, dim, first, n)
 end
 
 takes.split = {"sizes", "dim"}
---- Parts of a dimension, of a size each (the last may be smaller) or of the sizes in a list; returns
--- them all. dim = 1.
+--- Splits a dimension into parts of equal size (the last may be smaller) or of the sizes in a list;
+-- returns all parts. dim = 1.
 function Builder:split(x, sizes, dim)
     dim = dimension("split", x, dim, 1)
     local whole, parts, first = x.shape[dim + 1], {}, 1
@@ -148,14 +149,14 @@ function Builder:split(x, sizes, dim)
 end
 
 takes.chunk = {"n", "dim"}
---- n parts of a dimension, alike in size but the last, as torch.chunk makes them. dim = 1.
+--- n parts of a dimension, of equal size except the last, as in torch.chunk. dim = 1.
 function Builder:chunk(x, n, dim)
     n = layer.attribute("chunk", {n = n}, "n", layer.COUNT)
     local size = x.shape[dimension("chunk", x, dim, 1) + 1]
     return self:split(x, (size + n - 1) // n, dim)
 end
 
---- Padding above, left, below and right, of one number, two or four.
+--- Padding above, left, below and right, from one number, two or four.
 local function around(pad)
     local p = type(pad) == "table" and pad or {pad, pad}
     for i = 1, #p do
@@ -192,7 +193,7 @@ function Builder:pad(x, pad, dim)
 end
 
 takes.flip = {"dims"}
---- The order of the elements turned round along a dimension, or several in a list.
+--- Reverses the order of the elements along a dimension, or along several in a list.
 function Builder:flip(x, dims)
     if math.type(dims) then dims = {dims} end
     return layer.add(self, {kind = "flip", sizes = dimensions("flip", x, dims)}, x)
@@ -205,7 +206,8 @@ function Builder:expand(x, shape)
 end
 
 takes.channel_shuffle = {"groups"}
---- Channels dealt out in turns: of g groups of C / g, first the first of each, then the second.
+--- Interleaves g groups of C / g channels: first the first channel of each group, then the second,
+-- and so on.
 function Builder:channel_shuffle(x, groups)
     groups = layer.attribute("channel_shuffle", {groups = groups}, "groups", layer.COUNT)
     local C, rest = x.shape[1], table.move(x.shape, 2, #x.shape, 1, {})

@@ -5,7 +5,8 @@ local layer = require "advrt.nets.layer"
 local Builder, takes = layer.Builder, layer.takes
 
 takes.softmax = {"dim"}
---- Softmax along a dimension: 1 is the value's first, as in PyTorch, where 0 is the batch; -1 the last.
+--- Softmax along a dimension. 1 is the value's first, as in PyTorch, where 0 is the batch; -1 is
+-- the last.
 function Builder:softmax(x, dim)
     local n = #x.shape
     if dim == nil then dim = -1 end
@@ -17,8 +18,9 @@ function Builder:softmax(x, dim)
     return layer.add(self, {kind = "softmax", sizes = {at}}, x)
 end
 
---- The product of the last two dimensions of x and y; those before are broadcast. o: scale = 1, of the
--- result; transpose_x, transpose_y = false, of the last two dimensions.
+--- The matrix product of the last two dimensions of x and y; earlier dimensions are broadcast. o:
+-- scale = 1, a factor of the result; transpose_x, transpose_y = false, for the last two
+-- dimensions.
 function Builder:matmul(x, y, o)
     layer.check_self(self, "matmul")
     layer.check_input(self, "matmul", x, 1)
@@ -45,14 +47,14 @@ local function scaled(self, kind, x, o)
 end
 
 takes.dot_product_attention = {{"heads", "scale"}}
---- softmax(scale q k') v of tokens [L, 3 D], each a query, a key and a value one after another, for
--- each of the heads that D is cut into. o: heads, scale = 1 / sqrt(D / heads).
+--- softmax(scale q k') v for tokens [L, 3 D]. Each token holds a query, a key and a value, one
+-- after another. D is split into heads. o: heads, scale = 1 / sqrt(D / heads).
 function Builder:dot_product_attention(x, o) return scaled(self, "dot_product_attention", x, o or {}) end
 
 takes.attention = {"name", {"heads", "bias", "scale"}}
---- Multi-head attention of tokens [L, D] to each other, with the parameters of PyTorch's
--- MultiheadAttention: NAME.in_proj_weight [3 D, D], NAME.in_proj_bias, NAME.out_proj.weight and
--- NAME.out_proj.bias. o: heads, bias = true, scale = 1 / sqrt(D / heads).
+--- Multi-head self-attention of tokens [L, D], with the parameters of PyTorch's MultiheadAttention:
+-- NAME.in_proj_weight [3 D, D], NAME.in_proj_bias, NAME.out_proj.weight and NAME.out_proj.bias. o:
+-- heads, bias = true, scale = 1 / sqrt(D / heads).
 function Builder:attention(x, name, o)
     o = o or {}
     local D, bias = x.shape[#x.shape], layer.attribute("attention", o, "bias", layer.SWITCH, true)

@@ -1,10 +1,10 @@
---- Formulas of the builder's map, put together from those of single operators.
+--- Formulas of the builder's map, composed from those of single operators.
 --
--- An expression is {text =, values =}: a formula in which $1, $2 ... stand for the builder's values.
+-- An expression is {text =, values =}: a formula in which $1, $2 ... mean the builder's values.
 
 local M = {}
 
-local MOST_VALUES, LONGEST = 4, 250 -- that one map takes
+local MOST_VALUES, LONGEST = 4, 250 -- limits of one map
 local LETTERS = {"x", "y", "z", "u"}
 
 --- The expressions of a value, and of a number.
@@ -36,8 +36,8 @@ local function put_together(text, operands)
     return {text = text:gsub("%$(%d)", function(i) return parts[tonumber(i)] end), values = values}
 end
 
---- The expression of a formula of operands, $1 the first. Where that is more than one map takes, the
--- longest operands become layers of their own.
+--- The expression of a formula of operands; the first is $1. If one map cannot hold it, the longest
+-- operands become separate layers.
 function M.join(b, text, operands)
     local list = table.move(operands, 1, #operands, 1, {})
     while true do

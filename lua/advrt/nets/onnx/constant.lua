@@ -1,9 +1,9 @@
---- Constants of an ONNX graph: initializers, and what is computed from constants and shapes.
+--- Constants of an ONNX graph: initializers, and results computed from constants and shapes.
 --
 -- A constant has `type` (the names of advrt.tensor's element types), `shape` (an array of sizes,
--- empty for one number), and its numbers either as a flat array of Lua numbers (booleans are 0 and
--- 1) or as a tensor. The tensor of an initializer is read when it is first asked for, so that weights
--- are read once, by the layer that needs them.
+-- empty for a scalar), and its numbers, either as a flat array of Lua numbers (booleans are 0 and
+-- 1) or as a tensor. The tensor of an initializer is read when it is first needed, so that only
+-- the layer with the weights reads them, once.
 
 local tensor = require "advrt.core.tensor"
 
@@ -12,16 +12,16 @@ Constant.__index = Constant
 
 local M = {}
 
---- The most numbers of a constant that is computed with, and of all while one net is drawn: no model can
--- keep advrt busy for hours.
+--- The most numbers of a constant in a computation, and of all computations while one net is drawn.
+-- No model can keep advrt busy for hours.
 M.MOST, M.MOST_OF_ALL = 1 << 24, 1 << 28
 
 local spent = 0
 
---- Begins the count for another net.
+--- Resets the count for another net.
 function M.begin() spent = 0 end
 
---- Counts n more numbers that are computed with.
+--- Counts n more numbers of computations.
 function M.spend(n)
     spent = spent + n
     if n > M.MOST then
@@ -33,7 +33,7 @@ end
 
 local REAL = {f32 = true, f64 = true, f16 = true, bf16 = true}
 
---- Whether a type's numbers are real, not whole.
+--- Whether a type's numbers are real, not integers.
 function M.is_real(type_name) return REAL[type_name] == true end
 
 local COUNTABLE = 1 << 52 -- numbers of a shape
@@ -55,12 +55,12 @@ function M.new(type_name, shape, values)
     return setmetatable({type = type_name, shape = shape, numbers = values}, Constant)
 end
 
---- A constant whose tensor `read` returns; read fails where it cannot.
+--- A constant whose tensor `read` returns; read fails if it cannot.
 function M.of(type_name, shape, read)
     return setmetatable({type = type_name, shape = shape, read = read}, Constant)
 end
 
---- A whole number or an array of them, as i64.
+--- An integer or an array of integers, as i64.
 function M.whole(values)
     if type(values) == "table" then return M.new("i64", {#values}, values) end
     return M.new("i64", {}, {values})
@@ -70,7 +70,7 @@ function M.is(v) return getmetatable(v) == Constant end
 
 function Constant:count() return M.count(self.shape) end
 
---- The numbers in row-major order. Nobody may change the array.
+--- The numbers in row-major order. The caller must not change the array.
 function Constant:values()
     if not self.numbers then
         local n = self:count()
@@ -85,12 +85,12 @@ function Constant:values()
     return self.numbers
 end
 
---- The number of a constant that has one, nil where it has more or none.
+--- The number of a constant with one element, else nil.
 function Constant:single()
     return self:count() == 1 and self:values()[1] or nil
 end
 
---- The numbers as an f32 tensor of a shape, by default the constant's own.
+--- The numbers as an f32 tensor of a shape, by default the constant's.
 function Constant:tensor(shape)
     shape = shape or self.shape
     if self.read then
@@ -106,8 +106,8 @@ function Constant:reshape(shape)
         and function() return self.read() end}, Constant)
 end
 
---- The dimensions in another order: dimension d of the result is dimension perm[d] of the constant,
--- counted from 0. Large constants stay tensors.
+--- Permutes the dimensions: dimension d of the result is dimension perm[d] of the constant, counted
+-- from 0. Large constants stay tensors.
 function Constant:transpose(perm)
     local shape, one_based = {}, {}
     for d, from in ipairs(perm) do shape[d], one_based[d] = self.shape[from + 1], from + 1 end
@@ -129,8 +129,8 @@ function M.strides(shape)
     return strides
 end
 
---- Calls f(i, at) for i = 1 .. count of a shape, where at - 1 is the sum of the indices times `strides`
--- and `first`.
+--- Calls f(i, at) for i = 1 .. count of a shape; at - 1 is `first` plus the sum of the indices
+-- times `strides`.
 function M.walk(shape, strides, f, first)
     local n, dims = M.count(shape), #shape
     M.spend(n)

@@ -1,13 +1,15 @@
---- Draws an ONNX graph with the net builder: what depends on constants and shapes alone is computed
--- (advrt.nets.onnx.fold), every other node becomes layers (advrt.nets.onnx.operators).
+--- Draws an ONNX graph with the net builder. Results that depend only on constants and shapes are
+-- computed (advrt.nets.onnx.fold); every other node becomes layers (advrt.nets.onnx.operators).
 --
--- A graph is drawn as the function of one image: the batch is 1 in every shape here, and the engine runs
--- the net on any number of images. So shapes are plain numbers, whether the export's batch is free or 1.
+-- A graph is drawn as a function of one image: the batch is 1 in every shape here, and the engine
+-- runs the net on any number of images. So shapes are plain numbers, whether the exported batch is
+-- free or 1.
 --
--- A value of the net is {shape = ONNX's shape, v = the builder's value}, whose elements in row-major order
--- are the same. Some layers are added when their value is first read, so that what follows can still join
--- them: {shape =, make = function} of a layer that may get a bias, {shape =, expression =} of a formula
--- that may become part of another. `nhwc` is true of an input that ONNX has as [1,H,W,C] and v as [C,H,W].
+-- A value of the net is {shape = ONNX's shape, v = the builder's value}; both have the same
+-- elements in row-major order. Some layers are added only when their value is first read, so that
+-- later nodes can still be merged into them: {shape =, make = function} for a layer that may get a
+-- bias, {shape =, expression =} for a formula that may become part of another. `nhwc` marks an
+-- input that is [1,H,W,C] in ONNX and [C,H,W] in v.
 
 local arithmetic = require "advrt.nets.onnx.arithmetic"
 local constant = require "advrt.nets.onnx.constant"
@@ -21,17 +23,18 @@ local M = {}
 
 local SHOWN = 3 -- nodes of a list in a message
 
--- What stands for the outputs of a node that is not supported, so that the drawing finds all of these.
+-- Placeholders for the outputs of an unsupported node, so that the drawing can find all of these
+-- nodes.
 local BROKEN, BROKEN_CONSTANT = {shape = {}}, {shape = {}}
 
-local OF_SHAPES = {Shape = true, Size = true} -- constants of any value
+local OF_SHAPES = {Shape = true, Size = true} -- constants for any input
 
 local Drawing = {}
 Drawing.__index = Drawing
 
 -- What operators use --------------------------------------------------------
 
---- The builder's value, whose layer is added here where that has not been done.
+--- The builder's value; adds its layer if that has not been done.
 function Drawing:v(x)
     if x.make then
         x.v, x.make = x.make(), nil
@@ -43,7 +46,7 @@ function Drawing:v(x)
     return x.v
 end
 
---- The same in a shape of as many elements.
+--- The same in another shape with equally many elements.
 function Drawing:as(x, shape)
     local v = self:v(x)
     if help.same(v.shape, shape) then return v end
@@ -54,7 +57,7 @@ function Drawing:as(x, shape)
     return views[key]
 end
 
---- A value of the same elements in another of ONNX's shapes.
+--- The same elements with another ONNX shape.
 function Drawing:view(x, shape)
     if help.same(x.shape, shape) then return x end
     return self:later(shape, function() return self:v(x) end)
@@ -73,7 +76,7 @@ function Drawing:parameter(n, i, c)
     return x
 end
 
---- The operands of a formula without Expand, where others have its shape.
+--- The operands of a formula, without Expand if other operands have the expanded shape.
 local function unexpanded(n, shape, list)
     local out, whole = {}, {}
     for i, x in ipairs(list) do
@@ -83,8 +86,8 @@ local function unexpanded(n, shape, list)
     return help.same(whole, shape) and out or list
 end
 
---- The value of a formula (advrt.nets.onnx.arithmetic) of values and constants, in a shape of ONNX's that
--- they are broadcast to. places: the node's input that each of them is, or nil.
+--- The value of a formula (advrt.nets.onnx.arithmetic) of values and constants, which are broadcast
+-- to an ONNX shape. places: the index of each operand among the node's inputs, or nil.
 function Drawing:formula(n, shape, text, list, places)
     local operands, of_values = {}, {}
     list = unexpanded(n, shape, list)
@@ -106,7 +109,7 @@ function Drawing:formula(n, shape, text, list, places)
     return {shape = shape, expression = arithmetic.join(self.b, text, operands)}
 end
 
---- Whether a value is read by one node alone, so that this one may change it.
+--- Whether only one node reads a value, so that it may change the value.
 function Drawing:once(n, i) return self.readers[n.inputs[i]] == 1 end
 
 --- A new value.
@@ -133,7 +136,7 @@ end
 
 M.LONGEST = 80 -- bytes of a layer's name
 
---- Gives the parameter of a name its values: a constant, in a shape where that is another one.
+--- Sets the values of a parameter: a constant, in `shape` if that differs from its own.
 function Drawing:set(name, c, shape)
     if shape and constant.count(shape) ~= c:count() then
         error({wrong = ("parameter '%s' is %s, its layer wants %s"):format(name, constant.text(c.shape),
@@ -144,7 +147,7 @@ end
 
 -- The walk ------------------------------------------------------------------
 
---- The nodes that the outputs depend on, as a set; and how many nodes read each value.
+--- The nodes that the outputs depend on, as a set; and the number of nodes that read each value.
 local function live(m, outputs)
     local wanted, readers, nodes = {}, {}, {}
     for _, name in ipairs(outputs) do wanted[name], readers[name] = true, (readers[name] or 0) + 1 end
@@ -160,8 +163,8 @@ local function live(m, outputs)
     return nodes, readers, wanted
 end
 
---- Before opset 7 the second input of an operator on elements met the first at `axis`, where `broadcast`
--- said so, not at the last dimensions.
+--- Before opset 7, if `broadcast` was set, the second input of an elementwise operator was aligned
+-- with the first at `axis`, not at the last dimensions.
 local function line_up(self, n, a)
     local axis = n:attr("axis", -1)
     if n.opset >= 7 or n:attr("broadcast", 0) == 0 or axis < 0 or not a[1] or not a[2] then return end
@@ -196,7 +199,7 @@ local function note(self, what, name)
     entry.nodes[#entry.nodes + 1] = name
 end
 
---- Raises what is wrong with a node, or notes that it is not supported.
+--- Raises the problem of a node, or notes that it is not supported.
 local function refuse(self, n, problem)
     if fail.is(problem) then error(problem, 0) end
     local known = type(problem) == "table" and problem or {}
@@ -236,7 +239,7 @@ local function list_text(names)
     return #names > SHOWN and ("%s and %d more"):format(text, #names - SHOWN) or text
 end
 
---- All that is not supported, in one line.
+--- All unsupported operators, in one line.
 local function missing_text(missing)
     local parts = {}
     for i, entry in ipairs(missing) do
@@ -247,10 +250,11 @@ local function missing_text(missing)
         table.concat(parts, ", "))
 end
 
---- Draws the nodes of a model (advrt.nets.onnx.model) that `outputs`, an array of names, depend on. b: the
--- builder; values: name -> the value or constant of each input. Returns an array of the outputs' values or
--- constants, name -> function that returns the parameter's tensor, and the drawing. What cannot be drawn is
--- a failure: all operators that are not supported are named at once.
+--- Draws the nodes of a model (advrt.nets.onnx.model) that `outputs`, an array of names, depend on.
+-- b: the builder; values: name -> the value or constant of each input. Returns an array of the
+-- outputs' values or constants, name -> function that returns the parameter's tensor, and the
+-- drawing. Anything that cannot be drawn is a failure; all unsupported operators are listed in one
+-- message.
 function M.draw(m, b, values, outputs)
     local self = setmetatable({model = m, b = b, values = setmetatable(values, {__index = m.constants}),
         names = {}, state = {}, missing = {}, views = {}, parameters = {}}, Drawing)

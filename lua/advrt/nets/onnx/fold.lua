@@ -1,7 +1,7 @@
---- Operators computed on constants while a net is drawn: what exporters write to work shapes, masks
--- and position tables out. One function for each operator: operators.Add(n, a) takes the node
--- (advrt.nets.onnx.node) and its inputs, constants or nil, and returns the outputs. The other functions
--- work out the shapes that operators ask for; operators on the net's values need them too.
+--- Operators computed on constants while a net is drawn; exporters use them for shapes, masks and
+-- position tables. There is one function per operator: operators.Add(n, a) takes the node
+-- (advrt.nets.onnx.node) and its inputs, constants or nil, and returns the outputs. The other
+-- functions compute shapes for operators; operators on the net's values use them too.
 
 local constant = require "advrt.nets.onnx.constant"
 local model = require "advrt.nets.onnx.model"
@@ -14,14 +14,14 @@ M.operators = fold
 
 -- Shapes --------------------------------------------------------------------
 
---- An axis from 0 on, of one that may count from the end.
+--- An axis counted from 0, from one that may count from the end.
 function M.axis(n, axis, dims)
     if axis < 0 then axis = axis + dims end
     if axis < 0 or axis >= dims then n:wrong("has axis %d of %d dimensions", axis, dims) end
     return axis
 end
 
---- Axes as a set, from 0 on; all of them for nil.
+--- Axes as a set, counted from 0; nil means all.
 function M.axes(n, axes, dims)
     local set = {}
     for _, axis in ipairs(axes or {}) do set[M.axis(n, axis, dims)] = true end
@@ -44,7 +44,7 @@ function M.broadcast_shape(n, a, b)
     return out
 end
 
---- Steps through the numbers of a shape that is broadcast to another one.
+--- The strides of a shape that is broadcast to another one.
 local function broadcast_strides(shape, out)
     local own, strides = constant.strides(shape), {}
     for d = 1, #out do
@@ -60,7 +60,7 @@ local function expanded(c, shape)
     return out
 end
 
---- The sizes that Reshape's second input asks for, of a value of this shape.
+--- The sizes that Reshape's second input requests for a value of this shape.
 function M.reshaped(n, shape, wanted, allow_zero)
     local out, known, open = {}, 1, nil
     for d, size in ipairs(wanted) do
@@ -127,7 +127,7 @@ function M.unsqueezed(n, shape, axes)
     return out
 end
 
---- Axes: an input from opset 13 on, before it an attribute.
+--- Axes: an input from opset 13 on, an attribute before.
 function M.axes_of(n, a, i)
     return a[i] and a[i]:values() or n:list("axes")
 end
@@ -138,7 +138,7 @@ function fold.Unsqueeze(n, a)
     return a[1]:reshape(M.unsqueezed(n, a[1].shape, M.axes_of(n, a, 2) or n:wrong("names no axes")))
 end
 
---- The order of dimensions that Transpose asks for, from 0 on.
+--- The order of dimensions that Transpose requests, from 0.
 function M.permutation(n, dims)
     local perm, seen = n:list("perm"), {}
     if not perm then
@@ -159,7 +159,7 @@ function fold.Identity(_, a) return a[1] end
 fold.Dropout = fold.Identity
 fold.StopGradient = fold.Identity
 
--- Shape and Size of a value that is no constant come here too: `shape` is all they need.
+-- Also for Shape and Size of values that are not constants: they only need `shape`.
 function M.shape_of(n, shape)
     local first, last = n:attr("start", 0), n:attr("end", #shape)
     if first < 0 then first = first + #shape end
@@ -182,7 +182,7 @@ function fold.Constant(n)
     return new("f32", {#list}, list)
 end
 
-local FEW = 1 << 16 -- numbers that are kept one by one
+local FEW = 1 << 16 -- numbers that are stored one by one
 
 local function filled(type_name, shape, value)
     local n, out = count(shape), {}
@@ -227,7 +227,7 @@ end
 function fold.Tile(n, a)
     local repeats, shape, steps, sizes = a[2]:values(), {}, {}, {}
     local own, values, out = constant.strides(a[1].shape), a[1]:values(), {}
-    for d, size in ipairs(a[1].shape) do -- each dimension is two: its repetition, and itself
+    for d, size in ipairs(a[1].shape) do -- each dimension becomes two: its repetition, and itself
         shape[d] = size * (repeats[d] or 1)
         sizes[2 * d - 1], sizes[2 * d], steps[2 * d - 1], steps[2 * d] = repeats[d] or 1, size, 0, own[d]
     end
@@ -274,7 +274,7 @@ function fold.CastLike(n, a)
     end
 end
 
---- Both inputs, broadcast, through f; the type is the first one's or `out_type`.
+--- Applies f to both inputs, broadcast; the type is the first one's or `out_type`.
 local function binary(f, out_type)
     return function(n, a)
         local shape = M.broadcast_shape(n, a[1].shape, a[2].shape)
@@ -323,7 +323,7 @@ fold.Xor = binary(function(x, y) return flag((x ~= 0) ~= (y ~= 0)) end, "bool")
 fold.Not = unary(function(x) return flag(x == 0) end, "bool")
 fold.IsNaN = unary(function(x) return flag(x ~= x) end, "bool")
 
---- The same through any number of inputs.
+--- The same for any number of inputs.
 local function variadic(f)
     local two = binary(f)
     return function(n, a)
@@ -371,7 +371,7 @@ function fold.Clip(n, a)
     return unary(function(x) return math.min(math.max(x, low), high) end)(n, a)
 end
 
---- Products in f32, as tensors: of matrices, or of a stack of them with one.
+--- Products in f32, as tensors: of matrices, or of a stack of matrices with one matrix.
 function fold.MatMul(n, a)
     local x, y = a[1].shape, a[2].shape
     local K = x[#x]
@@ -426,7 +426,8 @@ function fold.Concat(n, a)
     return new(a[1].type, shape, out)
 end
 
---- What a Slice takes of a shape: arrays of first indices, steps and sizes, one for each dimension.
+--- The elements that a Slice takes from a shape: arrays of first indices, steps and sizes, one per
+-- dimension.
 function M.slice(n, a, shape)
     local starts = a[2] and a[2]:values() or (n:list("starts") or n:wrong("names no starts"))
     local ends = a[3] and a[3]:values() or (n:list("ends") or n:wrong("names no ends"))
@@ -461,7 +462,7 @@ function fold.Slice(n, a)
     return new(a[1].type, sizes, out)
 end
 
---- Where the parts of a Split begin, and how long each is.
+--- The start and the length of each part of a Split.
 function M.split(n, a, size, outputs)
     local parts = a[2] and a[2]:values() or n:list("split")
     if not parts then
@@ -505,8 +506,8 @@ function fold.Gather(n, a)
     return new(a[1].type, sizes, out)
 end
 
---- Where each index tuple of a [...,k] constant points in a shape, from 0 on, and how many numbers it
--- takes.
+--- The position in a shape, from 0, of each index tuple of a [...,k] constant, and the number of
+-- elements per tuple.
 local function points(n, indices, shape)
     local k = indices.shape[#indices.shape] or n:wrong("has no indices")
     local strides, list, values = constant.strides(shape), {}, indices:values()

@@ -1,15 +1,16 @@
---- What operators (advrt.nets.onnx.operators) have in common: checked inputs, windows, and values of the
--- net in the shapes that layers want.
+--- Functions for operators (advrt.nets.onnx.operators): checked inputs, windows, and values of the
+-- net in the shapes that layers need.
 --
--- A layer's value has no batch. ONNX's shape of a value begins with the batch, here 1, so a layer's shape is
--- mostly ONNX's without its first dimension. After windows or heads were folded into the batch, as Swin
--- does, the first dimension is another number and belongs to the layer's shape.
+-- A layer's value has no batch dimension. ONNX's shape of a value begins with the batch, here 1.
+-- So a layer's shape is usually ONNX's without its first dimension. If windows or heads were
+-- folded into the batch, as in Swin, the first dimension is not 1 and belongs to the layer's
+-- shape.
 
 local constant = require "advrt.nets.onnx.constant"
 
 local help = {}
 
-local MOST_DIMS = 6 -- of a layer's value
+local MOST_DIMS = 6 -- dimensions of a layer's value
 
 --- A copy of a list.
 function help.copy(list) return table.move(list, 1, #list, 1, {}) end
@@ -24,21 +25,21 @@ function help.same(a, b)
     return true
 end
 
---- The input i, a constant: weights that are computed from an image are not supported.
+--- Input i as a constant: weights that are computed from an image are not supported.
 function help.weight(n, a, i, what)
     if a[i] == nil then n:wrong("has no %s", what) end
     if not constant.is(a[i]) then n:unsupported("with a computed %s", what) end
     return a[i]
 end
 
---- The input i, a value of the net.
+--- Input i as a value of the net.
 function help.value(n, a, i)
     if a[i] == nil then n:wrong("has no input %d", i) end
     if constant.is(a[i]) then n:unsupported("of a constant") end
     return a[i]
 end
 
---- The sizes C, H, W of an image, [1,C,H,W], or of a row, [1,C,W], whose H is 1.
+--- The sizes C, H, W of an image, [1,C,H,W], or of a row, [1,C,W], with H = 1.
 function help.image(n, x)
     local dims = #x.shape
     if dims ~= 4 and dims ~= 3 or x.shape[1] ~= 1 then n:unsupported("on %s", constant.text(x.shape)) end
@@ -50,7 +51,7 @@ function help.shape_of_image(x, C, H, W)
     return #x.shape == 4 and {1, C, H, W} or {1, C, W}
 end
 
---- A list of `count` whole numbers, or `default` for each.
+--- A list of `count` integers, or `default` for each.
 function help.sizes(n, name, count, default)
     local list = n:list(name)
     if not list then
@@ -64,7 +65,8 @@ function help.sizes(n, name, count, default)
     return list
 end
 
---- {height, width} of a list of as many sizes as x has beside its channels; of a row {`one`, width}.
+--- {height, width} from a list with one size per dimension of x after the channels; for a row
+-- {`one`, width}.
 function help.pair(n, x, name, default, one)
     local list = help.sizes(n, name, #x.shape - 2, default)
     return #list == 1 and {one or 1, list[1]} or list
@@ -90,7 +92,7 @@ function help.padding(n, x, kernel, stride, dilation)
     return pad
 end
 
---- A layer's shape of a value of ONNX's shape: without the batch.
+--- A layer's shape of a value: ONNX's shape without the batch.
 function help.body(shape)
     local first = 1
     if #shape > 1 and shape[1] == 1 then first = 2 end
@@ -100,7 +102,7 @@ function help.body(shape)
     return body, first - 1
 end
 
---- A shape without its dimensions of size 1, and the numbers of those that are left, from 1.
+--- A shape without its dimensions of size 1, and the numbers of the remaining dimensions, from 1.
 function help.squeezed(shape)
     local sizes, dims = {}, {}
     for d, size in ipairs(shape) do
@@ -110,14 +112,15 @@ function help.squeezed(shape)
     return sizes, dims
 end
 
---- A constant in every number's place.
+--- A constant that repeats one number.
 function help.filled(value, shape)
     local list = {}
     for i = 1, constant.count(shape) do list[i] = value end
     return constant.new("f32", shape, list)
 end
 
---- The one number that all of a constant's are, nil where they differ or are many.
+--- The single number that all elements of a constant equal; nil if they differ or there are too
+-- many.
 function help.uniform(c)
     if c:count() == 0 or c:count() > 4096 then return nil end
     local values = c:values()

@@ -1,13 +1,13 @@
---- An ONNX model as nodes, inputs, outputs and constants, with what every reader of it checks.
+--- An ONNX model as nodes, inputs, outputs and constants, with the checks that every reader needs.
 --
 --     local m = model.open("resnet18.onnx")
 --     m.nodes      {name =, op =, domain =, inputs =, outputs =, attributes =} in the order they run
---     m.inputs     {name =, shape = {..., false where a size is not fixed}}, without initializers
+--     m.inputs     {name =, shape = {..., false for a size that is not fixed}}, without initializers
 --     m.outputs    the same
 --     m.constants  name -> constant (advrt.nets.onnx.constant)
 --     m.opset      of the default domain
 --
--- What is wrong with a file is a failure in one line that begins with its path.
+-- A problem of a file is a failure in one line that begins with its path.
 
 local constant = require "advrt.nets.onnx.constant"
 local core = require "advrt.core.onnx"
@@ -16,12 +16,12 @@ local system = require "advrt.core.system"
 
 local M = {}
 
-M.OLDEST, M.NEWEST = 6, 28 -- opsets whose operators are known
+M.OLDEST, M.NEWEST = 6, 28 -- the oldest and newest supported opset
 
 --- Element types by ONNX's number.
 M.types = {"f32", "u8", "i8", nil, "i16", "i32", "i64", nil, "bool", "f16", "f64", [16] = "bf16"}
 
---- Dimensions of a tensor of an attribute or an initializer, as a constant that is read when needed.
+--- An attribute's or initializer's tensor as a constant that is read when needed.
 local function tensor_constant(file, t)
     return constant.of(M.types[t.data_type] or "foreign", t.dims or {}, function()
         local values, problem = file:tensor(t.item)
@@ -40,8 +40,8 @@ local readers = {
     [8] = function(a) return a.strings or {} end,
 }
 
---- What an attribute holds, told by its type; IR versions before 3 had none, so it may be told by
--- the field.
+--- The value of an attribute, by its type. IR versions before 3 had no types, so the field may
+-- decide.
 local function attribute_value(a, file)
     local read = readers[a.type]
     if read then return read(a, file) end
@@ -61,7 +61,7 @@ local function read_node(n, i, file, wrong)
         if not a.name then wrong("node '%s' has an attribute without a name", name) end
         if attributes[a.name] ~= nil then wrong("node '%s' has the attribute '%s' twice", name, a.name) end
         local value = attribute_value(a, file)
-        -- protobuf leaves zeros and empty texts out
+        -- protobuf omits zeros and empty texts
         if value == nil then value = a.type == 1 and 0.0 or a.type == 2 and 0 or a.type == 3 and "" end
         if value == nil or value == false then
             wrong("attribute '%s' of node '%s' holds nothing", a.name, name)
@@ -119,7 +119,7 @@ local function read_constants(graph, file, wrong)
     return constants
 end
 
---- Every value is made once, before it is read.
+--- Checks that every value is made once, before it is read.
 local function check_order(m, wrong)
     local made = {}
     for name in pairs(m.constants) do made[name] = true end
@@ -144,7 +144,7 @@ local function check_order(m, wrong)
     end
 end
 
---- Reads a model. Its tensors are read when they are asked for, from the file that stays open.
+--- Reads a model. The file stays open; its tensors are read from it when needed.
 function M.open(path)
     local function wrong(text, ...) fail("%s: %s", path, text:format(...)) end
     local file, problem = core.open(path)

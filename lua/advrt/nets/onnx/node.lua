@@ -1,5 +1,5 @@
---- A node of an ONNX graph as operators see it (advrt.nets.onnx.fold, advrt.nets.onnx.operators): its
--- attributes, checked, and the two ways to refuse it.
+--- A node of an ONNX graph for operators (advrt.nets.onnx.fold, advrt.nets.onnx.operators): its
+-- checked attributes, and the two ways to reject it.
 
 local constant = require "advrt.nets.onnx.constant"
 
@@ -8,19 +8,19 @@ Node.__index = Node
 
 local M = {}
 
---- Of a node of advrt.nets.onnx.model, with the opset of its graph.
+--- Wraps a node of advrt.nets.onnx.model, with the opset of its graph.
 function M.new(node, opset)
     return setmetatable({name = node.name, op = node.op, domain = node.domain, inputs = node.inputs,
         outputs = node.outputs, attributes = node.attributes, opset = opset}, Node)
 end
 
---- Ends the drawing: the node is none that ONNX allows.
+--- Stops the drawing: ONNX does not allow this node.
 function Node:wrong(text, ...)
     error({wrong = ("node '%s' (%s) %s"):format(self.name, self.op, text:format(...))}, 0)
 end
 
---- Notes that the node's operator is not supported, `text` saying with what; the drawing goes on to find
--- others.
+--- Notes that the node's operator is not supported; `text` gives the reason. The drawing continues,
+-- to find others.
 function Node:unsupported(text, ...)
     local domain = self.domain ~= "" and self.domain .. "." or ""
     error({unsupported = domain .. self.op .. (text and " " .. text:format(...) or "")}, 0)
@@ -31,7 +31,7 @@ local function of_kind(value, like)
     return type(value) == type(like)
 end
 
---- A number or a text; `default` where the node has none, which also says what is wanted.
+--- A number or a text; `default` if the node has none, which also defines the wanted type.
 function Node:attr(name, default)
     local value = self.attributes[name]
     if value == nil then return default end

@@ -1,6 +1,7 @@
---- ONNX's operators as layers: operators.Conv(d, n, a) takes the drawing (advrt.nets.onnx.draw), the node
--- (advrt.nets.onnx.node) and its inputs, and returns the outputs. An input is a constant, a value of the
--- net or nil. To support one more operator add its function to a file of operators/.
+--- ONNX's operators as layers: operators.Conv(d, n, a) takes the drawing (advrt.nets.onnx.draw),
+-- the node (advrt.nets.onnx.node) and its inputs, and returns the outputs. An input is a constant,
+-- a value of the net or nil. To support another operator, add its function to a file of
+-- operators/.
 
 local operators = {}
 

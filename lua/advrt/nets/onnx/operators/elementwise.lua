@@ -1,5 +1,6 @@
---- ONNX's operators that work element by element, as formulas (the builder's map). Formulas of values that
--- one node alone reads are put into each other, so that a chain of operators is one layer.
+--- ONNX's elementwise operators, as formulas (the builder's map). If only one node reads a
+-- formula's value, the formula is substituted into that node's. So a chain of operators becomes
+-- one layer.
 
 
 local fold = require "advrt.nets.onnx.fold"
@@ -12,14 +13,14 @@ local function number(v) return ("(%.17g)"):format(v) end
 
 -- One value -----------------------------------------------------------------
 
---- The value of a formula of the first input, in which $1 stands for it.
+--- The value of a formula of the first input, which is $1.
 local function of_one(formula)
     return function(d, n, a)
         return d:formula(n, value(n, a, 1).shape, formula, {a[1]}, {1})
     end
 end
 
--- exp(t) - 1 = tanh(t / 2) (exp(t) + 1), which loses nothing near 0
+-- exp(t) - 1 = tanh(t / 2) (exp(t) + 1), which stays accurate near 0
 local EXPM1 = "(tanh(select($1 > 0, 0, %s) / 2) * (exp(select($1 > 0, 0, %s)) + 1))"
 local function expm1(of) return EXPM1:format(of, of) end
 
@@ -33,7 +34,8 @@ for op, formula in pairs {
     operators[op] = of_one(formula)
 end
 
---- The same of formulas that attributes go into: names and defaults, for the %s of the formula in order.
+--- The same for formulas with attributes: their names and defaults, in the order of the formula's
+-- %s.
 local function with_attributes(formula, ...)
     local names = {...}
     return function(d, n, a)
@@ -65,7 +67,7 @@ function operators.Swish(d, n, a)
     return of_one(("($1 * sigmoid(%s * $1))"):format(number(n:attr("alpha", 1.0))))(d, n, a)
 end
 
---- Relu and Clip to 0 .. cap are layers of their own, which others join with.
+--- Relu and Clip to 0 .. cap are separate layers, which can be fused into others.
 function operators.Relu(d, n, a)
     local x = value(n, a, 1)
     return d:value(x.shape, d.b:relu(d:v(x)))
@@ -109,7 +111,7 @@ for op, formula in pairs {
 end
 local prelu = of_all("select($1 > 0, $1, $2 * $1)", 2)
 
---- Before opset 7 a list of slopes was one of channels.
+--- Before opset 7 a list of slopes had one per channel.
 function operators.PRelu(d, n, a)
     local x, slope = value(n, a, 1), a[2] or n:wrong("has no slope")
     if n.opset >= 7 or #slope.shape ~= 1 or slope.shape[1] == 1 then return prelu(d, n, a) end
@@ -127,7 +129,7 @@ function operators.Pow(d, n, a)
     return of_all("pow($1, $2)", 2)(d, n, a)
 end
 
---- A bias that is added to a convolution or a linear layer becomes its own.
+--- A bias that is added to a convolution or linear layer becomes part of it.
 local function as_bias(d, n, a)
     for i = 1, 2 do
         local x, c = a[i], a[3 - i]
@@ -154,7 +156,7 @@ function operators.Add(d, n, a)
     return d:value(x.shape, d.b:add(d:as(x, body), d:as(y, body)))
 end
 
---- Any number of inputs, two at a time.
+--- Combines any number of inputs, two at a time.
 local function variadic(two)
     return function(d, n, a)
         local y = a[1] or n:wrong("has no input")

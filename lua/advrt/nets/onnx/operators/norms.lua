@@ -1,4 +1,4 @@
---- ONNX's operators that normalise, and the softmax.
+--- ONNX's normalisation operators, and the softmax.
 
 local constant = require "advrt.nets.onnx.constant"
 local fold = require "advrt.nets.onnx.fold"
@@ -7,7 +7,8 @@ local help = require "advrt.nets.onnx.help"
 local operators = {}
 local copy, value, weight = help.copy, help.value, help.weight
 
---- Gives a norm's layer its weight and bias, of `count` numbers each; ones and zeros where there are none.
+--- Gives a norm's layer its weight and bias, with `count` numbers each; ones and zeros if there are
+-- none.
 local function set_affine(d, n, a, name, shape)
     for i, suffix in ipairs {"weight", "bias"} do
         local c = a[i + 1] and weight(n, a, i + 1, suffix) or help.filled(2 - i, shape)
@@ -46,7 +47,7 @@ function operators.LayerNormalization(d, n, a)
     return d:value(x.shape, d.b:layernorm(d:as(x, body), name, {eps = n:attr("epsilon", 1e-5), dims = dims}))
 end
 
---- A shape [C, rest] of what instance and group norm take.
+--- The shape [C, rest] of the input of instance and group norm.
 local function channels(n, x)
     if #x.shape < 3 or x.shape[1] ~= 1 then n:unsupported("on %s", constant.text(x.shape)) end
     return x.shape[2]
@@ -60,7 +61,7 @@ function operators.InstanceNormalization(d, n, a)
         eps = n:attr("epsilon", 1e-5)}))
 end
 
---- One number for each group, or for each channel.
+--- One number per group, or per channel.
 local function of_groups(n, a, i, groups, C)
     local c = weight(n, a, i, "weight")
     if c:count() == C or C % groups ~= 0 or c:count() ~= groups then return c end
@@ -83,7 +84,7 @@ function operators.LpNormalization(d, n, a)
     return d:formula(n, x.shape, ("($1 / sqrt($2 * %d))"):format(x.shape[axis + 1]), {x, mean}, {1})
 end
 
---- Before opset 13 the dimensions from the axis on were one.
+--- Before opset 13 the dimensions from the axis on counted as one.
 function operators.Softmax(d, n, a)
     local x = value(n, a, 1)
     local axis = fold.axis(n, n:attr("axis", n.opset >= 13 and -1 or 1), #x.shape)

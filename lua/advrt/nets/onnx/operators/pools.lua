@@ -49,7 +49,8 @@ function operators.AveragePool(d, n, a)
     return d:value(help.shape_of_image(x, C, v.H, v.W), v)
 end
 
---- Each number over a power of the mean square of those at its place in the channels around.
+--- Each number divided by a power of the mean square over the neighbouring channels at its
+-- position.
 function operators.LRN(d, n, a)
     local x, size = value(n, a, 1), n:attr("size", 1)
     local C, H, W = image(n, x)
@@ -61,7 +62,7 @@ function operators.LRN(d, n, a)
         n:attr("alpha", 0.0001), n:attr("beta", 0.75)), {x, mean}, {1})
 end
 
---- The axes that a reduction goes over, as a set, from 0; and the shape that is left.
+--- The axes of a reduction, as a set, from 0; and the remaining shape.
 local function reduced(n, a, shape)
     local list = a[2] and weight(n, a, 2, "list of axes"):values() or n:list("axes")
     if list and #list == 0 then list = nil end
@@ -74,7 +75,7 @@ local function reduced(n, a, shape)
     return axes, left
 end
 
---- The mean over axes, kept with one element each: d:mean(x, {[axis] = true}).
+--- The mean over axes, which stay with size 1: d:mean(x, {[axis] = true}).
 function help.mean(d, x, axes)
     local shape, body, dims = copy(x.shape), help.body(x.shape), {}
     local off = #x.shape - #body
@@ -95,7 +96,7 @@ function operators.ReduceMean(d, n, a)
     return d:view(d:mean(x, axes), left)
 end
 
---- A sum over axes of a formula of the input, and a formula of that.
+--- A sum over axes of a formula of the input, and a formula of that sum.
 local function summed(before, after)
     return function(d, n, a)
         local x = value(n, a, 1)
@@ -113,7 +114,7 @@ operators.ReduceL2 = summed("($1 * $1)", "sqrt(%s)")
 operators.ReduceSumSquare = summed("($1 * $1)", "%s")
 operators.ReduceLogSum = summed(nil, "log(%s)")
 
---- The largest of axes that follow each other, as a window's maximum.
+--- The maximum over consecutive axes, as a window's maximum.
 local function largest(d, n, x, axes)
     local shape, outer, size, inner = copy(x.shape), 1, 1, 1
     local before = true

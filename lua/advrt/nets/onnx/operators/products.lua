@@ -9,8 +9,8 @@ local copy, image, value, weight = help.copy, help.image, help.value, help.weigh
 
 -- Convolutions and linear layers --------------------------------------------
 
---- A layer with weights and perhaps a bias, added when it is first read: until then a bias that is added
--- to it becomes its own. `add` draws it with its bias or nil; axis: of the bias, from 1.
+--- A layer with weights and possibly a bias. It is added when it is first read; until then, an
+-- added bias becomes its own. `add` draws it with its bias or nil; axis: of the bias, from 1.
 local function biased(d, shape, axis, bias, add)
     local x = d:later(shape, function() return add(bias) end)
     x.join = not bias and function(c) return biased(d, shape, axis, c, add) end or nil
@@ -42,8 +42,8 @@ function operators.Conv(d, n, a)
     end)
 end
 
---- The padding {top, left, bottom, right} of a transposed convolution, which may be given by the size of
--- its output.
+--- The padding {top, left, bottom, right} of a transposed convolution; the size of its output may
+-- define it.
 local function padding_of_transposed(n, x, full)
     local wanted, auto = n:list("output_shape"), n:attr("auto_pad", "NOTSET")
     if auto == "SAME_UPPER" or auto == "SAME_LOWER" then
@@ -90,7 +90,7 @@ function operators.ConvTranspose(d, n, a)
     end)
 end
 
---- The last dimension of x by weights [M,K] (transposed: [K,M]).
+--- Multiplies the last dimension of x by weights [M,K] (transposed: [K,M]).
 local function linear(d, n, x, w, transposed, bias)
     local K, M = w.shape[transposed and 1 or 2], w.shape[transposed and 2 or 1]
     if x.shape[#x.shape] ~= K then
@@ -115,8 +115,8 @@ local function scaled(c, factor)
     return constant.new(c.type, c.shape, out)
 end
 
---- The shapes in which two stacks of matrices meet: at most two dimensions before the matrices'. x and y are
--- shapes of two or more dimensions; nil where that takes more.
+--- The shapes to which two stacks of matrices are broadcast, with at most two dimensions before the
+-- matrices'. x and y are shapes of two or more dimensions; nil if more dimensions are needed.
 local function stacks(x, y)
     local a, b = table.move(x, 1, #x - 2, 1, {}), table.move(y, 1, #y - 2, 1, {})
     while a[1] == 1 do table.remove(a, 1) end
@@ -130,7 +130,8 @@ local function stacks(x, y)
     return table.move(x, #x - 1, #x, #a + 1, a), table.move(y, #y - 1, #y, #b + 1, b)
 end
 
---- The product of two values or constants, as MatMul has it. o: transpose_x, transpose_y, scale.
+--- The product of two values or constants, as defined by MatMul. o: transpose_x, transpose_y,
+-- scale.
 local function product(d, n, a, o)
     local x, y = a[1], a[2]
     for i = 1, 2 do
@@ -167,7 +168,8 @@ function operators.MatMul(d, n, a)
     return product(d, n, a, {})
 end
 
---- A bias as M numbers, of a constant that is broadcast over the rows; nil where it is another for each row.
+--- A bias as M numbers, from a constant that is broadcast over the rows; nil if the rows have
+-- different ones.
 local function row(n, c, M)
     if c:count() == M and c.shape[#c.shape] == M then return c:reshape {M} end
     return c:count() == 1 and fold.operators.Expand(n, {c:reshape {1}, constant.whole {M}}) or nil
@@ -196,7 +198,7 @@ end
 
 -- Einsum --------------------------------------------------------------------
 
---- The places of a text's letters; nil where one is there twice or is no letter.
+--- The positions of a text's letters; nil if one occurs twice or is not a letter.
 local function places(text)
     local at = {}
     for i = 1, #text do
@@ -207,8 +209,8 @@ local function places(text)
     return at
 end
 
---- Sum over products of two values: letters of both and of the result count matrices, those of both alone
--- are summed over.
+--- A sum over products of two values. Letters in both inputs and the result count matrices; letters
+-- only in both inputs are summed over.
 function operators.Einsum(d, n, a)
     local equation = n:attr("equation", ""):gsub("%s", "")
     local left, right, out = equation:match("^(%a+),(%a+)%->(%a+)$")

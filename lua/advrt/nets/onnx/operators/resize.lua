@@ -1,5 +1,6 @@
---- ONNX's Resize and Upsample. Of an image the usual modes are the builder's resize. In any other case each
--- axis is a product with a matrix of a row for each new element: what it takes of the old ones.
+--- ONNX's Resize and Upsample. For an image, the usual modes are the builder's resize. In any other
+-- case each axis is multiplied by a matrix with one row per new element: the weights of the old
+-- elements.
 
 local constant = require "advrt.nets.onnx.constant"
 local fold = require "advrt.nets.onnx.fold"
@@ -8,7 +9,7 @@ local help = require "advrt.nets.onnx.help"
 local operators = {}
 local value, weight = help.value, help.weight
 
---- Where element o (from 0) of `out` lies among the `size` old ones.
+--- The coordinate of new element o (from 0) of `out` among the `size` old elements.
 local coordinates = {
     half_pixel = function(o, _, _, scale) return (o + 0.5) / scale - 0.5 end,
     half_pixel_symmetric = function(o, size, out, scale)
@@ -26,7 +27,7 @@ local nearest = {
     ceil = math.ceil,
 }
 
---- The pairs {element, share} of the old elements that make the one at x.
+--- The pairs {element, weight} of the old elements that make the element at coordinate x.
 local modes = {
     nearest = function(x, how) return {{nearest[how.nearest](x), 1}} end,
     linear = function(x)
@@ -76,7 +77,7 @@ local function along(d, n, x, axis, m)
     return d:value(shape, d.b:matmul(w, d:as(x, {outer, size, inner})))
 end
 
---- The attributes, by opset: before 11 the old elements were those at o / scale, rounded down.
+--- The attributes, by opset: before 11 the coordinates were o / scale, rounded down.
 local function how_of(n)
     local old = n.opset < 11
     local coordinate = old and "asymmetric" or n:attr("coordinate_transformation_mode", "half_pixel")
@@ -110,11 +111,11 @@ local function given(n, a, i, what)
     return a[i] and a[i].shape[1] ~= 0 and weight(n, a, i, what):values() or nil
 end
 
--- Modes and coordinates of the builder's resize.
+-- The modes and coordinates that the builder's resize supports.
 local OF_IMAGE = {nearest = true, linear = true, half_pixel = true, pytorch_half_pixel = true,
     asymmetric = true, align_corners = true}
 
---- The builder's resize of an image, where that has what is asked for; else nil.
+--- The builder's resize of an image if it supports the request; else nil.
 local function of_image(d, x, how, sizes, factors)
     local mode, coordinate = table.unpack(how.words)
     local shape = x.shape

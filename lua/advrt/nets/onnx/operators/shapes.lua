@@ -1,4 +1,4 @@
---- ONNX's operators that put numbers elsewhere, or in another shape.
+--- ONNX's operators that move elements or change the shape.
 
 local constant = require "advrt.nets.onnx.constant"
 local fold = require "advrt.nets.onnx.fold"
@@ -51,7 +51,7 @@ end
 
 -- Order ---------------------------------------------------------------------
 
---- A value with its dimensions in another order, from 0 on: d:transposed(x, perm).
+--- A value with its dimensions permuted (counted from 0): d:transposed(x, perm).
 function help.transposed(d, x, perm)
     local shape, sizes, rank = {}, {}, {}
     local squeezed, dims = help.squeezed(x.shape)
@@ -68,7 +68,7 @@ function help.transposed(d, x, perm)
     for i, from in ipairs(perm) do
         swaps = swaps and from == (i == last and last or i == last + 1 and last - 1 or i - 1)
     end
-    y.swapped = swaps and x or nil -- which matrix products read as it is
+    y.swapped = swaps and x or nil -- matrix products read this one directly
     return y
 end
 
@@ -79,7 +79,7 @@ function operators.Transpose(d, n, a)
     return d:transposed(x, perm)
 end
 
---- [C r r, H, W] to [C, H r, W r], and back.
+--- From [C r r, H, W] to [C, H r, W r], and back.
 function operators.DepthToSpace(d, n, a)
     local x, r = value(n, a, 1), n:attr("blocksize", 1)
     local C, H, W = help.image(n, x)
@@ -100,7 +100,8 @@ end
 
 -- Parts ---------------------------------------------------------------------
 
---- Elements of one axis, from 0 on: `size` from `first`, `step` apart, which may be negative.
+--- Elements of one axis, counted from 0: `size` elements from `first`, `step` apart (may be
+-- negative).
 local function part(d, x, axis, first, size, step)
     local shape, body = copy(x.shape), help.body(x.shape)
     if first == 0 and size == shape[axis + 1] and step == 1 then return x end
@@ -164,9 +165,9 @@ function operators.Concat(d, n, a)
     return joined(d, list, axis)
 end
 
-local LONGEST = 64 -- indices of a Gather that do not make an even step
+local LONGEST = 64 -- indices of a Gather with unequal steps
 
---- Elements of an axis by their indices: a slice where those have an even step, else slices joined.
+--- Elements of an axis by their indices: a slice if the steps are equal, else joined slices.
 function operators.Gather(d, n, a)
     local x, indices = value(n, a, 1), weight(n, a, 2, "list of indices")
     local axis = fold.axis(n, n:attr("axis", 0), #x.shape)
@@ -203,8 +204,8 @@ function operators.Tile(d, n, a)
     return x
 end
 
---- `times` elements before or behind an axis as a mode of Pad makes them: the edge's, repeated, or those
--- beside it in turned order.
+--- `times` elements before or after an axis for a mode of Pad: the edge repeated, or its neighbours
+-- in reverse order.
 local function border(d, n, x, axis, times, behind, mode)
     local size, list = x.shape[axis + 1], {}
     if mode == "edge" then
@@ -220,7 +221,7 @@ local function border(d, n, x, axis, times, behind, mode)
     return {part(d, x, axis, behind and size - 2 or times, times, -1)}
 end
 
---- Elements of one axis cut off or added.
+--- Removes or adds elements of one axis.
 local function padded(d, n, x, axis, before, behind, mode)
     local cut = math.max(-before, 0)
     local left = x.shape[axis + 1] - cut - math.max(-behind, 0)
@@ -257,7 +258,7 @@ function operators.Pad(d, n, a)
     return fill and d:formula(n, x.shape, ("($1 + (%.17g))"):format(filling), {x}, {}) or x
 end
 
---- A value repeated to a shape.
+--- Repeats a value to a shape.
 function operators.Expand(d, n, a)
     local x = value(n, a, 1)
     local shape = fold.broadcast_shape(n, x.shape, weight(n, a, 2, "shape"):values())
