@@ -58,13 +58,14 @@ describe("a mistake on the command line", function()
 
     it("in a script's kind is answered with what it is", function()
         local weights = root .. "/nets/fashion.safetensors"
-        refused(1, weights .. ": is a binary file, not Lua source", {weights})
+        local binary = ": is a binary file, not Lua source"
+        refused(1, weights .. binary, {weights})
         refused(1, "cannot read " .. folder, {folder})
         local zeros = support.write(folder .. "/zeros", "\0\0")
-        refused(1, zeros .. ": is a binary file, not Lua source", {zeros})
+        refused(1, zeros .. binary, {zeros})
         refused(1, "/dev/zero:1: ", {"/dev/zero"}, "timeout 20")
-        refused(1, weights .. ": is a binary file, not Lua source", {"-e", "1"}, "LUA_INIT=@" .. quote(weights))
-        refused(1, "--require: " .. weights .. ": is a binary file, not Lua source", {"theorem", "--require", weights})
+        refused(1, weights .. binary, {"-e", "1"}, "LUA_INIT=@" .. quote(weights))
+        refused(1, "--require: " .. weights .. binary, {"theorem", "--require", weights})
         refused(1, weights .. ": is no text, so no network definition", {"evaluate", "--net", weights})
         assert.equal(0, (advrt {support.write(folder .. "/empty.lua", "")}))
     end)
