@@ -331,8 +331,7 @@ static void test_reserved_name(void **state) {
     const char *path = scratch_path("reserved.safetensors");
     char message[256];
     snprintf(message, sizeof message,
-             "%s: safetensors reserves the name '__metadata__'; no tensor can have it",
-             path);
+             "%s: safetensors reserves the name '__metadata__'; no tensor can have it", path);
     refuse_save(path, &list, message);
     tensors_free(&list);
 }
