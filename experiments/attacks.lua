@@ -59,7 +59,8 @@ function Attacks:close()
     for a in ipairs(self.losses) do self.partial[a] = {} end
 end
 
---- The problem with the next unit of the journal; state: the total of the earlier units.
+--- Returns what is wrong with the next unit of the journal, or nil. state: the totals of the
+-- earlier units.
 function Attacks:problem_of_unit(unit, _, state)
     local names, fields = {}, {{"images", schema.whole(1, self.o.batch)}, {"seconds", schema.number},
         {"places", schema.text}, {"evaluations", schema.count}}
@@ -92,7 +93,7 @@ function Attacks:problem_of_unit(unit, _, state)
     return unit.next ~= nil and self:problem_of_closing(unit, state) or nil
 end
 
---- The same for a unit after which the waiting images are finished.
+--- The same for a unit that finishes the waiting images.
 function Attacks:problem_of_closing(unit, state)
     local first = state.done[self.losses[1].name] or {count = 0}
     for _, attack in ipairs(self.losses) do

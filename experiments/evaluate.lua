@@ -54,8 +54,7 @@ local broken, first = 0, nil -- images with an infinite or NaN logit
 for x, numbers, bad in images:batches(1, count, o.batch) do
     local labels = {}
     for k = 1, o.batch do labels[k] = images:label(numbers[math.min(k, #numbers)]) end
-    local before = net:forward(x, z):rank(labels) -- classes with a larger logit than the label's,
-                                                  -- or NaN
+    local before = net:forward(x, z):rank(labels) -- classes with a larger logit than the label, or NaN
     local largest, classes = z:abs():maximum(2), o.write_labels and z:argmax(2)
     for k, i in ipairs(numbers) do
         if bad[i] then

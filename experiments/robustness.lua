@@ -69,8 +69,8 @@ function Robust:close(count)
     self:forget()
 end
 
---- The problem with the next unit of the journal. state: the total of the earlier units and, by
--- turn and index, the contents of the waiting images' records.
+--- Returns what is wrong with the next unit of the journal, or nil. state: the totals of the
+-- earlier units and, by turn and index, the contents of the waiting images' records.
 function Robust:problem_of_unit(unit, _, state)
     state.done, state.heads = state.done or {}, state.heads or {}
     if unit.attacked ~= nil then return self:problem_of_closing(unit, state) end
@@ -100,7 +100,7 @@ function Robust:problem_of_unit(unit, _, state)
     end
 end
 
---- The same for a unit after which the waiting images are finished.
+--- The same for a unit that finishes the waiting images.
 function Robust:problem_of_closing(unit, state)
     local problem = schema.problem(unit, {{"attacked", schema.whole(1, self:room())},
         {"images", schema.whole(0, 0)}, {"seconds", schema.amount}, {"loss", schema.text},

@@ -30,8 +30,7 @@ local B, R = 0, 1 -- outer class, inner class: the target
 local GRID = 400 -- points of the grid in each direction
 local ROWS = 20 -- rows of the grid at a time
 local SMALL = 1e-3 -- fraction of CE's median in B below which a gradient counts as vanished
-local FIRST, MOST = ("b"):byte(), 25 -- letter of the first loss's picture, and the largest number
-                                     -- of pictures
+local FIRST, MOST = ("b"):byte(), 25 -- first picture's letter; number of letters
 
 --- Half the side of the window.
 local function window_of(points)

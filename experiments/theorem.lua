@@ -103,8 +103,8 @@ function Theorem:raise(queue, real, x, state, what)
         end, done)
 end
 
---- The problem with a state from a file. A state is an attack's with the points so far; or, at the
--- end of the first loss, the points of all, and the margins so far.
+--- Returns what is wrong with a state from a file, or nil. A state is an attack's with the points
+-- so far; or, at the end of the first loss, the points of all, and the margins so far.
 function Theorem:problem_of_state(state)
     local steps, B, tensors = self.o.iterations, self.o.batch, state.tensors
     local raising = state.step == steps + 1

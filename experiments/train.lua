@@ -174,8 +174,7 @@ if dist.rank == 0 then
     end
     folder.try_file(o.out, "--out", bytes)
     if o.log then folder.try_file(o.log, "--log", 0) end
-    if o.checkpoint then folder.try_file(o.checkpoint, "--checkpoint", 2 * bytes) end -- with the
-                                                                                      -- momentum
+    if o.checkpoint then folder.try_file(o.checkpoint, "--checkpoint", 2 * bytes) end -- momentum too
 end
 local images, test = open(g, o.data, "train"), open(g, o.data, "test")
 print(g)

@@ -11,8 +11,7 @@ return {
     build = function(b, x)
         local small = b.stem == "small"
         local part = small and 8 or 1 -- the width is divided by this
-        local dropout = small and 0.2 or 0.5 -- dropping half of so few features would prevent
-                                             -- training
+        local dropout = small and 0.2 or 0.5 -- 0.5 would leave too few features
         local pool = small and {kernel = 2} or {kernel = 3, stride = 2}
         x = b:relu(b:conv(x, "features.0", small and {out = 8, kernel = 3, pad = 1}
             or {out = 64, kernel = 11, stride = 4, pad = 2}))

@@ -20,8 +20,7 @@ local function biases(b, name, heads)
         for key = 1, WINDOW do parts[key] = b:narrow(t, dim, WINDOW + 1 - key, WINDOW) end
         t = b:concat(parts, dim)
     end
-    t = b:reshape(t, {WINDOW, WINDOW, WINDOW, WINDOW, heads}) -- key's row, query's row, then key's
-                                                              -- column, query's column
+    t = b:reshape(t, {WINDOW, WINDOW, WINDOW, WINDOW, heads}) -- key row, query row, key column, query column
     return b:reshape(b:permute(t, {5, 2, 4, 1, 3}), {heads, TOKENS, TOKENS})
 end
 

@@ -13,8 +13,7 @@ return {
     build = function(b, x)
         local small = b.stem == "small"
         local part, hidden = small and 8 or 1, small and 128 or 4096
-        local dropout = small and 0.2 or 0.5 -- dropping half of so few features would prevent
-                                             -- training
+        local dropout = small and 0.2 or 0.5 -- 0.5 would leave too few features
         local place = 0 -- torchvision's numbering includes convolutions, ReLUs and poolings
         for _, stage in ipairs(stages) do
             for _, width in ipairs(stage) do

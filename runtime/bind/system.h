@@ -1,4 +1,4 @@
-/* Passes main.c's facts to the Lua module advrt.core.system, and handles interrupts of a run. */
+/* What main.c gives to the Lua module advrt.core.system, and the handling of interrupts. */
 #ifndef ADVRT_BIND_SYSTEM_H
 #define ADVRT_BIND_SYSTEM_H
 
@@ -11,7 +11,7 @@
 
 /* The command line and facts found at the start. */
 typedef struct SystemOptions {
-    Options given;   /* device and threads are the actual ones, once these are known */
+    Options given;   /* as given; device and threads become the actual ones when these are known */
     const char *isa; /* instruction set of the device's own kernels: "x86-64", "avx2", "avx512" */
     const char *executable; /* absolute path of this program */
     const char *root;       /* the folder that holds lua/, nets/ and experiments/ */

@@ -41,7 +41,7 @@ void resize_cells(const ResizeSpec *s, int axis, int64_t in, int64_t out, Resize
     }
 }
 
-/* Uses that low never decreases along the cells. */
+/* Relies on this: low never decreases from one cell to the next. */
 void resize_reaches(const ResizeCell *cells, int64_t in, int64_t out, ResizeReach *reaches) {
     int64_t first = 0, end = 0;
     for (int64_t h = 0; h < in; h++) {

@@ -7,8 +7,7 @@ local loaded = require "advrt.support.loaded"
 local nearest = require "advrt.support.nearest"
 
 local ROOM = debug.getinfo(1, "S").source:match("^(.*/)") -- these files are not definitions
-local CALLER = debug.getinfo(loaded.during, "S").source -- the function that calls a definition's
-                                                        -- build
+local CALLER = debug.getinfo(loaded.during, "S").source -- the caller of a definition's build
 
 local Builder = {}
 Builder.__index = Builder

@@ -48,8 +48,7 @@ local function plain(formula)
     return text
 end
 
-local named = {[plain "(x * (erf(x / 1.4142135381698608) + 1)) * 0.5"] = "gelu"} -- as exported by
-                                                                                 -- PyTorch
+local named = {[plain "(x * (erf(x / 1.4142135381698608) + 1)) * 0.5"] = "gelu"} -- PyTorch's export
 for name, formula in pairs(activations) do named[plain(formula)] = name end
 
 --- The operation of a map: an activation's name, or the formula, shortened if it is long.

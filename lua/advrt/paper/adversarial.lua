@@ -234,8 +234,7 @@ function Set:finish()
     self.journal:write(self.out:file("records.msgpack"), self:order())
     self.out:write("left_out.csv", results.left_out_csv(left))
     run_json.finish(self.about, self.counts, seconds)
-    run_json.write(self.out, self.about, "%.safetensors$") -- the index has the checksums of the
-                                                           -- shards
+    run_json.write(self.out, self.about, "%.safetensors$") -- the index has the shards' checksums
     self.out:keep()
     return function() print(("The set of adversarial examples is in %s/"):format(self.out.path)) end
 end

@@ -201,8 +201,7 @@ local function figure(name, rows, list, untargeted, form)
         end
         most = most > 0 and most * 1.05 or 1
         for a, row in ipairs(rows) do
-            local corners = {steps[a][1]} -- drawn as lines, which show dashes; gnuplot's steps
-                                          -- would not
+            local corners = {steps[a][1]} -- as lines, which show dashes; gnuplot's steps do not
             steps[a][#steps[a] + 1] = {most, steps[a][#steps[a]][2]}
             for i = 2, #steps[a] do
                 corners[#corners + 1] = {steps[a][i][1], steps[a][i - 1][2]}

@@ -125,9 +125,9 @@ function comparison.new(names)
     for i, name in ipairs(names) do
         self.place[name], self.iteration[name], self.l2[name], self.linf[name] = i, {}, {}, {}
         self.same[i] = {}
-        for k = i + 1, #names do self.same[i][k] = {other = 0, flips = 0} end -- per image, the
-                                                                              -- distance of
-        -- their series; numbers of images with different and with equal flips; nil: too far apart
+        -- For each pair: the distances of their series, by image; other, flips: numbers of images with
+        -- different and with equal flips. nil: the paths are too far apart.
+        for k = i + 1, #names do self.same[i][k] = {other = 0, flips = 0} end
     end
     return self
 end

@@ -79,8 +79,8 @@ end
 local wanted = {file = "string", label = "integer", target = "integer", loss = "string",
     setting = "string", flip_iteration = "integer", flip_l2 = "number", flip_linf = "number"}
 
---- The problem with a record's fields and series, or nil. Each series must have as many elements as
--- the first; subspaces are 1, 2, 3.
+--- Returns what is wrong with a record's fields and series, or nil. Each series must have as many
+-- elements as the first; subspaces are 1, 2, 3.
 function tables.problem_of(r)
     for name, kind in pairs(wanted) do
         if type(r[name]) ~= kind and math.type(r[name]) ~= kind then

@@ -44,8 +44,7 @@ local function compile(text)
         local bare = text:gsub("[;%s]+$", "")
         local packed = "local v = (...)(" .. bare
         chunk = load(packed .. ") return v", "=stdin", "t")
-            or assert(load(packed .. "\n) return v", "=stdin", "t")) -- the input ends with a
-                                                                     -- comment
+            or assert(load(packed .. "\n) return v", "=stdin", "t")) -- the text ends with a comment
         return function()
             local values = chunk(table.pack)
             return values

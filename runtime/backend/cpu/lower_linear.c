@@ -1,5 +1,5 @@
 /* Linear layers on the device's own kernels. They read the graph's weights in place, forward and
- * backward. So a plan keeps no copy of these, the largest weights of AlexNet and VGG. A following
+ * backward. So a plan needs no copy of the weights, the largest of AlexNet and VGG. A following
  * batch norm needs a folded copy, and bf16 a rounded one. */
 #include <string.h>
 
@@ -72,7 +72,8 @@ static int own_parameters(Compiler *c, const Op *op, int *weights, int *bias, Er
     return *bias < 0 ? -1 : 0;
 }
 
-/* Masking writes whole bytes of bits, and the caller's z has no room for that. */
+/* Where the output goes: the caller's z, or a new buffer. A mask writes whole bytes of bits, for
+ * which z has no room. */
 static int output_buffer(Compiler *c, const Op *op, const Layout *layout, Error *e) {
     int output = value_only_reader(c, op->out[0], OP_OUTPUT);
     if (output < 0 || op->open != NO_VALUE) return buffer_of(c, layout, e);

@@ -12,7 +12,7 @@ typedef struct Factor {
 
 typedef struct MatmulJob {
     BatchedProduct product;
-    int64_t n[3]; /* numbers of calls */
+    int64_t n[3]; /* number of calls in each dimension */
     Factor a, b, out;
     int64_t clear; /* elements of out that are set to 0 first */
     bool add;
@@ -57,7 +57,7 @@ static void merge(MatmulJob *j, int outer, int inner) {
     j->n[inner] = 1;
 }
 
-/* One call runs over the dimension with the most products that are not summed. */
+/* Chooses the dimension for the batched calls: the longest one whose products are not summed. */
 static void choose_batch(MatmulJob *j) {
     int best = -1;
     for (int d = 0; d < 3; d++)
@@ -206,7 +206,8 @@ static int emit_matmul(Compiler *c, const Op *op, MatmulJob *job, bool turned, i
                : -1;
 }
 
-/* bf16 numbers are cleared in pairs; a buffer's last word contains no other buffer's numbers. */
+/* bf16 numbers are cleared two at a time. An odd count is safe: no other buffer uses the last
+ * word. */
 int cuda_lower_matmul(Compiler *c, const Op *op, Error *e) {
     bool turned;
     MatmulJob job = matmul_job(c, op, &turned);

@@ -80,7 +80,8 @@ int cuda_lower_view(Compiler *c, const Op *op, Error *e) {
 
 /* --- moves and inserts --- */
 
-/* bf16 numbers are cleared in pairs; a buffer's last word contains no other buffer's numbers. */
+/* bf16 numbers are cleared two at a time. An odd count is safe: no other buffer uses the last
+ * word. */
 static int emit_zeros(Compiler *c, const Op *op, int y, Error *e) {
     size_t bytes = (size_t)value_elements(c, op->out[0]) * real_bytes(op_real(c, op));
     int64_t words = (int64_t)((bytes + sizeof(float) - 1) / sizeof(float));

@@ -18,7 +18,7 @@ static double value(const double *z, int64_t t, int64_t K, const double *p) {
     return margin > p[0] ? p[0] : margin;
 }
 
-/* The gradient is not cut off at a value of exactly kappa, as in torch.clamp. */
+/* At a value of exactly kappa the gradient still passes, as in torch.clamp. */
 static void gradient(const double *z, int64_t t, int64_t K, const double *p, double *dz) {
     int64_t other = rival(z, t, K);
     double margin = z[t] - z[other];

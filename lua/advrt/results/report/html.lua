@@ -141,8 +141,7 @@ local passed_over = {["<!--"] = "-->", ["<?"] = "?>", ["<![CDATA["] = "]]>"}
 -- element(slash, name, inside, empty) for each tag. Something that only looks like a tag counts as
 -- text.
 local function scan(text, on_characters, on_element)
-    local missing, shown, at = {}, 1, 1 -- ends that do not occur; end of the reported text;
-                                        -- position of the scan
+    local missing, shown, at = {}, 1, 1 -- absent ends; end of the reported text; scan position
     while true do
         local from = text:find("<", at, true)
         if not from then return on_characters(text:sub(shown)) end
