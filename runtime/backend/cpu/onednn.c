@@ -29,7 +29,7 @@ static dnnl_prop_kind_t forward_kind(ConvWhat what) {
     return what == CONV_TRAIN ? dnnl_forward_training : dnnl_forward_inference;
 }
 
-/* The elements between two neighbours of a dilated kernel. */
+/* The dilation in oneDNN's form: the number of inputs between two that the kernel reads. */
 static void left_out(const ConvShape *s, dnnl_dims_t between) {
     for (int i = 0; i < 2; i++) between[i] = s->dilation[i] > 1 ? s->dilation[i] - 1 : 0;
 }
@@ -145,7 +145,8 @@ dnnl_status_t onednn_batchnorm(const Layout *l, float eps, bool backward, const 
 /* --- version 3 --- */
 
 /* The handles of the layouts of the plan in progress. A layout that could not be made or stored has
- * no handle. oneDNN calls with it fail or see no bytes, and the plan is rejected at the end. */
+ * no handle. A oneDNN call with such a layout fails or sees 0 bytes, and the plan is rejected at
+ * the end. */
 static dnnl_memory_desc_t *kept;
 static int n_kept, kept_room;
 static bool lost;
@@ -221,7 +222,7 @@ dnnl_status_t onednn_append_sum(dnnl_post_ops_t ops) {
     return dnnl_post_ops_append_sum(ops, 1.0F, 0, dnnl_data_type_undef);
 }
 
-/* Takes the first implementation, which creating the operation found. */
+/* Starts with the first implementation; creating the operation has already found it. */
 static dnnl_status_t seek(dnnl_status_t status, dnnl_primitive_desc_t first, const Search *s,
                           dnnl_primitive_desc_t *out) {
     if (status != dnnl_success) return status;

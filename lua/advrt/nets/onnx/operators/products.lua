@@ -9,8 +9,9 @@ local copy, image, value, weight = help.copy, help.image, help.value, help.weigh
 
 -- Convolutions and linear layers --------------------------------------------
 
---- A layer with weights and possibly a bias. It is added when it is first read; until then, an
--- added bias becomes its own. `add` draws it with its bias or nil; axis: of the bias, from 1.
+--- A layer with weights and possibly a bias. It is added when it is first read; a bias that is
+-- added before then becomes the layer's own. `add` draws it with its bias or nil; axis: of the
+-- bias, from 1.
 local function biased(d, shape, axis, bias, add)
     local x = d:later(shape, function() return add(bias) end)
     x.join = not bias and function(c) return biased(d, shape, axis, c, add) end or nil
