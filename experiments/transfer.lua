@@ -1,5 +1,5 @@
---- Transfer: how many adversarial examples of each loss also fool other nets than the one they were
--- made with (the paper expects the fewest for CE).
+--- Transfer: how many of each loss's adversarial examples also fool other nets than their own. The paper
+-- expects the fewest for CE.
 --
 -- For each net and loss, over the examples whose genuine image the net classifies correctly, it
 -- reports two fractions: classified as the target, and not classified as the label. Without --nets

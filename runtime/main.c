@@ -411,7 +411,7 @@ static void close_stdout(void) {
 }
 
 /* A thread that waits at a barrier spins. By default it spins as long as another process may occupy
- * its core, so a small net takes twenty times as long beside one busy process. A few microseconds
+ * its core. A small net then takes twenty times as long beside one busy process. A few microseconds
  * of spinning cost nothing on an idle machine. libgomp reads the variable when it is loaded. So the
  * program restarts itself once with the variable; if that fails, it continues without. */
 static void bound_spinning(char **argv) {

@@ -1,9 +1,9 @@
 --- Figures by gnuplot. The run's folder keeps a script NAME.gp with its data; gnuplot runs it there
 -- and makes NAME.svg, NAME.png and NAME.pdf. `gnuplot -d NAME.gp` in the folder makes them again.
 --
--- Untrusted text (file names, names of losses) enters a script in single quotes, in which gnuplot
--- expands nothing, or in double quotes without the special characters. No path enters a command
--- line.
+-- Untrusted text (file names, names of losses) enters a script only inside quotes. gnuplot expands
+-- nothing in single quotes; in double quotes the special characters are removed. No path enters a
+-- command line.
 
 local arguments = require "advrt.support.check"
 local fail = require "advrt.support.fail"

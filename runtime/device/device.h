@@ -142,10 +142,9 @@ typedef struct TanhStep {
 
 /* The paper's attack on a batch, Eq. 11-16, all in device memory: x_{n+1} = clip(x_n + a_n q_n).
  * q_n is the loss's gradient at x_n, or its sign. a_n is constant, or a size divided by a norm of
- * q_n (0 if q_n is zero). N, C, H, W and K are those of the plan, which is a gradient plan. A step
- * overwrites its buffers, and reads and writes those of the results. flip_iteration[i] is -1 until
- * image i is classified as its target; `first` then receives its x. The series are [iterations + 1,
- * N]. */
+ * q_n (0 if q_n is zero). N, C, H, W and K are the plan's; it is a gradient plan. A step overwrites
+ * the buffers of a step, and reads and writes the results. flip_iteration[i] is -1 until image i is
+ * classified as its target; `first` then receives its x. The series are [iterations + 1, N]. */
 typedef enum AscentRule { ASCENT_CONSTANT, ASCENT_L2, ASCENT_LINF } AscentRule;
 typedef struct Ascent {
     Plan *plan;

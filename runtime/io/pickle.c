@@ -14,7 +14,7 @@ typedef struct Block {
 
 struct Pickle {
     PickleHooks hooks;
-    uint64_t consumed, kept; /* bytes of the stream read so far; those of them that were stored */
+    uint64_t consumed, kept; /* bytes of the stream read so far; the stored part of them */
     size_t at, filled;
     Block *blocks;
     size_t memory; /* bytes of the arena's blocks, the stack and the memo */

@@ -46,7 +46,7 @@ typedef enum RecordKind {
     RECORD_REAL,     /* real */
     RECORD_TEXT,     /* text, NUL-terminated, of `count` bytes */
     RECORD_INTEGERS, /* `count` integers; an empty series has this kind */
-    RECORD_REALS     /* `count` reals, of which at least one is not an integer */
+    RECORD_REALS     /* `count` reals; at least one is not an integer */
 } RecordKind;
 
 typedef struct RecordField {

@@ -1,4 +1,4 @@
-/* Adds the gradient of a program to the same program. From the last op to the first, each
+/* Adds the gradient of a program to the same program. It goes from the last op to the first. Each
  * primitive's rule emits primitives that turn the gradient of its output into the gradients of its
  * inputs.
  *

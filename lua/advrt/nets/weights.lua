@@ -127,7 +127,7 @@ local function no_key(path, key, groups, list)
         #labels > 0 and ", but " .. some(labels) or "", nearest.hint(key, labels))
 end
 
---- The preferred candidate, and whether the key names only a part of a group, outside of which
+--- The preferred candidate, and whether the key names only a part of a group. Outside that part
 -- there may be other names.
 local function choose(path, key, groups, wanted)
     local list = candidates(groups, wanted)

@@ -10,8 +10,8 @@
 --
 -- An image of the index has shard and row (from 0), sha256 of the shard, file (of its source
 -- image), label, and loss: a loss's name, or "genuine" or "extra". An example also has target,
--- setting, iteration (at which it was taken), l2 and linf (distances from the source image) and
--- survives_8bit (whether it is still classified as the target after rounding to 8 bits). Images
+-- setting, iteration (at which it was taken), l2 and linf (distances from the source image). Its
+-- survives_8bit says whether it is still classified as the target after rounding to 8 bits. Images
 -- that are not classified as their target are not stored.
 --
 -- Reading verifies the checksum of every shard. The images come through a feed (advrt.core.feed),

@@ -106,7 +106,7 @@ end
 
 --- The examples of the run in `dir`, whose records and pictures exist, in the form for
 -- figures.fig5. For each loss it also has linf, p_clean (of the initial class, on the clean
--- image), p_initial and p_target (of both classes, on the shown image) and survives_8bit. Paths
+-- image), p_initial and p_target (of both classes, on the shown image). It has survives_8bit too. Paths
 -- are relative to `dir`. A run on inputs that are not images has none, and no_picture is true.
 function examples.read(dir)
     local shown = first_images(dir .. "/records.msgpack")

@@ -438,8 +438,8 @@ local function box_parts(name, y, half, colour, filled)
     }
 end
 
---- One panel of box plots. For each loss it has a filled box for the images that every loss
--- flipped, above an empty box for all images that the loss itself flipped.
+--- One panel of box plots. Each loss has two boxes. The filled one is for the images that every
+-- loss flipped; the empty one below it is for all images that this loss flipped.
 local function box_panel(summary, key, label, title, blocks)
     local styles, parts, least, most = styles_of(summary), {}, math.huge, 0
     local headers = {}

@@ -221,7 +221,7 @@ tables.table1_header = {"setting", "loss", "images", "flipped", "iterations_mean
     "iterations_std", "common_images", "common_mean", "common_low", "common_high", "seconds"}
 
 --- The rows of Table I: for each loss one table with the columns of table1.csv by name. It also has
--- common_l2 and common_linf, means at the flip over the common images, and missed, the number of
+-- common_l2 and common_linf: means at the flip over the common images. missed is the number of
 -- images that only this loss did not flip. seconds: loss name -> seconds spent in forward,
 -- backward and step.
 function tables.table1(summary, setting, seconds)

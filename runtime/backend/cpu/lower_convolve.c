@@ -193,8 +193,8 @@ static Convolution forward_shape(const Compiler *c, const Op *op) {
 
 /* Whether both directions use the forward's packed weights. One kernel must run both, on equal
  * numbers. It is worthwhile if weights are most of a plan's memory. This holds in a direct plan,
- * which should be small. It also holds with many channels on a small grid, if the batch has enough
- * tiles that turning costs at most a third of the layer's time. */
+ * which should be small. It also holds with many channels on a small grid, if the batch is large
+ * enough. Turning then costs at most a third of the layer's time. */
 static bool shares_weights(const Compiler *c, const OwnConvolution *own) {
     enum { LARGE = 16 << 20, GRID = 8, FEWEST_IMAGES = 4 };
     const ConvolutionKernel *kernel = own->kernel;

@@ -255,8 +255,8 @@ static const Op *next_insert(const Compiler *c, const Op *op) {
     return &c->program->ops[next];
 }
 
-/* The blocks of the new value: those of its first operand in blocks, if everything inserted fits
- * them; 1 if not. */
+/* The blocks of the new value. They are the blocks of its first operand in blocks, if everything
+ * inserted fits them; else 1. */
 static int64_t block_for(const Compiler *c, const Op *op) {
     MoveShape shape;
     int64_t block = 1;

@@ -26,8 +26,8 @@ static MoveSide side_of(const Compiler *c, int value) {
     return (MoveSide){.C = image ? v->C : 1, .P = v->H * v->W * (image ? 1 : v->C)};
 }
 
-/* The last dimension of the move becomes the one that runs along the output's channels, which are
- * contiguous in memory, if there is one. */
+/* If the output's channels are contiguous in memory, the dimension that runs along them becomes the
+ * last one of the move. */
 static MoveShape shape_of(const Compiler *c, const Op *op) {
     const MoveSpec *m = op->move;
     MoveShape s = {.N = c->request->N, .x = side_of(c, op->in[0]), .y = side_of(c, op->out[0])};

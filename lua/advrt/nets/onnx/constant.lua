@@ -1,9 +1,9 @@
 --- Constants of an ONNX graph: initializers, and results computed from constants and shapes.
 --
 -- A constant has `type` (the names of advrt.tensor's element types), `shape` (an array of sizes,
--- empty for a scalar), and its numbers, either as a flat array of Lua numbers (booleans are 0 and
--- 1) or as a tensor. The tensor of an initializer is read when it is first needed, so that only
--- the layer with the weights reads them, once.
+-- empty for a scalar), and its numbers. They are a flat array of Lua numbers (booleans are 0 and
+-- 1) or a tensor. The tensor of an initializer is read when it is first needed, so that only the
+-- layer with the weights reads them, once.
 
 local tensor = require "advrt.core.tensor"
 

@@ -164,7 +164,7 @@ local function live(m, outputs)
 end
 
 --- Before opset 7, if `broadcast` was set, the second input of an elementwise operator was aligned
--- with the first at `axis`, not at the last dimensions.
+-- with the first at `axis`.
 local function line_up(self, n, a)
     local axis = n:attr("axis", -1)
     if n.opset >= 7 or n:attr("broadcast", 0) == 0 or axis < 0 or not a[1] or not a[2] then return end
