@@ -142,7 +142,7 @@ end
 local Work = {}
 Work.__index = Work
 
---- The images of a run's cell; those of all losses are the same for both kinds of values.
+--- The images of a run's cell. In a cell of all losses, they are the same for both kinds of values.
 function Work:images(run)
     self.cells[run.loss] = self.cells[run.loss] or detect.images(self.set, self.part_of,
         run.loss == "all" and self.set.losses or {run.loss}, self.o.seed)

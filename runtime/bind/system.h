@@ -11,7 +11,8 @@
 
 /* The command line and facts found at the start. */
 typedef struct SystemOptions {
-    Options given;   /* as given; device and threads become the actual ones when these are known */
+    Options given;   /* the options given; device and threads are replaced by the actual values once
+                        known */
     const char *isa; /* instruction set of the device's own kernels: "x86-64", "avx2", "avx512" */
     const char *executable; /* absolute path of this program */
     const char *root;       /* the folder that holds lua/, nets/ and experiments/ */

@@ -58,8 +58,9 @@ typedef enum OpKind {
     OP_VIEW,         /* the same elements in another shape */
     OP_MOVE,         /* Op.move: a strided copy that writes all of out; in: x */
     OP_INSERT, /* Op.move: a strided copy into a part of out; in: x, and a base value that gives the
-                  other elements. NO_VALUE as base: zeros, or no other elements. An insert makes the
-                  base, and only this op reads it. A chain of inserts writes no element twice */
+                  other elements. With base NO_VALUE the other elements, if any, are 0. A base is
+                  made by another insert, and only this op reads it. A chain of inserts writes no
+                  element twice */
     OP_MATMUL, /* Op.matmul; in: a, b. One of them may be param[0]; its in is then NO_VALUE.
                   param[1]: bias. Elements that no product writes are 0 */
     OP_MATMUL_PARAM, /* Op.matmul, summed over the batch, into the whole gradient of param[0]; in:

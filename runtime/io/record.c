@@ -222,8 +222,8 @@ static int read_value(RecordReader *r, RecordField *f, size_t *place, bool *last
     }
 }
 
-/* Makes room for field i, so that a reader allocates for its records' fields, not for the
- * maximum. */
+/* Makes room for field i. A reader allocates as its records need, not for the largest record
+ * allowed. */
 static int make_room(RecordReader *r, int i, Error *e) {
     return memory_grow((void **)&r->fields, i, &r->fields_room, sizeof *r->fields, "a record", e) ||
                    memory_grow((void **)&r->places, i, &r->places_room, sizeof *r->places,

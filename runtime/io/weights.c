@@ -74,7 +74,7 @@ typedef struct Format {
     Lister *list; /* NULL: the format has only one dictionary */
 } Format;
 
-/* In an order in which no format claims a file of another. */
+/* In this order, no format's test accepts a file of another format. */
 static const Format formats[] = {
     {is_zip, pth_read_zip, pth_list_zip},
     {is_safetensors, read_safetensors, NULL},

@@ -255,7 +255,8 @@ local function group_titles(groups, width)
     end
     for g, lines in ipairs(titles) do
         if turned then lines = {groups[g]} end
-        -- Line ends need double quotes, and gnuplot would execute these characters inside them.
+        -- The line ends need double-quoted strings. gnuplot would act on these characters inside
+        -- them.
         for i, line in ipairs(lines) do lines[i] = system.printable(line):gsub('[\\"`\'%c]', "?") end
         titles[g] = '"' .. table.concat(lines, "\\n") .. '"'
     end

@@ -1,5 +1,4 @@
-/* Pooling: the maximum, whose winners' indices are stored, the average, and torch's adaptive
- * average. */
+/* Pooling: maximum (it stores the winners' indices), average, and torch's adaptive average. */
 #include "backend/cuda/lower.h"
 
 typedef struct PoolJob {

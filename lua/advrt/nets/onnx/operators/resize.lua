@@ -1,6 +1,6 @@
---- ONNX's Resize and Upsample. For an image, the usual modes are the builder's resize. In any other
--- case each axis is multiplied by a matrix with one row per new element: the weights of the old
--- elements.
+--- ONNX's Resize and Upsample. For an image, the builder's resize does the usual modes. In any
+-- other case each axis is multiplied by a matrix with one row per new element: the weights of the
+-- old elements.
 
 local constant = require "advrt.nets.onnx.constant"
 local fold = require "advrt.nets.onnx.fold"
