@@ -208,8 +208,8 @@ static int graph_layers(lua_State *L) {
 
 /* --- parameters --- */
 
-/* parameters() -> array of {name =, shape =, role =, layer = the value that uses it}, in the order
- * of the layers, without constants. */
+/* parameters() -> array of {name =, shape =, role =, layer = the value that it helps to compute},
+ * in the order of the layers, without constants. */
 static int graph_parameters(lua_State *L) {
     const Graph *g = check_graph(L);
     int count = 0;

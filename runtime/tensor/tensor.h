@@ -1,5 +1,5 @@
-/* Tensors: a shape and an element type over shared device memory. All calls of a device's
- * operations go through their checks.
+/* Tensors: a shape and an element type over shared device memory. Functions on tensors check
+ * their arguments before they call the device.
  *
  * A tensor is always contiguous in row-major order. A view (reshape, narrow) shares the storage of
  * its tensor. The storage lives until its last tensor is freed. The header is a plain struct held
