@@ -9,7 +9,7 @@
 
 enum { START = 8, LONGEST_HEADER = 1 << 16, WORD = 32 };
 
-/* What the header says. */
+/* The contents of the header. */
 typedef struct Header {
     char order, kind; /* of descr, such as '<' and 'f' */
     int size;         /* bytes of a value */

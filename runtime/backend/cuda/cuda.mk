@@ -1,12 +1,12 @@
-# The CUDA plugin, where the toolkit is found: CUDA_HOME, /usr/local/cuda, or where pkg-config says.
-# And the stand-in that its tests run on, which needs the toolkit's headers and g++, but no GPU.
+# The CUDA plugin, if the toolkit is found: in CUDA_HOME, in /usr/local/cuda, or by pkg-config.
+# Also the stand-in for its tests. It needs the toolkit's headers and g++, but no GPU.
 
 CUDA_HOME := $(or $(CUDA_HOME),$(wildcard /usr/local/cuda),$(shell pkg-config --variable=cudaroot cuda 2>/dev/null))
 CUDA_LIBS := $(patsubst %/libcudart.so,%,$(firstword $(wildcard $(CUDA_HOME)/lib64/libcudart.so $(CUDA_HOME)/lib/libcudart.so)))
 CUDA_HEADERS := $(wildcard $(CUDA_HOME)/include/cudnn.h)
 NVCC      := $(wildcard $(CUDA_HOME)/bin/nvcc)
 CXX       := g++
-# Of one virtual architecture by default, which the driver compiles for the GPU that is there.
+# By default for one virtual architecture; the driver compiles it for the present GPU.
 CUDA_ARCH  = -gencode arch=compute_75,code=compute_75
 CUDA_EVERY = $(foreach a,75 80 86 89 90 100 120,-gencode arch=compute_$(a),code=sm_$(a)) \
              -gencode arch=compute_120,code=compute_120
@@ -19,9 +19,9 @@ PLUGIN    := $(CUDA_PLUGIN)
 STANDIN   := $(if $(and $(CUDA_HEADERS),$(shell command -v $(CXX) 2>/dev/null)),$(BUILD)/standin)
 
 CUDA_CPPFLAGS = -Iruntime $(ONEDNN:%=-isystem %/include) -isystem $(CUDA_HOME)/include -MMD -MP
-# Hidden: the plugin's own names must not be taken for the program's of the same name.
+# Hidden symbols: the plugin's names must not collide with equal names of the program.
 CUDA_CFLAGS   = -std=gnu11 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Wshadow -Wvla -Werror
-# Products and sums are not contracted: elementwise results are then the CPU's.
+# Products and sums are not contracted, so elementwise results equal the CPU's.
 NVCCFLAGS     = -std=c++17 -O3 -fmad=false -Werror all-warnings -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Werror
 
 .PHONY: cuda cuda-all
@@ -80,7 +80,7 @@ $(BUILD)/standin/%.o: %.c $(CUDA_MK)
 	@echo "  compile $< for the stand-in"
 	@rm -f $(@:.o=.gcda)
 	$(Q)$(CC) $(CUDA_CPPFLAGS) $(CUDA_CFLAGS) -O1 --coverage -c -o $@ $<
-# The instrumentation tells the stand-in of every access to memory.
+# The instrumentation reports every memory access to the stand-in.
 $(BUILD)/standin/%.o: %.cu $(CUDA_MK)
 	@mkdir -p $(@D)
 	@echo "  compile $< for the stand-in"
@@ -112,7 +112,7 @@ else
 test-standin check-standin:
 	@echo "no CUDA headers or no g++: the CUDA plugin's source is not tested here"
 endif
-# Fails where the tests that just ran reach less than nine in ten lines of the plugin's C.
+# Fails if the last tests covered less than 90 % of the lines of the plugin's C code.
 coverage-standin:
 	@gcov -n $(CUDA_C:%.c=$(BUILD)/standin/%.o) 2>/dev/null | awk -F'[:% ]+' \
 	  '/^File .runtime.backend.cuda.*c.$$/ {own = 1} /^Lines/ && own {run += $$3 * $$5 / 100; all += $$5; own = 0} \

@@ -1,4 +1,4 @@
-# The plugin that joins the processes of one run, where Open MPI is found.
+# The MPI plugin, which connects the processes of one run; built if Open MPI is found.
 
 MPICC     := $(firstword $(shell command -v mpicc.openmpi mpicc 2>/dev/null))
 MPI_COMPILE := $(if $(MPICC),$(shell $(MPICC) --showme:compile 2>/dev/null))
@@ -7,7 +7,7 @@ PLUGIN    := $(PLUGIN) $(if $(MPI_LINK),$(BUILD)/advrt_mpi.so)
 MPI_MK    := $(lastword $(MAKEFILE_LIST))
 MPI_C     := runtime/dist/mpi/mpi.c
 
-# Its headers' warnings are not ours; hidden for the same reason as the CUDA plugin's names.
+# Ignores warnings in Open MPI's headers. Symbols are hidden for the same reason as in the CUDA plugin.
 $(BUILD)/advrt_mpi.so: $(MPI_C:%.c=$(BUILD)/%.o)
 	@echo "  link $@"
 	$(Q)$(CC) -shared -o $@ $^ $(MPI_LINK)
