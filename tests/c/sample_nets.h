@@ -28,17 +28,24 @@ static inline int add(Graph *g, Layer l, int a, int b) {
     return value;
 }
 
-static inline int conv(Graph *g, int x, int64_t K, int64_t R, int64_t stride, int64_t pad,
-                       int64_t groups) {
+/* With gaps of dilation - 1 cells in the kernel. */
+static inline int conv_dilated(Graph *g, int x, int64_t K, int64_t R, int64_t stride, int64_t pad,
+                               int64_t groups, int64_t dilation) {
     return add(g,
                (Layer){.kind = LAYER_CONV,
                        .C = K,
                        .kernel = {R, R},
                        .stride = {stride, stride},
+                       .dilation = {dilation, dilation},
                        .pad = {pad, pad, pad, pad},
                        .groups = groups,
                        .bias = K % 3 != 0},
                x, -1);
+}
+
+static inline int conv(Graph *g, int x, int64_t K, int64_t R, int64_t stride, int64_t pad,
+                       int64_t groups) {
+    return conv_dilated(g, x, K, R, stride, pad, groups, 1);
 }
 
 static inline int norm(Graph *g, int x) {

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -256,6 +257,24 @@ static void test_nets(void **state) {
         }
 }
 
+/* The same where every convolution that they read leaves its channels last, as oneDNN may. */
+static void test_channels_last(void **state) {
+    (void)state;
+    if (strcmp(device->name, "cpu") != 0) skip();
+    setenv("ADVRT_TEST_CHANNELS_LAST", "1000", 1);
+    for (int i = 0; i < NETS; i++) {
+        Distances d = {0};
+        Graph *g = start(3, 12, 12);
+        nets[i].make(g);
+        if (!hold_net(g, 1, i, NULL, &d, &d) ||
+            !(d.logits < 2e-6 && d.image < 3e-6 && d.params < 5e-5))
+            fail_msg("%s: logits differ by %g, the image's gradient by %g, parameters' by %g",
+                     nets[i].name, d.logits, d.image, d.params);
+        graph_free(g);
+    }
+    unsetenv("ADVRT_TEST_CHANNELS_LAST");
+}
+
 /* Concatenations and slices of whole blocks of channels stay in blocks: of the whole net, forward
  * and back, nothing is put into another order but for its ends. */
 static void test_blocks(void **state) {
@@ -321,6 +340,7 @@ int main(void) {
     under_test_open();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nets),
+        cmocka_unit_test(test_channels_last),
         cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_loops),
     };

@@ -24,7 +24,7 @@ enum { OUTPUTS = sizeof outputs / sizeof *outputs };
 enum { GRIDS = sizeof grids / sizeof *grids };
 
 typedef struct ConvCase {
-    int64_t C, K, R, stride, pad, groups, H, W, N;
+    int64_t C, K, R, stride, pad, groups, dilation, H, W, N;
     bool image; /* it reads the image, and not a layer's value */
     const Follower *follower;
 } ConvCase;
@@ -48,8 +48,14 @@ static bool may_norm(const ConvCase *s) {
     return s->C > s->groups || s->R > 1;
 }
 
-/* What is not gone through is drawn for each shape: padding, batch, reader, and the grid's width.
- */
+/* Whether the kernel, with its gaps, lies within the padded grid. */
+static bool fits(const ConvCase *s) {
+    int64_t reach = (s->R - 1) * s->dilation + 1;
+    return s->H + 2 * s->pad >= reach && s->W + 2 * s->pad >= reach;
+}
+
+/* What is not gone through is drawn for each shape: padding, batch, reader, the grid's width, and
+ * gaps in the kernel for a quarter of those that have room for them. */
 static ConvCase fill(ConvCase s, uint64_t index) {
     uint64_t at = 0, key = random_bits(random_hash(RANDOM_EMPTY, "shape", 5), index);
     s.pad = draw_below(key, &at, 3) ? s.R / 2 : draw_below(key, &at, s.R);
@@ -58,13 +64,17 @@ static ConvCase fill(ConvCase s, uint64_t index) {
     s.image = draw_below(key, &at, 3) == 0;
     do s.follower = &followers[draw_below(key, &at, FOLLOWERS)];
     while (!may_norm(&s) && strstr(s.follower->name, "batch norm"));
-    return s;
+    s.dilation = 1;
+    ConvCase gaps = s;
+    gaps.dilation = 2 + draw_below(key, &at, 2);
+    gaps.pad *= gaps.dilation;
+    return s.R > 1 && fits(&gaps) && !draw_below(key, &at, 4) ? gaps : s;
 }
 
 static Graph *make(const ConvCase *s) {
     Graph *g = start(s->image ? s->C : 3, s->H, s->W);
     int input = s->image ? 0 : relu(g, conv(g, 0, s->C, 3, 1, 1, 1), 0);
-    int x = conv(g, input, s->K, s->R, s->stride, s->pad, s->groups);
+    int x = conv_dilated(g, input, s->K, s->R, s->stride, s->pad, s->groups, s->dilation);
     if ((s->C + s->K) % 3 && may_norm(s) && !strstr(s->follower->name, "batch norm"))
         x = norm(g, x);
     if ((s->C + s->K) % 2) x = relu(g, x, s->R == 5 ? 6 : 0);
@@ -92,12 +102,14 @@ typedef struct Count {
 
 static void say(const ConvCase *s, const char *plan, const Distances *d) {
     print_error(
-        "%d -> %d, %dx%d, stride %d, pad %d, groups %d, %dx%d, batch %d%s, then %s, %s plan: "
+        "%d -> %d, %dx%d, stride %d, pad %d, groups %d, dilation %d, %dx%d, batch %d%s, then %s, "
+        "%s "
+        "plan: "
         "logits differ by %.2g, the image's gradient by %.2g, parameters' by %.2g; %d images "
         "depend on their place\n",
         (int)s->C, (int)s->K, (int)s->R, (int)s->R, (int)s->stride, (int)s->pad, (int)s->groups,
-        (int)s->H, (int)s->W, (int)s->N, s->image ? ", of the image" : "", s->follower->name, plan,
-        d->logits, d->image, d->params, d->moved);
+        (int)s->dilation, (int)s->H, (int)s->W, (int)s->N, s->image ? ", of the image" : "",
+        s->follower->name, plan, d->logits, d->image, d->params, d->moved);
 }
 
 static void widen_all(Distances *most, const Distances *d) {
@@ -117,7 +129,7 @@ static int64_t batch_of(const Graph *g, int64_t N) {
 
 static void one(ConvCase s, uint64_t index, Count *count) {
     Distances direct = {0}, fast = {0};
-    if (s.H + 2 * s.pad < s.R || s.W + 2 * s.pad < s.R) return;
+    if (!fits(&s)) return;
     Graph *g = make(&s);
     s.N = batch_of(g, s.N);
     count->fenced += !hold_net(g, s.N, (int)index, &alone, &direct, &fast);
