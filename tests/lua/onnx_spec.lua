@@ -5,6 +5,7 @@ local lfs = require "lfs"
 local net = require "advrt.net"
 local onnx = require "onnx"
 local support = require "support"
+local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
 
 local W, B = {0.5, -1, 2, 0.25, 1, -0.5}, {1, 2}
@@ -112,6 +113,16 @@ describe("ONNX models", function()
         local got, message = load(with {location = "more/none.bin"})
         assert.is_nil(got)
         assert.matches("tensor 'w': .*more/none.bin: No such file", message)
+        -- A run depends on each of them, those of a node's attribute too.
+        support.write(folder .. "/b.bin", onnx.floats(B))
+        computes(Z, linear {
+            initializers = {onnx.tensor {name = "w", dims = {2, 3}, raw = onnx.floats(W)}},
+            nodes = {onnx.node("Constant", {}, {"b"}, {value = {tensor = onnx.tensor {dims = {2},
+                external = {location = "b.bin"}}}}), onnx.node("Gemm", {"x", "w", "b"}, {"z"}, {transB = 1})},
+        })
+        local noted = {}
+        for _, file in ipairs(system.noted()) do noted[file[1]] = (noted[file[1]] or 0) + 1 end
+        assert.same({1, 1}, {noted[folder .. "/more/w.bin"], noted[folder .. "/b.bin"]})
     end)
 
     it("lose a Softmax that ends them, which is told", function()

@@ -3,7 +3,7 @@
 -- A constant has `type` (the names of advrt.tensor's element types), `shape` (an array of sizes,
 -- empty for a scalar), and its numbers. They are a flat array of Lua numbers (booleans are 0 and
 -- 1) or a tensor. The tensor of an initializer is read when it is first needed, so that only the
--- layer with the weights reads them, once.
+-- layer with the weights reads them, once. A tensor that is needed again is kept.
 
 local tensor = require "advrt.core.tensor"
 
@@ -12,22 +12,25 @@ Constant.__index = Constant
 
 local M = {}
 
---- The most numbers of a constant in a computation, and of all computations while one net is drawn.
--- No model can keep advrt busy for hours.
+--- The most numbers of a constant in a computation, and of all computations while one net is drawn:
+-- FREE, and PER_BYTE more for each byte of the model. A small file can neither keep advrt busy nor
+-- take much memory.
 M.MOST, M.MOST_OF_ALL = 1 << 24, 1 << 28
+local FREE, PER_BYTE = 1 << 25, 16
 
-local spent = 0
+local spent, most = 0, FREE
 
---- Resets the count for another net.
-function M.begin() spent = 0 end
+--- Resets the count for a net of a model with `bytes` bytes.
+function M.begin(bytes) spent, most = 0, math.min(FREE + PER_BYTE * bytes, M.MOST_OF_ALL) end
 
---- Counts n more numbers of computations.
+--- Counts n more numbers of computations. Call it before they take memory.
 function M.spend(n)
     spent = spent + n
     if n > M.MOST then
         error({too_large = ("constants of %d numbers, more than %d"):format(n, M.MOST)}, 0)
-    elseif spent > M.MOST_OF_ALL then
-        error({too_large = ("constants, %d numbers so far"):format(M.MOST_OF_ALL)}, 0)
+    elseif spent > most then
+        error({too_large = ("constants, more than the %d numbers that the file's size allows")
+            :format(most)}, 0)
     end
 end
 
@@ -52,6 +55,7 @@ function M.text(shape) return "[" .. table.concat(shape, ",") .. "]" end
 
 --- A constant of numbers in row-major order.
 function M.new(type_name, shape, values)
+    M.spend(#values)
     return setmetatable({type = type_name, shape = shape, numbers = values}, Constant)
 end
 
@@ -75,7 +79,7 @@ function Constant:values()
     if not self.numbers then
         local n = self:count()
         M.spend(n)
-        local t = self.read()
+        local t = self:kept()
         local list = n > 0 and t:reshape({n}):totable() or {}
         for i, v in ipairs(list) do
             if type(v) == "boolean" then list[i] = v and 1 or 0 end
@@ -83,6 +87,15 @@ function Constant:values()
         self.numbers = list
     end
     return self.numbers
+end
+
+--- The tensor of a constant that is read. It is kept from the second call on, because a computation
+-- on constants may read it many times.
+function Constant:kept()
+    local t = self.whole or self.read()
+    if self.once then self.whole = t end
+    self.once = true
+    return t
 end
 
 --- The number of a constant with one element, else nil.
@@ -94,7 +107,7 @@ end
 function Constant:tensor(shape)
     shape = shape or self.shape
     if self.read then
-        local t = self.read()
+        local t = self:kept()
         return (t:dtype() == "f32" and t or t:to("f32")):reshape(shape)
     end
     return tensor.from(self.numbers, "f32", shape)
@@ -103,7 +116,7 @@ end
 --- The same numbers in another shape.
 function Constant:reshape(shape)
     return setmetatable({type = self.type, shape = shape, numbers = self.numbers, read = self.read
-        and function() return self.read() end}, Constant)
+        and function() return self:kept() end}, Constant)
 end
 
 --- Permutes the dimensions: dimension d of the result is dimension perm[d] of the constant, counted
@@ -115,7 +128,7 @@ function Constant:transpose(perm)
         return M.new(self.type, shape, M.permuted(self.numbers, self.shape, perm))
     end
     return M.of(self.type, shape, function()
-        return self.read():reshape(self.shape):permute(one_based)
+        return self:kept():reshape(self.shape):permute(one_based)
     end)
 end
 

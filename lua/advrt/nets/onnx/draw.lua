@@ -125,22 +125,31 @@ function Drawing:layer_name(n, i)
         stem = n.name:gsub("^/", ""):gsub("/", ".")
     end
     if #stem > M.LONGEST or stem == "" then stem = "node" end
-    local name, number = stem, 1
+    local name, number = stem, self.numbers[stem] or 1
     while self.names[name] do
         number = number + 1
         name = ("%s_%d"):format(stem, number)
     end
-    self.names[name] = true
+    self.names[name], self.numbers[stem] = true, number
     return name
 end
 
 M.LONGEST = 80 -- bytes of a layer's name
+
+-- Layers may share an initializer (tied weights), or compute one from few numbers. So a net's
+-- parameters may be larger than the file, up to these limits.
+local REPEATS, REPEATS_SMALL = 32, 64 << 20
 
 --- Sets the values of a parameter: a constant, in `shape` if that differs from its own.
 function Drawing:set(name, c, shape)
     if shape and constant.count(shape) ~= c:count() then
         error({wrong = ("parameter '%s' is %s, its layer wants %s"):format(name, constant.text(c.shape),
             constant.text(shape))}, 0)
+    end
+    self.bytes = self.bytes + 4 * c:count()
+    if (self.bytes - REPEATS_SMALL) // REPEATS > self.model.bytes then
+        fail("%s: its layers' parameters would take %d bytes or more, far more than the %d of the file; it "
+            .. "may be cut off", self.model.path, self.bytes, self.model.bytes)
     end
     self.state[name] = function() return c:tensor(shape) end
 end
@@ -257,8 +266,8 @@ end
 -- message.
 function M.draw(m, b, values, outputs)
     local self = setmetatable({model = m, b = b, values = setmetatable(values, {__index = m.constants}),
-        names = {}, state = {}, missing = {}, views = {}, parameters = {}}, Drawing)
-    constant.begin()
+        names = {}, numbers = {}, state = {}, missing = {}, views = {}, parameters = {}, bytes = 0}, Drawing)
+    constant.begin(m.bytes)
     local makers, nodes, readers, wanted = {}, live(m, outputs)
     self.readers, self.wanted = readers, wanted
     for i, one in ipairs(m.nodes) do

@@ -186,10 +186,10 @@ local FEW = 1 << 16 -- numbers that are stored one by one
 
 local function filled(type_name, shape, value)
     local n, out = count(shape), {}
+    constant.spend(n)
     if type_name == "f32" and n > FEW then
         return constant.of(type_name, shape, function() return tensor.new(shape):fill(value) end)
     end
-    constant.spend(n)
     for i = 1, n do out[i] = value end
     return new(type_name, shape, out)
 end
@@ -248,7 +248,7 @@ function fold.Cast(n, a)
     if to == a[1].type then return a[1] end
     if constant.is_real(to) then
         if a[1].read then
-            return constant.of(to, a[1].shape, function() return a[1].read():to(to) end)
+            return constant.of(to, a[1].shape, function() return a[1]:kept():to(to) end)
         end
         local out = {}
         for i, v in ipairs(a[1]:values()) do out[i] = v + 0.0 end
@@ -380,6 +380,7 @@ function fold.MatMul(n, a)
     end
     local shape, rows = table.move(x, 1, #x - 1, 1, {}), count(x) // math.max(K, 1)
     shape[#x] = y[2]
+    for _, size in ipairs {rows * K, K * y[2], rows * y[2]} do constant.spend(size) end
     return constant.of("f32", shape, function()
         return a[1]:tensor({rows, K}):matmul(a[2]:tensor()):reshape(shape)
     end)
@@ -416,6 +417,7 @@ function fold.Concat(n, a)
         shape[axis] = shape[axis] + (c.shape[axis] or n:wrong("joins inputs of different dimensions"))
     end
     for d = 1, axis - 1 do outer = outer * shape[d] end
+    constant.spend(count(shape))
     local out = {}
     for o = 0, outer - 1 do
         for _, c in ipairs(a) do
@@ -494,6 +496,7 @@ function fold.Gather(n, a)
     for d = 1, axis - 1 do sizes[d], outer = shape[d], outer * shape[d] end
     table.move(a[2].shape, 1, #a[2].shape, #sizes + 1, sizes)
     for d = axis + 1, #shape do sizes[#sizes + 1], inner = shape[d], inner * shape[d] end
+    constant.spend(count(sizes))
     local values, picked = a[1]:values(), a[2]:values()
     for o = 0, outer - 1 do
         for _, k in ipairs(picked) do
@@ -537,6 +540,7 @@ end
 function fold.GatherND(n, a)
     if n:attr("batch_dims", 0) ~= 0 then n:unsupported("with batch_dims") end
     local list, size = points(n, a[2], a[1].shape)
+    constant.spend(#list * size)
     local values, out, shape = a[1]:values(), {}, table.move(a[2].shape, 1, #a[2].shape - 1, 1, {})
     for i, at in ipairs(list) do table.move(values, at + 1, at + size, (i - 1) * size + 1, out) end
     table.move(a[1].shape, a[2].shape[#a[2].shape] + 1, #a[1].shape, #shape + 1, shape)

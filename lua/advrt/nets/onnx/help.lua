@@ -114,8 +114,9 @@ end
 
 --- A constant that repeats one number.
 function help.filled(value, shape)
-    local list = {}
-    for i = 1, constant.count(shape) do list[i] = value end
+    local list, n = {}, constant.count(shape)
+    constant.spend(n)
+    for i = 1, n do list[i] = value end
     return constant.new("f32", shape, list)
 end
 

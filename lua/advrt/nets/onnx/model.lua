@@ -6,12 +6,14 @@
 --     m.outputs    the same
 --     m.constants  name -> constant (advrt.nets.onnx.constant)
 --     m.opset      of the default domain
+--     m.bytes      of the file, with the other files that hold its tensors
 --
 -- A problem of a file is a failure in one line that begins with its path.
 
 local constant = require "advrt.nets.onnx.constant"
 local core = require "advrt.core.onnx"
 local fail = require "advrt.support.fail"
+local lfs = require "lfs"
 local system = require "advrt.core.system"
 
 local M = {}
@@ -21,11 +23,17 @@ M.OLDEST, M.NEWEST = 6, 28 -- the oldest and newest supported opset
 --- Element types by ONNX's number.
 M.types = {"f32", "u8", "i8", nil, "i16", "i32", "i64", nil, "bool", "f16", "f64", [16] = "bf16"}
 
---- An attribute's or initializer's tensor as a constant that is read when needed.
+--- An attribute's or initializer's tensor as a constant that is read when needed. If another file
+-- holds its values, file.others gets this file's path, once.
 local function tensor_constant(file, t)
+    local other, problem = file.core:tensor_file(t.item)
+    if problem then fail("%s", problem) end
+    if other and not file.others[other] then
+        file.others[other], file.others[#file.others + 1] = true, other
+    end
     return constant.of(M.types[t.data_type] or "foreign", t.dims or {}, function()
-        local values, problem = file:tensor(t.item)
-        if not values then fail("%s", problem) end
+        local values, message = file.core:tensor(t.item)
+        if not values then fail("%s", message) end
         return values
     end)
 end
@@ -112,9 +120,6 @@ local function read_constants(graph, file, wrong)
             if size < 0 then wrong("initializer '%s' has a dimension of size %d", t.name, size) end
         end
         constants[t.name] = tensor_constant(file, t)
-        local other, problem = file:tensor_file(t.item)
-        if problem then fail("%s", problem) end
-        if other then system.note_file(other) end
     end
     return constants
 end
@@ -147,14 +152,19 @@ end
 --- Reads a model. The file stays open; its tensors are read from it when needed.
 function M.open(path)
     local function wrong(text, ...) fail("%s: %s", path, text:format(...)) end
-    local file, problem = core.open(path)
-    if not file then fail("%s", problem) end
-    local s = file:structure()
+    local opened, problem = core.open(path)
+    if not opened then fail("%s", problem) end
+    local file, s = {core = opened, others = {}}, opened:structure()
     local graph = s.graph
     local m = {path = path, name = graph.name, nodes = {}, inputs = {}, outputs = {},
-        opset = find_opset(s, wrong), constants = read_constants(graph, file, wrong), functions = {}}
+        opset = find_opset(s, wrong), constants = read_constants(graph, file, wrong), functions = {},
+        bytes = lfs.attributes(path, "size") or 0}
     for _, f in ipairs(s.functions or {}) do m.functions[(f.domain or "") .. ":" .. (f.name or "")] = true end
     for i, n in ipairs(graph.node or {}) do m.nodes[i] = read_node(n, i, file, wrong) end
+    for _, other in ipairs(file.others) do
+        system.note_file(other) -- which reads all of it
+        m.bytes = m.bytes + (lfs.attributes(other, "size") or 0)
+    end
     for _, v in ipairs(graph.input or {}) do
         local input = read_value(v, "an input", wrong)
         if not m.constants[input.name] then m.inputs[#m.inputs + 1] = input end

@@ -48,6 +48,7 @@ local modes = {
 --- The matrix of an axis, as a constant [out, size].
 local function matrix(how, size, out, scale)
     local values = {}
+    constant.spend(out * size)
     for i = 1, out * size do values[i] = 0.0 end
     for o = 0, out - 1 do
         local sum, list = 0, how.mode(how.coordinate(o, size, out, scale), how)
