@@ -93,3 +93,28 @@ describe("the user's surroundings", function()
         assert.matches("tests/lua/nearest +4 passed, 0 failed", said)
     end)
 end)
+
+describe("the tests say the instruction sets that they ran with", function()
+    before_each(function() folder = support.folder() end)
+    after_each(function() support.remove(folder) end)
+
+    it("of one run", function()
+        local program = folder .. "/build/tests/test_text"
+        sure(("mkdir -p %s/build/tests"):format(folder))
+        support.write(program, "#!/bin/sh\necho '# instruction set mmx' >&2\necho 'ok 1 - mine'\n")
+        local said = sure(("chmod +x %s && cd %s && tests/run %s/build c/test_text"):format(program,
+            quote(root), folder))
+        assert.truthy(said:find("\ninstruction sets: tests ran with mmx (this processor: ", 1, true), said)
+        assert.matches("\n1 passed, 0 failed\n$", said)
+    end)
+
+    it("of all stages of the check together", function()
+        sure(("ln -s %s/tests %s/tests"):format(quote(root), folder))
+        local ran = "echo 'instruction sets: tests ran with %s (this processor: any)'; "
+            .. "echo '%d passed, 0 failed'"
+        local said = sure(("cd %s && tests/stages first 9 %s quiet 9 true second 9 %s"):format(folder,
+            quote(ran:format("avx2 x86-64", 3)), quote(ran:format("avx512 avx2", 2))))
+        assert.matches("\ninstruction sets: tests ran with avx2 avx512 x86%-64 %(this processor: ", said)
+        assert.matches("\n6 passed, 0 failed\n$", said)
+    end)
+end)
