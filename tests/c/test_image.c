@@ -349,21 +349,28 @@ static void test_resize_shape(void **state) {
 }
 
 /* Pillow 13.0.0 on the same pixels, which takes the columns of so tall an image first. */
-static void test_resize_tall(void **state) {
-    (void)state;
-    enum { W = 223, H = 500 };
+static void resize_tall(uint32_t W, uint32_t H, int C, uint32_t w, uint32_t h, const char *golden) {
     Error e = {0};
     Image image, wanted;
-    assert_int_equal(image_new(&image, W, H, 1, &e), 0);
+    assert_int_equal(image_new(&image, W, H, C, &e), 0);
+    unsigned char *pixel = image.pixels;
     for (unsigned y = 0; y < H; y++)
         for (unsigned x = 0; x < W; x++)
-            image.pixels[y * W + x] = (unsigned char)((x * x * 7 + y * y * 3 + x * y * 5) / 16);
-    assert_int_equal(image_resize(&image, 40, 89, &e), 0);
-    load(GOLDEN "tall_resized.png", &as_is, &wanted);
-    assert_true(wanted.W == 40 && wanted.H == 89 && wanted.C == 1);
-    assert_memory_equal(image.pixels, wanted.pixels, 40 * 89);
+            for (unsigned c = 0; c < (unsigned)C; c++)
+                *pixel++ = (unsigned char)((x * x * 7 + y * y * 3 + x * y * 5) / 16 + c * 85);
+    assert_int_equal(image_resize(&image, w, h, &e), 0);
+    load(golden, &as_is, &wanted);
+    assert_true(wanted.W == w && wanted.H == h && wanted.C == C);
+    assert_memory_equal(image.pixels, wanted.pixels, (size_t)C * w * h);
     image_free(&image);
     image_free(&wanted);
+}
+
+static void test_resize_tall(void **state) {
+    (void)state;
+    resize_tall(223, 500, 1, 40, 89, GOLDEN "tall_resized.png");
+    resize_tall(60, 120, 1, 20, 40, GOLDEN "tall_resized_twice.png"); /* not more than twice */
+    resize_tall(60, 121, 3, 20, 40, GOLDEN "tall_resized_rgb.png");
 }
 
 static void test_resize_refused(void **state) {
