@@ -11,10 +11,12 @@
 local attacks = require "advrt.attacks"
 local experiment = require "advrt.run.experiment"
 local fail = require "advrt.support.fail"
+local range = require "advrt.support.range"
 local report = require "advrt.results.attacks"
 local schema = require "advrt.run.schema"
 local units = require "advrt.run.units"
 local waiting = require "advrt.run.waiting"
+local weights = require "advrt.nets.weights"
 
 local Attacks = waiting()
 
@@ -229,6 +231,7 @@ local function list_of(o, net)
         if net.classes < fewest then
             fail.option("--attacks: %s needs %d classes, the net has %d", text, fewest, net.classes)
         end
+        weights.say {list[i].eps and range.of(net):doubt(list[i].eps, list[i].norm)}
     end
     return list
 end

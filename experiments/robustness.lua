@@ -11,10 +11,12 @@
 
 local attacks = require "advrt.attacks"
 local experiment = require "advrt.run.experiment"
+local range = require "advrt.support.range"
 local report = require "advrt.results.robustness"
 local schema = require "advrt.run.schema"
 local units = require "advrt.run.units"
 local waiting = require "advrt.run.waiting"
+local weights = require "advrt.nets.weights"
 
 local EPS = {inf = {"0", "1/255", "2/255", "4/255", "8/255"}, [2] = {"0", "0.1", "0.25", "0.5", "1"}}
 local MATRIX = {"ce", "logit", "m_logit", "dlr"}
@@ -242,6 +244,9 @@ experiment.run({
     prepare = function(o, net)
         o.untargeted = true
         o.eps = o.eps or EPS[o.norm]
+        for _, text in ipairs(o.eps) do
+            weights.say {range.of(net):doubt(attacks.number(text), o.norm == 2 and 2 or "inf")}
+        end
         o.matrix = o.matrix or {}
         if #o.matrix == 0 then
             for _, name in ipairs(MATRIX) do

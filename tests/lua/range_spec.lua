@@ -54,6 +54,21 @@ describe("a range of values", function()
         assert.equal("n: range has low 1 above high 0", message)
     end)
 
+    it("doubts a radius that holds all of it, and says what may be meant", function()
+        local unit, wide = range.new(nil, {3, 4, 4}), range.new({{-1, 0}, {1, 5}}, {2, 3, 1})
+        for _, case in ipairs {
+            {unit, 1, "inf"}, {unit, 8 / 255, "inf"}, {unit, math.sqrt(48), 2}, {wide, 5, "inf"},
+            {unit, 8, "inf", "[0,1] are at most 1 apart in the Linf norm; 8/255 is 0.03137"},
+            {unit, 1.5, "inf", "[0,1] are at most 1 apart in the Linf norm"},
+            {unit, 7, 2, "[0,1] are at most 6.928 apart in the L2 norm"},
+            {wide, 8, "inf", "the net's range are at most 5 apart in the Linf norm"},
+        } do
+            local wanted = case[4] and ("warning: eps %.4g bounds nothing: values of %s"):format(case[2],
+                case[4])
+            assert.equal(wanted, (case[1]:doubt(case[2], case[3])))
+        end
+    end)
+
     it("names the first value outside, with its place", function()
         local r = assert(range.new({{-1, 0}, 1}, {2, 2, 3}))
         local x = tensor.new {2, 2, 3}

@@ -147,6 +147,20 @@ describe("experiments/attacks.lua", function()
         assert.is_true(support.rows(base .. "/away/attacks.csv")[1].success > 5)
     end)
 
+    it("asks about an eps that bounds nothing, as 8 where 8/255 is meant", function()
+        local _, err = run_well("wide", {"--attacks", "fgs:eps=8,fgs,cw:iterations=1", "--limit", "2",
+            "--no-figures"})
+        local _, count = err:gsub("advrt: warning: eps [^\n]*; 8/255 is 0.03137\n", "")
+        assert.equal(1, count)
+        local status
+        status, _, err = support.advrt {system.options.root .. "/experiments/robustness.lua", "--attacks",
+            "fgs", "--matrix", "none", "--eps", "0,8,8/255", "--limit", "2", "--no-figures", "--out",
+            base .. "/balls"}
+        assert.equal(0, status, err)
+        _, count = err:gsub("advrt: warning: eps 8 bounds nothing", "")
+        assert.equal(1, count)
+    end)
+
     -- The bundled weights with larger logits.
     local function scaled(factor)
         local path = ("%s/x%g.safetensors"):format(base, factor)

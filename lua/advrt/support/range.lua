@@ -154,6 +154,20 @@ function Range:ends()
     return low, high
 end
 
+--- What to say of a ball of a radius in norm 2 or "inf" that holds the whole range from any point of it, as
+-- 8 does in norm "inf" where 8/255 is meant; nil where it bounds something.
+function Range:doubt(radius, norm)
+    local widest = 0
+    for c = 1, #self.low do widest = math.max(widest, self.high[c] - self.low[c]) end
+    local C, H, W = table.unpack(self.input)
+    local most = norm == 2 and math.sqrt(self.square * C * H * W) or widest
+    if radius <= most then return nil end
+    local of_bytes = self.unit and norm ~= 2 and radius >= 2
+    return ("warning: eps %.4g bounds nothing: values of %s are at most %.4g apart in the %s norm%s")
+        :format(radius, self:text(), most, norm == 2 and "L2" or "Linf",
+            of_bytes and ("; %g/255 is %.4g"):format(radius, radius / 255) or "")
+end
+
 --- The range of a net, or [0,1] of what has none.
 function range.of(g) return g.range or assert(range.new(nil, g.input)) end
 
