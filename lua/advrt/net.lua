@@ -39,6 +39,7 @@ local core = require "advrt.core.net"
 local fail = require "advrt.support.fail"
 local lfs = require "lfs"
 local loaded = require "advrt.support.loaded"
+local nearest = require "advrt.support.nearest"
 local range = require "advrt.support.range"
 local system = require "advrt.core.system"
 local tensor = require "advrt.core.tensor"
@@ -102,6 +103,17 @@ local function readable(path)
     return nil, message
 end
 
+--- What a message says behind a name that no definition of the folder `nets` has: the one that is near, else
+-- all of them; nothing where a path leads elsewhere.
+local function others(path, nets)
+    local name, names = path:gsub("^nets/", ""):gsub("%.lua$", ""), {}
+    if name == "" or name:find "/" then return "" end
+    for entry in lfs.dir(nets) do names[#names + 1] = entry:match "^(.+)%.lua$" end
+    table.sort(names)
+    local hint = nearest.hint(name, names)
+    return hint ~= "" and hint or "; there are " .. table.concat(names, ", ")
+end
+
 local function find(path)
     local root = system.options.root
     local nets = root .. "/nets/"
@@ -110,7 +122,8 @@ local function find(path)
         if found then return candidate end
         if message then return nil, message end
     end
-    return nil, ("no network definition '%s' (looked there and in %s)"):format(path, nets)
+    return nil, ("no network definition '%s' (looked there and in %s)%s"):format(path, nets,
+        others(path, nets))
 end
 
 -- The fields of a definition and of two of its tables, and of a definition that names an ONNX model.

@@ -56,6 +56,19 @@ describe("a mistake on the command line", function()
         refused(1, ("cannot open '%s/none.lua'%s"):format(folder, missing), {folder .. "/none.lua"})
     end)
 
+    it("in a net's name is answered with one of nets/", function()
+        local looked = ("' (looked there and in %s/nets/)"):format(root)
+        for given, near in pairs {mobilnet_v2 = "mobilenet_v2", ["nets/fashoin.lua"] = "fashion",
+            ["vgg-16"] = "vgg16", resnet = "resnet101"} do
+            refused(1, ("no network definition '%s%s; did you mean '%s'?"):format(given, looked, near),
+                {"evaluate", "--net", given})
+        end
+        refused(1, ("no network definition 'yolo%s; there are alexnet, convnext_tiny, "):format(looked),
+            {"evaluate", "--net", "yolo"})
+        refused(1, ("no network definition '%s/fashoin.lua%s"):format(folder, looked),
+            {"evaluate", "--net", folder .. "/fashoin.lua"})
+    end)
+
     it("in a script's kind is answered with what it is", function()
         local weights = root .. "/nets/fashion.safetensors"
         local binary = ": is a binary file, not Lua source"
