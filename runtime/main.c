@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -54,13 +55,22 @@ static int parse(Command *c, Error *e) {
 
 /* --- paths --- */
 
+/* Finds the file that starts this program. In a bundle a loader runs the program as its argument:
+ * /proc/self/exe is the loader, argv[0] is the file's path, and the kernel gives no base address of
+ * a loader. */
+static int find_executable(char executable[PATH_MAX], const char *name) {
+    if (getauxval(AT_BASE) == 0) return realpath(name, executable) != NULL ? 0 : -1;
+    ssize_t n = readlink("/proc/self/exe", executable, PATH_MAX - 1);
+    if (n > 0) executable[n] = '\0';
+    return n > 0 ? 0 : -1;
+}
+
 /* Finds this program and the folder that holds lua/: share/advrt of the installation, or the source
  * tree above build/ (or build/NAME/). */
-static int find_root(char executable[PATH_MAX], char root[PATH_MAX], Error *e) {
+static int find_root(const char *name, char executable[PATH_MAX], char root[PATH_MAX], Error *e) {
     static const char *const places[] = {"../share/advrt", "..", "../.."};
-    ssize_t n = readlink("/proc/self/exe", executable, PATH_MAX - 1);
-    if (n <= 0) return error_set(e, "cannot tell where advrt is: /proc/self/exe cannot be read");
-    executable[n] = '\0';
+    if (find_executable(executable, name) != 0)
+        return error_set(e, "cannot tell where advrt is: /proc/self/exe cannot be read");
     int folder = (int)(strrchr(executable, '/') - executable);
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         char path[2 * PATH_MAX];
@@ -261,6 +271,7 @@ static void set_path(lua_State *L, const Command *c) {
         folders[n++] = end == NULL ? "." : lua_pushlstring(L, c->file, (size_t)(end - c->file));
     }
     bind_search_folders(L, folders, n);
+    bind_search_carried(L, lua_pushfstring(L, "%s/../../lib/advrt/lua", c->system.root));
     lua_getglobal(L, "package");
     int package = lua_gettop(L);
     add_default(L, package, "path", LUA_PATH_DEFAULT);
@@ -364,7 +375,7 @@ static int run_lua(Command *c) {
     char executable[PATH_MAX], folder[PATH_MAX], root[PATH_MAX], script[2 * PATH_MAX];
     Device *device = NULL;
     Error e = {0};
-    int failed = find_root(executable, root, &e) ? FAILED : 0;
+    int failed = find_root(c->argv[0], executable, root, &e) ? FAILED : 0;
     snprintf(folder, sizeof folder, "%s", executable);
     if (!failed) *strrchr(folder, '/') = '\0';
     if (!failed && device_known(c->system.given.device, folder, &e)) failed = BAD_OPTIONS;
@@ -416,10 +427,8 @@ static void close_stdout(void) {
  * program restarts itself once with the variable; if that fails, it continues without. */
 static void bound_spinning(char **argv) {
     if (getenv("OMP_WAIT_POLICY") != NULL || getenv("GOMP_SPINCOUNT") != NULL) return;
-    char self[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n <= 0 || setenv("GOMP_SPINCOUNT", "1000", 1) != 0) return;
-    self[n] = '\0'; /* the program's real path, so that ps shows its name */
+    char self[PATH_MAX]; /* the program's real path, so that ps shows its name */
+    if (find_executable(self, argv[0]) != 0 || setenv("GOMP_SPINCOUNT", "1000", 1) != 0) return;
     execv(self, argv);
 }
 

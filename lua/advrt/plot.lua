@@ -125,26 +125,48 @@ function plot.script(name, title, width, height, blocks, commands)
         png_width, png_height, width / 72, height / 72, name, (commands:gsub("\n", "\n  ")))
 end
 
--- A figure depends only on its script. -d skips gnuplot's start-up files. These variables, and a
--- fonts.conf below HOME, would change a figure too. Fontconfig still finds its cache.
-local GNUPLOT = "unset GNUTERM GNUPLOT_LIB GNUPLOT_DEFAULT_GDFONT GNUPLOT_FONTPATH GDFONTPATH GNUPLOT_PS_DIR "
-    .. "GNUPLOT_DRIVER_DIR GNUPLOT_SHARE_DIR FIT_SCRIPT FIT_LOG LC_NUMERIC LC_TIME LC_CTYPE LANG LANGUAGE; "
-    .. "export XDG_CACHE_HOME=\"${XDG_CACHE_HOME:-$HOME/.cache}\" XDG_CONFIG_HOME=/nonexistent "
-    .. "XDG_DATA_HOME=/nonexistent HOME=/nonexistent LC_ALL=C.UTF-8; exec gnuplot -d"
+-- A bundle carries gnuplot with its fonts; otherwise the gnuplot in PATH is used.
+local carried = system.options.executable:match("^(.*)/") .. "/../lib/advrt/gnuplot"
+local fonts = system.options.root .. "/fonts/fonts.conf"
+if not lfs.attributes(carried, "mode") then carried, fonts = nil, nil end
+
+-- A figure depends only on its script. -d skips gnuplot's start-up files; these variables and a
+-- fonts.conf below HOME would change a figure too.
+local REMOVED = {"GNUTERM", "GNUPLOT_LIB", "GNUPLOT_DEFAULT_GDFONT", "GNUPLOT_FONTPATH", "GDFONTPATH",
+    "GNUPLOT_PS_DIR", "GNUPLOT_DRIVER_DIR", "GNUPLOT_SHARE_DIR", "FIT_SCRIPT", "FIT_LOG", "LC_NUMERIC",
+    "LC_TIME", "LC_CTYPE", "LANG", "LANGUAGE"}
+
+--- Starts gnuplot with the words as its arguments. Returns what system.spawn does.
+local function gnuplot(...)
+    -- Fontconfig still finds its cache.
+    local cache, home = os.getenv "XDG_CACHE_HOME" or "", os.getenv "HOME" or ""
+    local changes = {XDG_CACHE_HOME = cache ~= "" and cache or home .. "/.cache", HOME = "/nonexistent",
+        XDG_CONFIG_HOME = "/nonexistent", XDG_DATA_HOME = "/nonexistent", LC_ALL = "C.UTF-8",
+        FONTCONFIG_FILE = fonts}
+    for _, name in ipairs(REMOVED) do changes[name] = false end
+    return system.spawn({carried or "gnuplot", "-d", ...}, changes)
+end
+
+local ENOENT, EACCES = 2, 13
+
+--- Fails because gnuplot did not start.
+local function not_started(message, number)
+    if number == ENOENT or number == EACCES then
+        fail("gnuplot is not found; install it (Debian: gnuplot-nox, make deps) or give --no-figures")
+    end
+    fail("gnuplot cannot be run: %s", message)
+end
 
 --- Fails, before the work whose results it would draw, if gnuplot is missing or cannot make a
 -- picture format.
 function plot.check()
-    local pipe <close>, message = io.popen(GNUPLOT .. " -e 'set terminal svg; "
-        .. "set terminal pngcairo; set terminal pdfcairo' 2>&1")
-    if not pipe then fail("gnuplot cannot be run: %s", message) end
+    local pipe <close>, message, number = gnuplot("-e", "set terminal svg; set terminal pngcairo; "
+        .. "set terminal pdfcairo")
+    if not pipe then not_started(message, number) end
     local said = pipe:read("a") or ""
     local ok, how, code = pipe:close()
     if ok then return end
     if system.interrupted() then fail.interrupted() end
-    if how == "exit" and (code == 126 or code == 127) then
-        fail("gnuplot is not found; install it (Debian: gnuplot-nox, make deps) or give --no-figures")
-    end
     fail("gnuplot cannot draw SVG, PNG and PDF (%s %d): %s; install one that can (Debian: gnuplot-nox) "
         .. "or give --no-figures", how, code, said:match("[^\n]*line %d+:[^\n]*") or said:match("%S[^\n]*")
         or "it says nothing")
@@ -191,10 +213,9 @@ local function run(dir, name)
     local _ <close> = at_end(function()
         for _, kind in ipairs(kinds) do os.remove(("%s.%s.part"):format(name, kind)) end
     end)
-    local command = ("%s -e \"suffix='.part'\" %s.gp 2>&1"):format(GNUPLOT, name)
     -- Closing the pipe waits for gnuplot, so no temporary files appear afterwards.
-    local pipe <close>, message = io.popen(command)
-    if not pipe then fail("gnuplot cannot be run: %s", message) end
+    local pipe <close>, message, number = gnuplot("-e", "suffix='.part'", name .. ".gp")
+    if not pipe then not_started(message, number) end
     local said = pipe:read("a") or ""
     local ok, how, code = pipe:close()
     if not ok then

@@ -45,6 +45,8 @@ void bind_text_only(lua_State *L);
 /* Makes require look for a Lua module in these folders before all others. Call it once.
  * package.path would suffice, but it treats ';' and '?' in names specially. */
 void bind_search_folders(lua_State *L, const char *const folders[], int n);
+/* Makes require look next for C modules in this folder if it exists: a bundle carries them. */
+void bind_search_carried(lua_State *L, const char *folder);
 /* Whether package.path can hold the folder's name. */
 bool bind_path_can_hold(const char *folder);
 /* The device for new tensors and plans. */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <sys/stat.h>
 
 #include "base/file.h"
@@ -234,6 +235,41 @@ void bind_search_folders(lua_State *L, const char *const folders[], int n) {
     for (int i = 0; i < n; i++) lua_pushstring(L, folders[i]);
     lua_pushcclosure(L, source_search_folders, n);
     lua_seti(L, -2, 2); /* after the searcher of package.preload */
+    lua_pop(L, 2);
+}
+
+/* The searcher of require for C modules in the carried folder, which is the upvalue. */
+static int source_search_carried(lua_State *L) {
+    const char *name = luaL_checkstring(L, 1), *file = luaL_gsub(L, name, ".", "/");
+    const char *path = lua_pushfstring(L, "%s/%s.so", lua_tostring(L, lua_upvalueindex(1)), file);
+    if (access(path, F_OK) != 0) {
+        lua_pushfstring(L, "\n\tno file '%s'", path);
+        return 1;
+    }
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "loadlib");
+    lua_pushstring(L, path);
+    lua_pushfstring(L, "luaopen_%s", luaL_gsub(L, name, ".", "_"));
+    lua_remove(L, -2);
+    lua_call(L, 2, 2);
+    if (lua_isnil(L, -2)) luaL_error(L, "error loading module '%s': %s", name, lua_tostring(L, -1));
+    lua_pop(L, 1);
+    lua_pushstring(L, path);
+    return 2;
+}
+
+void bind_search_carried(lua_State *L, const char *folder) {
+    if (access(folder, R_OK) != 0) return;
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "searchers");
+    lua_Integer n = (lua_Integer)luaL_len(L, -1);
+    for (lua_Integer i = n; i >= 3; i--) {
+        lua_geti(L, -1, i);
+        lua_seti(L, -2, i + 1);
+    }
+    lua_pushstring(L, folder);
+    lua_pushcclosure(L, source_search_carried, 1);
+    lua_seti(L, -2, 3); /* after bind_search_folders' */
     lua_pop(L, 2);
 }
 

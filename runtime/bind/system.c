@@ -18,6 +18,7 @@
 #include "base/nearest.h"
 #include "base/text.h"
 #include "bind/bind.h"
+#include "bind/spawn.h"
 #include "device/device.h"
 
 static const char options_key;
@@ -432,6 +433,7 @@ static const luaL_Reg functions[] = {
     {"replace", system_replace},
     {"room", system_room},
     {"sha256", system_sha256},
+    {"spawn", system_spawn},
     {"write", system_write},
     {NULL, NULL},
 };

@@ -143,6 +143,42 @@ describe("system", function()
         assert.equal(1000, x:numel())
     end)
 
+    it("starts a program without a shell, whose words are nobody's to read", function()
+        local file <close> = assert(system.spawn {"printf", "%s|", "a b", "$HOME", "`x`", "", "'"})
+        assert.equal("a b|$HOME|`x`||'|", file:read "a")
+        assert.same({true, "exit", 0}, {file:close()})
+    end)
+
+    it("gives a program's variables the changes asked for, and keeps its own", function()
+        local before = os.getenv "HOME"
+        local file <close> = assert(system.spawn({"env"},
+            {HOME = "/own home", ADVRT_SPAWN = "new", PATH = false}))
+        local text = "\n" .. file:read "a"
+        assert.truthy(text:find("\nHOME=/own home\n", 1, true), text)
+        assert.truthy(text:find("\nADVRT_SPAWN=new\n", 1, true), text)
+        assert.falsy(text:find("\nPATH=", 1, true), text)
+        assert.equal(before, os.getenv "HOME")
+        assert.is_nil(os.getenv "ADVRT_SPAWN")
+    end)
+
+    it("says how a program ended, and reads its errors too", function()
+        for code, wanted in pairs {["echo out; echo err >&2; exit 3"] = {"out\nerr\n", "exit", 3},
+            ["kill -KILL $$"] = {"", "signal", 9}, [":"] = {"", "exit", 0}} do
+            local file = assert(system.spawn {"sh", "-c", code})
+            local text = file:read "a"
+            local _, how, status = file:close()
+            assert.same(wanted, {text, how, status})
+        end
+    end)
+
+    it("says why a program does not start", function()
+        assert.same({nil, "/nowhere/program: No such file or directory", 2},
+            {system.spawn {"/nowhere/program"}})
+        assert.same({nil, "/etc/passwd: Permission denied", 13}, {system.spawn {"/etc/passwd"}})
+        for _, words in ipairs {{}, {1 > 0}, {"sh", {}}} do assert.is_false(pcall(system.spawn, words)) end
+        assert.is_false(pcall(system.spawn, "sh"))
+    end)
+
     it("tells where it is and what it stands on", function()
         local o = system.options
         assert.equal("file", lfs.attributes(o.executable, "mode"))

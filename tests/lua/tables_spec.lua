@@ -223,9 +223,9 @@ describe("tables", function()
 
     it("take no picture that gnuplot has made a part of, as it does on a full disk", function()
         local half <close> = folder.claim(dir .. "/half")
-        local popen, place = io.popen, half.path
+        local spawn, place = system.spawn, half.path
         finally(function()
-            rawset(io, "popen", popen)
+            system.spawn = spawn
             support.remove(place)
         end)
         half:write("fig1.gp", figures.fig1("fig1", summary))
@@ -236,11 +236,11 @@ describe("tables", function()
             .. kind) end
         for kind, bytes in pairs(whole) do
             support.write(place .. "/fig1." .. kind, "as it was")
-            rawset(io, "popen", function()
+            system.spawn = function()
                 for k, text in pairs(whole) do support.write("fig1." .. k .. ".part", text) end
                 support.write("fig1." .. kind .. ".part", bytes:sub(1, -9))
-                return popen ":"
-            end)
+                return spawn {"true"}
+            end
             local ok, problem = pcall(plot.draw, place, {"fig1"})
             assert.is_false(ok)
             assert.matches("fig1." .. kind .. ": gnuplot made only a part", problem.message)
@@ -250,14 +250,15 @@ describe("tables", function()
     end)
 
     it("leave no half picture where gnuplot is interrupted", function()
-        local popen = io.popen
+        local spawn = system.spawn
         finally(function()
-            rawset(io, "popen", popen)
+            system.spawn = spawn
             system.interrupted(true)
         end)
-        rawset(io, "popen", function()
-            return popen(": >a.svg.part; kill -INT $PPID; sleep 0.2; : >a.svg.part; : >a.png.part")
-        end)
+        system.spawn = function()
+            return spawn {"sh", "-c",
+                ": >a.svg.part; kill -INT $PPID; sleep 0.2; : >a.svg.part; : >a.png.part"}
+        end
         local home = lfs.currentdir()
         local ok, problem = pcall(plot.draw, dir, {"a"})
         assert.is_false(ok)

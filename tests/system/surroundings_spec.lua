@@ -38,6 +38,25 @@ describe("an installation in a folder of any name", function()
     end
 end)
 
+describe("a loader that is given advrt as its argument", function()
+    before_each(function() folder = support.folder() end)
+    after_each(function() support.remove(folder) end)
+
+    it("starts it as the shell does, by any path, anew too", function()
+        local loader = sure("readelf -l " .. quote(build .. "/advrt")):match("interpreter: ([^%]]+)")
+        assert(lfs.link(build, folder .. "/a link", true))
+        local code = quote("print(require 'advrt.core.system'.options.executable, require 'advrt.net'.load "
+            .. "'fashion'.name)")
+        local bound = system.options.executable:find("asan", 1, true) and "ASAN_OPTIONS=detect_leaks=0 " or ""
+        for _, spinning in ipairs {"GOMP_SPINCOUNT=1000 ", "env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT "} do
+            for _, path in ipairs {build .. "/advrt", folder .. "/a link/advrt", "./advrt"} do
+                assert.equal(system.options.executable .. "\tfashion\n", sure(("cd %s && %s%s%s %s -e %s")
+                    :format(quote(build), bound, spinning, loader, quote(path), code)))
+            end
+        end
+    end)
+end)
+
 describe("the user's surroundings", function()
     before_each(function() folder = support.folder() end)
     after_each(function() support.remove(folder) end)

@@ -238,10 +238,9 @@ end
 
 --- The text of a script's --help; a separate process reads the options.
 local function usage_of(script)
-    local words = {system.options.executable, "--device", "cpu", script, "--help"}
-    for i, word in ipairs(words) do words[i] = "'" .. word:gsub("'", "'\\''") .. "'" end
-    local pipe <close> = io.popen(table.concat(words, " ") .. " 2>/dev/null")
-    return pipe and pipe:read("a"):gsub("%s+$", "") or ""
+    local pipe <close> = system.spawn {system.options.executable, "--device", "cpu", script, "--help"}
+    local text = pipe and pipe:read("a"):gsub("%s+$", "")
+    return pipe and pipe:close() and text or ""
 end
 
 --- The experiments, each with its first sentence. With a name: the full text and options of that
