@@ -12,12 +12,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/nearest.h"
 #include "base/text.h"
 #include "bind/bind.h"
@@ -55,22 +55,13 @@ static int parse(Command *c, Error *e) {
 
 /* --- paths --- */
 
-/* Finds the file that starts this program. In a bundle a loader runs the program as its argument:
- * /proc/self/exe is the loader, argv[0] is the file's path, and the kernel gives no base address of
- * a loader. */
-static int find_executable(char executable[PATH_MAX], const char *name) {
-    if (getauxval(AT_BASE) == 0) return realpath(name, executable) != NULL ? 0 : -1;
-    ssize_t n = readlink("/proc/self/exe", executable, PATH_MAX - 1);
-    if (n > 0) executable[n] = '\0';
-    return n > 0 ? 0 : -1;
-}
-
 /* Finds this program and the folder that holds lua/: share/advrt of the installation, or the source
  * tree above build/ (or build/NAME/). */
 static int find_root(const char *name, char executable[PATH_MAX], char root[PATH_MAX], Error *e) {
     static const char *const places[] = {"../share/advrt", "..", "../.."};
-    if (find_executable(executable, name) != 0)
-        return error_set(e, "cannot tell where advrt is: /proc/self/exe cannot be read");
+    if (file_program(name, executable) != 0)
+        return error_set(e, "cannot tell where advrt is: neither /proc/self/exe nor '%s' is a file",
+                         name);
     int folder = (int)(strrchr(executable, '/') - executable);
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         char path[2 * PATH_MAX];
@@ -428,7 +419,7 @@ static void close_stdout(void) {
 static void bound_spinning(char **argv) {
     if (getenv("OMP_WAIT_POLICY") != NULL || getenv("GOMP_SPINCOUNT") != NULL) return;
     char self[PATH_MAX]; /* the program's real path, so that ps shows its name */
-    if (find_executable(self, argv[0]) != 0 || setenv("GOMP_SPINCOUNT", "1000", 1) != 0) return;
+    if (file_program(argv[0], self) != 0 || setenv("GOMP_SPINCOUNT", "1000", 1) != 0) return;
     execv(self, argv);
 }
 

@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -277,4 +279,12 @@ int file_sha256(const char *path, char hex[FILE_SHA256_TEXT], Error *e) {
     if (failed) return error_prefix(e, "%s", path);
     finish_digest(&context, hex);
     return 0;
+}
+
+int file_program(const char *name, char *path) {
+    /* The kernel gives a loader's address unless it was the loader that was run. */
+    if (getauxval(AT_BASE) == 0) return realpath(name, path) != NULL ? 0 : -1;
+    ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 1);
+    if (n > 0) path[n] = '\0';
+    return n > 0 ? 0 : -1;
 }

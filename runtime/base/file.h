@@ -49,4 +49,9 @@ int file_sha256(const char *path, char hex[FILE_SHA256_TEXT], Error *e);
 /* SHA-256 of n bytes in memory, in the same form. */
 void file_digest(const void *bytes, size_t n, char hex[FILE_SHA256_TEXT]);
 
+/* Finds the file that starts this program anew and writes its path [PATH_MAX]. `name` is argv[0]:
+ * where a loader was run with the program as its argument, as in a bundle, /proc/self/exe is the
+ * loader and argv[0] the file. Returns -1 if there is none. */
+int file_program(const char *name, char *path);
+
 #endif

@@ -1,11 +1,13 @@
 /* Every operation of a device against the CPU's, on the same numbers: run with the device that
  * ADVRT_TEST_DEVICE names. Tolerances are relative to the larger of 1 and the CPU's number. */
 #include <dlfcn.h>
+#include <limits.h>
 #include <math.h>
 #include <stdint.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/random.h"
 #include "tensor/loss.h"
@@ -13,6 +15,7 @@
 #include "under_test.h"
 
 static Device *cpu;
+static char program[PATH_MAX]; /* this one, for the other ranks */
 
 enum { ARRAYS = 8 };
 
@@ -535,7 +538,7 @@ static void test_group_of_several(void **state) {
         if (child[r] == 0) {
             setenv("ADVRT_TEST_DEVICE", own, 1); /* NCCL wants a GPU for each */
             setenv("STANDIN_GPUS", "3", 1);
-            execl("/proc/self/exe", "device_ops", rank, id, NULL);
+            execl(program, program, rank, id, NULL);
             _exit(127);
         }
     }
@@ -707,6 +710,7 @@ int main(int argc, char **argv) {
     Error e = {0};
     under_test_open();
     if (argc == 3) return as_rank(argv);
+    if (file_program(argv[0], program) != 0) return 1;
     if (cpu_device(0, &cpu, &e)) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_binary),
