@@ -226,9 +226,10 @@ bench-scale: all ## how time and memory grow with batch, size, threads, images a
 instructions: all ## write anew the counts of instructions that the check holds small works to
 	@$(BUILD)/advrt tests/bench/instructions.lua --write
 format: ## lay out the C sources
-	@clang-format -i $(SOURCES) $(HEADERS) $(TESTS) $(CUDA_SOURCES) $(MPI_C)
+	@clang-format -i $(SOURCES) $(HEADERS) $(TESTS) $(CUDA_SOURCES) $(MPI_C) packaging/launcher.c
 lint: $(BUILD)/advrt ## layout, the order of the rooms, luacheck, shellcheck, the tags of commands in the pages
-	@clang-format --dry-run -Werror $(SOURCES) $(HEADERS) $(TESTS) $(CUDA_SOURCES) $(MPI_C)
+	@clang-format --dry-run -Werror $(SOURCES) $(HEADERS) $(TESTS) $(CUDA_SOURCES) $(MPI_C) \
+	  packaging/launcher.c
 	@tests/order
 	@luacheck --quiet .
 	@shellcheck $(SCRIPTS)
@@ -244,6 +245,7 @@ check: deps-dev ## what CI runs: build, lint, tests, tests under the sanitizers;
 	  onednn3   1200 '$(MAKE) -j2 test-onednn3' \
 	  onnx       300 '$(MAKE) test-onnx' \
 	  cuda      1500 '$(MAKE) -j2 test-standin' \
+	  bundle     200 '$(MAKE) test-bundle-here' \
 	  tsan       300 '$(MAKE) -j2 tsan' \
 	  asan-build 400 '$(MAKE) -j2 asan' \
 	  asan-tests 3000 'TEST_LIMIT=1200 tests/run build/asan'
@@ -295,6 +297,37 @@ uninstall: check-prefix ## remove what install has installed, and folders that a
 deb: deps-dev ## build/advrt_VERSION_ARCH.deb, a Debian package without the plugins
 	@$(MAKE) --no-print-directory PLUGIN= all
 	@packaging/deb $(BUILD)
+# Beside deb's: what runs on systems without Debian's packages. tests/bundle says how far.
+RELEASES = bullseye bookworm trixie focal noble
+BUNDLE   = $(BUILD)/advrt-$(VERSION)-linux-x86_64.tar.xz
+VERSION := $(shell sed -n 's/.*SYSTEM_VERSION "\(.*\)"/\1/p' runtime/bind/system.h)
+# The folder $2 of $(BUILD)/$1 as the archive $3; the same bytes for the same files.
+pack = tar -C $(BUILD)/$1 --sort=name --owner=0 --group=0 --numeric-owner --mtime='2026-01-01 UTC' -c $2 | \
+  xz -T2 -6 >$3.part && mv $3.part $3 && echo "  $3 ($$(du -m $3 | cut -f1) MB)"
+.PHONY: bundle bundle-folder wheel test-bundle test-bundle-here
+bundle-folder: deps
+	@$(MAKE) --no-print-directory all
+	@packaging/bundle $(BUILD)
+bundle: bundle-folder ## build/advrt-VERSION-linux-x86_64.tar.xz, which runs from any folder of any Linux without root
+	@$(call pack,bundle,advrt-$(VERSION)-linux-x86_64,$(BUNDLE))
+wheel: deps-dev bundle-folder ## build/advrt-VERSION-py3-none-PLATFORM.whl, the bundle for pip
+	@packaging/wheel $(BUILD)
+test-bundle: bundle wheel ## bundle and wheel in an empty root and in roots of RELEASES, which debootstrap makes
+	@third_party/install bundle || true
+	@tests/bundle $(BUILD) $(RELEASES)
+test-bundle-here: bundle-folder
+	@tests/bundle $(BUILD)
+PACK_TESTS = $(addprefix $(BUILD)/tests/,test_plan test_layers test_tokens device_ops)
+GPU_PACK = $(BUILD)/advrt-gpu-$(VERSION)-linux-x86_64.tar.xz
+.PHONY: gpu-pack gpu-pack-folder test-gpu-pack
+gpu-pack-folder: deps-dev bundle-folder
+	@$(MAKE) --no-print-directory $(PACK_TESTS)
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/pack cuda-all
+	@packaging/gpu-pack $(BUILD) $(BUILD)/pack/advrt_cuda.so
+gpu-pack: gpu-pack-folder ## build/advrt-gpu-VERSION-linux-x86_64.tar.xz: checks and measures a GPU with one script
+	@$(call pack,gpu-pack,advrt-gpu-$(VERSION)-linux-x86_64,$(GPU_PACK))
+test-gpu-pack: gpu-pack-folder standin ## that script, on the stand-in for CUDA
+	@tests/gpu_pack $(BUILD)
 clean: ## remove build/
 	rm -rf build
 help: ## this list
