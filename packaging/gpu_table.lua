@@ -1,5 +1,5 @@
---- `bin/advrt tests/gpu_table.lua GPU TESTS BENCH`: one table of what tests/run and bench.lua wrote to the files
--- TESTS and BENCH; GPU is what the driver calls the GPU.
+--- `bin/advrt tests/gpu_table.lua GPU TESTS BENCH`: one table of what tests/run and bench.lua wrote to the
+-- files TESTS and BENCH; GPU is what the driver calls the GPU.
 
 local fail = require "advrt.support.fail"
 
@@ -16,10 +16,12 @@ local function lines(path)
     return (text:sub(-1) == "\n" and text or text .. "\n"):gmatch("(.-)\n")
 end
 
-local rows, failed, timed = {}, 0, 0
+local rows, failed, timed, ended = {}, 0, 0, false
 
 for line in lines(tests) do
-    local name, passed, bad, seconds, note = line:match("^(%S.-)%s+(%d+) passed, (%d+) failed %((%d+) s%)(.*)$")
+    local name, passed, bad, seconds, note = line:match(
+        "^(%S.-)%s+(%d+) passed, (%d+) failed %((%d+) s%)(.*)$")
+    ended = ended or line:find("^%d+ passed, %d+ failed$") ~= nil
     local plain = name and name:gsub(" on cuda$", "")
     if name and TITLES[plain] ~= false then
         rows[#rows + 1] = {TITLES[plain] or plain, ("%s passed, %s failed%s"):format(passed, bad, note),
@@ -27,17 +29,18 @@ for line in lines(tests) do
         failed = failed + tonumber(bad)
     end
 end
-if #rows == 0 then
-    rows[1] = {"device tests", "did not run", "", ""}
-    failed = 1
+if not ended then
+    rows[#rows + 1] = {"tests", #rows == 0 and "did not run" or "did not end", "", ""}
+    failed = failed + 1
 end
 
 for line in lines(bench) do
     if line:find("^%S+:%d+:%l") then
         local words = {}
         for word in line:gsub("(%d) %%", "%1%%"):gmatch("%S+") do words[#words + 1] = word end
-        local beside = words[13] and ("%s of PyTorch's %s s (%s)"):format(words[13], words[11], words[12]) or ""
-        rows[#rows + 1] = {words[1], words[5] .. " images/s, " .. words[7] .. " of the peak", words[2] .. " s", beside}
+        local beside = words[13] and ("%s of PyTorch's %s s (%s)"):format(words[13], words[11], words[12])
+        rows[#rows + 1] = {words[1], words[5] .. " images/s, " .. words[7] .. " of the peak",
+            words[2] .. " s", beside or ""}
         timed = timed + 1
     end
 end
