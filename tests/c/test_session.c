@@ -144,6 +144,27 @@ static void test_values(void **state) {
     assert_int_equal(leave(), 0);
 }
 
+/* Who types advrt and nothing else reads three lines, and what they say to type first works. */
+static void test_greeting(void **state) {
+    (void)state;
+    start("xterm", NULL);
+    expect("Type demo() to see an attack");
+    expect("> ");
+    char *end = strstr(session.heard, "> ");
+    int lines = 0;
+    for (char *at = session.heard; (at = strchr(at, '\n')) != NULL && at < end; at++) lines++;
+    assert_int_equal(lines, 3);
+    type("demo(2)\r");
+    expect("\nM-Logit");
+    expect("What to try next:");
+    enter("demo.ce.flip_iteration:shape()");
+    expect("{2}");
+    enter("demo(90)");
+    expect("stdin:1: bad argument #1 to 'demo' (a number of images from 1 to 89 expected, got 90)");
+    assert_int_equal(leave(), 0);
+    assert_null(strstr(session.heard, "demo.lua"));
+}
+
 static void test_completion(void **state) {
     (void)state;
     start("xterm", (const char *[]){"-q", NULL});
@@ -388,6 +409,7 @@ int main(void) {
     strcat(advrt, "/advrt");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_values, teardown),
+        cmocka_unit_test_teardown(test_greeting, teardown),
         cmocka_unit_test_teardown(test_completion, teardown),
         cmocka_unit_test_teardown(test_history, teardown),
         cmocka_unit_test_teardown(test_many_lines, teardown),

@@ -533,7 +533,7 @@ describe("the command line", function()
     it("answers who asks for help or the end in another program's words", function()
         local status, out = shell([[printf 'help\nquit()\nexit\nhelp = 3\nhelp\n' | "$ADVRT"]])
         assert.equal(0, status)
-        assert.matches("^(%? tells what [^\n]*Ctrl%-D ends the session\n)%1%1" .. "3\n$", out)
+        assert.matches("^(%? lists what [^\n]*Ctrl%-D ends the session\n)%1%1" .. "3\n$", out)
     end)
 
     it("says where image.show has written", function()

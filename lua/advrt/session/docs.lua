@@ -16,7 +16,7 @@ local docs = {}
 local GIST = 100 -- characters per module in the overview
 
 --- The public modules, in the order in which a user meets them.
-docs.modules = {"tensor", "autograd", "net", "loss", "attack", "attacks", "data", "image", "plot",
+docs.modules = {"demo", "tensor", "autograd", "net", "loss", "attack", "attacks", "data", "image", "plot",
     "record", "device"}
 
 --- Modules without a public name whose methods users meet: the builder of net definitions.

@@ -3,6 +3,7 @@
 -- stored for the next session. Without a terminal it prints only results, and exits with status 1
 -- if an error occurred.
 
+local count_of = require "advrt.support.count"
 local docs = require "advrt.session.docs"
 local fail = require "advrt.support.fail"
 local lfs = require "lfs"
@@ -168,8 +169,10 @@ end
 
 local function greet()
     local o = system.options
-    io.write(("advrt %s, %s, on %s (%s, %d threads). ? tells what there is, Ctrl-D ends the session.\n")
-        :format(o.version, _VERSION, o.device, o.isa, o.threads))
+    io.write(("advrt %s, %s, on %s (%s, %s). Ctrl-D ends the session.\n"):format(o.version, _VERSION,
+        o.device, o.isa, count_of(o.threads, "thread")))
+    io.write("Type demo() to see an attack in ten seconds, or ? to list what there is.\n")
+    io.write("Experiments start in the shell: advrt equal_perturbation (--help lists the options).\n")
 end
 
 local Session = {}
@@ -191,7 +194,8 @@ function Session:command(text)
     end
     local word = text:match("^%s*(%a+)%s*%(?%s*%)?%s*$")
     if (word == "help" or word == "quit" or word == "exit") and rawget(_G, word) == nil then
-        print("? tells what there is, ? NAME of one thing; Ctrl-D ends the session")
+        print("? lists what there is, ? NAME explains one thing, demo() shows an attack; "
+            .. "Ctrl-D ends the session")
         return true
     end
     local name, rest = text:match("^%s*:(%a*)%s*(.-)%s*$")
