@@ -84,11 +84,11 @@ function Attacks:problem_of_unit(unit, _, state)
     for k, head in ipairs(heads) do
         local place = places[k]
         if place < 1 or place > self:room() or done[place] then
-            return ("its image %d has no place of its own"):format(k)
+            return ("its image %d has a wrong or repeated number"):format(k)
         elseif done[head.file or ""] then
-            return ("its record of %s is there twice"):format(schema.show(head.file))
+            return ("it has two records of %s"):format(schema.show(head.file))
         elseif head.attack ~= unit.loss then
-            return "a record is of another attack"
+            return "a record belongs to another attack"
         end
         done[place], done[head.file or ""] = head, true
     end
@@ -100,11 +100,11 @@ function Attacks:problem_of_closing(unit, state)
     local first = state.done[self.losses[1].name] or {count = 0}
     for _, attack in ipairs(self.losses) do
         local done = state.done[attack.name] or {count = 0}
-        if done.count ~= first.count then return "an attack has not finished all images before it" end
+        if done.count ~= first.count then return "the previous batch is not finished for all attacks" end
         for place = 1, first.count do
             local a, b = done[place], first[place]
             if not (a and b and a.file == b.file and a.target == b.target) then
-                return ("the records of image %d are of several images"):format(place)
+                return ("the records of image %d belong to different images"):format(place)
             end
         end
     end
@@ -239,15 +239,21 @@ end
 experiment.run({
     setting = "attacks",
     description = "Attacks images with each attack of a list: success, distances, counts and time.",
+    uses = {
+        {"", "the default attacks on the bundled network and images"},
+        {"--attacks apgd:eps=8/255,cw --net model.onnx --images photos",
+            "two attacks on your own network and images"},
+        {"--untargeted --attacks deepfool,fab:norm=2 --limit 50",
+            "away from the label, on the first 50 images"},
+    },
     takes = {"attacks", "require", "targets", "seed", "save-adversarial"},
     help = {["save-adversarial"] = "last: keep the final float32 image of each attack"},
     prepare = function(o)
         if o.save_adversarial == "first" then
-            fail.option("--save-adversarial first: an attack keeps no first flip, only its final image; "
-                .. "give last")
+            fail.option("--save-adversarial first: attacks keep only the final image; give last")
         end
     end,
-    flags = {{"untargeted", "away from the label, not towards a target"}},
+    flags = {{"untargeted", "attack away from the label instead of towards a target"}},
     either = {{"targets", "untargeted"}},
     losses = list_of, methods = Attacks, what = {"attack"}, unit = "evaluations",
 }, arg)

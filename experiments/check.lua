@@ -11,6 +11,14 @@ local LEAST_COSINE = 0.999 -- between gradients: a ReLU at its kink may take eit
 local o = options.parse(arg, {
     name = "check.lua",
     description = "Compares a net's logits, and its input gradients, with those in a file.",
+    uses = {
+        {"--net model.onnx --expect model.safetensors",
+            "compare a model with the logits that PyTorch computed"},
+        {"--net resnet50 --weights resnet50.pth --expect resnet50.safetensors",
+            "a definition with its weights"},
+        {"--net mynet.lua --weights mynet.pth --expect mynet.safetensors --tolerance 1e-4",
+            "accept a larger error"},
+    },
     options = {"net", "weights", "weights-key", "output", "crop", "mean", "std", "batch", "expect",
         "tolerance"},
     help = {batch = "inputs at a time (default: 32)"},
@@ -86,6 +94,6 @@ for first = 1, #x, o.batch do
 end
 print(("%d of %d pass; relative L2 error of the logits at most %.2e"):format(passed, #x, worst))
 if passed < #x then
-    fail("%s does not compute what %s says; check mean and std, padding, eps and the order of layers",
+    fail("net %s does not reproduce %s; check mean and std, padding, eps and the order of layers",
         net.name, o.expect)
 end

@@ -13,6 +13,11 @@ local tables = require "advrt.results.tables"
 local o = options.parse(arg, {
     name = "compare.lua",
     description = "Puts finished runs side by side in one page, report.html.",
+    uses = {
+        {"runs/a runs/b", "two runs on one page, in a new folder of runs/"},
+        {"runs/a runs/b --out runs/both", "the same in a folder that you name"},
+        {"runs/a runs/b runs/c", "three runs; every pair is compared"},
+    },
     options = {"out"},
     arguments = {{"run", "folder of a finished run", "+"}},
 })

@@ -11,6 +11,11 @@ local experiment = require "advrt.run.experiment"
 experiment.run({
     setting = "equal_multiplier",
     description = "Attacks images with each loss, every gradient multiplied by the same constant.",
+    uses = {
+        {"", "the four losses on the bundled network and images"},
+        {"--net model.onnx --images photos", "your own network and images"},
+        {"--losses ce,m_logit --alpha 0.002 --out runs/two", "two losses with another multiplier"},
+    },
     step = "alpha",
     default = 0.01,
     multiplier = function(o) return attack.equal_multiplier(o.alpha) end,

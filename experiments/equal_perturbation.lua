@@ -11,6 +11,11 @@ local experiment = require "advrt.run.experiment"
 experiment.run({
     setting = "equal_perturbation",
     description = "Attacks images with each loss, every step's perturbation of the same norm.",
+    uses = {
+        {"", "the four losses on the bundled network and images"},
+        {"--net model.onnx --images photos", "your own network and images"},
+        {"--require dlr --losses ce,m_logit,dlr --norm inf", "other losses, with steps of equal Linf norm"},
+    },
     step = "magnitude",
     norm = true,
     multiplier = function(o) return attack.equal_perturbation(o.magnitude, {norm = o.norm}) end,

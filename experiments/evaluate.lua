@@ -13,18 +13,24 @@ local tensor = require "advrt.tensor"
 
 local o = options.parse(arg, {
     name = "evaluate.lua",
-    description = "Prints a net's top-1 and top-5 accuracy on a folder of images, or labels it by the net.",
+    description = "Prints a net's top-1 and top-5 accuracy on images, or writes its predictions as labels.",
+    uses = {
+        {"", "accuracy of the bundled network on the bundled images"},
+        {"--net model.onnx --images photos", "your own network and images"},
+        {"--net model.onnx --images photos --write-labels photos/labels.csv",
+            "label images with the network's predictions"},
+    },
     options = table.move(options.of_images, 1, #options.of_images, 3, {"seed", "write-labels"}),
-    flags = {{"skip-bad", "leave out images whose files are bad; without it they end in status 1"}},
+    flags = {{"skip-bad", "skip images that cannot be read; without it they cause exit status 1"}},
 })
 local net = experiment.load_net(o)
 
 --- Fails before any work if labels cannot be written.
 local function check_labels()
     if lfs.attributes(o.write_labels, "mode") then
-        fail("--write-labels: %s is there already; name a new file, or remove it", o.write_labels)
+        fail("--write-labels: %s exists; give another file, or remove it", o.write_labels)
     elseif o.images and lfs.attributes(o.images, "mode") == "file" then
-        fail("--write-labels wants a folder of image files as --images, got the file %s", o.images)
+        fail("--write-labels needs a folder of image files as --images, got the file %s", o.images)
     end
 end
 

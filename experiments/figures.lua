@@ -16,6 +16,11 @@ local tables = require "advrt.results.tables"
 local o = options.parse(arg, {
     name = "figures.lua",
     description = "Draws a finished run's figures again, in another size or with other bands.",
+    uses = {
+        {"runs/a", "draw the run's figures again, in a new folder of runs/"},
+        {"runs/a --figure-size column --no-titles", "for one column of a paper"},
+        {"runs/a --bands sd --out runs/a-sd", "with bands of one standard deviation"},
+    },
     options = {"out"}, figures = "always", bands = true,
     arguments = {{"run", "folder of a finished run of equal_multiplier.lua or equal_perturbation.lua"}},
 })
@@ -23,11 +28,11 @@ plot.check()
 local about, problem = run_json.read(o.run)
 if not about then fail("%s", problem) end
 if #(about.figures or {}) == 0 then
-    fail("%s: a run of %s, whose figures only its own script draws; give that script these options", o.run,
+    fail("%s: holds a run of %s; only that script draws its figures, with the same options", o.run,
         about.setting)
 end
 run_json.check_files(o.run, about, nil, "adversarial.safetensors")
-if about.images_attacked == 0 then fail("%s: no image was attacked, there is nothing to draw", o.run) end
+if about.images_attacked == 0 then fail("%s: no image was attacked, so there is nothing to draw", o.run) end
 local summary = tables.summarise(o.run .. "/records.msgpack", about.options.losses, about.options.iterations,
     about.options.seed)
 results.describe(summary, about, csv.read_optional(o.run .. "/classes.txt"))

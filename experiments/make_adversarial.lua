@@ -15,10 +15,15 @@ local takes = table.move(adversarial.options, 1, #adversarial.options, 1, {})
 table.move({"out", "shard"}, 1, 2, #takes + 1, takes)
 local o = options.parse(arg, {
     name = "make_adversarial.lua",
-    description = "Makes a set of adversarial examples with each loss, and their genuine images.",
+    description = "Makes a set of adversarial examples with each loss, and keeps the original images.",
+    uses = {
+        {"", "examples from the bundled network and images"},
+        {"--net model.onnx --images photos --when first", "your own network and images, at the first flip"},
+        {"--limit 1000 --dry-run", "print the expected time and disk space only"},
+    },
     options = takes,
     ranks = true,
-    flags = {adversarial.skip_bad, {"resume", "go on with the set in --out, where it stopped"},
+    flags = {adversarial.skip_bad, {"resume", "continue the set in --out"},
         {"dry-run", "print the expected time and disk space, and exit"}},
 })
 if o.dry_run then

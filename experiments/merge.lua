@@ -12,10 +12,15 @@ local shards = require "advrt.run.shards"
 
 local o = options.parse(arg, {
     name = "merge.lua",
-    description = "Joins the runs of all shards into the folder that one run leaves.",
+    description = "Joins the runs of all shards into one run.",
+    uses = {
+        {"runs/part-1 runs/part-2 --out runs/whole", "two shards, made with --shard 1/2 and --shard 2/2"},
+        {"runs/part-*", "all shards of a folder, joined in a new folder of runs/"},
+        {"runs/part-* --no-figures", "tables and records only"},
+    },
     options = {"out"},
     figures = true, bands = true,
-    arguments = {{"shard", "folder of a run with --shard I/N, for each I", "+"}},
+    arguments = {{"shard", "folders of the runs with --shard 1/N to N/N", "+"}},
 })
 
 --- Joins shards, already read, in a new folder at `path`; returns a function that prints the

@@ -41,21 +41,27 @@ local function read_options()
     local o = options.parse(arg, {
         name = "retraining.lua",
         description = "Trains detectors of adversarial examples: Tables II and III.",
+        uses = {
+            {"--dry-run", "print the expected time and disk space only"},
+            {"", "Tables II and III on Fashion-MNIST"},
+            {"--set runs/examples --detectors resnet18 --epochs 5",
+                "one detector on examples that make_adversarial made"},
+        },
         options = takes,
         ranks = true,
         defaults = {limit = 800, epochs = 12,
             images = "Fashion-MNIST's test images", extra = "three for each of --limit"},
-        flags = {{"search", "train each cell in every way, not in --recipe's alone"},
-            {"augment", "mirror and move the training images at random"},
+        flags = {{"search", "train each cell with every recipe, not only with --recipe"},
+            {"augment", "flip and shift the training images at random"},
             adversarial.skip_bad,
-            {"resume", "go on with the run in --out, where it stopped"},
+            {"resume", "continue the run in --out"},
             {"dry-run", "print the expected time and disk space, and exit"}},
         figures = true,
     })
     if o.images == "Fashion-MNIST's test images" then
         o.images = FASHION
         if not o.set and not lfs.attributes(FASHION, "mode") then
-            fail("%s: not there; Debian's package dataset-fashion-mnist has it, or give --images or --set",
+            fail("%s is missing; install Debian's package dataset-fashion-mnist, or give --images or --set",
                 FASHION)
         end
     end
@@ -328,11 +334,12 @@ local dirs = adversarial.folders(o, out)
 self.set = given or adversarial.open(dirs)
 self.set:check_source()
 local sum = set_sum(dirs)
-dist.agree(sum, "has another set of adversarial examples than rank 0")
+dist.agree(sum, "reads a different set of adversarial examples than rank 0")
 if kept and #units == 1 then
     self.journal:commit {{"set", sum}}
 elseif kept and units[2].set ~= sum then
-    fail("%s: the set of adversarial examples changed since the run in %s was started", dirs[1], out.path)
+    fail("%s: the set of adversarial examples changed since the run in %s was started; give another --out",
+        dirs[1], out.path)
 end
 o.stem = o.stem or (self.set.input[2] < 64 and "small" or "full")
 self.part_of = detect.split(self.set, o)

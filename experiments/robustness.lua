@@ -93,12 +93,12 @@ function Robust:problem_of_unit(unit, _, state)
         local place = places[k]
         local first = state.heads[place]
         if place < 1 or place > self:room() or done[place] or first and first.file ~= head.file then
-            return ("its image %d has no place of its own"):format(k)
+            return ("its image %d has a wrong or repeated number"):format(k)
         end
         done[place], here[place], state.heads[place] = true, true, first or head
     end
     for _, place in ipairs(broken) do
-        if not here[place] then return "an image is broken that it does not hold" end
+        if not here[place] then return "it counts an image as broken that it does not hold" end
     end
 end
 
@@ -111,12 +111,12 @@ function Robust:problem_of_closing(unit, state)
     local heads = {}
     for place = 1, self:room() do
         local head = state.heads[place]
-        if head and place > unit.attacked then return "it has records of more images" end
+        if head and place > unit.attacked then return "it has records of too many images" end
         heads[#heads + 1] = head
     end
     state.done, state.heads = nil, nil
     return schema.problem(unit, units.closing(state, unit.attacked))
-        or self.losses[1].name ~= unit.loss and "it is of another attack"
+        or self.losses[1].name ~= unit.loss and "it belongs to another attack"
         or units.in_order(self, state, heads) or units.close(state, unit, unit.attacked)
 end
 
@@ -235,11 +235,17 @@ end
 experiment.run({
     setting = "robustness",
     description = "Measures robust accuracy over eps: images right before and after attacks.",
+    uses = {
+        {"", "robust accuracy of the bundled network in the Linf norm"},
+        {"--net model.onnx --images photos --eps 0,2/255,8/255", "your own network and images, three radii"},
+        {"--norm 2 --attacks apgd,square --matrix none",
+            "in the L2 norm, two attacks, no comparison of losses"},
+    },
     takes = {"eps", "norm", "attacks", "matrix", "require", "seed"},
     defaults = {norm = "inf", attacks = report.attacks},
     help = {
-        norm = "the norm of the ball: 2 or inf",
-        attacks = "NAME or NAME:PARAMETER=VALUE:..., with commas between, made in this order",
+        norm = "norm of the ball: 2 or inf",
+        attacks = "NAME or NAME:PARAMETER=VALUE:..., separated by commas; they run in this order",
     },
     prepare = function(o, net)
         o.untargeted = true

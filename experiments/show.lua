@@ -8,6 +8,11 @@ local summary = require "advrt.nets.summary"
 local o = options.parse(arg, {
     name = "show.lua",
     description = "Lists a net's layers: shapes, parameters and FLOPs for one image.",
+    uses = {
+        {"", "the layers of the bundled network"},
+        {"--net resnet50", "a network definition that comes with advrt"},
+        {"--net model.onnx --crop 224", "an ONNX model with an open image size"},
+    },
     options = {"net", "output", "crop"},
 })
 local g, message = net.load(o.net, {init = "none", output = o.output, crop = o.crop})

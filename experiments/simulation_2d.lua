@@ -251,6 +251,11 @@ local takes = {"n", "factor", "noise", "hidden", "epochs", "paths", "iterations"
     "losses", "require", "kappa", "seed", "out"}
 local o = options.parse(arg, {name = "simulation_2d.lua",
     description = "Draws Fig. 6: the gradients of the losses over the plane of two circles.",
+    uses = {
+        {"", "Fig. 6 with the losses of the paper"},
+        {"--paths 12", "with the paths of 12 points under attack"},
+        {"--losses ce,logit --hidden 32 --out runs/plane", "two losses on a smaller network"},
+    },
     options = takes, figures = "always", defaults = {iterations = 40, magnitude = 0.05}})
 if #o.losses > MOST then fail.option("--losses: at most %d, got %d", MOST, #o.losses) end
 plot.check()

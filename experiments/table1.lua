@@ -16,11 +16,16 @@ local settings = {"equal_multiplier", "equal_perturbation"}
 local o = options.parse(arg, {
     name = "table1.lua",
     description = "Joins an equal-multiplier and an equal-perturbation run into Table I.",
+    uses = {
+        {"runs/multiplier runs/perturbation", "print Table I from two runs"},
+        {"runs/multiplier runs/perturbation --csv", "print it as CSV"},
+        {"runs/multiplier runs/perturbation --out runs/table1", "write it as CSV and LaTeX too"},
+    },
     options = {"out"},
     flags = {{"csv", "print CSV instead of the table"}},
     arguments = {
-        {"run_a", "folder of a run of one setting"},
-        {"run_b", "folder of a run of the other"},
+        {"run_a", "folder of a run of equal_multiplier or equal_perturbation"},
+        {"run_b", "folder of a run of the other setting"},
     },
 })
 
@@ -40,13 +45,13 @@ end
 for i, setting in ipairs(settings) do
     groups[i] = found[setting]
     if not groups[i] then
-        fail("neither %s nor %s is a run of %s", o.run_a, o.run_b, setting)
+        fail("neither %s nor %s holds a run of %s", o.run_a, o.run_b, setting)
     end
 end
 for i = 1, math.max(#groups[1], #groups[2]) do
     local a, b = groups[1][i], groups[2][i]
     if not (a and b and a.loss == b.loss) then
-        fail("%s and %s were run with other losses; give both the same --losses", o.run_a, o.run_b)
+        fail("%s and %s have different losses; run both with the same --losses", o.run_a, o.run_b)
     end
 end
 
@@ -54,13 +59,13 @@ end
 for key, what in pairs {net_sha256 = "net", weights_sha256 = "weights", labels_sha256 = "images",
     require_sha256 = "losses"} do
     if abouts[1][key] ~= abouts[2][key] then
-        fail("%s and %s are runs of other %s, which no table compares", o.run_a, o.run_b, what)
+        fail("%s and %s differ in their %s; Table I needs runs with the same", o.run_a, o.run_b, what)
     end
 end
 
 local file = loaded.difference(abouts[1].loaded, abouts[2].loaded)
 if file then
-    fail("%s and %s are runs with another file, which no table compares: %s", o.run_a, o.run_b, file)
+    fail("%s and %s cannot be compared: %s; run both with the same files", o.run_a, o.run_b, file)
 end
 
 local joined = table.move(groups[2], 1, #groups[2], #groups[1] + 1,

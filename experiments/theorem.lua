@@ -10,6 +10,7 @@ local attack = require "advrt.attack"
 local experiment = require "advrt.run.experiment"
 local fail = require "advrt.support.fail"
 local figures = require "advrt.paper.theorem_figures"
+local range = require "advrt.support.range"
 local report = require "advrt.paper.theorem_report"
 local schema = require "advrt.run.schema"
 local tensor = require "advrt.tensor"
@@ -112,24 +113,24 @@ function Theorem:problem_of_state(state)
     if problem then return problem end
     local x = tensors.x
     if not x or table.concat(x:shape(), ",") ~= table.concat(self:shape(), ",") or x:dtype() ~= "f32"
-        or not (x:minimum() >= 0 and x:maximum() <= 1) then
-        return "its images are none"
+        or range.of(self.net):first_outside(x) then
+        return "its images are missing or malformed"
     end
     local points, l = (state.step - 1) // self.o.every, self.units % #self.losses
     if l == 1 % #self.losses then points = points + 1 end -- the start, which all losses share
     local function holds(t, count)
         return not t and count == 0 or t and t:dtype() == "f64" and t:dim() == 1 and #t == count
     end
-    if raising and l ~= 1 % #self.losses then return "it raises margins under another loss" end
+    if raising and l ~= 1 % #self.losses then return "it tests margins under another loss" end
     if not holds(tensors.points, points * B * #report.series) then
-        return ("its points are not those of %d steps"):format(state.step)
+        return ("it does not hold the points of %d steps"):format(state.step)
     end
     local of_margin = #report.narrow * #figures.margin_columns * B
     local margins = tensors.margins and #tensors.margins or 0
     if margins % of_margin ~= 0 or margins > #self.margins * of_margin
         or not holds(tensors.margins, margins) or margins > 0 and not raising
         or not schema.amount.is(state.seconds) then
-        return "its margins are none"
+        return "its margins are missing or malformed"
     end
 end
 
@@ -184,12 +185,17 @@ end
 experiment.run({
     setting = "theorem",
     description = "Tests Theorem IV.2 along attacks, and the margin at which float32 gradients underflow.",
+    uses = {
+        {"", "the bundled network and images"},
+        {"--net model.onnx --images photos --limit 20", "your own network and 20 of your images"},
+        {"--losses ce --every 1 --margin-step 0.25", "every point of the trajectories, smaller margin steps"},
+    },
     takes = {"targets", "losses", "require", "iterations", "magnitude", "kappa", "every", "cut",
         "margin-step", "seed"},
     step = "magnitude", methods = Theorem,
     prepare = function(o, net)
         if net.classes < 2 then
-            fail("the theorem needs 2 classes, net %s has %d", net.name, net.classes)
+            fail("the theorem needs at least 2 classes, net %s has %d", net.name, net.classes)
         end
         o.cut = o.cut or (net.classes <= EACH_ON_ITS_OWN and 0 or 0.01)
     end,

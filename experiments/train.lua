@@ -10,7 +10,6 @@
 -- order of sums. With --images DIR it writes instead the hundred test images that come with the
 -- net: the first ten of each class, in the order of the test set.
 
-local argparse = require "argparse"
 local count_of = require "advrt.support.count"
 local data = require "advrt.data"
 local dist = require "advrt.dist"
@@ -18,8 +17,8 @@ local fail = require "advrt.support.fail"
 local folder = require "advrt.run.folder"
 local image = require "advrt.core.image"
 local lfs = require "lfs"
-local nearest = require "advrt.support.nearest"
 local net = require "advrt.net"
+local options = require "advrt.support.options"
 local progress = require "advrt.run.progress"
 local system = require "advrt.core.system"
 local tensor = require "advrt.tensor"
@@ -30,67 +29,45 @@ local names = {
     "ankle boot",
 }
 
-local bundled = system.options.root .. "/nets/fashion.safetensors"
+local BUNDLED = "nets/fashion.lua"
 
-local function whole(option, least, most)
-    local wanted = most and ("from %d to %d"):format(least, most) or "of at least " .. least
-    return function(text)
-        local n = text:match("^%d+$") and math.tointeger(tonumber(text))
-        if n and n >= least and n <= (most or n) then return n end
-        return nil, ("%s wants a whole number %s, got '%s'"):format(option, wanted, text)
+local function read_options()
+    local o = options.parse(arg, {
+        name = "train.lua",
+        description = "Trains a network, by default on Fashion-MNIST.",
+        uses = {
+            {"--net mynet.lua --data photos --out mynet.safetensors",
+                "train on photos/train, test on photos/val"},
+            {"--net mlp --epochs 5 --out mlp.safetensors", "a multilayer perceptron on Fashion-MNIST"},
+            {"--net mynet.lua --data photos --out mynet.safetensors --checkpoint mynet.state",
+                "save the state after each epoch; the same command continues"},
+        },
+        options = {"net", "data", "out", "images", "epochs", "batch", "rate", "readers", "log", "checkpoint",
+            "seed"},
+        ranks = true,
+        defaults = {net = BUNDLED, data = "/usr/share/datasets/fashion-mnist", epochs = 20, batch = 128,
+            rate = 0.1},
+        help = {
+            net = "network definition",
+            data = "folder with train/ and val/ of images, train.npz and val.npz (or .npy, .safetensors), "
+                .. "CIFAR's batches, or the four IDX files of MNIST's format",
+            out = {"FILE", "file for the weights (for the bundled net, default: its own weights)"},
+            images = "write a hundred test images to this folder instead of training",
+            batch = {"N", "images per step", options.whole(1, 65536)},
+        },
+    })
+    if not o.out and o.net ~= BUNDLED then
+        fail.option("--out is missing: give the file for the weights of %s", o.net)
     end
-end
-
-local function above_zero(option)
-    return function(text)
-        local n = tonumber(text)
-        if n and n > 0 and n < math.huge then return n end
-        return nil, ("%s wants a number above 0, got '%s'"):format(option, text)
-    end
-end
-
-local function options()
-    local parser = argparse("train.lua", "Trains a net, by default on Fashion-MNIST.")
-    local known = {"--help"}
-    local function add(name, ...)
-        known[#known + 1] = name
-        return parser:option(name, ...)
-    end
-    add("--net", "the definition to train", "nets/fashion.lua"):argname("FILE")
-    add("--data", "folder of train/ and val/ with images, of train.npz and val.npz (or .npy, "
-        .. ".safetensors), of CIFAR's batches, or of the four IDX files",
-        "/usr/share/datasets/fashion-mnist"):argname("DIR")
-    add("--out", "file of weights to write; default: the bundled ones, of the bundled net")
-        :argname("FILE")
-    add("--images", "write a hundred test images instead of training"):argname("DIR")
-    add("--epochs", "passes over the images", "20"):argname("N"):convert(whole("--epochs", 1))
-    add("--batch", "images a step", "128"):argname("N"):convert(whole("--batch", 1))
-    add("--rate", "highest rate", "0.1"):argname("R"):convert(above_zero "--rate")
-    add("--readers", "threads that read and decode images", "1"):argname("N")
-        :convert(whole("--readers", 1, train.readers))
-    add("--log", "CSV of the epochs to write"):argname("FILE")
-    add("--checkpoint", "state to keep, in a file, and to go on from where it is there")
-        :argname("FILE")
-    add("--seed", "of every random choice", "0"):argname("S"):convert(whole("--seed", 0))
-    local ok, values = parser:pparse()
-    if not ok then
-        local unknown = values:match("^unknown option '(.-)'")
-        local hint = unknown and nearest.hint(unknown, known) or ""
-        if unknown and hint == "" then hint = " (there are " .. table.concat(known, ", ") .. ")" end
-        fail.option("%s%s", values:match("^[^\n]*"), hint)
-    end
-    if not values.out and values.net ~= "nets/fashion.lua" then
-        fail.option("--net wants --out FILE too: where its weights are to go")
-    end
-    values.out = values.out or bundled
-    return values
+    o.out = o.out or system.options.root .. "/nets/fashion.safetensors"
+    return o
 end
 
 -- The test images of Fashion-MNIST: u8 [N,1,28,28] and the classes, u8 [N].
 local function read_test(dir)
     local function idx(what)
         local t, message = image.idx(("%s/t10k-%s-ubyte.gz"):format(dir, what))
-        if not t then fail("%s (Debian's package dataset-fashion-mnist has it)", message) end
+        if not t then fail("%s (Debian's package dataset-fashion-mnist installs it)", message) end
         return t
     end
     local images, labels = idx("images-idx3"), idx("labels-idx1")
@@ -140,12 +117,12 @@ local function open(g, dir, part)
         end
     end
     if part == "test" then
-        fail("--data %s: holds training images, but no test images beside them: no %s", dir,
+        fail("--data %s: has training images but no test images; add one of %s", dir,
             table.concat(parts.test, ", "))
     end
-    fail("--data %s: holds neither folders train and val of images nor train-images-idx3-ubyte.gz and its "
-        .. "like (Debian's package dataset-fashion-mnist has them), nor train.npz and val.npz, nor CIFAR's "
-        .. "batches", dir)
+    fail("--data %s: no training images; add folders train and val, train.npz and val.npz, CIFAR's batches, "
+        .. "or MNIST's files such as train-images-idx3-ubyte.gz (Debian's package dataset-fashion-mnist)",
+        dir)
 end
 
 local function all_of(f)
@@ -154,10 +131,9 @@ local function all_of(f)
     return tensor.from(list, "i64")
 end
 
-dist.mute()
-local o = options()
+local o = read_options()
 if o.images then
-    if dist.size > 1 then fail.option("--images is the work of one process; start it without mpirun") end
+    if dist.size > 1 then fail.option("--images runs in one process; start it without mpirun") end
     write_images(o.images, read_test(o.data))
     return
 end
@@ -179,7 +155,7 @@ end
 local images, test = open(g, o.data, "train"), open(g, o.data, "test")
 print(g)
 if o.batch > #images then
-    fail.option("--batch %d: the folder holds only %s", o.batch, count_of(#images, "image"))
+    fail.option("--batch %d: there are only %s; give a smaller batch", o.batch, count_of(#images, "image"))
 end
 local shown <close> = progress.start("images", #images // o.batch * o.batch * o.epochs)
 

@@ -30,7 +30,12 @@ local takes = table.move(adversarial.options, 1, #adversarial.options, 1, {})
 table.move({"set", "nets", "out"}, 1, 3, #takes + 1, takes)
 local o = options.parse(arg, {
     name = "transfer.lua",
-    description = "Tells how many adversarial examples also fool other nets.",
+    description = "Counts the adversarial examples that also fool other nets.",
+    uses = {
+        {"", "from the bundled network to a multilayer perceptron"},
+        {"--net a.onnx --nets b.onnx,c.onnx --images photos", "from one network of your own to two others"},
+        {"--set runs/examples --nets b.onnx", "examples that make_adversarial made"},
+    },
     options = takes,
     flags = {adversarial.skip_bad}, figures = true,
 })
@@ -44,7 +49,7 @@ local function trained_mlp()
     local function read(what)
         local t, problem = image.idx(FASHION .. what)
         if not t then
-            fail("%s (Debian's package dataset-fashion-mnist has it; or give --nets)", problem)
+            fail("%s (install Debian's package dataset-fashion-mnist, or give --nets)", problem)
         end
         return t
     end

@@ -34,7 +34,13 @@ local takes = table.move(adversarial.options, 1, #adversarial.options, 1, {})
 table.move({"set", "transformations", "out"}, 1, 3, #takes + 1, takes)
 local o = options.parse(arg, {
     name = "transformations.lua",
-    description = "Tells which adversarial examples survive transformations of the image.",
+    description = "Counts the adversarial examples that survive transformations of the image.",
+    uses = {
+        {"", "all transformations, on the bundled network and images"},
+        {"--net model.onnx --images photos", "your own network and images"},
+        {"--set runs/examples --transformations jpeg:75,bits:4",
+            "two transformations of examples that make_adversarial made"},
+    },
     options = takes,
     flags = {adversarial.skip_bad}, figures = true,
 })

@@ -56,7 +56,7 @@ local cases, sections = {}, {}
 for i, name in ipairs(scripts) do
     local help = help_of("experiments/" .. name .. ".lua")
     cases[i] = ("    %s) echo '%s' ;;"):format(name, options_of(help))
-    local about = help:match("\n\n(.-)\n\n"):gsub("\n", " "):gsub("^%u", string.lower):gsub("%.$", "")
+    local about = help:match("^(.-)\n\n"):gsub("\n", " "):gsub("^%u", string.lower):gsub("%.$", "")
     sections[i] = (".TP\n.B %s\n%s"):format(name, page_text(about))
 end
 

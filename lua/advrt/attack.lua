@@ -267,7 +267,7 @@ function attack.problem_of_state(state, g, N, iterations)
     local flips, zeros = state.tensors.flip_iteration, state.tensors.zero_steps
     if flips:minimum() < -1 or flips:maximum() >= state.step or zeros:minimum() < 0
         or zeros:maximum() > state.step then
-        return ("its flips are not of %d steps"):format(state.step)
+        return ("its flips lie outside of %d steps"):format(state.step)
     end
 end
 

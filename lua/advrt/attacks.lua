@@ -285,11 +285,11 @@ local function check(spec)
         wrong("net is missing (net.load gives one), got %s", arguments.text(g))
     end
     if type(attack) == "table" and getmetatable(attack) and getmetatable(attack).__call then
-        wrong("attack is a kind of attacks; attacks.%s {} is one of it", attack.kind)
+        wrong("attack wants parameters: give attacks.%s {}", attack.kind)
     elseif type(attack) ~= "table" or not (attack.stages or (attack.attack and attack.advance)) then
         wrong("attack is missing (attacks.cw {} is one), got %s", type(attack))
     end
-    if g.classes < 2 then wrong("a net of 1 class has no other class to move to") end
+    if g.classes < 2 then wrong("the net has 1 class; an attack needs another class") end
     local problem = arguments.loss(attack:ascends(spec.targets ~= nil), g.classes)
     if problem then wrong("%s", problem) end
     x = arguments.images(x, g.input)

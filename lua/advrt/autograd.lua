@@ -45,14 +45,15 @@ local autograd = {}
 -- A missing method is nil, but indexing a row or an element must not silently give nil.
 local Tracked = setmetatable({}, {__index = function(_, key)
     if type(key) ~= "string" then
-        error("a tracked tensor has no elements in []: x:narrow(i, n) are rows i .. i+n-1, z:gather(2, t) "
-            .. "the element of each row at its index, z:topk(k, 2):minimum(2) the k-th largest of each", 2)
+        error("a tracked tensor has no []: use x:narrow(i, n) for rows i .. i+n-1, z:gather(2, t) for one "
+            .. "element of each row, z:topk(k, 2):minimum(2) for the k-th largest of each row", 2)
     end
 end})
 Tracked.__index = Tracked
 Tracked.__name = "advrt.tracked"
 
-function Tracked.__newindex() error("a tracked tensor cannot be changed; autograd.where chooses", 2) end
+function Tracked.__newindex() error("a tracked tensor cannot be changed; compute a new one, for example by "
+    .. "autograd.where", 2) end
 
 local plain = tensor.new {1}
 local plain_type = debug.getmetatable(plain)

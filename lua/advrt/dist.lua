@@ -65,7 +65,7 @@ local function code()
 end
 
 if dist.size > 1 then
-    dist.agree(code(), "runs another version of advrt, or another script, than rank 0")
+    dist.agree(code(), "runs a different version of advrt or a different script than rank 0")
 end
 
 return dist

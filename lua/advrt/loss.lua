@@ -138,7 +138,7 @@ end
 -- The problem with the function's result y for N images; nil: none.
 local function problem_of(y, N)
     if not autograd.is_tracked(y) then
-        return ("it returns %s, which does not come from the logits"):format(
+        return ("it returns %s, which was not computed from the logits"):format(
             arguments.is_tensor(y) and "a plain tensor" or y == nil and "nothing" or "a " .. type(y))
     end
     local shape = y:shape()

@@ -166,14 +166,15 @@ local function check_fields(d)
     for where, names in pairs(fields) do
         if where == "" and d.onnx then names = fields_of_model end
         local problem = arguments.keys(where == "" and d or d[where], names)
-        if problem then return ("has a field too many: %s%s"):format(where ~= "" and where .. ": " or "",
-            problem) end
+        if problem then
+            return ("has an unknown field: %s%s"):format(where ~= "" and where .. ": " or "", problem)
+        end
     end
 end
 
 local function check_definition(d, path)
     local function wrong(what) return nil, ("%s: the network definition %s"):format(path, what) end
-    if type(d) ~= "table" then return wrong("returns no table, but " .. type(d)) end
+    if type(d) ~= "table" then return wrong("must return a table, not " .. type(d)) end
     if d.onnx == nil then
         if type(d.build) ~= "function" then return wrong("has no function 'build'") end
         if not whole(d.classes) then return wrong("needs 'classes', a positive whole number") end
@@ -211,7 +212,7 @@ local function class_names(path, K, model)
     local ok, list = fail.try(class_lists.read, path, K)
     if not ok and fail.is(list) then return nil, list.message end
     if not ok then error(list, 0) end
-    if not list then return nil, path .. ": there is no such file, which would name the classes" end
+    if not list then return nil, path .. ": this file of class names does not exist" end
     if #list == K then return path end
     return nil, ("%s: names %d classes, but %s has %d logits"):format(path, #list, model, K)
 end
@@ -249,8 +250,8 @@ function M.definition(path, opts)
     local chunk, code
     chunk, message, code = loadfile(found, "t")
     if code == "binary" then
-        message = found .. ": is no text, so no network definition, which is a Lua file such as "
-            .. "nets/mlp.lua; weights go to --weights, or to net.load's option `weights`"
+        message = found .. ": is a binary file; a net is a Lua file such as nets/mlp.lua, or an ONNX model "
+            .. "(.onnx); weights go to --weights (in Lua: {weights = FILE})"
     end
     if not chunk then return nil, message end
     local ok, d = fail.try(loaded.during, chunk, found)
@@ -363,7 +364,7 @@ local function load_weights(g, d, opts)
         path = (g.definition:match("^(.*/)") or "") .. d.weights
     end
     if not path and not g.given then
-        return nil, ("net %s has no bundled weights: name a file of weights"):format(g.name)
+        return nil, ("net %s has no bundled weights; give a file of weights"):format(g.name)
     end
     local skip = {}
     if opts.new_head then
@@ -623,8 +624,8 @@ function Net:backward(dz, q, trace, who)
         error(("bad argument #3 to 'backward' (a trace expected, got %s)"):format(type(trace)), 2)
     end
     if not self:holds(trace) then
-        fail("%s ran net %s on other images between its trace and its backward; let it use a second net: "
-            .. "load the file once more", who or "something", self.name)
+        fail("%s ran net %s on other images between its trace and its backward; load a second net for that",
+            who or "something", self.name)
     end
     if not trace.flat then return trace.plan:backward(trace.number, dz, q) end
     local given = trace.plan:backward(trace.number, dz, q and arguments.images(q, self.input))

@@ -224,7 +224,7 @@ local function run(dir, name)
     end
     for _, kind in ipairs(kinds) do
         if not whole[kind](("%s.%s.part"):format(name, kind)) then
-            fail("%s/%s.%s: gnuplot made only a part of it, as where the disk is full", dir, name, kind)
+            fail("%s/%s.%s: gnuplot wrote only a part of it; is the disk full?", dir, name, kind)
         end
     end
     forget_time(name .. ".pdf.part")

@@ -328,8 +328,7 @@ function Run:agree()
         sums[#sums + 1] = system.digest(self.o.net.graph:get(p.name):bytes())
     end
     dist.agree(("%d %d %s"):format(self.at.epoch, self.at.step, system.digest(table.concat(sums))),
-        "is not where rank 0 is in the training, or has other weights; the checkpoint and the net must "
-        .. "be the same for all")
+        "is at another step than rank 0, or has other weights; all ranks need the same checkpoint and net")
 end
 
 -- The same for their settings: if one rank makes more steps, the others would wait forever.
@@ -345,8 +344,8 @@ function Run:agree_settings()
     for _, name in ipairs(names) do
         text[#text + 1] = ("%s %s"):format(name, o.optimiser.settings[name])
     end
-    dist.agree(table.concat(text, ", "), "trains with other settings than rank 0, or on another number of "
-        .. "images, or on another kind of processor")
+    dist.agree(table.concat(text, ", "), "trains with different settings, images or another kind of "
+        .. "processor than rank 0")
 end
 
 -- The remaining images of an epoch in order; this process's part of each batch.
@@ -382,7 +381,7 @@ function Run:step()
         loss, correct = sums:get(1), math.tointeger(sums:get(2))
     end
     if loss ~= loss or loss == math.huge then
-        fail.as("diverged", "training%s: the loss is %s in epoch %d, step %d; a lower rate may help",
+        fail.as("diverged", "training%s: the loss is %s in epoch %d, step %d; try a lower rate",
             o.name and " " .. o.name or "", loss, at.epoch, at.step + 1)
     end
     self.plan:train_backward(self.dz)

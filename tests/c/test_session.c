@@ -299,7 +299,7 @@ static void test_errors(void **state) {
     expect("no network definition 'none'");
     enter("error({})");
     enter("? nonsense");
-    expect("nothing is known of 'nonsense'");
+    expect("there is no documentation of 'nonsense'");
     enter(":nonsense");
     expect("there is no command ':nonsense'");
     enter("'alive'");

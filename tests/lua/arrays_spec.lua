@@ -182,9 +182,9 @@ describe("a file of arrays as a source of images", function()
             assert.equal(2, f:label(1))
         end
         os.remove(path_of("y.npy"))
-        refused("x.npy", "holds no labels, and there is no file of them beside: " .. path_of("y.npy"))
+        refused("x.npy", "has no labels, and no file of labels is beside it: " .. path_of("y.npy"))
         put("mine.npy", npy("|u1", {2, 1}, "\0\xff"))
-        refused("mine.npy", "holds no labels, and there is no file of them beside: call the two x.npy and "
+        refused("mine.npy", "has no labels, and no file of labels is beside it: call the two x.npy and "
             .. "y.npy")
     end)
 
@@ -218,7 +218,7 @@ describe("a file of arrays as a source of images", function()
         put("x.npz", "")
         ok, problem = pcall(data.folder, dir)
         assert.is_false(ok)
-        assert.matches("no image file in it; give the array file itself, .*/%l.npz", problem.message)
+        assert.matches("holds no image files; give the array file itself, .*/%l.npz", problem.message)
     end)
 
     it("has its images chosen as a folder has", function()

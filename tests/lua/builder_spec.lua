@@ -100,10 +100,10 @@ describe("the builder", function()
     end)
 
     it("refuses arguments of another kind, naming layer, argument and value", function()
-        local grid = "adaptive_avgpool: the grid, its output's size, "
+        local grid = "adaptive_avgpool: grid (the size of the output) "
         local average = "avgpool takes a table of attributes (kernel, stride, pad, ceil_mode, "
-            .. "count_include_pad), got %s; onto a grid it is adaptive_avgpool"
-        local sizes = "must be a whole number from 1 on or {height, width}, got "
+            .. "count_include_pad), got %s; for an output of a given size use adaptive_avgpool"
+        local sizes = "must be a whole number of at least 1 or {height, width}, got "
         for line, wanted in pairs {
             ["b:adaptive_avgpool(x, {kernel = 2})"] = grid .. sizes .. "{kernel = 2}",
             ["b:adaptive_avgpool(x, 2.5)"] = grid .. sizes .. "2.5",
@@ -121,11 +121,11 @@ describe("the builder", function()
             ["b:maxpool(x, {kernel = 2, stride = 0})"] = "maxpool: stride " .. sizes .. "0",
             ["b:maxpool(x, {kernel = 2, ceil_mode = 1})"] = "maxpool: ceil_mode must be true or false, got 1",
             ["b:conv(x, 'c', {out = '2', kernel = 3})"] =
-                "conv: out must be a whole number from 1 on, got '2'",
-            ["b:conv(x, 'c', {kernel = 3})"] = "conv: out must be a whole number from 1 on, got nil",
+                "conv: out must be a whole number of at least 1, got '2'",
+            ["b:conv(x, 'c', {kernel = 3})"] = "conv: out must be a whole number of at least 1, got nil",
             ["b:conv(x, 'c', {out = 2, kernel = {3, 'a'}})"] = "conv: kernel " .. sizes .. "{3, 'a'}",
             ["b:conv(x, 'c', {out = 2, kernel = 3, pad = 'Same'})"] =
-                "conv: pad must be a whole number from 0 on "
+                "conv: pad must be a whole number of at least 0 "
                 .. "or {height, width}, \"same\" or {top, left, bottom, right}, got 'Same'",
             ["b:conv(x, 'c', {out = 2, kernel = 3, groups = 2})"] =
                 "layer 'c' (conv): groups must divide the input's and the output's channels",
@@ -137,14 +137,15 @@ describe("the builder", function()
             ["b:conv_transpose(x, 'c', {out = 2, kernel = 3, output_padding = 1})"] =
                 "layer 'c' (conv_transpose): output_padding must be 0 or more and less than the stride",
             ["b:conv_transpose(x, 'c', {out = 2, kernel = 3, output_padding = -1})"] =
-                "conv_transpose: output_padding must be a whole number from 0 on or {height, width}, got -1",
+                "conv_transpose: output_padding must be a whole number of at least 0 or {height, "
+                    .. "width}, got -1",
             ["b:conv_transpose(x, 'c', {out = 2, kernel = 3, pad = 'same'})"] =
                 "conv_transpose: pad must be given in numbers, got 'same'",
-            ["b:lrn(x)"] = "lrn: size must be a whole number from 1 on, got nil",
+            ["b:lrn(x)"] = "lrn: size must be a whole number of at least 1, got nil",
             ["b:lrn(x, {size = 2000})"] = "lrn: size must be 1 to 1024 channels",
-            ["b:upsample(x)"] = "upsample needs either size, its output's {height, width}, or factor",
+            ["b:upsample(x)"] = "upsample needs either size, the output's {height, width}, or factor",
             ["b:upsample(x, {factor = 2, size = 3})"] =
-                "upsample needs either size, its output's {height, width}, or factor",
+                "upsample needs either size, the output's {height, width}, or factor",
             ["b:upsample(x, {factor = {2, -1}})"] =
                 "upsample: factor must be a number greater than 0 or {height, width}, got {2, -1}",
             ["b:upsample(x, {factor = 0.1})"] = "resize: its output grid needs two sizes from 1 to 65536",
@@ -163,7 +164,7 @@ describe("the builder", function()
             ["b:batchnorm(x, 'n', {eps = '1e-3'})"] = "batchnorm: eps must be a number, got '1e-3'",
             ["b:batchnorm(x)"] = "batchnorm needs the name of its parameters, got nil",
             ["b:linear(x, 2)"] = "linear needs the name of its parameters, got 2",
-            ["b:linear(x, 'f')"] = "linear: out must be a whole number from 1 on, got nil",
+            ["b:linear(x, 'f')"] = "linear: out must be a whole number of at least 1, got nil",
             ["b:linear(x, 'f', 2, false)"] = "linear takes a table of attributes "
                 .. "(bias, flatten, attention), got false",
             ["b:dropout(x, 'half')"] = "dropout: p must be a number, got 'half'",
@@ -174,7 +175,7 @@ describe("the builder", function()
 
     it("names the lines of build where the call was the whole of a return", function()
         local _, message = drawn("", "return b:linear(x, 'f')")
-        local problem = "linear: out must be a whole number from 1 on, got nil"
+        local problem = "linear: out must be a whole number of at least 1, got nil"
         assert.equal("net.lua: build, lines 1 to 4: " .. problem, message)
         _, message = drawn("local function last(y) return b:linear(y, 'f') end local z = last(x)")
         assert.equal("net.lua:3: " .. problem, message)
@@ -205,8 +206,8 @@ describe("a file that is no definition", function()
             local path = dir .. "/mlp." .. kind
             local nothing, message = net.load(path)
             assert.is_nil(nothing)
-            assert.equal(path .. ": is no text, so no network definition, which is a Lua file such as "
-                .. "nets/mlp.lua; weights go to --weights, or to net.load's option `weights`", message)
+            assert.equal(path .. ": is a binary file; a net is a Lua file such as nets/mlp.lua, or an ONNX "
+                .. "model (.onnx); weights go to --weights (in Lua: {weights = FILE})", message)
         end
     end)
 

@@ -88,7 +88,8 @@ describe("a checkpoint", function()
         local path = file(dictionary {key "model_ema", state(1), key "model", state(0)})
         local bias, text, g = load(path)
         assert.equal(7, bias)
-        assert.equal("advrt: x.pth: took 'model'; there too: 'model_ema'. --weights-key chooses\n", text)
+        assert.equal("advrt: x.pth: used 'model'; the file also has 'model_ema'. Choose with "
+            .. "--weights-key\n", text)
         assert.equal("model", g.weights_key)
         bias, text, g = load(path, {weights_key = "model_ema"})
         assert.equal(70, bias)
@@ -97,18 +98,21 @@ describe("a checkpoint", function()
         -- Names nobody knows: the order of the file; the averaged ones behind.
         bias, text = load(file(dictionary {key "swa.x", state(1), key "b", state(0), key "a", state(1)}))
         assert.equal(7, bias)
-        assert.equal("advrt: x.pth: took 'b'; there too: 'a', 'swa.x'. --weights-key chooses\n", text)
+        assert.equal("advrt: x.pth: used 'b'; the file also has 'a', 'swa.x'. Choose with "
+            .. "--weights-key\n", text)
         -- At the top and under a key.
         bias, text = load(file(state(0, nil, {key "ema", state(1)})))
         assert.equal(7, bias)
-        assert.equal("advrt: x.pth: took the top level; there too: 'ema'. --weights-key chooses\n", text)
+        assert.equal("advrt: x.pth: used the top level; the file also has 'ema'. Choose with "
+            .. "--weights-key\n", text)
     end)
 
     it("with several of which one fits gives that one", function()
         local half = dictionary {key "fc.bias", view(1, 6, "K\2\x85", "K\1\x85")}
         local bias, text = load(file(dictionary {key "state_dict", half, key "ema", state(0)}))
         assert.equal(7, bias)
-        assert.equal("advrt: x.pth: took 'ema'; there too: 'state_dict'. --weights-key chooses\n", text)
+        assert.equal("advrt: x.pth: used 'ema'; the file also has 'state_dict'. Choose with "
+            .. "--weights-key\n", text)
     end)
 
     it("has no other weights than its own", function()
@@ -124,7 +128,8 @@ describe("a checkpoint", function()
         assert.equal(70, tensor.load(path, {key = "model_ema"})["fc.bias"]:get(1))
         assert.same({}, said)
         assert.equal(7, tensor.load(path)["fc.bias"]:get(1))
-        assert.same({("advrt: %s: took 'model'; there too: 'model_ema'. The option 'key' chooses\n")
+        assert.same({("advrt: %s: used 'model'; the file also has 'model_ema'. Choose with the option "
+            .. "'key'\n")
             :format(path)}, said)
         assert.equal(1, select("#", tensor.load(path))) -- so that tensor.save(to, assert(tensor.load(path)))
     end)
@@ -133,7 +138,7 @@ describe("a checkpoint", function()
         for _, prefix in ipairs {"module.", "_orig_mod.module.", "module.model.", "1.", "a.b.c.d."} do
             local bias, text = load(file(dictionary {key "net", state(0, prefix)}))
             assert.equal(7, bias)
-            assert.equal(("advrt: x.pth: left '%s' off every name\n"):format(prefix), text)
+            assert.equal(("advrt: x.pth: removed '%s' from every name\n"):format(prefix), text)
         end
         assert.is_nil(load(file(state(0, "a.b.c.d.e.f.g.h.i."))))
         assert.is_nil(load(file(state(0, "no_dot"))))
@@ -146,13 +151,13 @@ describe("a checkpoint", function()
         local path = file(dictionary {key "state_dict", both})
         local bias, text, g = load(path)
         assert.equal(7, bias)
-        assert.equal("advrt: x.pth: took 'state_dict.q'; there too: 'state_dict.teacher'. --weights-key "
-            .. "chooses\nadvrt: x.pth: left 'q.' off every name\n", text)
+        assert.equal("advrt: x.pth: used 'state_dict.q'; the file also has 'state_dict.teacher'. Choose "
+            .. "with --weights-key\nadvrt: x.pth: removed 'q.' from every name\n", text)
         assert.equal("state_dict.q", g.weights_key)
         for _, name in ipairs {"teacher", "state_dict.teacher"} do
             bias, text = load(path, {weights_key = name})
             assert.equal(70, bias)
-            assert.equal("advrt: x.pth: left 'teacher.' off every name\n", text)
+            assert.equal("advrt: x.pth: removed 'teacher.' from every name\n", text)
         end
     end)
 
@@ -163,11 +168,11 @@ describe("a checkpoint", function()
             for name, t in pairs(more) do all[name] = t end
             assert(tensor.save(path, all))
         end
-        local off = "advrt: n.safetensors: left '1.' off every name\n"
+        local off = "advrt: n.safetensors: removed '1.' from every name\n"
         save {["0.mean"] = tensor.from({0.5}, "f32", {1, 1, 1}), ["0.std"] = tensor.from {0.25}}
         assert.equal(off .. "advrt: n.safetensors: passed over 0.mean, 0.std\n",
             select(2, load(path, nil, {mean = {0.5}, std = {0.25}})))
-        local other = " (--mean and --std state other ones)\n"
+        local other = " (--mean and --std set others)\n"
         assert.equal(off .. "advrt: n.safetensors: passed over 0.mean, 0.std; its mean is 0.5, the "
             .. "definition's 0.4; its std is 0.25, the definition's 0.3" .. other,
             select(2, load(path, nil, {mean = {0.4}, std = {0.3}})))
@@ -185,7 +190,8 @@ describe("a checkpoint", function()
         assert.matches("1 unexpected: scale$", select(2, load(path)))
         -- What belongs to another module can be left aside, where that is asked for.
         save {["criterion.weight"] = tensor.new {2}}
-        assert.matches("1 unexpected: criterion.weight; %-%-weights%-key 1 takes the net's alone$",
+        assert.matches("1 unexpected: criterion.weight; %-%-weights%-key 1 selects the weights of the "
+            .. "net alone$",
             select(2, load(path)))
         assert.equal(off, select(2, load(path, {weights_key = "1"})))
     end)
@@ -215,14 +221,15 @@ describe("a checkpoint", function()
             view(0, 0, "K\2K\3\x86", "K\3K\1\x86"), key "head.bias", view(0, 6, "K\2\x85", "K\1\x85")},
             key "other", dictionary {key "x", SCALAR}})
         assert.equal(("weights %s ('model') do not fit net small: 2 missing: fc.bias, fc.weight; 2 "
-            .. "unexpected: head.bias, head.weight; 'fc.weight' may be 'head.weight' in the file; the "
-            .. "definition must have the file's names; the file has 'other' too, which --weights-key chooses")
+            .. "unexpected: head.bias, head.weight; 'fc.weight' may be 'head.weight' in the file; use "
+            .. "the file's names in the definition; the file also has 'other'; choose with --weights-key")
             :format(path), select(2, load(path)))
         path = file(dictionary {key "fc.bias", view(0, 6, "K\2\x85", "K\1\x85"), key "fc.weight",
             "ctorch._utils\n_rebuild_sparse_tensor\n)R"})
-        assert.equal(("weights %s do not fit net small: 1 missing: fc.weight; 'fc.weight' is made by "
-            .. "'torch._utils._rebuild_sparse_tensor', which is never run; in PyTorch, save the weights by "
-            .. "torch.save({\"state_dict\": model.state_dict()}, FILE)"):format(path), select(2, load(path)))
+        assert.equal(("weights %s do not fit net small: 1 missing: fc.weight; 'fc.weight' needs the function "
+            .. "'torch._utils._rebuild_sparse_tensor', which advrt never runs; in PyTorch, save the weights "
+            .. "by torch.save({\"state_dict\": model.state_dict()}, FILE)"):format(path),
+            select(2, load(path)))
     end)
 end)
 

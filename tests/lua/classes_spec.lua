@@ -108,7 +108,8 @@ describe("the classes of a folder of images", function()
         assert.equal("1 10 2", labels(folder))
         assert.truthy(folder:about():find("of 3 classes (from subfolders' numbers; torchvision's "
             .. "ImageFolder sorts them as text, 10 before 2)", 1, true), folder:about())
-        assert.matches("/10: the folder's name is no class of the net %(0 .. 9%); .*classes.txt", failure())
+        assert.matches("/10: the folder's number is not a class of the net %(0 .. 9%); .*classes.txt",
+            failure())
         support.remove(dir .. "/10")
         assert.equal("subfolders' numbers", open().told_by)
         pictures("02/b.png")
@@ -145,7 +146,7 @@ describe("the classes of a folder of images", function()
         support.write(dir .. "/labels.csv", "0/a.png,1\n0/b.jpeg,1\n1/c.JFIF,1\n")
         assert.matches("\nPassed over: 4 files %(2 tif", open():about()) -- the folder's own files are none
         for _, name in ipairs {"0/a.png", "0/b.jpeg", "1/c.JFIF"} do os.remove(dir .. "/" .. name) end
-        assert.matches("no image file in it; passed over: 4 files", failure())
+        assert.matches("holds no image files; passed over: 4 files", failure())
     end)
 
     it("are of files with one channel or three", function()

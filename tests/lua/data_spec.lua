@@ -92,7 +92,7 @@ describe("a folder of images", function()
             assert.equal(4, open():label(1))
         end
         os.rename(dir .. "/labels.csv", dir .. "/Labels.csv")
-        assert.matches("/Labels.csv: is not read under this name; call it labels.csv", failure())
+        assert.matches("/Labels.csv: this name is not recognised; rename it to labels.csv", failure())
     end)
 
     it("refuses a labels.csv that does not fit, with its line", function()
@@ -113,7 +113,7 @@ describe("a folder of images", function()
             ["file,label\na.png;1\n"] = "line 2: want file,label, got 1 fields; separate them by a comma",
             ["file,label\ra.png,1\rb.png,x\r"] = "line 3: label 'x' is not a class",
             ["file,label\n\"x\r\ny\",1\n"] = "line 2: there is no image 'x??y'",
-            ["file,label\na.png,1\nb.tif,1\n"] = "line 3: 'b.tif' is no image file by its name",
+            ["file,label\na.png,1\nb.tif,1\n"] = "line 3: 'b.tif' does not have the name of an image file",
             ["filename,label\na.png,1\n"] =
                 "line 1: there is no image 'filename' in the folder; a first line of titles reads file,label",
             ["c\\a.png,1\n"] = "line 1: there is no image 'c\\a.png' in the folder; write folders as a/b",
@@ -131,7 +131,7 @@ describe("a folder of images", function()
         local folder = open()
         assert.same({"0/a.png", "07/a.png", "9/a.png"}, folder.files)
         assert.same({0, 7, 9}, {folder:label(1), folder:label(2), folder:label(3)})
-        assert.matches("/9: the folder's name is no class of the net %(0 .. 8%)", failure(9))
+        assert.matches("/9: the folder's number is not a class of the net %(0 .. 8%)", failure(9))
     end)
 
     it("takes folders that are lines of classes.txt", function()
@@ -396,7 +396,7 @@ describe("an IDX file of images", function()
         named("emnist-images-idx3-ubyte", "emnist-labels.idx1-ubyte")
         local ok, problem = pcall(data.folder, base .. "/images-idx3", options)
         assert.is_false(ok)
-        assert.matches("no image file in it; give the IDX file itself, .*/emnist%-images%-idx3%-ubyte",
+        assert.matches("holds no image files; give the IDX file itself, .*/emnist%-images%-idx3%-ubyte",
             problem.message)
     end)
 

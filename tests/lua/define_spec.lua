@@ -221,7 +221,7 @@ describe("a defined loss", function()
         local zero = tensor.new {1}
         for _, case in ipairs {
             {function() return nil end, "with 2 classes it returns nothing"},
-            {function() return 3 end, "it returns a number, which does not come from the logits"},
+            {function() return 3 end, "it returns a number, which was not computed from the logits"},
             {function(z, t) return z.value:gather(2, t) end, "returns a plain tensor"},
             {function(z, t) return z:gather(2, t):sum() end, "of shape [], not one number for each"},
             {function(z) return z end, "of shape [8,2], not one number for each image, [8]"},
@@ -243,7 +243,7 @@ describe("a defined loss", function()
                 "4); does it need min_classes = 4?"},
             {function(z, t) return z:gather(2, t) + zero:nothing() end, "define_spec.lua"},
             {function(z) return z:gather(2, {1}) end, here() .. ": bad argument #2 to 'gather' (wanted 8"},
-            {function(z) return z[1] - z[2] end, here() .. ": a tracked tensor has no elements"},
+            {function(z) return z[1] - z[2] end, here() .. ": a tracked tensor has no []"},
             {function() error("no", 0) end, here() .. ": no"},
             {function() error {} end, here() .. ": it raises a table"},
         } do

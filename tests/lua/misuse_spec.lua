@@ -35,7 +35,7 @@ describe("a mistaken call", function()
         ["attacks.run {attack = attacks.pgd {}}"] =
             "attacks.run: net is missing (net.load gives one), got nil",
         ["attacks.run {net = g, attack = attacks.pgd}"] =
-            "attacks.run: attack is a kind of attacks; attacks.pgd {} is one of it",
+            "attacks.run: attack wants parameters: give attacks.pgd {}",
         ["attacks.run {net = g, attack = 'pgd'}"] = "attacks.run: attack is missing",
         ["attacks.stream()"] = "bad argument #1 to 'stream' (table expected, got nil)",
         ["attacks.pgd 'inf'"] = "pgd wants a table of parameters, got inf",

@@ -188,7 +188,7 @@ describe("a definition that is wrong", function()
         assert.matches("^no network definition 'nets/none.lua'", none)
         assert.matches("lua:1: .*expected", (message_of "return {"))
         assert.matches("lua:2: boom$", (message_of "\nerror 'boom'"))
-        assert.matches("returns no table", (message_of "return 1"))
+        assert.matches("must return a table, not", (message_of "return 1"))
         assert.matches("has no function 'build'", (message_of "return {classes = 2}"))
         for field, wanted in pairs {
             ["name = 5"] = "needs 'name', text", ["weights = {}"] = "needs 'weights', text",
@@ -294,7 +294,7 @@ describe("weights", function()
         assert(weights.save(path, wrapped))
         assert(net.load("nets/mlp.lua", {weights = path}))
         wrapped["step"] = tensor.new {1}
-        assert.matches("1 unexpected: step; %-%-weights%-key state_dict.module takes", misfit(wrapped))
+        assert.matches("1 unexpected: step; %-%-weights%-key state_dict.module selects", misfit(wrapped))
     end)
 
     it("are asked for where a net has none bundled, and must be there", function()

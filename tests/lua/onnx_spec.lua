@@ -57,8 +57,8 @@ describe("ONNX models", function()
         assert.same({3, 1, 1}, g.input)
         assert.is_nil(g.weights)
         assert.same({{5.5, 2.75}}, g:forward(X:narrow(1, 1)):totable())
-        assert.same({folder .. "/model.onnx: no normalisation: the file states none; --mean and --std state "
-            .. "it"}, g.notes)
+        assert.same({folder .. "/model.onnx: no normalisation: the file states none; give it with --mean "
+            .. "and --std"}, g.notes)
         local _, q = g:gradient(X, require "advrt.loss".logit, {0, 1})
         assert.same({2, 3, 1, 1}, q:shape())
     end)
@@ -66,7 +66,7 @@ describe("ONNX models", function()
     it("of each opset from 6 on are read, and of a fixed batch of one", function()
         for opset = 6, 28 do computes(Z, linear(), {opset = opset}) end
         computes(Z, linear {inputs = {onnx.value("x", {1, 3})}})
-        refused("input 'x' is [4,3], of a fixed batch; export it with a batch of 1 or a free one",
+        refused("input 'x' is [4,3], with a fixed batch; export it with a batch of 1 or a dynamic one",
             linear {inputs = {onnx.value("x", {4, 3})}})
     end)
 
@@ -131,7 +131,7 @@ describe("ONNX models", function()
                 nodes = {onnx.node("Gemm", {"x", "w", "b"}, {"y"}, {transB = 1}, "fc"),
                     onnx.node(op, {"y"}, {"p"}, {axis = 1}, "/end"), onnx.node("Identity", {"p"}, {"z"})},
             })
-            assert.equal(("%s/model.onnx: took off the final %s (node '/end'): the losses want logits")
+            assert.equal(("%s/model.onnx: removed the final %s (node '/end'), because the losses need logits")
                 :format(folder, op), g.notes[1])
         end
     end)
@@ -142,7 +142,7 @@ describe("ONNX models", function()
                 onnx.node("Relu", {"z"}, {"y"})},
             outputs = {onnx.value("y", {"N", 2}), onnx.value("z", {"N", 2})},
         }
-        refused("has 2 outputs (y, z); --output NAME chooses the logits (in Lua, output = NAME)", two)
+        refused("has 2 outputs (y, z); choose the logits with --output NAME (in Lua, output = NAME)", two)
         refused("has no output 'logit'; did you mean 'logits'? (outputs: y, logits)", linear {
             outputs = {onnx.value("y", {"N", 2}), onnx.value("logits", {"N", 2})},
             nodes = {onnx.node("Relu", {"x"}, {"y"}), onnx.node("Relu", {"x"}, {"logits"})},
@@ -151,22 +151,22 @@ describe("ONNX models", function()
             :forward(X:narrow(1, 1)):totable())
         assert.same({{0, 0}}, assert(load(two, nil, {output = "y", mean = {16, 0, 0}}))
             :forward(X:narrow(1, 1)):totable())
-        refused("has 2 inputs (x, y); a net has one, the images",
+        refused("has 2 inputs (x, y); a net has one input, the images",
             linear {inputs = {onnx.value("x", {"N", 3}), onnx.value("y", {"N", 3})}})
-        refused("has 0 inputs; a net has one, the images", linear {inputs = {},
+        refused("has 0 inputs; a net has one input, the images", linear {inputs = {},
             nodes = {onnx.node("Identity", {"w"}, {"z"})}})
     end)
 
     it("of other inputs and outputs are refused", function()
-        refused("input 'x' is [?,3,?]; wanted is a batch of images, [N,C,H,W] or [N,H,W,C], or [N,K]",
+        refused("input 'x' is [?,3,?]; it must be a batch of images, [N,C,H,W] or [N,H,W,C], or [N,K]",
             linear {inputs = {onnx.value("x", {"N", 3, "L"})}})
-        refused("input 'x' is of no known shape; wanted is a batch of images, [N,C,H,W] or [N,H,W,C], or "
+        refused("input 'x' is of no known shape; it must be a batch of images, [N,C,H,W] or [N,H,W,C], or "
             .. "[N,K]", linear {inputs = {onnx.value("x")}})
-        refused("input 'x' has elements of type i64; wanted is f32, images in [0,1]",
+        refused("input 'x' has elements of type i64; they must be f32, images in [0,1]",
             linear {inputs = {onnx.value("x", {"N", 3}, 7)}})
-        refused("input 'x' is [?,?], of an open number of channels; in Lua, net.load's option input = "
-            .. "{C, H, W} names it", linear {inputs = {onnx.value("x", {"N", "K"})}})
-        refused("output 'z' is [1,3,1] for one image; wanted are logits, [N,K]", linear {
+        refused("input 'x' is [?,?], with an open number of channels; in Lua, set it with net.load's "
+            .. "option input = {C, H, W}", linear {inputs = {onnx.value("x", {"N", "K"})}})
+        refused("output 'z' is [1,3,1] for one image; it must be logits, [N,K]", linear {
             nodes = {onnx.node("Unsqueeze", {"x"}, {"y"}, {axes = {2}}), onnx.node("Relu", {"y"}, {"z"})},
         }, {opset = 11})
         refused("output 'z' does not depend on the input",
@@ -211,8 +211,8 @@ describe("ONNX models", function()
             nodes = {onnx.node("GlobalAveragePool", {"x"}, {"p"}), onnx.node("Flatten", {"p"}, {"z"})},
             inputs = {onnx.value("x", {"N", 2, "H", "W"})}, outputs = {onnx.value("z")},
         }
-        refused("input 'x' is [?,2,?,?], of an open size; --crop N names it (in Lua, crop = N or input = "
-            .. "{C, H, W})", g)
+        refused("input 'x' is [?,2,?,?], with an open size; set it with --crop N (in Lua, crop = N or input "
+            .. "= {C, H, W})", g)
         local made = assert(load(g, nil, {crop = 2}))
         assert.same({2, 2, 2}, made.input)
         local x = tensor.from({1, 2, 3, 4, 5, 6, 7, 8}, "f32", {1, 2, 2, 2})
@@ -263,7 +263,7 @@ describe("ONNX models", function()
             for text, wanted in pairs {
                 ['{onnx = "none.onnx"}'] = "there is no model '" .. folder .. "/none.onnx'",
                 ['{onnx = 3}'] = "the network definition needs 'onnx', text",
-                ['{onnx = "model.onnx", input = {3, 1, 1}}'] = "the network definition has a field too many: "
+                ['{onnx = "model.onnx", input = {3, 1, 1}}'] = "the network definition has an unknown field: "
                     .. "'input' is unknown (known: onnx, output, name, classes, mean, std, range, resize, "
                     .. "crop, defaults)",
                 ['{onnx = "model.onnx", classes = 2}'] = "the network definition needs 'classes', the path "
@@ -279,7 +279,7 @@ describe("ONNX models", function()
             assert.equal(("%s/names.txt: names 1 classes, but %s/model.onnx has 2 logits"):format(folder,
                 folder), message)
             _, message = net.load(define '{onnx = "model.onnx", classes = "no.txt"}')
-            assert.equal(folder .. "/no.txt: there is no such file, which would name the classes", message)
+            assert.equal(folder .. "/no.txt: this file of class names does not exist", message)
         end)
     end)
 end)

@@ -80,9 +80,9 @@ describe("a layer that puts numbers elsewhere", function()
             ["b:split(x, {1, 1}, 2)"] = "split: sizes {1, 1} do not add up to the 3 elements of dimension 2",
             ["b:split(x, {2, 2}, 2)"] = "split: sizes {2, 2} do not add up to the 3 elements of dimension 2",
             ["b:split(x, 0)"] = "split takes a list of sizes, or one size, got 0",
-            ["b:pad(x, -1)"] = "pad: pad must be a whole number from 0 on, {height, width} "
+            ["b:pad(x, -1)"] = "pad: pad must be a whole number of at least 0, {height, width} "
                 .. "or {top, left, bottom, right}, got -1",
-            ["b:pad(x, {1, 2, 3})"] = "pad: pad must be a whole number from 0 on, {height, width} "
+            ["b:pad(x, {1, 2, 3})"] = "pad: pad must be a whole number of at least 0, {height, width} "
                 .. "or {top, left, bottom, right}, got {1, 2, 3}",
             ["b:pad(x, 1, 1)"] = "pad: the padding of a dimension is {before, behind}, got 1",
             ["b:pad(b:flatten(x), 1)"] = "pad takes an image [C,H,W] or a dim, got [24]",

@@ -98,7 +98,7 @@ describe("tables", function()
             end
         end
         support.write(path, table.concat(written))
-        local said = "Logit limits the common images: 1, where the other losses have 4."
+        local said = "Logit limits the common images to 1; the other losses have 4 in common."
         local all = tables.summarise(path, {"ce", "ce_sign", "logit"}, T, 0)
         local rows = tables.table1(all, "equal_perturbation", {ce = 1, ce_sign = 1, logit = 2})
         assert.same({said}, tables.limits(rows))
@@ -243,7 +243,7 @@ describe("tables", function()
             end
             local ok, problem = pcall(plot.draw, place, {"fig1"})
             assert.is_false(ok)
-            assert.matches("fig1." .. kind .. ": gnuplot made only a part", problem.message)
+            assert.matches("fig1." .. kind .. ": gnuplot wrote only a part", problem.message)
             assert.same(names, support.list(place))
             assert.equal("as it was", support.read(place .. "/fig1." .. kind))
         end

@@ -65,7 +65,7 @@ describe("a backward", function()
                 assert.is_false(ok, name .. i)
                 assert.is_true(fail.is(problem), name .. ": " .. tostring(problem))
                 assert.equal("loss peeking ran net fashion on other images between its trace and its "
-                    .. "backward; let it use a second net: load the file once more", problem.message)
+                    .. "backward; load a second net for that", problem.message)
             end
         end
     end)

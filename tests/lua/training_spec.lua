@@ -250,7 +250,7 @@ describe("the trainer", function()
         local ok, failure = pcall(fit, 1, {schedule = function() return 1e30 end})
         assert.is_false(ok)
         assert.equal("diverged", require "advrt.support.fail".code(failure))
-        assert.matches("training: the loss is .* in epoch %d+, step %d+; a lower rate may help",
+        assert.matches("training: the loss is .* in epoch %d+, step %d+; try a lower rate",
             tostring(failure))
     end)
 
@@ -316,7 +316,7 @@ describe("the trainer", function()
             o.checkpoint, o.batch = path, 20
             local ok, problem = pcall(fit, 1, o)
             assert.is_false(ok)
-            assert.matches("the checkpoint is of another run", tostring(problem))
+            assert.matches("the checkpoint belongs to another run", tostring(problem))
             local f = assert(io.open(path, "r+b"))
             f:write("\255\255\255\255\255\255\255\127")
             f:close()

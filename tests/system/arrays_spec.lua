@@ -58,7 +58,8 @@ describe("a net of features", function()
         out = run(table.unpack(with("equal_perturbation", "--iterations", "30", "--save-adversarial", "last",
             "--out", folder)))
         assert.truthy(out:find("Steps: magnitude 0.03578 in the L2 norm, the default for 5 features\n"
-            .. "Pictures: none, since the input is no image (5 features): fig5 and examples/ are left out, "
+            .. "Pictures: none, because the input is not an image (5 features). fig5 and examples/ are left "
+            .. "out; "
             .. "survives_8bit is -1\n", 1, true), out)
         assert.is_nil(out:find("examples/\n", 1, true))
         for _, name in ipairs {"examples", "fig5.svg", "fig5.gp"} do
@@ -111,6 +112,21 @@ describe("a net of features", function()
             "pgd:eps=1,cw:iterations=30:searches=3,fab:norm=2:steps=10", "--untargeted", "--out",
             dir .. "/attacks")))
         assert.matches("pgd:eps=1 +%d of %d", out)
+        local names = {}
+        for i = 1, 2 do
+            names[i] = ("%s/fgs%d"):format(dir, i)
+            run(table.unpack(with("attacks", "--limit", "6", "--attacks", "fgs", "--no-figures", "--shard",
+                i .. "/2", "--out", names[i])))
+        end
+        run(scripts .. "merge.lua", names[1], names[2], "--out", dir .. "/merged_attacks")
+        run(table.unpack(with("robustness", "--limit", "6", "--attacks", "fgs", "--matrix", "none", "--eps",
+            "0,1", "--out", dir .. "/robust")))
+        for _, name in ipairs {"run/fig3c", "attacks/fig_attacks", "merged_attacks/fig_attacks",
+            "robust/fig_robust"} do
+            local figure = support.read(("%s/%s.gp"):format(dir, name))
+            assert.truthy(figure:find("the net''s input values", 1, true), name)
+            assert.is_nil(figure:find("pixels", 1, true), name)
+        end
     end)
 
     it("is given data that lies in its range alone, in one line", function()
@@ -150,7 +166,7 @@ describe("images of four channels, and CIFAR's batches", function()
             dir .. "/net.safetensors", "--images", dir .. "/x.safetensors", "--iterations", "5",
                 "--no-figures", "--out",
             dir .. "/four")
-        assert.matches("no image %(4 channels%)", out)
+        assert.matches("not an image %(4 channels%)", out)
         assert.is_false(support.exists(dir .. "/four/examples"))
     end)
 

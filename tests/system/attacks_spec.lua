@@ -179,7 +179,7 @@ describe("experiments/attacks.lua", function()
             assert.same({0, rows[1].images, 0}, {rows[1].success, rows[1].unmoved, rows[1].not_finite})
             assert.equal(0, rows[2].unmoved)
             assert.equal(rows[3].images, rows[3].unmoved) -- a random start alone
-            local line = ("%%d of %d images were not moved, as every gradient was 0%%. That is no "
+            local line = ("%%d of %d images were not moved, because every gradient was 0%%. That is no "
                 .. "robustness; try another loss, such as m_logit%%."):format(rows[1].images)
             assert.matches("\nifgs:steps=2: " .. line:gsub("%%d", rows[1].unmoved, 1) .. "\n", out)
             assert.matches("\npgd:steps=2:eps=0.001: " .. line:gsub("%%d", rows[3].unmoved, 1) .. "\n", out)
@@ -273,9 +273,11 @@ describe("experiments/attacks.lua", function()
         local weights = base .. "/alone.safetensors"
         assert(tensor.save(weights, assert(net.load(alone, {init = "he"})):state()))
         for _, case in ipairs {
-            {2, "--untargeted: a net of 1 class has no other class", {"--untargeted", "--net", alone,
+            {2, "--untargeted needs a net of at least 2 classes, this one has 1 class",
+                {"--untargeted", "--net", alone,
                 "--weights", weights}},
-            {2, "--save-adversarial first: an attack keeps no first flip", {"--save-adversarial", "first"}},
+            {2, "--save-adversarial first: attacks keep only the final image",
+                {"--save-adversarial", "first"}},
             {2, "'--attack'; did you mean '--attacks'?", {"--attack", "fgs"}},
             {2, "unknown attack 'fsg'; did you mean 'fgs'?", {"--attacks", "fsg"}},
             {2, "'pgd': eps must be a number above 0, got x", {"--attacks", "pgd:eps=x"}},

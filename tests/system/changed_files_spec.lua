@@ -108,14 +108,14 @@ describe("a file that a run loads besides those that its options name", function
         local status, _, err = support.advrt {experiments .. "merge.lua", dirs[1], dirs[2], "--out",
             base .. "/merged"}
         assert.equal(1, status)
-        assert.matches("is no shard of the run of [^\n]*k.lua has changed", err)
+        assert.matches("is not a shard of the same run as [^\n]*k.lua has changed", err)
         local other = joined({experiments .. "equal_multiplier.lua", "--images", images, "--iterations", "6",
             "--no-figures", "--shard", "1/2", "--out", base .. "/multiplier"}, more)
         status, _, err = support.advrt(other)
         assert.equal(0, status, err)
         status, _, err = support.advrt {experiments .. "table1.lua", dirs[1], base .. "/multiplier"}
         assert.equal(1, status)
-        assert.matches("^advrt: [^\n]*k.lua has changed\n$", err)
+        assert.matches("^advrt: [^\n]*k.lua has changed; run both with the same files\n$", err)
     end)
 end)
 

@@ -323,7 +323,7 @@ describe("the experiments", function()
         status, out, err = support.advrt {script, a, a}
         assert.equal(1, status)
         assert.equal("", out)
-        assert.matches("^advrt: neither [^\n]+ is a run of equal_perturbation\n$", err)
+        assert.matches("^advrt: neither [^\n]+ holds a run of equal_perturbation\n$", err)
         status, out, err = support.advrt {script, a, base}
         assert.equal(1, status)
         assert.equal("", out)
@@ -351,7 +351,7 @@ describe("the experiments", function()
         status, out, err = support.advrt {script, a, b}
         assert.equal(1, status)
         assert.equal("", out)
-        assert.matches("^advrt: [^\n]+ are runs of other weights, [^\n]+\n$", err)
+        assert.matches("^advrt: [^\n]+ differ in their weights; Table I needs runs with the same\n$", err)
     end)
 
     it("evaluate a net on a folder", function()
@@ -410,16 +410,16 @@ describe("the experiments", function()
         assert.matches("top%-1 +100.00 %%  %(4 right%)", out)
         status, _, err = label()
         assert.equal(1, status)
-        assert.matches("labels.csv is there already; name a new file, or remove it\n$", err)
+        assert.matches("labels.csv exists; give another file, or remove it\n$", err)
         assert.equal(labels, support.read(there .. "/labels.csv"))
         status, _, err = support.advrt {scripts .. "evaluate.lua", "--images", images .. "/1.png",
             "--write-labels", base .. "/new.csv"}
         assert.equal(1, status)
-        assert.matches("wants a folder of image files", err)
+        assert.matches("needs a folder of image files", err)
         -- The bundled images, too.
         status, _, err = support.advrt {scripts .. "evaluate.lua", "--write-labels", there .. "/labels.csv"}
         assert.equal(1, status)
-        assert.matches("labels.csv is there already", err)
+        assert.matches("labels.csv exists", err)
         assert.equal(labels, support.read(there .. "/labels.csv"))
     end)
 
@@ -473,7 +473,7 @@ describe("the experiments", function()
         local words = {"--require", own, "--losses", "right,wrong,ce", "--magnitude", "0.5", "--no-figures",
             "--iterations", "4"}
         local out = run_well("equal_perturbation.lua", {"--out", base .. "/signs", table.unpack(words)})
-        assert.matches("\nwrong lowers the target's logit %(from %S+ to %S+, mean%): is its sign turned%?",
+        assert.matches("\nwrong lowers the target's logit %(from %S+ to %S+, mean%)%. Is its sign wrong%?",
             out)
         assert.is_nil(out:find("\n%a+ lowers the target's logit", out:find("\nwrong lowers") + 1))
         assert.is_nil(out:find("right lowers", 1, true))
@@ -497,7 +497,7 @@ describe("the experiments", function()
     it("want to know where the weights of a net of one's own go", function()
         local status, _, err = support.advrt {scripts .. "train.lua", "--net", "nets/mlp.lua"}
         assert.equal(2, status)
-        assert.matches("^advrt: %-%-net wants %-%-out FILE too[^\n]*\n$", err)
+        assert.matches("^advrt: %-%-out is missing: give the file for the weights of nets/mlp.lua\n$", err)
     end)
 
     it("go to a folder of their own below runs/ where none is named", function()
@@ -548,14 +548,14 @@ describe("the experiments", function()
         local status, _, err = support.advrt {scripts .. "train.lua", "--data", images, "--out",
             base .. "/untrained.safetensors"}
         assert.equal(1, status)
-        assert.matches("^advrt: %-%-data [^\n]* neither folders train and val of images nor train%-images"
-            .. "[^\n]*\n$", err)
+        assert.matches("^advrt: %-%-data [^\n]* no training images; add folders train and val, "
+            .. "[^\n]*train%-images[^\n]*\n$", err)
     end)
 
     it("train on options that make sense alone", function()
         for _, case in ipairs {
-            {"--epochs", "0", "--epochs wants a whole number of at least 1, got '0'"},
-            {"--batch", "2.5", "--batch wants a whole number of at least 1, got '2.5'"},
+            {"--epochs", "0", "--epochs wants a whole number from 1 to 1000000, got '0'"},
+            {"--batch", "2.5", "--batch wants a whole number from 1 to 65536, got '2.5'"},
             {"--seed", "x", "--seed wants a whole number of at least 0, got 'x'"},
             {"--rate", "fast", "--rate wants a number above 0, got 'fast'"},
             {"--rate", "nan", "--rate wants a number above 0, got 'nan'"},
@@ -631,7 +631,7 @@ describe("the experiments", function()
         assert.equal(before, support.read(file.weights))
         status, _, err = trained "41"
         assert.equal(1, status)
-        assert.matches("checkpoint is of another run %(mlp, 10 classes, 30 images, 40 epochs", err)
+        assert.matches("checkpoint belongs to another run %(mlp, 10 classes, 30 images, 40 epochs", err)
         os.remove(dir .. "/val/3/2.png")
         support.write(dir .. "/train/3/2.png", "no image")
         os.remove(file.checkpoint)
@@ -663,7 +663,8 @@ describe("the experiments", function()
         local status, out, err = run("equal_perturbation.lua", {"--images", only, "--out", dir})
         assert.equal(1, status)
         says_nothing(out)
-        assert.matches("\nadvrt: nothing to attack: of 1 images [^\n]+ 1 wrong [^\n]+\n$", "\n" .. err)
+        assert.matches("\nadvrt: nothing to attack: of 1 images in [^\n]+, "
+            .. "1 are classified wrongly [^\n]+\n$", "\n" .. err)
         assert.is_false(support.exists(dir))
     end)
 

@@ -66,8 +66,8 @@ describe("figures.lua", function()
         support.reseal(changed)
         for _, case in ipairs {
             {1, "run.json: No such file", plain}, {1,
-                "a run of attacks, whose figures only its own script", other},
-            {1, "names a figure 'hardmax'", changed}, {1, "run.json", "--out", base .. "/x", base
+                "holds a run of attacks; only that script draws its figures", other},
+            {1, "names the figure 'hardmax'", changed}, {1, "run.json", "--out", base .. "/x", base
                 .. "/nowhere"},
             {2, "--figure-size wants page or column, got '9cm'", run, "--figure-size", "9cm"},
             {2, "--bands wants quartiles or interval or sd", run, "--bands", "mean"},

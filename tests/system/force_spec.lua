@@ -319,7 +319,7 @@ describe("a checkpoint of an attack", function()
             local ok, problem = pcall(run)
             assert.is_false(ok)
             assert.truthy(problem.message:find(wanted, 1, true), problem.message or problem)
-            assert.matches("remove it to begin anew$", problem.message)
+            assert.matches("remove it to start again$", problem.message)
         end
         run()
         local text = support.read(state)
@@ -337,6 +337,6 @@ describe("a checkpoint of an attack", function()
         end
         all.entries = tensor.new({1, 8}, "f64")
         assert(weights.save(state, all))
-        refused "log is not of 2 epochs"
+        refused "log does not have 2 epochs"
     end)
 end)

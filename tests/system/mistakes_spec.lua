@@ -79,7 +79,8 @@ describe("a mistake on the command line", function()
         refused(1, "/dev/zero:1: ", {"/dev/zero"}, "timeout 20")
         refused(1, weights .. binary, {"-e", "1"}, "LUA_INIT=@" .. quote(weights))
         refused(1, "--require: " .. weights .. binary, {"theorem", "--require", weights})
-        refused(1, weights .. ": is no text, so no network definition", {"evaluate", "--net", weights})
+        refused(1, weights .. ": is a binary file; a net is a Lua file such as nets/mlp.lua, or an ONNX ",
+            {"evaluate", "--net", weights})
         assert.equal(0, (advrt {support.write(folder .. "/empty.lua", "")}))
     end)
 end)
@@ -96,8 +97,8 @@ describe("a mistake in a session", function()
 
     it("is one line, unless the user's own functions led to it", function()
         assert.same({
-            "stdin:1: loss 'bad' is rejected: with 2 classes it returns a number, which does not come from "
-                .. "the logits",
+            "stdin:1: loss 'bad' is rejected: with 2 classes it returns a number, which was not computed "
+                .. "from the logits",
             "stdin:1: bad argument #1 to 'evaluate' (advrt.tensor expected, got number)",
             "stdin:1: loss.ce has no parameter 'kappa' (it has none)", "stdin:1: mine",
             "stdin:1: pgd: eps must be a number above 0, got -1",
@@ -112,7 +113,7 @@ describe("a mistake in a session", function()
 
     it("in what ? asks for is answered with a name that is near", function()
         local function unknown(name, near)
-            return ("nothing is known of '%s'; %s"):format(name,
+            return ("there is no documentation of '%s'; %s"):format(name,
                 near and ("did you mean '%s'?"):format(near) or "? lists what there is")
         end
         assert.same({unknown("net.lod", "net.load"), unknown("experiments.atacks", "experiments.attacks"),
@@ -125,7 +126,7 @@ describe("a mistake in a session", function()
     it("is avoided by the options that ? shows of an experiment, and the parameters of an attack", function()
         local said, out = session {"? experiments.attacks", "? attacks.pgd", "? experiments/theorem.lua"}
         assert.same({}, said)
-        for _, wanted in ipairs {"\nadvrt attacks, or advrt experiments/attacks.lua:\n\nUsage: attacks.lua (",
+        for _, wanted in ipairs {"\nadvrt attacks, or advrt experiments/attacks.lua:\n\nAttacks images with ",
             "\n   --untargeted  ", "attacks.pgd {norm = \"inf\"", "\n   --margin-step M "} do
             assert.truthy(out:find(wanted, 1, true), wanted)
         end

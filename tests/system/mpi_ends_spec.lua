@@ -62,7 +62,7 @@ describe("a run of two processes", function()
 
     may("is refused where they have other options, or other weights", function()
         local dir = base .. "/unlike"
-        refused(dir, 1, "^advrt: rank 1 of 2 has not the run of rank 0: run with other options: "
+        refused(dir, 1, "^advrt: rank 1 of 2 has a different run than rank 0: run with different options: "
             .. "%-%-limit 9, not 11", ranks.apart(words(dir, "--limit", "11"), words(dir, "--limit", "9")))
         dir = base .. "/other"
         local both, weights = {}, support.read(root .. "/nets/fashion.safetensors")
@@ -74,13 +74,15 @@ describe("a run of two processes", function()
             both[i].of = "-wdir " .. base .. "/" .. name
         end
         refused(dir, 1,
-            "^advrt: rank 1 of 2 has not the run of rank 0: of other weights %(another SHA.256%)$",
+            "^advrt: rank 1 of 2 has a different run than rank 0: with different weights "
+                .. "%(another SHA.256%)$",
             ranks.apart(both[1], both[2]))
         assert.is_false(support.exists(dir))
         dir = base .. "/script"
         local other = words(dir)
         other[3] = root .. "/experiments/equal_multiplier.lua"
-        refused(dir, 1, "^advrt: rank 1 of 2 runs another version of advrt, or another script, than rank 0$",
+        refused(dir, 1, "^advrt: rank 1 of 2 runs a different version of advrt or a different script than "
+            .. "rank 0$",
             ranks.apart(words(dir), other))
     end)
 
@@ -95,7 +97,8 @@ describe("a run of two processes", function()
         file:close()
         local other = words(dir)
         other.advrt = old .. "/bin/advrt"
-        refused(dir, 1, "^advrt: rank 1 of 2 runs another version of advrt, or another script, than rank 0$",
+        refused(dir, 1, "^advrt: rank 1 of 2 runs a different version of advrt or a different script than "
+            .. "rank 0$",
             ranks.apart(words(dir), other))
         assert.is_false(support.exists(dir))
     end)
@@ -159,8 +162,8 @@ describe("a run of two processes", function()
         ]]
         for _, change in ipairs {"epochs = first and 2 or 3", "rate = first and rate or 0.1",
             "images = first and 20 or 25"} do
-            refused(base, 1, "^advrt: rank 1 of 2 trains with other settings than rank 0, or on another "
-                .. "number of images", ranks.several(2, {"-e", script:format(change)}))
+            refused(base, 1, "^advrt: rank 1 of 2 trains with different settings, images or another kind of "
+                .. "processor than rank 0", ranks.several(2, {"-e", script:format(change)}))
         end
         local status, _, err = ranks.several(2, {"-e", script:format ""})
         assert.equal(0, status, err)

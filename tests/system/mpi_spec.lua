@@ -218,7 +218,7 @@ describe("an experiment of two processes", function()
     may("is refused where its shards are chosen by hand, and where it is one process's work", function()
         local status, _, err = run(2, base .. "/none", {"--shard", "1/2"})
         assert.equal(2, status)
-        assert.same({"advrt: --shard: mpirun itself shares out the work; leave it out"}, said(err))
+        assert.same({"advrt: --shard: mpirun already distributes the work; omit --shard"}, said(err))
         status, _, err = several(2, {system.options.root .. "/experiments/evaluate.lua"})
         assert.equal(2, status)
         assert.same({"advrt: evaluate.lua runs in one process; start it without mpirun"}, said(err))
@@ -343,7 +343,7 @@ describe("training shared by processes", function()
         local none = base .. "/none.safetensors"
         local status, _, err = several(2, {"-e", other, "--", none, "sgd"})
         assert.equal(1, status, err)
-        assert.matches("^advrt: rank 1 of 2 is not where rank 0 is in the training, or has other weights",
+        assert.matches("^advrt: rank 1 of 2 is at another step than rank 0, or has other weights",
             said(err)[1])
         status, _, err = several(3, {"-e", (SCRIPT:gsub("batch = 13", "batch = 2")), "--", none, "sgd"})
         assert.equal(1, status, err)

@@ -176,7 +176,7 @@ describe("what a run needs at its end", function()
 
     it("is looked at before a training: its test images", function()
         assert(os.rename(data .. "/val", data .. "/away"))
-        local out = refused(1, "holds training images, but no test images beside them: no val, val.npz, ",
+        local out = refused(1, "has training images but no test images; add one of val, val.npz, ",
             train())
         assert(os.rename(data .. "/away", data .. "/val"))
         assert.equal("", out)

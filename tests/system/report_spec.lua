@@ -233,7 +233,7 @@ describe("report.html", function()
         for _, one in ipairs {{"M-Logit", "<dt>M-Logit</dt><dd>the target&#39;s logit minus"},
             {"CE", "<dt>CE</dt><dd>the cross-entropy"}, {"Flip", "<dt>Flip</dt>"},
             {"S1", "S1: a class other than the target"},
-            {"urvives 8 bits", "An image\nsurvives 8 bits where"}} do
+            {"urvives 8 bits", "An image\nsurvives 8 bits if"}} do
             local first, meant = page:find(one[1], main, true), page:find(one[2], 1, true)
             assert.truthy(meant, one[2])
             assert.is_true(first >= meant, one[1])

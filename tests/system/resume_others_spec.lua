@@ -83,7 +83,7 @@ for name, options in pairs(cases) do
                 local start = progress.start
                 function progress.start(unit, total)
                     local shown = start(unit, total)
-                    if unit == "images looked at" then return shown end
+                    if unit == "images read" then return shown end
                     function shown.update(self, done)
                         self.done = done
                         local file <close> = io.open(%q, "a")

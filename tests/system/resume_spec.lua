@@ -288,9 +288,9 @@ describe("a run that is gone on with", function()
         for _, case in ipairs {
             {{shards[1], shards[3]}, "shard 2/3 is missing"},
             {{shards[1], shards[1]}, "are both shard 1/3"},
-            {{shards[1], other, shards[3]}, other .. " is no shard of the run of " .. shards[1]
-                .. ": run with other options: --seed 0, not 7"},
-            {{shards[1], whole}, "one of 1 shards, not of 3"},
+            {{shards[1], other, shards[3]}, other .. " is not a shard of the same run as " .. shards[1]
+                .. ": run with different options: --seed 0, not 7"},
+            {{shards[1], whole}, "it is one of 1 shards, not of 3"},
             {{unready}, "the run is not finished"},
             {{images}, "run.json"},
         } do

@@ -132,7 +132,7 @@ describe("a set of adversarial examples", function()
             base .. "/dry")
         assert.matches("25 images, 4 losses, 20 iterations: about .*, and 333 kB on the disk", out)
         assert.is_false(support.exists(base .. "/dry"))
-        fails(1, "%-%-extra 76: .*fashion%-images has 100 images, of which %-%-limit leaves 75", experiments
+        fails(1, "%-%-extra 76: .*fashion%-images has 100 images, and %-%-limit leaves 75", experiments
             .. "make_adversarial.lua", attacks, "--extra", "76", "--out", base .. "/dry")
         assert.is_false(support.exists(base .. "/dry"))
     end)
@@ -180,8 +180,8 @@ describe("a set of adversarial examples", function()
             if r.shard == "shard-00001-1.safetensors" and r.row == 0 then fields[5][2] = -1 end
             return true
         end)
-        refused("has not all images", function(_, r) return r.shard ~= first or r.row > 0 end)
-        refused("has not all images", function(_, r) return r.shard ~= first end)
+        refused("images of the set are missing", function(_, r) return r.shard ~= first or r.row > 0 end)
+        refused("images of the set are missing", function(_, r) return r.shard ~= first end)
         for _, header in ipairs {"5", '{"images":{"shape":[1,1,28,28],"data_offsets":[0,3136]}}'} do
             support.write(bad .. "/" .. first, string.pack("<s8", header) .. ("\0"):rep(3136))
             local sum = system.sha256(bad .. "/" .. first)
@@ -360,7 +360,7 @@ describe("a set of adversarial examples", function()
                 .. "retraining.lua", "--set", few, training, "--out", base .. "/few-run")
             local none = base .. "/none"
             run_well(experiments .. "make_adversarial.lua", attacks, "--out", none)
-            fails(1, "genuine images are needed, the set has 0; make it anew with %-%-extra %d+", experiments
+            fails(1, "genuine images, the set has 0; make it again with %-%-extra %d+", experiments
                 .. "retraining.lua", "--set", none, training, "--out", base .. "/none-run")
             fails(1, "nowhere/run.json", experiments .. "retraining.lua", "--set", base .. "/nowhere",
                 training, "--out", base .. "/nowhere-run")

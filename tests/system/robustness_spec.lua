@@ -144,9 +144,9 @@ describe("experiments/robustness.lua", function()
             {2, "got 'nan'", {"--eps", "nan"}}, {2, "got ''", {"--eps", "0.1,"}},
             {2, "got '1/2/3'", {"--eps", "1/2/3"}}, {2, "got 'inf'", {"--eps", "inf"}},
             {2, "2/510 is given twice", {"--eps", "1/255,2/510"}},
-            {2, "'apgd:eps=0.1' has eps of its own; give --eps", {"--attacks", "apgd:eps=0.1"}},
-            {2, "fgs is an attack of norm inf, not of --norm 2", {"--attacks", "fgs", "--norm", "2"}},
-            {2, "cw is an attack of norm 2, not of --norm inf", {"--attacks", "cw"}},
+            {2, "'apgd:eps=0.1' sets its own eps; give --eps instead", {"--attacks", "apgd:eps=0.1"}},
+            {2, "fgs is an attack in norm inf, not in --norm 2", {"--attacks", "fgs", "--norm", "2"}},
+            {2, "cw is an attack in norm 2, not in --norm inf", {"--attacks", "cw"}},
             {2, "unknown loss 'dlrr'", {"--matrix", "dlrr"}},
             {2, "unknown attack 'apdg'; did you mean 'apgd'?", {"--attacks", "apdg"}},
         } do

@@ -102,7 +102,8 @@ describe("a run with several seeds", function()
         end
         assert.equal(8, count)
         assert.matches("\nCE +[%d.]+ ± [%d.]+ ", out)
-        assert.truthy(out:find("Mean ± standard deviation over 3 choices of random targets", 1, true))
+        assert.truthy(out:find("Mean ± standard deviation of Table I over 3 choices of random targets", 1,
+            true))
         for line in out:gmatch("[^\n]+") do
             assert.is_true(utf8.len(line) <= 100 or line:find(base, 1, true) ~= nil, line)
         end
@@ -189,7 +190,7 @@ describe("a run with several seeds", function()
     it("is refused where no target is random, and in a folder of another kind", function()
         local none = base .. "/none"
         for _, rule in ipairs {"offset:1", "second", "class:2"} do
-            refused(2, "--targets " .. rule .. " does not make; give --targets random, or leave --seeds out",
+            refused(2, "--targets is " .. rule .. "; give --targets random, or omit --seeds",
                 words(none, {"--seeds", "2", "--targets", rule}))
         end
         refused(2, "--seeds wants a whole number from 1 to 1000", words(none, {"--seeds", "0"}))

@@ -101,7 +101,7 @@ describe("the commands on nets", function()
         assert.equal(1, status)
         assert.matches("\ninput 3: logits off by [^:]*: FAIL\n", out)
         assert.matches("\n4 of 5 pass; ", out)
-        assert.matches("tiny does not compute what .*/expect.safetensors says; check mean and std", err)
+        assert.matches("tiny does not reproduce .*/expect.safetensors; check mean and std", err)
         assert.equal(0, (check(function(all) all.logits:set(all.logits:get(3, 2) * 1.001, 3, 2) end,
             "--tolerance", "0.01")))
         status, out = check(function(all) all.gradients[2]:fill(1) end)
@@ -164,9 +164,10 @@ describe("the commands on nets", function()
         local status, out, err = support.advrt {"evaluate", "--net", path, "--limit", "20"}
         assert.equal(0, status)
         assert.matches("means on .*: 20 images", out)
-        assert.matches("means.onnx: took off the final Softmax %(node '/softmax'%)", err)
+        assert.matches("means.onnx: removed the final Softmax %(node '/softmax'%)", err)
         assert.matches("advrt: warning: [0-3] of 20 images are classified correctly, below twice chance "
-            .. "%(10 classes%); no normalisation: the file states none; %-%-mean and %-%-std state it\n", err)
+            .. "%(10 classes%); no normalisation: the file states none; give it with %-%-mean and "
+            .. "%-%-std\n", err)
         status, out, err = support.advrt {"evaluate", "--net", path, "--limit", "20", "--mean", "0"}
         assert.equal(0, status)
         assert.matches("top%-1", out)

@@ -34,7 +34,8 @@ describe("--weights-key", function()
     local function about(out) return json.decode(support.read(base .. "/" .. out .. "/run.json")).options end
 
     it("chooses, run.json says which, and what was chosen unasked is said", function()
-        local took = ("advrt: %s: took 'net'; there too: 'ema'. --weights-key chooses\n"):format(weights)
+        local took = ("advrt: %s: used 'net'; the file also has 'ema'. Choose with --weights-key\n")
+            :format(weights)
         local status, _, err = run("raw")
         assert.equal(0, status, err)
         assert.truthy(err:find(took, 1, true), err)

@@ -52,7 +52,7 @@ end
 local function read_idx(path, name)
     local images, labels = must(image.idx(path)), must(image.idx(name))
     if images:dim() ~= 3 or labels:dim() ~= 1 or #labels ~= #images or #images == 0 then
-        fail("%s: wanted images [M,H,W] and, in %s, as many labels", path, name)
+        fail("%s: needs images [M,H,W] and as many labels in %s", path, name)
     end
     return images, labels
 end
@@ -75,7 +75,7 @@ local function read_arrays(path)
     if found.y then return found.x, found.y, "its array y" end
     local name = npy_labels(path)
     if not name or not lfs.attributes(name, "mode") then
-        fail("%s: holds no labels, and there is no file of them beside: %s", path,
+        fail("%s: has no labels, and no file of labels is beside it: %s", path,
             name or "call the two x.npy and y.npy")
     end
     return found.x, must(weights.arrays(name, "y")).y, name:match("[^/]*$"), name

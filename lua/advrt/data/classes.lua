@@ -61,7 +61,7 @@ local function finder(dir, files)
         if file:find("\\", 1, true) and not file:find("/", 1, true) then
             return nil, ("there is no image '%s' in the folder; write folders as a/b"):format(file)
         elseif lfs.attributes(dir .. "/" .. file, "mode") == "file" then
-            return nil, ("'%s' is no image file by its name"):format(file)
+            return nil, ("'%s' does not have the name of an image file"):format(file)
         end
         return nil, ("there is no image '%s' in the folder"):format(file)
     end
@@ -180,8 +180,8 @@ local function by_number(dir, folders, count)
     end
     for _, name in ipairs(folders) do
         if count and map[name] >= count then
-            fail("%s/%s: the folder's name is no class of the net (0 .. %d); if it is a name and no number, "
-                .. "list all folders in classes.txt", dir, name, count - 1)
+            fail("%s/%s: the folder's number is not a class of the net (0 .. %d); if it is a name, list all "
+                .. "folders in classes.txt", dir, name, count - 1)
         end
     end
     return map

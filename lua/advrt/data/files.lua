@@ -34,7 +34,7 @@ function Folder.open(dir, o)
     local found = list(dir)
     if #found.files == 0 then
         local others, kind, name = found:passed_over(), file_in(dir)
-        fail("images: %s: no image file in it%s", dir,
+        fail("images: %s: holds no image files%s", dir,
             kind and ("; give the %s file itself, %s/%s"):format(kind, dir, name)
                 or others and "; passed over: " .. others or "")
     end
@@ -76,7 +76,7 @@ end
 --- What images first .. last are, one after another as "SHA256 CLASS FILE" and a NUL byte. Each file is
 -- read whole; "unreadable" stands for the sum of one that cannot be.
 function Folder:digest(first, last)
-    local shown <close> = progress.start("images looked at", last - first + 1)
+    local shown <close> = progress.start("images read", last - first + 1)
     local lines = {}
     for i = first, last do
         local sum = system.sha256(self.dir .. "/" .. self.files[i]) or "unreadable"

@@ -37,7 +37,7 @@ local function walk(self, dir, prefix, depth)
             self.files[#self.files + 1] = prefix .. name
         elseif not hidden and lfs.attributes(path, "mode") ~= "directory" then
             if prefix == "" and own[name:lower()] and not own[name] then
-                fail("%s: is not read under this name; call it %s", path, name:lower())
+                fail("%s: this name is not recognised; rename it to %s", path, name:lower())
             elseif prefix ~= "" or not own[name] then
                 local kind = suffix_of(name)
                 self.others[kind] = (self.others[kind] or 0) + 1

@@ -59,7 +59,7 @@ function Source.options(path, given, level)
         error("folder: classes must be a whole number above 0, got " .. tostring(o.classes), level)
     elseif input ~= nil and not (type(input) == "table" and #input == 3 and is_count(input[1])
         and is_count(input[2]) and is_count(input[3])) then
-        error("folder: input must be {C, H, W}, what the net takes of an image", level)
+        error("folder: input must be {C, H, W}, the shape of the net's input", level)
     end
     return o
 end

@@ -53,7 +53,7 @@ local function pair(v, default, what, least)
     if v == nil then v = default end
     if whole(v, least) then return {v, v} end
     if is_pair(v, least) then return v end
-    wrong("%s must be a whole number from %d on or {height, width}%s, got %s", what, least,
+    wrong("%s must be a whole number of at least %d or {height, width}%s, got %s", what, least,
         what:find(": pad$") and ", \"same\" or {top, left, bottom, right}" or "", arguments.text(v))
 end
 
@@ -122,13 +122,13 @@ end
 local function attribute(kind, o, name, wanted, default)
     local v = o[name]
     if v == nil then v = default end
-    local fits = wanted == "a whole number from 1 on" and whole(v, 1)
+    local fits = wanted == "a whole number of at least 1" and whole(v, 1)
         or wanted == "a number" and math.type(v) ~= nil or wanted == "true or false" and type(v) == "boolean"
     if not fits then wrong("%s: %s must be %s, got %s", kind, name, wanted, arguments.text(v)) end
     return v
 end
 
-local COUNT, NUMBER, SWITCH = "a whole number from 1 on", "a number", "true or false"
+local COUNT, NUMBER, SWITCH = "a whole number of at least 1", "a number", "true or false"
 
 --- A value of a graph: its number, its shape, and the same shape as an image [C,H,W].
 local function value(id, shape)

@@ -41,17 +41,17 @@ end
 local function find_input(m)
     local path = m.path
     if #m.inputs ~= 1 then
-        fail("%s: has %d inputs%s; a net has one, the images", path, #m.inputs,
+        fail("%s: has %d inputs%s; a net has one input, the images", path, #m.inputs,
             #m.inputs > 0 and " (" .. table.concat(names_of(m.inputs), ", ") .. ")" or "")
     end
     local input = m.inputs[1]
     local shape = input.shape
     if not shape or #shape ~= 4 and #shape ~= 2 then
-        fail("%s: input '%s' is %s; wanted is a batch of images, [N,C,H,W] or [N,H,W,C], or [N,K]", path,
+        fail("%s: input '%s' is %s; it must be a batch of images, [N,C,H,W] or [N,H,W,C], or [N,K]", path,
             input.name, shape and input_text(input) or "of no known shape")
     end
     if input.type and not constant.is_real(input.type) then
-        fail("%s: input '%s' has elements of type %s; wanted is f32, images in [0,1]", path, input.name,
+        fail("%s: input '%s' has elements of type %s; they must be f32, images in [0,1]", path, input.name,
             input.type)
     end
     if #shape == 2 then return input, {shape[2] or 0, 1, 1}, false end
@@ -63,12 +63,12 @@ end
 --- Fails if the model leaves a size open that the user has not given.
 local function check_size(m, input, size)
     if size[1] == 0 then
-        fail("%s: input '%s' is %s, of an open number of channels; in Lua, net.load's option input = "
-            .. "{C, H, W} names it", m.path, input.name, input_text(input))
+        fail("%s: input '%s' is %s, with an open number of channels; in Lua, set it with net.load's option "
+            .. "input = {C, H, W}", m.path, input.name, input_text(input))
     end
     if size[2] == 0 or size[3] == 0 then
-        fail("%s: input '%s' is %s, of an open size; --crop N names it (in Lua, crop = N or input = "
-            .. "{C, H, W})", m.path, input.name, input_text(input))
+        fail("%s: input '%s' is %s, with an open size; set it with --crop N (in Lua, crop = N or input = {C, "
+            .. "H, W})", m.path, input.name, input_text(input))
     end
 end
 
@@ -78,8 +78,8 @@ local function find_output(m, wanted)
     local names = names_of(m.outputs)
     if not wanted then
         if #names > 1 then
-            fail("%s: has %d outputs (%s); --output NAME chooses the logits (in Lua, output = NAME)", m.path,
-                #names, table.concat(names, ", "))
+            fail("%s: has %d outputs (%s); choose the logits with --output NAME (in Lua, output = NAME)",
+                m.path, #names, table.concat(names, ", "))
         end
         return names[1]
     end
@@ -134,7 +134,7 @@ end
 function M.no_normalisation(input)
     return "no normalisation: the file states none" .. (input[1] == 3 and input[2] > 1
         and "; torchvision's is --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
-        or "; --mean and --std state it")
+        or "; give it with --mean and --std")
 end
 
 -- Definitions ---------------------------------------------------------------
@@ -143,7 +143,7 @@ end
 local function classes_of(m, output, shape)
     local K = shape[#shape] or 0
     if constant.count(shape) ~= K or K < 1 then
-        fail("%s: output '%s' is %s for one image; wanted are logits, [N,K]", m.path, output,
+        fail("%s: output '%s' is %s for one image; it must be logits, [N,K]", m.path, output,
             constant.text(shape))
     end
     return K
@@ -156,7 +156,7 @@ local function draw_net(m, input, nhwc, output, b, x)
     if nhwc then shape = {1, x.H, x.W, x.C} end
     local batch = input.shape[1] or 1
     if batch ~= 1 then
-        fail("%s: input '%s' is %s, of a fixed batch; export it with a batch of 1 or a free one", m.path,
+        fail("%s: input '%s' is %s, with a fixed batch; export it with a batch of 1 or a dynamic one", m.path,
             input.name, input_text(input))
     end
     local image = {shape = shape, v = x, nhwc = nhwc or nil}
@@ -188,7 +188,7 @@ function M.definition(path, opts)
     local _, K = draw_net(m, input, nhwc, logits, b, x)
     local notes = {}
     if softmax then
-        notes[1] = ("took off the final %s (node '%s'): the losses want logits"):format(softmax.op,
+        notes[1] = ("removed the final %s (node '%s'), because the losses need logits"):format(softmax.op,
             softmax.name)
     end
     return {

@@ -190,8 +190,8 @@ function weights.load(path, key)
     end
     local notes = {}
     if #others > 0 and not key then
-        notes[1] = ("%s: took %s; there too: %s. The option 'key' chooses"):format(path, quoted(best.key),
-            some(others))
+        notes[1] = ("%s: used %s; the file also has %s. Choose with the option 'key'"):format(path,
+            quoted(best.key), some(others))
     end
     return state, {key = best.key, notes = notes}
 end
@@ -314,15 +314,15 @@ local function misfit(o, taken, list, wrong, tensors)
     local first = wrong.first
     local by = first and taken.group.opaque[taken.prefix .. first.name]
     if by then
-        parts[#parts + 1] = ("'%s' is made by '%s', which is never run; in PyTorch, save the weights by "
-            .. "torch.save({\"state_dict\": model.state_dict()}, FILE)"):format(first.name, by)
+        parts[#parts + 1] = ("'%s' needs the function '%s', which advrt never runs; in PyTorch, save the "
+            .. "weights by torch.save({\"state_dict\": model.state_dict()}, FILE)"):format(first.name, by)
     end
     if taken.prefix ~= "" and not first and #wrong.misshaped == 0 and wrong.inside == 0 then
-        parts[#parts + 1] = ("--weights-key %s takes the net's alone"):format(taken.full)
+        parts[#parts + 1] = ("--weights-key %s selects the weights of the net alone"):format(taken.full)
     end
     local near = first and not by and likely(first, wrong.unexpected, tensors)
     if near then
-        parts[#parts + 1] = ("'%s' may be '%s' in the file; the definition must have the file's names")
+        parts[#parts + 1] = ("'%s' may be '%s' in the file; use the file's names in the definition")
             :format(first.name, near)
     end
     local labels, seen = {}, {[taken.group.key] = true}
@@ -332,7 +332,7 @@ local function misfit(o, taken, list, wrong, tensors)
         end
     end
     if #labels > 0 then
-        parts[#parts + 1] = ("the file has %s too, which --weights-key chooses"):format(some(labels))
+        parts[#parts + 1] = ("the file also has %s; choose with --weights-key"):format(some(labels))
     end
     return nil, ("weights %s%s do not fit net %s: %s"):format(o.path,
         taken.label ~= "" and (" ('%s')"):format(taken.label) or "", o.name, table.concat(parts, "; "))
@@ -348,17 +348,17 @@ local function notes_on(o, taken, list, passed)
         end
     end
     if #others > 0 and not o.key then
-        notes[1] = ("took %s; there too: %s. --weights-key chooses"):format(quoted(taken.label),
+        notes[1] = ("used %s; the file also has %s. Choose with --weights-key"):format(quoted(taken.label),
             some(others))
     end
     local prefix = taken.group.prefix .. taken.prefix
-    if prefix ~= "" then notes[#notes + 1] = ("left '%s' off every name"):format(prefix) end
+    if prefix ~= "" then notes[#notes + 1] = ("removed '%s' from every name"):format(prefix) end
     if #passed.names > 0 then
         table.sort(passed.names)
         table.sort(passed.differences)
         notes[#notes + 1] = ("passed over %s%s"):format(some(passed.names),
             #passed.differences > 0 and "; " .. table.concat(passed.differences, "; ")
-                .. " (--mean and --std state other ones)" or "")
+                .. " (--mean and --std set others)" or "")
     end
     for i, note in ipairs(notes) do notes[i] = ("%s: %s"):format(o.path, note) end
     return notes, #others > 0

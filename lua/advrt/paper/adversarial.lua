@@ -141,7 +141,7 @@ local function extra_images(o, g, images, listed)
     if listed + o.extra > #images then
         local limit = o.sample and "sample" or "limit"
         fail.again("--extra %d: %s has %d images%s", o.extra, images.dir, #images,
-            listed > 0 and (", of which --%s leaves %d; lower --%s, or take them from --extra-images")
+            listed > 0 and (", and --%s leaves %d for it; lower --%s, or give --extra-images")
                 :format(limit, #images - listed, limit) or "")
     end
     return images, listed
@@ -178,10 +178,10 @@ function Set:heads_of_images(unit, l, heads, batch)
     local at = 0
     for k = #images + 1, #heads do
         local head = heads[k]
-        if head.loss ~= unit.loss then return nil, "a record is of another loss" end
+        if head.loss ~= unit.loss then return nil, "a record belongs to another loss" end
         repeat at = at + 1 until not batch[at] or batch[at].file == head.file
         if not batch[at] then
-            return nil, ("its record of %s is there twice, or of no image of the batch"):format(
+            return nil, ("its record of %s is duplicated or belongs to no image of the batch"):format(
                 schema.show(head.file))
         end
     end
@@ -252,7 +252,7 @@ function adversarial.make(o, takes)
         setting = o.setting, step = steps[o.setting], default = 0.01, methods = Set,
         join = function(_, dirs) -- the shards' folders together are the set
             if not o.nested then
-                print(("The set of adversarial examples is in its parts: --set %s"):format(
+                print(("The set of adversarial examples is in several folders; use it by --set %s"):format(
                     table.concat(dirs, ",")))
             end
             return false
@@ -356,7 +356,7 @@ function Reader:read(dir)
         list.target[k], list.survives[k] = r.target or -1, r.survives_8bit == true and 1 or 0
     end
     if named ~= self.total - before or genuine ~= about.images_attacked then
-        fail("%s/records.msgpack: the index is damaged: it has not all images of the set", dir)
+        fail("%s/records.msgpack: the index is damaged: images of the set are missing", dir)
     end
 end
 
@@ -372,7 +372,7 @@ function adversarial.open(dirs)
     for i, about in ipairs(self.about) do
         for _, sum in ipairs {"net_sha256", "weights_sha256"} do
             if about[sum] ~= self.about[1][sum] then
-                fail("%s: made with another source net than %s (its %s differs)", dirs[i], dirs[1], sum)
+                fail("%s: made with a different source net than %s (%s differs)", dirs[i], dirs[1], sum)
             end
         end
     end

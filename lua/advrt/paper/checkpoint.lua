@@ -71,10 +71,12 @@ end
 -- the numbers (advrt.run.schema). s.lines(numbers): the number of entries.
 function checkpoint.load(path, s)
     local all, message, damaged = sealed.load(path)
-    if not all then return nil, damaged and message .. "; remove it to begin anew" or message end
+    if not all then return nil, damaged and message .. "; remove it to start again" or message end
     local function wrong(form, ...) return nil, ("%s: the checkpoint%s"):format(path, form:format(...)) end
     local about = sealed.to_text(all.about) or "no training run"
-    if about ~= s.about then return wrong(" is of another run (%s), not of this one (%s)", about, s.about) end
+    if about ~= s.about then
+        return wrong(" belongs to another run (%s), not to this one (%s)", about, s.about)
+    end
     local copies, unfit = {}, nil
     local function want(name, t)
         if not fits(all[name], t) then unfit = unfit or name end
@@ -85,11 +87,11 @@ function checkpoint.load(path, s)
     if unfit then return wrong("'s '%s' does not fit the net", unfit) end
     local numbers, rows = numbers_of(all, s.whole), all.entries
     local problem = schema.problem(numbers, s.fields(numbers or {}))
-    if problem then return wrong(": %s; remove it to begin anew", problem) end
+    if problem then return wrong(": %s; remove it to start again", problem) end
     local count = s.lines(numbers)
     if count > 0 and not (rows and rows:dtype() == "f64" and rows:dim() == 2 and #rows == count
         and rows:size(2) == #s.columns) then
-        return wrong("'s log is not of %d epochs; remove it to begin anew", count)
+        return wrong("'s log does not have %d epochs; remove it to start again", count)
     end
     for _, pair in ipairs(copies) do pair[1]:copy(pair[2]) end
     return {numbers = numbers, entries = entries_of(count > 0 and rows or nil, s.columns)}

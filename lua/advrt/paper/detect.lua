@@ -140,8 +140,8 @@ function detect.fill_up(cell, extra, seed, add)
         needed = needed + math.max(0, cell[part].adversarial - cell[part].genuine)
     end
     if needed > #order then
-        fail.again("to balance the classes %d extra genuine images are needed, the set has %d; make it "
-            .. "anew with --extra %d, or of fewer images", needed, #order, needed)
+        fail.again("balancing the classes needs %d extra genuine images, the set has %d; make it again with "
+            .. "--extra %d, or with fewer images", needed, #order, needed)
     end
     for _, part in ipairs(detect.parts) do
         for _ = 1, cell[part].adversarial - cell[part].genuine do
@@ -182,7 +182,7 @@ function detect.recipes(o, all)
         if recipe.name == o.recipe then return {recipe} end
         names[i] = recipe.name
     end
-    fail.option("--recipe: there is no '%s', but %s", o.recipe, table.concat(names, ", "))
+    fail.option("--recipe: unknown recipe '%s' (known: %s)", o.recipe, table.concat(names, ", "))
 end
 
 -- Training --------------------------------------------------------------------

@@ -110,7 +110,7 @@ end
 
 local precision_panels = {
     target = "the target's element of the gradient with respect to the logits",
-    zero_share = "share of exact zeros in the image's gradient",
+    zero_share = "fraction of exact zeros in the image's gradient",
     l2 = "‖q‖₂ of the image",
 }
 
@@ -172,7 +172,8 @@ function figures.precision(name, rows, losses, form)
     for i, key in ipairs(figures.margin_columns) do
         panels[i] = precision_panel(key, 3 * i - 1, losses, styles, rows)
     end
-    return sheet.script(form, {name = name, title = "Where the gradients end in float32", panels = panels,
+    return sheet.script(form, {name = name, title = "Margins at which float32 gradients underflow",
+        panels = panels,
         columns = {page = 3, column = 1}, height = form.size == "page" and 140 or 105, keys = keys,
         notes = {"median over the images, and range"}, blocks = table.concat(blocks),
         commands = ("set xrange [0:%g]"):format(most)})

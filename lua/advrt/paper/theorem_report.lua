@@ -162,7 +162,7 @@ local function range_of(list, name, what)
 end
 
 local function print_precision(list, losses)
-    print("Margin z_t - max of the others at which float32 gradients underflow: median (least to most)")
+    print("Margin z_t - max of the others at which float32 gradients underflow: median (minimum to maximum)")
     local rows = {{"loss", "target's own term", "a first element", "half of the elements", "all"}}
     for _, one in ipairs(losses) do
         local columns = {}
@@ -200,15 +200,15 @@ local function check(points)
         if not p.held then broken[#broken + 1] = p end
     end
     if #broken == 0 then return end
-    print(("Points that break their bound: %d"):format(#broken))
+    print(("Points that violate the bound: %d"):format(#broken))
     for i = 1, math.min(LISTED, #broken) do
         local p = broken[i]
         print(("  %s to %d, %s, n = %d, S%d, 1 - p = %.3g: error %.6g > bound %.6g"):format(
             system.printable(p.file), p.target, p.loss, p.iteration, p.subspace, p.gap, p.error,
             p.bound))
     end
-    if #broken > LISTED then print("  ... the others are in points.csv, held = 0") end
-    fail("%d of %s break their bound", #broken, count_of(#points, "point"))
+    if #broken > LISTED then print("  ... the others are in points.csv (held = 0)") end
+    fail("%d of %s violate the bound", #broken, count_of(#points, "point"))
 end
 
 local function print_all(about, counts, rows, lost)

@@ -12,6 +12,7 @@ local fail = require "advrt.support.fail"
 local keep = require "advrt.run.keep"
 local latex = require "advrt.results.latex"
 local plot = require "advrt.plot"
+local range = require "advrt.support.range"
 local record = require "advrt.record"
 local results = require "advrt.results.finish"
 local run_json = require "advrt.run.run_json"
@@ -114,8 +115,8 @@ end
 
 --- A line about images that an attack did not move; its count of successes treats them as robust.
 local function unmoved_line(row, flat)
-    local why = flat == row.unmoved and ", as every gradient was 0"
-        or flat > 0 and (", %d as every gradient was 0"):format(flat) or ""
+    local why = flat == row.unmoved and ", because every gradient was 0"
+        or flat > 0 and (", %d because every gradient was 0"):format(flat) or ""
     return ("%s: %s not moved%s. That is no robustness; try another loss, such as m_logit."):format(
         row.attack, some(row.unmoved, row.images), why)
 end
@@ -166,7 +167,7 @@ local function text_of(rows, list)
             ("%.1f"):format(row.forward), ("%.1f"):format(row.backward),
             ("%.2f"):format(row.seconds))
     end
-    lines[#lines + 1] = "Distances over the images that succeeded; forward and backward an image, mean."
+    lines[#lines + 1] = "Distances: over the successful images. Forward, backward: mean passes per image."
     for _, line in ipairs(warnings(rows, list)) do lines[#lines + 1] = "\n" .. line end
     return table.concat(lines)
 end
@@ -185,7 +186,7 @@ end
 
 --- The figure: for each attack the fraction of images that succeeded within a distance, L2 and
 -- Linf.
-local function figure(name, rows, list, untargeted, form)
+local function figure(name, rows, list, untargeted, unit, form)
     local names, blocks, panels, keys = {}, {}, {}, {}
     for a, row in ipairs(rows) do names[a] = row.attack end
     local styles = plot.styles(names)
@@ -212,12 +213,12 @@ local function figure(name, rows, list, untargeted, form)
                 ("$%s%d using 1:2 with lines linewidth 1.5 dashtype %d linecolor rgb '%s'"):format(key, a,
                 styles[row.attack].dash, styles[row.attack].colour)
         end
-        panels[p] = {xlabel = (p == 1 and "L₂" or "L∞") .. " distance (pixels in [0,1])",
-            ylabel = (p == 1 or form.size == "column") and "Share of images" or nil,
+        panels[p] = {xlabel = (p == 1 and "L₂" or "L∞") .. (" distance (%s)"):format(unit),
+            ylabel = (p == 1 or form.size == "column") and "Fraction of images" or nil,
             commands = ("set xrange [0:%g]\nplot "):format(most) .. table.concat(parts, ", \\\n     ")}
     end
     return sheet.script(form, {name = name, title =
-        "Share of images that an attack changed within a distance",
+        "Fraction of images that an attack changed within a distance",
         panels = panels, columns = {page = 2, column = 1}, height = form.size == "page" and 150 or 110,
         keys = keys, blocks = table.concat(blocks), commands = "set yrange [0:1.03]",
         notes = {("images that %s"):format(untargeted and "left their class" or "became their target"),
@@ -245,7 +246,7 @@ function report.write(out, run)
     local drawn = not run.no_figures and counts.attacked > 0
     if drawn then
         out:write("fig_attacks.gp", figure("fig_attacks", rows, list, o.untargeted,
-            run.form or plot.form()))
+            range.unit(run.about.picture ~= false), run.form or plot.form()))
         plot.draw(out.path, {"fig_attacks"})
     end
     run_json.write(out, run.about)

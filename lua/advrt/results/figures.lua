@@ -10,6 +10,7 @@ local bands = require "advrt.results.bands"
 local count_of = require "advrt.support.count"
 local gallery = require "advrt.results.gallery"
 local plot = require "advrt.plot"
+local range = require "advrt.support.range"
 local sheet = require "advrt.plot.sheet"
 local tables = require "advrt.results.tables"
 
@@ -237,8 +238,8 @@ end
 -- step (after the sign); log scale.
 function figures.fig4(name, summary, form)
     return curves(name, summary, form or plot.form(), {title = "Gradient magnitude",
-        series = {"grad_l2", "step_l2"}, titles = {"gradient, before any sign",
-            "perturbation added in a step"},
+        series = {"grad_l2", "step_l2"}, titles = {"gradient norm (CE-sign: before taking the sign)",
+            "norm of the step's perturbation"},
         labels = {"‖gradient‖₂", "‖aₙ qₙ‖₂"}, label = "L₂ norm", axes = {"", ""},
         prepare = function(spec, of)
             if #summary.losses > MOST_TOGETHER then
@@ -323,7 +324,7 @@ function figures.fig1(name, summary, form)
             rows[n + 1] = {n, 0, count[1] / all, (count[1] + count[2]) / all, 1}
         end
         blocks[#blocks + 1] = plot.block("s" .. i, rows)
-        panels[i + 1] = {title = tables.title(one.name) .. ", share of the images", room = 56,
+        panels[i + 1] = {title = tables.title(one.name) .. ", fraction of the images", room = 56,
             xlabel = i == #summary.losses and "Iteration n" or nil, commands = strip(i)}
     end
     local keys = {{title = title .. ": initial class c", colour = DARK, dash = 2},
@@ -368,7 +369,7 @@ function figures.flipped(name, summary, form)
     if few then
         local parts = {}
         for i, s in ipairs(summary.losses) do parts[i] = stair(i, styles[s.name], 1.5) end
-        panels[1] = {ylabel = "Share of images flipped", xlabel = "Iteration n", commands = plot_of(parts)}
+        panels[1] = {ylabel = "Fraction of images flipped", xlabel = "Iteration n", commands = plot_of(parts)}
     else
         columns = small_columns(#summary.losses)
         for i, s in ipairs(summary.losses) do
@@ -381,9 +382,10 @@ function figures.flipped(name, summary, form)
                 ylabel = first_of_row(i, columns[form.size], "Share flipped")}
         end
     end
-    return sheet.script(form, {name = name, title = "Share of images flipped by iteration n", panels = panels,
+    return sheet.script(form, {name = name, title = "Fraction of images flipped by iteration n",
+        panels = panels,
         columns = columns, keys = keys, height = few and (form.size == "page" and 170 or 120) or 70,
-        notes = notes_of(summary, "share of all images, those that never flip included",
+        notes = notes_of(summary, "fraction of all images, including those that never flip",
             not few and "grey: the other losses" or nil),
         blocks = table.concat(blocks), commands =
             ("set xrange [0:%d]\nset yrange [0:1.02]\nset ytics 0,%g,1%s")
@@ -482,10 +484,10 @@ end
 function figures.least(name, summary, form)
     form = form or plot.form()
     local blocks, common = {}, #summary.losses[1].common
-    local units = summary.no_picture and "" or " (pixels in [0,1])"
+    local units = (" (%s)"):format(range.unit(not summary.no_picture))
     local panels = {box_panel(summary, "l2", "L₂ distance at the flip" .. units, nil, blocks),
         box_panel(summary, "linf", "L∞ distance at the flip" .. units, nil, blocks)}
-    return sheet.script(form, {name = name, title = "Least perturbation that makes the target", panels =
+    return sheet.script(form, {name = name, title = "Perturbation at the first flip", panels =
         panels,
         columns = {page = 2, column = 1}, height = 38 * #summary.losses + 6, blocks = table.concat(blocks),
         keys = {{title = ("the %s that every loss flips, paired"):format(count_of(common, "image")),

@@ -62,8 +62,8 @@ local function wrong_signs(summary)
     for _, one in ipairs(summary.losses) do
         local z, p = one.curves.z_target.mean, one.curves.p_target.mean
         if #one.flips == 0 and z[last] < z[0] and p[last] <= p[0] and not loss.is_builtin(one.name) then
-            lines[#lines + 1] = ("%s lowers the target's logit (from %.3g to %.3g, mean): is its sign "
-                .. "turned? An attack ascends a loss."):format(one.name, z[0], z[last])
+            lines[#lines + 1] = ("%s lowers the target's logit (from %.3g to %.3g, mean). Is its sign wrong? "
+                .. "An attack ascends a loss."):format(one.name, z[0], z[last])
         end
     end
     return lines
@@ -76,7 +76,7 @@ function results.draw(out, list, summary, form, shown)
     local names, drawn = {}, {}
     for _, figure in ipairs(list) do
         if not figures.known[figure[2]] then
-            fail("%s: run.json names a figure '%s' that there is not in this version", figure[1], figure[2])
+            fail("%s: run.json names the figure '%s', which this version does not have", figure[1], figure[2])
         end
         if not (shown.no_picture and figure[2] == "fig5") then drawn[#drawn + 1] = figure end
     end

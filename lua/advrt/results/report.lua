@@ -34,7 +34,7 @@ local list = {
         .. "perturbation lies."},
     {"viewer", "Single images", "The curves of one image at a time: choose an image and a quantity."},
     {"left", "Left out", "The images that were not attacked, and why. The numbers above do not count them."},
-    {"again", "Run it again", "The command that makes these numbers again, and what they depend on."},
+    {"again", "Run it again", "The command that reproduces these numbers, and its settings."},
 }
 
 local without_gallery = {} -- for runs on inputs that are not images
@@ -111,7 +111,7 @@ local function whole(dir, f, ...)
     local ok, result = fail.try(f, ...)
     if ok then return result end
     if fail.is(result) then error(result, 0) end
-    fail("%s: its files are not those that a run has left: %s", dir, result)
+    fail("%s: its files are not those of the run: %s", dir, result)
 end
 
 --- One section, for a single run or for several side by side. If a section has parts ({title,

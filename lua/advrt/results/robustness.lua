@@ -12,6 +12,7 @@ local fail = require "advrt.support.fail"
 local latex = require "advrt.results.latex"
 local loss = require "advrt.loss"
 local plot = require "advrt.plot"
+local range = require "advrt.support.range"
 local record = require "advrt.record"
 local results = require "advrt.results.finish"
 local stats = require "advrt.results.stats"
@@ -43,7 +44,7 @@ local function attack_at(o, net, option, text, eps)
     local kind = attacks[text:match("^[^:]*")]
     for _, key in ipairs {"norm", "eps"} do
         if text:find(":" .. key .. "=", 1, true) then
-            fail.option("%s: '%s' has %s of its own; give --%s", option, text, key, key)
+            fail.option("%s: '%s' sets its own %s; give --%s instead", option, text, key, key)
         end
     end
     local parameters, full = kind.parameters, text
@@ -52,7 +53,7 @@ local function attack_at(o, net, option, text, eps)
     local attack, problem = attacks.parse(full)
     if not attack then fail.option("%s: %s", option, problem) end
     if (attack.norm or 2) ~= o.norm then
-        fail.option("%s: %s is an attack of norm %s, not of --norm %s", option, text, attack.norm or 2,
+        fail.option("%s: %s is an attack in norm %s, not in --norm %s", option, text, attack.norm or 2,
             o.norm)
     end
     local fewest = attack:ascends(false).min_classes
@@ -267,7 +268,7 @@ local function pairs_text(paired)
     end
     local more = #lines > MOST_LINES and ("The other %d pairs that differ are in paired.csv.\n"):format(
         #lines - MOST_LINES) or ""
-    if #lines == 0 then lines[1] = "Between no two losses of the matrix a difference is shown.\n" end
+    if #lines == 0 then lines[1] = "No two losses of the matrix differ significantly.\n" end
     return table.concat(lines, "", 1, math.min(#lines, MOST_LINES)) .. more
         .. "p: exact sign test on the same images, Holm-adjusted over the pairs.\n"
 end
@@ -333,7 +334,7 @@ end
 
 --- The figure: robust accuracy over eps, after each attack and for each pair of the matrix. Each
 -- panel has different titles, so it contains its own key.
-local function figure(name, o, rows, matrix, clean, form)
+local function figure(name, o, rows, matrix, clean, unit, form)
     local panels, blocks, names = {curves_of(o, rows, clean)}, {}, {}
     if #matrix > 0 then panels[2] = matrix_curves(matrix, clean) end
     for _, one in ipairs(panels[2] or {}) do names[#names + 1] = one.loss end
@@ -353,8 +354,8 @@ local function figure(name, o, rows, matrix, clean, form)
                 p == 2 and (one.plain and 2 or 1) or style.dash, style.colour, plot.quote(one.title))
         end
         drawn[p] = {title = p == 1 and "Attacks, one after another" or "Losses, each alone",
-            ylabel = "Robust accuracy", xlabel = ("eps (L%s, pixels in [0,1])"):format(o.norm == 2
-                and "₂" or "∞"),
+            ylabel = "Robust accuracy", xlabel = ("eps (L%s, %s)"):format(o.norm == 2 and "₂" or "∞",
+                unit),
             below = 18 + 10 * #curves, commands =
                 ("set key at graph 0, graph %.4f left top vertical maxcols 1 "
                 .. "Left reverse samplen 4 font 'sans,7' spacing 0.9\nplot "):format(-30 / HEIGHT)
@@ -362,7 +363,7 @@ local function figure(name, o, rows, matrix, clean, form)
     end
     return sheet.script(form, {name = name, title = "Robust accuracy", panels = drawn,
         columns = {page = 2, column = 1}, height = HEIGHT, blocks = table.concat(blocks),
-        notes = {"share of all images"}, commands = ("set xrange [0:%.9g]\nset yrange [0:1.03]"):format(
+        notes = {"fraction of all images"}, commands = ("set xrange [0:%.9g]\nset yrange [0:1.03]"):format(
             most > 0 and most * 1.04 or 1)})
 end
 
@@ -384,7 +385,7 @@ function robustness.write(out, run)
     local drawn = not run.no_figures and counts.attacked > 0
     if drawn then
         out:write("fig_robust.gp", figure("fig_robust", o, rows, matrix, counts.attacked / counts.found,
-            run.form or plot.form()))
+            range.unit(run.about.picture ~= false), run.form or plot.form()))
         plot.draw(out.path, {"fig_robust"})
     end
     run_json.write(out, run.about)
@@ -398,7 +399,7 @@ function robustness.write(out, run)
         local unmoved = 0
         for _, turn in ipairs(turns) do unmoved = unmoved + turn.unmoved end
         if unmoved > 0 then
-            print(("%d times an attack did not move an image: its gradients were 0, and the image counts "
+            print(("%d times an attack did not move an image, because its gradients were 0; the image counts "
                 .. "as right.\n"):format(unmoved))
         end
         print(("Tables%s: %s/"):format(drawn and " and the picture" or "", out.path))

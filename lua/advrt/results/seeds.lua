@@ -74,8 +74,8 @@ local function cells_of(rows)
     return lines
 end
 
-local about_text = "Mean ± standard deviation over %d choices of random targets, of each choice's Table I. "
-    .. "Common images are those that every loss flipped; L2 and Linf are means at the flip over these."
+local about_text = "Mean ± standard deviation of Table I over %d choices of random targets. Common images "
+    .. "are those that every loss flipped. L2 and Linf are their means at the flip."
 
 --- The rows as printed.
 function seeds.text(rows)

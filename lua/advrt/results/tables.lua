@@ -386,8 +386,8 @@ function tables.limits(rows)
     for _, row in ipairs(rows) do
         local without = row.common_images + (row.missed or 0)
         if #rows > 1 and without > 2 * row.common_images then
-            list[#list + 1] = ("%s limits the common images: %d, where the other losses have %d."):format(
-                tables.title(row.loss), row.common_images, without)
+            list[#list + 1] = ("%s limits the common images to %d; the other losses have %d in common.")
+                :format(tables.title(row.loss), row.common_images, without)
         end
     end
     return list

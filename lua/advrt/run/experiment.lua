@@ -488,7 +488,7 @@ local function options_of(spec, argv)
     flags[#flags + 1] = experiment.skip_bad
     flags[#flags + 1] = {"resume", "continue the run in --out"}
     local o = options.parse(argv, {name = spec.setting .. ".lua", description = spec.description,
-        options = read, ranks = true, figures = true, bands = not spec.takes, flags = flags,
+        uses = spec.uses, options = read, ranks = true, figures = true, bands = not spec.takes, flags = flags,
         either = spec.either, help = spec.help,
         defaults = spec.defaults})
     for _, flag in ipairs(spec.flags or {}) do
@@ -501,7 +501,7 @@ end
 --- Runs an experiment from its command line to its last line of output.
 --
 -- spec.setting      the name of the setting: what records and tables call it
--- spec.description  one sentence for --help
+-- spec.description  one sentence for --help; spec.uses: as options.parse has it
 -- spec.step         the option that sets the step's size: "alpha", or "magnitude", which attack.magnitude_of
 --                   gives where it is left out; spec.default: alpha, where the net states none either
 -- spec.norm         whether --norm makes sense
@@ -525,9 +525,9 @@ function experiment.run(spec, argv)
 end
 
 local function nothing_to_attack(o, counts)
-    fail("nothing to attack: of %d images in %s the net gets %d wrong and %d are left out by "
-        .. "--targets%s; check the weights, the preprocessing and the labels "
-        .. "(experiments/evaluate.lua)", counts.found, o.images, counts.wrong, counts.left_out,
+    fail("nothing to attack: of %d images in %s, %d are classified wrongly and %d are left out by "
+        .. "--targets%s; check the weights, the preprocessing and the labels (advrt evaluate)",
+        counts.found, o.images, counts.wrong, counts.left_out,
         counts.bad > 0 and (", and %d files are bad"):format(counts.bad) or "")
 end
 
@@ -536,7 +536,7 @@ end
 local function rule_of(o, g)
     if o.untargeted then
         if g.classes < 2 then
-            fail.option("--untargeted: a net of %s has no other class to move an image to",
+            fail.option("--untargeted needs a net of at least 2 classes, this one has %s",
                 count_of(g.classes, "class", "classes"))
         end
         return function() return -1 end
@@ -593,7 +593,7 @@ local function run_here(spec, o, takes)
         print(images:about(listed))
         if step then print(step) end
         if step and not g.range.picture then
-            print(("Pictures: none, since the input is no image (%s): fig5 and examples/ are left out, "
+            print(("Pictures: none, because the input is not an image (%s). fig5 and examples/ are left out; "
                 .. "survives_8bit is -1"):format(g.range:no_picture()))
         end
     end

@@ -6,6 +6,7 @@ local lfs = require "lfs"
 local loaded = require "advrt.support.loaded"
 local loss = require "advrt.loss"
 local options = require "advrt.support.options"
+local range = require "advrt.support.range"
 local schema = require "advrt.run.schema"
 local system = require "advrt.core.system"
 local weights = require "advrt.nets.weights"
@@ -27,7 +28,7 @@ local function array(list) return setmetatable(table.move(list, 1, #list, 1, {})
 
 local order = {"setting", "program", "script", "options", "figures", "advrt", "lua", "onednn", "device",
     "threads", "processes", "isa",
-    "precision", "plan", "seed", "net", "net_sha256", "weights_sha256", "require_sha256", "loaded",
+    "precision", "plan", "seed", "net", "net_sha256", "weights_sha256", "picture", "require_sha256", "loaded",
     "loaded_later", "images_in_folder",
     "images_listed", "classes_listed", "classes_told_by",
     "files_passed_over",
@@ -106,6 +107,7 @@ function run_json.start(run)
         isa = own.isa, seed = run.o.seed,
         net = run.net.name, net_sha256 = run_json.sha256("net", run.net.definition),
         weights_sha256 = run_json.sha256("weights", run.net.weights),
+        picture = run.net.input and range.of(run.net).picture or false,
         require_sha256 = required_sha256(run.o.require),
         loaded = loaded.list(),
         images_in_folder = run.images and #run.images, images_listed = run.listed,
@@ -249,6 +251,7 @@ local options_table = schema.kind("options by name", function(v)
 end)
 
 local begun = {
+    {"picture", schema.boolean, optional = true},
     {"setting", schema.text}, {"options", options_table}, {"start", schema.text},
     {"advrt", schema.text}, {"onednn", schema.text}, {"isa", schema.text},
     {"processes", schema.whole(1, 1 << 30), optional = true},

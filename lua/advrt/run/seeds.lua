@@ -13,8 +13,8 @@ local seeds = {}
 local function seeds_of(o)
     local rule, given = o.targets:match("^(random):?(%d*)$")
     if not rule then
-        fail.option("--seeds %d repeats the choice of random targets, which --targets %s does not make; give "
-            .. "--targets random, or leave --seeds out", o.seeds, o.targets)
+        fail.option("--seeds %d repeats the choice of random targets, but --targets is %s; give --targets "
+            .. "random, or omit --seeds", o.seeds, o.targets)
     end
     local first, list = math.tointeger(tonumber(given)) or o.seed, {}
     for i = 1, o.seeds do list[i] = first + i - 1 end
@@ -27,7 +27,7 @@ local function check_names(out, names)
     for _, name in ipairs(names) do asked[name] = true end
     for _, name in ipairs(folder.seeds(out.path)) do
         if not asked[name] then
-            fail.option("--out %s: holds %s, which --seeds, --seed and --targets do not ask for; give those "
+            fail.option("--out %s: holds %s, which does not match --seeds, --seed and --targets; give those "
                 .. "of the run, or another --out", out.path, name)
         end
     end
@@ -60,7 +60,7 @@ function seeds.of_shards(dirs)
         local others = folder.seeds(dir)
         if table.concat(others, " ") ~= table.concat(names, " ") then
             fail("%s holds %s, %s holds %s; merge shards of the same --seeds", dir,
-                #others > 0 and table.concat(others, ", ") or "no run of --seeds", dirs[1],
+                #others > 0 and table.concat(others, ", ") or "no runs of --seeds", dirs[1],
                 table.concat(names, ", "))
         end
     end

@@ -29,7 +29,7 @@ local function read_shard(dir)
     local shard = about.options.shard
     if type(shard) ~= "table" or math.type(shard[1]) ~= "integer" or math.type(shard[2]) ~= "integer"
     then
-        fail("%s: is no shard of a run (its run.json has no shard)", dir)
+        fail("%s: is not a shard of a run (run.json has no shard)", dir)
     end
     run_json.check_files(dir, about)
     return {dir = dir, about = about, number = shard[1], of = shard[2]}
@@ -40,16 +40,16 @@ end
 local function other_run(first, one)
     local list, problem = run_json.differences(first, one, {out = true, shard = true,
         skip_bad = true})
-    if #list > 0 then return "run with other options: " .. table.concat(list, "; ") end
+    if #list > 0 then return "run with different options: " .. table.concat(list, "; ") end
     local what = {labels = "images", require = "losses"}
     for _, name in ipairs {"net", "weights", "labels", "require"} do
         if first[name .. "_sha256"] ~= one[name .. "_sha256"] then
-            problem = problem or ("of other %s (another SHA-256)"):format(what[name] or name)
+            problem = problem or ("with different %s (another SHA-256)"):format(what[name] or name)
         end
     end
     local file = loaded.difference(first.loaded, one.loaded)
         or loaded.conflict(first.loaded_later, one.loaded_later)
-    return problem or file and ("with another file: %s (another SHA-256)"):format(file)
+    return problem or file and ("%s (another SHA-256)"):format(file)
 end
 
 --- Fails unless every rank is about to start the same run: `about` tells of this one's (run_json.start).
@@ -58,7 +58,7 @@ function shards.agree(about)
     for i, text in ipairs(dist.gather(json.encode(about)) or {}) do
         local problem = other_run(json.decode(text), mine)
         if problem then
-            fail("rank %d of %d has not the run of rank 0: %s", i - 1, dist.size, problem)
+            fail("rank %d of %d has a different run than rank 0: %s", i - 1, dist.size, problem)
         end
     end
     dist.wait()
@@ -68,9 +68,9 @@ end
 local function check_kin(first, one)
     local problem = other_run(first.about, one.about)
     if one.of ~= first.of then
-        problem = ("one of %d shards, not of %d"):format(one.of, first.of)
+        problem = ("it is one of %d shards, not of %d"):format(one.of, first.of)
     end
-    if problem then fail("%s is no shard of the run of %s: %s", one.dir, first.dir, problem) end
+    if problem then fail("%s is not a shard of the same run as %s: %s", one.dir, first.dir, problem) end
 end
 
 --- The folders of all shards of one run, in order: array of {dir, about, number, of}. Fails where one is
@@ -203,7 +203,7 @@ end
 -- With o.nested the run is a part of another, which says how to go on; with o.whole it is that of one seed
 -- in that folder (advrt.run.seeds).
 function shards.spread(name, o, part, whole)
-    if o.shard[2] > 1 then fail.option("--shard: mpirun itself shares out the work; leave it out") end
+    if o.shard[2] > 1 then fail.option("--shard: mpirun already distributes the work; omit --shard") end
     local out <close> = dist.rank == 0 and folder.claim(o.out, name, o.resume) or nil
     local shared = folder.share(out)
     local path, holds = shared.path, shared.holds

@@ -43,11 +43,11 @@ function units.close(state, unit, images)
         return ("the counts of images do not add up: %d found, %d wrong, %d left out, %d attacked"):format(
             unit.found, unit.wrong, unit.left_out, state.attacked)
     elseif state.at >= unit.next then
-        return ("its images lie behind number %d, with which the next batch begins"):format(unit.next)
+        return ("its images come after image %d, the first of the next batch"):format(unit.next)
     end
     local rows = csv.parse(unit.left)
     for _, row in ipairs(rows or {{}}) do
-        if #row ~= 4 then return "its lines of left_out.csv are none" end
+        if #row ~= 4 then return "its lines of left_out.csv are malformed" end
     end
     state.next, state.at = unit.next, unit.next - 1
     for _, name in ipairs {"found", "wrong", "left_out"} do state[name] = unit[name] end
@@ -65,11 +65,13 @@ end
 function units.in_order(run, state, heads)
     for _, head in ipairs(heads) do
         local i = state.place[head.file]
-        if not i then return ("its record of %s is of no image of the run"):format(schema.show(head.file)) end
+        if not i then
+            return ("its record of %s belongs to no image of the run"):format(schema.show(head.file))
+        end
         if i <= state.at then
-            return ("its record of %s is there twice, or not in its place"):format(schema.show(head.file))
+            return ("its record of %s is duplicated or out of order"):format(schema.show(head.file))
         elseif head.label ~= run.images:label(i) then
-            return ("its record of %s is of class %s"):format(schema.show(head.file), schema.show(head.label))
+            return ("its record of %s has class %s"):format(schema.show(head.file), schema.show(head.label))
         end
         state.at = i
     end
@@ -102,7 +104,7 @@ function units.check(journal, dir, problem_of)
         local problem = schema.problem(unit, {{"loaded", schema.text, optional = true}})
             or problem_of(unit, i)
         local files = not problem and loaded.of_text(unit.loaded or "")
-        if not files then units.damaged(journal, i, "%s", problem or "its list of files is none") end
+        if not files then units.damaged(journal, i, "%s", problem or "its list of files is malformed") end
         loaded.check(files, dir)
     end
 end

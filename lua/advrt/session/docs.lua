@@ -206,7 +206,7 @@ local function module_text(name)
             lines[#lines + 1] = "  " .. last
         end
     end
-    if last then lines[#lines + 1] = "\n? NAME tells more of one of them." end
+    if last then lines[#lines + 1] = "\n? NAME explains one of them." end
     return (table.concat(lines, "\n"):gsub("%s+$", ""))
 end
 
@@ -259,7 +259,7 @@ local function experiments_text(name)
             gist_of(docs.read(("%s%s.lua"):format(experiments_folder(), script), script)))
     end
     return "Experiments, run as advrt experiments/NAME.lua (--help lists a script's options):\n"
-        .. table.concat(lines, "\n") .. "\n? experiments.NAME tells of one of them, with its options."
+        .. table.concat(lines, "\n") .. "\n? experiments.NAME explains one of them, with its options."
 end
 
 --- The description of one of advrt's losses beyond the paper's, and how to load it; nil if there is
@@ -276,7 +276,7 @@ local function overview()
     for _, name in ipairs(docs.modules) do
         lines[#lines + 1] = ("  %-8s %s"):format(name, docs.gist(name))
     end
-    lines[#lines + 1] = "? NAME tells of a module, a function (? tensor.stack) or a method (? x:clamp)."
+    lines[#lines + 1] = "? NAME explains a module, a function (? tensor.stack) or a method (? x:clamp)."
     lines[#lines + 1] = "? experiments lists the experiments, ? Builder the layers of a net definition."
     lines[#lines + 1] = "A line that ends in ; shows no values. :time times every command, :time CODE one."
     return table.concat(lines, "\n")

@@ -186,7 +186,7 @@ function Session:command(text)
         local help = docs.help(asked, _G)
         if not help then
             local near = docs.near(asked, _G)
-            return false, ("nothing is known of '%s'%s"):format(asked:match("^%s*(.-)%s*$"),
+            return false, ("there is no documentation of '%s'%s"):format(asked:match("^%s*(.-)%s*$"),
                 near and ("; did you mean '%s'?"):format(near) or "; ? lists what there is")
         end
         print(help)
@@ -201,7 +201,7 @@ function Session:command(text)
     local name, rest = text:match("^%s*:(%a*)%s*(.-)%s*$")
     if not name then return nil end
     if name ~= "time" then
-        return false, ("there is no command ':%s'; there are :time and ? NAME"):format(name)
+        return false, ("there is no command ':%s'; the commands are :time and ? NAME"):format(name)
     elseif rest == "" then
         self.timed = not self.timed
         print(self.timed and "every command is timed" or "commands are not timed")

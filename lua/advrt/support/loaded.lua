@@ -43,7 +43,7 @@ function loaded.list()
     for _, one in ipairs(list) do
         local path, sum = table.unpack(one)
         if known[path] and known[path] ~= sum then
-            fail("%s: the file changed while the run read it; begin anew with the one that is meant", path)
+            fail("%s: the file changed while the run read it; start a new run", path)
         end
         known[path] = sum
     end

@@ -80,7 +80,7 @@ local function numbers(least)
         for part in parts(text) do
             local n = finite(part)
             if not n or n <= least then
-                return nil, "numbers, one for each channel, with commas between"
+                return nil, "numbers separated by commas, one for each channel"
                     .. (least == 0 and ", all above 0" or "")
             end
             list[#list + 1] = n
@@ -238,32 +238,33 @@ local known = {
     {"matrix", "LIST", matrix_losses, nil,
         "losses of the matrix, or none (default: ce,logit,m_logit,dlr)"},
     {"require", "FILE", path, nil,
-        "a Lua file that defines more losses, or one of advrt's by name; repeatable"},
+        "Lua file that defines more losses, or the name of one in lua/advrt/losses/; repeatable"},
     {"iterations", "N", integer(1, 1000000), 250, "steps of each attack"},
     {"alpha", "A", above_zero, nil,
-        "the constant multiplier (default: the net's own, else 0.01 for images in [0,1]; for other data the "
-            .. "first lines say it)"},
+        "the constant multiplier (default: the net's own, else 0.01 for images in [0,1]; for other data see "
+            .. "the first lines of output)"},
     {"magnitude", "M", above_zero, nil,
         "norm of each step's perturbation (default: the net's own, else 0.05 for images in [0,1], and 0.2 % "
             .. "of the range's diagonal for features)"},
     {"norm", "P", norm, 2,
-        "the norm to hold equal: 2 or inf; for inf, --magnitude defaults to the net's own, "
-            .. "else to 4 / sqrt(C H W) times the value for 2"},
-    {"kappa", "K", not_negative, loss.m_logit.kappa + 0.0, "margin at which m_logit saturates"},
+        "norm that all steps have in common: 2 or inf; for inf, --magnitude is by default the net's own, "
+            .. "else 4 / sqrt(C H W) times the value for 2"},
+    {"kappa", "K", not_negative, loss.m_logit.kappa + 0.0, "margin at which m_logit stops growing"},
     {"batch", "B", batch, 32,
         "images per batch; auto: as many as fit in the GPU's memory, up to 512"},
     {"limit", "N", integer(1), nil,
-        "the first N files in sorted order, before the net's wrong images are left out (default: all)"},
+        "use the first N files in sorted order; wrongly classified ones among them are not attacked "
+            .. "(default: all)"},
     {"sample", "N", integer(1), nil,
-        "a random sample of N images by --seed, balanced over classes (default: all)"},
+        "use N images, drawn at random by --seed and balanced over the classes (default: all)"},
     {"seed", "S", integer(0), 0, "seed of every random choice"},
     {"seeds", "N", integer(1, 1000), 1,
         "repeat the run with N seeds for random targets, starting at --seed, and report their spread"},
     {"save-adversarial", "WHEN", choice("first", "last"), nil,
         "keep the float32 images at the first flip or after the last step"},
     {"write-labels", "FILE", path, nil,
-        "write the net's own predictions as labels (file,label) to this new file, for images without "
-            .. "labels; experiments read DIR/labels.csv"},
+        "write the net's predictions as labels (file,label) to this new file; experiments read "
+            .. "DIR/labels.csv"},
     {"out", "DIR", path, nil, "folder for the results, new or empty (default: runs/NAME-TIME)"},
     {"figure-size", "SIZE", choice("page", "column"), "page",
         "width of the figures: page (17.5 cm) or column (8.5 cm) (default: page)"},
@@ -290,7 +291,7 @@ local known = {
         "use the examples in float32, or rounded to 8 bits"},
     {"recipe", "NAME", path, "adam:3e-4", "how to train detectors: paper, or adam:RATE"},
     {"rates", "LIST", list_of(above_zero, "different numbers above 0"), {"1e-3", "3e-4", "1e-4"},
-        "training steps or epochs for adam:RATE"},
+        "learning rates of the recipes adam:RATE; --search tries all"},
     {"weight-decay", "W", not_negative, 5e-4, "with Adam"},
     {"train-batch", "B", integer(1, 65536), 32, "images per step with Adam"},
     {"test-share", "P", open_share, 0.3, "fraction of the source images"},
@@ -302,7 +303,7 @@ local known = {
         "KIND:STRENGTH, separated by commas (default: several strengths of each kind)"},
     {"every", "N", integer(1), 10, "test every N-th point of a trajectory"},
     {"cut", "P", share, nil,
-        "classes with a smaller softmax are merged (default: 0.01; 0, none merged, up to 20 classes)"},
+        "merge the classes with a smaller softmax (default: 0.01, or 0 for up to 20 classes)"},
     {"margin-step", "M", above_zero, 0.5, "step between the margins tried"},
     {"n", "N", integer(4, 100000), 1000, "points on the two circles"},
     {"factor", "F", share, 0.5, "radius of the inner circle; the outer radius is 1"},
@@ -313,7 +314,13 @@ local known = {
     {"expect", "FILE", path, nil, ".safetensors with x and logits, and gradients of their sum"},
     {"tolerance", "T", above_zero, 1e-5, "largest relative L2 error of the logits that passes"},
     {"paths", "N", integer(0, 10000), 0,
-        "number of points of the outer circle with a path drawn"},
+        "number of outer points whose path is drawn"},
+    {"data", "DIR", path, nil, "folder of training and test images"},
+    {"rate", "R", above_zero, nil, "highest learning rate"},
+    {"readers", "N", integer(1, 64), 1, "threads that read and decode images"},
+    {"log", "FILE", path, nil, "write a CSV file with a line for each epoch"},
+    {"checkpoint", "FILE", path, nil,
+        "save the state of the training after each epoch; if the file exists, continue from it"},
 }
 
 local by_name = {}
@@ -425,12 +432,27 @@ local function drawing(spec)
     return names, flags
 end
 
+--- What --help prints: a sentence, common uses, and what argparse knows of the options.
+local function help_text(spec, parser)
+    local lines = {spec.description, ""}
+    local command = "advrt " .. spec.name:gsub("%.lua$", "")
+    for i, use in ipairs(spec.uses or {}) do
+        if i == 1 then lines[#lines + 1] = "Common uses:" end
+        lines[#lines + 1] = "   " .. command .. (use[1] ~= "" and " " .. use[1] or "")
+        lines[#lines + 1] = "       " .. use[2]
+    end
+    if spec.uses then lines[#lines + 1] = "" end
+    return table.concat(lines, "\n") .. "\n" .. parser:get_help() .. "\n"
+end
+
 --- Reads a command line.
 --
 -- argv             array of words (the global arg)
--- spec.name        what the script is called in its help spec.description one sentence
+-- spec.name        the script's file name; spec.description: one sentence for --help
+-- spec.uses        the commonest uses, for --help: an array of {arguments, what they do}
 -- spec.options     names of the options it takes, from the table above
--- spec.defaults    optional: by key, defaults other than the table's; spec.help: by name, other help
+-- spec.defaults    optional: by key, defaults other than the table's; spec.help: by name, other help, or
+--                  {metavar, help} or {metavar, help, reader}, a reader as options.whole gives one
 -- spec.flags       optional: array of {name, help}; spec.arguments: optional array of {name, help}, or
 --                  {name, help, "+"}: one or more, an array of values
 -- spec.figures     true if it draws figures: it takes --no-figures and the figures' style; "always" for a
@@ -448,7 +470,7 @@ function options.parse(argv, spec)
     if dist.size > 1 and not spec.ranks then
         fail.option("%s runs in one process; start it without mpirun", spec.name)
     end
-    local parser = argparse(spec.name, spec.description):add_help(false)
+    local parser = argparse(spec.name):add_help(false)
     parser:help_max_width(96):usage_max_width(96):help_description_margin(28)
     local names, made = {["--help"] = "flag"}, {}
     local own_options, flags = drawing(spec)
@@ -457,9 +479,15 @@ function options.parse(argv, spec)
     end
     for _, name in ipairs(own_options) do
         local option = by_name[name]
-        local metavar, read = option[2], option[3]
+        local metavar, read, text = option[2], option[3], option[5]
         local own = spec.defaults and spec.defaults[key_of(name)]
-        local help = help_of(spec.help and spec.help[name] or option[5], option[4], own)
+        local other = spec.help and spec.help[name]
+        if type(other) == "table" then
+            metavar, text, read = other[1], other[2], other[3] or read
+        elseif other then
+            text = other
+        end
+        local help = help_of(text, option[4], own)
         made[name] = parser:option("--" .. name, help):argname(metavar):target(key_of(name))
             :convert(converter(name, read)):count(several[name] and "*" or "?")
         names["--" .. name] = "value"
@@ -469,8 +497,8 @@ function options.parse(argv, spec)
         names["--" .. flag[1]] = "flag"
     end
     for _, pair in ipairs(spec.either or {}) do parser:mutex(made[pair[1]], made[pair[2]]) end
-    parser:flag("-h --help", "this help"):action(function()
-        io.stdout:write(parser:get_help(), "\n")
+    parser:flag("-h --help", "print this help and exit"):action(function()
+        io.stdout:write(help_text(spec, parser))
         os.exit(true, true)
     end)
     local args = prepare(argv, names)
@@ -485,6 +513,9 @@ function options.parse(argv, spec)
     end
     return values
 end
+
+--- A reader of whole numbers from least to most.
+options.whole = integer
 
 --- Every option's key, in the order of the table above.
 options.keys = {}

@@ -168,6 +168,9 @@ function Range:doubt(radius, norm)
             of_bytes and ("; %g/255 is %.4g"):format(radius, radius / 255) or "")
 end
 
+--- The unit of values and distances, for axes and tables. picture: whether the input is an image.
+function range.unit(picture) return picture and "pixels in [0,1]" or "the net's input values" end
+
 --- The range of a net, or [0,1] of what has none.
 function range.of(g) return g.range or assert(range.new(nil, g.input)) end
 

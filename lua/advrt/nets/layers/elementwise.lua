@@ -84,7 +84,7 @@ function Builder:parameter(name, shape, o)
     end
     for _, n in ipairs(shape) do
         if not layer.whole(n, 1) then
-            layer.wrong("parameter: sizes must be whole numbers from 1 on, got %s", arguments.text(n))
+            layer.wrong("parameter: sizes must be whole numbers of at least 1, got %s", arguments.text(n))
         end
     end
     local problem = arguments.keys(o, {"role"})

@@ -24,7 +24,8 @@ takes.avgpool = {"o"}
 -- count_include_pad = true.
 function Builder:avgpool(x, o)
     if type(o) ~= "table" or #o > 0 then
-        layer.wrong("avgpool takes a table of attributes (%s), got %s; onto a grid it is adaptive_avgpool",
+        layer.wrong("avgpool takes a table of attributes (%s), got %s; for an output of a given size use "
+            .. "adaptive_avgpool",
             table.concat(of_average, ", "), arguments.text(o))
     end
     local problem = arguments.keys(o, of_average)
@@ -34,7 +35,7 @@ function Builder:avgpool(x, o)
     return layer.add(self, made, x)
 end
 
-local GRID = "the grid, its output's size,"
+local GRID = "grid (the size of the output)"
 
 takes.adaptive_avgpool = {"grid"}
 --- Average pooling to grid = {height, width}, with cells that may overlap; the default {1, 1} is

@@ -20,7 +20,7 @@ end
 --- Adds the layer. o has either the grid's size or its factors.
 local function resize(self, kind, x, o, made)
     if (o.size == nil) == (o.factor == nil) then
-        layer.wrong("%s needs either size, its output's {height, width}, or factor", kind)
+        layer.wrong("%s needs either size, the output's {height, width}, or factor", kind)
     end
     made.kind = "resize"
     made.grid = o.size ~= nil and layer.pair(o.size, nil, kind .. ": size", 1) or {0, 0}

@@ -163,8 +163,8 @@ local function around(pad)
         if not layer.whole(p[i], 0) then p = {} end
     end
     if #p ~= 2 and #p ~= 4 then
-        layer.wrong("pad: pad must be a whole number from 0 on, {height, width} or "
-            .. "{top, left, bottom, right}, got %s", arguments.text(pad))
+        layer.wrong("pad: pad must be a whole number of at least 0, {height, width} or {top, left, bottom, "
+            .. "right}, got %s", arguments.text(pad))
     end
     return p[1], p[2], p[3] or p[1], p[4] or p[2]
 end

@@ -31,7 +31,8 @@ local function accuracy(rows)
             percent(row.high))
     end
     return table_of("Robust accuracy", heads {"eps", "Attack", "Loss", "Right before", "Broken",
-        "Robust accuracy", "95&thinsp;% interval"}, lines) .. [[<p class="note">Robust accuracy is the share
+        "Robust accuracy", "95&thinsp;% interval"}, lines) .. [[
+<p class="note">Robust accuracy is the fraction
 of all images that are right before and after the attack. The attacks are made in this order, each on the
 images that are still right; an image that is broken at one eps is broken at every larger one.</p>]]
 end
@@ -70,9 +71,9 @@ local function of_pairs(rows)
                 and name(less) .. " breaks more" or "no difference shown")
     end
     return table_of("Pairs of losses", heads {"Attack", "eps", "Losses", "Right under each",
-        "Right under one alone", "p", "Shown"}, lines) .. [[<p class="note">p is of the exact sign test on the
-images that are right under one of the two losses alone, adjusted by Holm over the pairs of an attack and
-eps.</p>]]
+        "Right under one alone", "p", "Shown"}, lines) .. [[
+<p class="note">p: exact sign test on the images that are
+right under one loss only, Holm-adjusted over the pairs of an attack and eps.</p>]]
 end
 
 local function picture(out, drawn)
@@ -87,15 +88,15 @@ end
 function robust.write(out, run)
     local about = run.about
     local list = {
-        {"accuracy", "Robust accuracy", "How many images stay right within each eps, and how sure that is. "
-            .. "The rows of all attacks are the result.", accuracy(run.rows)},
+        {"accuracy", "Robust accuracy", "The fraction of images that stay right at each eps, with its "
+            .. "interval. The rows of all attacks are the result.", accuracy(run.rows)},
         {"picture", "Over eps", "The same numbers as curves: the lower a curve, the stronger the attacks.",
             picture(out, run.drawn)},
-        {"matrix", "Losses and attacks", "What each loss alone comes to, under the same attacks: the lower, "
-            .. "the stronger the loss.", matrix(run.matrix)},
+        {"matrix", "Losses and attacks", "The accuracy under each loss alone, with the same attacks: the "
+            .. "lower, the stronger the loss.", matrix(run.matrix)},
         {"pairs", "Pairs of losses", "Which differences between losses of the matrix are more than chance, "
             .. "image by image.", of_pairs(run.paired)},
-        {"again", "Run it again", "The command that makes these numbers again, and what they depend on.",
+        {"again", "Run it again", "The command that reproduces these numbers, and its settings.",
             sections.again(run, "r-")},
     }
     local nav, parts = {}, {}

@@ -5,6 +5,7 @@ local count_of = require "advrt.support.count"
 local html = require "advrt.results.report.html"
 local json = require "advrt.support.json"
 local options = require "advrt.support.options"
+local range = require "advrt.support.range"
 local tables = require "advrt.results.tables"
 
 local sections = {}
@@ -121,8 +122,8 @@ local function bar(value, most)
 end
 
 local survival = [[An image
-survives 8 bits where it still is the target class after its values at the flip are rounded to 8 bits, as an
-image file stores them. ]]
+survives 8 bits if it still is the target class after its values at the flip are rounded to 8 bits.
+Image files store 8 bits. ]]
 
 --- Table I.
 function sections.table1(run)
@@ -154,11 +155,11 @@ function sections.table1(run)
 </tr></thead><tbody>%s</tbody></table></div>
 <p class="note">Iterations to the first flip, mean &plusmn; standard deviation over the flipped. Common
 images are the %d that every loss flipped: mean and 95&thinsp;%% interval. %s Distances are means at the first
-flip, %s, of each loss over the images that it flipped, and over the common ones.
+flip, in %s, of each loss over the images that it flipped, and over the common ones.
 %sSeconds are those of forward, backward and step.</p>]]):format(
         run.no_picture and "" or '<th scope="col">Survive 8 bits</th>', table.concat(lines),
         run.rows[1].common_images, text(table.concat(tables.limits(run.rows), " ")),
-        run.no_picture and "in the net's own values" or "pixels in [0,1]",
+        range.unit(not run.no_picture),
         run.no_picture and "" or survival)
 end
 
@@ -226,9 +227,10 @@ local function survival_table(run)
 <div class="scroll" tabindex="0" role="region" aria-label="Time to the flip"><table><thead><tr>
 <th scope="col">Loss</th><th scope="col">Flipped</th><th scope="col">A quarter by</th>
 <th scope="col">Half by</th><th scope="col">Three quarters by</th></tr></thead><tbody>%s</tbody></table></div>
-<p class="note">The iteration by which that share of all attacked images has flipped, with its 95&thinsp;%%
-interval (Kaplan-Meier and Greenwood). An image that does not flip counts as seen up to the last iteration, so
-the numbers do not favour a loss that flips only the easy images.</p>]]):format(table.concat(lines))
+<p class="note">The iteration by which that fraction of all attacked images has flipped, with its 95&thinsp;%%
+interval (Kaplan-Meier and Greenwood). An image that does not flip counts as observed up to the last
+iteration. So the numbers do not favour a loss that flips only the easy images.</p>]]):format(
+        table.concat(lines))
 end
 
 --- The tests of each pair of losses, and the time to the flip.
@@ -257,14 +259,15 @@ end
 
 local captions = {
     fig1 = {"Initial and target class",
-        "Softmax of both classes under one loss, over the subspace of most images; "
-        .. "below, for each loss, the share of the images in each subspace."},
+        "Softmax of both classes under one loss, over the subspace of most images; below, for each loss, the "
+            .. "fraction of the images in each subspace."},
     softmax = {"Softmax", "For each loss: how sure the net is of the initial class, and of the target."},
-    logits = {"Logits", "The same before the softmax, where what it hides can be seen."},
-    least = {"Least perturbation", "Distance from the original at the first flip: median, quartiles, "
+    logits = {"Logits", "The logits of both classes, before the softmax."},
+    least = {"Perturbation at the first flip", "Distance from the original: median, quartiles, "
         .. "whiskers to 1.5 times their distance."},
-    fig4 = {"Magnitudes", "The gradient before any sign, and the perturbation that a step adds; log scale."},
-    flipped = {"Images flipped", "The share of all images that each loss has flipped by each iteration."},
+    fig4 = {"Magnitudes", "Norm of the gradient (CE-sign: before taking the sign) and of the step's "
+        .. "perturbation; log scale."},
+    flipped = {"Images flipped", "The fraction of all images that each loss has flipped by each iteration."},
 }
 
 --- The figures as {caption, HTML} each, except the figure of examples, which has its own section.
