@@ -252,8 +252,12 @@ check: deps-dev ## what CI runs: build, lint, tests, tests under the sanitizers;
 
 # LDoc cannot make the reference: most of what a tensor or a net can do is written in C, and told of
 # in lua/advrt without a definition that LDoc could hang it on. `?` in a session reads the same text.
-docs: $(BUILD)/advrt ## the reference of every Lua function, in build/docs
+.PHONY: reference
+reference: $(BUILD)/advrt
+	@rm -rf $(BUILD)/docs
 	@$(BUILD)/advrt packaging/reference.lua $(BUILD)/docs
+docs: reference ## the reference of every Lua function in build/docs; it and all pages in build/site/html
+	@$(BUILD)/advrt packaging/site/build.lua $(BUILD)/site
 
 # What a folder is installed as, and what is made for an installation.
 SHARE     = $(DESTDIR)$(PREFIX)/share
@@ -268,7 +272,7 @@ check-prefix:
 	*[[:space:]\'\"\$$\`\\\;\&\|\<\>\(\)\*\?\[\]]*) \
 	  echo "make install: DESTDIR and PREFIX hold no blanks, quotes or other signs of the shell; install" \
 	    "elsewhere and move the folders bin, lib and share" >&2; exit 1 ;; esac
-install: check-prefix all docs ## into $(DESTDIR)$(PREFIX): bin/advrt and what is below share
+install: check-prefix all reference ## into $(DESTDIR)$(PREFIX): bin/advrt and what is below share
 	@mkdir -p $(BUILD)/packaging
 	@$(BUILD)/advrt packaging/fill.lua $(PREFIX) $(BUILD)/packaging \
 	  $(foreach f,$(FILLED),packaging/$(firstword $(subst :, ,$f)))

@@ -35,6 +35,20 @@ local function described(expression, globals, name)
 end
 
 describe("help", function()
+    it("shortens what it says of a module to whole words, with no parenthesis left open", function()
+        local count = 0
+        for _, part in ipairs {"attacks", "results", "run", "support"} do
+            for file in lfs.dir(("%s/lua/advrt/%s"):format(root, part)) do
+                local name = file:match("^(.*)%.lua$")
+                local gist = name and docs.gist(part .. "." .. name) or ""
+                assert.equal(select(2, gist:gsub("[(]", "")), select(2, gist:gsub("[)]", "")), gist)
+                count = count + (name and 1 or 0)
+            end
+        end
+        assert.is_true(count > 40)
+        assert.equal("Auto-PGD", docs.gist("attacks.apgd"))
+    end)
+
     before_each(function() folder = support.folder() end)
     after_each(function() support.remove(folder) end)
 

@@ -219,8 +219,13 @@ local function gist_of(module)
     end
     local about = table.concat(lines, " ")
     about = about:match("^(.-%w%w%w)[.]%s+%u") or about
-    if #about > GIST then about = about:sub(1, GIST):match("^(.*)[:;,]%s") or about end
-    return (about:gsub("%p$", ""))
+    if #about > GIST then
+        about = about:sub(1, GIST):match("^(.*)[:;,]%s") or about
+        -- the cut may leave a parenthesis open
+        local open = about:gsub("%b()", function(inside) return ("."):rep(#inside) end):find("(", 1, true)
+        if open then about = about:sub(1, open - 1):gsub("%s+$", "") end
+    end
+    return (about:gsub("[.,:;]$", ""))
 end
 
 --- The first sentence about the module with this name, shortened if it is long.
