@@ -60,7 +60,9 @@ static int parse(Command *c, Error *e) {
 static int find_root(const char *name, char executable[PATH_MAX], char root[PATH_MAX], Error *e) {
     static const char *const places[] = {"../share/advrt", "..", "../.."};
     if (file_program(name, executable) != 0)
-        return error_set(e, "cannot tell where advrt is: neither /proc/self/exe nor '%s' is a file",
+        return error_set(e,
+                         "cannot find the program's own file: neither /proc/self/exe nor '%s' can "
+                         "be read; mount /proc",
                          name);
     int folder = (int)(strrchr(executable, '/') - executable);
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
@@ -354,8 +356,8 @@ static int say_precision(const Options *o, const Device *d, Error *e) {
                          o->precision, d->name, tf32 ? "tf32" : "bf16");
     if (strcmp(d->name, "cpu") != 0) return 0;
     fprintf(stderr,
-            "advrt: --precision %s: %s, so bf16's numbers are made with f32's and take up to "
-            "an eighth longer than --precision f32\n",
+            "advrt: --precision %s: %s; bf16 is emulated in f32 and takes up to an eighth longer "
+            "than --precision f32\n",
             o->precision,
             cpu_has_bf16() ? "the processor's bf16 instructions are not used"
                            : "this processor has no bf16 instructions");

@@ -53,9 +53,8 @@ static const Row rows[] = {
      .recorded = true,
      .choices = {"f32", "mixed", "bf16", "tf32"},
      .usual = "f32",
-     .help =
-         "the precision of networks; mixed: forward in f32, backward in bf16; bf16: both; tf32, "
-         "on a GPU: products of 10 bits; training is in f32"},
+     .help = "precision of networks; mixed: forward in f32, backward in bf16; bf16: both in bf16; "
+             "tf32 (GPUs only): products with 10-bit mantissas; training is always in f32"},
     {.name = "--plan",
      .kind = CHOICE,
      .at = offsetof(Options, plan),
@@ -68,8 +67,8 @@ static const Row rows[] = {
     {.name = "-e",
      .kind = CODE,
      .value = "CODE",
-     .help = "run CODE before the script; repeatable; exits afterwards without SCRIPT or -i; "
-             "'-e CODE -- ARGS' gives CODE arguments"},
+     .help = "run CODE, then SCRIPT, or a session with -i, or exit; repeatable; "
+             "'-e CODE -- ARGS' passes ARGS to CODE"},
     {.name = "-i",
      .kind = FLAG,
      .at = offsetof(Options, session),
