@@ -133,7 +133,7 @@ function data.targets(rule, K, seed)
         return function(_, label, z) return extreme(z:totable(), label, 1) end
     elseif name == "offset" and number then
         if number % K == 0 then
-            return nil, ("offset:%d leads back to the label itself"):format(number)
+            return nil, ("offset:%d is the label itself; give another offset"):format(number)
         end
         return function(_, label) return (label + number % K) % K end
     elseif name == "class" and number then

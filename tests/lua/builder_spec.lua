@@ -152,7 +152,7 @@ describe("the builder", function()
             ["b:upsample(x, {factor = 2, mode = 'cubic'})"] =
                 "upsample: mode must be 'bilinear' or 'nearest' or 'nearest-exact', got 'cubic'",
             ["b:upsample(x, {factor = 2, align_corners = true})"] =
-                "upsample: align_corners goes with mode 'bilinear' alone",
+                "upsample: align_corners needs mode 'bilinear'",
             ["b:upsample(b:flatten(x), {factor = 2})"] = "resize: takes an image [C,H,W], got [64]",
             ["b:resize(x, {size = {4, 0}})"] = "resize: size " .. sizes .. "{4, 0}",
             ["b:resize(x, {size = 4, coordinates = 'tf_crop_and_resize'})"] = "resize: coordinates must be "

@@ -69,9 +69,9 @@ describe("the classes of a folder of images", function()
             ["0 bag\n1 coat\n"] = "no line names the folder 'bag'; each folder with images needs a line",
             [""] = "no line names the folder 'bag'; each folder with images needs a line",
             ["bag\n\ncoat\n"] = "line 2 is empty; each line names a class",
-            ["bag\ncoat\nbag \n"] = "line 3: 'bag' stands in line 1 too",
+            ["bag\ncoat\nbag \n"] = "line 3: 'bag' is in line 1 too",
             ["\xFF\xFEb\0a\0g\0"] = "is written in UTF-16; save it as UTF-8",
-            [("x\n"):rep(2)] = "line 2: 'x' stands in line 1 too",
+            [("x\n"):rep(2)] = "line 2: 'x' is in line 1 too",
         } do
             list(text)
             local message = failure(2 + #text) -- as many classes as folders would sort them else
@@ -130,7 +130,7 @@ describe("the classes of a folder of images", function()
         assert.equal("0 1", labels(open(2)))
         os.remove(dir .. "/classes.txt")
         local message = failure(3) -- the third may be a class, or not
-        assert.truthy(message:find("'a' is no class number, and 2 subfolders have images ('__MACOSX' has "
+        assert.truthy(message:find("'a' is not a class number, and 2 subfolders have images ('__MACOSX' has "
             .. "none), the net has 3 classes", 1, true), message)
     end)
 
@@ -189,7 +189,7 @@ describe("the classes of a folder of images", function()
         pictures("x/d.png")
         local ok, problem = pcall(data.folder, dir)
         assert.is_false(ok)
-        assert.matches("'x' is no class number.*the number of classes is not known %(give {classes = N}%)",
+        assert.matches("'x' is not a class number.*the number of classes is not known %(give {classes = N}%)",
             problem.message)
         for _, case in ipairs {
             {"a path expected, got nil"}, {"a table of options expected, got number", dir, 3},

@@ -67,7 +67,7 @@ describe("options", function()
             {{"--losses", "ce,cesign"}, "'cesign'; did you mean 'ce_sign'?"},
             {{"--losses", "ce,ce"}, "'ce' is given twice"},
             {{"--losses", ""}, "unknown loss ''"},
-            {{"--targets", "offset:0"}, "leads back to the label"},
+            {{"--targets", "offset:0"}, "is the label itself"},
             {{"--targets", "randon"}, "none of random"},
             {{"--targets", "class:99999999999999999999"}, "none of random"},
             {{"--targets", "offset:99999999999999999999"}, "none of random"},

@@ -107,6 +107,23 @@ describe("a net of features", function()
         assert.matches("^advrt: [^\n]+\n$", err)
     end)
 
+    it("is tested for the theorem in its range, in the midst of a trajectory too", function()
+        local function words(name, ...)
+            return with("theorem", "--limit", "6", "--iterations", "30", "--no-figures", "--out", dir .. name,
+                ...)
+        end
+        run(table.unpack(words "/theorem"))
+        local status, _, err = support.advrt(words "/stopped", support.stop {at = "update", count = 12,
+            signal = "INT"})
+        assert.equal(130, status, err)
+        status, _, err = support.advrt(words("/stopped", "--resume"))
+        assert.equal(0, status, err)
+        assert.is_nil(err:find("restarts", 1, true), err)
+        for _, file in ipairs {"records.msgpack", "points.csv"} do
+            assert.equal(support.read(dir .. "/theorem/" .. file), support.read(dir .. "/stopped/" .. file))
+        end
+    end)
+
     it("is attacked by every kind of attack", function()
         local out = run(table.unpack(with("attacks", "--limit", "9", "--attacks",
             "pgd:eps=1,cw:iterations=30:searches=3,fab:norm=2:steps=10", "--untargeted", "--out",

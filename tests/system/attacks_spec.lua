@@ -284,7 +284,7 @@ describe("experiments/attacks.lua", function()
             {2, "'cw' has no parameter 'kapa'; did you mean 'kappa'?", {"--attacks", "cw:kapa=1"}},
             {2, "attack 'fgs' is given twice", {"--attacks", "fgs,fgs"}},
             {2, "'--untargeted' can not be used together", {"--targets", "second", "--untargeted"}},
-            {2, "leads back to the label itself", {"--targets", "offset:10"}},
+            {2, "is the label itself; give another offset", {"--targets", "offset:10"}},
             {1, "there is no such folder", {"--images", base .. "/nowhere"}},
         } do
             local status, out, err = run("refused", case[3])

@@ -527,7 +527,7 @@ describe("the experiments", function()
         local mlp = "nets/mlp.lua"
         for _, case in ipairs {
             {2, "'--iteration'; did you mean '--iterations'?", with("--iteration", "5")},
-            {2, "leads back to the label itself", with("--targets", "offset:10")},
+            {2, "is the label itself; give another offset", with("--targets", "offset:10")},
             {2, "not a class of the net", with("--targets", "class:10")},
             {2, "--resume wants --out DIR", {"--resume"}},
             {1, "there is no such folder", with("--images", base .. "/nowhere")},

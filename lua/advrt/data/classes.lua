@@ -141,7 +141,7 @@ local function numbers_of(list, path)
         if name == "" then
             fail("%s: line %d is empty; each line names a class", path, i)
         elseif numbers[k] then
-            fail("%s: line %d: '%s' stands in line %d too", path, i, name, numbers[k] + 1)
+            fail("%s: line %d: '%s' is in line %d too", path, i, name, numbers[k] + 1)
         end
         numbers[k] = i - 1
     end
@@ -216,12 +216,12 @@ end
 local function refuse(dir, found, count, word)
     local folders = found.folders
     if #folders == 0 then
-        fail("%s: cannot tell the classes of its images: there is neither a labels.csv (lines "
-            .. "file,label) nor a subfolder for each class; `evaluate --write-labels %s/labels.csv` writes "
-            .. "the net's predictions as labels", dir, dir)
+        fail("%s: cannot find the classes of its images; add labels.csv (lines file,label) or a subfolder "
+            .. "for each class, or label them by the net with `advrt evaluate --write-labels "
+            .. "%s/labels.csv`", dir, dir)
     end
-    fail("%s: cannot tell the classes of its images: there is no labels.csv (lines file,label) and no "
-        .. "classes.txt, '%s' is no class number, and %d subfolders have images%s, %s", dir, word,
+    fail("%s: cannot find the classes of its images; add labels.csv (lines file,label) or classes.txt: '%s' "
+        .. "is not a class number, and %d subfolders have images%s, %s", dir, word,
         #folders, #found.empty > 0 and (" ('%s' has none)"):format(found.empty[1]) or "",
         count and ("the net has %d classes"):format(count)
             or "the number of classes is not known (give {classes = N})")

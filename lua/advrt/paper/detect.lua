@@ -69,7 +69,7 @@ function detect.split(set, o)
     end
     for _, part in ipairs(detect.parts) do
         if count[part] == 0 then
-            fail("class genuine has no images in the %s part: %d source images are too few", part,
+            fail("class genuine has no images in the %s part; give more than %d source images", part,
                 #genuine.file)
         end
     end
@@ -115,8 +115,8 @@ function detect.images(set, part_of, losses, seed)
         end
         for _, part in ipairs(detect.parts) do
             if not seen[part] then
-                fail("class adversarial has no images of loss %s in the %s part; more images, or more "
-                    .. "iterations, make some", name, part)
+                fail("class adversarial has no images of loss %s in the %s part; give more images or "
+                    .. "iterations", name, part)
             end
         end
     end

@@ -270,7 +270,7 @@ function report.sum(run, list)
     for _, one in ipairs(list) do
         local text, message = csv.read(one.dir .. "/attacks.csv")
         local rows = text and csv.parse(text)
-        if not rows then fail("%s", message or one.dir .. "/attacks.csv: is no table") end
+        if not rows then fail("%s", message or one.dir .. "/attacks.csv: is not a table of attacks") end
         for i = 2, #rows do
             for k, key in ipairs(rows[1]) do
                 local spent = run.spent[rows[i][1]]

@@ -117,9 +117,9 @@ static Layout with_channels_last(const Layout *l) {
 }
 
 /* Tries in order: the wanted layouts; for grouped convolutions, the input in blocks too (oneDNN
- * alone would choose channels last for some, unlike the values around them); the input's layout left
- * to oneDNN, with the output in blocks (AVX-512 reads fewer than 16 channels in plain layout only);
- * both left to oneDNN; a reference implementation. *out is NULL if none exists. */
+ * alone would choose channels last for some, unlike the values around them); the input's layout
+ * left to oneDNN, with the output in blocks (AVX-512 reads fewer than 16 channels in plain layout
+ * only); both left to oneDNN; a reference implementation. *out is NULL if none exists. */
 static int seek_descriptor(const Compiler *c, ConvShape s, ConvWhat what, const PostOps *post,
                            dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *out, Error *e) {
     enum { AS_WANTED, IN_BLOCKS, OPEN_INPUT, OPEN_BOTH, ANY_IMPLEMENTATION, ATTEMPTS };

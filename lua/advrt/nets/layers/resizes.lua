@@ -55,7 +55,7 @@ function Builder:upsample(x, o)
     local mode = named("upsample", "mode", o.mode == nil and "nearest" or o.mode, modes)
     local corners = layer.attribute("upsample", o, "align_corners", layer.SWITCH, false)
     if corners and not mode.flag then
-        layer.wrong("upsample: align_corners goes with mode 'bilinear' alone")
+        layer.wrong("upsample: align_corners needs mode 'bilinear'")
     end
     return resize(self, "upsample", x, o,
         {flag = mode.flag, text = corners and "align_corners" or mode.text, sizes = mode.sizes})
