@@ -17,7 +17,7 @@ typedef struct CpuNote {
     int packed;                       /* an own kernel's weights, if both directions use them */
     int source; /* the input of a convolution or linear layer, in the layout it reads */
     int weights;
-    FormulaLoop *loop; /* of a map that the product which reads it computes */
+    FormulaLoop *loop; /* for a map that the product reading it computes */
 } CpuNote;
 
 /* Compiler.own. */
@@ -109,8 +109,8 @@ int buffer_of(Compiler *c, const Layout *layout, Error *e);
  * last reader, else a copy. */
 int value_to_overwrite(Compiler *c, int value, const Layout *layout, Error *e);
 
-/* Sets *loop to the formula's own loop if the map runs along rows in plain order and every operand
- * is a whole value, else to NULL. */
+/* Sets *loop to the formula's own loop if the map runs along contiguous rows and every operand is a
+ * whole value; else to NULL. */
 int map_in_rows(const Compiler *c, const Op *op, FormulaLoop **loop, Error *e);
 /* Whether the product can compute a formula of its operand `value` cheaply while it reads it. */
 bool product_computes(const Compiler *c, const Op *matmul, int value);

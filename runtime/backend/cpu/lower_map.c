@@ -220,8 +220,8 @@ static int operand_buffer(Compiler *c, const Op *op, int j, int64_t B, Error *e)
     return value_as(c, value, &layout, e);
 }
 
-/* Leaves the map to the product that alone reads it, and does so next: until then nothing writes
- * over what the map reads. */
+/* Leaves the map to the product that is its only reader, and lowers that product next. Until then
+ * no step overwrites the map's operands. */
 static int leave_to_product(Compiler *c, const Op *op, Error *e) {
     int next = value_only_reader(c, op->out[0], OP_MATMUL);
     bool plain = op->map->formula.operands == 1 && !op->relu && op->add == NO_VALUE &&

@@ -191,7 +191,8 @@ static int operand(Compiler *c, const Op *op, int i, ProductJob *job, Error *e) 
     return rounded;
 }
 
-/* The result of the map behind op, in op's step: what it reads besides, and where it goes. */
+/* Sets up the map that reads op's result, as a part of op's step: which operand the result is, and
+ * the buffer of the other one. */
 static int take_map(Compiler *c, const Op *op, const Op *map, ProductJob *job, ProductBuffers *at,
                     Error *e) {
     Layout layout = plain_layout(c, map->out[0]);

@@ -80,8 +80,8 @@ typedef struct Side {
     int64_t at;
 } Side;
 
-/* The move's dimension that is a range of whole blocks of B channels on this side, none of the
- * others leaving a plane; -1 where there is none. */
+/* The move's dimension that is a range of whole blocks of B channels on this side. -1 if there is
+ * none, or if another dimension crosses planes. */
 static int blocks_of(const MoveSpec *m, const Side *s, int64_t B) {
     int64_t cells = s->v->H * s->v->W;
     int found = -1;
@@ -93,7 +93,7 @@ static int blocks_of(const MoveSpec *m, const Side *s, int64_t B) {
     return found;
 }
 
-/* The move of which `image` lies in blocks of B channels, and the other side in plain order. */
+/* The move between `image` in blocks of B channels and a contiguous value on the other side. */
 static bool between_orders(const MoveSpec *m, const Side *image, const Side *plain, int64_t N,
                            int64_t B, MoveShape *out) {
     int channels = blocks_of(m, image, B);
@@ -101,7 +101,7 @@ static bool between_orders(const MoveSpec *m, const Side *image, const Side *pla
     int64_t cells = image->v->H * image->v->W, blocks = (image->v->C + B - 1) / B;
     int64_t at[2] = {image->at / cells * cells + image->at % cells * B, plain->at};
     int64_t whole[2] = {blocks * B * cells, elements(plain->v)};
-    bool reads = image->stride == m->from; /* the image, and writes in plain order */
+    bool reads = image->stride == m->from; /* reads the image, and writes contiguously */
     *out = start(N, whole[!reads], whole[reads]);
     out->from_at = at[!reads], out->to_at = at[reads];
     for (int d = 0; d < m->ndim; d++) {
@@ -115,8 +115,8 @@ static bool between_orders(const MoveSpec *m, const Side *image, const Side *pla
     return true;
 }
 
-/* Channels that lie together in an image's layout: those of a block, or all where they come last;
- * 1 in plain order, 0 where nothing is known. */
+/* The number of channels that are adjacent in an image's layout: those of a block, or all with
+ * channels last; 1 for contiguous layout, 0 if unknown. */
 static int64_t together(const Layout *l) {
     int64_t block = layout_block(l);
     if (block || l->ndims != 4) return block;
@@ -187,7 +187,7 @@ static int run_zeros(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* The shape is settled. */
+/* `shape` must have passed settle. */
 static int emit_move(Compiler *c, const MoveShape *shape, int x, int y, bool sum, Error *e) {
     MoveJob job = {.shape = *shape, .sum = sum};
     return step_new(c, "move", run_move, 2, (int[]){x, y}, &job, sizeof job, e) ? 0 : -1;
@@ -269,8 +269,8 @@ static int64_t block_for(const Compiler *c, const Op *op) {
     return block;
 }
 
-/* Whether an op reads the value that works on channels in blocks, or one that leaves a value in its
- * operand's order does and such an op reads that, over at most `far` of them. */
+/* Whether a forward op that works on channels in blocks reads the value, directly or after up to
+ * `far` maps and sums. Maps and sums keep their operand's order. */
 static bool read_in_blocks(const Compiler *c, int value, int far) {
     for (int i = value_of(c, value)->made_by + 1; i <= value_of(c, value)->last; i++) {
         const Op *op = &c->program->ops[i];
@@ -283,8 +283,8 @@ static bool read_in_blocks(const Compiler *c, int value, int far) {
     return false;
 }
 
-/* Channels that lie one after the other in x, as those of tokens do, are made in the blocks that
- * this device's convolutions read. */
+/* If the channels are contiguous in x, as in tokens, the result gets the blocks that this device's
+ * convolutions read. */
 static int64_t block_of_tokens(const Compiler *c, const Op *op) {
     enum { FAR = 4 };
     const MoveSpec *m = op->move;

@@ -63,8 +63,8 @@ static int run_sum(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* A sum's layout: blocks of channels where either operand has them, for the convolutions behind it.
- */
+/* The layout of a sum: blocks of channels if either operand has them, for the convolutions that
+ * follow. */
 static const Layout *sum_layout(const Compiler *c, const Op *op) {
     const Layout *first = layout_of(c, op->in[0]), *second = layout_of(c, op->in[1]);
     return layout_block(first) == 1 && layout_block(second) > 1 ? second : first;

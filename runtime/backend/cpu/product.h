@@ -32,13 +32,13 @@ typedef struct MatrixProduct {
     int threads;
     /* NULL, or a formula of a's elements, whose results are multiplied; a.column is 1. */
     FormulaLoop *of_a;
-    /* NULL, or a formula of the finished product and of what lies `beside` it in out's order; the
-     * product is operand out_operand of the two. out.column is 1. */
+    /* NULL, or a formula of the finished product and of the array `beside`, which has out's order.
+     * The product is operand number out_operand of the two. out.column is 1. */
     FormulaLoop *of_out;
     int out_operand;
 } MatrixProduct;
 
-/* Columns of out for which a thread reads a once; of_a is computed anew for as many more. */
+/* A thread reads a once per this many columns of out; of_a is computed again each time. */
 enum { PRODUCT_COLUMNS = 256 };
 
 typedef struct ProductKernel {
