@@ -44,8 +44,7 @@ enum { PRODUCT_COLUMNS = 256 };
 typedef struct ProductKernel {
     /* Floats of scratch memory for a run. */
     size_t (*scratch)(const MatrixProduct *p);
-    /* bias and beside may be NULL. out overlaps no other argument. scratch is aligned to 64 bytes.
-     */
+    /* bias and beside may be NULL. out overlaps no other argument. scratch is aligned to 64 B. */
     void (*run)(const MatrixProduct *p, const float *a, const float *b, const float *bias,
                 const float *beside, float *out, float *scratch);
 } ProductKernel;
