@@ -111,6 +111,19 @@ describe("a mistake in a session", function()
             "function mine() loss.ce:evaluate() end", "mine()"}))
     end)
 
+    it("in the name of a method or function is answered with one that is near", function()
+        assert.same({
+            "stdin:1: attempt to call a nil value (method 'sise'); did you mean 'size'?",
+            "stdin:1: attempt to call a nil value (method 'forwrd'); did you mean 'forward'?",
+            "stdin:1: attempt to call a nil value (field 'lod'); did you mean 'load'?",
+            "stdin:1: attempt to call a nil value (method 'nonsense')",
+            "stdin:1: attempt to call a nil value (global 'lod')",
+            "stdin:1: attempt to call a nil value (field 'lod'); did you mean 'load'?", "stack traceback:",
+            "\tstdin:1: in function 'mine'", "\tstdin:1: in main chunk",
+        }, (session {"tensor.new {2}:sise()", "net.load 'fashion':forwrd()", "tensor.lod 'x'",
+            "tensor.new {2}:nonsense()", "lod()", "function mine() tensor.lod 'x' return 1 end", "mine()"}))
+    end)
+
     it("in what ? asks for is answered with a name that is near", function()
         local function unknown(name, near)
             return ("there is no documentation of '%s'; %s"):format(name,

@@ -333,4 +333,17 @@ function docs.near(expression, globals)
     return near and owner .. near
 end
 
+--- A message of Lua's on a call of what is nil, with the name that is near the one called: of a method, or of
+-- any function where that was called as a field. Any other text stays as it is.
+function docs.mended(text)
+    local first, kind, name = text:match("^([^\n]*attempt to call a nil value %((%l+) '([%w_]+)'%))")
+    if kind ~= "method" and kind ~= "field" then return text end
+    local list = {}
+    for i, entry in ipairs(collect(function(entry) return kind == "field" or entry.separator == ":" end)) do
+        list[i] = entry.last
+    end
+    table.sort(list)
+    return first .. nearest.hint(name, list) .. text:sub(#first + 1)
+end
+
 return docs

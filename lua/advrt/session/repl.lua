@@ -67,7 +67,7 @@ end
 
 -- The text about an error.
 local function explain(problem)
-    return fail.is(problem) and problem or system.explain(tostring(problem))
+    return fail.is(problem) and problem or docs.mended(system.explain(tostring(problem)))
 end
 
 local function complain(problem)
