@@ -319,9 +319,9 @@ wheel: deps-dev bundle-folder ## build/advrt-VERSION-py3-none-PLATFORM.whl, the 
 test-bundle: bundle wheel ## bundle and wheel in an empty root and in roots of RELEASES, which debootstrap makes
 	@third_party/install bundle || true
 	@tests/bundle $(BUILD) $(RELEASES)
-test-bundle-here: bundle-folder
+test-bundle-here: wheel
 	@tests/bundle $(BUILD)
-PACK_TESTS = $(addprefix $(BUILD)/tests/,test_plan test_layers test_tokens device_ops)
+PACK_TESTS = $(addprefix $(BUILD)/tests/,test_plan test_layers test_tokens device_ops advrt_plain.so)
 GPU_PACK = $(BUILD)/advrt-gpu-$(VERSION)-linux-x86_64.tar.xz
 .PHONY: gpu-pack gpu-pack-folder test-gpu-pack
 gpu-pack-folder: deps-dev bundle-folder

@@ -7,7 +7,7 @@ local gpu, tests, bench = ...
 if not bench then fail.option("gpu_table.lua wants the GPU's name and two files") end
 
 local TITLES = {["tests/device"] = "an experiment's records against the CPU's",
-    ["tests/lua/golden"] = "golden numbers of the nets", ["tests/system/mpi"] = false}
+    ["tests/lua/golden"] = "golden numbers of the nets"}
 
 --- The lines of a file; none where it is not there.
 local function lines(path)
@@ -23,7 +23,7 @@ for line in lines(tests) do
         "^(%S.-)%s+(%d+) passed, (%d+) failed %((%d+) s%)(.*)$")
     ended = ended or line:find("^%d+ passed, %d+ failed$") ~= nil
     local plain = name and name:gsub(" on cuda$", "")
-    if name and TITLES[plain] ~= false then
+    if name then
         rows[#rows + 1] = {TITLES[plain] or plain, ("%s passed, %s failed%s"):format(passed, bad, note),
             seconds .. " s", ""}
         failed = failed + tonumber(bad)
