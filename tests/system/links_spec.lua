@@ -81,7 +81,7 @@ describe("a command that is not run", function()
 
     -- Each program that a page may call, in the place of the true one: advrt reads its options and shows
     -- its help, make and tests/run look whether there is what they are asked for, and mpirun, srun start
-    -- what stands behind their own options. No other program is there.
+    -- what stands behind their own options, tar unpacks a folder. No other program is there.
     setup(function()
         folder = follow.workplace()
         os.remove(folder .. "/tests")
@@ -105,6 +105,9 @@ describe("a command that is not run", function()
             program(folder .. "/bin/" .. name,
                 'until [[ $# == 0 || $1 == *advrt ]]; do shift; done; exec "$@"')
         end
+        -- The GPU pack's archive holds its folder, and there the script `check`.
+        program(folder .. "/bin/tar", [[PATH=/usr/bin:/bin; name=${2##*/}; name=${name%.tar.xz}
+            mkdir -p "$name"; printf '#!/bin/sh\n' >"$name/check"; chmod +x "$name/check"]])
         program(folder .. "/bin/python3", '[ -e "$1" ] || { echo "there is no $1"; exit 1; }')
     end)
     teardown(function() support.remove(folder) end)
