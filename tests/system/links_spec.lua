@@ -105,17 +105,25 @@ describe("a command that is not run", function()
             program(folder .. "/bin/" .. name,
                 'until [[ $# == 0 || $1 == *advrt ]]; do shift; done; exec "$@"')
         end
-        -- The GPU pack's archive holds its folder, and there the script `check`.
-        program(folder .. "/bin/tar", [[PATH=/usr/bin:/bin; name=${2##*/}; name=${name%.tar.xz}
-            mkdir -p "$name"; printf '#!/bin/sh\n' >"$name/check"; chmod +x "$name/check"]])
-        program(folder .. "/bin/python3", '[ -e "$1" ] || { echo "there is no $1"; exit 1; }')
+        -- An archive holds a folder of its name: the bundle with bin/advrt, the GPU pack with `check`.
+        program(folder .. "/bin/tar", [[PATH=/usr/bin:/bin; name=${2##*/}; name=${4:-.}/${name%.tar.xz}
+            mkdir -p "$name/bin"; printf '#!/bin/sh\n' >"$name/check"; chmod +x "$name/check"
+            cp build/advrt "$name/bin"]])
+        -- An environment's pip installs advrt alone.
+        program(folder .. "/bin/python3", [==[PATH=/usr/bin:/bin
+            if [[ "$1 $2" == "-m venv" ]]; then
+                mkdir -p "$3/bin"; cp build/advrt "$3/bin"
+                printf '#!/bin/sh\n' >"$3/bin/pip"; chmod +x "$3/bin/pip"
+            else
+                [ -e "$1" ] || { echo "there is no $1"; exit 1; }
+            fi]==])
     end)
     teardown(function() support.remove(folder) end)
 
     local function dry(script)
         support.write(folder .. "/script", "set -eu\n" .. script)
-        return support.shell(("cd %s && SLURM_ARRAY_TASK_ID=1 SLURM_CPUS_PER_TASK=1 PATH=%s /bin/bash script")
-            :format(quote(folder), quote(folder .. "/bin")))
+        return support.shell(("cd %s && SLURM_ARRAY_TASK_ID=1 SLURM_CPUS_PER_TASK=1 HOME=%s PATH=%s "
+            .. "/bin/bash script"):format(quote(folder), quote(folder), quote(folder .. "/bin")))
     end
 
     it("has options that there are", function()
