@@ -124,10 +124,15 @@ static int64_t together(const Layout *l) {
     return layout_same(l, &last) ? l->dims[1] : 0;
 }
 
+/* Whether so many channels together are a block of a layout in blocks. */
+static bool is_block(int64_t B) {
+    return B == 8 || B == 16;
+}
+
 /* The layout of an image with B channels together. */
 static Layout layout_together(int64_t B, int64_t N, const Value *v) {
-    return B == 1 || B == 8 || B == 16 ? layout_blocked((int)B, N, v->C, v->H, v->W)
-                                       : layout_channels_last(N, v->C, v->H, v->W);
+    return B == 1 || is_block(B) ? layout_blocked((int)B, N, v->C, v->H, v->W)
+                                 : layout_channels_last(N, v->C, v->H, v->W);
 }
 
 static int64_t size(int64_t v) {
@@ -234,7 +239,7 @@ static Way way_of(const Compiler *c, const Op *op, int64_t block) {
     Side from = {x, m->from, m->from_at}, to = {y, m->to, m->to_at};
     int64_t N = c->request->N, given = together(layout_of(c, op->in[0]));
     Way w = {.in = plain_of(c, op->in[0]), .out = plain_of(c, op->out[0])};
-    if (block > 1 && in_blocks(op->move, x, y, N, block, &w.shape)) {
+    if (is_block(block) && in_blocks(op->move, x, y, N, block, &w.shape)) {
         w.in = layout_blocked((int)block, N, x->C, x->H, x->W);
         w.out = layout_blocked((int)block, N, y->C, y->H, y->W);
         return w;
