@@ -77,6 +77,15 @@ describe("an ONNX model's memory and time", function()
         assert.matches(said, read(1 << 17, layers(1, function() return "w" end), large))
     end)
 
+    it("are bounded where weights are filled with one number", function()
+        local function layer(K)
+            local nodes = {zeros(), onnx.node("MatMul", {"x", "c"}, {"z"})}
+            return read(K, nodes, {onnx.wholes("shape", {K, K})})
+        end
+        assert.equal("read", layer(4096)) -- 64 MiB of a file of 200 bytes
+        assert.matches("^its layers' parameters would take 1073872900 bytes or more", layer(16385))
+    end)
+
     it("are bounded where thousands of tensors lie in one other file", function()
         local many = {}
         support.write(dir .. "/weights.bin", ("\0"):rep(4 << 20))

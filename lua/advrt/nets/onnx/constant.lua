@@ -64,6 +64,11 @@ function M.of(type_name, shape, read)
     return setmetatable({type = type_name, shape = shape, read = read}, Constant)
 end
 
+--- A constant of equal f32 numbers, whose tensor `read` makes. They take memory only when needed.
+function M.filled(shape, read)
+    return setmetatable({type = "f32", shape = shape, read = read, filled = true}, Constant)
+end
+
 --- An integer or an array of integers, as i64.
 function M.whole(values)
     if type(values) == "table" then return M.new("i64", {#values}, values) end
@@ -115,8 +120,8 @@ end
 
 --- The same numbers in another shape.
 function Constant:reshape(shape)
-    return setmetatable({type = self.type, shape = shape, numbers = self.numbers, read = self.read
-        and function() return self:kept() end}, Constant)
+    return setmetatable({type = self.type, shape = shape, numbers = self.numbers, filled = self.filled,
+        read = self.read and function() return self:kept() end}, Constant)
 end
 
 --- Permutes the dimensions: dimension d of the result is dimension perm[d] of the constant, counted

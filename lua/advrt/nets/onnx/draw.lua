@@ -137,8 +137,9 @@ end
 M.LONGEST = 80 -- bytes of a layer's name
 
 -- Layers may share an initializer (tied weights), or compute one from few numbers. So a net's
--- parameters may be larger than the file, up to these limits.
-local REPEATS, REPEATS_SMALL = 32, 64 << 20
+-- parameters may be larger than the file, up to these limits. FILLED: bytes of parameters that are
+-- equal numbers, as in a model without its weights.
+local REPEATS, REPEATS_SMALL, FILLED = 32, 64 << 20, 1 << 30
 
 --- Sets the values of a parameter: a constant, in `shape` if that differs from its own.
 function Drawing:set(name, c, shape)
@@ -146,10 +147,11 @@ function Drawing:set(name, c, shape)
         error({wrong = ("parameter '%s' is %s, its layer wants %s"):format(name, constant.text(c.shape),
             constant.text(shape))}, 0)
     end
-    self.bytes = self.bytes + 4 * c:count()
-    if (self.bytes - REPEATS_SMALL) // REPEATS > self.model.bytes then
+    local kind = c.filled and "filled" or "bytes"
+    self[kind] = self[kind] + 4 * c:count()
+    if (self.bytes - REPEATS_SMALL) // REPEATS > self.model.bytes or self.filled > FILLED then
         fail("%s: its layers' parameters would take %d bytes or more, far more than the %d of the file; it "
-            .. "may be cut off", self.model.path, self.bytes, self.model.bytes)
+            .. "may be cut off", self.model.path, self.bytes + self.filled, self.model.bytes)
     end
     self.state[name] = function() return c:tensor(shape) end
 end
@@ -266,7 +268,8 @@ end
 -- message.
 function M.draw(m, b, values, outputs)
     local self = setmetatable({model = m, b = b, values = setmetatable(values, {__index = m.constants}),
-        names = {}, numbers = {}, state = {}, missing = {}, views = {}, parameters = {}, bytes = 0}, Drawing)
+        names = {}, numbers = {}, state = {}, missing = {}, views = {}, parameters = {}, bytes = 0,
+        filled = 0}, Drawing)
     constant.begin(m.bytes)
     local makers, nodes, readers, wanted = {}, live(m, outputs)
     self.readers, self.wanted = readers, wanted

@@ -186,10 +186,10 @@ local FEW = 1 << 16 -- numbers that are stored one by one
 
 local function filled(type_name, shape, value)
     local n, out = count(shape), {}
-    constant.spend(n)
     if type_name == "f32" and n > FEW then
-        return constant.of(type_name, shape, function() return tensor.new(shape):fill(value) end)
+        return constant.filled(shape, function() return tensor.new(shape):fill(value) end)
     end
+    constant.spend(n)
     for i = 1, n do out[i] = value end
     return new(type_name, shape, out)
 end
