@@ -115,6 +115,11 @@ int map_in_rows(const Compiler *c, const Op *op, FormulaLoop **loop, Error *e);
 /* Whether the product can compute a formula of its operand `value` cheaply while it reads it. */
 bool product_computes(const Compiler *c, const Op *matmul, int value);
 
+/* Whether no work is fused into the op. */
+static inline bool op_is_bare(const Op *op) {
+    return op->add == NO_VALUE && !op->relu && op->mask == NO_VALUE && op->open == NO_VALUE;
+}
+
 /* Which parts of the fused work an op's own step has done. */
 typedef struct Done {
     bool added, activated, opened, masked;

@@ -224,8 +224,7 @@ static int operand_buffer(Compiler *c, const Op *op, int j, int64_t B, Error *e)
  * no step overwrites the map's operands. */
 static int leave_to_product(Compiler *c, const Op *op, Error *e) {
     int next = value_only_reader(c, op->out[0], OP_MATMUL);
-    bool plain = op->map->formula.operands == 1 && !op->relu && op->add == NO_VALUE &&
-                 op->mask == NO_VALUE && op->open == NO_VALUE;
+    bool plain = op->map->formula.operands == 1 && op_is_bare(op);
     FormulaLoop **loop = &note_of(c, c->op)->loop;
     if (next != c->op + 1 || !plain || !product_computes(c, &c->program->ops[next], op->out[0]))
         return 0;

@@ -129,22 +129,44 @@ bool product_computes(const Compiler *c, const Op *matmul, int value) {
            p->a.column == 1 && p->N <= 2 * PRODUCT_COLUMNS && !op_rounds(c, matmul);
 }
 
-/* The map of a product's result that the product's step can compute, by its index; else -1. */
-static int map_behind(const Compiler *c, const Op *op, const ProductJob *job, FormulaLoop **loop,
-                      Error *e) {
-    int next = value_only_reader(c, op->out[0], OP_MAP);
-    const Op *map = next < 0 ? NULL : &c->program->ops[next];
-    bool alone = op->add == NO_VALUE && !op->relu && op->mask == NO_VALUE && op->open == NO_VALUE;
-    *loop = NULL;
-    if (!map || map->map->formula.operands > 2 || !alone || !is_one(&job->product) || job->turned ||
-        !makes_all(op->matmul, image_of(c, op->out[0])))
-        return 0;
+/* Whether the product's step can compute a map of the product's whole result. */
+static bool computes_map(const Compiler *c, const Op *op, const ProductJob *job, const Op *map) {
+    return map->map->formula.operands <= 2 && op_is_bare(op) && is_one(&job->product) &&
+           !job->turned && makes_all(op->matmul, image_of(c, op->out[0]));
+}
+
+/* Whether every operand of a map that runs along rows has its place, now or as op's result. */
+static bool has_operands(const Compiler *c, const Op *op, const Op *map) {
     for (int j = 0; j < map->map->formula.operands; j++) {
-        int input = map->map->operand[j].input, value = input < 0 ? NO_VALUE : map->in[input];
-        bool there = value != NO_VALUE && c->buffer[value] != NO_BUFFER;
-        if (value != op->out[0] && !there) return 0;
+        int value = map->in[map->map->operand[j].input];
+        if (value != op->out[0] && c->buffer[value] == NO_BUFFER) return false;
     }
-    return map_in_rows(c, map, loop, e);
+    return true;
+}
+
+/* Makes the map that alone reads op's result, *map, a part of op's step: its loop, the operand that
+ * the result is, and the buffer of the other one. *map is NULL if there is no such map. */
+static int take_map(Compiler *c, const Op *op, ProductJob *job, ProductBuffers *at, const Op **map,
+                    Error *e) {
+    int next = value_only_reader(c, op->out[0], OP_MAP);
+    const Op *m = next < 0 ? NULL : &c->program->ops[next];
+    FormulaLoop *loop = NULL;
+    *map = NULL;
+    if (!m || !computes_map(c, op, job, m)) return 0;
+    if (map_in_rows(c, m, &loop, e)) return -1;
+    if (!loop || !has_operands(c, op, m)) return 0;
+    Layout layout = plain_layout(c, m->out[0]);
+    for (int j = 0; j < m->map->formula.operands; j++) {
+        int value = m->in[m->map->operand[j].input];
+        if (value == op->out[0])
+            job->product.out_operand = j;
+        else if ((at->beside = value_as(c, value, &layout, e)) < 0)
+            return -1;
+    }
+    job->product.of_out = loop;
+    c->claimed[next] = true;
+    *map = m;
+    return 0;
 }
 
 /* --- the lowerings --- */
@@ -166,19 +188,21 @@ static int run_round(Plan *p, const Step *s, Error *e) {
     return 0;
 }
 
-/* The map that this product computes for its operand `value`, or NULL. */
-static const Op *map_before(const Compiler *c, int value) {
+/* The op that maps this product's operand `value` and was left to the product; -1 if there is none.
+ */
+static int map_before(const Compiler *c, int value) {
     int maker = value_of(c, value)->made_by;
-    return maker >= 0 && note_of(c, maker)->loop ? &c->program->ops[maker] : NULL;
+    return maker >= 0 && note_of(c, maker)->loop ? maker : -1;
 }
 
 /* The program rounds forward values, except when the forward half is in f32. */
 static int operand(Compiler *c, const Op *op, int i, ProductJob *job, Error *e) {
     if (op->in[i] == NO_VALUE) return weights_of(c, op, e);
     Layout layout = plain_layout(c, op->in[i]);
-    const Op *map = map_before(c, op->in[i]);
-    if (map) {
-        job->product.of_a = note_of(c, value_of(c, op->in[i])->made_by)->loop;
+    int before = map_before(c, op->in[i]);
+    if (before >= 0) {
+        const Op *map = &c->program->ops[before];
+        job->product.of_a = note_of(c, before)->loop;
         return value_as(c, map->in[map->map->operand[0].input], &layout, e);
     }
     int in = value_as(c, op->in[i], &layout, e);
@@ -191,47 +215,25 @@ static int operand(Compiler *c, const Op *op, int i, ProductJob *job, Error *e) 
     return rounded;
 }
 
-/* Sets up the map that reads op's result, as a part of op's step: which operand the result is, and
- * the buffer of the other one. */
-static int take_map(Compiler *c, const Op *op, const Op *map, ProductJob *job, ProductBuffers *at,
-                    Error *e) {
-    Layout layout = plain_layout(c, map->out[0]);
-    for (int j = 0; j < map->map->formula.operands; j++) {
-        int value = map->in[map->map->operand[j].input];
-        if (value == op->out[0])
-            job->product.out_operand = j;
-        else if ((at->beside = value_as(c, value, &layout, e)) < 0)
-            return -1;
-    }
-    return 0;
-}
-
 int cpu_lower_matmul(Compiler *c, const Op *op, Error *e) {
     Layout layout = plain_layout(c, op->out[0]);
     ProductJob job = product_job(c, op);
     Done done = {.added = op->add != NO_VALUE};
     ProductBuffers at = {.beside = NO_BUFFER};
+    const Op *map;
     at.bias = op->param[1] < 0 ? NO_BUFFER : buffer_param(c, op->param[1], e);
     at.a = operand(c, op, 0, &job, e), at.b = at.a < 0 ? -1 : operand(c, op, 1, &job, e);
     if (at.b < 0 || (op->param[1] >= 0 && at.bias < 0)) return -1;
-    if (map_behind(c, op, &job, &job.product.of_out, e)) return -1;
-    if (job.product.of_out) {
-        int next = value_only_reader(c, op->out[0], OP_MAP);
-        const Op *map = &c->program->ops[next];
-        if (take_map(c, op, map, &job, &at, e)) return -1;
-        c->claimed[next] = true;
-        done.added = false;
-        op = map;
-    }
+    if (take_map(c, op, &job, &at, &map, e)) return -1;
     at.out = done.added ? value_to_overwrite(c, op->add, &layout, e) : buffer_of(c, &layout, e);
     if (at.out < 0) return -1;
     job.product.add = done.added;
-    if (op->kind == OP_MATMUL && !done.added && !makes_all(op->matmul, image_of(c, op->out[0]))) {
+    if (!done.added && !makes_all(op->matmul, image_of(c, op->out[0]))) {
         job.clear = layout_elements(&layout);
         job.product.add = true;
     }
     if (emit_product(c, op->backward ? "matmul back" : "matmul", &job, &at, e)) return -1;
-    return deliver(c, op, &layout, at.out, done, e);
+    return deliver(c, map ? map : op, &layout, at.out, done, e);
 }
 
 int cpu_lower_matmul_param(Compiler *c, const Op *op, Error *e) {

@@ -29,68 +29,71 @@ static MoveShape in_plain_order(const MoveSpec *m, const Value *x, const Value *
     return s;
 }
 
-/* One side of a move between images: the strides in a plane of the dimensions that are not
- * channels. */
-static bool stays_in_plane(const MoveSpec *m, const int64_t *stride, int64_t at, int64_t cells,
-                           int channels) {
-    int64_t least = at % cells, most = least;
-    for (int d = 0; d < m->ndim; d++) {
-        if (d == channels) continue;
-        *(stride[d] < 0 ? &least : &most) += (m->n[d] - 1) * stride[d];
-    }
-    return least >= 0 && most < cells;
+/* One side of a move, x or y, as an image. */
+typedef struct Side {
+    const Value *v;
+    const int64_t *stride; /* of the move's dimensions */
+    int64_t at, cells;     /* cells: of a plane */
+} Side;
+
+static Side side_of(const Compiler *c, int value, const int64_t *stride, int64_t at) {
+    const Value *v = value_of(c, value);
+    return (Side){v, stride, at, v->H * v->W};
 }
 
-/* The dimension of a move that is a range of channels on both sides. -1 if there is none, or if
- * another dimension crosses planes. */
-static int channels_of(const MoveSpec *m, int64_t cells_x, int64_t cells_y) {
+static Side read_side(const Compiler *c, const Op *op) {
+    return side_of(c, op->in[0], op->move->from, op->move->from_at);
+}
+
+static Side written_side(const Compiler *c, const Op *op) {
+    return side_of(c, op->out[0], op->move->to, op->move->to_at);
+}
+
+/* Whether the dimensions that are not channels stay in a plane. */
+static bool stays_in_plane(const MoveSpec *m, const Side *s, int channels) {
+    int64_t least = s->at % s->cells, most = least;
+    for (int d = 0; d < m->ndim; d++) {
+        if (d == channels) continue;
+        *(s->stride[d] < 0 ? &least : &most) += (m->n[d] - 1) * s->stride[d];
+    }
+    return least >= 0 && most < s->cells;
+}
+
+/* The dimension of a move that is a range of channels on side a, and on side b unless that is NULL.
+ * -1 if there is none, or if another dimension crosses planes. */
+static int channels_of(const MoveSpec *m, const Side *a, const Side *b) {
     int found = -1;
-    for (int d = 0; d < m->ndim; d++)
-        if (m->n[d] > 1 && m->from[d] == cells_x && m->to[d] == cells_y && found < 0) found = d;
-    if (found < 0 || !stays_in_plane(m, m->from, m->from_at, cells_x, found) ||
-        !stays_in_plane(m, m->to, m->to_at, cells_y, found))
-        return -1;
+    for (int d = 0; d < m->ndim && found < 0; d++)
+        if (m->n[d] > 1 && a->stride[d] == a->cells && (!b || b->stride[d] == b->cells)) found = d;
+    if (found < 0 || !stays_in_plane(m, a, found) || (b && !stays_in_plane(m, b, found))) return -1;
     return found;
 }
 
 /* The move between values in blocks of B channels; false if it would split a block. */
-static bool in_blocks(const MoveSpec *m, const Value *x, const Value *y, int64_t N, int64_t B,
+static bool in_blocks(const MoveSpec *m, const Side *x, const Side *y, int64_t N, int64_t B,
                       MoveShape *out) {
-    int64_t cells_x = x->H * x->W, cells_y = y->H * y->W;
-    int channels = channels_of(m, cells_x, cells_y);
+    int channels = channels_of(m, x, y);
     if (channels < 0) return false;
-    int64_t n = m->n[channels], first_x = m->from_at / cells_x, first_y = m->to_at / cells_y;
-    bool to_the_end = first_x + n == x->C && first_y + n == y->C;
+    int64_t n = m->n[channels], first_x = x->at / x->cells, first_y = y->at / y->cells;
+    bool to_the_end = first_x + n == x->v->C && first_y + n == y->v->C;
     if (first_x % B || first_y % B || (n % B && !to_the_end)) return false;
-    int64_t blocks_x = (x->C + B - 1) / B, blocks_y = (y->C + B - 1) / B;
-    *out = start(N, blocks_x * B * cells_x, blocks_y * B * cells_y);
-    out->from_at = first_x * cells_x + m->from_at % cells_x * B;
-    out->to_at = first_y * cells_y + m->to_at % cells_y * B;
-    append(out, (n + B - 1) / B, B * cells_x, B * cells_y);
+    int64_t blocks_x = (x->v->C + B - 1) / B, blocks_y = (y->v->C + B - 1) / B;
+    *out = start(N, blocks_x * B * x->cells, blocks_y * B * y->cells);
+    out->from_at = first_x * x->cells + x->at % x->cells * B;
+    out->to_at = first_y * y->cells + y->at % y->cells * B;
+    append(out, (n + B - 1) / B, B * x->cells, B * y->cells);
     for (int d = 0; d < m->ndim; d++)
         if (d != channels) append(out, m->n[d], m->from[d] * B, m->to[d] * B);
     append(out, B, 1, 1);
     return true;
 }
 
-/* One side of a move, x or y, as an image. */
-typedef struct Side {
-    const Value *v;
-    const int64_t *stride; /* of the move's dimensions */
-    int64_t at;
-} Side;
-
-/* The move's dimension that is a range of whole blocks of B channels on this side. -1 if there is
- * none, or if another dimension crosses planes. */
+/* The move's dimension that is a range of whole blocks of B channels on this side; -1 if there is
+ * none. */
 static int blocks_of(const MoveSpec *m, const Side *s, int64_t B) {
-    int64_t cells = s->v->H * s->v->W;
-    int found = -1;
-    for (int d = 0; d < m->ndim; d++)
-        if (m->n[d] > 1 && s->stride[d] == cells && found < 0) found = d;
-    if (found < 0 || cells == 1 || m->n[found] % B || s->at / cells % B ||
-        !stays_in_plane(m, s->stride, s->at, cells, found))
-        return -1;
-    return found;
+    int found = channels_of(m, s, NULL);
+    bool whole = found >= 0 && s->cells > 1 && m->n[found] % B == 0 && s->at / s->cells % B == 0;
+    return whole ? found : -1;
 }
 
 /* The move between `image` in blocks of B channels and a contiguous value on the other side. */
@@ -98,7 +101,7 @@ static bool between_orders(const MoveSpec *m, const Side *image, const Side *pla
                            int64_t B, MoveShape *out) {
     int channels = blocks_of(m, image, B);
     if (channels < 0) return false;
-    int64_t cells = image->v->H * image->v->W, blocks = (image->v->C + B - 1) / B;
+    int64_t cells = image->cells, blocks = (image->v->C + B - 1) / B;
     int64_t at[2] = {image->at / cells * cells + image->at % cells * B, plain->at};
     int64_t whole[2] = {blocks * B * cells, elements(plain->v)};
     bool reads = image->stride == m->from; /* reads the image, and writes contiguously */
@@ -236,10 +239,10 @@ typedef struct Way {
 static Way way_of(const Compiler *c, const Op *op, int64_t block) {
     const MoveSpec *m = op->move;
     const Value *x = value_of(c, op->in[0]), *y = value_of(c, op->out[0]);
-    Side from = {x, m->from, m->from_at}, to = {y, m->to, m->to_at};
+    Side from = read_side(c, op), to = written_side(c, op);
     int64_t N = c->request->N, given = together(layout_of(c, op->in[0]));
     Way w = {.in = plain_of(c, op->in[0]), .out = plain_of(c, op->out[0])};
-    if (is_block(block) && in_blocks(op->move, x, y, N, block, &w.shape)) {
+    if (is_block(block) && in_blocks(m, &from, &to, N, block, &w.shape)) {
         w.in = layout_blocked((int)block, N, x->C, x->H, x->W);
         w.out = layout_blocked((int)block, N, y->C, y->H, y->W);
         return w;
@@ -267,10 +270,10 @@ static int64_t block_for(const Compiler *c, const Op *op) {
     int64_t block = 1;
     for (const Op *o = op; o && block < 2; o = next_insert(c, o))
         block = layout_block(layout_of(c, o->in[0]));
-    for (const Op *o = op; o && block > 1; o = next_insert(c, o))
-        if (!in_blocks(o->move, value_of(c, o->in[0]), value_of(c, o->out[0]), c->request->N, block,
-                       &shape))
-            block = 1;
+    for (const Op *o = op; o && block > 1; o = next_insert(c, o)) {
+        Side from = read_side(c, o), to = written_side(c, o);
+        if (!in_blocks(o->move, &from, &to, c->request->N, block, &shape)) block = 1;
+    }
     return block;
 }
 
@@ -293,7 +296,7 @@ static bool read_in_blocks(const Compiler *c, int value, int far) {
 static int64_t block_of_tokens(const Compiler *c, const Op *op) {
     enum { FAR = 4 };
     const MoveSpec *m = op->move;
-    Side to = {value_of(c, op->out[0]), m->to, m->to_at};
+    Side to = written_side(c, op);
     int channels = blocks_of(m, &to, cpu_block(c));
     bool together = channels >= 0 && m->from[channels] == 1;
     return together && read_in_blocks(c, op->out[0], FAR) ? cpu_block(c) : 1;
@@ -335,7 +338,9 @@ static int lower_move(Compiler *c, const Op *op, Error *e) {
     if (of == NO_VALUE && op->kind == OP_MOVE && block < 2) block = block_of_tokens(c, op);
     Way w = way_of(c, op, block);
     settle(&w.shape);
-    if (op->kind == OP_MOVE && moves_nothing(&w.shape)) return lower_view(c, op, &w.in, &w.out, e);
+    bool whole = value_elements(c, op->in[0]) == value_elements(c, op->out[0]);
+    if (op->kind == OP_MOVE && whole && moves_nothing(&w.shape))
+        return lower_view(c, op, &w.in, &w.out, e);
     bool sum =
         op->add != NO_VALUE && !goes_on && of != NO_VALUE && layout_same(&w.out, layout_of(c, of));
     int x = value_as(c, op->in[0], &w.in, e), y = x < 0 ? -1 : destination(c, op, &w.out, sum, e);
