@@ -136,7 +136,10 @@ local REMOVED = {"GNUTERM", "GNUPLOT_LIB", "GNUPLOT_DEFAULT_GDFONT", "GNUPLOT_FO
     "GNUPLOT_PS_DIR", "GNUPLOT_DRIVER_DIR", "GNUPLOT_SHARE_DIR", "FIT_SCRIPT", "FIT_LOG", "LC_NUMERIC",
     "LC_TIME", "LC_CTYPE", "LANG", "LANGUAGE"}
 
---- Starts gnuplot with the words as its arguments. Returns what system.spawn does.
+local ENOENT, EACCES = 2, 13
+
+--- Runs gnuplot with the words as its arguments, until it ends. Returns true, or false, how it ended
+-- and what it said. Fails if it does not start.
 local function gnuplot(...)
     -- Fontconfig still finds its cache.
     local cache, home = os.getenv "XDG_CACHE_HOME" or "", os.getenv "HOME" or ""
@@ -144,32 +147,27 @@ local function gnuplot(...)
         XDG_CONFIG_HOME = "/nonexistent", XDG_DATA_HOME = "/nonexistent", LC_ALL = "C.UTF-8",
         FONTCONFIG_FILE = fonts}
     for _, name in ipairs(REMOVED) do changes[name] = false end
-    return system.spawn({carried or "gnuplot", "-d", ...}, changes)
-end
-
-local ENOENT, EACCES = 2, 13
-
---- Fails because gnuplot did not start.
-local function not_started(message, number)
-    if number == ENOENT or number == EACCES then
+    local pipe <close>, message, number = system.spawn({carried or "gnuplot", "-d", ...}, changes)
+    if not pipe and (number == ENOENT or number == EACCES) then
         fail("gnuplot is not found; install it (Debian: gnuplot-nox, make deps) or give --no-figures")
+    elseif not pipe then
+        fail("gnuplot cannot be run: %s", message)
     end
-    fail("gnuplot cannot be run: %s", message)
+    local said = pipe:read("a") or ""
+    -- Closing the pipe waits for gnuplot, so no temporary files appear afterwards.
+    local ok, how, code = pipe:close()
+    return ok == true, ("%s %d"):format(how, code), said:match("[^\n]*line %d+:[^\n]*")
+        or said:match("%S[^\n]*") or "it says nothing"
 end
 
 --- Fails, before the work whose results it would draw, if gnuplot is missing or cannot make a
 -- picture format.
 function plot.check()
-    local pipe <close>, message, number = gnuplot("-e", "set terminal svg; set terminal pngcairo; "
-        .. "set terminal pdfcairo")
-    if not pipe then not_started(message, number) end
-    local said = pipe:read("a") or ""
-    local ok, how, code = pipe:close()
+    local ok, how, said = gnuplot("-e", "set terminal svg; set terminal pngcairo; set terminal pdfcairo")
     if ok then return end
     if system.interrupted() then fail.interrupted() end
-    fail("gnuplot cannot draw SVG, PNG and PDF (%s %d): %s; install one that can (Debian: gnuplot-nox) "
-        .. "or give --no-figures", how, code, said:match("[^\n]*line %d+:[^\n]*") or said:match("%S[^\n]*")
-        or "it says nothing")
+    fail("gnuplot cannot draw SVG, PNG and PDF (%s): %s; install one that can (Debian: gnuplot-nox) "
+        .. "or give --no-figures", how, said)
 end
 
 --- Calls `undo` when the variable that holds the value is closed.
@@ -213,15 +211,8 @@ local function run(dir, name)
     local _ <close> = at_end(function()
         for _, kind in ipairs(kinds) do os.remove(("%s.%s.part"):format(name, kind)) end
     end)
-    -- Closing the pipe waits for gnuplot, so no temporary files appear afterwards.
-    local pipe <close>, message, number = gnuplot("-e", "suffix='.part'", name .. ".gp")
-    if not pipe then not_started(message, number) end
-    local said = pipe:read("a") or ""
-    local ok, how, code = pipe:close()
-    if not ok then
-        fail("gnuplot failed on %s.gp (%s %d): %s", name, how, code, said:match("[^\n]*line %d+:[^\n]*")
-            or said:match("%S[^\n]*") or "it says nothing")
-    end
+    local ok, how, said = gnuplot("-e", "suffix='.part'", name .. ".gp")
+    if not ok then fail("gnuplot failed on %s.gp (%s): %s", name, how, said) end
     for _, kind in ipairs(kinds) do
         if not whole[kind](("%s.%s.part"):format(name, kind)) then
             fail("%s/%s.%s: gnuplot wrote only a part of it; is the disk full?", dir, name, kind)
