@@ -3,24 +3,15 @@
 -- three words outside of comments. Strings joined by `..`, or side by side in C, are one.
 
 local lfs = require "lfs"
+local support = require "tests.support"
 
 local messages = {}
 
 local LEAST_WORDS = 3
 
-local function read(path)
-    local file <close> = assert(io.open(path, "rb"))
-    return file:read("a")
-end
-
 --- The files of that ending below a folder, sorted.
 local function files_below(folder, ending, list)
-    local names = {}
-    for name in lfs.dir(folder) do
-        if not name:find("^%.") then names[#names + 1] = name end
-    end
-    table.sort(names)
-    for _, name in ipairs(names) do
+    for _, name in ipairs(support.list(folder)) do
         local path = folder .. "/" .. name
         if lfs.attributes(path, "mode") == "directory" then
             files_below(path, ending, list)
@@ -123,7 +114,7 @@ function messages.all(root)
     local list = {}
     for _, place in ipairs {{"experiments", ".lua"}, {"lua", ".lua"}, {"runtime", ".c"}} do
         for _, path in ipairs(files_below(root .. "/" .. place[1], place[2], {})) do
-            for _, string in ipairs(messages.strings(read(path), place[2])) do
+            for _, string in ipairs(messages.strings(support.read(path), place[2])) do
                 if is_sentence(string.text) then
                     list[#list + 1] = {path = path:sub(#root + 2), line = string.line, text = string.text}
                 end

@@ -36,6 +36,29 @@ function rates.kind(layer)
     return R == 3 and S == 3 and stride[1] == 1 and stride[2] == 1 and "3x3" or "other"
 end
 
+--- Seconds by layer of one run, all of a layer's steps together.
+function rates.run(plan, step)
+    plan:time(true)
+    step()
+    local seconds = {}
+    for _, s in ipairs(plan:time()) do seconds[s.layer] = (seconds[s.layer] or 0) + s.seconds end
+    return seconds
+end
+
+--- The most FLOP/s of any layer of a net on a batch of N; left_out: names that do not count.
+local function layer_rate(g, N, left_out)
+    local x, z = tensor.uniform("bench:rate", {N, table.unpack(g.input)}), tensor.new {N, g.classes}
+    local _, flops = work.forward_flops(g.graph)
+    local best = 0
+    g:forward(x, z)
+    for _ = 1, RUNS do
+        for name, seconds in pairs(rates.run(g:plan("forward", N), function() g:forward(x, z) end)) do
+            if flops[name] and not left_out[name] then best = math.max(best, N * flops[name] / seconds) end
+        end
+    end
+    return best
+end
+
 --- The most FLOP/s in any of a shape's layers, the image's own left out.
 local function convolution_rate(shape, plan)
     local g = assert(net.build({
@@ -50,27 +73,7 @@ local function convolution_rate(shape, plan)
             return b:adaptive_avgpool(x, {1, 1})
         end,
     }, {init = "he", plan = plan}))
-    local x = tensor.uniform("bench:rate", {BATCH, shape.C, shape.side, shape.side})
-    local _, flops = work.forward_flops(g.graph)
-    local best, z = 0, tensor.new {BATCH, shape.C}
-    g:forward(x, z)
-    for _ = 1, RUNS do
-        for name, seconds in pairs(rates.run(g:plan("forward", BATCH), function() g:forward(x, z) end)) do
-            if flops[name] and name ~= "image" then
-                best = math.max(best, BATCH * flops[name] / seconds)
-            end
-        end
-    end
-    return best
-end
-
---- Seconds by layer of one run, all of a layer's steps together.
-function rates.run(plan, step)
-    plan:time(true)
-    step()
-    local seconds = {}
-    for _, s in ipairs(plan:time()) do seconds[s.layer] = (seconds[s.layer] or 0) + s.seconds end
-    return seconds
+    return layer_rate(g, BATCH, {image = true})
 end
 
 local function best_of(runs, f)
@@ -121,14 +124,7 @@ function rates.tokens(N)
             return b:mean(b:linear(b:reshape(x, {TOKENS, TOKEN}), "linear", TOKEN), {1})
         end,
     }, {init = "he"}))
-    local x, z, best = tensor.uniform("bench:rate", {N, 1, TOKENS, TOKEN}), tensor.new {N, TOKEN}, 0
-    local _, flops = work.forward_flops(g.graph)
-    g:forward(x, z)
-    for _ = 1, RUNS do
-        local seconds = rates.run(g:plan("forward", N), function() g:forward(x, z) end)
-        best = math.max(best, N * flops.linear / seconds.linear)
-    end
-    return best
+    return layer_rate(g, N, {})
 end
 
 --- FLOP/s of a linear layer on a batch of N: its weights are read once for all of them, which
