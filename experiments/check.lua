@@ -1,5 +1,5 @@
---- Compares a net's logits with those of another program. Run it first after you define or import a
--- net: a wrong pooling or eps costs a percent of accuracy and goes unnoticed.
+--- Compares a net's logits with another program's logits. Run it first for each new net. A wrong
+-- pooling or eps may cost only a percent of accuracy, which nobody notices.
 
 local experiment = require "advrt.run.experiment"
 local fail = require "advrt.support.fail"

@@ -236,7 +236,7 @@ local function write_results(self)
     return text
 end
 
---- What run.json records about the run's images: those of the set.
+--- Completes run.json: the images and seconds of all parts of the set, summed.
 local function finish_about(about, set)
     local counts, seconds = {found = 0, wrong = 0, left_out = 0, attacked = 0}, {}
     for _, one in ipairs(set.about) do

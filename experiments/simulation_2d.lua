@@ -5,8 +5,8 @@
 -- Images live in [0,1], to which attacks clip. The plane's window [-w,w]^2, with w at least 1.5
 -- and large enough for every point, is mapped onto it by x = (point + w) / 2w. The net's first
 -- layer maps back, so it is a net of the plane, and clipping happens at the window's edge.
--- Gradients are per unit of the plane: those of x divided by 2w; signs are unchanged. fig6b ...
--- fig6e: CE, CE-sign, logit, M-logit, or as many more as --losses names.
+-- The figures show gradients per unit of the plane. A gradient by x is divided by 2w, which keeps its
+-- sign. fig6b to fig6e show CE, CE-sign, logit and M-logit. --losses selects other losses.
 
 local arguments = require "advrt.support.check"
 local count_of = require "advrt.support.count"
@@ -164,7 +164,7 @@ local function summarise(point_values, classes, field, losses)
     return rows
 end
 
---- The fraction of pairs (a_i, b_i) for which `holds` returns true.
+--- Returns the percentage of pairs (a_i, b_i) for which holds(a_i, b_i) is true.
 local function share(a, b, holds)
     local count = 0
     for i = 1, #a do

@@ -1,4 +1,4 @@
---- An attack on bundled images in about ten seconds, with a table of what each loss did.
+--- Attacks bundled images in about ten seconds and prints a table with a row for each loss.
 --
 --     demo()                                        32 images, four losses, 250 steps each
 --     demo(8)                                       the same on 8 images

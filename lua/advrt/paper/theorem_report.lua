@@ -193,7 +193,7 @@ local function margin_rows(swept, margins)
     return rows
 end
 
---- Lists the points that violate a bound and fails; does nothing if there are none.
+--- Fails if a point violates the bound, after a list of such points.
 local function check(points)
     local broken = {}
     for _, p in ipairs(points) do

@@ -153,7 +153,7 @@ function results.images_text(counts)
 end
 
 --- Prints the results of a run: a line about its images, texts of tables, lines about the losses,
--- and the paths. no_examples: there is no folder of examples.
+-- and the paths. no_examples: true if the run wrote no examples/ folder.
 function results.say(out, counts, texts, pictures, lines, no_examples)
     print(results.images_text(counts) .. "\n")
     for _, text in ipairs(texts) do

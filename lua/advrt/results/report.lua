@@ -111,7 +111,7 @@ local function whole(dir, f, ...)
     local ok, result = fail.try(f, ...)
     if ok then return result end
     if fail.is(result) then error(result, 0) end
-    fail("%s: its files are not those of the run: %s", dir, result)
+    fail("%s: a file has changed since the run ended: %s", dir, result)
 end
 
 --- One section, for a single run or for several side by side. If a section has parts ({title,

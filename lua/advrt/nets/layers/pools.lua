@@ -46,8 +46,8 @@ function Builder:adaptive_avgpool(x, grid)
 end
 
 takes.adaptive_maxpool = {"grid"}
---- Max pooling to grid = {height, width}, whose sizes must divide those of x; the default {1, 1} is
--- the global maximum.
+--- Max pooling to grid = {height, width}. The height and width of x must be multiples of these. The
+-- default {1, 1} is the global maximum.
 function Builder:adaptive_maxpool(x, grid)
     local size = layer.pair(grid, 1, "adaptive_maxpool: " .. GRID, 1)
     if x.H % size[1] ~= 0 or x.W % size[2] ~= 0 then

@@ -83,7 +83,8 @@ function Builder:transpose(x, a, b)
     return layer.add(self, {kind = "permute", sizes = order}, x)
 end
 
---- Elements first to last of a dimension, counted from 1, `step` apart; nil if there are none.
+--- Takes every step-th element of dimension dim, from first to last (both count from 1). Returns nil
+-- if last < first.
 local function slice(self, x, dim, first, last, step)
     if last < first then return nil end
     return layer.add(self, {kind = "slice", sizes = {dim, first - 1, (last - first) // step + 1, step}}, x)

@@ -1,4 +1,4 @@
---- Formulas of the builder's map, composed from those of single operators.
+--- Builds one formula for the builder's map from the formulas of several ONNX operators.
 --
 -- An expression is {text =, values =}: a formula in which $1, $2 ... mean the builder's values.
 
